@@ -1,0 +1,148 @@
+package postgres
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// The files of a directory that holds a private server.
+const (
+	dataName    = "data"         // PostgreSQL's data directory
+	newDataName = "data.new"     // the same while initdb fills it
+	socketName  = "socket"       // the socket's directory, where the path is short enough
+	logName     = "postgres.log" // the server's log: starts, stops and failures
+	startName   = "start.lock"   // held while the server is started, adopted or stopped
+	usersName   = "users.lock"   // held, shared, by every program that uses the server
+)
+
+const (
+	port = 5432 // of the socket's name only: nothing listens on the network
+
+	// maxSocketPath is the longest path a Unix socket can have, in bytes, the zero byte at its end left out: 103 on
+	// macOS and the BSDs, 107 on Linux (sun_path in sys/un.h).
+	maxSocketPath = 103
+)
+
+// directory is the home of a private server.
+type directory struct {
+	path string // absolute, symbolic links resolved as far as it exists
+}
+
+func newDirectory(path string) (directory, error) {
+	if path == "" {
+		return directory{}, errors.New("private PostgreSQL: no directory given")
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return directory{}, fmt.Errorf("private PostgreSQL in %s: %w", path, err)
+	}
+	if resolved, err := filepath.EvalSymlinks(absolute); err == nil {
+		absolute = resolved
+	}
+	return directory{absolute}, nil
+}
+
+func (d directory) file(name string) string { return filepath.Join(d.path, name) }
+
+// version returns the major version that made the data, "" where there is none yet. It writes nothing, and refuses a
+// directory that holds anything else: initdb must never run beside data that it does not know.
+func (d directory) version() (string, error) {
+	made, err := os.ReadFile(filepath.Join(d.file(dataName), "PG_VERSION"))
+	if err == nil {
+		return strings.TrimSpace(string(made)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", outOfReach(d.file(dataName), err)
+	}
+	for dir, ours := range map[string][]string{
+		d.path:           {dataName, newDataName, socketName, logName, startName, usersName},
+		d.file(dataName): nil,
+	} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", outOfReach(dir, err)
+		}
+		for _, entry := range entries {
+			if !slices.Contains(ours, entry.Name()) {
+				return "", &Error{
+					Kind:   ErrForeign,
+					Text:   fmt.Sprintf("%s holds something that is no database of this program (%s)", dir, entry.Name()),
+					Remedy: "use an empty directory, or one that does not exist yet; nothing was touched",
+				}
+			}
+		}
+	}
+	return "", nil
+}
+
+// prepare makes the directory, if need be, and gives it to the owner. What lies above is made open to all, as mkdir does
+// it; what was there before is left as it is.
+func (d directory) prepare(own owner) error {
+	if err := own.reaches(d.path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
+		return outOfReach(filepath.Dir(d.path), err)
+	}
+	if err := os.Mkdir(d.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return outOfReach(d.path, err)
+	}
+	if err := own.take(d.path); err != nil {
+		return outOfReach(d.path, err)
+	}
+	return nil
+}
+
+// socket returns the directory of the server's socket, made where it is missing, mode 0700: whoever can enter it is let
+// in without a password. Where the path would be too long for a socket it lies in the system's temporary directory,
+// named after a hash of ours; programs that adopt the server read the place off its pid file.
+func (d directory) socket(own owner) (string, error) {
+	dir := d.file(socketName)
+	if len(filepath.Join(dir, socketFile)) > maxSocketPath {
+		sum := sha256.Sum256([]byte(d.path))
+		dir = filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-%x", sum[:6]))
+	}
+	if len(filepath.Join(dir, socketFile)) > maxSocketPath {
+		return "", &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("%s: too long a path for a Unix socket (%d bytes at most)", dir, maxSocketPath),
+			Remedy: "use a data directory with a shorter path, or set TMPDIR to a shorter one",
+		}
+	}
+	if err := own.reaches(dir); err != nil {
+		return "", err
+	}
+	err := os.Mkdir(dir, 0o700)
+	if err == nil {
+		err = own.take(dir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", outOfReach(dir, err)
+	}
+	return dir, private(dir, own)
+}
+
+var socketFile = fmt.Sprintf(".s.PGSQL.%d", port)
+
+// private sees that nobody but the owner can enter dir: in a temporary directory anybody may have made it.
+func private(dir string, own owner) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return outOfReach(dir, err)
+	}
+	if stat := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm() != 0o700 || int(stat.Uid) != own.uid {
+		return &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("%s, the place for the server's socket, is not a directory of mode 0700 of user %d", dir, own.uid),
+			Remedy: "remove it, or use another data directory",
+		}
+	}
+	return nil
+}

@@ -1,0 +1,306 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// settings are the private server's. Its log tells of starts, stops and crashes, never of statements: even a terse error
+// message may quote a value.
+var settings = map[string]string{
+	"listen_addresses":                  "",
+	"max_connections":                   "200",
+	"timezone":                          "UTC",
+	"log_timezone":                      "UTC",
+	"log_destination":                   "stderr",
+	"logging_collector":                 "off",
+	"lc_messages":                       "C",
+	"log_error_verbosity":               "terse",
+	"log_parameter_max_length":          "0",
+	"log_parameter_max_length_on_error": "0",
+	"log_min_messages":                  "log",
+	"log_min_error_statement":           "panic",
+	"log_checkpoints":                   "off",
+}
+
+func (p process) ready() bool { return p.state == "ready" }
+
+// ready returns the server once it takes connections: the one that runs, or one that it starts.
+func (s *Server) ready(ctx context.Context) (process, error) {
+	deadline := time.Now().Add(retryStarts)
+	for {
+		p, running, err := s.running(ctx)
+		if err != nil || running {
+			return p, err
+		}
+		p, err = s.launch(ctx)
+		var busy *busyError
+		if !errors.As(err, &busy) || time.Now().After(deadline) {
+			return p, err
+		}
+		select { // until the system has cleared away what is left of a killed server
+		case <-ctx.Done():
+			return process{}, s.failed("start it", ctx.Err())
+		case <-time.After(retryStartIn):
+		}
+	}
+}
+
+// running waits for a server that is on its way up or down, and tells whether one is ready in the end.
+func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
+	err = await(ctx, func() (bool, error) {
+		found, exists, err := readProcess(s.dir.file(dataName))
+		if err != nil || !exists {
+			return true, err
+		}
+		p, ok = found, found.usable(ctx)
+		// One that answers is a server even where its process is out of our sight, as in another container.
+		return ok || !(found.lives() || found.answers(ctx)), nil
+	})
+	if err != nil {
+		return p, false, s.failed("wait for the server that runs there", err)
+	}
+	if ok {
+		s.config.Log.Debug("private PostgreSQL adopted", "pid", p.pid, "dir", s.dir.path)
+	}
+	return p, ok, nil
+}
+
+// usable tells whether the server takes connections.
+func (p process) usable(ctx context.Context) bool {
+	if !p.ready() {
+		return false
+	}
+	conn, _, err := p.connect(ctx)
+	if err != nil {
+		return false
+	}
+	_, err = conn.Exec(ctx, "select 1")
+	return errors.Join(err, conn.Close(ctx)) == nil
+}
+
+// launch starts the server, making its data first if there is none.
+func (s *Server) launch(ctx context.Context) (process, error) {
+	bin, err := pick(ctx, s.dir, s.config.BinDir)
+	if err != nil {
+		return process{}, err
+	}
+	made, err := s.dir.version()
+	if err != nil {
+		return process{}, err
+	}
+	if made == "" {
+		if err := s.initialise(ctx, bin); err != nil {
+			return process{}, err
+		}
+	}
+	if err := s.clearStale(); err != nil {
+		return process{}, err
+	}
+	return s.spawn(ctx, bin)
+}
+
+// initialise makes the data beside its place and moves it there once it is whole, so that a crash leaves no half of it.
+func (s *Server) initialise(ctx context.Context, bin binaries) error {
+	fresh := s.dir.file(newDataName)
+	if err := os.RemoveAll(fresh); err != nil { // what a crash left; no server ever ran on it
+		return s.failed("clear "+fresh, err)
+	}
+	args := []string{"--pgdata", fresh, "--username", superuser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C",
+		"--data-checksums", "--no-instructions"}
+	if s.config.Settings["fsync"] == "off" {
+		args = append(args, "--no-sync")
+	}
+	cmd := exec.CommandContext(ctx, bin.path("initdb"), args...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return s.failed("initdb", fmt.Errorf("%w: %s", err, tail(out)))
+	}
+	if err := os.Remove(s.dir.file(dataName)); err != nil && !errors.Is(err, os.ErrNotExist) { // empty, or it fails
+		return s.failed("move the new data to its place", err)
+	}
+	if err := os.Rename(fresh, s.dir.file(dataName)); err != nil {
+		return s.failed("move the new data to its place", err)
+	}
+	s.config.Log.Info("private PostgreSQL made", "version", bin.version, "dir", s.dir.path)
+	return syncDir(s.dir.path)
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// clearStale removes the pid file of a server that is known to be gone while its pid is not: the system gave it to another
+// process, or nobody has collected the zombie. PostgreSQL sees the pid alone and would refuse to start. It still
+// checks by itself that no process of the old server is left, by the shared memory that they hold.
+func (s *Server) clearStale() error {
+	data := s.dir.file(dataName)
+	p, ok, err := readProcess(data)
+	if err != nil || !ok || p.pid == 0 || p.lives() || errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) {
+		return err
+	}
+	s.config.Log.Warn("private PostgreSQL was killed; its pid file is cleared away", "pid", p.pid, "dir", s.dir.path)
+	if err := os.Remove(filepath.Join(data, pidName)); err != nil {
+		return s.failed("clear the pid file of a server that is gone", err)
+	}
+	return nil
+}
+
+// spawn starts the server's process and waits until it takes connections.
+func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
+	socket, err := s.dir.socket(s.own)
+	if err != nil {
+		return process{}, err
+	}
+	log, err := s.openLog()
+	if err != nil {
+		return process{}, err
+	}
+	defer log.Close() // a read handle by now: nothing to lose
+	begin, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return process{}, s.failed("read its log", err)
+	}
+	cmd := exec.Command(bin.path("postgres"), s.arguments(socket)...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return process{}, s.failed("start "+bin.path("postgres"), err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // collects it whenever it ends, lest it stay a zombie
+	p, err := s.awaitStart(ctx, cmd.Process.Pid, ended)
+	if err != nil {
+		return process{}, s.startError(err, log, begin)
+	}
+	s.config.Log.Debug("private PostgreSQL started", "pid", p.pid, "version", bin.version, "dir", s.dir.path)
+	return p, nil
+}
+
+func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p process, err error) {
+	gone := false
+	err = await(ctx, func() (bool, error) {
+		select {
+		case err := <-ended:
+			gone = true
+			return true, fmt.Errorf("it ended at once: %w", cmpError(err))
+		default:
+		}
+		var ok bool
+		if p, ok, err = readProcess(s.dir.file(dataName)); err != nil || !ok || p.pid != pid {
+			return false, err
+		}
+		return p.usable(ctx), nil
+	})
+	if err != nil && !gone { // we were told to give up: so does the server
+		err = errors.Join(err, syscall.Kill(pid, syscall.SIGINT), cmpInterrupted(<-ended))
+	}
+	return p, err
+}
+
+// cmpError gives a process that ended well, though it should have run, an error.
+func cmpError(err error) error {
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+// cmpInterrupted forgives a process that we interrupted its exit status.
+func cmpInterrupted(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+// busyError: another process still holds the data, or seems to.
+type busyError struct{ error }
+
+// Unwrap returns the cause.
+func (e *busyError) Unwrap() error { return e.error }
+
+// startError adds what the server wrote to its log since begin to the error of a failed start.
+func (s *Server) startError(err error, log io.ReaderAt, begin int64) error {
+	said := make([]byte, 8<<10)
+	n, readErr := log.ReadAt(said, begin)
+	if readErr != nil && !errors.Is(readErr, io.EOF) {
+		err = errors.Join(err, readErr)
+	}
+	said = said[:n]
+	failure := s.failed("start it", fmt.Errorf("%w: %s", err, tail(said)))
+	if bytes.Contains(said, []byte("already exists")) || bytes.Contains(said, []byte("still in use")) {
+		return &busyError{failure}
+	}
+	return failure
+}
+
+func (s *Server) arguments(socket string) []string {
+	all := map[string]string{"port": fmt.Sprint(port), "unix_socket_directories": `"` + strings.ReplaceAll(socket, `"`, `""`) + `"`}
+	for _, some := range []map[string]string{settings, s.config.Settings} {
+		for name, value := range some {
+			all[name] = value
+		}
+	}
+	args := []string{"-D", s.dir.file(dataName)}
+	for name, value := range all {
+		args = append(args, "-c", name+"="+value)
+	}
+	return args
+}
+
+// environment is ours without libpq's and the server's variables, such as PGDATA and PGPORT, and with messages that
+// startError can read.
+func environment() []string {
+	var env []string
+	for _, entry := range os.Environ() {
+		if !strings.HasPrefix(entry, "PG") && !strings.HasPrefix(entry, "LC_") && !strings.HasPrefix(entry, "LANG") {
+			env = append(env, entry)
+		}
+	}
+	return append(env, "LC_ALL=C")
+}
+
+// tail is the end of a program's output, in one line.
+func tail(out []byte) string {
+	const lines = 4
+	all := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return oneLine(strings.Join(all[max(0, len(all)-lines):], "\n"))
+}
+
+// ensureDatabase makes the program's database where the server has none yet. The caller holds the start lock.
+func (p process) ensureDatabase(ctx context.Context) (err error) {
+	conn, _, err := p.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("private PostgreSQL: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	var exists bool
+	row := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", databaseName)
+	if err := row.Scan(&exists); err != nil {
+		return fmt.Errorf("private PostgreSQL: look for the database: %w", err)
+	}
+	if exists {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "create database "+pgx.Identifier{databaseName}.Sanitize()); err != nil {
+		return fmt.Errorf("private PostgreSQL: create the database: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,145 @@
+package postgres
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// owner is the user that the server runs as and that its files belong to: the program's own user, or, since PostgreSQL
+// refuses to run as root, another one where the program is root.
+type owner struct {
+	uid, gid int
+	foreign  bool // not the program's own user
+}
+
+// findOwner returns whom the server runs as: the owner of its data where there is some, else us; where we are root,
+// the user postgres, else nobody.
+func findOwner(data string) (owner, error) {
+	euid := os.Geteuid()
+	info, err := os.Stat(data)
+	if err == nil {
+		stat := info.Sys().(*syscall.Stat_t)
+		return ownerOfData(data, euid, int(stat.Uid), int(stat.Gid))
+	}
+	if !os.IsNotExist(err) {
+		return owner{}, outOfReach(data, err)
+	}
+	if euid != 0 {
+		return owner{uid: euid, gid: os.Getegid()}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			return parseOwner(u)
+		}
+	}
+	return owner{}, &Error{
+		Kind:   ErrAccess,
+		Text:   "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as",
+		Remedy: "run the program as an ordinary user, or give a server's URL",
+	}
+}
+
+func ownerOfData(data string, euid, uid, gid int) (owner, error) {
+	switch {
+	case uid == 0:
+		return owner{}, &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("%s belongs to root, and PostgreSQL does not run as root", data),
+			Remedy: "give it to the user that the server should run as: chown -R postgres " + data,
+		}
+	case euid != 0 && euid != uid:
+		return owner{}, &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("%s belongs to user %d, we are %d", data, uid, euid),
+			Remedy: "run the program as that user or as root, or use another data directory",
+		}
+	}
+	return owner{uid: uid, gid: gid, foreign: euid != uid}, nil
+}
+
+func parseOwner(u *user.User) (owner, error) {
+	uid, err := strconv.Atoi(u.Uid)
+	if err != nil {
+		return owner{}, fmt.Errorf("user %s: uid: %w", u.Username, err)
+	}
+	gid, err := strconv.Atoi(u.Gid)
+	if err != nil {
+		return owner{}, fmt.Errorf("user %s: gid: %w", u.Username, err)
+	}
+	return owner{uid: uid, gid: gid, foreign: true}, nil
+}
+
+// take gives path to the owner.
+func (o owner) take(path string) error {
+	if !o.foreign {
+		return nil
+	}
+	return os.Lchown(path, o.uid, o.gid)
+}
+
+// attributes are those of a process that runs as the owner, in a process group of its own: Ctrl-C in a terminal goes to
+// the whole foreground group, and the server must outlast the work that is still in flight then. (Pdeathsig is no use:
+// it fires when the thread that started the process ends.)
+func (o owner) attributes() *syscall.SysProcAttr {
+	attributes := &syscall.SysProcAttr{Setpgid: true}
+	if o.foreign {
+		attributes.Credential = &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid)}
+	}
+	return attributes
+}
+
+// reaches sees that the owner may pass through every directory above dir, as far as they exist.
+func (o owner) reaches(dir string) error {
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		info, err := os.Stat(parent)
+		switch {
+		case os.IsNotExist(err): // will be made, and open
+		case err != nil:
+			return outOfReach(parent, err)
+		case !o.enters(info):
+			return &Error{
+				Kind:   ErrAccess,
+				Text:   fmt.Sprintf("the server would run as user %d, which may not enter %s, a parent of %s", o.uid, parent, dir),
+				Remedy: "use a data directory that this user can reach, such as one under /var/lib",
+			}
+		}
+		if parent == filepath.Dir(parent) {
+			return nil
+		}
+	}
+}
+
+// enters tells by its mode whether the owner may pass through a directory.
+func (o owner) enters(info os.FileInfo) bool {
+	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode().Perm()
+	switch {
+	case !o.foreign:
+		return true // the kernel tells us, access lists included, when we go there
+	case int(stat.Uid) == o.uid:
+		return mode&0o100 != 0
+	case int(stat.Gid) == o.gid:
+		return mode&0o010 != 0
+	}
+	return mode&0o001 != 0
+}
+
+func outOfReach(path string, err error) error {
+	return &Error{
+		Kind:   ErrAccess,
+		Text:   fmt.Sprintf("%s: %v", path, errnoOf(err)),
+		Remedy: "run the program as the user that the directory belongs to, or use another data directory",
+		Err:    err,
+	}
+}
+
+// errnoOf strips the operation and the path off an error of package os, since the text around it names them.
+func errnoOf(err error) error {
+	if path, ok := err.(*os.PathError); ok {
+		return path.Err
+	}
+	return err
+}

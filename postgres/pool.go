@@ -1,0 +1,176 @@
+// Package postgres holds the program's connection to PostgreSQL: a pool with the settings that its promises need, and a
+// private server that the program starts itself where it is given no database.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// MinMajor is the oldest major version of PostgreSQL that the program works with.
+	MinMajor = 15
+
+	defaultMaxConns       = 20
+	defaultConnectTimeout = 10 * time.Second
+)
+
+// forced holds the settings that every connection has, whatever the URL, the role, or the server says: an attempt counts
+// as recorded only once it is on disk, and times and texts have one reading.
+var forced = map[string]string{
+	"synchronous_commit": "on",
+	"application_name":   "bulkinvite",
+	"client_encoding":    "UTF8",
+	"timezone":           "UTC",
+}
+
+// Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
+// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
+// client encoding UTF8 and time zone UTC.
+//
+// It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
+// turned away), or [ErrTooOld].
+func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := poolConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, unreachable(config.ConnConfig, err)
+	}
+	if err := check(ctx, pool); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+func poolConfig(url string) (*pgxpool.Config, error) {
+	// A parse error is not passed on: it quotes the URL, and where that is malformed nobody can tell which part of it
+	// is the password.
+	bad := &Error{
+		Kind:   ErrURL,
+		Text:   "the database URL cannot be read",
+		Remedy: "give it as postgres://user:password@host:5432/database, with special characters percent-encoded (/ as %2F, @ as %40)",
+	}
+	if strings.TrimSpace(url) == "" {
+		return nil, bad
+	}
+	plain, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, bad
+	}
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, bad
+	}
+	if _, given := plain.RuntimeParams["pool_max_conns"]; !given {
+		config.MaxConns = defaultMaxConns
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = defaultConnectTimeout
+	}
+	for name := range config.ConnConfig.RuntimeParams {
+		if _, ours := forced[strings.ToLower(name)]; ours {
+			delete(config.ConnConfig.RuntimeParams, name)
+		}
+	}
+	for name, value := range forced {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	return config, nil
+}
+
+// check sees that the server answers and is new enough.
+func check(ctx context.Context, pool *pgxpool.Pool) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return unreachable(pool.Config().ConnConfig, err)
+	}
+	defer conn.Release()
+	version := conn.Conn().PgConn().ParameterStatus("server_version")
+	if major := majorOf(version); major < MinMajor {
+		return &Error{
+			Kind:   ErrTooOld,
+			Text:   fmt.Sprintf("the database at %s is PostgreSQL %s; %d or newer is needed", place(conn.Conn().Config()), version, MinMajor),
+			Remedy: fmt.Sprintf("use a server of PostgreSQL %d or newer", MinMajor),
+		}
+	}
+	return nil
+}
+
+// unreachable says in one line why there is no connection.
+func unreachable(config *pgx.ConnConfig, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("connect to the database at %s: %w", place(config), context.Canceled)
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return &Error{
+			Kind:   ErrUnreachable,
+			Text:   fmt.Sprintf("the database at %s refuses the connection: %s (%s)", place(config), refused.Message, refused.Code),
+			Remedy: refusalRemedy(refused.Code),
+			Err:    err,
+		}
+	}
+	reason := err
+	var connecting *pgconn.ConnectError
+	if errors.As(err, &connecting) {
+		reason = connecting.Unwrap()
+	}
+	return &Error{
+		Kind:   ErrUnreachable,
+		Text:   fmt.Sprintf("the database at %s cannot be reached: %s", place(config), oneLine(reason.Error())),
+		Remedy: "see that the server runs and that the URL's host and port are right",
+		Err:    err,
+	}
+}
+
+// refusalRemedy says what helps against a server's refusal (SQLSTATE, PostgreSQL's appendix A).
+func refusalRemedy(code string) string {
+	switch {
+	case strings.HasPrefix(code, "28"):
+		return "see that the URL's user and password are right and that the server lets this user in from here"
+	case code == "3D000":
+		return "create the database, or name one that exists in the URL"
+	case code == "42501":
+		return "grant the URL's user the right to connect to the database"
+	case code == "53300":
+		return "raise max_connections on the server, or lower pool_max_conns in the URL"
+	case strings.HasPrefix(code, "57P"):
+		return "wait until the server has started, then try again"
+	}
+	return "see the server's log for the reason"
+}
+
+// place names the server and the database, without user or password.
+func place(config *pgx.ConnConfig) string {
+	host := config.Host
+	if !strings.HasPrefix(host, "/") {
+		host = net.JoinHostPort(host, strconv.Itoa(int(config.Port)))
+	}
+	return host + " (" + config.Database + ")"
+}
+
+// majorOf reads the major version off "15.18 (Debian …)" or "17beta1"; 0 where there is none.
+func majorOf(version string) int {
+	digits := strings.TrimSpace(version)
+	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = digits[:end]
+	}
+	major, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return major
+}

@@ -1,0 +1,109 @@
+// Package postgrestest gives each test a migrated PostgreSQL database of its own, on a private server that all test
+// processes of a user share. Nothing needs to be set up.
+package postgrestest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/postgres"
+)
+
+const (
+	maxConns = 8           // of a test's pool
+	staleAge = time.Hour   // older databases are those of test runs that were killed
+	patience = time.Minute // for the server, and for each database
+
+	namePrefix = "test_"
+)
+
+// Main runs the tests of a package and gives its share in the server up. Call it from TestMain; it ends the process.
+func Main(m *testing.M) {
+	code := m.Run()
+	if err := shared.release(); err != nil {
+		fmt.Fprintln(os.Stderr, "postgrestest:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// New returns a pool of at most 8 connections on a new, migrated database, which is dropped when the test ends.
+func New(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	return open(t, URL(t))
+}
+
+// URL returns the URL of a new, migrated database, which is dropped when the test ends: for a child process, say.
+func URL(t testing.TB) string {
+	t.Helper()
+	return create(t, (*server).template)
+}
+
+// Empty is [New] without the migrations.
+func Empty(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	return open(t, create(t, func(*server, context.Context) (string, error) { return "template0", nil }))
+}
+
+func open(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := postgres.Open(t.Context(), fmt.Sprintf("%s&pool_max_conns=%d", url, maxConns))
+	if err != nil {
+		t.Fatalf("postgrestest: %v", err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// create makes a database from the template that from names, and returns its URL.
+func create(t testing.TB, from func(*server, context.Context) (string, error)) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	template, err := from(&shared, ctx)
+	if err == nil {
+		err = shared.start(ctx)
+	}
+	if err != nil {
+		t.Fatalf("postgrestest: %v", err)
+	}
+	name := databaseName(time.Now())
+	if err := shared.exec(ctx, "create database "+quote(name)+" template "+quote(template)); err != nil {
+		t.Fatalf("postgrestest: create database: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := shared.exec(ctx, "drop database "+quote(name)+" with (force)"); err != nil {
+			t.Errorf("postgrestest: drop database: %v", err)
+		}
+	})
+	return shared.url(name)
+}
+
+// databaseName makes a name that tells when and by whom the database was made.
+func databaseName(now time.Time) string {
+	var unique [4]byte
+	rand.Read(unique[:]) // never fails
+	return fmt.Sprintf("%s%d_%d_%s", namePrefix, now.Unix(), os.Getpid(), hex.EncodeToString(unique[:]))
+}
+
+// stale tells whether a database of this name is left from a run that was killed.
+func stale(name string, now time.Time) bool {
+	rest, ours := strings.CutPrefix(name, namePrefix)
+	seconds, _, _ := strings.Cut(rest, "_")
+	made, err := strconv.ParseInt(seconds, 10, 64)
+	return ours && err == nil && now.Sub(time.Unix(made, 0)) > staleAge
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

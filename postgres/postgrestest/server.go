@@ -1,0 +1,168 @@
+package postgrestest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/migrations"
+	"bulkinvite/postgres"
+)
+
+// shared is this process' share in the server, taken by the first test that needs a database.
+var shared server
+
+type server struct {
+	mu       sync.Mutex
+	running  *postgres.Server
+	migrated string // the template's name, once it is known to exist
+}
+
+// config is that of a server whose data may be lost: everything but speed is given up.
+func config() postgres.Config {
+	return postgres.Config{
+		Dir: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-test-%d", os.Geteuid())),
+		Settings: map[string]string{
+			"fsync":            "off",
+			"full_page_writes": "off",
+			"max_connections":  "300",
+			"max_wal_size":     "4GB",
+		},
+	}
+}
+
+// start takes the share, once, and drops what killed test runs left.
+func (s *server) start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return nil
+	}
+	running, err := postgres.Start(ctx, config())
+	if err != nil {
+		return err
+	}
+	s.running = running
+	return s.dropStale(ctx, time.Now())
+}
+
+func (s *server) release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == nil {
+		return nil
+	}
+	return s.running.Close()
+}
+
+// url names a database of the server.
+func (s *server) url(database string) string {
+	u, err := url.Parse(s.running.URL())
+	if err != nil {
+		panic(err) // we made it
+	}
+	u.Path = "/" + database
+	return u.String()
+}
+
+// exec runs a statement in the server's own database.
+func (s *server) exec(ctx context.Context, sql string) error {
+	return s.do(ctx, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
+		return err
+	})
+}
+
+func (s *server) do(ctx context.Context, f func(conn *pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, s.running.URL())
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(conn), conn.Close(context.WithoutCancel(ctx)))
+}
+
+func (s *server) dropStale(ctx context.Context, now time.Time) error {
+	return s.do(ctx, func(conn *pgx.Conn) error {
+		names, err := databases(ctx, conn)
+		for _, name := range names {
+			if stale(name, now) {
+				// Another process may be dropping it too.
+				_, dropErr := conn.Exec(ctx, "drop database if exists "+quote(name)+" with (force)")
+				err = errors.Join(err, dropErr)
+			}
+		}
+		return err
+	})
+}
+
+func databases(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+	rows, err := conn.Query(ctx, "select datname from pg_database")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// templateLock is the advisory lock under which templates are made.
+const templateLock = 5_218_642_021
+
+// template returns the name of the migrated database that tests' databases are copies of. It is made once for each state
+// of the migrations, whichever process comes first.
+func (s *server) template(ctx context.Context) (string, error) {
+	if err := s.start(ctx); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.migrated != "" {
+		return s.migrated, nil
+	}
+	name := "template_" + migrations.Fingerprint()
+	err := s.do(ctx, func(conn *pgx.Conn) error { return s.makeTemplate(ctx, conn, name) })
+	if err != nil {
+		return "", fmt.Errorf("template database: %w", err)
+	}
+	s.migrated = name
+	return name, nil
+}
+
+func (s *server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
+	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", templateLock); err != nil { // ends with the connection
+		return err
+	}
+	var exists bool
+	row := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", name)
+	if err := row.Scan(&exists); err != nil || exists {
+		return err
+	}
+	unfinished := name + "_new"
+	for _, sql := range []string{
+		"drop database if exists " + quote(unfinished) + " with (force)",
+		"create database " + quote(unfinished) + " template template0",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	if err := s.migrate(ctx, unfinished); err != nil {
+		return err
+	}
+	_, err := conn.Exec(ctx, "alter database "+quote(unfinished)+" rename to "+quote(name))
+	return err
+}
+
+func (s *server) migrate(ctx context.Context, database string) error {
+	pool, err := postgres.Open(ctx, s.url(database))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return migrations.Up(ctx, pool)
+}

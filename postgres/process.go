@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// process is a server as its pid file describes it: postmaster.pid has the pid, the data directory, the start time, the
+// port, the socket's directory, the listening address, the shared memory key, and the state, a line each (PostgreSQL's
+// src/include/utils/pidfile.h). Lines are added while the server starts.
+type process struct {
+	pid    int
+	socket string
+	state  string // starting, stopping, ready, standby; "" before it is written
+	data   string
+}
+
+// readProcess reads the pid file in the data directory; ok is false where there is none.
+func readProcess(data string) (p process, ok bool, err error) {
+	text, err := os.ReadFile(filepath.Join(data, pidName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return process{}, false, nil
+	}
+	if err != nil {
+		return process{}, false, outOfReach(data, err)
+	}
+	lines := strings.Split(string(text), "\n")
+	line := func(n int) string {
+		if n > len(lines) {
+			return ""
+		}
+		return strings.TrimSpace(lines[n-1])
+	}
+	pid, err := strconv.Atoi(line(1))
+	if err != nil || pid == 0 {
+		return process{data: data}, true, nil // being written
+	}
+	return process{pid: max(pid, -pid), socket: line(5), state: line(8), data: data}, true, nil
+}
+
+const pidName = "postmaster.pid"
+
+// lives tells whether the server's process lives. A pid that the system has given to somebody else, and the zombie of a
+// killed server whose parent does not collect it, are no servers; where there is no /proc that can't be told, and the
+// pid alone counts.
+func (p process) lives() bool {
+	if p.pid == 0 {
+		return false
+	}
+	if err := syscall.Kill(p.pid, 0); errors.Is(err, syscall.ESRCH) {
+		return false
+	}
+	if _, err := os.Stat("/proc/self/cwd"); err != nil {
+		return true
+	}
+	// A zombie has no working directory any more; a server's is its data directory.
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.pid))
+	return err == nil && cwd == p.data
+}
+
+// connect opens a connection to the maintenance database. answered tells whether a server was there, be it to refuse.
+func (p process) connect(ctx context.Context) (conn *pgx.Conn, answered bool, err error) {
+	if p.socket == "" {
+		return nil, false, errors.New("no socket yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err = pgx.Connect(ctx, p.url("postgres"))
+	var refused *pgconn.PgError
+	return conn, err == nil || errors.As(err, &refused), err
+}
+
+// answers tells whether a server listens on the socket.
+func (p process) answers(ctx context.Context) bool {
+	conn, answered, err := p.connect(ctx)
+	if err == nil {
+		err = conn.Close(ctx)
+	}
+	return answered
+}
+
+// url names a database of the server for pgx and libpq alike.
+func (p process) url(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
+	query := url.Values{"host": {p.socket}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq reads no + as a space
+	return u.String()
+}
+
+const (
+	superuser    = "bulkinvite"
+	databaseName = "bulkinvite"
+)
