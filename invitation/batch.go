@@ -1,0 +1,165 @@
+package invitation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
+	priority, preflight, state, coalesce(state_reason, ''), rows, blank, created_at, started_at, finished_at`
+
+func scanBatch(row pgx.Row) (*Batch, error) {
+	var b Batch
+	var sha []byte
+	var started, finished *time.Time
+	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
+		&b.Priority, &b.Preflight, &b.State, &b.Reason, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+	if err != nil {
+		return nil, err
+	}
+	copy(b.FileSHA256[:], sha)
+	if started != nil {
+		b.StartedAt = *started
+	}
+	if finished != nil {
+		b.FinishedAt = *finished
+	}
+	return &b, nil
+}
+
+// Batch returns a batch, or [ErrNoBatch].
+func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
+	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1`, id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("batch %d: %w", id, ErrNoBatch)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read batch %d: %w", id, err)
+	}
+	return b, nil
+}
+
+// BatchByFile returns the newest batch of an instance that was made from a file
+// with this SHA-256, or nil.
+func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (*Batch, error) {
+	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
+		where instance_id = $1 and file_sha256 = $2 order by id desc limit 1`, instance, sha[:]))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for a batch of the same file: %w", err)
+	}
+	return b, nil
+}
+
+// LockFile makes imports of one file at one instance wait for each other until
+// the transaction ends, so that two uploads at the same moment see one another.
+func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) error {
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::text || ':' || encode($2, 'hex'), 0))`, instance, sha[:])
+	if err != nil {
+		return fmt.Errorf("lock the file: %w", err)
+	}
+	return nil
+}
+
+// CreateBatch inserts a batch as a draft and returns its number. It belongs to
+// the transaction that imports the file's rows.
+func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, error) {
+	var id int64
+	err := tx.QueryRow(ctx, `
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, state)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'draft') returning id`,
+		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("create a batch: %w", err)
+	}
+	return id, event(ctx, tx, b.InstanceID, id, b.Actor, "imported", map[string]any{"file": b.FileName})
+}
+
+// StartBatch lets a draft run, with the number of its rows and of blank records
+// as the import found them. A batch that has nothing to send is done at once.
+func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor string, rows, blank int) error {
+	var instance int64
+	err := tx.QueryRow(ctx, `
+		update batches set state = 'running', started_at = clock_timestamp(), rows = $2, blank = $3
+		where id = $1 and state = 'draft' returning instance_id`, id, rows, blank).Scan(&instance)
+	if err != nil {
+		return fmt.Errorf("start batch %d: %w", id, err)
+	}
+	if err := event(ctx, tx, instance, id, actor, "started", nil); err != nil {
+		return err
+	}
+	_, err = finish(ctx, tx, instance)
+	return err
+}
+
+// Finish marks as done the running batches of an instance whose rows are all
+// decided, and reports how many there were.
+func (s *Store) Finish(ctx context.Context, instance int64) (int, error) {
+	var n int
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		n, err = finish(ctx, tx, instance)
+		return err
+	})
+	return n, err
+}
+
+func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
+	rows, _ := tx.Query(ctx, `
+		update batches b set state = 'done', finished_at = clock_timestamp(), state_reason = null
+		where instance_id = $1 and state = 'running'
+		  and not exists (select from results r where r.batch_id = b.id and r.outcome is null)
+		returning id`, instance)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return 0, fmt.Errorf("finish batches of instance %d: %w", instance, err)
+	}
+	for _, id := range ids {
+		if err := event(ctx, tx, instance, id, "bulkinvite", "done", nil); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+// PauseInstance pauses all running batches of an instance, with the reason. The
+// caller holds the instance's create and bulk buckets, so that no claim slips
+// through while the state changes.
+func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string) ([]int64, error) {
+	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2 where instance_id = $1 and state = 'running' returning id`, instance, reason)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("pause the batches of instance %d: %w", instance, err)
+	}
+	for _, id := range ids {
+		if err := event(ctx, tx, instance, id, "bulkinvite", "paused", map[string]any{"reason": reason}); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// ResumeBatch lets a paused batch run again and returns the numbers of its
+// undecided rows, which need jobs.
+func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, id int64, actor string) ([]int, error) {
+	var instance int64
+	err := tx.QueryRow(ctx, `update batches set state = 'running', state_reason = null where id = $1 and state = 'paused' returning instance_id`, id).Scan(&instance)
+	if err != nil {
+		return nil, fmt.Errorf("resume batch %d: %w", id, err)
+	}
+	if err := event(ctx, tx, instance, id, actor, "resumed", nil); err != nil {
+		return nil, err
+	}
+	rows, _ := tx.Query(ctx, `select row_number from results where batch_id = $1 and outcome is null order by row_number`, id)
+	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return nil, fmt.Errorf("resume batch %d: %w", id, err)
+	}
+	return numbers, nil
+}

@@ -1,0 +1,234 @@
+package invitation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrDeclaredDead says that the process is no longer registered: others took it
+// for dead and have taken over its rows. It must not claim.
+var ErrDeclaredDead = errors.New("this process was declared dead")
+
+// Alive makes sure that a worker is registered and stays so until the
+// transaction ends. It is the first statement of a claim.
+func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
+	var one int
+	err := tx.QueryRow(ctx, `select 1 from workers where id = $1 for key share`, worker).Scan(&one)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrDeclaredDead
+	}
+	if err != nil {
+		return fmt.Errorf("look up worker %s: %w", worker, err)
+	}
+	return nil
+}
+
+// Pick locks up to n waiting rows of an instance, by priority and age of their
+// batches and then in file order. Rows that somebody else has locked are passed
+// over. The caller holds the buckets: since whoever changes a batch's state
+// takes them first, the batches that are seen to run here do run.
+func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int) ([]RowID, error) {
+	return s.pick(ctx, tx, instance, n, `for update of r skip locked`)
+}
+
+// Peek is Pick without locks, for whoever only wants to read ahead.
+func (s *Store) Peek(ctx context.Context, instance int64, n int) (ids []RowID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		ids, err = s.pick(ctx, tx, instance, n, ``)
+		return err
+	})
+	return ids, err
+}
+
+const waiting = `r.outcome is null and (r.not_before is null or r.not_before <= clock_timestamp())
+	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
+
+func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock string) ([]RowID, error) {
+	rows, _ := tx.Query(ctx, `select id from batches where instance_id = $1 and state = 'running' order by priority, id`, instance)
+	batches, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("list the running batches of instance %d: %w", instance, err)
+	}
+	var ids []RowID
+	for _, batch := range batches {
+		if len(ids) >= n {
+			break
+		}
+		rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number from results r where r.batch_id = $1 and `+waiting+`
+			order by r.row_number limit $2 `+lock, batch, n-len(ids))
+		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
+		if err != nil {
+			return nil, fmt.Errorf("pick waiting rows of batch %d: %w", batch, err)
+		}
+		ids = append(ids, more...)
+	}
+	return ids, nil
+}
+
+// Waits reports whether a row waits: undecided, in a running batch, not held
+// back, and nobody has an open attempt for its person.
+func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
+	var yes bool
+	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id and b.state = 'running'
+		where r.batch_id = $1 and r.row_number = $2 and `+waiting+`)`, id.Batch, id.Row).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look up row %d of batch %d: %w", id.Row, id.Batch, err)
+	}
+	return yes, nil
+}
+
+// LastWaiting returns up to n waiting rows of an instance, those that are last
+// in line.
+func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID, error) {
+	rows, _ := s.pool.Query(ctx, `
+		select w.batch_id, w.row_number from batches b cross join lateral (
+			select r.batch_id, r.row_number from results r where r.batch_id = b.id and `+waiting+` order by r.row_number desc limit $2) w
+		where b.instance_id = $1 and b.state = 'running' order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
+	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
+	if err != nil {
+		return nil, fmt.Errorf("look for waiting rows of instance %d: %w", instance, err)
+	}
+	return ids, nil
+}
+
+// Request is a create, bulk or revoke that is about to be sent.
+type Request struct {
+	Call   string // create, bulk or revoke
+	Bucket string
+	People []Person
+	Sweep  int64 // the sweep that a revoke belongs to; 0: none
+}
+
+// Person is somebody in a request.
+type Person struct {
+	RowID        // zero for an invitation that no row explains
+	Key          string
+	InvitationID string // for a revoke: what is revoked
+}
+
+// Claimed is a request whose attempt is in the ledger, and who was claimed for it.
+type Claimed struct {
+	AttemptID int64
+	Request
+}
+
+// Open puts requests into the ledger and claims their people, with a deadline
+// of timeout from now. People for whom somebody else has an open attempt are
+// dropped, and so are requests without people. Nothing may be sent before the
+// transaction is committed.
+func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker string, timeout time.Duration, requests []Request) ([]Claimed, error) {
+	var calls, buckets []string
+	var sweeps []int64
+	for _, r := range requests {
+		calls, buckets, sweeps = append(calls, r.Call), append(buckets, r.Bucket), append(sweeps, r.Sweep)
+	}
+	rows, _ := tx.Query(ctx, `
+		insert into attempts (instance_id, worker_id, call, bucket, sweep_id, deadline)
+		select $1, $2, r.call, r.bucket, nullif(r.sweep, 0), clock_timestamp() + $3::interval
+		from unnest($4::text[], $5::text[], $6::bigint[]) with ordinality as r (call, bucket, sweep, place) order by r.place
+		returning id`, instance, worker, timeout, calls, buckets, sweeps)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("open %d attempts: %w", len(requests), err)
+	}
+	slices.Sort(ids)
+	claimed := make([]Claimed, len(ids))
+	for i, id := range ids {
+		claimed[i] = Claimed{AttemptID: id, Request: requests[i]}
+	}
+	return claimed, s.claim(ctx, tx, instance, claimed)
+}
+
+// claim inserts the people of the attempts, in key order, so that two claims
+// can't wait for each other, and drops those who are claimed already.
+func (s *Store) claim(ctx context.Context, tx pgx.Tx, instance int64, claimed []Claimed) error {
+	type member struct {
+		attempt int64
+		Person
+	}
+	var members []member
+	for _, c := range claimed {
+		for _, p := range c.People {
+			members = append(members, member{c.AttemptID, p})
+		}
+	}
+	slices.SortFunc(members, func(a, b member) int {
+		if a.Key < b.Key {
+			return -1
+		} else if a.Key > b.Key {
+			return 1
+		}
+		return int(a.attempt - b.attempt)
+	})
+	var attempts, batches []int64
+	var numbers []int32
+	var keys, invitations []string
+	for _, m := range members {
+		attempts, keys, invitations = append(attempts, m.attempt), append(keys, m.Key), append(invitations, m.InvitationID)
+		batches, numbers = append(batches, m.Batch), append(numbers, int32(m.Row))
+	}
+	rows, _ := tx.Query(ctx, `
+		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, clerk_invitation_id)
+		select m.attempt, $1, m.key, nullif(m.batch, 0), nullif(m.number, 0), nullif(m.invitation, '')
+		from unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[]) with ordinality as m (attempt, key, batch, number, invitation, place)
+		order by m.place
+		on conflict do nothing
+		returning attempt_id, key`, instance, attempts, keys, batches, numbers, invitations)
+	type pair struct {
+		Attempt int64
+		Key     string
+	}
+	pairs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[pair])
+	if err != nil {
+		return fmt.Errorf("claim %d people: %w", len(members), err)
+	}
+	got := make(map[pair]bool, len(pairs))
+	for _, p := range pairs {
+		got[p] = true
+	}
+	for i := range claimed {
+		c := &claimed[i]
+		c.People = slices.DeleteFunc(slices.Clone(c.People), func(p Person) bool { return !got[pair{c.AttemptID, p.Key}] })
+	}
+	return nil
+}
+
+// Withdraw takes people, and requests that are left without any, out of the
+// ledger again, in the transaction that opened them: they were never sent.
+func (s *Store) Withdraw(ctx context.Context, tx pgx.Tx, claimed []Claimed, drop func(Person) bool) ([]Claimed, error) {
+	var empty, attempts []int64
+	var keys []string
+	kept := claimed[:0]
+	for _, c := range claimed {
+		c.People = slices.DeleteFunc(c.People, func(p Person) bool {
+			gone := drop(p)
+			if gone {
+				attempts, keys = append(attempts, c.AttemptID), append(keys, p.Key)
+			}
+			return gone
+		})
+		if len(c.People) == 0 {
+			empty = append(empty, c.AttemptID)
+			continue
+		}
+		kept = append(kept, c)
+	}
+	if len(attempts) > 0 {
+		_, err := tx.Exec(ctx, `delete from attempt_people p using unnest($1::bigint[], $2::text[]) as d (attempt, key)
+			where p.attempt_id = d.attempt and p.key = d.key`, attempts, keys)
+		if err != nil {
+			return nil, fmt.Errorf("withdraw people: %w", err)
+		}
+	}
+	if len(empty) > 0 {
+		if _, err := tx.Exec(ctx, `delete from attempts where id = any($1)`, empty); err != nil {
+			return nil, fmt.Errorf("withdraw attempts: %w", err)
+		}
+	}
+	return kept, nil
+}

@@ -1,0 +1,227 @@
+package invitation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Rules are the durations that decisions go by.
+type Rules struct {
+	Settle time.Duration // --settle: how long after a request's end a list must be read to prove that it made nothing
+	GiveUp time.Duration // how long transient answers are retried before a row is failed
+	Fresh  time.Duration // how old a read may be that a claim relies on
+	Slack  time.Duration // see [Evidence]
+}
+
+// Case is a row with all that is known of it.
+type Case struct {
+	Row
+	Evidence
+}
+
+// Next is [Next] of the case.
+func (c *Case) Next() Action { return Next(c.Row, c.Evidence) }
+
+// Load reads rows and all that is known of their people, in the order of the
+// ids. settled says which pass over Clerk's lists, if any, the caller has just
+// made to settle open attempts.
+func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID, rules Rules, settled Coverage) ([]*Case, error) {
+	batches, numbers := split(ids)
+	var b pgx.Batch
+	cases := make([]*Case, 0, len(ids))
+	byRow := make(map[RowID]*Case, len(ids))
+	byKey := make(map[string][]*Case, len(ids))
+
+	b.Queue(loadRows, batches, numbers).Query(func(rows pgx.Rows) error {
+		return scanCases(rows, rules, settled, func(c *Case) {
+			cases = append(cases, c)
+			byRow[c.RowID] = c
+			byKey[c.Key] = append(byKey[c.Key], c)
+		})
+	})
+	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, byRow) })
+	b.Queue(loadOthers, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanOthers(rows, byKey) })
+	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("load the evidence of %d rows: %w", len(ids), err)
+	}
+	if err := s.cover(ctx, tx, instance, cases, rules); err != nil {
+		return nil, err
+	}
+	return cases, nil
+}
+
+func split(ids []RowID) (batches []int64, numbers []int32) {
+	for _, id := range ids {
+		batches, numbers = append(batches, id.Batch), append(numbers, int32(id.Row))
+	}
+	return batches, numbers
+}
+
+const loadRows = `
+	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
+	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, coalesce(r.email, ''),
+	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp()
+	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
+	join results r using (batch_id, row_number)
+	join batches b on b.id = r.batch_id
+	left join (reads u join workers l on l.id = u.worker_id) on u.id = r.users_read_id
+	order by w.place`
+
+func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) error {
+	for rows.Next() {
+		c := &Case{}
+		var started, notBefore, since, users *time.Time
+		var redirect *string
+		var expires *int
+		var metadata []byte
+		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
+			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Email,
+			&c.Options, &redirect, &expires, &metadata, &users, &c.Now)
+		if err != nil {
+			return err
+		}
+		c.BatchStarted, c.NotBefore, c.Since = deref(started), deref(notBefore), deref(since)
+		if redirect != nil {
+			c.Options.RedirectURL = *redirect
+		}
+		if expires != nil {
+			c.Options.ExpiresInDays = *expires
+		}
+		c.PublicMetadata = json.RawMessage(metadata)
+		c.Settle, c.GiveUp, c.Fresh, c.Slack = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack
+		c.Coverage = settled
+		if u := deref(users); u.After(c.Coverage.Users) {
+			c.Coverage.Users = u
+		}
+		add(c)
+	}
+	return rows.Err()
+}
+
+const loadAttempts = `
+	select p.batch_id, p.row_number, a.id, a.started_at, a.deadline, a.answered_at, p.open, coalesce(p.answer, ''),
+	       coalesce(p.error_code, a.error_code, ''), coalesce(p.clerk_invitation_id, ''), coalesce(p.resolution, ''),
+	       a.http_status in (400, 403, 422) and not exists (
+	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours'))),
+	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key)
+	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
+	join attempt_people p using (batch_id, row_number)
+	join attempts a on a.id = p.attempt_id and a.call in ('create', 'bulk')
+	order by a.id`
+
+func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
+	for rows.Next() {
+		var id RowID
+		var a Attempt
+		var answered *time.Time
+		var refused *bool
+		err := rows.Scan(&id.Batch, &id.Row, &a.ID, &a.Started, &a.Deadline, &answered, &a.Open, &a.Answer, &a.Code, &a.InvitationID, &a.Resolution, &refused, &a.Alone)
+		if err != nil {
+			return err
+		}
+		a.Answered = deref(answered)
+		a.Refused = refused != nil && *refused
+		if c := byRow[id]; c != nil {
+			c.Attempts = append(c.Attempts, a)
+		}
+	}
+	return rows.Err()
+}
+
+const loadOthers = `
+	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.expires_at,
+	       exists (select from attempt_people p where p.instance_id = $1 and p.key = o.key and p.open
+	               and (p.batch_id, p.row_number) = (o.batch_id, o.row_number))
+	from results o
+	where o.instance_id = $1
+	  and o.key in (select r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number))
+	  and (o.outcome is null or o.outcome = 'invited')`
+
+func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
+	for rows.Next() {
+		var key string
+		var o Other
+		var expires *time.Time
+		err := rows.Scan(&key, &o.Batch, &o.Row, &o.Outcome, &o.Status, &o.InvitationID, &expires, &o.Open)
+		if err != nil {
+			return err
+		}
+		o.ExpiresAt = deref(expires)
+		for _, c := range byKey[key] {
+			if c.RowID != o.RowID {
+				c.Others = append(c.Others, o)
+			}
+		}
+	}
+	return rows.Err()
+}
+
+const loadSightings = `
+	select s.key, s.clerk_id, s.kind = 'user', coalesce(s.status, ''), s.created_at, s.expires_at, s.first_seen, s.last_seen, s.last_read,
+	       (select array_agg(t.batch_id || ':' || t.row_number) from results t where t.instance_id = $1 and t.clerk_invitation_id = s.clerk_id and t.outcome = 'invited')
+	from sightings s
+	where s.instance_id = $1
+	  and s.key in (select r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number))
+	order by s.created_at, s.clerk_id`
+
+func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
+	for rows.Next() {
+		var key string
+		var s Sighting
+		var created, expires *time.Time
+		var carriers []string
+		err := rows.Scan(&key, &s.ID, &s.User, &s.Status, &created, &expires, &s.FirstSeen, &s.LastSeen, &s.ReadID, &carriers)
+		if err != nil {
+			return err
+		}
+		s.CreatedAt, s.ExpiresAt = deref(created), deref(expires)
+		for _, c := range byKey[key] {
+			s.Taken = slices.ContainsFunc(carriers, func(id string) bool { return id != fmt.Sprintf("%d:%d", c.Batch, c.Row.RowID.Row) })
+			c.Sightings = append(c.Sightings, s)
+		}
+	}
+	return rows.Err()
+}
+
+// cover fills in which passes over the invitations guard the cases' claims: all
+// pending ones, and those of any status made since the batch began, read by a
+// process that lives.
+func (s *Store) cover(ctx context.Context, tx pgx.Tx, instance int64, cases []*Case, rules Rules) error {
+	byStart := map[time.Time]time.Time{}
+	for _, c := range cases {
+		if !c.Preflight || c.BatchStarted.IsZero() {
+			continue
+		}
+		at, ok := byStart[c.BatchStarted]
+		if !ok {
+			var begun *time.Time
+			err := tx.QueryRow(ctx, `
+				select min(begun) from (
+					select (select max(r.pass_begun_at) from reads r join workers w on w.id = r.worker_id
+					        where r.instance_id = $1 and r.call = c.call and r.complete
+					          and (r.reached is null or c.back and r.reached <= $2)) as begun
+					from (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)) p
+				having count(begun) = 3`, instance, c.BatchStarted.Add(-rules.Slack)).Scan(&begun)
+			if err != nil && err != pgx.ErrNoRows {
+				return fmt.Errorf("find the reads that cover instance %d: %w", instance, err)
+			}
+			at = deref(begun)
+			byStart[c.BatchStarted] = at
+		}
+		c.Coverage.Invitations = at
+	}
+	return nil
+}
+
+func deref(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

@@ -1,0 +1,121 @@
+// Package invitation is the domain: batches of people, one result for each row
+// of each file, and the attempts and reads that prove how each of them ended.
+//
+// Three things are kept apart. A row's [Outcome] says how it ended and is
+// final. Its [Status] says where the invitation stands at Clerk now. And the
+// ledger (attempts, reads, sightings) says why we believe either. [Next] is the
+// only place that turns what is known into what is done; it is a pure function,
+// and workers, recovery and the plan all go through it.
+//
+// The [Store] holds the SQL. It decides nothing by itself.
+package invitation
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Outcome says how a row ended. The empty Outcome is a row that is undecided.
+type Outcome string
+
+// The outcomes that a row can have; results.outcome holds these words.
+const (
+	Invited           Outcome = "invited"            // an attempt of this row made an invitation at Clerk
+	AlreadyInvited    Outcome = "already_invited"    // another invitation of this person stands; nobody was mailed for this row
+	AlreadyRegistered Outcome = "already_registered" // the person is a user at Clerk
+	Invalid           Outcome = "invalid"            // our own check found the row unfit to send
+	Rejected          Outcome = "rejected"           // Clerk refused the person
+	DuplicateRow      Outcome = "duplicate_row"      // an earlier row of the same file names the same person
+	Failed            Outcome = "failed"             // given up after transient answers for a day; retry opens it again
+	Cancelled         Outcome = "cancelled"          // somebody stopped it before anything was sent
+)
+
+// Outcomes lists every outcome in the order in which reports show them.
+var Outcomes = []Outcome{Invited, AlreadyInvited, AlreadyRegistered, Invalid, Rejected, DuplicateRow, Failed, Cancelled}
+
+// Valid reports whether o is one of the outcomes.
+func (o Outcome) Valid() bool { return slices.Contains(Outcomes, o) }
+
+// Status says where an invitation stands at Clerk, in Clerk's words.
+type Status string
+
+// The statuses that Clerk's API knows.
+const (
+	Pending  Status = "pending"
+	Accepted Status = "accepted"
+	Revoked  Status = "revoked"
+	Expired  Status = "expired"
+)
+
+// State says what may happen to a batch.
+type State string
+
+// The states of a batch; batches.state holds these words.
+const (
+	Draft          State = "draft"     // imported, not started: nobody is asked for
+	Running        State = "running"   // its waiting rows are worked
+	Paused         State = "paused"    // nothing new is sent until it is resumed
+	StateCancelled State = "cancelled" // stopped for good
+	Done           State = "done"      // every row is decided
+)
+
+// Options are what goes to Clerk with each invitation of a batch, unless a row
+// says otherwise. Zero fields are not sent, so that Clerk's defaults hold.
+type Options struct {
+	RedirectURL   string `json:"redirect_url,omitempty"`
+	ExpiresInDays int    `json:"expires_in_days,omitempty"` // 1 to 365; Clerk's default is 30
+	Template      string `json:"template,omitempty"`        // Clerk's template_slug
+}
+
+// DefaultPriority leaves room on both sides.
+const DefaultPriority = 2
+
+// Batch is a file that somebody sent.
+type Batch struct {
+	ID         int64
+	InstanceID int64
+	FileName   string
+	FileSHA256 [32]byte
+	FileBytes  int64
+	Encoding   string
+	Delimiter  string
+	Columns    []string
+	Actor      string
+	Options    Options
+	Priority   int // 1 (first) to 4 (last)
+	Preflight  bool
+	State      State
+	Reason     string // why it stands where it does, where the program put it there
+	Rows       int
+	Blank      int
+	CreatedAt  time.Time
+	StartedAt  time.Time // zero: not started
+	FinishedAt time.Time // zero: not finished
+}
+
+// RowID names a row: its batch and its place in the file.
+type RowID struct {
+	Batch int64 `json:"batch"`
+	Row   int   `json:"row"`
+}
+
+// Row is what the decision core must know of a row; the store loads it.
+type Row struct {
+	RowID
+	Key          string
+	Outcome      Outcome
+	BatchState   State
+	BatchStarted time.Time
+	Priority     int
+	Preflight    bool
+	NotBefore    time.Time
+	Since        time.Time // when the first transient answer of the current run of tries came
+	Tries        int
+	LastError    string
+	Alone        bool
+
+	Email          string
+	Options        Options
+	PublicMetadata json.RawMessage
+}

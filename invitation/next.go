@@ -1,0 +1,309 @@
+package invitation
+
+import (
+	"slices"
+	"time"
+)
+
+// Answer is what Clerk's answer to an attempt said of one person.
+type Answer string
+
+// What an answer can say of a person; attempt_people.answer holds these words.
+const (
+	NoAnswer       Answer = ""         // nothing: it was lost, or it did not name them
+	AnswerCreated  Answer = "created"  // an invitation was made for them
+	AnswerExists   Answer = "exists"   // refused: a pending invitation exists (duplicate_record)
+	AnswerUser     Answer = "user"     // refused: the address belongs to a user (form_identifier_exists)
+	AnswerRejected Answer = "rejected" // refused for what the person or the row is
+	AnswerRefused  Answer = "refused"  // refused for what has nothing to do with them; it proves that nothing was done
+)
+
+// How an attempt was closed for a person; attempt_people.resolution holds these words.
+const (
+	ClosedAnswered = "answered"  // the answer decided
+	ClosedNotSent  = "not_sent"  // it was never written to the network
+	ClosedRefused  = "refused"   // the answer proves that nothing was done
+	ClosedOurs     = "ours"      // a read showed the invitation that it made
+	ClosedNotThere = "not_there" // a read that begun late enough did not show one
+	ClosedExists   = "exists"    // a read showed another invitation
+	ClosedUser     = "user"      // a read showed that the person is a user
+)
+
+// Attempt is one request as it concerns one person of one row.
+type Attempt struct {
+	ID           int64
+	Started      time.Time
+	Deadline     time.Time
+	Answered     time.Time // zero: no answer came
+	Open         bool
+	Answer       Answer
+	Code         string // Clerk's error code, or ours
+	InvitationID string
+	Resolution   string
+	Alone        bool // the person was alone in the call
+	Refused      bool // the answer was a refusal (4xx) that did not name the person
+}
+
+// decided reports whether the attempt got an answer that says what it did for the person.
+func (a Attempt) decided() bool {
+	return a.Answer != NoAnswer || a.Resolution == ClosedNotSent || a.Resolution == ClosedRefused
+}
+
+// Other is another row of the same person at the same instance.
+type Other struct {
+	RowID
+	Outcome      Outcome
+	Status       Status
+	InvitationID string
+	ExpiresAt    time.Time
+	Open         bool // it has an open attempt
+}
+
+// Sighting is an invitation or a user of the person that a read showed at Clerk.
+type Sighting struct {
+	ID        string
+	User      bool
+	Status    Status
+	CreatedAt time.Time // by Clerk's clock
+	ExpiresAt time.Time
+	FirstSeen time.Time // when the first read that showed it ended
+	LastSeen  time.Time // when the last read that showed it so began
+	ReadID    int64     // the last read that showed it
+	Taken     bool      // another row carries its id
+}
+
+// Coverage says how far reads of Clerk reached. Times are Postgres'.
+type Coverage struct {
+	Users       time.Time // when the last read of users that covers the person began; zero: none
+	Invitations time.Time // when the last pass over the invitations began that a preflight may rely on; zero: none
+	Settled     time.Time // when the last pass began that reached back to the person's earliest open attempt; zero: none
+	SettledRead int64     // that pass
+}
+
+// Evidence is all that is known of a person when a row is looked at.
+type Evidence struct {
+	Now       time.Time
+	Settle    time.Duration // how long after a request's end a list must be read to prove that it made nothing
+	GiveUp    time.Duration // how long transient answers are retried
+	Fresh     time.Duration // how old a read may be that a claim relies on
+	Slack     time.Duration // clock offset to Clerk at worst, plus the round trip
+	Attempts  []Attempt     // this row's, oldest first
+	Others    []Other
+	Sightings []Sighting
+	Coverage  Coverage
+}
+
+// ActionKind names what is done next.
+type ActionKind string
+
+// The kinds of action.
+const (
+	Nothing ActionKind = "nothing" // the row is decided, or its batch does not run
+	Claim   ActionKind = "claim"   // ask Clerk for the person; an attempt still open is void and to be closed as not there
+	Read    ActionKind = "read"    // read Clerk, in a read that begins at or after At
+	Wait    ActionKind = "wait"    // until At; zero: until another row's open attempt is closed
+	Decide  ActionKind = "decide"  // the row ended as Outcome
+)
+
+// Action is what [Next] says of a row.
+type Action struct {
+	Kind         ActionKind
+	At           time.Time
+	Outcome      Outcome
+	Reason       string
+	Status       Status
+	InvitationID string
+	UserID       string
+	InvitedAt    time.Time
+	ExpiresAt    time.Time
+	AttemptID    int64  // the attempt whose answer, or whose effect, proves the outcome
+	ReadID       int64  // the read that proves it
+	Close        string // how an open attempt of the row is closed by this
+	Alone        bool   // a claim that must go in a call of its own
+}
+
+// Next says what is done next for a row, given all that is known. It is pure:
+// the same row and evidence give the same action, and nothing else decides.
+//
+// The order of the questions matters. An open attempt comes first, since
+// nothing may be said of a row whose own request may yet have made something;
+// then what other rows of the person did; then what reads showed; and only a
+// row of which nothing is known to stand in the way is claimed.
+func Next(row Row, ev Evidence) Action {
+	if row.Outcome != "" {
+		return Action{Kind: Nothing}
+	}
+	if i := slices.IndexFunc(ev.Attempts, func(a Attempt) bool { return a.Open }); i >= 0 {
+		return nextOpen(row, ev, ev.Attempts[i])
+	}
+	if row.BatchState != Running {
+		return Action{Kind: Nothing}
+	}
+	if slices.ContainsFunc(ev.Others, func(o Other) bool { return o.Open }) {
+		return Action{Kind: Wait}
+	}
+	if act, ok := known(row, ev); ok {
+		return act
+	}
+	if !row.Since.IsZero() && ev.Now.Sub(row.Since) > ev.GiveUp {
+		return Action{Kind: Decide, Outcome: Failed, Reason: row.LastError}
+	}
+	if row.NotBefore.After(ev.Now) {
+		return Action{Kind: Wait, At: row.NotBefore}
+	}
+	if row.Preflight && !fresh(row, ev) {
+		return Action{Kind: Read}
+	}
+	return Action{Kind: Claim, Alone: row.Alone}
+}
+
+// nextOpen handles a row whose own attempt is open, whatever its batch's state.
+func nextOpen(row Row, ev Evidence, a Attempt) Action {
+	switch a.Answer {
+	case AnswerCreated:
+		return Action{Kind: Decide, Outcome: Invited, Status: Pending, InvitationID: a.InvitationID, AttemptID: a.ID, Close: ClosedAnswered}
+	case AnswerRejected:
+		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
+	case AnswerRefused:
+		return Action{Kind: Claim, Alone: row.Alone, Close: ClosedRefused}
+	case AnswerUser:
+		return nextUser(ev, a)
+	case AnswerExists:
+		return nextExists(ev, a)
+	}
+	if s, at, ok := ours(ev); ok {
+		return invited(s, at, ClosedOurs)
+	}
+	after := a.Deadline
+	if !a.Answered.IsZero() {
+		after = a.Answered
+	}
+	after = after.Add(ev.Settle)
+	if ev.Coverage.Settled.Before(after) {
+		return Action{Kind: Read, At: after}
+	}
+	if act, ok := known(row, ev); ok {
+		act.Close = ClosedExists
+		if act.Outcome == AlreadyRegistered {
+			act.Close = ClosedUser
+		}
+		return act
+	}
+	return Action{Kind: Claim, Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || (a.Refused && !a.Alone)}
+}
+
+// nextUser handles "the address belongs to a user". Where an earlier attempt of
+// the row never got a deciding answer, they may be a user because they accepted
+// our own invitation.
+func nextUser(ev Evidence, a Attempt) Action {
+	if slices.ContainsFunc(ev.Attempts, func(b Attempt) bool { return b.ID != a.ID && !b.decided() }) {
+		if ev.Coverage.Settled.Before(a.Answered) {
+			return Action{Kind: Read, At: a.Answered}
+		}
+		if s, at, ok := ours(ev); ok {
+			return invited(s, at, ClosedOurs)
+		}
+	}
+	return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
+}
+
+// nextExists handles "a pending invitation exists": whose it is, a read says.
+// A list may lag behind what Clerk refused by, so that an empty read settles
+// nothing before the settle time has passed.
+func nextExists(ev Evidence, a Attempt) Action {
+	if ev.Coverage.Settled.Before(a.Answered) {
+		return Action{Kind: Read, At: a.Answered}
+	}
+	if s, at, ok := ours(ev); ok {
+		return invited(s, at, ClosedOurs)
+	}
+	if s, ok := standing(ev, time.Time{}); ok {
+		act := already(s, a.Code)
+		act.AttemptID, act.Close = a.ID, ClosedExists
+		return act
+	}
+	if settled := a.Answered.Add(ev.Settle); ev.Coverage.Settled.Before(settled) {
+		return Action{Kind: Read, At: settled}
+	}
+	return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: a.Code, AttemptID: a.ID, ReadID: ev.Coverage.SettledRead, Close: ClosedExists}
+}
+
+// known decides a row from what is known without asking Clerk for anything:
+// what an attempt of its own made after all, who else was mailed, and what
+// reads showed since the batch began.
+func known(row Row, ev Evidence) (Action, bool) {
+	if s, at, ok := ours(ev); ok {
+		return invited(s, at, ClosedOurs), true
+	}
+	for _, o := range ev.Others {
+		stands := o.Status != Revoked && o.Status != Expired && (o.ExpiresAt.IsZero() || o.ExpiresAt.After(ev.Now))
+		if o.Outcome == Invited && stands {
+			return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: "invited_by_another_row", InvitationID: o.InvitationID, Status: o.Status}, true
+		}
+	}
+	if s, ok := standing(ev, row.BatchStarted); ok {
+		return already(s, "pending_at_clerk"), true
+	}
+	for _, s := range ev.Sightings {
+		if s.User && !s.LastSeen.Before(row.BatchStarted) {
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: "user_at_clerk", UserID: s.ID, ReadID: s.ReadID}, true
+		}
+	}
+	// An invitation made since the batch began that no attempt explains is one
+	// that a database restored from a backup has forgotten.
+	for _, s := range ev.Sightings {
+		if !s.User && !s.Taken && !s.CreatedAt.Before(row.BatchStarted.Add(-ev.Slack)) {
+			return already(s, "made_since_the_batch_began"), true
+		}
+	}
+	return Action{}, false
+}
+
+// standing finds a pending invitation that a read showed at or after since.
+func standing(ev Evidence, since time.Time) (Sighting, bool) {
+	for _, s := range ev.Sightings {
+		if !s.User && s.Status == Pending && !s.LastSeen.Before(since) && (s.ExpiresAt.IsZero() || s.ExpiresAt.After(ev.Now)) {
+			return s, true
+		}
+	}
+	return Sighting{}, false
+}
+
+// ours finds an invitation that an attempt of this row made without our being
+// told: one that an attempt without a deciding answer could have made, that no
+// earlier read had shown, and that no other row carries.
+func ours(ev Evidence) (Sighting, Attempt, bool) {
+	for _, s := range ev.Sightings {
+		if s.User || s.Taken {
+			continue
+		}
+		for _, a := range ev.Attempts {
+			if !a.decided() && !s.CreatedAt.Before(a.Started.Add(-time.Second-ev.Slack)) && !s.FirstSeen.Before(a.Started) {
+				return s, a, true
+			}
+		}
+	}
+	return Sighting{}, Attempt{}, false
+}
+
+func invited(s Sighting, a Attempt, how string) Action {
+	return Action{Kind: Decide, Outcome: Invited, Reason: "found_by_reading", Status: s.Status, InvitationID: s.ID,
+		InvitedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, AttemptID: a.ID, ReadID: s.ReadID, Close: how}
+}
+
+func already(s Sighting, reason string) Action {
+	return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: reason, Status: s.Status, InvitationID: s.ID,
+		InvitedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, ReadID: s.ReadID}
+}
+
+// fresh reports whether the reads that guard a claim are recent enough: begun
+// after the batch, and no longer ago than ev.Fresh.
+func fresh(row Row, ev Evidence) bool {
+	oldest := ev.Now.Add(-ev.Fresh)
+	for _, t := range []time.Time{ev.Coverage.Users, ev.Coverage.Invitations} {
+		if t.Before(row.BatchStarted) || t.Before(oldest) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,206 @@
+package invitation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The calls that reads.call names. A pass over one of the lists may take many
+// requests.
+const (
+	ReadUsers   = "users"
+	ReadAll     = "invitations"         // the default list: every status but revoked
+	ReadPending = "invitations_pending" // status=pending
+	ReadRevoked = "invitations_revoked" // status=revoked
+)
+
+// GET is one read of Clerk in the ledger.
+type GET struct {
+	ID    int64
+	Pass  int64 // the first GET of its pass
+	Begun time.Time
+}
+
+// BeginRead puts a GET into the ledger before it is sent. first is the first
+// GET of the pass that it belongs to; nil: it is the first itself.
+func (s *Store) BeginRead(ctx context.Context, instance int64, worker, call string, first *GET) (GET, error) {
+	var pass *int64
+	var begun *time.Time
+	if first != nil {
+		pass, begun = &first.ID, &first.Begun
+	}
+	var g GET
+	err := s.pool.QueryRow(ctx, `
+		insert into reads (instance_id, worker_id, call, pass_id, pass_begun_at) values ($1, $2, $3, $4, coalesce($5, clock_timestamp()))
+		returning id, coalesce(pass_id, id), pass_begun_at`, instance, worker, call, pass, begun).Scan(&g.ID, &g.Pass, &g.Begun)
+	if err != nil {
+		return g, fmt.Errorf("begin a read of %s: %w", call, err)
+	}
+	return g, nil
+}
+
+// Seen is an invitation or a user that a GET showed.
+type Seen struct {
+	ID        string
+	Key       string
+	User      bool
+	Status    Status
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+// ReadEnd is how a GET ended.
+type ReadEnd struct {
+	Status   int // HTTP status; 0: no answer
+	Code     string
+	TraceID  string
+	Items    int
+	Complete bool      // the pass ends here and reached as far as was asked
+	Reached  time.Time // how far back a complete pass reached; zero: to the end
+	Seen     []Seen    // what it showed; only what concerns people in our files is kept
+	Covers   []RowID   // the rows whose people a read of users asked for
+}
+
+// EndRead records how a GET ended and what it showed, and returns when that was
+// by Postgres' clock.
+func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd) (ended time.Time, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			update reads set ended_at = clock_timestamp(), http_status = nullif($2, 0), error_code = nullif($3, ''), trace_id = nullif($4, ''),
+			       items = $5, complete = $6, reached = $7
+			where id = $1 returning ended_at`,
+			g.ID, end.Status, end.Code, end.TraceID, end.Items, end.Complete, nullTime(end.Reached)).Scan(&ended)
+		if err != nil {
+			return err
+		}
+		if err := s.see(ctx, tx, instance, g, ended, end.Seen); err != nil {
+			return err
+		}
+		if len(end.Covers) == 0 || !end.Complete {
+			return nil
+		}
+		batches, numbers := split(end.Covers)
+		_, err = tx.Exec(ctx, `update results r set users_read_id = $3 from unnest($1::bigint[], $2::int[]) as c (batch, number)
+			where r.batch_id = c.batch and r.row_number = c.number and r.outcome is null`, batches, numbers, g.ID)
+		return err
+	})
+	if err != nil {
+		return ended, fmt.Errorf("end read %d: %w", g.ID, err)
+	}
+	return ended, nil
+}
+
+func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended time.Time, seen []Seen) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	var ids, keys, kinds, statuses []string
+	var created, expires []*time.Time
+	for _, s := range seen {
+		kind := "invitation"
+		if s.User {
+			kind = "user"
+		}
+		ids, keys, kinds, statuses = append(ids, s.ID), append(keys, s.Key), append(kinds, kind), append(statuses, string(s.Status))
+		created, expires = append(created, nullTime(s.CreatedAt)), append(expires, nullTime(s.ExpiresAt))
+	}
+	// last_seen is when the pass began: what is shown was so then or later.
+	_, err := tx.Exec(ctx, `
+		insert into sightings as s (instance_id, clerk_id, key, kind, status, created_at, expires_at, first_read, first_seen, last_read, last_seen)
+		select distinct on (d.id, d.key) $1, d.id, d.key, d.kind, nullif(d.status, ''), d.created, d.expires, $2::bigint, $3::timestamptz, $2::bigint, $4::timestamptz
+		from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::timestamptz[]) as d (id, key, kind, status, created, expires)
+		where exists (select from results r where r.key = d.key and r.instance_id = $1)
+		order by d.id, d.key
+		on conflict (instance_id, clerk_id, key) do update set status = excluded.status, expires_at = excluded.expires_at,
+		       last_read = excluded.last_read, last_seen = excluded.last_seen
+		where s.last_seen <= excluded.last_seen`,
+		instance, g.ID, ended, g.Begun, ids, keys, kinds, statuses, created, expires)
+	if err != nil {
+		return fmt.Errorf("keep what was seen: %w", err)
+	}
+	return nil
+}
+
+// OpenAttempt is one that only reading Clerk can settle.
+type OpenAttempt struct {
+	ID      int64
+	Call    string
+	Started time.Time
+	Exists  bool      // its answer says that a pending invitation exists, of whatever age
+	Unnamed bool      // it was refused for somebody that the answer did not name
+	Invited time.Time // for a revoke: when the oldest invitation in it was made
+	Due     time.Time // when a read may settle it
+}
+
+// Due returns the open attempts of an instance that a read that begins now can
+// settle, and when the next of the others can be (zero: there is none).
+func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (due []OpenAttempt, next time.Time, err error) {
+	rows, _ := s.pool.Query(ctx, `
+		select a.id, a.call, a.started_at,
+		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
+		       a.http_status in (400, 403, 422) and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
+		       (select min(r.invited_at) from attempt_people p join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number) where p.attempt_id = a.id and a.call = 'revoke'),
+		       coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
+		from attempts a where a.instance_id = $1 and a.resolved_at is null
+		order by a.id`, instance, settle)
+	var now time.Time
+	for rows.Next() {
+		var a OpenAttempt
+		var unnamed *bool
+		var invited *time.Time
+		if err := rows.Scan(&a.ID, &a.Call, &a.Started, &a.Exists, &unnamed, &invited, &a.Due, &now); err != nil {
+			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
+		}
+		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)
+		if !a.Due.After(now) {
+			due = append(due, a)
+		} else if next.IsZero() || a.Due.Before(next) {
+			next = a.Due
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
+	}
+	return due, next, nil
+}
+
+// LockAttempt locks an attempt against its answer until the transaction ends
+// and returns the rows of its people that are still open; none: it is resolved.
+func (s *Store) LockAttempt(ctx context.Context, tx pgx.Tx, attempt int64) ([]Person, error) {
+	if _, err := tx.Exec(ctx, `select from attempts where id = $1 for update`, attempt); err != nil {
+		return nil, fmt.Errorf("lock attempt %d: %w", attempt, err)
+	}
+	rows, _ := tx.Query(ctx, `select coalesce(batch_id, 0), coalesce(row_number, 0), key, coalesce(clerk_invitation_id, '')
+		from attempt_people where attempt_id = $1 and open order by key`, attempt)
+	people, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p Person, err error) {
+		err = row.Scan(&p.Batch, &p.Row, &p.Key, &p.InvitationID)
+		return p, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the people of attempt %d: %w", attempt, err)
+	}
+	return people, nil
+}
+
+// ReadAgain puts off the settling of an attempt to a read that begins at or
+// after a time.
+func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time.Time) error {
+	if _, err := tx.Exec(ctx, `update attempts set read_after = $2 where id = $1`, attempt, at); err != nil {
+		return fmt.Errorf("put off attempt %d: %w", attempt, err)
+	}
+	return nil
+}
+
+// Starts returns when the running batches of an instance that read ahead began,
+// the earliest of them; zero: there is none.
+func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {
+	var t *time.Time
+	err := s.pool.QueryRow(ctx, `select min(started_at) from batches where instance_id = $1 and state = 'running' and preflight`, instance).Scan(&t)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("find when the batches of instance %d began: %w", instance, err)
+	}
+	return deref(t), nil
+}

@@ -1,0 +1,334 @@
+package invitation
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Reader answers questions about batches, rows and people. It changes nothing,
+// and is safe for use by many goroutines.
+type Reader struct {
+	pool *pgxpool.Pool
+}
+
+// NewReader returns a reader over a migrated database.
+func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool: pool} }
+
+// Counts holds how many rows ended with each outcome.
+type Counts map[Outcome]int
+
+// Sum is how many rows are decided.
+func (c Counts) Sum() int {
+	n := 0
+	for _, count := range c {
+		n += count
+	}
+	return n
+}
+
+// Trouble is how many rows need a person's attention: failed, rejected and
+// invalid ones.
+func (c Counts) Trouble() int { return c[Failed] + c[Rejected] + c[Invalid] }
+
+// MarshalJSON writes every outcome, also those that no row has, in the order
+// of [Outcomes].
+func (c Counts) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, o := range Outcomes {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%d", o, c[o])
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// Requests counts the requests that were sent to Clerk, by kind.
+type Requests struct {
+	Create int `json:"create"`
+	Bulk   int `json:"bulk"`
+	Read   int `json:"read"`
+	Revoke int `json:"revoke"`
+}
+
+// Report says where a batch stands. Every row is in it: Rows is the sum of
+// Outcomes and Undecided.
+type Report struct {
+	Batch       int64      `json:"batch"`
+	State       State      `json:"state"`
+	Rows        int        `json:"rows"`
+	Outcomes    Counts     `json:"outcomes"`
+	Undecided   int        `json:"undecided"`
+	Requests    Requests   `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran
+	RateLimited int        `json:"rate_limited"` // 429 answers among them
+	StartedAt   *time.Time `json:"started_at"`
+	FinishedAt  *time.Time `json:"finished_at"`
+	Seconds     float64    `json:"seconds"` // from the start to the end, or until now
+	ETA         *time.Time `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
+	StateReason *string    `json:"state_reason"`
+	FileName    string     `json:"file_name"`
+	Environment string     `json:"environment"` // production, development or sandbox
+	InstanceID  int64      `json:"-"`
+	Priority    int        `json:"-"`
+	Now         time.Time  `json:"-"` // the database's clock when it was asked
+}
+
+// Report says where a batch stands, or [ErrNoBatch].
+func (r *Reader) Report(ctx context.Context, batch int64) (*Report, error) {
+	var report *Report
+	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+		report, err = readReport(ctx, tx, batch)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("report on batch %d: %w", batch, err)
+	}
+	return report, nil
+}
+
+// snapshot runs f over one state of the database, so that sums add up while
+// workers write.
+func (r *Reader) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+}
+
+func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
+	r := &Report{Batch: batch}
+	err := tx.QueryRow(ctx, `
+		select b.state, b.rows, b.started_at, b.finished_at, b.state_reason, b.file_name, i.environment, b.instance_id, b.priority, now()
+		from batches b join instances i on i.id = b.instance_id where b.id = $1`, batch).
+		Scan(&r.State, &r.Rows, &r.StartedAt, &r.FinishedAt, &r.StateReason, &r.FileName, &r.Environment, &r.InstanceID, &r.Priority, &r.Now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrNoBatch
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Outcomes, r.Undecided, err = readCounts(ctx, tx, batch); err != nil {
+		return nil, err
+	}
+	if r.State == Draft { // its rows are counted when it starts
+		r.Rows = r.Outcomes.Sum() + r.Undecided
+	}
+	if sum := r.Outcomes.Sum() + r.Undecided; sum != r.Rows {
+		return nil, fmt.Errorf("%d rows were imported, but %d are there", r.Rows, sum)
+	}
+	if r.StartedAt != nil {
+		end := r.Now
+		if r.FinishedAt != nil {
+			end = *r.FinishedAt
+		}
+		r.Seconds = max(0, end.Sub(*r.StartedAt).Round(time.Millisecond).Seconds())
+	}
+	return r, readRequests(ctx, tx, r)
+}
+
+// Counts returns how many rows of a batch ended with each outcome, and how many
+// are undecided. It reads less than [Reader.Report], for progress.
+func (r *Reader) Counts(ctx context.Context, batch int64) (Counts, int, error) {
+	counts, undecided, err := readCounts(ctx, r.pool, batch)
+	if err != nil {
+		return nil, 0, fmt.Errorf("count the rows of batch %d: %w", batch, err)
+	}
+	return counts, undecided, nil
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func readCounts(ctx context.Context, q querier, batch int64) (Counts, int, error) {
+	rows, err := q.Query(ctx, `select coalesce(outcome, ''), count(*) from results where batch_id = $1 group by 1`, batch)
+	if err != nil {
+		return nil, 0, err
+	}
+	counts, undecided := Counts{}, 0
+	var outcome Outcome
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&outcome, &n}, func() error {
+		if outcome == "" {
+			undecided = n
+		} else {
+			counts[outcome] = n
+		}
+		return nil
+	})
+	return counts, undecided, err
+}
+
+// readRequests counts what was sent for a batch. An attempt that was never
+// written to the network is no request.
+func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
+	err := tx.QueryRow(ctx, `
+		with sent as (
+			select call, http_status from attempts a
+			where a.resolution is distinct from 'not_sent'
+			  and a.id in (select attempt_id from attempt_people where batch_id = $1)
+		), got as (
+			select http_status from reads
+			where instance_id = $2
+			  and begun_at >= (select created_at from batches where id = $1)
+			  and begun_at <= coalesce((select finished_at from batches where id = $1), now())
+		)
+		select (select count(*) from sent where call = 'create'), (select count(*) from sent where call = 'bulk'),
+		       (select count(*) from sent where call = 'revoke'), (select count(*) from got),
+		       (select count(*) from sent where http_status = 429) + (select count(*) from got where http_status = 429)`,
+		r.Batch, r.InstanceID).Scan(&r.Requests.Create, &r.Requests.Bulk, &r.Requests.Revoke, &r.Requests.Read, &r.RateLimited)
+	if err != nil {
+		return fmt.Errorf("count its requests: %w", err)
+	}
+	return nil
+}
+
+// Ahead returns how many undecided rows the fleet sends before the last of a
+// batch: its own and those of the running batches that come first.
+func (r *Reader) Ahead(ctx context.Context, report *Report) (int, error) {
+	var n int
+	err := r.pool.QueryRow(ctx, `
+		select count(*) from results r join batches b on b.id = r.batch_id
+		where r.outcome is null and b.instance_id = $1
+		  and (b.id = $2 or (b.state = 'running' and (b.priority, b.id) < ($3::smallint, $2)))`,
+		report.InstanceID, report.Batch, report.Priority).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count what goes out before batch %d: %w", report.Batch, err)
+	}
+	return n, nil
+}
+
+// Spent returns what weighs on an instance's limits for single and bulk
+// creates now. A request that has no answer yet is taken to end at its deadline.
+func (r *Reader) Spent(ctx context.Context, instance int64, create, bulk time.Duration) (Spent, error) {
+	var spent Spent
+	for _, b := range []struct {
+		name   string
+		weight time.Duration
+		into   *[]time.Duration
+	}{{"create", create, &spent.Create}, {"bulk", bulk, &spent.Bulk}} {
+		rows, err := r.pool.Query(ctx, `
+			select coalesce(answered_at, deadline) + $3::interval - clock_timestamp() from attempts
+			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+			  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`, instance, b.name, b.weight)
+		if err != nil {
+			return spent, fmt.Errorf("read the budget of instance %d: %w", instance, err)
+		}
+		if *b.into, err = pgx.CollectRows(rows, pgx.RowTo[time.Duration]); err != nil {
+			return spent, fmt.Errorf("read the budget of instance %d: %w", instance, err)
+		}
+	}
+	return spent, nil
+}
+
+// Freeze is a bucket that a 429 closed for the fleet.
+type Freeze struct {
+	Bucket string    `json:"bucket"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
+}
+
+// Frozen returns the buckets of an instance that are closed now.
+func (r *Reader) Frozen(ctx context.Context, instance int64) ([]Freeze, error) {
+	rows, err := r.pool.Query(ctx, `
+		select name, frozen_until, coalesce(frozen_reason, '') from buckets
+		where instance_id = $1 and frozen_until > clock_timestamp() order by name`, instance)
+	if err != nil {
+		return nil, fmt.Errorf("read the frozen buckets of instance %d: %w", instance, err)
+	}
+	frozen, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Freeze])
+	if err != nil {
+		return nil, fmt.Errorf("read the frozen buckets of instance %d: %w", instance, err)
+	}
+	return frozen, nil
+}
+
+// MailedThisMonth returns how many invitations of an instance were made in the
+// current calendar month (UTC), of those in this database.
+func (r *Reader) MailedThisMonth(ctx context.Context, instance int64) (int, error) {
+	var n int
+	err := r.pool.QueryRow(ctx, `
+		select count(*) from results where instance_id = $1 and outcome = 'invited'
+		  and invited_at >= date_trunc('month', now(), 'UTC')`, instance).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count this month's mails of instance %d: %w", instance, err)
+	}
+	return n, nil
+}
+
+// InstanceByClerkID returns the number of the instance with a Clerk id, and
+// false where this database has not met it.
+func (r *Reader) InstanceByClerkID(ctx context.Context, clerkID string) (int64, bool, error) {
+	var id int64
+	err := r.pool.QueryRow(ctx, `select id from instances where clerk_id = $1`, clerkID).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look for instance %s: %w", clerkID, err)
+	}
+	return id, true, nil
+}
+
+// BatchLine is a batch as the list of batches shows it.
+type BatchLine struct {
+	Batch       int64      `json:"batch"`
+	FileName    string     `json:"file_name"`
+	Actor       string     `json:"actor"`
+	Environment string     `json:"environment"`
+	State       State      `json:"state"`
+	StateReason *string    `json:"state_reason"`
+	Rows        int        `json:"rows"`
+	Undecided   int        `json:"undecided"`
+	Outcomes    Counts     `json:"outcomes"`
+	Accepted    int        `json:"accepted"` // invitations of the batch known to be accepted
+	CreatedAt   time.Time  `json:"created_at"`
+	StartedAt   *time.Time `json:"started_at"`
+	FinishedAt  *time.Time `json:"finished_at"`
+}
+
+// Batches returns every batch, the newest first.
+func (r *Reader) Batches(ctx context.Context) ([]BatchLine, error) {
+	lines := []BatchLine{}
+	err := r.snapshot(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			select b.id, b.file_name, b.actor, i.environment, b.state, b.state_reason, b.created_at, b.started_at, b.finished_at,
+			       coalesce(c.counts, '{}'), coalesce(c.accepted, 0)
+			from batches b
+			join instances i on i.id = b.instance_id
+			left join (
+				select batch_id, jsonb_object_agg(outcome, n) as counts, sum(accepted)::bigint as accepted
+				from (select batch_id, coalesce(outcome, '') as outcome, count(*) as n, count(*) filter (where status = 'accepted') as accepted
+				      from results group by 1, 2) o
+				group by batch_id) c on c.batch_id = b.id
+			order by b.id desc`)
+		if err != nil {
+			return err
+		}
+		var line BatchLine
+		var counts []byte
+		_, err = pgx.ForEachRow(rows, []any{&line.Batch, &line.FileName, &line.Actor, &line.Environment, &line.State, &line.StateReason,
+			&line.CreatedAt, &line.StartedAt, &line.FinishedAt, &counts, &line.Accepted}, func() error {
+			line.Outcomes = Counts{}
+			if err := json.Unmarshal(counts, &line.Outcomes); err != nil {
+				return err
+			}
+			line.Rows = line.Outcomes.Sum()
+			line.Undecided = line.Outcomes[""]
+			delete(line.Outcomes, "")
+			lines = append(lines, line)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the batches: %w", err)
+	}
+	return lines, nil
+}

@@ -1,0 +1,89 @@
+package invitation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Result is a row of a file and how it ended. Nil is a value that the row does
+// not have, or not yet.
+type Result struct {
+	BatchID           int64           `json:"batch_id"`
+	RowNumber         int             `json:"row_number"` // its place among the file's rows, from 1
+	Line              int             `json:"line"`       // of the file, from 1
+	Original          []string        `json:"-"`          // the row's cells, as the file has them
+	Email             *string         `json:"email"`
+	Outcome           *Outcome        `json:"outcome"`
+	Reason            *string         `json:"reason"`
+	DuplicateOf       *int            `json:"duplicate_of"` // for duplicate_row: the row that stands
+	Status            *Status         `json:"status"`
+	StatusAt          *time.Time      `json:"status_at"`
+	ClerkInvitationID *string         `json:"clerk_invitation_id"`
+	ClerkUserID       *string         `json:"clerk_user_id"`
+	DecidedAt         *time.Time      `json:"decided_at"`
+	InvitedAt         *time.Time      `json:"invited_at"` // by Clerk's clock
+	ExpiresAt         *time.Time      `json:"expires_at"`
+	AttemptID         *int64          `json:"attempt_id"` // the attempt that proves the outcome
+	ReadID            *int64          `json:"read_id"`    // the read that proves it
+	RedirectURL       *string         `json:"redirect_url"`
+	ExpiresInDays     *int            `json:"expires_in_days"`
+	PublicMetadata    json.RawMessage `json:"public_metadata"`
+	Notes             []string        `json:"notes"` // what was mended in the address
+}
+
+const resultColumns = `r.batch_id, r.row_number, r.line, r.original, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at,
+	r.clerk_invitation_id, r.clerk_user_id, r.decided_at, r.invited_at, r.expires_at, r.attempt_id, r.read_id,
+	r.redirect_url, r.expires_in_days, r.public_metadata, r.notes`
+
+// fields are the places that resultColumns are scanned into.
+func (r *Result) fields() []any {
+	return []any{&r.BatchID, &r.RowNumber, &r.Line, &r.Original, &r.Email, &r.Outcome, &r.Reason, &r.DuplicateOf, &r.Status, &r.StatusAt,
+		&r.ClerkInvitationID, &r.ClerkUserID, &r.DecidedAt, &r.InvitedAt, &r.ExpiresAt, &r.AttemptID, &r.ReadID,
+		&r.RedirectURL, &r.ExpiresInDays, &r.PublicMetadata, &r.Notes}
+}
+
+// Columns returns the names of a batch's file's columns, in the file's order,
+// or [ErrNoBatch].
+func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
+	var columns []string
+	err := r.pool.QueryRow(ctx, `select columns from batches where id = $1`, batch).Scan(&columns)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("results of batch %d: %w", batch, ErrNoBatch)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("results of batch %d: %w", batch, err)
+	}
+	return columns, nil
+}
+
+// Results calls yield with each row of a batch, in the file's order; with an
+// outcome, only with those that ended so. The Result is reused: yield must not
+// keep it. The rows are read as yield takes them, so that memory does not grow
+// with the batch. An error of yield ends the reading and is returned as it is.
+func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield func(*Result) error) error {
+	rows, err := r.pool.Query(ctx, `select `+resultColumns+` from results r
+		where r.batch_id = $1 and ($2 = '' or r.outcome = $2) order by r.row_number`, batch, only)
+	if err != nil {
+		return fmt.Errorf("results of batch %d: %w", batch, err)
+	}
+	defer rows.Close()
+	var row Result
+	for rows.Next() {
+		row = Result{}
+		if err := rows.Scan(row.fields()...); err != nil {
+			return fmt.Errorf("results of batch %d: %w", batch, err)
+		}
+		if err := yield(&row); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("results of batch %d: %w", batch, err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package invitation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Store is the domain's SQL. It is safe for use by many goroutines.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// NewStore returns a store over a migrated database.
+func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
+
+// Instance is a Clerk instance that this database has talked to.
+type Instance struct {
+	ID          int64
+	ClerkID     string // ins_…; "key:" and the key's fingerprint; "sandbox"
+	Environment string // production, development or sandbox
+}
+
+// EnsureInstance returns the instance with a Clerk id and creates it, and its
+// buckets, the first time.
+func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string) (Instance, error) {
+	in := Instance{ClerkID: clerkID, Environment: environment}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			insert into instances (clerk_id, environment) values ($1, $2)
+			on conflict (clerk_id) do update set environment = excluded.environment returning id`, clerkID, environment).Scan(&in.ID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `insert into buckets (instance_id, name)
+			select $1, name from unnest(array['create', 'bulk', 'general']) name on conflict do nothing`, in.ID)
+		return err
+	})
+	if err != nil {
+		return in, fmt.Errorf("register instance %s: %w", clerkID, err)
+	}
+	return in, nil
+}
+
+// WorkerInfo describes a process for the workers table.
+type WorkerInfo struct {
+	ID         string // also River's client id
+	InstanceID int64
+	Host       string
+	PID        int
+	Version    string
+	LockKey    int64
+}
+
+// Beat says that a process lives. It registers it if it is not, or no longer,
+// registered, and then reports so.
+func (s *Store) Beat(ctx context.Context, w WorkerInfo) (registered bool, err error) {
+	err = s.pool.QueryRow(ctx, `
+		insert into workers (id, instance_id, host, pid, version, lock_key) values ($1, $2, $3, $4, $5, $6)
+		on conflict (id) do update set heartbeat_at = clock_timestamp() returning xmax = 0`,
+		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.LockKey).Scan(&registered)
+	if err != nil {
+		return false, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
+	}
+	return registered, nil
+}
+
+// Leave takes a process that ends off the list.
+func (s *Store) Leave(ctx context.Context, id string) error {
+	if _, err := s.pool.Exec(ctx, `delete from workers where id = $1`, id); err != nil {
+		return fmt.Errorf("sign off worker %s: %w", id, err)
+	}
+	return nil
+}
+
+// Reap declares dead the processes of an instance that have not been heard of
+// for longer than after and whose lock can be taken, and reports how many.
+// Both are needed: a busy process may be late with its heartbeat, and one that
+// lost its connection has lost its lock.
+func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (int, error) {
+	dead := 0
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			with late as materialized (
+				select id, lock_key from workers
+				where instance_id = $1 and heartbeat_at < clock_timestamp() - $2::interval for update skip locked)
+			delete from workers w using late where w.id = late.id and pg_try_advisory_xact_lock(late.lock_key)`, instance, after)
+		dead = int(tag.RowsAffected())
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look for dead workers of instance %d: %w", instance, err)
+	}
+	return dead, nil
+}
+
+// ErrNoBatch says that there is no batch of that number.
+var ErrNoBatch = errors.New("no such batch")
+
+// event appends to the log of who did what.
+func event(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action string, details map[string]any) error {
+	if details == nil {
+		details = map[string]any{}
+	}
+	_, err := tx.Exec(ctx, `insert into events (instance_id, batch_id, actor, action, details) values ($1, nullif($2, 0), $3, $4, $5)`,
+		instance, batch, actor, action, details)
+	if err != nil {
+		return fmt.Errorf("record event %s: %w", action, err)
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package invitation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Story is all that is known of one person, at every instance: what was asked
+// for them, what Clerk answered, and what reads showed. It is read in one
+// snapshot.
+type Story struct {
+	Key         string            `json:"key"` // the person, as [Key] gives it
+	Rows        []StoryRow        `json:"rows"`
+	Attempts    []StoryAttempt    `json:"attempts"`
+	LateAnswers []StoryLateAnswer `json:"late_answers"`
+	Reads       []StoryRead       `json:"reads"`
+	Sightings   []StorySighting   `json:"sightings"`
+	Events      []StoryEvent      `json:"events"`
+	Summary     []StorySum        `json:"summary"`
+}
+
+// StoryRow is a row that names the person.
+type StoryRow struct {
+	AuditRow
+	ImportedAt time.Time `json:"imported_at"`
+}
+
+// StoryAttempt is a request to Clerk that carried the person.
+type StoryAttempt struct {
+	AttemptID         int64      `json:"attempt_id"`
+	InstanceID        int64      `json:"instance_id"`
+	Environment       string     `json:"environment"`
+	BatchID           *int64     `json:"batch_id"`
+	RowNumber         *int       `json:"row_number"`
+	Call              string     `json:"call"`   // create, bulk or revoke
+	Number            int        `json:"number"` // the how manieth request of this call at its instance
+	Others            int        `json:"others"` // how many other people it carried
+	WorkerID          string     `json:"worker_id"`
+	SweepID           *int64     `json:"sweep_id"`
+	AskedBy           *string    `json:"asked_by"` // who started the sweep
+	StartedAt         time.Time  `json:"started_at"`
+	Deadline          time.Time  `json:"deadline"`
+	AnsweredAt        *time.Time `json:"answered_at"`
+	HTTPStatus        *int       `json:"http_status"`
+	ErrorCode         *string    `json:"error_code"`
+	TraceID           *string    `json:"trace_id"`
+	Open              bool       `json:"open"`   // what it did for the person is not known yet
+	Answer            *string    `json:"answer"` // what the answer said of the person
+	ClerkInvitationID *string    `json:"clerk_invitation_id"`
+	ClosedAt          *time.Time `json:"closed_at"`
+	Resolution        *string    `json:"resolution"`
+}
+
+// StoryLateAnswer is an answer that came after its attempt had been resolved.
+type StoryLateAnswer struct {
+	AttemptID          int64     `json:"attempt_id"`
+	ReceivedAt         time.Time `json:"received_at"`
+	HTTPStatus         *int      `json:"http_status"`
+	ErrorCode          *string   `json:"error_code"`
+	TraceID            *string   `json:"trace_id"`
+	ClerkInvitationIDs []string  `json:"clerk_invitation_ids"` // everybody's in the request
+}
+
+// StoryRead is a GET that proves or guards something in the story.
+type StoryRead struct {
+	ReadID     int64     `json:"read_id"`
+	Call       string    `json:"call"`
+	BegunAt    time.Time `json:"begun_at"`
+	EndedAt    time.Time `json:"ended_at"`
+	HTTPStatus *int      `json:"http_status"`
+	ErrorCode  *string   `json:"error_code"`
+	TraceID    *string   `json:"trace_id"`
+	Items      int       `json:"items"`
+	Complete   bool      `json:"complete"`
+}
+
+// StorySighting is an invitation or a user that reads showed at Clerk.
+type StorySighting struct {
+	InstanceID  int64      `json:"instance_id"`
+	Environment string     `json:"environment"`
+	ClerkID     string     `json:"clerk_id"`
+	Kind        string     `json:"kind"` // invitation or user
+	Status      *string    `json:"status"`
+	CreatedAt   *time.Time `json:"created_at"` // by Clerk's clock
+	ExpiresAt   *time.Time `json:"expires_at"`
+	FirstSeen   time.Time  `json:"first_seen"`
+	FirstRead   int64      `json:"first_read"`
+	LastSeen    time.Time  `json:"last_seen"`
+	LastRead    int64      `json:"last_read"`
+}
+
+// StoryEvent is what somebody did to a batch that holds the person.
+type StoryEvent struct {
+	At      time.Time       `json:"at"`
+	BatchID int64           `json:"batch_id"`
+	Actor   string          `json:"actor"`
+	Action  string          `json:"action"`
+	Details json.RawMessage `json:"details"`
+}
+
+// StorySum says what the evidence proves of one instance.
+type StorySum struct {
+	InstanceID  int64    `json:"instance_id"`
+	Environment string   `json:"environment"`
+	Sent        []string `json:"sent"` // ids of the invitations that attempts are proven to have made
+	Open        int      `json:"open"` // attempts of which it is not known yet whether they made one
+	Late        int      `json:"late"` // late answers of 200: these may have made one that was taken as not made
+	AttemptIDs  []int64  `json:"attempt_ids"`
+}
+
+// Why tells a person's story. The Story of somebody who is in no file has no
+// rows.
+func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
+	s := &Story{Key: key}
+	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+		for _, part := range []struct {
+			what string
+			read func(context.Context, pgx.Tx) error
+		}{
+			{"rows", s.readRows}, {"attempts", s.readAttempts}, {"late answers", s.readLate},
+			{"sightings", s.readSightings}, {"reads", s.readReads}, {"events", s.readEvents}, {"summary", s.readSummary},
+		} {
+			if err := part.read(ctx, tx); err != nil {
+				return fmt.Errorf("%s: %w", part.what, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tell a person's story: %w", err)
+	}
+	return s, nil
+}
+
+// collect runs a query by the person's key and reads its rows by position.
+func collect[T any](ctx context.Context, tx pgx.Tx, sql, key string) ([]T, error) {
+	rows, err := tx.Query(ctx, sql, key)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+}
+
+func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `
+		select `+resultColumns+`, b.actor, b.file_name, i.environment, b.created_at
+		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
+		where r.key = $1 order by r.batch_id, r.row_number`, s.Key)
+	if err != nil {
+		return err
+	}
+	s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoryRow, error) {
+		var r StoryRow
+		err := row.Scan(append(r.fields(), &r.Actor, &r.FileName, &r.Environment, &r.ImportedAt)...)
+		return r, err
+	})
+	return err
+}
+
+func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
+	s.Attempts, err = collect[StoryAttempt](ctx, tx, `
+		select a.id, a.instance_id, i.environment, p.batch_id, p.row_number, a.call,
+		       (select count(*) from attempts e where e.instance_id = a.instance_id and e.call = a.call and e.id <= a.id),
+		       (select count(*) - 1 from attempt_people o where o.attempt_id = a.id),
+		       a.worker_id, a.sweep_id, s.started_by, a.started_at, a.deadline, a.answered_at, a.http_status,
+		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution
+		from attempt_people p
+		join attempts a on a.id = p.attempt_id
+		join instances i on i.id = a.instance_id
+		left join sweeps s on s.id = a.sweep_id
+		where p.key = $1 order by a.id`, s.Key)
+	return err
+}
+
+func (s *Story) readLate(ctx context.Context, tx pgx.Tx) (err error) {
+	s.LateAnswers, err = collect[StoryLateAnswer](ctx, tx, `
+		select l.attempt_id, l.received_at, l.http_status, l.error_code, l.trace_id, coalesce(l.clerk_invitation_ids, '{}')
+		from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
+		where p.key = $1 order by l.id`, s.Key)
+	return err
+}
+
+func (s *Story) readSightings(ctx context.Context, tx pgx.Tx) (err error) {
+	s.Sightings, err = collect[StorySighting](ctx, tx, `
+		select s.instance_id, i.environment, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at, s.first_seen, s.first_read, s.last_seen, s.last_read
+		from sightings s join instances i on i.id = s.instance_id
+		where s.key = $1 order by s.first_seen, s.clerk_id`, s.Key)
+	return err
+}
+
+func (s *Story) readReads(ctx context.Context, tx pgx.Tx) (err error) {
+	s.Reads, err = collect[StoryRead](ctx, tx, `
+		select id, call, begun_at, ended_at, http_status, error_code, trace_id, items, complete from reads
+		where id in (
+			select unnest(array[read_id, users_read_id]) from results where key = $1
+			union select unnest(array[first_read, last_read]) from sightings where key = $1)
+		order by id`, s.Key)
+	return err
+}
+
+func (s *Story) readEvents(ctx context.Context, tx pgx.Tx) (err error) {
+	s.Events, err = collect[StoryEvent](ctx, tx, `
+		select at, batch_id, actor, action, details from events
+		where batch_id in (select batch_id from results where key = $1) order by id`, s.Key)
+	return err
+}
+
+// readSummary counts as sent only what an attempt is proven to have made: an
+// answer says so, or a read showed it and no other row carries it.
+func (s *Story) readSummary(ctx context.Context, tx pgx.Tx) (err error) {
+	s.Summary, err = collect[StorySum](ctx, tx, `
+		select i.id, i.environment,
+		       coalesce((select array_agg(distinct id) from (
+		           select p.clerk_invitation_id from attempt_people p
+		           where p.instance_id = i.id and p.key = $1 and (p.answer = 'created' or p.resolution = 'ours')
+		           union
+		           select r.clerk_invitation_id from results r
+		           where r.instance_id = i.id and r.key = $1 and r.outcome = 'invited') made (id) where id is not null), '{}'),
+		       (select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
+		        where p.instance_id = i.id and p.key = $1 and p.open and a.call <> 'revoke'),
+		       (select count(*) from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
+		        where p.instance_id = i.id and p.key = $1 and l.http_status = 200 and p.resolution = 'not_there'),
+		       coalesce((select array_agg(p.attempt_id order by p.attempt_id) from attempt_people p where p.instance_id = i.id and p.key = $1), '{}')
+		from instances i
+		where i.id in (select instance_id from results where key = $1 union select instance_id from attempt_people where key = $1)
+		order by i.id`, s.Key)
+	return err
+}

@@ -1,0 +1,169 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The names of the buckets. Where two are locked, create comes before bulk.
+const (
+	Create      = "create"  // POST /invitations
+	Bulk        = "bulk"    // POST /invitations/bulk
+	GeneralCall = "general" // every other call
+)
+
+// Bucket is what one limit has left, at the moment that it was counted.
+type Bucket struct {
+	Name    string
+	Free    int       // how many requests may start now
+	Weighs  int       // how many weigh on the limit
+	Pending int       // how many of those have no answer yet
+	Opens   time.Time // if none is free: the earliest moment at which one can be, by Postgres' clock; answers that are still out can make it later
+	Probe   bool      // the bucket thaws: the one request that is free is a probe
+	Frozen  time.Time // if frozen: until when
+	Reason  string    // if frozen: why
+	Ceiling int       // the limit that Clerk seems to have, where that is less than the one set; 0: none
+	Now     time.Time // Postgres' clock when it was counted
+}
+
+// querier is what counting needs of a connection, a pool or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Ensure creates the buckets of an instance.
+func Ensure(ctx context.Context, tx pgx.Tx, instance int64) error {
+	_, err := tx.Exec(ctx, `insert into buckets (instance_id, name)
+		select $1, name from unnest(array['create', 'bulk', 'general']) name on conflict do nothing`, instance)
+	if err != nil {
+		return fmt.Errorf("create the buckets of instance %d: %w", instance, err)
+	}
+	return nil
+}
+
+// Lock locks buckets of an instance until the transaction ends, create before
+// bulk. Whoever holds them knows that no claim is under way.
+func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error {
+	_, err := tx.Exec(ctx, `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`, instance, names)
+	if err != nil {
+		return fmt.Errorf("lock the buckets of instance %d: %w", instance, err)
+	}
+	return nil
+}
+
+// Reserve locks a bucket until the transaction ends and counts what it has
+// left. The caller takes of it by inserting attempts before it commits. Where
+// both creates are needed, create is reserved before bulk.
+func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit Limit) (Bucket, error) {
+	if err := Lock(ctx, tx, instance, name); err != nil {
+		return Bucket{}, err
+	}
+	return Count(ctx, tx, instance, name, limit)
+}
+
+// Count tells what a bucket has left. Without the bucket's lock it is a view
+// that may be old by the time it is read: good for showing, not for reserving.
+func Count(ctx context.Context, q querier, instance int64, name string, limit Limit) (Bucket, error) {
+	b := Bucket{Name: name}
+	if limit.Off {
+		return b, nil
+	}
+	var frozenUntil, ceilingAt *time.Time
+	var ceiling *int
+	var probing bool
+	err := q.QueryRow(ctx, `
+		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
+		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp())
+		from buckets b where b.instance_id = $1 and b.name = $2`, instance, name).
+		Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing)
+	if err != nil {
+		return b, fmt.Errorf("read bucket %s of instance %d: %w", name, instance, err)
+	}
+	if err := weigh(ctx, q, instance, limit, &b); err != nil {
+		return b, err
+	}
+	b.Free = max(0, limit.N-b.Weighs)
+	if limit.None {
+		b.Free = 1 << 20
+	}
+	if ceiling != nil && !limit.None {
+		b.lower(limit, *ceiling, *ceilingAt)
+	}
+	if frozenUntil != nil {
+		b.thaw(*frozenUntil, probing)
+	}
+	return b, nil
+}
+
+// weigh counts the requests that weigh on the bucket and finds out when the
+// next one stops doing so.
+func weigh(ctx context.Context, q querier, instance int64, limit Limit, b *Bucket) error {
+	if limit.None || b.Name == GeneralCall { // the general limit is counted over leases
+		return nil
+	}
+	err := q.QueryRow(ctx, `
+		select count(*), count(*) filter (where answered_at is null and deadline > clock_timestamp())
+		from attempts
+		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`,
+		instance, b.Name, limit.Weight()).Scan(&b.Weighs, &b.Pending)
+	if err != nil {
+		return fmt.Errorf("count bucket %s of instance %d: %w", b.Name, instance, err)
+	}
+	if b.Weighs < limit.N {
+		return nil
+	}
+	// What has no answer yet may have it at any moment: it is taken as answered now.
+	err = q.QueryRow(ctx, `
+		select least(coalesce(answered_at, deadline), clock_timestamp()) + $3::interval as until
+		from attempts
+		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval
+		order by until offset $4 limit 1`,
+		instance, b.Name, limit.Weight(), b.Weighs-limit.N).Scan(&b.Opens)
+	if err == pgx.ErrNoRows { // they stopped weighing between the two statements
+		b.Opens = b.Now
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the opening of bucket %s of instance %d: %w", b.Name, instance, err)
+	}
+	return nil
+}
+
+// lower applies a learned ceiling, which recovers by a twentieth of the limit
+// each window. Above the ceiling one request goes at a time, so that at most one
+// is refused.
+func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
+	recovered := ceiling + int(b.Now.Sub(at)/limit.Window)*max(1, limit.N/20)
+	if recovered >= limit.N {
+		return
+	}
+	b.Ceiling = recovered
+	free := ceiling - b.Weighs
+	if free <= 0 && b.Weighs < recovered && b.Pending == 0 {
+		free = 1
+	}
+	if free = max(0, free); free == 0 && b.Free > 0 {
+		b.Opens = b.Now.Add(min(limit.Window/20, time.Minute))
+	}
+	b.Free = min(b.Free, free)
+}
+
+// thaw applies a freeze: nothing until it ends, then one request that probes.
+func (b *Bucket) thaw(until time.Time, probing bool) {
+	switch {
+	case b.Now.Before(until):
+		b.Free, b.Frozen = 0, until
+		if b.Opens.Before(until) {
+			b.Opens = until
+		}
+	case probing:
+		b.Free, b.Frozen, b.Opens = 0, until, b.Now.Add(100*time.Millisecond)
+	case b.Free > 0:
+		b.Free, b.Probe = 1, true
+	}
+}

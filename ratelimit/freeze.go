@@ -1,0 +1,71 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Freeze stops a bucket for the fleet after Clerk answered 429: until wait has
+// passed, or, where Clerk named no time, for a second that doubles with each
+// 429 in a row, at most one window. attempt is the request that was refused; 0
+// for one that is not in the ledger. If the log shows budget left, what weighs
+// is remembered as the ceiling. It is a transaction of its own, so that the
+// answer's never waits for the bucket.
+func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, limit Limit, attempt int64, wait time.Duration, told bool) (time.Time, error) {
+	var until time.Time
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		b, err := Reserve(ctx, tx, instance, name, limit)
+		if err != nil {
+			return err
+		}
+		var freezes int
+		if err := tx.QueryRow(ctx, `select freezes from buckets where instance_id = $1 and name = $2`, instance, name).Scan(&freezes); err != nil {
+			return err
+		}
+		if !told {
+			wait = min(time.Second<<min(freezes, 20), max(limit.Window, time.Second))
+		}
+		var ceiling *int
+		if c := b.Weighs - b.Pending - 1; name != GeneralCall && !limit.None && b.Weighs <= limit.N && b.Frozen.IsZero() {
+			c = max(1, min(c, limit.N-1))
+			ceiling = &c
+		}
+		return tx.QueryRow(ctx, `
+			update buckets set frozen_at = clock_timestamp(),
+			       frozen_until = greatest(frozen_until, clock_timestamp() + $3::interval),
+			       frozen_reason = 'Clerk answered 429', freezes = freezes + 1,
+			       probe_attempt = nullif(probe_attempt, $4),
+			       ceiling = coalesce($5, ceiling), ceiling_at = case when $5::int is null then ceiling_at else clock_timestamp() end
+			where instance_id = $1 and name = $2 returning frozen_until`,
+			instance, name, wait, attempt, ceiling).Scan(&until)
+	})
+	if err != nil {
+		return until, fmt.Errorf("freeze bucket %s of instance %d: %w", name, instance, err)
+	}
+	return until, nil
+}
+
+// Probing names the attempt that probes a bucket that thaws. It belongs to the
+// transaction that reserved.
+func Probing(ctx context.Context, tx pgx.Tx, instance int64, name string, attempt int64) error {
+	_, err := tx.Exec(ctx, `update buckets set probe_attempt = $3 where instance_id = $1 and name = $2`, instance, name, attempt)
+	if err != nil {
+		return fmt.Errorf("probe bucket %s of instance %d: %w", name, instance, err)
+	}
+	return nil
+}
+
+// Thaw ends a freeze after its probe was answered by anything but 429. attempt
+// is the probe; 0 for one that is not in the ledger.
+func Thaw(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, attempt int64) error {
+	_, err := pool.Exec(ctx, `update buckets set frozen_until = null, frozen_reason = null, frozen_at = null, freezes = 0, probe_attempt = null
+		where instance_id = $1 and name = $2 and coalesce(probe_attempt, 0) = $3 and frozen_until <= clock_timestamp()`, instance, name, attempt)
+	if err != nil {
+		return fmt.Errorf("thaw bucket %s of instance %d: %w", name, instance, err)
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package ratelimit
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Limit is how many requests of a kind may arrive at Clerk in a window.
+// The zero Limit is not valid; see [Parse].
+type Limit struct {
+	N      int           // requests, at least 1
+	Window time.Duration // the window's length, above zero
+	None   bool          // no limit: nothing is counted
+	Off    bool          // the call is not used at all
+}
+
+// Clerk's limits per instance, as its documentation publishes them
+// (https://clerk.com/docs/guides/how-clerk-works/system-limits).
+var (
+	DefaultCreate      = Limit{N: 100, Window: time.Hour}         // POST /invitations
+	DefaultBulk        = Limit{N: 25, Window: time.Hour}          // POST /invitations/bulk
+	DefaultProduction  = Limit{N: 1000, Window: 10 * time.Second} // everything else, production instances
+	DefaultDevelopment = Limit{N: 100, Window: 10 * time.Second}  // everything else, development instances
+)
+
+// Parse reads "N/DURATION" (100/1h, 25/3.6s), "none" or "off".
+func Parse(s string) (Limit, error) {
+	switch s {
+	case "none":
+		return Limit{None: true}, nil
+	case "off":
+		return Limit{Off: true}, nil
+	}
+	bad := fmt.Errorf("%q is no limit: write N/DURATION such as 100/1h, or none, or off", s)
+	count, window, ok := strings.Cut(s, "/")
+	if !ok {
+		return Limit{}, bad
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 1 {
+		return Limit{}, bad
+	}
+	w, err := time.ParseDuration(window)
+	if err != nil || w <= 0 {
+		return Limit{}, bad
+	}
+	return Limit{N: n, Window: w}, nil
+}
+
+// String gives the form that [Parse] reads.
+func (l Limit) String() string {
+	switch {
+	case l.None:
+		return "none"
+	case l.Off:
+		return "off"
+	}
+	w := l.Window.String()
+	if strings.HasSuffix(w, "m0s") {
+		w = strings.TrimSuffix(w, "0s")
+	}
+	if strings.HasSuffix(w, "h0m") {
+		w = strings.TrimSuffix(w, "0m")
+	}
+	return strconv.Itoa(l.N) + "/" + w
+}
+
+// UnmarshalText makes Limit usable as a flag.
+func (l *Limit) UnmarshalText(text []byte) error {
+	parsed, err := Parse(string(text))
+	*l = parsed
+	return err
+}
+
+// MarshalText is the inverse of [Limit.UnmarshalText].
+func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Weight is how long a request weighs on its limit after it ended: one window,
+// and a margin for what differs between two clocks' ticks, a thousandth of the
+// window and at least 5 ms.
+func (l Limit) Weight() time.Duration {
+	return l.Window + max(l.Window/1000, 5*time.Millisecond)
+}
