@@ -1,0 +1,145 @@
+package clerk
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+var (
+	errDeadline = errors.New("the deadline has passed")
+	errReplay   = errors.New("the request was already written on another connection")
+)
+
+// exchange is one request and what became of it. Its bytes reach the network
+// through write alone, which is where both promises are kept: nothing after the
+// deadline, and never on a second connection.
+type exchange struct {
+	ctx      context.Context
+	deadline time.Time
+	now      func() time.Time
+
+	// answered ends the guard: the connection may then be closed in good order.
+	answered atomic.Bool
+
+	mu   sync.Mutex
+	wire *conn // where the first byte went; nil: none was written
+	lost bool  // the connection can't be watched, so nothing is proven
+
+	status  int // 0: no answer
+	header  http.Header
+	body    []byte
+	bodyErr error
+}
+
+type exchangeKey struct{}
+
+// newExchange returns an exchange and the context that its request must carry.
+func newExchange(ctx context.Context, now func() time.Time) (*exchange, context.Context) {
+	x := &exchange{now: now}
+	x.deadline, _ = ctx.Deadline()
+	x.ctx = httptrace.WithClientTrace(context.WithValue(ctx, exchangeKey{}, x), &httptrace.ClientTrace{GotConn: x.gotConn})
+	return x, x.ctx
+}
+
+func (x *exchange) gotConn(info httptrace.GotConnInfo) {
+	inner := info.Conn
+	for {
+		t, ok := inner.(*tls.Conn)
+		if !ok {
+			break
+		}
+		inner = t.NetConn()
+	}
+	c, ok := inner.(*conn)
+	if !ok {
+		x.mu.Lock()
+		x.lost = true
+		x.mu.Unlock()
+		return
+	}
+	c.current.Store(x)
+}
+
+// sent reports whether a byte of the request may have reached the network.
+func (x *exchange) sent() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.wire != nil || x.lost
+}
+
+// barred is the reason for which nothing may be written any more, or nil. The deadline
+// is held against the wall clock as well as the monotonic one, which stands
+// still while a machine is suspended; and against both, because a wall clock
+// can be set back.
+func (x *exchange) barred() error {
+	if err := x.ctx.Err(); err != nil {
+		return err
+	}
+	if x.deadline.IsZero() {
+		return nil
+	}
+	now := x.now()
+	if !now.Before(x.deadline) || !now.Round(0).Before(x.deadline.Round(0)) {
+		return errDeadline
+	}
+	return nil
+}
+
+// write holds the lock over the system call, so that sent is exact as soon as
+// the transport has returned.
+func (x *exchange) write(c *conn, p []byte) (int, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.wire != nil && x.wire != c {
+		return 0, errReplay
+	}
+	if err := x.barred(); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if n > 0 {
+		x.wire = c
+	}
+	return n, err
+}
+
+// conn is a connection whose writes are those of the exchange that holds it.
+// With HTTP/1.1 that is one at a time. Before the first one come the TLS
+// handshake and a proxy's CONNECT, which carry nothing of a request.
+type conn struct {
+	net.Conn
+	current atomic.Pointer[exchange]
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	x := c.current.Load()
+	if x == nil || x.answered.Load() {
+		return c.Conn.Write(p)
+	}
+	// After an error the transport closes the connection, and what TLS would say
+	// in parting is refused like the rest.
+	return x.write(c, p)
+}
+
+// Close drops what the kernel has not delivered yet where no answer came: it
+// would otherwise go on sending the request after the deadline, when the network
+// is back, behind the back of whoever has read meanwhile that Clerk has nothing.
+func (c *conn) Close() error {
+	var linger error
+	if x := c.current.Load(); x != nil && !x.answered.Load() {
+		if t, ok := c.Conn.(*net.TCPConn); ok {
+			linger = t.SetLinger(0)
+		}
+	}
+	if err := c.Conn.Close(); err != nil {
+		return err
+	}
+	return linger
+}

@@ -1,0 +1,123 @@
+package clerk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// maxBody is far above the largest answer of the API, a page of 500 users.
+	maxBody = 16 << 20
+	// maxIdle is how many calls may run at once without dialing anew.
+	maxIdle = 256
+	// writeBuffer holds a bulk call of ten with ample metadata, so that a
+	// request is one write and is checked against its deadline once.
+	writeBuffer = 256 << 10
+)
+
+var (
+	errTooLarge   = errors.New("the answer is too large")
+	errNotSuccess = errors.New("the answer is no success")
+)
+
+// transport sends a request once and keeps its answer in the exchange, since
+// the SDK loses status and headers of an answer that is not Clerk's JSON.
+type transport struct {
+	base *http.Transport
+}
+
+func newTransport() *transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true) // one request a connection: what the guard rests on
+	return &transport{base: &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			inner, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &conn{Conn: inner}, nil
+		},
+		Protocols:           protocols,
+		MaxIdleConns:        maxIdle,
+		MaxIdleConnsPerHost: maxIdle,
+		IdleConnTimeout:     30 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second,
+		WriteBufferSize:     writeBuffer,
+	}}
+}
+
+// RoundTrip returns a response for a success only. A redirect is none: following
+// it would turn a POST into a GET, and a list would read as an invitation.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.Join(errors.New("a request without an exchange"), closeBody(req))
+	}
+	out, err := measured(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.barred(); err != nil {
+		return nil, err
+	}
+	resp, err := t.base.RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	x.status, x.header = resp.StatusCode, resp.Header
+	x.body, x.bodyErr = readBody(resp.Body)
+	x.answered.Store(x.bodyErr == nil)
+	// The body was read, or its reading failed and says so; closing adds nothing.
+	_ = resp.Body.Close()
+	if x.bodyErr != nil {
+		return nil, x.bodyErr
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return nil, errNotSuccess
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(x.body))
+	return resp, nil
+}
+
+// measured gives the request the length that the SDK does not state, without
+// which it would go in chunks. GetBody lets net/http go to another connection
+// where a stale one took no byte; exchange.write refuses any other repetition.
+func measured(req *http.Request) (*http.Request, error) {
+	if req.Body == nil {
+		return req, nil
+	}
+	body, err := io.ReadAll(req.Body)
+	if err = errors.Join(err, closeBody(req)); err != nil {
+		return nil, err
+	}
+	out := req.WithContext(req.Context())
+	out.ContentLength = int64(len(body))
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, err = out.GetBody()
+	return out, err
+}
+
+func closeBody(req *http.Request) error {
+	if req.Body == nil {
+		return nil
+	}
+	return req.Body.Close()
+}
+
+func readBody(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > maxBody {
+		return nil, errTooLarge
+	}
+	return body, nil
+}
