@@ -1,0 +1,140 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// Fault breaks some requests. Among the requests that its Call and Address
+// match, it takes those that meet all of First, Every and Probability that are
+// set; of several faults, the first in the list that takes a request breaks
+// it. Requests refused for their key or over a limit are not considered.
+type Fault struct {
+	// Call is "create", "bulk", "list", "revoke", "users" or "instance"; empty:
+	// any.
+	Call string `json:"call,omitempty"`
+	// Address matches requests that speak of this address, in any case: to
+	// invite it, revoke its invitation, or look for it.
+	Address string `json:"address,omitempty"`
+	// First takes the first N, Every each Nth, Probability a share of 0 to 1
+	// that Seed decides.
+	First       int     `json:"first,omitempty"`
+	Every       int     `json:"every,omitempty"`
+	Probability float64 `json:"probability,omitempty"`
+	Seed        uint64  `json:"seed,omitempty"`
+
+	// Kind is what happens to them: one of the Fault constants.
+	Kind string `json:"kind"`
+	// Status, Code, HTML and RetryAfter are the answer of FaultStatus. An empty
+	// Code is Clerk's own for the status; HTML makes it a proxy's page, without
+	// Clerk's headers; RetryAfter is the header as it stands, none if empty.
+	Status     int    `json:"status,omitempty"`
+	Code       string `json:"code,omitempty"`
+	HTML       bool   `json:"html,omitempty"`
+	RetryAfter string `json:"retry_after,omitempty"`
+	// After makes FaultStatus answer, or FaultSlow wait, after the request did
+	// its work. Otherwise a FaultStatus does nothing, and FaultSlow does its
+	// work after the delay, even if the client has gone.
+	After bool `json:"after,omitempty"`
+	// Delay is how long FaultSlow waits.
+	Delay Duration `json:"delay,omitempty"`
+}
+
+// Kinds of faults.
+const (
+	FaultRefuse      = "refuse"       // the connection is reset; nothing is done, nothing counts
+	FaultStatus      = "status"       // an answer of Status
+	FaultCutBefore   = "cut_before"   // the connection is closed; nothing is done
+	FaultCutAfter    = "cut_after"    // it is done, then the connection is closed
+	FaultSlow        = "slow"         // the answer takes Delay
+	FaultGarbage     = "garbage"      // it is done, and the 200 holds half a JSON document
+	FaultPartialBulk = "partial_bulk" // a bulk call is done whole, and its 200 lacks one item
+)
+
+func (f Fault) check() error {
+	var errs []error
+	kinds := []string{FaultRefuse, FaultStatus, FaultCutBefore, FaultCutAfter, FaultSlow, FaultGarbage, FaultPartialBulk}
+	if !slices.Contains(kinds, f.Kind) {
+		errs = append(errs, fmt.Errorf("kind %q: want one of %s", f.Kind, strings.Join(kinds, ", ")))
+	}
+	names := []string{"", "create", "bulk", "list", "revoke", "users", "instance"}
+	if !slices.Contains(names, f.Call) {
+		errs = append(errs, fmt.Errorf("call %q: want one of %s", f.Call, strings.Join(names[1:], ", ")))
+	}
+	if f.Kind == FaultStatus && (f.Status < 300 || f.Status > 599) {
+		errs = append(errs, fmt.Errorf("status %d: want 300 to 599", f.Status))
+	}
+	if f.Kind == FaultSlow && f.Delay <= 0 {
+		errs = append(errs, errors.New("slow: want a delay"))
+	}
+	if f.First < 0 || f.Every < 0 || f.Probability < 0 || f.Probability > 1 {
+		errs = append(errs, errors.New("first, every: want no negative number; probability: 0 to 1"))
+	}
+	return errors.Join(errs...)
+}
+
+// rule is a fault at work.
+type rule struct {
+	Fault
+	seen int
+	dice *rand.Rand
+}
+
+func newRules(faults []Fault) ([]*rule, error) {
+	rules := make([]*rule, len(faults))
+	for i, f := range faults {
+		if err := f.check(); err != nil {
+			return nil, fmt.Errorf("fault %d: %w", i+1, err)
+		}
+		f.Address = strings.ToLower(f.Address)
+		rules[i] = &rule{Fault: f, dice: rand.New(rand.NewPCG(f.Seed, 0))}
+	}
+	return rules, nil
+}
+
+// takes says whether the rule breaks the next request that matches it.
+func (r *rule) takes() bool {
+	r.seen++
+	return (r.First == 0 || r.seen <= r.First) &&
+		(r.Every == 0 || r.seen%r.Every == 0) &&
+		(r.Probability == 0 || r.dice.Float64() < r.Probability)
+}
+
+// fault is the one that breaks a request, or nil. Every rule that matches
+// counts the request, whichever takes it.
+func (s *Server) fault(req *request) *Fault {
+	var taken *Fault
+	for _, r := range s.faults {
+		if r.Call != "" && r.Call != req.call.name {
+			continue
+		}
+		if r.Address != "" && !slices.Contains(s.speaksOf(req), r.Address) {
+			continue
+		}
+		if r.takes() && taken == nil {
+			taken = &r.Fault
+		}
+	}
+	return taken
+}
+
+// speaksOf are the addresses that a request is about, in lower case.
+func (s *Server) speaksOf(req *request) []string {
+	var keys []string
+	for _, in := range req.invites {
+		keys = append(keys, strings.ToLower(in.email))
+	}
+	for _, address := range req.query["email_address"] {
+		keys = append(keys, strings.ToLower(address))
+	}
+	if q := req.query.Get("query"); q != "" {
+		keys = append(keys, strings.ToLower(q))
+	}
+	if in := s.state.byID[req.id]; in != nil {
+		keys = append(keys, strings.ToLower(in.Email))
+	}
+	return keys
+}

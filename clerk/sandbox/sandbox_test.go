@@ -1,0 +1,273 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// clock is a clock that moves by hand.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// bench is a stand-in behind a server, with a clock of its own.
+type bench struct {
+	*testing.T
+	clock  *clock
+	server *Server
+	http   *httptest.Server
+	key    string
+}
+
+func setup(t *testing.T, c Config) *bench {
+	t.Helper()
+	b := &bench{T: t, clock: &clock{at: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}, key: "sk_test_bench"}
+	if c.Now == nil {
+		c.Now = b.clock.now
+	}
+	var err error
+	if b.server, err = New(c); err != nil {
+		t.Fatal(err)
+	}
+	b.http = httptest.NewServer(b.server.Handler())
+	t.Cleanup(func() {
+		if err := b.server.Close(); err != nil {
+			t.Error(err)
+		}
+		b.http.Close()
+	})
+	return b
+}
+
+// reply is an answer as a client sees it.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (b *bench) try(method, path, body string) (reply, error) {
+	req, err := http.NewRequestWithContext(b.Context(), method, b.http.URL+path, strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	if b.key != "" {
+		req.Header.Set("Authorization", "Bearer "+b.key)
+	}
+	resp, err := b.http.Client().Do(req)
+	if err != nil {
+		return reply{}, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return reply{resp.StatusCode, resp.Header, string(data)}, err
+}
+
+func (b *bench) do(method, path, body string) reply {
+	b.Helper()
+	r, err := b.try(method, path, body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+func (b *bench) get(path string) reply        { b.Helper(); return b.do("GET", path, "") }
+func (b *bench) post(path, body string) reply { b.Helper(); return b.do("POST", path, body) }
+
+// ok sends a request that has to succeed and decodes its answer.
+func (b *bench) ok(method, path, body string, into any) {
+	b.Helper()
+	r := b.do(method, path, body)
+	if r.status != http.StatusOK {
+		b.Fatalf("%s %s: %d %s", method, path, r.status, r.body)
+	}
+	if err := json.Unmarshal([]byte(r.body), into); err != nil {
+		b.Fatalf("%s %s: %v in %s", method, path, err, r.body)
+	}
+}
+
+func (b *bench) invite(email string) invitationBody {
+	b.Helper()
+	var in invitationBody
+	b.ok("POST", "/v1/invitations", item(email), &in)
+	return in
+}
+
+func (b *bench) list(query string) []invitationBody {
+	b.Helper()
+	var list []invitationBody
+	b.ok("GET", "/v1/invitations?"+query, "", &list)
+	return list
+}
+
+type box struct {
+	Mails     int
+	Addresses map[string]int
+	Doubled   []string
+}
+
+func (b *bench) mailbox() box {
+	b.Helper()
+	var m box
+	b.ok("GET", "/sandbox/mailbox", "", &m)
+	return m
+}
+
+func (b *bench) configure(body string) {
+	b.Helper()
+	if r := b.post("/sandbox/config", body); r.status != http.StatusOK {
+		b.Fatalf("configure: %d %s", r.status, r.body)
+	}
+}
+
+// failure is an error answer.
+type failure struct {
+	status int
+	code   string
+	meta   map[string]any
+}
+
+func (r reply) failure(t *testing.T) failure {
+	t.Helper()
+	var body struct {
+		Errors []struct {
+			Message     string
+			LongMessage string `json:"long_message"`
+			Code        string
+			Meta        map[string]any
+		}
+		Trace string `json:"clerk_trace_id"`
+	}
+	if err := json.Unmarshal([]byte(r.body), &body); err != nil {
+		t.Fatalf("%d %s: %v", r.status, r.body, err)
+	}
+	if len(body.Errors) != 1 || body.Errors[0].Message == "" || body.Errors[0].LongMessage == "" {
+		t.Fatalf("%d %s: want one error with both messages", r.status, r.body)
+	}
+	if body.Trace == "" || body.Trace != r.header.Get("Clerk-Trace-Id") {
+		t.Errorf("trace id %q in the body, %q in the header", body.Trace, r.header.Get("Clerk-Trace-Id"))
+	}
+	return failure{r.status, body.Errors[0].Code, body.Errors[0].Meta}
+}
+
+func (r reply) wants(t *testing.T, status int, code string) failure {
+	t.Helper()
+	f := r.failure(t)
+	if f.status != status || f.code != code {
+		t.Fatalf("answer %d %s, want %d %s", f.status, f.code, status, code)
+	}
+	return f
+}
+
+func item(email string) string { return fmt.Sprintf(`{"email_address":%q}`, email) }
+
+func items(emails ...string) string {
+	var list []string
+	for _, email := range emails {
+		list = append(list, item(email))
+	}
+	return "[" + strings.Join(list, ",") + "]"
+}
+
+func emails(list []invitationBody) []string {
+	found := []string{}
+	for _, in := range list {
+		found = append(found, in.EmailAddress)
+	}
+	return found
+}
+
+func same(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]Config{
+		"environment":  {Environment: "staging"},
+		"window mode":  {WindowMode: "leaky"},
+		"switch":       {Switches: Switches{Bulk: "sometimes"}},
+		"limit":        {Limits: Limits{Create: Limit{N: 5}}},
+		"lag":          {Switches: Switches{ListLag: -1}},
+		"acceptance":   {Acceptance: Acceptance{Fraction: 2}},
+		"fault kind":   {Faults: []Fault{{Kind: "explode"}}},
+		"fault call":   {Faults: []Fault{{Kind: FaultRefuse, Call: "creates"}}},
+		"fault status": {Faults: []Fault{{Kind: FaultStatus}}},
+		"fault delay":  {Faults: []Fault{{Kind: FaultSlow}}},
+		"fault share":  {Faults: []Fault{{Kind: FaultRefuse, Probability: 1.5}}},
+		"seed":         {Users: []string{"nobody"}},
+		"seed file":    {SeedFile: "there-is-none.json"},
+	} {
+		if s, err := New(c); err == nil {
+			t.Errorf("%s: no error", name)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+func TestLimitText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Limit{
+		"100/1h":    {100, time.Hour},
+		"100/3.6s":  {100, 3600 * time.Millisecond},
+		"25/1h30m":  {25, 90 * time.Minute},
+		"1000/10s":  {1000, 10 * time.Second},
+		"none":      {N: -1},
+		"":          {},
+		"5/20m":     {5, 20 * time.Minute},
+		"1000/10ms": {1000, 10 * time.Millisecond},
+	} {
+		var l Limit
+		if err := l.UnmarshalText([]byte(text)); err != nil || l != want {
+			t.Errorf("%q: %v, %v", text, l, err)
+		}
+		same(t, "written back", l.String(), text)
+	}
+	for _, text := range []string{"100", "0/1h", "x/1h", "100/x", "100/-1s", "100/0s"} {
+		var l Limit
+		if err := l.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+}
+
+func TestClosedServerCutsRequests(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	if err := b.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := b.try("POST", "/v1/invitations", item("a@example.com")); err == nil {
+		t.Errorf("answer %d after Close", r.status)
+	}
+	if r := b.get("/sandbox/mailbox"); r.status != http.StatusBadRequest {
+		t.Errorf("mailbox after Close: %d", r.status)
+	}
+}

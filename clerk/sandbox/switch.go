@@ -1,0 +1,133 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Duration is a time.Duration that is written as text in JSON: "1.5s".
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: want a number and a unit, like 1.5s", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText is the opposite of UnmarshalText.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string { return brief(time.Duration(d)) }
+
+// Switches settles what Clerk's documentation leaves open. A client has to be
+// right under every setting. Where a field names values, the first is the
+// default and may be left empty.
+type Switches struct {
+	// Bulk is what happens to the good items of a bulk call with a bad one:
+	// "all_or_nothing"; "partial": they are created, though the answer is the
+	// error; "partial_200": they are created, and the answer is a 200 with them.
+	Bulk string `json:"bulk"`
+	// Offenders is whom the error of a bulk call names: "all", "first", "none".
+	Offenders string `json:"offenders"`
+	// BulkOrder is the order of a bulk answer: "same", "reversed", "shuffled".
+	BulkOrder string `json:"bulk_order"`
+	// Twice is what the same address twice in one bulk call does: "refuse" (as
+	// a duplicate); "both": two invitations, two mails; "one": the second is
+	// passed over.
+	Twice string `json:"twice"`
+	// ExistingUser is what inviting a user does: "refused",
+	// "refused_unless_ignored" (ignore_existing lets it pass), "allowed".
+	ExistingUser string `json:"existing_user"`
+	// CaseSensitive keeps J@x.com and j@x.com apart.
+	CaseSensitive bool `json:"case_sensitive"`
+	// ExpiredBlocks lets an expired invitation block a new one.
+	ExpiredBlocks bool `json:"expired_blocks"`
+	// ExpiredNotRevocable refuses to revoke an expired invitation, with 404
+	// and resource_not_found.
+	ExpiredNotRevocable bool `json:"expired_not_revocable"`
+
+	// Alignment is where fixed windows begin: "epoch" (at multiples of their
+	// length since 1970), "first" (at the first request after the last one).
+	Alignment string `json:"alignment"`
+	// RefusedAreFree lets requests answered with 4xx (but 429) not count.
+	RefusedAreFree bool `json:"refused_are_free"`
+	// ThrottledCount lets requests answered with 429 count too.
+	ThrottledCount bool `json:"throttled_count"`
+	// RetryAfter is the header of a 429: "seconds", "date", "none".
+	RetryAfter string `json:"retry_after"`
+
+	// Query is how query= matches an address: "substring", "exact".
+	Query string `json:"query"`
+	// ListLag is how long lists do not show a new invitation, or show one that
+	// was revoked or accepted as it was before.
+	ListLag Duration `json:"list_lag"`
+
+	// MailCap is how many mails go out in a calendar month (UTC); past it they
+	// are silently not sent, as a development instance does past 100. 0: all.
+	MailCap int `json:"mail_cap"`
+	// Quota refuses each create with 403 and this code: empty,
+	// "user_quota_exceeded", "quota_exceeded".
+	Quota string `json:"quota"`
+	// NotSupported refuses each create: the instance takes no e-mail addresses.
+	NotSupported bool `json:"not_supported"`
+}
+
+// fill puts the defaults in, so that the rest of the package compares with one
+// value each.
+func (w *Switches) fill() error {
+	return errors.Join(
+		choose("bulk", &w.Bulk, "all_or_nothing", "partial", "partial_200"),
+		choose("offenders", &w.Offenders, "all", "first", "none"),
+		choose("bulk_order", &w.BulkOrder, "same", "reversed", "shuffled"),
+		choose("twice", &w.Twice, "refuse", "both", "one"),
+		choose("existing_user", &w.ExistingUser, "refused", "refused_unless_ignored", "allowed"),
+		choose("alignment", &w.Alignment, "epoch", "first"),
+		choose("retry_after", &w.RetryAfter, "seconds", "date", "none"),
+		choose("query", &w.Query, "substring", "exact"),
+		choose("quota", &w.Quota, "", "user_quota_exceeded", "quota_exceeded"),
+	)
+}
+
+func choose(name string, value *string, values ...string) error {
+	if *value == "" {
+		*value = values[0]
+		return nil
+	}
+	if slices.Contains(values, *value) {
+		return nil
+	}
+	return fmt.Errorf("%s %q: want one of %s", name, *value, strings.Join(values, ", "))
+}
+
+// check fills in the defaults and refuses what can't be.
+func (c *settings) check() error {
+	err := errors.Join(
+		c.Limits.check(),
+		choose("window_mode", &c.WindowMode, "sliding", "fixed"),
+		c.Switches.fill(),
+	)
+	if c.Acceptance.Fraction < 0 || c.Acceptance.Fraction > 1 {
+		err = errors.Join(err, fmt.Errorf("acceptance fraction %v: want 0 to 1", c.Acceptance.Fraction))
+	}
+	if c.Acceptance.After < 0 || c.Switches.ListLag < 0 || c.Switches.MailCap < 0 {
+		err = errors.Join(err, errors.New("acceptance after, list_lag, mail_cap: want no negative number"))
+	}
+	return err
+}
+
+// blocks says whether the block list holds an address.
+func (c *settings) blocks(address string) bool {
+	key := strings.ToLower(address)
+	_, domain, _ := strings.Cut(key, "@")
+	return slices.ContainsFunc(c.Blocked, func(entry string) bool {
+		entry = strings.ToLower(entry)
+		return entry == key || entry == "*@"+domain
+	})
+}
