@@ -1,0 +1,395 @@
+package importer
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
+)
+
+// The lengths in octets that RFC 5321 (4.5.3.1) and RFC 1035 (2.3.4) allow. 254
+// is what is left of a path's 256 without its angle brackets.
+const (
+	maxLocal   = 64
+	maxLabel   = 63
+	maxAddress = 254
+)
+
+// The notes that Clean makes of what it mended.
+const (
+	noteInvisible = "took out invisible characters"
+	noteWidth     = "wrote full-width characters in plain ones"
+	noteSpaces    = "took off the spaces around it"
+	noteMailto    = "took off mailto:"
+	noteName      = "took the address out of the brackets after a name"
+	noteQuotes    = "took off the quotation marks around it"
+	noteEnd       = "took off punctuation at its end"
+	noteForm      = "composed accented letters"
+	noteDomain    = "wrote the domain in its ASCII form"
+)
+
+// Clean reads an address out of a cell as a person would, and notes each change.
+// Where it can't, code is one of MissingEmail, NoAt, BadLocal, BadDomain,
+// NoDotDomain, TooLong, SeveralAddresses and BadEncoding, and email is empty.
+// The case of letters stays; a domain in another script than ASCII's becomes its
+// ASCII form, which every mail server takes.
+func Clean(cell string) (email string, notes []string, code string) {
+	a, notes, code := clean(cell)
+	if code != "" {
+		return "", notes, code
+	}
+	return a.email(), notes, ""
+}
+
+// Key gives the person that an address stands for: the address in lower case,
+// its domain in IDNA's ASCII form (Lookup profile). Plus and dots are kept:
+// whether j.doe+x is j.doe only their mail server knows. It fails where the
+// address has no @ or its domain has no ASCII form; the error doesn't repeat it.
+func Key(email string) (string, error) {
+	at := strings.LastIndexByte(email, '@')
+	if at < 0 {
+		return "", fmt.Errorf("no @ in the address")
+	}
+	domain, ok := asciiDomain(email[at+1:])
+	if !ok {
+		return "", fmt.Errorf("the address' domain is no valid domain name")
+	}
+	return strings.ToLower(email[:at]) + "@" + domain, nil
+}
+
+// address is one that was read: as it was written, and its domain for the key.
+type address struct {
+	local, domain string
+	ascii         string // the domain in lower case and ASCII
+}
+
+func (a address) email() string { return a.local + "@" + a.domain }
+func (a address) key() string   { return strings.ToLower(a.local) + "@" + a.ascii }
+
+func clean(cell string) (a address, notes []string, code string) {
+	if plain(cell) {
+		a, code = split(cell)
+		return a, nil, code
+	}
+	text, notes, code := unwrap(cell)
+	if code != "" {
+		return a, notes, code
+	}
+	a, code = split(text)
+	if code == "" && ascii([]byte(a.domain)) < len(a.domain) {
+		a.domain = a.ascii
+		notes = append(notes, noteDomain)
+	}
+	return a, notes, code
+}
+
+// plain tells whether a cell has nothing in it that might need mending.
+func plain(cell string) bool {
+	if cell == "" || cell[len(cell)-1] == '.' {
+		return false
+	}
+	for i := 0; i < len(cell); i++ {
+		c := cell[i]
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || c == '@' || c == '.' || c == '-' || c == '_' || c == '+') {
+			return false
+		}
+	}
+	return strings.Count(cell, "@") == 1
+}
+
+// unwrap takes off what surrounds an address.
+func unwrap(cell string) (text string, notes []string, code string) {
+	if !utf8.ValidString(cell) || strings.ContainsRune(cell, utf8.RuneError) || strings.IndexByte(cell, 0) >= 0 {
+		return "", nil, BadEncoding
+	}
+	note := func(changed, what string) {
+		if changed != text {
+			text, notes = changed, append(notes, what)
+		}
+	}
+	text = cell
+	if blankCell(text) {
+		return "", nil, MissingEmail
+	}
+	note(strings.Map(visible, text), noteInvisible)
+	note(strings.Map(halfWidth, text), noteWidth)
+	note(norm.NFC.String(text), noteForm)
+	note(strings.TrimFunc(text, isSpace), noteSpaces)
+	if several(text) {
+		return "", notes, SeveralAddresses
+	}
+	note(outOfBrackets(text), noteName)
+	note(withoutMailto(text), noteMailto)
+	note(withoutQuotes(text), noteQuotes)
+	note(strings.TrimRightFunc(text, isEnd), noteEnd)
+	note(strings.TrimFunc(text, isSpace), noteSpaces)
+	if text == "" {
+		return "", notes, NoAt
+	}
+	return text, notes, ""
+}
+
+// isEnd finds the punctuation that sentences and lists leave behind an address,
+// with spaces between.
+func isEnd(r rune) bool { return strings.ContainsRune(".,;:。、", r) || isSpace(r) }
+
+func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\u2800' || r == '\u3164' }
+
+// isInvisible finds characters that take no place and that copying from mails
+// and pages leaves in cells: zero-width ones, soft hyphens, marks of direction.
+func isInvisible(r rune) bool {
+	switch {
+	case r == '\u00ad', r == '\ufeff', r == '\u061c', r == '\u180e', '\u200b' <= r && r <= '\u200f',
+		'\u202a' <= r && r <= '\u202e', '\u2060' <= r && r <= '\u2069':
+		return true
+	}
+	return false
+}
+
+func visible(r rune) rune {
+	if isInvisible(r) {
+		return -1
+	}
+	return r
+}
+
+// halfWidth writes the wide forms of ASCII's characters, which East Asian
+// keyboards give, as those characters.
+func halfWidth(r rune) rune {
+	switch {
+	case '\uff01' <= r && r <= '\uff5e':
+		return r - 0xfee0
+	case r == '\u3000':
+		return ' '
+	}
+	return r
+}
+
+// several tells whether a cell has more than one address. A name in front of
+// brackets may be the same address once more, as Outlook writes it.
+func several(text string) bool {
+	if open := strings.IndexByte(text, '<'); open > 0 && strings.HasSuffix(text, ">") {
+		inner := strings.TrimSpace(text[open+1 : len(text)-1])
+		name := strings.Trim(strings.TrimFunc(text[:open], isSpace), `"'`)
+		if strings.EqualFold(name, inner) {
+			return false
+		}
+	}
+	found := 0
+	for part := range strings.FieldsFuncSeq(unquoted(text), func(r rune) bool {
+		return isSpace(r) || strings.ContainsRune(",;|/<>()[]，；、", r)
+	}) {
+		// A quoted local part reads as one letter here.
+		if at := strings.IndexByte(part, '@'); at > 0 && at < len(part)-1 {
+			found++
+		}
+	}
+	return found > 1
+}
+
+// unquoted writes one x for each quoted string, whose content is nobody's
+// address.
+func unquoted(text string) string {
+	if strings.IndexByte(text, '"') < 0 || !strings.Contains(text, `"@`) {
+		return text
+	}
+	var out strings.Builder
+	open := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\' && open:
+			i++
+		case c == '"':
+			if open = !open; open {
+				out.WriteByte('x')
+			}
+		case !open:
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// outOfBrackets gives what stands in the angle brackets that end a text.
+func outOfBrackets(text string) string {
+	open := strings.LastIndexByte(text, '<')
+	if open < 0 {
+		return text
+	}
+	inner, ok := strings.CutSuffix(strings.TrimRightFunc(text[open+1:], isEnd), ">")
+	if !ok || strings.ContainsAny(inner, "<>") {
+		return text
+	}
+	return inner
+}
+
+func withoutMailto(text string) string {
+	const scheme = "mailto:"
+	trimmed := strings.TrimLeftFunc(text, isSpace)
+	if len(trimmed) < len(scheme) || !strings.EqualFold(trimmed[:len(scheme)], scheme) {
+		return text
+	}
+	address, _, _ := strings.Cut(trimmed[len(scheme):], "?")
+	return address
+}
+
+func withoutQuotes(text string) string {
+	trimmed := strings.TrimFunc(text, isSpace)
+	for _, pair := range []string{`""`, "''", "“”", "‘’", "„“", "«»", "``"} {
+		marks := []rune(pair)
+		inner, ok := strings.CutPrefix(trimmed, string(marks[0]))
+		if !ok {
+			continue
+		}
+		if inner, ok = strings.CutSuffix(inner, string(marks[1])); ok && !strings.ContainsRune(inner, marks[1]) {
+			return inner
+		}
+	}
+	return text
+}
+
+// split checks an address that has nothing around it.
+func split(text string) (a address, code string) {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		return a, NoAt
+	}
+	local, domain := text[:at], text[at+1:]
+	switch {
+	case len(local) > maxLocal:
+		return a, TooLong
+	case !validLocal(local):
+		return a, BadLocal
+	case domain == "":
+		return a, BadDomain
+	case len(domain) > 4*maxAddress:
+		return a, TooLong
+	}
+	name, ok := asciiDomain(domain)
+	if longest := longestLabel(domain, name); longest > maxLabel || len(local)+1+len(name) > maxAddress {
+		return a, TooLong
+	}
+	switch {
+	case !ok:
+		return a, BadDomain
+	case strings.IndexByte(name, '.') < 0:
+		return a, NoDotDomain
+	case strings.HasSuffix(name, ".") || onlyDigits(name[strings.LastIndexByte(name, '.')+1:]):
+		// A numeric ending makes it an IP address, to which nobody is hired.
+		return a, BadDomain
+	}
+	return address{local, domain, name}, ""
+}
+
+// longestLabel measures the ASCII form where there is one, else what was written.
+func longestLabel(domain, ascii string) int {
+	if ascii == "" {
+		ascii = domain
+	}
+	longest := 0
+	for label := range strings.SplitSeq(ascii, ".") {
+		longest = max(longest, len(label))
+	}
+	return longest
+}
+
+func onlyDigits(s string) bool {
+	return strings.Trim(s, "0123456789") == ""
+}
+
+// validLocal knows RFC 5321's Dot-string and Quoted-string, and the letters
+// outside ASCII that RFC 6531 adds to the first.
+func validLocal(local string) bool {
+	if strings.HasPrefix(local, `"`) {
+		return quotedString(local)
+	}
+	for atom := range strings.SplitSeq(local, ".") {
+		if atom == "" {
+			return false
+		}
+		for _, r := range atom {
+			if !atomRune(r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func atomRune(r rune) bool {
+	switch {
+	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+		return true
+	case r < utf8.RuneSelf:
+		return strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
+	}
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
+}
+
+func quotedString(s string) bool {
+	if len(s) < 3 || s[len(s)-1] != '"' {
+		return false
+	}
+	for i := 1; i < len(s)-1; i++ {
+		if s[i] == '\\' {
+			i++
+			if i == len(s)-1 {
+				return false
+			}
+		} else if s[i] == '"' {
+			return false
+		}
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// asciiDomain is idna.Lookup.ToASCII, with a short way for what is ASCII and in
+// lower case already, as nearly all of them are.
+func asciiDomain(domain string) (string, bool) {
+	if simpleDomain(domain) {
+		return domain, true
+	}
+	name, err := idna.Lookup.ToASCII(domain)
+	if err != nil || name == "" {
+		return "", false
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" {
+			return "", false
+		}
+	}
+	return name, true
+}
+
+// simpleDomain tells whether a domain is its own ASCII form: labels of small
+// letters, digits and single hyphens inside. Others go to the library.
+func simpleDomain(domain string) bool {
+	if len(domain) > maxAddress {
+		return false
+	}
+	before, label := byte('.'), 0
+	for i := 0; i < len(domain); i++ {
+		c := domain[i]
+		switch {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+			label++
+		case c == '-' && before != '.' && before != '-':
+			label++
+		case c == '.' && before != '.' && before != '-':
+			label = 0
+		default:
+			return false
+		}
+		if label > maxLabel {
+			return false
+		}
+		before = c
+	}
+	return before != '.' && before != '-'
+}

@@ -1,0 +1,146 @@
+// Package importer reads the files that people have: CSV in any of the usual
+// encodings and dialects, with headers in people's words. Read turns a file
+// into rows, each of them checked; Import writes those rows into the results
+// table in the caller's transaction.
+//
+// Every record of a file but its header and its blank ones is one row: valid,
+// invalid, or a duplicate. None is cut, padded, shifted or dropped.
+package importer
+
+import (
+	"encoding/json"
+)
+
+// The limits that hold where Limits has a zero.
+const (
+	DefaultRows      = 20_000_000
+	DefaultColumns   = 1_000
+	DefaultCellBytes = 1 << 20
+	DefaultLineBytes = 4 << 20
+	DefaultFileBytes = 8 << 30
+)
+
+// MaxMetadata is how many bytes a row's public_metadata may take as JSON.
+// Clerk's documentation limits the metadata of a user to 8 KB.
+const MaxMetadata = 8 << 10
+
+// keptProblems is how many problems, and how many warnings, a Summary keeps.
+const keptProblems = 1000
+
+// Limits bound what is read; a file over one of them is refused whole. A zero
+// stands for the default of the same name.
+type Limits struct {
+	Rows      int   // rows, without header and blank records
+	Columns   int   // cells in one record
+	CellBytes int   // bytes in one cell, as UTF-8
+	LineBytes int   // bytes in one record, as UTF-8, with the line breaks inside its quotes
+	FileBytes int64 // bytes in the file, and again in what is in it when it is compressed
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Rows == 0 {
+		l.Rows = DefaultRows
+	}
+	if l.Columns == 0 {
+		l.Columns = DefaultColumns
+	}
+	if l.CellBytes == 0 {
+		l.CellBytes = DefaultCellBytes
+	}
+	if l.LineBytes == 0 {
+		l.LineBytes = DefaultLineBytes
+	}
+	if l.FileBytes == 0 {
+		l.FileBytes = DefaultFileBytes
+	}
+	return l
+}
+
+// Options say how to read a file. The zero value finds everything out.
+type Options struct {
+	// Map names columns: our name to the column's header, for example email to
+	// Work Address. Our names are email, redirect_url, expires_in_days and
+	// public_metadata.NAME.
+	Map    map[string]string
+	Limits Limits
+	// Delimiter is one ASCII character, or comma, semicolon, tab or pipe; empty
+	// to detect it.
+	Delimiter string
+	// Encoding is a name such as UTF-8, Windows-1252, Shift-JIS, or any other
+	// that the WHATWG's Encoding Standard lists; empty to detect it.
+	Encoding string
+}
+
+// Row is one row of a file. It is the receiver's to keep.
+type Row struct {
+	Number int // from 1; header and blank records are not counted
+	Line   int // the line on which the row begins, from 1
+	// Cells are the row's cells as the file has them, but that CRLF inside
+	// quotes reads as LF, and that what is no valid character or is NUL reads as
+	// U+FFFD (the row is invalid then). A ragged row has another number of cells
+	// than the header; a valid one may have empty cells more than that, or lack
+	// cells of nameless columns at the end.
+	Cells []string
+	// Email is the address to invite, cleaned; empty where none could be read.
+	Email string
+	// Key is the person: see [Key]. Empty where Email is.
+	Key string
+	// RedirectURL, ExpiresInDays (days, 1 to 365) and PublicMetadata (a JSON
+	// object) are the row's own options; zero where the row has none.
+	RedirectURL    string
+	ExpiresInDays  int
+	PublicMetadata json.RawMessage
+	Notes          []string  // what was mended in the address
+	Problem        *Problem  // why the row is invalid; nil: it is valid
+	DuplicateOf    int       // the number of the valid row that has the same key and came first; 0: none
+	Warnings       []Problem // what deserves a look
+}
+
+// Columns tells what a file's columns were taken for.
+type Columns struct {
+	Found   []string          `json:"found"`   // the header's names, in order
+	Mapped  map[string]string `json:"mapped"`  // our name to the header's
+	Ignored []string          `json:"ignored"` // kept with the row, sent nowhere
+}
+
+// Summary is what there is to say of a whole file.
+// Rows = Valid + Invalid + DuplicateRow.
+type Summary struct {
+	Rows         int `json:"rows"`
+	Blank        int `json:"blank"` // records whose cells are all empty; no rows
+	Valid        int `json:"valid"` // valid, and no duplicates
+	Invalid      int `json:"invalid"`
+	DuplicateRow int `json:"duplicate_row"`
+	// Problems and Warnings are the first thousand of each; MoreProblems and
+	// MoreWarnings tell how many came after those.
+	Problems     []Problem `json:"problems"`
+	MoreProblems int       `json:"more_problems,omitempty"`
+	Warnings     []Problem `json:"warnings"`
+	MoreWarnings int       `json:"more_warnings,omitempty"`
+	Columns      Columns   `json:"columns"`
+	// Encoding is the one the file was read in; a file of ASCII alone is UTF-8.
+	Encoding  string   `json:"encoding"`
+	Delimiter string   `json:"delimiter"` // the character itself
+	SHA256    [32]byte `json:"-"`         // of the file's bytes as they were read, compressed or not
+	Bytes     int64    `json:"-"`         // how many those were
+}
+
+func (s *Summary) add(row *Row) {
+	s.Rows++
+	switch {
+	case row.Problem != nil:
+		s.Invalid++
+		if len(s.Problems) < keptProblems {
+			s.Problems = append(s.Problems, *row.Problem)
+		} else {
+			s.MoreProblems++
+		}
+	case row.DuplicateOf > 0:
+		s.DuplicateRow++
+	default:
+		s.Valid++
+	}
+	room := min(keptProblems-len(s.Warnings), len(row.Warnings))
+	s.Warnings = append(s.Warnings, row.Warnings[:room]...)
+	s.MoreWarnings += len(row.Warnings) - room
+}

@@ -1,0 +1,88 @@
+package importer
+
+import "fmt"
+
+// The codes of problems: why a row can't be sent. They are stable: they stand
+// in results.reason, in the JSON of check, and in the file of bad rows.
+const (
+	MissingEmail     = "missing_email"       // the e-mail cell is empty
+	NoAt             = "no_at"               // no @ in the cell
+	BadLocal         = "bad_local"           // what stands before the @ is no mailbox name of RFC 5321
+	BadDomain        = "bad_domain"          // what stands after the @ is no domain name of RFC 5321 and IDNA
+	NoDotDomain      = "no_dot_domain"       // the domain has no dot
+	TooLong          = "too_long"            // over 64 octets before the @, 63 in a label, or 254 in all
+	SeveralAddresses = "several_addresses"   // more than one address in the row
+	BadEncoding      = "bad_encoding"        // bytes that the file's encoding doesn't have, or NUL
+	BadQuotes        = "bad_quotes"          // a quote that is not closed, or closes in mid-cell
+	RaggedRow        = "ragged_row"          // more or fewer cells than the header
+	BadRedirectURL   = "bad_redirect_url"    // no absolute http or https URL
+	BadExpiresInDays = "bad_expires_in_days" // no whole number from 1 to 365
+	BadMetadata      = "bad_metadata"        // the row's public metadata is over MaxMetadata
+)
+
+// The codes of warnings: the row is sent, but a person may want to look first.
+const (
+	LikelySlip       = "likely_slip"       // a well-known domain, misspelt
+	RoleAddress      = "role_address"      // a shared mailbox
+	NonASCIILocal    = "non_ascii_local"   // a letter outside ASCII before the @
+	DifferentOptions = "different_options" // a duplicate row that asks for something else than the row that stands
+)
+
+// Problem is one thing that is wrong with a row, or that deserves a look. It
+// names places, never a cell's content, so that it may be logged.
+type Problem struct {
+	Row     int    `json:"row"`     // the row's number, from 1; header and blank records are not counted
+	Line    int    `json:"line"`    // the line of the file on which the row begins, from 1
+	Column  string `json:"column"`  // the header of the column at fault; empty where it is the whole row
+	Code    string `json:"code"`    // one of the constants of this package
+	Message string `json:"message"` // what to do
+}
+
+// remedies says for each code what to do. Codes whose message has a number or
+// a suggestion in it are not here.
+var remedies = map[string]string{
+	MissingEmail:     "the e-mail cell is empty; write the person's address",
+	NoAt:             "there is no @ in the e-mail cell; write an address such as name@example.com",
+	BadLocal:         "what stands before the @ can't be a mailbox; look for spaces, doubled dots and brackets",
+	BadDomain:        "what stands after the @ can't be a domain; look for spaces, underscores and missing parts",
+	NoDotDomain:      "the domain has no dot; write it in full, with its ending",
+	TooLong:          "the address is too long for e-mail (64 before the @, 63 between dots, 254 in all); look for text that ran together",
+	SeveralAddresses: "more than one address; give each person a row of their own",
+	BadEncoding:      "some characters of this row can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
+	BadQuotes:        "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
+	BadRedirectURL:   "write a whole address that begins with https:// or http://, or leave the cell empty",
+	BadExpiresInDays: "write a whole number of days from 1 to 365, or leave the cell empty",
+	BadMetadata:      fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),
+	RoleAddress:      "looks like a mailbox that several people read",
+	NonASCIILocal:    "has a letter outside A to Z before the @; few mail servers accept that",
+	DifferentOptions: "the same address again with other options; those of the first row count",
+}
+
+// FileError is a fault of the whole file, or of how it is to be read: nothing
+// of it can be used until somebody mends that. Its text names header cells at
+// most, never a cell of a row.
+type FileError struct {
+	Line   int    // the line at fault, from 1; 0: the whole file
+	What   string // what is wrong, in one line
+	Fix    string // what to do; may be empty
+	Reason error  // what the operating system or a decoder said; may be nil
+}
+
+// Error says in one line what is wrong. It doesn't name the file, whose name
+// the reader of it doesn't know.
+func (e *FileError) Error() string {
+	text := e.What
+	if e.Reason != nil {
+		text += ": " + e.Reason.Error()
+	}
+	if e.Line > 0 {
+		return fmt.Sprintf("line %d: %s", e.Line, text)
+	}
+	return text
+}
+
+// Remedy says what to do about it; empty where there is nothing to add.
+func (e *FileError) Remedy() string { return e.Fix }
+
+// Unwrap gives the cause.
+func (e *FileError) Unwrap() error { return e.Reason }

@@ -1,0 +1,335 @@
+package importer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/gocarina/gocsv"
+	"golang.org/x/sync/semaphore"
+)
+
+// Between the goroutine that takes the text apart and the one that checks rows
+// there are up to inFlight records; those over bigRecord bytes share a budget,
+// so that long lines don't add up.
+const (
+	inFlight  = 256
+	bigRecord = 16 << 10
+	bigBudget = 16 << 20
+)
+
+// Read reads a whole file in one pass and yields its rows in order; it keeps of
+// them about 24 bytes each, to know duplicates by. What is wrong with a row is in
+// the row. A *FileError means that the file can't be used, in which case some
+// rows may have been yielded before. An error from yield ends the reading and is
+// returned as it is. Read returns only after r's last Read has; a context that
+// ends doesn't interrupt that.
+func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (*Summary, error) {
+	o.Limits = o.Limits.withDefaults()
+	src := newSource(r, o.Limits.FileBytes)
+	t, columns, err := open(src, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), Delimiter: string(rune(t.split.comma))}
+	c := &checker{columns: columns, people: newPeople()}
+	err = decode(ctx, t, columns, func(rec *record, p person) error {
+		if s.Rows == o.Limits.Rows {
+			return &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", o.Limits.Rows), Fix: "Split the file."}
+		}
+		row := c.row(s.Rows+1, rec, p)
+		s.add(row)
+		return yield(row)
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Blank, s.Encoding = t.blank, t.text.charset.name
+	s.SHA256, s.Bytes = src.sum(), src.n
+	return s, nil
+}
+
+// open finds out how a file is written, and leaves it at its first row.
+func open(src *source, o Options) (*table, *columns, error) {
+	in, err := unpack(src, o.Limits.FileBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := newDecoder(in, o.Encoding)
+	if err != nil {
+		return nil, nil, err
+	}
+	lines := bufio.NewReaderSize(text, window)
+	sample, err := lines.Peek(window)
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	d, err := sniff(sample, err == io.EOF, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	var whole io.Reader = lines
+	if d.mac {
+		whole = &macLines{r: lines}
+	}
+	t := newTable(whole, text, d.comma, o.Limits)
+	if d.sep {
+		if _, _, _, err := t.split.next(); err != nil {
+			return nil, nil, err
+		}
+	}
+	columns, err := readHeader(t, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, columns, nil
+}
+
+// macLines writes CR, which ends the lines of old Macs' files, as LF. Should
+// CRLF follow further down, its CR goes.
+type macLines struct {
+	r  io.Reader
+	cr bool // the last byte read was a CR
+}
+
+func (m *macLines) Read(p []byte) (int, error) {
+	for {
+		n, err := m.r.Read(p)
+		out := p[:0]
+		for _, b := range p[:n] {
+			if b != '\n' || !m.cr {
+				out = append(out, b)
+			}
+			m.cr = b == '\r'
+		}
+		for i := range out {
+			if out[i] == '\r' {
+				out[i] = '\n'
+			}
+		}
+		if len(out) > 0 || err != nil || len(p) == 0 {
+			return len(out), err
+		}
+	}
+}
+
+// person is what gocsv reads of a record. The columns public_metadata.NAME are
+// not in it: gocsv fills a fixed set of fields, and those names are only in the
+// file. They are taken from the record's cells.
+type person struct {
+	Email         string `csv:"email"`
+	RedirectURL   string `csv:"redirect_url"`
+	ExpiresInDays string `csv:"expires_in_days"`
+}
+
+// decode has gocsv read the records in a goroutine of its own, and gives each to
+// use with the record it came from. gocsv passes on nothing but the fields, so
+// the records come by a channel beside its own, in the same order.
+func decode(ctx context.Context, t *table, c *columns, use func(*record, person) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b := &bridge{ctx: ctx, table: t, columns: c, records: make(chan *record, inFlight), big: semaphore.NewWeighted(bigBudget)}
+	people := make(chan person, inFlight)
+	done := make(chan error, 1)
+	go func() {
+		done <- gocsv.UnmarshalDecoderToChan(gocsv.NewSimpleDecoderFromCSVReader(b), people)
+	}()
+	var stop error
+	for p := range people {
+		if stop != nil {
+			continue // what was under way when it stopped
+		}
+		rec := <-b.records
+		b.release(rec)
+		if stop = use(rec, p); stop != nil {
+			cancel(stop)
+		}
+	}
+	if err := <-done; stop == nil {
+		stop = err
+	}
+	return stop
+}
+
+// bridge is the CSV reader that gocsv reads from: the file's records, reduced to
+// the columns that gocsv knows and under its names for them.
+type bridge struct {
+	ctx     context.Context
+	table   *table
+	columns *columns
+	records chan *record
+	big     *semaphore.Weighted
+	begun   bool
+	line    []string
+}
+
+func (b *bridge) Read() ([]string, error) {
+	if !b.begun {
+		b.begun = true
+		return []string{emailColumn, redirectColumn, expiresColumn}, nil
+	}
+	if err := b.ctx.Err(); err != nil {
+		return nil, context.Cause(b.ctx)
+	}
+	rec, err := b.table.next()
+	if err != nil {
+		return nil, err
+	}
+	if rec.size > bigRecord {
+		if err := b.big.Acquire(b.ctx, weight(rec)); err != nil {
+			return nil, context.Cause(b.ctx)
+		}
+	}
+	select {
+	case b.records <- rec:
+	case <-b.ctx.Done():
+		return nil, context.Cause(b.ctx)
+	}
+	b.line = b.line[:0]
+	for _, i := range []int{b.columns.email, b.columns.redirect, b.columns.expire} {
+		b.line = append(b.line, cell(rec, i))
+	}
+	return b.line, nil
+}
+
+// ReadAll is there for gocsv's interface; it isn't used, because it would hold
+// the whole file.
+func (b *bridge) ReadAll() ([][]string, error) {
+	return nil, errors.New("rows are read one by one")
+}
+
+func (b *bridge) release(rec *record) {
+	if rec.size > bigRecord {
+		b.big.Release(weight(rec))
+	}
+}
+
+func weight(rec *record) int64 { return min(int64(rec.size), bigBudget) }
+
+// cell gives a record's cell in a column, and nothing for a column that the file
+// or the record doesn't have.
+func cell(rec *record, i int) string {
+	if i < 0 || i >= len(rec.cells) {
+		return ""
+	}
+	return rec.cells[i]
+}
+
+// checker turns records into rows.
+type checker struct {
+	columns *columns
+	people  *people
+}
+
+func (c *checker) row(number int, rec *record, p person) *Row {
+	row := &Row{Number: number, Line: rec.line, Cells: rec.cells}
+	if rec.code != "" {
+		c.invalid(row, -1, rec.code, remedies[rec.code])
+		return row
+	}
+	if c.ragged(rec) {
+		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %d cells where the header has %d; a cell that holds the delimiter needs quotation marks around it",
+			len(rec.cells), len(c.columns.names)))
+		return row
+	}
+	c.address(row, rec, p)
+	c.options(row, rec, p)
+	if row.Problem == nil {
+		c.place(row)
+	}
+	return row
+}
+
+// ragged tells whether a record has other cells than the header. Empty cells
+// behind the last column, and a lack of cells in columns that have no name and
+// stand last, change nothing of what the others are: spreadsheets leave both.
+func (c *checker) ragged(rec *record) bool {
+	want, have := len(c.columns.names), len(rec.cells)
+	if have > want {
+		return !blank(rec.cells[want:])
+	}
+	return slices.ContainsFunc(c.columns.names[have:], func(name string) bool { return name != "" })
+}
+
+// address reads the row's address.
+func (c *checker) address(row *Row, rec *record, p person) {
+	a, notes, code := clean(p.Email)
+	for _, i := range c.columns.unused {
+		if !blankCell(cell(rec, i)) {
+			c.invalid(row, i, SeveralAddresses, "two e-mail columns are filled; name the right one with --map")
+			return
+		}
+	}
+	if code != "" {
+		c.invalid(row, c.columns.email, code, remedies[code])
+		return
+	}
+	row.Email, row.Key, row.Notes = a.email(), a.key(), notes
+	if right := slip(a.ascii); right != "" {
+		c.warn(row, LikelySlip, "did you mean "+right+"?")
+	}
+	if isRole(a.local) {
+		c.warn(row, RoleAddress, remedies[RoleAddress])
+	}
+	if ascii([]byte(a.local)) < len(a.local) {
+		c.warn(row, NonASCIILocal, remedies[NonASCIILocal])
+	}
+}
+
+// options reads what the row asks for in columns of its own.
+func (c *checker) options(row *Row, rec *record, p person) {
+	var ok bool
+	if row.RedirectURL, ok = redirectURL(p.RedirectURL); !ok {
+		c.invalid(row, c.columns.redirect, BadRedirectURL, remedies[BadRedirectURL])
+	}
+	if row.ExpiresInDays, ok = expiresInDays(p.ExpiresInDays); !ok {
+		c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
+	}
+	if len(c.columns.metadata) == 0 {
+		return
+	}
+	if row.PublicMetadata, ok = metadata(rec.cells, c.columns.metadata); !ok {
+		row.PublicMetadata = nil
+		c.invalid(row, c.columns.metadata[0].index, BadMetadata, remedies[BadMetadata])
+	}
+}
+
+// place finds whether a valid row is the first of its person.
+func (c *checker) place(row *Row) {
+	earlier, found := c.people.first(row.Key, row.Number)
+	if !found {
+		c.people.keepOptions(row)
+		return
+	}
+	row.DuplicateOf = earlier
+	if c.people.differs(row) {
+		c.warn(row, DifferentOptions, remedies[DifferentOptions])
+	}
+}
+
+// invalid gives a row its problem; the first one found stands.
+func (c *checker) invalid(row *Row, column int, code, message string) {
+	if row.Problem == nil {
+		row.Problem = &Problem{Row: row.Number, Line: row.Line, Column: c.name(column), Code: code, Message: message}
+	}
+}
+
+func (c *checker) warn(row *Row, code, message string) {
+	row.Warnings = append(row.Warnings, Problem{Row: row.Number, Line: row.Line, Column: c.name(c.columns.email), Code: code, Message: message})
+}
+
+// name is a column's header; a nameless one goes by its place.
+func (c *checker) name(column int) string {
+	if column < 0 {
+		return ""
+	}
+	if name := c.columns.names[column]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("column %d", column+1)
+}
+
+var _ gocsv.CSVReader = (*bridge)(nil)

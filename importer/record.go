@@ -1,0 +1,323 @@
+package importer
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// splitter cuts text into records, and encoding/csv takes those apart.
+// encoding/csv alone would read from a quote that is never closed to the end
+// of the file, and lose the rows in between; a splitter that meets such a quote
+// goes back, gives the one line up as broken, and reads on from the next.
+type splitter struct {
+	r        io.Reader
+	buf      []byte // buf[pos:end] is unread
+	pos, end int
+	err      error // what the reader ended with
+	line     int   // the line at pos, from 1
+	comma    byte
+	limits   Limits
+}
+
+func newSplitter(r io.Reader, comma byte, limits Limits) *splitter {
+	return &splitter{r: r, buf: make([]byte, window), line: 1, comma: comma, limits: limits}
+}
+
+// next gives the next record without its line end, valid until the next call,
+// and the line it begins on. A broken one is a single line whose quotes make
+// no sense.
+func (s *splitter) next() (text []byte, line int, broken bool, err error) {
+	n, width, err := s.first()
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if bytes.IndexByte(s.buf[s.pos:s.pos+n], '"') >= 0 {
+		m, w, ok := s.quoted()
+		if s.err != nil && s.err != io.EOF {
+			return nil, 0, false, s.err
+		}
+		if ok {
+			n, width = m, w
+		}
+		broken = !ok
+	}
+	text, line = s.buf[s.pos:s.pos+n], s.line
+	s.line += bytes.Count(s.buf[s.pos:s.pos+n+width], []byte{'\n'})
+	s.pos += n + width
+	return text, line, broken, nil
+}
+
+// first measures the line at pos: its length, and that of its end.
+func (s *splitter) first() (n, width int, err error) {
+	seen := 0
+	for {
+		if i := bytes.IndexByte(s.buf[s.pos+seen:s.end], '\n'); i >= 0 {
+			n, width = s.trim(seen+i, 1)
+			break
+		}
+		seen = s.end - s.pos
+		if seen > s.limits.LineBytes {
+			break
+		}
+		if !s.fill() {
+			if s.err != io.EOF {
+				return 0, 0, s.err
+			}
+			if seen == 0 {
+				return 0, 0, io.EOF
+			}
+			n, width = s.trim(seen, 0)
+			break
+		}
+	}
+	if max(n, seen) > s.limits.LineBytes {
+		return 0, 0, &FileError{Line: s.line, What: fmt.Sprintf("the line is longer than %d bytes", s.limits.LineBytes), Fix: "This may be no CSV file, or one whose line breaks got lost."}
+	}
+	return n, width, nil
+}
+
+// trim counts a CR before the line's end as part of it.
+func (s *splitter) trim(n, width int) (int, int) {
+	if n > 0 && s.buf[s.pos+n-1] == '\r' {
+		return n - 1, width + 1
+	}
+	return n, width
+}
+
+// quoted measures the record at pos, in which some cells may be quoted. It
+// fails where a quote is not closed within the limits, or closes before
+// something else than a delimiter or a line's end. Going back from there costs
+// no more than the way to the next line that opens a quote, because that quote
+// is met inside the open one and settles it.
+func (s *splitter) quoted() (n, width int, ok bool) {
+	for i := 0; ; i++ {
+		if s.have(i) && s.at(i) == '"' {
+			if i = s.closing(i); i < 0 {
+				return 0, 0, false
+			}
+		} else {
+			for s.have(i) && s.at(i) != s.comma && s.at(i) != '\n' {
+				i++
+			}
+		}
+		switch {
+		case i > s.limits.LineBytes:
+			return 0, 0, false
+		case !s.have(i):
+			n, width = s.trim(i, 0)
+			return n, width, true
+		case s.at(i) == '\n':
+			n, width = s.trim(i, 1)
+			return n, width, true
+		case s.at(i) == '\r' && !s.have(i+1):
+			return i, 1, true
+		case s.at(i) == '\r' && s.at(i+1) == '\n':
+			return i, 2, true
+		case s.at(i) != s.comma:
+			return 0, 0, false
+		}
+	}
+}
+
+// closing finds the offset behind the quote that closes the one at i; -1: none.
+func (s *splitter) closing(i int) int {
+	for j := i + 1; ; {
+		k := bytes.IndexByte(s.buf[s.pos+j:s.end], '"')
+		if k < 0 {
+			j = s.end - s.pos
+			if j-i > 2*s.limits.CellBytes || j > s.limits.LineBytes || !s.fill() {
+				return -1
+			}
+			continue
+		}
+		j += k + 1
+		if !s.have(j) || s.at(j) != '"' {
+			return j
+		}
+		j++
+	}
+}
+
+func (s *splitter) at(i int) byte { return s.buf[s.pos+i] }
+
+// have reads until there is a byte i places behind pos.
+func (s *splitter) have(i int) bool {
+	for s.pos+i >= s.end {
+		if !s.fill() {
+			return false
+		}
+	}
+	return true
+}
+
+// fill reads more, and moves or grows the buffer to make room. What callers
+// hold on to are offsets from pos, which that leaves as they are.
+func (s *splitter) fill() bool {
+	if s.err != nil {
+		return false
+	}
+	if s.end == len(s.buf) {
+		if s.pos > 0 {
+			copy(s.buf, s.buf[s.pos:s.end])
+			s.pos, s.end = 0, s.end-s.pos
+		} else {
+			s.buf = append(s.buf, make([]byte, len(s.buf))...)
+		}
+	}
+	for range 100 {
+		n, err := s.r.Read(s.buf[s.end:])
+		s.end += n
+		s.err = err
+		if n > 0 || err != nil {
+			return n > 0
+		}
+	}
+	s.err = io.ErrNoProgress
+	return false
+}
+
+// record is one record of a file.
+type record struct {
+	cells []string
+	line  int
+	code  string // BadEncoding or BadQuotes; empty: it reads well
+	size  int    // bytes
+}
+
+// table reads a text's records.
+type table struct {
+	split  *splitter
+	feed   *feed
+	csv    *csv.Reader
+	text   *decoder
+	limits Limits
+	blank  int       // how many blank records went by
+	ahead  []*record // read ahead, to be given first
+}
+
+func newTable(r io.Reader, text *decoder, comma byte, limits Limits) *table {
+	t := &table{split: newSplitter(r, comma, limits), text: text, limits: limits}
+	t.restart()
+	return t
+}
+
+func (t *table) restart() {
+	t.feed = &feed{}
+	t.csv = csv.NewReader(t.feed)
+	t.csv.Comma = rune(t.split.comma)
+	t.csv.FieldsPerRecord = -1
+	// The splitter has seen to it that quotes open and close cells. A quote in
+	// the middle of a cell without quotes is a character as any other.
+	t.csv.LazyQuotes = true
+	t.csv.ReuseRecord = true
+}
+
+// next gives the next record that is not blank, or io.EOF.
+func (t *table) next() (*record, error) {
+	if len(t.ahead) > 0 {
+		rec := t.ahead[0]
+		t.ahead = t.ahead[1:]
+		return rec, nil
+	}
+	for {
+		text, line, broken, err := t.split.next()
+		if err != nil {
+			return nil, err
+		}
+		if len(text) == 0 {
+			t.blank++
+			continue
+		}
+		rec, err := t.record(text, line, broken)
+		if err != nil {
+			return nil, err
+		}
+		if rec.code == "" && blank(rec.cells) {
+			t.blank++
+			continue
+		}
+		return rec, nil
+	}
+}
+
+func (t *table) record(text []byte, line int, broken bool) (*record, error) {
+	rec := &record{line: line, size: len(text)}
+	if !broken {
+		rec.cells, broken = t.parse(text)
+	}
+	if broken {
+		// Cut at the delimiters, so that joining the cells gives the line again.
+		rec.code, rec.cells = BadQuotes, strings.Split(string(text), string(rune(t.split.comma)))
+	}
+	if len(rec.cells) > t.limits.Columns {
+		return nil, &FileError{Line: line, What: fmt.Sprintf("more than %d cells in one row", t.limits.Columns), Fix: "Name the delimiter with --delimiter if it was taken for another."}
+	}
+	for _, cell := range rec.cells {
+		if len(cell) > t.limits.CellBytes {
+			return nil, &FileError{Line: line, What: fmt.Sprintf("a cell is longer than %d bytes", t.limits.CellBytes), Fix: "Take the long text out."}
+		}
+	}
+	if t.text.undecoded(text) {
+		rec.code = BadEncoding
+	}
+	if rec.code != "" {
+		for i, cell := range rec.cells {
+			rec.cells[i] = strings.ReplaceAll(strings.ToValidUTF8(cell, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+		}
+	}
+	return rec, nil
+}
+
+// parse has encoding/csv take one record apart. That both agree on where it
+// ends is checked, because a record that ran into the next would shift rows.
+func (t *table) parse(text []byte) (cells []string, broken bool) {
+	before := t.csv.InputOffset()
+	t.feed.text, t.feed.ended = text, false
+	fields, err := t.csv.Read()
+	if err != nil || t.csv.InputOffset()-before != int64(len(text)+1) {
+		t.restart()
+		return nil, true
+	}
+	return append(make([]string, 0, len(fields)), fields...), false
+}
+
+// feed hands encoding/csv one record at a time, with a line end behind it.
+type feed struct {
+	text  []byte
+	ended bool
+}
+
+func (f *feed) Read(p []byte) (int, error) {
+	if f.ended {
+		return 0, io.EOF
+	}
+	n := copy(p, f.text)
+	if f.text = f.text[n:]; len(f.text) == 0 && n < len(p) {
+		p[n], f.ended = '\n', true
+		n++
+	}
+	return n, nil
+}
+
+func blank(cells []string) bool {
+	for _, cell := range cells {
+		if !blankCell(cell) {
+			return false
+		}
+	}
+	return true
+}
+
+// blankCell tells whether a cell has nothing that a person would see.
+func blankCell(cell string) bool {
+	for _, r := range cell {
+		if !isSpace(r) && !isInvisible(r) {
+			return false
+		}
+	}
+	return true
+}
