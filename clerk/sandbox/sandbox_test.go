@@ -36,13 +36,14 @@ type bench struct {
 	*testing.T
 	clock  *clock
 	server *Server
-	http   *httptest.Server
+	url    string
+	client *http.Client
 	key    string
 }
 
 func setup(t *testing.T, c Config) *bench {
 	t.Helper()
-	b := &bench{T: t, clock: &clock{at: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}, key: "sk_test_bench"}
+	b := &bench{T: t, client: &http.Client{Transport: &http.Transport{}}, clock: &clock{at: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}, key: "sk_test_bench"}
 	if c.Now == nil {
 		c.Now = b.clock.now
 	}
@@ -50,12 +51,14 @@ func setup(t *testing.T, c Config) *bench {
 	if b.server, err = New(c); err != nil {
 		t.Fatal(err)
 	}
-	b.http = httptest.NewServer(b.server.Handler())
+	srv := httptest.NewServer(b.server.Handler())
+	b.url = srv.URL
 	t.Cleanup(func() {
 		if err := b.server.Close(); err != nil {
 			t.Error(err)
 		}
-		b.http.Close()
+		b.client.CloseIdleConnections()
+		srv.Close()
 	})
 	return b
 }
@@ -68,14 +71,14 @@ type reply struct {
 }
 
 func (b *bench) try(method, path, body string) (reply, error) {
-	req, err := http.NewRequestWithContext(b.Context(), method, b.http.URL+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(b.Context(), method, b.url+path, strings.NewReader(body))
 	if err != nil {
 		return reply{}, err
 	}
 	if b.key != "" {
 		req.Header.Set("Authorization", "Bearer "+b.key)
 	}
-	resp, err := b.http.Client().Do(req)
+	resp, err := b.client.Do(req)
 	if err != nil {
 		return reply{}, err
 	}
