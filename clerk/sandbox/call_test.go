@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -476,4 +477,36 @@ func TestUnlistedPaths(t *testing.T) {
 		method, path, _ := strings.Cut(call, " ")
 		b.do(method, path, "").wants(t, 404, "resource_not_found")
 	}
+}
+
+// Whatever the body, the answer is every item created, or an error of Clerk's
+// and nothing created.
+func FuzzBulk(f *testing.F) {
+	f.Add(items("a@example.com", "b@example.com"))
+	f.Add(`[{"email_address":"a@example.com","public_metadata":{"a":1},"expires_in_days":1e2,"notify":null}]`)
+	f.Add(`[{"email_address":"\"a b\"@example.com"},null]`)
+	f.Fuzz(func(t *testing.T, body string) {
+		s, err := New(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("POST", "/v1/invitations/bulk", strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer sk_test_x")
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, r)
+		var sent []struct{}
+		var answered []invitationBody
+		switch {
+		case w.Code >= 500:
+			t.Errorf("status %d", w.Code)
+		case w.Code != http.StatusOK:
+			reply{w.Code, w.Header(), w.Body.String()}.failure(t)
+			same(t, "invitations", len(s.state.invitations), 0)
+		case json.Unmarshal([]byte(body), &sent) != nil || json.Unmarshal(w.Body.Bytes(), &answered) != nil:
+			t.Errorf("created from %s: %s", body, w.Body)
+		default:
+			same(t, "answered", len(answered), len(sent))
+			same(t, "invitations", len(s.state.invitations), len(sent))
+		}
+	})
 }

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -29,14 +30,16 @@ func (s *Server) control(mux *http.ServeMux) {
 		"DELETE /sandbox/faults":    s.clearFaults,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			status, body := http.StatusOK, any(nil)
-			answer, err := s.locked(r, do)
-			if body = answer; err != nil {
+			status := http.StatusOK
+			body, err := s.locked(r, do)
+			if err != nil {
 				status, body = http.StatusBadRequest, map[string]string{"error": err.Error()}
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
-			json.NewEncoder(w).Encode(body) //nolint:errcheck // the client may have gone
+			if err := json.NewEncoder(w).Encode(body); err != nil {
+				s.log.Debug("sandbox answer not delivered", "call", pattern, "error", err)
+			}
 		})
 	}
 }
@@ -47,7 +50,7 @@ func (s *Server) locked(r *http.Request, do func(*http.Request) (any, error)) (a
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fmt.Errorf("the sandbox is closed")
+		return nil, errors.New("the sandbox is closed")
 	}
 	s.mature(s.now())
 	body, err := do(r)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -149,7 +150,9 @@ func (s *Server) serve(c *call) http.Handler {
 			a = s.finish(req, t, s.perform(req, t))
 			s.log.Debug("sandbox request", "call", c.name, "status", a.status, "fault", t.fault.Kind, "trace_id", req.trace, "took", time.Since(begun))
 		}
-		a.write(w, req.trace, s.now())
+		if err := a.write(w, req.trace, s.now()); err != nil {
+			s.log.Debug("sandbox answer not delivered", "call", c.name, "trace_id", req.trace, "error", err)
+		}
 	})
 }
 
@@ -285,9 +288,10 @@ func (s *Server) finish(req *request, t *ticket, a answer) answer {
 // page is what a proxy in front of Clerk would say.
 const page = "<html>\r\n<head><title>Bad Gateway</title></head>\r\n<body><center><h1>The server did not answer</h1></center></body>\r\n</html>\r\n"
 
-func (a answer) write(w http.ResponseWriter, trace string, now time.Time) {
+// write fails where the client has gone.
+func (a answer) write(w http.ResponseWriter, trace string, now time.Time) error {
 	if a.cut {
-		cut(w, a.reset)
+		return cut(w, a.reset)
 	}
 	h := w.Header()
 	h.Set("Date", now.UTC().Format(http.TimeFormat))
@@ -297,24 +301,25 @@ func (a answer) write(w http.ResponseWriter, trace string, now time.Time) {
 	if a.html {
 		h.Set("Content-Type", "text/html")
 		w.WriteHeader(a.status)
-		io.WriteString(w, page) //nolint:errcheck // the client may have gone
-		return
+		_, err := io.WriteString(w, page)
+		return err
 	}
-	h.Set("Clerk-Trace-Id", trace)
 	var body bytes.Buffer
 	if err := json.NewEncoder(&body).Encode(a.body); err != nil {
-		panic(err) // only values of this package come here
+		return fmt.Errorf("encode: %w", err)
 	}
-	h.Set("Content-Type", "application/json")
 	if a.half {
 		body.Truncate(body.Len() / 2)
 	}
+	h.Set("Clerk-Trace-Id", trace)
+	h.Set("Content-Type", "application/json")
 	w.WriteHeader(a.status)
-	body.WriteTo(w) //nolint:errcheck // the client may have gone
+	_, err := body.WriteTo(w)
+	return err
 }
 
-// cut closes the connection without an answer. It does not return.
-func cut(w http.ResponseWriter, reset bool) {
+// cut closes the connection without an answer.
+func cut(w http.ResponseWriter, reset bool) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil { // not HTTP/1.1: the server's own way has to do
 		panic(http.ErrAbortHandler)
@@ -322,8 +327,5 @@ func cut(w http.ResponseWriter, reset bool) {
 	if tcp, ok := conn.(*net.TCPConn); ok && reset {
 		err = tcp.SetLinger(0)
 	}
-	if err = errors.Join(err, conn.Close()); err != nil {
-		panic(err)
-	}
-	panic(http.ErrAbortHandler)
+	return errors.Join(err, conn.Close())
 }

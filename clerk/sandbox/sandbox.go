@@ -43,7 +43,9 @@ import (
 // Config says how a stand-in behaves. The zero Config works: memory only,
 // Clerk's limits in sliding windows, any well-formed key.
 type Config struct {
-	// StateFile is the journal that the state is kept in. Empty: memory only.
+	// StateFile is the journal that the state is kept in, in a directory that
+	// is there; the file holds the addresses, and only grows. Empty: memory
+	// only.
 	StateFile string
 
 	// Limits are the limits of each kind of call; a zero one is Clerk's own.
@@ -76,8 +78,8 @@ type Config struct {
 	Users, Invitations []string
 	SeedFile           string
 
-	// Now is the stand-in's clock; default time.Now. Delays and windows of
-	// faults run on the machine's clock all the same.
+	// Now is the stand-in's clock, asked by several goroutines at once; default
+	// time.Now. The delays of faults run on the machine's clock all the same.
 	Now func() time.Time
 	// Log gets a debug line for each request, without addresses; default none.
 	Log *slog.Logger

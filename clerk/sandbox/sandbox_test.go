@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -273,4 +275,75 @@ func TestClosedServerCutsRequests(t *testing.T) {
 	if r := b.get("/sandbox/mailbox"); r.status != http.StatusBadRequest {
 		t.Errorf("mailbox after Close: %d", r.status)
 	}
+}
+
+func TestManyCallersAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{
+		StateFile: filepath.Join(t.TempDir(), "state"),
+		Limits:    Limits{Create: Limit{100, time.Hour}, Bulk: Limit{N: -1}},
+	})
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	var callers sync.WaitGroup
+	for caller := range 20 {
+		callers.Go(func() {
+			for i := range 10 {
+				// Each address comes from two callers.
+				r, err := b.try("POST", "/v1/invitations", item(fmt.Sprintf("n%d.%d@example.com", caller/2, i)))
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				statuses[r.status]++
+				mu.Unlock()
+			}
+		})
+	}
+	callers.Wait()
+	same(t, "throttled", statuses[429], 100)
+	same(t, "let in", statuses[200]+statuses[400], 100)
+	m := b.mailbox()
+	same(t, "mails", m.Mails, statuses[200])
+	same(t, "doubled", m.Doubled, []string{})
+}
+
+func TestLogHoldsNoAddresses(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var log strings.Builder
+	b := setup(t, Config{
+		Log:    slog.New(slog.NewTextHandler(locked{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Faults: []Fault{{Kind: FaultCutAfter, Address: "cut@example.com"}},
+	})
+	b.invite("ann@example.com")
+	b.post("/v1/invitations", item("ann@example.com"))
+	b.get("/v1/users?email_address=ann@example.com")
+	if _, err := b.try("POST", "/v1/invitations", item("cut@example.com")); err == nil {
+		t.Error("not cut")
+	}
+	var requests []entry
+	b.ok("GET", "/sandbox/requests", "", &requests)
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "sandbox request"); n < 3 {
+		t.Errorf("%d lines in the log", n)
+	}
+	for _, secret := range []string{"@", "example.com", b.key} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log holds %q:\n%s", secret, log.String())
+		}
+	}
+}
+
+// locked is a writer for several goroutines.
+type locked struct {
+	mu *sync.Mutex
+	to io.Writer
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(p)
 }
