@@ -221,8 +221,8 @@ create table reads (
     pass_id      bigint,
     call         text not null check (call in ('users', 'invitations', 'invitations_pending', 'invitations_revoked')),
     pass_begun_at timestamptz not null,
-    begun_at     timestamptz not null,
-    ended_at     timestamptz not null,
+    begun_at     timestamptz not null default clock_timestamp(),
+    ended_at     timestamptz,
     http_status  integer,
     error_code   text,
     trace_id     text,
@@ -233,6 +233,7 @@ create table reads (
 create index reads_call on reads (instance_id, call, pass_begun_at) where complete;
 create index reads_begun on reads (instance_id, begun_at);
 comment on table reads is 'One row for each GET that decided or guarded something';
+comment on column reads.worker_id is 'The process that read (workers.id)';
 comment on column reads.pass_id is 'The id of the first GET of a list read in pages; NULL: this is the first';
 comment on column reads.pass_begun_at is 'When the first GET of the pass began';
 comment on column reads.complete is 'The pass ended with this GET and reached as far as was asked';

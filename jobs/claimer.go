@@ -1,0 +1,410 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// ticket is a claimed request that is committed to the ledger and may be sent.
+type ticket struct {
+	invitation.Claimed
+	deadline time.Time // on this process' clock, taken before the claim's transaction began
+	probe    bool
+	cases    map[string]*invitation.Case // by key
+}
+
+// granted is what a job that asked for a request gets.
+type granted struct {
+	ticket *ticket
+	closed time.Time // no request before this time; zero: nothing waits
+	err    error
+}
+
+// claimer hands requests to the jobs that ask for them. One goroutine opens
+// attempts for all jobs that wait at a moment in one transaction: the bucket's
+// lock is taken once for many.
+type claimer struct {
+	w    *Worker
+	asks chan chan granted
+	done chan string // a request of this bucket was answered
+
+	mu  sync.Mutex
+	out map[string]int // requests under way by bucket
+}
+
+func newClaimer(w *Worker) *claimer {
+	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}}
+}
+
+// claim waits for a request to send.
+func (c *claimer) claim(ctx context.Context) granted {
+	reply := make(chan granted, 1)
+	select {
+	case c.asks <- reply:
+		return <-reply
+	case <-ctx.Done():
+		return granted{err: ctx.Err()}
+	}
+}
+
+// ended notes that a request is no longer under way.
+func (c *claimer) ended(bucket string) {
+	c.mu.Lock()
+	c.out[bucket]--
+	c.mu.Unlock()
+	select {
+	case c.done <- bucket:
+	default:
+	}
+}
+
+// room says how many more requests of a bucket this process may have under way.
+func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	most := inFlight
+	if limit.None {
+		most = maxWorkers
+	}
+	return max(0, most-c.out[bucket])
+}
+
+// run serves the jobs until ctx is done; then it turns away who still asks.
+func (c *claimer) run(ctx context.Context) {
+	var waiting []chan granted
+	answerAll := func(g granted) {
+		for _, r := range waiting {
+			r <- g
+		}
+		waiting = waiting[:0]
+	}
+	for {
+		if len(waiting) == 0 {
+			select {
+			case r := <-c.asks:
+				waiting = append(waiting, r)
+			case <-ctx.Done():
+				c.turnAway()
+				return
+			}
+		}
+		for more := true; more; {
+			select {
+			case r := <-c.asks:
+				waiting = append(waiting, r)
+			default:
+				more = false
+			}
+		}
+		if until, closed := c.w.gate.closed(); closed {
+			answerAll(granted{closed: until})
+			continue
+		}
+		r, err := c.round(ctx, len(waiting))
+		switch {
+		case err != nil:
+			answerAll(granted{closed: c.w.gate.trouble(err)})
+		case len(r.tickets) > 0:
+			for i, t := range r.tickets {
+				waiting[i] <- granted{ticket: t}
+			}
+			waiting = append(waiting[:0], waiting[len(r.tickets):]...)
+		case r.again:
+		case r.full:
+			c.pause(ctx, c.w.cfg.RequestTimeout)
+		case r.opens > 0 && r.opens < time.Second:
+			c.pause(ctx, r.opens)
+		case r.opens > 0:
+			until := time.Now().Add(r.opens)
+			c.w.gate.close(until, "no budget left")
+			answerAll(granted{closed: until})
+		default:
+			answerAll(granted{})
+		}
+		if ctx.Err() != nil {
+			answerAll(granted{err: ctx.Err()})
+		}
+	}
+}
+
+// pause waits until a request of this process is answered, at most d.
+func (c *claimer) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c.done:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// turnAway answers who asks after the end, until nobody can any more.
+func (c *claimer) turnAway() {
+	for {
+		select {
+		case r := <-c.asks:
+			r <- granted{err: context.Canceled}
+		case <-c.w.claimsOver():
+			return
+		}
+	}
+}
+
+// round is what came of one claim transaction.
+type round struct {
+	tickets []*ticket
+	again   bool          // something was decided or read: ask again at once
+	full    bool          // there is budget, but enough of this process' requests are under way
+	opens   time.Duration // no budget: how long until some can be free
+}
+
+// errRead says that a claim needs a read first. It rolls the claim back.
+var errRead = errors.New("people must be read first")
+
+// round reserves, picks and claims for want jobs.
+func (c *claimer) round(ctx context.Context, want int) (round, error) {
+	// A stop lets what has begun come to its end, lest an attempt is committed
+	// that nobody sends.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	var r round
+	began := time.Now()
+	err := pgx.BeginFunc(ctx, c.w.pool, func(tx pgx.Tx) error {
+		r = round{}
+		create, bulk, err := c.reserve(ctx, tx)
+		if err != nil {
+			return err
+		}
+		budget := budget{single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)), bulk: min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
+		if create.Free == 0 && bulk.Free == 0 {
+			r.opens = opening(create, bulk, c.w.cfg)
+			return errNothing
+		}
+		if budget.single == 0 && budget.bulk == 0 {
+			r.full = true
+			return errNothing
+		}
+		n := min(budget.single+bulkSize*budget.bulk, bulkSize*want, readAhead)
+		cases, decided, err := c.pick(ctx, tx, n, false)
+		if err != nil {
+			return err
+		}
+		if decided > 0 && len(cases) < n {
+			r.again = true
+			return nil
+		}
+		requests := pack(cases, budget, want, c.w.cfg.Create.Off)
+		if len(requests) == 0 {
+			r.again = decided > 0
+			return nil
+		}
+		r.tickets, err = c.open(ctx, tx, requests, cases, create.Probe, bulk.Probe)
+		for _, t := range r.tickets {
+			t.deadline = began.Add(c.w.cfg.RequestTimeout)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, errNothing):
+		return r, nil
+	case errors.Is(err, errRead):
+		return round{again: true}, c.w.preflight(ctx, false)
+	case errors.Is(err, invitation.ErrDeclaredDead):
+		return round{again: true}, c.w.register(ctx)
+	case err != nil:
+		return round{}, fmt.Errorf("claim: %w", err)
+	}
+	c.mu.Lock()
+	for _, t := range r.tickets {
+		c.out[t.Bucket]++
+	}
+	c.mu.Unlock()
+	return r, nil
+}
+
+// errNothing rolls a claim back that has nothing to commit.
+var errNothing = errors.New("nothing to claim")
+
+// reserve is the beginning of each claim: the process lives, and holds the
+// buckets, create before bulk.
+func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimit.Bucket, err error) {
+	if err = invitation.Alive(ctx, tx, c.w.id); err != nil {
+		return create, bulk, err
+	}
+	if create, err = ratelimit.Reserve(ctx, tx, c.w.cfg.Instance.ID, ratelimit.Create, c.w.cfg.Create); err != nil {
+		return create, bulk, err
+	}
+	bulk, err = ratelimit.Reserve(ctx, tx, c.w.cfg.Instance.ID, ratelimit.Bulk, c.w.cfg.Bulk)
+	return create, bulk, err
+}
+
+// opening says how long it is until one of the buckets can have budget.
+func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
+	soonest := time.Duration(-1)
+	for _, b := range []struct {
+		ratelimit.Bucket
+		off bool
+	}{{create, cfg.Create.Off}, {bulk, cfg.Bulk.Off}} {
+		if d := b.Opens.Sub(b.Now); !b.off && (soonest < 0 || d < soonest) {
+			soonest = d
+		}
+	}
+	return max(soonest, time.Millisecond)
+}
+
+// pick locks waiting rows, decides those of which enough is known, and returns
+// the others. survey is for when there is no budget: rows are decided, and none
+// needs a fresh read.
+func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, survey bool) (ready []*invitation.Case, decided int, err error) {
+	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n)
+	if err != nil || len(ids) == 0 {
+		return nil, 0, err
+	}
+	cases, err := c.w.store.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	if err != nil {
+		return nil, 0, err
+	}
+	var verdicts []invitation.Verdict
+	read := false
+	for _, one := range cases {
+		switch act := one.Next(); act.Kind {
+		case invitation.Decide:
+			verdicts = append(verdicts, invitation.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
+		case invitation.Claim:
+			ready = append(ready, one)
+		case invitation.Read:
+			read = true
+		}
+	}
+	if read && !survey && len(verdicts) == 0 {
+		return nil, 0, errRead
+	}
+	if read && !survey {
+		ready = nil // first what is decided is committed; the next round reads
+	}
+	for i := range verdicts {
+		verdicts[i].Close = "" // no attempt of theirs is open
+	}
+	if _, err := c.w.store.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
+		return nil, 0, err
+	}
+	for _, v := range verdicts {
+		c.w.log.Info("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
+	}
+	return ready, len(verdicts), nil
+}
+
+// open puts the requests into the ledger, claims their people, and looks at
+// their evidence once more, since an answer may have been recorded between the
+// look before and the claim.
+func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Request, cases []*invitation.Case, probeCreate, probeBulk bool) ([]*ticket, error) {
+	claimed, err := c.w.store.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
+	if err != nil {
+		return nil, err
+	}
+	var ids []invitation.RowID
+	mine := map[int64]bool{}
+	for _, cl := range claimed {
+		mine[cl.AttemptID] = true
+		for _, p := range cl.People {
+			ids = append(ids, p.RowID)
+		}
+	}
+	again, err := c.w.store.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	if err != nil {
+		return nil, err
+	}
+	still := make(map[string]*invitation.Case, len(again))
+	for _, one := range again {
+		one.Attempts = dropAttempts(one.Attempts, mine)
+		if one.Next().Kind == invitation.Claim {
+			still[one.Key] = one
+		}
+	}
+	claimed, err = c.w.store.Withdraw(ctx, tx, claimed, func(p invitation.Person) bool { return still[p.Key] == nil })
+	if err != nil {
+		return nil, err
+	}
+	tickets := make([]*ticket, len(claimed))
+	for i, cl := range claimed {
+		t := &ticket{Claimed: cl, cases: still}
+		t.probe = cl.Bucket == ratelimit.Create && probeCreate || cl.Bucket == ratelimit.Bulk && probeBulk
+		if t.probe {
+			if err := ratelimit.Probing(ctx, tx, c.w.cfg.Instance.ID, cl.Bucket, cl.AttemptID); err != nil {
+				return nil, err
+			}
+		}
+		tickets[i] = t
+	}
+	return tickets, nil
+}
+
+func dropAttempts(attempts []invitation.Attempt, mine map[int64]bool) []invitation.Attempt {
+	kept := attempts[:0]
+	for _, a := range attempts {
+		if !mine[a.ID] {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
+
+// bulkSize is how many people Clerk takes in one bulk call.
+const bulkSize = 10
+
+// budget is how many requests may be opened.
+type budget struct{ single, bulk int }
+
+// pack divides people over requests so that the budget invites most of them: a
+// full bulk call as long as there are ten people for it, then singles, and only
+// when no single is left a bulk call that is not full. Rows that must go alone
+// go as singles, or as a bulk call of one where singles are off.
+func pack(cases []*invitation.Case, b budget, want int, singlesOff bool) []invitation.Request {
+	var crowd, alone []*invitation.Case
+	for _, c := range cases {
+		if c.Alone {
+			alone = append(alone, c)
+		} else {
+			crowd = append(crowd, c)
+		}
+	}
+	var requests []invitation.Request
+	add := func(call string, people []*invitation.Case) {
+		r := invitation.Request{Call: call, Bucket: call}
+		for _, p := range people {
+			r.People = append(r.People, invitation.Person{RowID: p.RowID, Key: p.Key})
+		}
+		requests = append(requests, r)
+	}
+	for len(requests) < want {
+		switch {
+		case len(alone) > 0 && b.single > 0:
+			add(ratelimit.Create, alone[:1])
+			alone, b.single = alone[1:], b.single-1
+		case len(alone) > 0 && b.bulk > 0 && singlesOff:
+			add(ratelimit.Bulk, alone[:1])
+			alone, b.bulk = alone[1:], b.bulk-1
+		case len(crowd) >= bulkSize && b.bulk > 0:
+			add(ratelimit.Bulk, crowd[:bulkSize])
+			crowd, b.bulk = crowd[bulkSize:], b.bulk-1
+		case len(crowd) > 0 && b.single > 0:
+			add(ratelimit.Create, crowd[:1])
+			crowd, b.single = crowd[1:], b.single-1
+		case len(crowd) > 0 && b.bulk > 0:
+			n := min(len(crowd), bulkSize)
+			add(ratelimit.Bulk, crowd[:n])
+			crowd, b.bulk = crowd[n:], b.bulk-1
+		default:
+			return requests
+		}
+	}
+	return requests
+}

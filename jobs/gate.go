@@ -1,0 +1,181 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"bulkinvite/clerk"
+	"bulkinvite/ratelimit"
+)
+
+// gate takes the process off the queue while nothing can be sent, and puts it
+// back when something can. Jobs that were fetched before it closed snooze until
+// then; all others stay where they are, so that waiting costs neither
+// statements nor attempts of jobs.
+type gate struct {
+	w    *Worker
+	shut chan struct{}
+
+	mu       sync.Mutex
+	until    time.Time // zero: open
+	why      string
+	failures int // in a row
+}
+
+func newGate(w *Worker) *gate { return &gate{w: w, shut: make(chan struct{}, 1)} }
+
+// closed reports whether the gate is closed, and until when about.
+func (g *gate) closed() (time.Time, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until, !g.until.IsZero()
+}
+
+// close closes the gate until about a time.
+func (g *gate) close(until time.Time, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if until.After(g.until) {
+		g.until, g.why = until, why
+		poke(g.shut)
+	}
+}
+
+// trouble closes the gate after something failed that has nothing to do with a
+// person: Clerk or PostgreSQL can't be reached, or a read failed. The wait
+// doubles with each failure in a row, from one second to a minute.
+func (g *gate) trouble(err error) time.Time {
+	if errors.Is(err, ErrUnauthorized) {
+		g.w.stop(err)
+	}
+	g.mu.Lock()
+	wait := min(time.Second<<min(g.failures, 6), time.Minute)
+	g.failures++
+	g.mu.Unlock()
+	g.w.log.Warn("waiting after a failure", "error", err, "wait", wait)
+	until := time.Now().Add(wait)
+	g.close(until, err.Error())
+	return until
+}
+
+// fine ends a row of failures.
+func (g *gate) fine() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failures = 0
+}
+
+// run moves the process off and onto the queue until ctx is done.
+func (g *gate) run(ctx context.Context) {
+	queue := inviteQueue(g.w.cfg.Instance.ID)
+	g.kick(ctx)
+	for {
+		if err := g.w.river.Queues().Add(queue, inviteQueueConfig); err != nil {
+			g.w.stop(fmt.Errorf("go on the queue: %w", err))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.shut:
+		}
+		if err := g.w.survey(ctx); err != nil && ctx.Err() == nil {
+			g.w.log.Warn("read ahead", "error", err)
+		}
+		g.leave(ctx, queue)
+		g.wait(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		g.kick(ctx)
+	}
+}
+
+// leave takes the process off the queue. River waits for jobs that run; a
+// Remove that is given up has to be called again before the queue is added.
+func (g *gate) leave(ctx context.Context, queue string) {
+	for ctx.Err() == nil {
+		within, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := g.w.river.Queues().Remove(within, queue)
+		cancel()
+		var missing *river.QueueNotFoundError
+		if err == nil || errors.As(err, &missing) {
+			return
+		}
+		g.w.log.Debug("leaving the queue takes its time", "error", err)
+	}
+}
+
+// wait returns when a request can start again, or ctx is done.
+func (g *gate) wait(ctx context.Context) {
+	for {
+		g.mu.Lock()
+		until := g.until
+		g.mu.Unlock()
+		t := time.NewTimer(time.Until(until))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		next, err := g.opening(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				g.w.log.Warn("look at the budget", "error", err)
+			}
+			next = time.Second
+		}
+		g.mu.Lock()
+		if next == 0 {
+			g.until, g.why = time.Time{}, ""
+			g.mu.Unlock()
+			return
+		}
+		g.until = time.Now().Add(next)
+		g.mu.Unlock()
+	}
+}
+
+// opening says how long it is until the budget opens; 0: it is open.
+func (g *gate) opening(ctx context.Context) (time.Duration, error) {
+	cfg := g.w.cfg
+	create, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Create, cfg.Create)
+	if err != nil {
+		return 0, err
+	}
+	bulk, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Bulk, cfg.Bulk)
+	if err != nil {
+		return 0, err
+	}
+	if create.Free > 0 || bulk.Free > 0 {
+		return 0, nil
+	}
+	// Answers that are still out make the opening uncertain: it is looked at again soon.
+	d := opening(create, bulk, cfg)
+	return min(max(d, 5*time.Millisecond), time.Minute), nil
+}
+
+// kick wakes jobs for what waits: those that snoozed can take some seconds to
+// be woken by River.
+func (g *gate) kick(ctx context.Context) {
+	if err := g.w.kick(ctx); err != nil && ctx.Err() == nil {
+		g.w.log.Warn("wake the queue", "error", err)
+	}
+}
+
+// ErrUnauthorized says that Clerk refused the key.
+var ErrUnauthorized = errors.New("Clerk refused the key (401)")
+
+// answerError makes an error of an answer that is no success.
+func answerError(a clerk.Answer) error {
+	if a.Class == clerk.Unauthorized {
+		return ErrUnauthorized
+	}
+	return a.Err
+}

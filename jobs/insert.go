@@ -1,0 +1,159 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// InviteArgs is a wake-up for a row. It carries numbers only.
+type InviteArgs struct {
+	Batch int64 `json:"batch"`
+	Row   int   `json:"row"`
+}
+
+// Kind is River's name of the job.
+func (InviteArgs) Kind() string { return "invite" }
+
+// inserter inserts jobs and works none. River allows a client without a pool
+// for this, since each insert comes with its transaction.
+var inserter = func() *river.Client[pgx.Tx] {
+	c, err := river.NewClient(riverpgxv5.New(nil), &river.Config{})
+	if err != nil {
+		panic(err) // a constant configuration
+	}
+	return c
+}()
+
+// InsertInvites inserts a job for each of the rows of a batch, in the
+// transaction that inserts the rows.
+func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int, batch int64, rows []int) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	opts := &river.InsertOpts{Queue: inviteQueue(instance), Priority: priority}
+	params := make([]river.InsertManyParams, len(rows))
+	for i, row := range rows {
+		params[i] = river.InsertManyParams{Args: InviteArgs{batch, row}, InsertOpts: opts}
+	}
+	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
+		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
+	}
+	return nil
+}
+
+// free inserts a job for each row that waits again, at the time from which it does.
+func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Freed) error {
+	if len(freed) == 0 {
+		return nil
+	}
+	params := make([]river.InsertManyParams, len(freed))
+	for i, f := range freed {
+		opts := &river.InsertOpts{Queue: inviteQueue(instance), Priority: f.Priority}
+		if f.At != nil {
+			opts.ScheduledAt = *f.At
+		}
+		params[i] = river.InsertManyParams{Args: InviteArgs{f.Batch, f.Row}, InsertOpts: opts}
+	}
+	if _, err := inserter.InsertManyTx(ctx, tx, params); err != nil {
+		return fmt.Errorf("insert %d jobs: %w", len(freed), err)
+	}
+	return nil
+}
+
+// Resume lets a paused batch run again, with a job for each undecided row.
+func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	store := invitation.NewStore(pool)
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
+		rows, err := store.ResumeBatch(ctx, tx, b.ID, actor)
+		if err != nil {
+			return err
+		}
+		return InsertInvites(ctx, tx, b.InstanceID, b.Priority, b.ID, rows)
+	})
+}
+
+// pause stops all running batches of the instance with a reason. A paused batch
+// keeps no job in the queue.
+func (w *Worker) pause(ctx context.Context, reason string) error {
+	var ids []int64
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		if err = ratelimit.Lock(ctx, tx, w.cfg.Instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
+		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason); err != nil || len(ids) == 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, `delete from river_job where queue = $1 and kind = 'invite' and state in ('available', 'scheduled', 'retryable')
+			and (args->>'batch')::bigint = any($2)`, inviteQueue(w.cfg.Instance.ID), ids)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pause instance %d: %w", w.cfg.Instance.ID, err)
+	}
+	for _, id := range ids {
+		w.log.Error("batch paused", "batch", id, "reason", reason)
+	}
+	return nil
+}
+
+// kick inserts a few jobs for the rows that are last in line: each of them works
+// until its own row no longer waits, and so until all before it are done.
+func (w *Worker) kick(ctx context.Context) error {
+	rows, err := w.store.LastWaiting(ctx, w.cfg.Instance.ID, 3*inFlight)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	freed := make([]invitation.Freed, len(rows))
+	for i, id := range rows {
+		freed[i] = invitation.Freed{RowID: id, Priority: 1}
+	}
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
+}
+
+// repair inserts jobs for all waiting rows if the queue has none that could
+// wake anybody: somebody deleted them, or they died with their process.
+func (w *Worker) repair(ctx context.Context) error {
+	var lost bool
+	queue := inviteQueue(w.cfg.Instance.ID)
+	err := w.pool.QueryRow(ctx, `
+		select exists (select from batches b where b.instance_id = $2 and b.state = 'running'
+		               and exists (select from results r where r.batch_id = b.id and r.outcome is null))
+		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable'))
+		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
+		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID).Scan(&lost)
+	if err != nil || !lost {
+		return err
+	}
+	rows, err := w.store.LastWaiting(ctx, w.cfg.Instance.ID, 100_000)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	byBatch := map[int64][]int{}
+	for _, id := range rows {
+		byBatch[id.Batch] = append(byBatch[id.Batch], id.Row)
+	}
+	w.log.Warn("rows had lost their jobs", "rows", len(rows), "batches", len(byBatch))
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		for id, numbers := range byBatch {
+			b, err := w.store.Batch(ctx, id)
+			if err != nil {
+				return err
+			}
+			if err := InsertInvites(ctx, tx, w.cfg.Instance.ID, b.Priority, id, numbers); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

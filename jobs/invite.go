@@ -1,0 +1,255 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// inviteWorker is woken by a job.
+type inviteWorker struct {
+	river.WorkerDefaults[InviteArgs]
+	w *Worker
+}
+
+// Work sends requests, whoever they are for, until the job's own row no longer
+// waits or there is no budget.
+func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
+	handOver := time.Now().Add(jobLimit / 2)
+	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
+	for time.Now().Before(handOver) {
+		waits, err := i.w.store.Waits(ctx, row)
+		if err != nil {
+			until := i.w.gate.trouble(err)
+			return river.JobSnooze(max(0, time.Until(until)))
+		}
+		if !waits {
+			return nil
+		}
+		g := i.w.claimer.claim(ctx)
+		switch {
+		case g.ticket != nil:
+			i.w.send(ctx, g.ticket)
+		case g.err != nil: // the worker stops: the job goes back at once
+			return river.JobSnooze(0)
+		case !g.closed.IsZero():
+			return river.JobSnooze(max(0, time.Until(g.closed)))
+		default: // its row is locked by another process' claim, or waits for another's answer
+			return river.JobSnooze(time.Second)
+		}
+	}
+	return river.JobSnooze(0)
+}
+
+// send sends a claimed request and records what came of it. It comes to its end
+// whatever happens to the job.
+func (w *Worker) send(ctx context.Context, t *ticket) {
+	defer w.claimer.ended(t.Bucket)
+	ctx = context.WithoutCancel(ctx)
+	calling, cancel := context.WithDeadline(ctx, t.deadline)
+	invites := make([]clerk.Invite, len(t.People))
+	for i, p := range t.People {
+		invites[i] = invite(t.cases[p.Key])
+	}
+	var a clerk.Answer
+	if t.Call == ratelimit.Bulk {
+		a = w.api.Bulk(calling, invites)
+	} else {
+		a = w.api.Create(calling, invites[0])
+	}
+	cancel()
+	w.log.Debug("answered", "attempt", t.AttemptID, "answer", a)
+	w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, t, a) })
+	w.react(ctx, t, a)
+	poke(w.active)
+}
+
+func invite(c *invitation.Case) clerk.Invite {
+	return clerk.Invite{Email: c.Email, RedirectURL: c.Options.RedirectURL, ExpiresInDays: c.Options.ExpiresInDays,
+		Template: c.Options.Template, PublicMetadata: c.PublicMetadata}
+}
+
+// persist repeats a write until it is done: PostgreSQL may be away for minutes.
+// Should the process end before, the attempt is open and settled by reading.
+func (w *Worker) persist(ctx context.Context, write func(context.Context) error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		within, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := write(within)
+		cancel()
+		if err == nil {
+			return
+		}
+		w.log.Error("write to the ledger", "error", err, "again_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-w.over:
+			return
+		}
+	}
+}
+
+// record writes an answer and all that follows from it into the ledger, in one
+// transaction that touches rows of this attempt only.
+func (w *Worker) record(ctx context.Context, t *ticket, a clerk.Answer) error {
+	said := reply(t, a)
+	var verdicts []invitation.Verdict
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		verdicts = nil
+		open, err := w.store.Note(ctx, tx, t.AttemptID, said, w.cfg.Settle)
+		if err != nil || !open {
+			return err
+		}
+		ids := make([]invitation.RowID, len(t.People))
+		for i, p := range t.People {
+			ids[i] = p.RowID
+		}
+		cases, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
+		if err != nil {
+			return err
+		}
+		for _, c := range cases {
+			v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
+			if v.Kind != invitation.Decide && v.Close == "" {
+				continue // it must be read first
+			}
+			if p, ok := said.People[c.Key]; ok && v.Outcome == invitation.Invited {
+				v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
+			}
+			if said.NotSent {
+				v.Close = invitation.ClosedNotSent
+			}
+			v.Alone = v.Alone || a.Class == clerk.BadCall
+			verdicts = append(verdicts, v)
+		}
+		freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, verdicts)
+		if err != nil {
+			return err
+		}
+		return free(ctx, tx, w.cfg.Instance.ID, freed)
+	})
+	if err != nil {
+		return err
+	}
+	for _, v := range verdicts {
+		if v.Kind == invitation.Decide {
+			w.log.Info("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", t.AttemptID)
+		}
+	}
+	if len(verdicts) < len(t.People) {
+		w.log.Warn("attempt must be read", "attempt", t.AttemptID, "class", a.Class.String(), "code", a.Code, "people", len(t.People)-len(verdicts))
+		poke(w.resolve)
+	}
+	return nil
+}
+
+// reply turns an answer into what the ledger keeps.
+func reply(t *ticket, a clerk.Answer) invitation.Reply {
+	r := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}}
+	all := func(answer invitation.Answer) {
+		for _, p := range t.People {
+			r.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code}
+		}
+	}
+	named := func(answer invitation.Answer) {
+		if len(t.People) == 1 {
+			all(answer)
+			return
+		}
+		for _, email := range a.Offenders {
+			if key, err := invitation.Key(email); err == nil && t.cases[key] != nil {
+				r.People[key] = invitation.Said{Answer: answer, Code: a.Code}
+			}
+		}
+	}
+	switch a.Class {
+	case clerk.Success:
+		for _, i := range a.Invitations {
+			if key, err := invitation.Key(i.Email); err == nil && i.ID != "" {
+				r.People[key] = invitation.Said{Answer: invitation.AnswerCreated, InvitationID: i.ID, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt}
+			}
+		}
+	case clerk.Exists:
+		named(invitation.AnswerExists)
+	case clerk.UserExists:
+		named(invitation.AnswerUser)
+	case clerk.Rejected:
+		named(invitation.AnswerRejected)
+	case clerk.BadCall:
+		if len(t.People) == 1 && t.Call == ratelimit.Create {
+			all(invitation.AnswerRejected)
+		} else {
+			all(invitation.AnswerRefused)
+		}
+	case clerk.Throttled, clerk.Unauthorized, clerk.NotSent:
+		all(invitation.AnswerRefused)
+	case clerk.Stopped:
+		if t.Call != ratelimit.Bulk {
+			all(invitation.AnswerRefused)
+		}
+	default: // Transient, Lost: unknown
+		r.Backoff = backoff(t)
+	}
+	for key, s := range r.People {
+		r.Soon = r.Soon || s.Answer == invitation.AnswerExists || s.Answer == invitation.AnswerUser
+		if t.cases[key] == nil {
+			delete(r.People, key)
+		}
+	}
+	r.Read = r.Soon || len(r.People) < len(t.People)
+	return r
+}
+
+// backoff is how long the people of a request without a deciding answer are left
+// alone: two seconds, doubled for each such answer before, at most a quarter of
+// an hour, spread by half so that they don't come back together.
+func backoff(t *ticket) time.Duration {
+	tries := 0
+	for _, c := range t.cases {
+		tries = max(tries, c.Tries)
+	}
+	d := min(2*time.Second<<min(tries, 10), 15*time.Minute)
+	return time.Duration(float64(d) * (0.5 + rand.Float64()))
+}
+
+// react does what an answer asks of the whole process or fleet.
+func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
+	limit := w.cfg.Create
+	if t.Bucket == ratelimit.Bulk {
+		limit = w.cfg.Bulk
+	}
+	switch a.Class {
+	case clerk.Throttled:
+		w.persist(ctx, func(ctx context.Context) error {
+			until, err := ratelimit.Freeze(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, limit, t.AttemptID, a.RetryAfter, a.HasRetryAfter)
+			if err == nil {
+				w.log.Warn("Clerk answered 429", "bucket", t.Bucket, "attempt", t.AttemptID, "frozen_until", until)
+			}
+			return err
+		})
+		return
+	case clerk.Unauthorized:
+		w.stop(ErrUnauthorized)
+	case clerk.Stopped:
+		w.persist(ctx, func(ctx context.Context) error {
+			return w.pause(ctx, fmt.Sprintf("Clerk refuses every invitation: %s", a.Code))
+		})
+	case clerk.NotSent:
+		w.gate.trouble(a.Err)
+	case clerk.Lost, clerk.Transient: // each row backs off by itself
+	default:
+		w.gate.fine()
+	}
+	if t.probe && a.Class != clerk.NotSent {
+		w.persist(ctx, func(ctx context.Context) error {
+			return ratelimit.Thaw(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, t.AttemptID)
+		})
+	}
+}

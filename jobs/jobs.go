@@ -1,0 +1,225 @@
+// Package jobs works the queue: River jobs wake a worker, which claims people,
+// asks Clerk for them, and records what came of it.
+//
+// # Rows are the truth, jobs are disposable
+//
+// A job carries the number of a batch and of a row, nothing else, and is a mere
+// wake-up. A woken worker does not take "its" row: it takes whatever is first in
+// line, for the whole fleet keeps the order of priorities, and it goes on until
+// its own row no longer waits or no budget is left. So an extra job is harmless
+// (its row does not wait, it returns), and a lost one is found when the queue
+// runs empty while rows wait. Nothing is ever decided from jobs.
+//
+// # The parts
+//
+//   - The claimer, one goroutine a process, reserves budget and claims people in
+//     one transaction for many waiting jobs at once.
+//   - The reader reads Clerk: whom a claim would be spent on in vain, and what
+//     became of requests whose answers were lost.
+//   - The gate takes the process off the queue while no budget is left, and puts
+//     it back when the window opens.
+//   - The resolver settles open attempts by reading.
+//   - The keeper sends heartbeats, declares others dead, repairs lost jobs and
+//     finishes batches.
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// Config says how a worker works. Its zero fields take the defaults named.
+type Config struct {
+	Instance invitation.Instance // whom the key belongs to; required
+
+	Create  ratelimit.Limit // default 100/1h
+	Bulk    ratelimit.Limit // default 25/1h
+	General ratelimit.Limit // default by the instance: 1000/10s, or 100/10s in development
+
+	Settle         time.Duration // default 15 s: see PROTOCOL in docs/reliability.md
+	RequestTimeout time.Duration // default 20 s: the longest that a request may take
+	RecoverAfter   time.Duration // default 20 s: a process not heard of for so long is dead
+
+	SweepAt        string        // a cron expression ("0 2 * * *"); empty: no nightly sweep
+	TZ             string        // its time zone; empty: the machine's
+	SweepOlderThan time.Duration // default 14 days
+
+	Version string // for the workers table
+	Log     *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Create == (ratelimit.Limit{}) {
+		c.Create = ratelimit.DefaultCreate
+	}
+	if c.Bulk == (ratelimit.Limit{}) {
+		c.Bulk = ratelimit.DefaultBulk
+	}
+	if c.General == (ratelimit.Limit{}) {
+		c.General = ratelimit.DefaultProduction
+		if c.Instance.Environment == "development" {
+			c.General = ratelimit.DefaultDevelopment
+		}
+	}
+	orDefault(&c.Settle, 15*time.Second)
+	orDefault(&c.RequestTimeout, 20*time.Second)
+	orDefault(&c.RecoverAfter, 20*time.Second)
+	orDefault(&c.SweepOlderThan, 14*24*time.Hour)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orDefault(d *time.Duration, to time.Duration) {
+	if *d == 0 {
+		*d = to
+	}
+}
+
+// What a claim may rely on, and how long it is tried.
+const (
+	freshFor = 10 * time.Minute // how old a read may be that guards a claim
+	giveUp   = 24 * time.Hour   // how long transient answers are retried
+	jobLimit = 10 * time.Minute // River's time-out of a job; a job that has worked for half of it hands over
+)
+
+// maxWorkers is how many jobs of a queue a process works at a time. Without
+// limits it is also how many requests are under way; under a limit that is
+// inFlight for each call, so that little is lost should Clerk start to refuse.
+const (
+	maxWorkers = 100
+	inFlight   = 4
+)
+
+// Worker is a process of the fleet for one instance.
+type Worker struct {
+	pool    *pgxpool.Pool
+	store   *invitation.Store
+	api     *clerk.Client
+	cfg     Config
+	log     *slog.Logger
+	id      string
+	river   *river.Client[pgx.Tx]
+	general *ratelimit.General
+	claimer *claimer
+	gate    *gate
+	slack   atomic.Int64  // nanoseconds: see Rules.Slack
+	resolve chan struct{} // pokes the resolver
+	active  chan struct{} // pokes whoever watches progress
+	fatal   chan error    // ends Run
+	over    chan struct{} // closed when no job runs any more
+}
+
+// New returns a worker. It has done nothing yet; see [Worker.Run].
+func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Create.Off && cfg.Bulk.Off {
+		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	w := &Worker{
+		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg,
+		id:      fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32()),
+		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), over: make(chan struct{}),
+	}
+	w.log = cfg.Log.With("worker", w.id)
+	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
+	w.claimer = newClaimer(w)
+	w.gate = newGate(w)
+	if w.river, err = w.client(); err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// inviteQueue is the instance's own queue, so that a live worker never sees a
+// rehearsal's jobs. River's queue names refuse capitals.
+func inviteQueue(instance int64) string { return fmt.Sprintf("invite_%d", instance) }
+
+// sweepQueue also keeps the client from running without a queue while the gate
+// is closed.
+func sweepQueue(instance int64) string { return fmt.Sprintf("sweep_%d", instance) }
+
+func (w *Worker) client() (*river.Client[pgx.Tx], error) {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &inviteWorker{w: w})
+	river.AddWorker(workers, &sweepWorker{w: w})
+	cfg := &river.Config{
+		ID:                   w.id,
+		Logger:               slog.New(quiet{w.log.Handler()}),
+		Workers:              workers,
+		Queues:               map[string]river.QueueConfig{sweepQueue(w.cfg.Instance.ID): {MaxWorkers: 1, FetchPollInterval: 10 * time.Second}},
+		JobTimeout:           jobLimit,
+		RescueStuckJobsAfter: 2 * jobLimit,
+		// Finished jobs prove nothing and only weigh on the table.
+		CompletedJobRetentionPeriod: time.Hour,
+	}
+	if w.cfg.SweepAt != "" {
+		schedule, err := ParseSchedule(w.cfg.SweepAt, w.cfg.TZ)
+		if err != nil {
+			return nil, err
+		}
+		cfg.PeriodicJobs = []*river.PeriodicJob{river.NewPeriodicJob(schedule, func() (river.JobArgs, *river.InsertOpts) {
+			return SweepArgs{}, &river.InsertOpts{Queue: sweepQueue(w.cfg.Instance.ID)}
+		}, nil)}
+	}
+	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)
+	if err != nil {
+		return nil, fmt.Errorf("set up the queue: %w", err)
+	}
+	return client, nil
+}
+
+// inviteQueueConfig fetches as fast as River can: most jobs find their row
+// decided by another job's bulk call and end at once.
+var inviteQueueConfig = river.QueueConfig{MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond}
+
+// quiet keeps River's own information out of the log: only warnings and errors
+// of the queue concern an operator.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && q.Handler.Enabled(ctx, l)
+}
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
+
+// rules are the durations that decisions go by.
+func (w *Worker) rules() invitation.Rules {
+	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: time.Duration(w.slack.Load())}
+}
+
+// stop ends Run with an error. The first one counts.
+func (w *Worker) stop(err error) {
+	select {
+	case w.fatal <- err:
+	default:
+	}
+}
+
+// poke wakes whoever listens, once, however often it is called meanwhile.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,157 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/ratelimit"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// bundle is a database, a stand-in for Clerk, and an instance in the one that
+// stands for the other.
+type bundle struct {
+	t        *testing.T
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	sandbox  *sandbox.Server
+	url      string
+	instance invitation.Instance
+}
+
+func setup(t *testing.T, cfg sandbox.Config) *bundle {
+	t.Helper()
+	b := &bundle{t: t, pool: postgrestest.New(t)}
+	b.store = invitation.NewStore(b.pool)
+	var err error
+	if b.sandbox, err = sandbox.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(b.sandbox.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		if err := b.sandbox.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	b.url = server.URL + "/v1"
+	if b.instance, err = b.store.EnsureInstance(t.Context(), "ins_test", "production"); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// batch imports n rows and starts them.
+func (b *bundle) batch(n int, email func(int) string) int64 {
+	b.t.Helper()
+	var id int64
+	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		id, err = b.store.CreateBatch(b.t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "people.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
+		if err != nil {
+			return err
+		}
+		rows := make([]int, n)
+		source := make([][]any, n)
+		for i := range rows {
+			rows[i] = i + 1
+			source[i] = []any{id, i + 1, b.instance.ID, i + 2, []string{email(i)}, email(i), email(i)}
+		}
+		_, err = tx.CopyFrom(b.t.Context(), pgx.Identifier{"results"}, []string{"batch_id", "row_number", "instance_id", "line", "original", "email", "key"}, pgx.CopyFromRows(source))
+		if err != nil {
+			return err
+		}
+		if err := InsertInvites(b.t.Context(), tx, b.instance.ID, invitation.DefaultPriority, id, rows); err != nil {
+			return err
+		}
+		return b.store.StartBatch(b.t.Context(), tx, id, "test", n, 0)
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return id
+}
+
+// worker returns a worker that logs to the test.
+func (b *bundle) worker(cfg Config) *Worker {
+	b.t.Helper()
+	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: b.url})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	cfg.Instance = b.instance
+	cfg.Log = slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	w, err := New(b.pool, api, cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return w
+}
+
+// run works until the batch is done.
+func (b *bundle) run(w *Worker, batch int64) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	err := w.Run(ctx, func(ctx context.Context) (bool, error) {
+		one, err := b.store.Batch(ctx, batch)
+		return err == nil && one.State == invitation.Done, err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		b.t.Fatal("the batch was not done in time: ", b.outcomes(batch))
+	}
+}
+
+// outcomes counts the rows of a batch by outcome; "" is undecided.
+func (b *bundle) outcomes(batch int64) map[string]int {
+	b.t.Helper()
+	rows, _ := b.pool.Query(context.Background(), `select coalesce(outcome, ''), count(*) from results where batch_id = $1 group by 1`, batch)
+	counts := map[string]int{}
+	var outcome string
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&outcome, &n}, func() error { counts[outcome] = n; return nil }); err != nil {
+		b.t.Fatal(err)
+	}
+	return counts
+}
+
+func person(i int) string { return fmt.Sprintf("person%d@example.com", i) }
+
+func TestInvitesEverybodyOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(60, person)
+	start := time.Now()
+	b.run(b.worker(Config{}), batch)
+	t.Log(time.Since(start))
+	if got := b.outcomes(batch); got["invited"] != 60 {
+		t.Fatalf("outcomes %v, want 60 invited", got)
+	}
+}
+
+func TestManyWithoutLimits(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}, General: sandbox.Limit{N: -1}}})
+	batch := b.batch(5000, person)
+	none := ratelimit.Limit{None: true}
+	start := time.Now()
+	b.run(b.worker(Config{Create: none, Bulk: none, General: none}), batch)
+	t.Log(time.Since(start))
+	if got := b.outcomes(batch); got["invited"] != 5000 {
+		t.Fatalf("outcomes %v, want 5000 invited", got)
+	}
+}

@@ -1,0 +1,314 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// How far a process reads ahead of its claims: enough for two windows of
+// Clerk's default limits, in parallel requests few enough to be polite.
+const (
+	readAhead   = 800
+	readers     = 4
+	surveyLimit = 1000
+)
+
+// get sends one GET under the general limit and keeps it in the ledger.
+func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, send func(context.Context) clerk.Answer, end func(clerk.Answer, *invitation.ReadEnd)) (invitation.GET, clerk.Answer, error) {
+	release, err := w.general.Acquire(ctx)
+	if err != nil {
+		return invitation.GET{}, clerk.Answer{}, err
+	}
+	var throttled *ratelimit.Throttled
+	defer func() { release(throttled) }()
+	g, err := w.store.BeginRead(ctx, w.cfg.Instance.ID, w.id, call, first)
+	if err != nil {
+		return g, clerk.Answer{}, err
+	}
+	calling, cancel := context.WithTimeout(ctx, w.cfg.RequestTimeout)
+	a := send(calling)
+	cancel()
+	if a.Class == clerk.Throttled {
+		throttled = &ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter}
+	}
+	e := invitation.ReadEnd{Status: a.Status, Code: a.Code, TraceID: a.TraceID}
+	if a.Class == clerk.Success {
+		end(a, &e)
+	}
+	ended, err := w.store.EndRead(context.WithoutCancel(ctx), w.cfg.Instance.ID, g, e)
+	if err != nil {
+		return g, a, err
+	}
+	if !a.Date.IsZero() {
+		w.slack.Store(int64(ended.Sub(a.Date)))
+	}
+	if a.Class != clerk.Success {
+		return g, a, answerError(a)
+	}
+	return g, a, nil
+}
+
+// pass reads one of the lists of invitations in pages, newest first, back to a
+// time by Postgres' clock (zero: to the end), and returns when it began.
+//
+// A list shifts while it is read: what is made moves everything down, which
+// only shows some items twice; what is revoked or accepted leaves the list and
+// moves everything up, which would hide items. So pages overlap by one, and
+// where the overlap is gone the pass steps back.
+func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
+	status := map[string]string{invitation.ReadPending: "pending", invitation.ReadRevoked: "revoked"}[call]
+	var first *invitation.GET
+	var before []string // the ids of the page before
+	offset := 0
+	for steps := 0; steps < 100; {
+		var page []string
+		var done, gap bool
+		g, _, err := w.get(ctx, call, first, func(ctx context.Context) clerk.Answer {
+			a := w.api.Invitations(ctx, clerk.ListQuery{Status: status, Offset: offset, Limit: clerk.MaxPage})
+			page = ids(a.Invitations)
+			gap = len(before) > 0 && !overlap(before, page)
+			end := a.Total >= 0 && offset+len(page) >= a.Total || len(page) == 0 || slices.Equal(page, last(before))
+			done = end && !gap
+			return a.Answer
+		}, func(a clerk.Answer, e *invitation.ReadEnd) {
+			if n := len(page); n > 0 && !gap && !back.IsZero() && a.Invitations[n-1].CreatedAt.Before(back) {
+				done, e.Reached = true, back
+			}
+			e.Items, e.Complete, e.Seen = len(page), done, seen(a.Invitations)
+		})
+		if err != nil {
+			return g, fmt.Errorf("read %s: %w", call, err)
+		}
+		if first == nil {
+			first = &g
+		}
+		switch {
+		case done:
+			return *first, nil
+		case gap && offset > 0:
+			steps++
+			offset = max(0, offset-clerk.MaxPage/2)
+		default:
+			before = page
+			offset += max(0, len(page)-1)
+		}
+	}
+	return *first, fmt.Errorf("read %s: the list changes faster than it can be read", call)
+}
+
+func ids(invitations []clerk.Invitation) []string {
+	out := make([]string, len(invitations))
+	for i, one := range invitations {
+		out[i] = one.ID
+	}
+	return out
+}
+
+// last is the end of a page, as a page of its own.
+func last(page []string) []string { return page[max(0, len(page)-1):] }
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(b, func(id string) bool { return slices.Contains(a, id) })
+}
+
+func seen(invitations []clerk.Invitation) []invitation.Seen {
+	out := make([]invitation.Seen, 0, len(invitations))
+	for _, i := range invitations {
+		key, err := invitation.Key(i.Email)
+		if err != nil {
+			continue // no address that a file could name
+		}
+		status := invitation.Status(i.Status)
+		if i.Revoked {
+			status = invitation.Revoked
+		}
+		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
+	}
+	return out
+}
+
+// users reads which of the people are users. Should Clerk refuse the question
+// for an address in it, it is asked in halves; the one person that cannot be
+// asked for counts as read: the answer to the invitation will tell.
+func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
+	emails := make([]string, len(people))
+	rows := make([]invitation.RowID, len(people))
+	keys := make(map[string]bool, len(people))
+	for i, c := range people {
+		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
+	}
+	var found []clerk.User
+	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
+		a := w.api.Users(ctx, emails)
+		found = a.Users
+		if a.Class == clerk.Rejected && len(people) == 1 {
+			a.Class = clerk.Success
+		}
+		return a.Answer
+	}, func(_ clerk.Answer, e *invitation.ReadEnd) {
+		e.Items, e.Complete, e.Covers = len(found), true, rows
+		for _, u := range found {
+			for _, email := range u.Emails {
+				if key, err := invitation.Key(email); err == nil && keys[key] {
+					e.Seen = append(e.Seen, invitation.Seen{ID: u.ID, Key: key, User: true})
+				}
+			}
+		}
+	})
+	if a.Class == clerk.Rejected {
+		half := len(people) / 2
+		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
+	}
+	if err != nil {
+		return fmt.Errorf("read users: %w", err)
+	}
+	return nil
+}
+
+// preflight reads what the next claims rely on: the pending invitations, those
+// of any status made since the batches began, and which of the people next in
+// line are users. ever is for a survey: a read since the batch began will do.
+func (w *Worker) preflight(ctx context.Context, ever bool) error {
+	unlock, ok, err := w.lock(ctx, "preflight")
+	if err != nil {
+		return err
+	}
+	if !ok { // another process reads: its reads are as good as ours
+		return sleep(ctx, 50*time.Millisecond)
+	}
+	defer unlock()
+	n := readAhead
+	if ever {
+		n = surveyLimit
+	}
+	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n)
+	if err != nil {
+		return err
+	}
+	cases, err := w.load(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var unread []*invitation.Case
+	lists := false
+	for _, c := range cases {
+		oldest := c.Now.Add(-freshFor)
+		if ever || oldest.Before(c.BatchStarted) {
+			oldest = c.BatchStarted
+		}
+		if !c.Preflight {
+			continue
+		}
+		lists = lists || c.Coverage.Invitations.Before(oldest)
+		if c.Coverage.Users.Before(oldest) {
+			unread = append(unread, c)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	if lists {
+		group.Go(func() error { return w.lists(ctx) })
+	}
+	for chunk := range slices.Chunk(unread, clerk.MaxUsers) {
+		group.Go(func() error { return w.users(ctx, chunk) })
+	}
+	return group.Wait()
+}
+
+// lists makes the three passes that guard claims.
+func (w *Worker) lists(ctx context.Context) error {
+	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
+		return err
+	}
+	start, err := w.store.Starts(ctx, w.cfg.Instance.ID)
+	if err != nil || start.IsZero() {
+		return err
+	}
+	back := start.Add(-time.Duration(w.slack.Load()) - 10*time.Second)
+	if _, err := w.pass(ctx, invitation.ReadAll, back); err != nil {
+		return err
+	}
+	_, err = w.pass(ctx, invitation.ReadRevoked, back)
+	return err
+}
+
+// survey decides, while there is no budget, the rows that need none: with few
+// rows left, whom Clerk knows already should not wait an hour to be told so.
+func (w *Worker) survey(ctx context.Context) error {
+	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, surveyLimit+1)
+	if err != nil || len(ids) == 0 || len(ids) > surveyLimit {
+		return err
+	}
+	if err := w.preflight(ctx, true); err != nil {
+		return err
+	}
+	decided := 0
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
+			return err
+		}
+		_, decided, err = w.claimer.pick(ctx, tx, surveyLimit, true)
+		return err
+	})
+	if decided > 0 {
+		poke(w.active)
+	}
+	return err
+}
+
+func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*invitation.Case, err error) {
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		cases, err = w.store.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
+		return err
+	})
+	return cases, err
+}
+
+// lock takes a lock of the instance that one process of the fleet holds at a
+// time. It lives on a connection of its own and ends with it.
+func (w *Worker) lock(ctx context.Context, name string) (unlock func(), ok bool, err error) {
+	conn, err := w.pool.Acquire(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
+	}
+	key := fmt.Sprintf("bulkinvite %s %d", name, w.cfg.Instance.ID)
+	err = conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended($1, 0))`, key).Scan(&ok)
+	if err != nil || !ok {
+		conn.Release()
+		if err != nil {
+			return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
+		}
+		return nil, false, nil
+	}
+	return func() {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if _, err := conn.Exec(within, `select pg_advisory_unlock(hashtextextended($1, 0))`, key); err != nil {
+			// A connection in doubt must not go back to the pool with the lock on it.
+			_ = conn.Hijack().Close(within)
+			return
+		}
+		conn.Release()
+	}, true, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

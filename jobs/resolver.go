@@ -1,0 +1,201 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+// idlePoll is how often a process looks for open attempts of others.
+const idlePoll = 2 * time.Second
+
+// settleLoop settles open attempts by reading Clerk, whoever sent them and
+// whether that process lives, until ctx is done.
+func (w *Worker) settleLoop(ctx context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		next, err := w.settleDue(ctx)
+		wait := idlePoll
+		switch {
+		case err != nil && ctx.Err() == nil:
+			wait = min(time.Second<<min(failures, 6), time.Minute)
+			failures++
+			w.log.Warn("open attempts can't be read", "error", err, "again_in", wait)
+			if errors.Is(err, ErrUnauthorized) {
+				w.stop(err)
+			}
+		case err == nil:
+			failures = 0
+			if !next.IsZero() {
+				wait = min(max(time.Until(next), 100*time.Millisecond), idlePoll)
+			}
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-w.resolve:
+		}
+		t.Stop()
+	}
+}
+
+// settleDue makes one shared read for all attempts that are due and settles
+// them. It returns when the next one is due.
+func (w *Worker) settleDue(ctx context.Context) (time.Time, error) {
+	due, next, err := w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle)
+	if err != nil || len(due) == 0 {
+		return next, err
+	}
+	unlock, ok, err := w.lock(ctx, "settle")
+	if err != nil || !ok {
+		return next, err
+	}
+	defer unlock()
+	// Another process may have settled them while this one took the lock.
+	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
+		return next, err
+	}
+	settled, err := w.readBack(ctx, due)
+	if err != nil {
+		return next, err
+	}
+	for _, a := range due {
+		if err := w.settle(ctx, a, settled); err != nil {
+			return next, err
+		}
+	}
+	poke(w.active)
+	return next, nil
+}
+
+// readBack reads the lists back to the earliest of the attempts: first the
+// default one, then the revoked, so that what is revoked in between is seen. It
+// reads all pending invitations where an answer spoke of one of unknown age.
+func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (invitation.Coverage, error) {
+	var c invitation.Coverage
+	earliest := due[0].Started
+	exists, unnamed := false, false
+	for _, a := range due {
+		if a.Started.Before(earliest) {
+			earliest = a.Started
+		}
+		if !a.Invited.IsZero() && a.Invited.Before(earliest) {
+			earliest = a.Invited
+		}
+		exists, unnamed = exists || a.Exists, unnamed || a.Unnamed
+	}
+	back := earliest.Add(-time.Duration(w.slack.Load()) - 10*time.Second)
+	if exists {
+		if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
+			return c, err
+		}
+	}
+	first, err := w.pass(ctx, invitation.ReadAll, back)
+	if err != nil {
+		return c, err
+	}
+	if _, err := w.pass(ctx, invitation.ReadRevoked, back); err != nil {
+		return c, err
+	}
+	c.Settled, c.SettledRead = first.Begun, first.ID
+	if unnamed {
+		err = w.readUnnamed(ctx, due)
+	}
+	return c, err
+}
+
+// readUnnamed reads which people of refused calls are users: the refusal did not
+// say who they are.
+func (w *Worker) readUnnamed(ctx context.Context, due []invitation.OpenAttempt) error {
+	for _, a := range due {
+		if !a.Unnamed {
+			continue
+		}
+		people, err := w.people(ctx, a.ID)
+		if err != nil {
+			return err
+		}
+		cases, err := w.load(ctx, people)
+		if err != nil {
+			return err
+		}
+		if len(cases) == 0 {
+			continue
+		}
+		if err := w.users(ctx, cases); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// people returns the rows of an attempt's people that are still open.
+func (w *Worker) people(ctx context.Context, attempt int64) (ids []invitation.RowID, err error) {
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		people, err := w.store.LockAttempt(ctx, tx, attempt)
+		ids = rowsOf(people)
+		return err
+	})
+	return ids, err
+}
+
+func rowsOf(people []invitation.Person) []invitation.RowID {
+	var ids []invitation.RowID
+	for _, p := range people {
+		if p.Row != 0 {
+			ids = append(ids, p.RowID)
+		}
+	}
+	return ids
+}
+
+// settle closes what the reads can close of one attempt. It goes twice: whom the
+// reads decide come first, since whether anybody was found says how the others
+// of a refused call go on.
+func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
+	if a.Call == "revoke" {
+		return w.settleRevoke(ctx, a)
+	}
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		again := time.Time{}
+		for _, only := range []invitation.ActionKind{invitation.Decide, invitation.Claim} {
+			people, err := w.store.LockAttempt(ctx, tx, a.ID)
+			if err != nil || len(people) == 0 {
+				return err
+			}
+			cases, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, rowsOf(people), w.rules(), settled)
+			if err != nil {
+				return err
+			}
+			var verdicts []invitation.Verdict
+			for _, c := range cases {
+				act := c.Next()
+				if act.Kind == only && act.Close != "" {
+					verdicts = append(verdicts, invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: act})
+				}
+				if act.Kind == invitation.Read && (again.IsZero() || act.At.Before(again)) {
+					again = act.At
+				}
+			}
+			freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, verdicts)
+			if err != nil {
+				return err
+			}
+			if err := free(ctx, tx, w.cfg.Instance.ID, freed); err != nil {
+				return err
+			}
+			for _, v := range verdicts {
+				w.log.Info("attempt settled by reading", "attempt", a.ID, "batch", v.Batch, "row", v.Row, "found", v.Close, "outcome", v.Outcome)
+			}
+		}
+		if again.IsZero() {
+			return nil
+		}
+		return w.store.ReadAgain(ctx, tx, a.ID, again)
+	})
+}

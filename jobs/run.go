@@ -1,0 +1,233 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+)
+
+// stopWithin is how long a stop waits for requests under way to be recorded.
+const stopWithin = 30 * time.Second
+
+// Run works until ctx is done, then lets what is under way come to its end and
+// be recorded, for at most 30 s. It also ends when idle says so, which is asked
+// four times a second at most while something happens, and every five seconds
+// otherwise; nil is never. It returns [ErrUnauthorized] when Clerk refuses the key: the rows go
+// back undecided.
+func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, error)) error {
+	leave, err := w.attend(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	// What works is cancelled when the run ends, for whatever reason; River's
+	// client and the claimer outlive that until running jobs are done.
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := w.river.Start(context.WithoutCancel(ctx)); err != nil {
+		return fmt.Errorf("start the queue: %w", err)
+	}
+	var loops sync.WaitGroup
+	for _, loop := range []func(context.Context){w.claimer.run, w.gate.run, w.settleLoop, w.keep} {
+		loops.Go(func() { loop(working) })
+	}
+	err = w.watch(working, idle)
+	stop()
+	return errors.Join(err, w.shutDown(&loops))
+}
+
+// watch waits for the end of the run.
+func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, error)) error {
+	const often, seldom = 250 * time.Millisecond, 5 * time.Second
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	var asked time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-w.fatal:
+			return err
+		case <-tick.C:
+		}
+		if idle == nil {
+			continue
+		}
+		select {
+		case <-w.active:
+		default:
+			if time.Since(asked) < seldom {
+				continue
+			}
+		}
+		asked = time.Now()
+		if done, err := w.finished(ctx, idle); err != nil && ctx.Err() == nil {
+			w.log.Warn("look whether the work is done", "error", err)
+		} else if done {
+			return nil
+		}
+	}
+}
+
+func (w *Worker) finished(ctx context.Context, idle func(context.Context) (bool, error)) (bool, error) {
+	if _, err := w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
+		return false, err
+	}
+	return idle(ctx)
+}
+
+func (w *Worker) shutDown(loops *sync.WaitGroup) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	err := w.river.Stop(ctx)
+	if err != nil {
+		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		err = w.river.StopAndCancel(within)
+	}
+	close(w.over)
+	loops.Wait()
+	if err != nil {
+		return fmt.Errorf("stop the worker: %w", err)
+	}
+	return nil
+}
+
+func (w *Worker) claimsOver() <-chan struct{} { return w.over }
+
+// info describes this process for the workers table.
+func (w *Worker) info() invitation.WorkerInfo {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(), Version: w.cfg.Version, LockKey: w.lockKey()}
+}
+
+func (w *Worker) lockKey() int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("bulkinvite worker " + w.id)) // never fails
+	return int64(h.Sum64())
+}
+
+// attend registers the process as one that lives and may claim, until leave is called.
+func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
+	if err := w.register(ctx); err != nil {
+		return nil, err
+	}
+	release, err := w.holdLock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		release()
+		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := w.store.Leave(within, w.id); err != nil {
+			w.log.Warn("sign off", "error", err)
+		}
+	}, nil
+}
+
+// register puts the process on the list of those that live.
+func (w *Worker) register(ctx context.Context) error {
+	_, err := w.store.Beat(ctx, w.info())
+	return err
+}
+
+// holdLock holds the process' lock on a session of its own, so that others can
+// tell a dead process from a late one.
+func (w *Worker) holdLock(ctx context.Context) (release func(), err error) {
+	holding, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	first := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for report := first; holding.Err() == nil; report = nil {
+			err := w.holdOnce(holding, report)
+			if err != nil && holding.Err() == nil && report == nil {
+				w.log.Warn("hold the worker's lock", "error", err)
+			}
+			_ = sleep(holding, time.Second)
+		}
+	}()
+	if err := <-first; err != nil {
+		cancel()
+		<-done
+		return nil, fmt.Errorf("hold the worker's lock: %w", err)
+	}
+	return func() { cancel(); <-done }, nil
+}
+
+// holdOnce holds the lock until the connection breaks or ctx is done.
+func (w *Worker) holdOnce(ctx context.Context, report chan<- error) error {
+	conn, err := pgx.ConnectConfig(ctx, w.pool.Config().ConnConfig.Copy())
+	if err == nil {
+		_, err = conn.Exec(ctx, `select pg_advisory_lock($1)`, w.lockKey())
+	}
+	if report != nil {
+		report <- err
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = conn.Close(within) // the lock ends with the session, one way or the other
+	}()
+	_, err = conn.WaitForNotification(ctx) // nothing is listened to: this returns when the connection breaks
+	return err
+}
+
+// keep sends heartbeats and does the fleet's housekeeping until ctx is done.
+func (w *Worker) keep(ctx context.Context) {
+	beat := min(5*time.Second, w.cfg.RecoverAfter/4)
+	for sleep(ctx, beat) == nil {
+		if err := w.housekeep(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("housekeeping", "error", err)
+		}
+	}
+}
+
+func (w *Worker) housekeep(ctx context.Context) error {
+	if err := w.register(ctx); err != nil {
+		return err
+	}
+	dead, err := w.store.Reap(ctx, w.cfg.Instance.ID, w.cfg.RecoverAfter)
+	if err != nil {
+		return err
+	}
+	if dead > 0 {
+		w.log.Warn("processes died", "number", dead)
+		if err := w.kick(ctx); err != nil {
+			return err
+		}
+	}
+	if _, err := w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
+		return err
+	}
+	return w.repair(ctx)
+}
+
+// Idle reports whether nothing is left to do at an instance: no running batch,
+// and no attempt whose answer is unknown.
+func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error) {
+	var idle bool
+	err := pool.QueryRow(ctx, `
+		select not exists (select from batches where instance_id = $1 and state = 'running')
+		   and not exists (select from attempts where instance_id = $1 and resolved_at is null)`, instance).Scan(&idle)
+	if err != nil {
+		return false, fmt.Errorf("look whether instance %d is idle: %w", instance, err)
+	}
+	return idle, nil
+}
