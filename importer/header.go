@@ -69,7 +69,7 @@ var synonyms = func() map[string]bool {
 // digits alone, without the accents of Latin letters.
 func normal(header string) string {
 	var out strings.Builder
-	for _, r := range norm.NFKD.String(header) {
+	for _, r := range norm.NFKD.String(strings.ToValidUTF8(header, "")) {
 		switch {
 		case '\u0300' <= r && r <= '\u036f':
 		case r == 'ı':
@@ -414,7 +414,7 @@ func suggestion(ours, name string) string {
 // to its length; the first of equals.
 func nearest(names, words []string) string {
 	best, least := "", 2.0
-	for _, name := range names {
+	for _, name := range names[:min(len(names), 100)] {
 		plain := []rune(normal(name))
 		if len(plain) == 0 || len(plain) > 60 {
 			continue

@@ -1,0 +1,163 @@
+package importer
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/idna"
+)
+
+func TestClean(t *testing.T) {
+	t.Parallel()
+	label63 := strings.Repeat("x", 63)
+	for _, test := range []struct {
+		cell, email, code string
+		notes             []string
+	}{
+		{cell: "jane@example.com", email: "jane@example.com"},
+		{cell: "Jane.Doe+x@Example.COM", email: "Jane.Doe+x@Example.COM"},
+		{cell: "o'brien@example.com", email: "o'brien@example.com"},
+		{cell: "a!#$%&*/=?^_`{|}~@example.com", email: "a!#$%&*/=?^_`{|}~@example.com"},
+		{cell: " jane@example.com\t", email: "jane@example.com", notes: []string{noteSpaces}},
+		{cell: "\u00a0jane@example.com\u3000", email: "jane@example.com", notes: []string{noteWidth, noteSpaces}},
+		{cell: "ja\u200bne@example.com\ufeff", email: "jane@example.com", notes: []string{noteInvisible}},
+		{cell: "ｊａｎｅ＠ｅｘａｍｐｌｅ．ｃｏｍ", email: "jane@example.com", notes: []string{noteWidth}},
+		{cell: "Jane Doe <jane@example.com>", email: "jane@example.com", notes: []string{noteName}},
+		{cell: `"Doe, Jane" <jane@example.com>;`, email: "jane@example.com", notes: []string{noteName}},
+		{cell: "<jane@example.com>", email: "jane@example.com", notes: []string{noteName}},
+		{cell: "'jane@example.com' <jane@example.com>", email: "jane@example.com", notes: []string{noteName}},
+		{cell: "Jane <mailto:jane@example.com>", email: "jane@example.com", notes: []string{noteName, noteMailto}},
+		{cell: "MailTo:jane@example.com?subject=Hi", email: "jane@example.com", notes: []string{noteMailto}},
+		{cell: "'jane@example.com'", email: "jane@example.com", notes: []string{noteQuotes}},
+		{cell: "„jane@example.com“", email: "jane@example.com", notes: []string{noteQuotes}},
+		{cell: "jane@example.com.", email: "jane@example.com", notes: []string{noteEnd}},
+		{cell: "jane@example.com ,", email: "jane@example.com", notes: []string{noteEnd}},
+		{cell: `"jane doe"@example.com`, email: `"jane doe"@example.com`},
+		{cell: `"jane@work"@example.com`, email: `"jane@work"@example.com`},
+		{cell: `"jane\"doe"@example.com`, email: `"jane\"doe"@example.com`},
+		{cell: "jane@bücher.example", email: "jane@xn--bcher-kva.example", notes: []string{noteDomain}},
+		{cell: "jane@例え。jp", email: "jane@xn--r8jz45g.jp", notes: []string{noteDomain}},
+		{cell: "jane@xn--bcher-kva.example", email: "jane@xn--bcher-kva.example"},
+		{cell: "mu\u0308ller@example.com", email: "müller@example.com", notes: []string{noteForm}},
+		{cell: strings.Repeat("x", 64) + "@example.com", email: strings.Repeat("x", 64) + "@example.com"},
+		{cell: "a@" + label63 + ".com", email: "a@" + label63 + ".com"},
+		{cell: "", code: MissingEmail},
+		{cell: " \u00a0\u200b", code: MissingEmail},
+		{cell: "jane", code: NoAt},
+		{cell: "n/a", code: NoAt},
+		{cell: "...", code: NoAt},
+		{cell: "@example.com", code: BadLocal},
+		{cell: "jane doe@example.com", code: BadLocal},
+		{cell: ".jane@example.com", code: BadLocal},
+		{cell: "jane..doe@example.com", code: BadLocal},
+		{cell: "jane(work)@example.com", code: BadLocal},
+		{cell: `"jane"doe"@example.com`, code: BadLocal},
+		{cell: "jane@@example.com", code: BadLocal},
+		{cell: "jane@", code: BadDomain},
+		{cell: "jane@exam ple.com", code: BadDomain},
+		{cell: "jane@-example.com", code: BadDomain},
+		{cell: "jane@exam_ple.com", code: BadDomain},
+		{cell: "jane@example..com", code: BadDomain},
+		{cell: "jane@[192.0.2.1]", code: BadDomain},
+		{cell: "jane@192.0.2.1", code: BadDomain},
+		{cell: "jane@.com", code: BadDomain},
+		{cell: "jane@localhost", code: NoDotDomain},
+		{cell: "jane@bücher", code: NoDotDomain},
+		{cell: strings.Repeat("x", 65) + "@example.com", code: TooLong},
+		{cell: "a@" + label63 + "x.com", code: TooLong},
+		{cell: "a@" + strings.Repeat("x23456789.", 25) + "com", code: TooLong},
+		{cell: "a@x.com;b@x.com", code: SeveralAddresses},
+		{cell: "a@x.com, b@x.com", code: SeveralAddresses},
+		{cell: "a@x.com b@x.com", code: SeveralAddresses},
+		{cell: "a@x.com\nb@x.com", code: SeveralAddresses},
+		{cell: "a@x.com / b@x.com", code: SeveralAddresses},
+		{cell: "A <a@x.com>, B <b@x.com>", code: SeveralAddresses},
+		{cell: "a@x.com <b@x.com>", code: SeveralAddresses},
+		{cell: "jane\ufffd@example.com", code: BadEncoding},
+		{cell: "jane\xff@example.com", code: BadEncoding},
+	} {
+		email, notes, code := Clean(test.cell)
+		if email != test.email || code != test.code || code == "" && !slices.Equal(notes, test.notes) {
+			t.Errorf("Clean(%q) = %q, %q, %q; want %q, %q, %q", test.cell, email, notes, code, test.email, test.notes, test.code)
+		}
+	}
+}
+
+func TestKey(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ email, key string }{
+		{"Jane@Example.COM", "jane@example.com"},
+		{"j.doe+x@example.com", "j.doe+x@example.com"},
+		{"Jane@BÜCHER.example", "jane@xn--bcher-kva.example"},
+		{"Jane@XN--BCHER-KVA.example", "jane@xn--bcher-kva.example"},
+		{"MÜLLER@example.com", "müller@example.com"},
+	} {
+		key, err := Key(test.email)
+		if err != nil || key != test.key {
+			t.Errorf("Key(%q) = %q, %v; want %q", test.email, key, err, test.key)
+		}
+	}
+	for _, bad := range []string{"", "jane", "jane@", "jane@a_b.com", "jane@a..b"} {
+		if key, err := Key(bad); err == nil {
+			t.Errorf("Key(%q) = %q", bad, key)
+		} else if bad != "" && strings.Contains(err.Error(), bad) {
+			t.Errorf("the error repeats the address: %v", err)
+		}
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	for _, cell := range []string{
+		"jane@example.com", " Jane Doe <jane@example.com>;", "mailto:jane@example.com?subject=x", `"a b"@example.com`, "ｊ＠ｘ．ｃｏｍ",
+		"a@x.com, b@x.com", "jane@bücher.example", "a@r3---sn-x.com", "a@xn--.com", "a@1.2", "\u200fa@x.com.", "a@x。com", "'a'@x.com", "a@ß.com", "\xff@x", "a@X-.com",
+	} {
+		f.Add(cell)
+	}
+	f.Fuzz(func(t *testing.T, cell string) {
+		email, _, code := Clean(cell)
+		if (email == "") != (code != "") {
+			t.Fatalf("Clean(%q) = %q with code %q", cell, email, code)
+		}
+		if code != "" {
+			if _, known := remedies[code]; !known {
+				t.Fatalf("Clean(%q): no remedy for %q", cell, code)
+			}
+			return
+		}
+		if len(email) > maxAddress {
+			t.Fatalf("Clean(%q) = %q: too long", cell, email)
+		}
+		again, notes, code := Clean(email)
+		if again != email || code != "" || len(notes) > 0 {
+			t.Fatalf("Clean(%q) = %q, but that cleans to %q, %q, %q", cell, email, again, notes, code)
+		}
+		key, err := Key(email)
+		if err != nil {
+			t.Fatalf("Key(%q): %v", email, err)
+		}
+		a, _, _ := clean(cell)
+		if a.key() != key {
+			t.Fatalf("the key of %q is %q, of its address %q", cell, a.key(), key)
+		}
+		// Lower case is not always idempotent, but a key has to be its own.
+		if twice, err := Key(key); err != nil || twice != key {
+			t.Fatalf("Key(%q) = %q, %v", key, twice, err)
+		}
+	})
+}
+
+// The short way for simple domains has to say what the library says.
+func FuzzDomain(f *testing.F) {
+	for _, domain := range []string{"example.com", "a-b.c", "xn--bcher-kva.example", "a--b.com", "1.2", "a.", "-a.b", "A.b"} {
+		f.Add(domain)
+	}
+	f.Fuzz(func(t *testing.T, domain string) {
+		if !simpleDomain(domain) {
+			return
+		}
+		if want, err := idna.Lookup.ToASCII(domain); err != nil || want != domain {
+			t.Fatalf("%q is simple, but the library makes %q of it, %v", domain, want, err)
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// small limits, so that a fuzzer's inputs reach them.
+var fuzzLimits = Limits{Rows: 500, Columns: 50, CellBytes: 2000, LineBytes: 5000, FileBytes: 1 << 20}
+
+func FuzzRead(f *testing.F) {
+	for _, text := range []string{
+		"email,name\na@x.com,A\nb@x.com,B\n", "sep=;\r\nName;E-Mail\r\n\"A\r\nB\";a@x.com\r\n", "email\rA@x.com\r\ra@x.com",
+		"email,name\na@x.com,\"A\nb@x.com,\"B, C\"\nc@x.com,C\n", "\xff\xfee\x00m\x00a\x00i\x00l\x00\n\x00a\x00", "\ufeffTitle\n\nname|email\n|\n",
+		"email,name\na@x.com,Zo\xeb\nb@x.com,\x00\n", "work email,email\n,a@x.com\n", "email,expires_in_days,public_metadata.a\na@x.com,7,b\na@x.com,8,\n",
+		"email\n\"a\"\"b\"@x.com\n\"\"\"\n\"\n", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\xcd\x4d\xcc\xcc\xe1\x02\x00", "名前,メール\n\"山\"\"田\",a@x.com\n",
+		"email,\"name\"x\r\n\"a@x.com\"\r,\r\n",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var rows []*Row
+		s, err := Read(context.Background(), strings.NewReader(string(text)), Options{Limits: fuzzLimits}, func(row *Row) error {
+			rows = append(rows, row)
+			return nil
+		})
+		if err != nil {
+			var fault *FileError
+			if !errors.As(err, &fault) || strings.Contains(fault.Error(), "\n") {
+				t.Fatalf("not a one-line FileError: %v", err)
+			}
+			return
+		}
+		account(t, rows, s)
+		seen := map[string]int{}
+		for _, row := range rows {
+			for _, cell := range row.Cells {
+				if !utf8.ValidString(cell) || strings.IndexByte(cell, 0) >= 0 {
+					t.Fatalf("row %d has a cell %q", row.Number, cell)
+				}
+			}
+			if p := row.Problem; p != nil && remedies[p.Code] == "" && p.Code != RaggedRow {
+				t.Fatalf("row %d has the unknown problem %q", row.Number, p.Code)
+			}
+			if row.Problem == nil && row.DuplicateOf != seen[row.Key] {
+				t.Fatalf("row %d is a duplicate of %d, want %d", row.Number, row.DuplicateOf, seen[row.Key])
+			}
+			if row.Problem == nil && seen[row.Key] == 0 {
+				seen[row.Key] = row.Number
+			}
+		}
+	})
+}
+
+// FuzzSplit checks that the records of a text are the text: nothing lost,
+// nothing twice, and each line in one record.
+func FuzzSplit(f *testing.F) {
+	for _, text := range []string{"a,b\nc\n", "\"a\nb\",c\r\n\"d", "a\r\n\r\nb", "\"a\"\"\n\"b\",\"\n\"\"c\n\"", "\"\"\"\n\n\"\"\n,\"x\"y\n", "a\rb\"\r"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s := newSplitter(strings.NewReader(text), ',', fuzzLimits)
+		var got []string
+		for line := 1; ; {
+			record, at, broken, err := s.next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return
+			}
+			if at != line {
+				t.Fatalf("the record %q is on line %d, want %d", record, at, line)
+			}
+			if broken && strings.Contains(string(record), "\n") {
+				t.Fatalf("the broken record %q is more than a line", record)
+			}
+			line += strings.Count(string(record), "\n") + 1
+			lines := strings.Split(string(record), "\n")
+			for i := range len(lines) - 1 {
+				lines[i] = strings.TrimSuffix(lines[i], "\r") // the last has lost its own
+			}
+			got = append(got, lines...)
+		}
+		var want []string
+		for line := range strings.Lines(text) {
+			want = append(want, strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r"))
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("the records of %q have the lines %q", text, got)
+		}
+	})
+}
+
+func FuzzHeader(f *testing.F) {
+	for _, header := range []string{"email", "E-Mail-Adresse", "メール", "Redirect URL,email", "public_metadata.a,email", "Work  Email , ", "Courriel électronique", "é-mail", "ｅｍａｉｌ"} {
+		f.Add(header, "email")
+	}
+	f.Fuzz(func(t *testing.T, header, want string) {
+		if n := normal(header); normal(n) != n {
+			t.Fatalf("normal(%q) = %q, of which it is %q", header, n, normal(n))
+		}
+		cells := strings.Split(header, ",")
+		tbl := newTable(strings.NewReader(""), &decoder{}, ',', fuzzLimits)
+		for _, o := range []Options{{}, {Map: map[string]string{emailColumn: want}}} {
+			tbl.ahead = []*record{{cells: cells, line: 1}}
+			c, err := readHeader(tbl, o)
+			if err != nil {
+				continue
+			}
+			if len(c.names) != len(cells) || c.email < 0 || c.email >= len(cells) {
+				t.Fatalf("header %q: column %d of %d", header, c.email, len(c.names))
+			}
+			if c.taken(c.email) && o.Map == nil {
+				t.Fatalf("header %q: column %d is two things", header, c.email)
+			}
+		}
+	})
+}
