@@ -472,14 +472,14 @@ func (s *Server) asked(query url.Values) ([]*user, *problem) {
 	if len(emails) > maxEmails {
 		return nil, valueInvalid("email_address")
 	}
-	users := slices.Clone(s.state.users)
-	if len(emails) > 0 {
-		users = nil
-		for _, email := range emails {
-			if u := s.state.user(email); u != nil && !slices.Contains(users, u) {
-				users = append(users, u)
-			}
+	var users []*user
+	for _, email := range emails {
+		if u := s.state.user(email); u != nil && !slices.Contains(users, u) {
+			users = append(users, u)
 		}
+	}
+	if len(emails) == 0 {
+		users = slices.Clone(s.state.users)
 	}
 	slices.SortStableFunc(users, func(a, b *user) int { return cmp.Compare(b.Created, a.Created) })
 	return users, nil

@@ -70,6 +70,9 @@ func (f Fault) check() error {
 	if f.Kind == FaultSlow && f.Delay <= 0 {
 		errs = append(errs, errors.New("slow: want a delay"))
 	}
+	if f.After && f.Kind != FaultStatus && f.Kind != FaultSlow {
+		errs = append(errs, fmt.Errorf("after: a %s fault has its own time", f.Kind))
+	}
 	if f.First < 0 || f.Every < 0 || f.Probability < 0 || f.Probability > 1 {
 		errs = append(errs, errors.New("first, every: want no negative number; probability: 0 to 1"))
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -232,4 +233,29 @@ func TestCloseEndsDelaysWithoutEffect(t *testing.T) {
 		t.Error("answered")
 	}
 	same(t, "mails", b.server.state.mailed, 0)
+}
+
+func TestRequestCutShortIsNone(t *testing.T) {
+	t.Parallel()
+	b := setup(t, Config{})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /v1/invitations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\nContent-Length: 100\r\n\r\n"+item("a@example.com")); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "answer", string(answer), "")
+	same(t, "mails", b.mailbox().Mails, 0)
+	var log []entry
+	b.ok("GET", "/sandbox/requests", "", &log)
+	same(t, "requests", len(log), 0)
 }

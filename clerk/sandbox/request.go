@@ -141,8 +141,9 @@ type answer struct {
 func (s *Server) serve(c *call) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req, err := s.read(r, c)
-		if err != nil {
-			return // the client broke off within its request
+		if err != nil { // the client broke off within its request: nothing came
+			s.log.Debug("sandbox request cut short", "call", c.name, "error", errors.Join(err, cut(w, false)))
+			return
 		}
 		begun := time.Now()
 		a := answer{cut: true}

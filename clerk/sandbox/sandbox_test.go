@@ -225,6 +225,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"fault status": {Faults: []Fault{{Kind: FaultStatus}}},
 		"fault delay":  {Faults: []Fault{{Kind: FaultSlow}}},
 		"fault share":  {Faults: []Fault{{Kind: FaultRefuse, Probability: 1.5}}},
+		"fault after":  {Faults: []Fault{{Kind: FaultCutBefore, After: true}}},
 		"seed":         {Users: []string{"nobody"}},
 		"seed file":    {SeedFile: "there-is-none.json"},
 	} {
