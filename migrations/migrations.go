@@ -108,7 +108,7 @@ const undefinedTable = "42P01"
 // appliedAt returns when each migration was applied, by its version.
 func appliedAt(ctx context.Context, pool *pgxpool.Pool) (map[int64]time.Time, error) {
 	rows, err := pool.Query(ctx, `
-		select version_id, tstamp at time zone current_setting('timezone')
+		select version_id, tstamp at time zone 'UTC' -- the session's zone when it was written
 		from goose_db_version
 		where is_applied and version_id > 0`)
 	if err != nil {

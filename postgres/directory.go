@@ -119,28 +119,30 @@ func (d directory) socket(own owner) (string, error) {
 	if err := own.reaches(dir); err != nil {
 		return "", err
 	}
-	err := os.Mkdir(dir, 0o700)
-	if err == nil {
-		err = own.take(dir)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", outOfReach(dir, err)
 	}
-	return dir, private(dir, own)
+	// A crash may have left it ours, between the making and the giving away.
+	if private(dir, os.Geteuid()) == nil {
+		if err := own.take(dir); err != nil {
+			return "", outOfReach(dir, err)
+		}
+	}
+	return dir, private(dir, own.uid)
 }
 
 var socketFile = fmt.Sprintf(".s.PGSQL.%d", port)
 
-// private sees that nobody but the owner can enter dir: in a temporary directory anybody may have made it.
-func private(dir string, own owner) error {
+// private sees that nobody but the user uid can enter dir: in a temporary directory anybody may have made it.
+func private(dir string, uid int) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return outOfReach(dir, err)
 	}
-	if stat := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm() != 0o700 || int(stat.Uid) != own.uid {
+	if stat := info.Sys().(*syscall.Stat_t); !info.IsDir() || info.Mode().Perm() != 0o700 || int(stat.Uid) != uid {
 		return &Error{
 			Kind:   ErrAccess,
-			Text:   fmt.Sprintf("%s, the place for the server's socket, is not a directory of mode 0700 of user %d", dir, own.uid),
+			Text:   fmt.Sprintf("%s, the place for the server's socket, is not a directory of mode 0700 of user %d", dir, uid),
 			Remedy: "remove it, or use another data directory",
 		}
 	}

@@ -57,14 +57,21 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 	}
 }
 
-// running waits for a server that is on its way up or down, and tells whether one is ready in the end.
+// running waits for a server that is on its way up or down, and tells whether one is ready in the end. One that says it is
+// ready and lets nobody in is given half a minute.
 func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
+	deadline := time.Now().Add(retryStarts)
 	err = await(ctx, func() (bool, error) {
 		found, exists, err := readProcess(s.dir.file(dataName))
 		if err != nil || !exists {
 			return true, err
 		}
 		p, ok = found, found.usable(ctx)
+		if !found.ready() {
+			deadline = time.Now().Add(retryStarts)
+		} else if !ok && time.Now().After(deadline) {
+			return false, fmt.Errorf("process %d is ready but lets nobody in", found.pid)
+		}
 		// One that answers is a server even where its process is out of our sight, as in another container.
 		return ok || !(found.lives() || found.answers(ctx)), nil
 	})
@@ -124,6 +131,7 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	}
 	cmd := exec.CommandContext(ctx, bin.path("initdb"), args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // and the server that it runs
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return s.failed("initdb", fmt.Errorf("%w: %s", err, tail(out)))
 	}
@@ -198,7 +206,7 @@ func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p
 		select {
 		case err := <-ended:
 			gone = true
-			return true, fmt.Errorf("it ended at once: %w", cmpError(err))
+			return true, fmt.Errorf("it ended at once: %w", unexpected(err))
 		default:
 		}
 		var ok bool
@@ -208,21 +216,21 @@ func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p
 		return p.usable(ctx), nil
 	})
 	if err != nil && !gone { // we were told to give up: so does the server
-		err = errors.Join(err, syscall.Kill(pid, syscall.SIGINT), cmpInterrupted(<-ended))
+		err = errors.Join(err, syscall.Kill(pid, syscall.SIGINT), interrupted(<-ended))
 	}
 	return p, err
 }
 
-// cmpError gives a process that ended well, though it should have run, an error.
-func cmpError(err error) error {
+// unexpected gives a process that ended well, though it should have run, an error.
+func unexpected(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")
 	}
 	return err
 }
 
-// cmpInterrupted forgives a process that we interrupted its exit status.
-func cmpInterrupted(err error) error {
+// interrupted forgives a process that we interrupted its exit status.
+func interrupted(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return nil

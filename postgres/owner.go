@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -16,17 +18,23 @@ type owner struct {
 	foreign  bool // not the program's own user
 }
 
-// findOwner returns whom the server runs as: the owner of its data where there is some, else us; where we are root,
-// the user postgres, else nobody.
-func findOwner(data string) (owner, error) {
+// findOwner returns whom the server runs as: the owner of its data, or of its directory, where there is one; else us, and
+// where we are root, the user postgres, else nobody.
+func findOwner(dir directory) (owner, error) {
 	euid := os.Geteuid()
-	info, err := os.Stat(data)
-	if err == nil {
+	for _, path := range []string{dir.file(dataName), dir.path} {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return owner{}, outOfReach(path, err)
+		}
 		stat := info.Sys().(*syscall.Stat_t)
-		return ownerOfData(data, euid, int(stat.Uid), int(stat.Gid))
-	}
-	if !os.IsNotExist(err) {
-		return owner{}, outOfReach(data, err)
+		if path == dir.path && euid == 0 && stat.Uid == 0 {
+			continue // an empty directory that root made for us
+		}
+		return ownerOf(path, euid, int(stat.Uid), int(stat.Gid))
 	}
 	if euid != 0 {
 		return owner{uid: euid, gid: os.Getegid()}, nil
@@ -43,18 +51,18 @@ func findOwner(data string) (owner, error) {
 	}
 }
 
-func ownerOfData(data string, euid, uid, gid int) (owner, error) {
+func ownerOf(path string, euid, uid, gid int) (owner, error) {
 	switch {
 	case uid == 0:
 		return owner{}, &Error{
 			Kind:   ErrAccess,
-			Text:   fmt.Sprintf("%s belongs to root, and PostgreSQL does not run as root", data),
-			Remedy: "give it to the user that the server should run as: chown -R postgres " + data,
+			Text:   fmt.Sprintf("%s belongs to root, and PostgreSQL does not run as root", path),
+			Remedy: "give it to the user that the server should run as: chown -R postgres " + path,
 		}
 	case euid != 0 && euid != uid:
 		return owner{}, &Error{
 			Kind:   ErrAccess,
-			Text:   fmt.Sprintf("%s belongs to user %d, we are %d", data, uid, euid),
+			Text:   fmt.Sprintf("%s belongs to user %d, we are %d", path, uid, euid),
 			Remedy: "run the program as that user or as root, or use another data directory",
 		}
 	}
@@ -97,7 +105,7 @@ func (o owner) reaches(dir string) error {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
 		info, err := os.Stat(parent)
 		switch {
-		case os.IsNotExist(err): // will be made, and open
+		case errors.Is(err, fs.ErrNotExist): // will be made, and open
 		case err != nil:
 			return outOfReach(parent, err)
 		case !o.enters(info):
@@ -138,7 +146,8 @@ func outOfReach(path string, err error) error {
 
 // errnoOf strips the operation and the path off an error of package os, since the text around it names them.
 func errnoOf(err error) error {
-	if path, ok := err.(*os.PathError); ok {
+	var path *fs.PathError
+	if errors.As(err, &path) {
 		return path.Err
 	}
 	return err

@@ -24,18 +24,17 @@ const (
 	defaultConnectTimeout = 10 * time.Second
 )
 
-// forced holds the settings that every connection has, whatever the URL, the role, or the server says: an attempt counts
-// as recorded only once it is on disk, and times and texts have one reading.
+// forced holds the settings that every connection begins with, whatever the URL, the role, or the server says, so that
+// times and texts have one reading.
 var forced = map[string]string{
-	"synchronous_commit": "on",
-	"application_name":   "bulkinvite",
-	"client_encoding":    "UTF8",
-	"timezone":           "UTC",
+	"application_name": "bulkinvite",
+	"client_encoding":  "UTF8",
+	"timezone":         "UTC",
 }
 
 // Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
 // pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
-// client encoding UTF8 and time zone UTC.
+// client encoding UTF8 and time zone UTC, and a server's errors lose their DETAIL and CONTEXT, which quote rows.
 //
 // It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
 // turned away), or [ErrTooOld].
@@ -88,7 +87,20 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	for name, value := range forced {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
+	config.AfterConnect = commitToDisk
+	react := config.ConnConfig.OnPgError
+	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
+		failed.Detail, failed.Where = "", ""
+		return react(conn, failed)
+	}
 	return config, nil
+}
+
+// commitToDisk makes a commit mean that it is on disk: an attempt counts as recorded only then. It is a statement, since
+// a pooler in between may be told to ignore the parameter of a connection's start.
+func commitToDisk(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "set synchronous_commit = on")
+	return err
 }
 
 // check sees that the server answers and is new enough.
@@ -118,22 +130,34 @@ func unreachable(config *pgx.ConnConfig, err error) error {
 	if errors.As(err, &refused) {
 		return &Error{
 			Kind:   ErrUnreachable,
-			Text:   fmt.Sprintf("the database at %s refuses the connection: %s (%s)", place(config), refused.Message, refused.Code),
+			Text:   fmt.Sprintf("the database at %s refuses the connection: %s (%s)", place(config), oneLine(refused.Message), refused.Code),
 			Remedy: refusalRemedy(refused.Code),
-			Err:    err,
+			Err:    refused,
 		}
 	}
-	reason := err
-	var connecting *pgconn.ConnectError
-	if errors.As(err, &connecting) {
-		reason = connecting.Unwrap()
-	}
+	reason := cause(err)
 	return &Error{
 		Kind:   ErrUnreachable,
 		Text:   fmt.Sprintf("the database at %s cannot be reached: %s", place(config), oneLine(reason.Error())),
 		Remedy: "see that the server runs and that the URL's host and port are right",
-		Err:    err,
+		Err:    reason,
 	}
+}
+
+// cause is the part of a connection's error that a person needs. The whole also holds the configuration, with its password.
+func cause(err error) error {
+	var dialing *net.OpError
+	var resolving *net.DNSError
+	var connecting *pgconn.ConnectError
+	switch {
+	case errors.As(err, &resolving):
+		return resolving
+	case errors.As(err, &dialing):
+		return dialing.Err
+	case errors.As(err, &connecting):
+		return connecting.Unwrap()
+	}
+	return err
 }
 
 // refusalRemedy says what helps against a server's refusal (SQLSTATE, PostgreSQL's appendix A).

@@ -53,21 +53,32 @@ func readProcess(data string) (p process, ok bool, err error) {
 const pidName = "postmaster.pid"
 
 // lives tells whether the server's process lives. A pid that the system has given to somebody else, and the zombie of a
-// killed server whose parent does not collect it, are no servers; where there is no /proc that can't be told, and the
-// pid alone counts.
+// killed server whose parent does not collect it, are no servers. Where /proc does not tell, the pid alone counts.
 func (p process) lives() bool {
-	if p.pid == 0 {
+	if p.pid == 0 || errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) {
 		return false
 	}
-	if err := syscall.Kill(p.pid, 0); errors.Is(err, syscall.ESRCH) {
-		return false
-	}
-	if _, err := os.Stat("/proc/self/cwd"); err != nil {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid)) // proc(5)
+	if err != nil {
 		return true
 	}
-	// A zombie has no working directory any more; a server's is its data directory.
-	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.pid))
-	return err == nil && cwd == p.data
+	data, err := os.Stat(p.data)
+	if err != nil {
+		return true
+	}
+	for line := range strings.Lines(string(status)) {
+		field := strings.Fields(line)
+		switch {
+		case len(field) < 2:
+		case field[0] == "State:" && (field[1] == "Z" || field[1] == "X"):
+			return false
+		case field[0] == "Uid:" && field[1] != strconv.Itoa(int(data.Sys().(*syscall.Stat_t).Uid)):
+			return false
+		}
+	}
+	// A server's working directory is its data directory. Not everybody may see it: root in a container may not.
+	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", p.pid))
+	return err != nil || os.SameFile(cwd, data)
 }
 
 // connect opens a connection to the maintenance database. answered tells whether a server was there, be it to refuse.

@@ -57,7 +57,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if _, err := pick(ctx, dir, config.BinDir); err != nil {
 		return nil, err // before anything is written
 	}
-	own, err := findOwner(dir.file(dataName))
+	own, err := findOwner(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -153,8 +153,11 @@ func (s *Server) leave(ctx context.Context) error {
 // stop ends the server in PostgreSQL's fast mode: transactions are rolled back, and what was committed is kept.
 func (s *Server) stop(ctx context.Context) error {
 	p, ok, err := readProcess(s.dir.file(dataName))
-	if err != nil || !ok || !p.lives() || !p.answers(ctx) {
-		return err
+	if err != nil || !ok || !p.lives() {
+		return err // somebody stopped it before us
+	}
+	if !p.answers(ctx) {
+		return s.failed("stop it", fmt.Errorf("process %d does not answer; it was left alone", p.pid))
 	}
 	if err := syscall.Kill(p.pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return s.failed(fmt.Sprintf("stop process %d", p.pid), err)

@@ -21,10 +21,11 @@ import (
 
 const (
 	maxConns = 8           // of a test's pool
-	staleAge = time.Hour   // older databases are those of test runs that were killed
 	patience = time.Minute // for the server, and for each database
 
-	namePrefix = "test_"
+	// The names of databases begin with one of these and the time at which they were made, in seconds since 1970.
+	databasePrefix = "test_"
+	templatePrefix = "template_"
 )
 
 // Main runs the tests of a package and gives its share in the server up. Call it from TestMain; it ends the process.
@@ -61,8 +62,22 @@ func open(t testing.TB, url string) *pgxpool.Pool {
 	if err != nil {
 		t.Fatalf("postgrestest: %v", err)
 	}
-	t.Cleanup(pool.Close)
+	t.Cleanup(func() { closePool(t, pool) })
 	return pool
+}
+
+// closePool closes the pool, but waits only so long for connections that the test forgot to release.
+func closePool(t testing.TB, pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Errorf("postgrestest: %d connections of the pool are still in use at the end of the test", pool.Stat().AcquiredConns())
+	}
 }
 
 // create makes a database from the template that from names, and returns its URL.
@@ -95,15 +110,15 @@ func create(t testing.TB, from func(*server, context.Context) (string, error)) s
 func databaseName(now time.Time) string {
 	var unique [4]byte
 	rand.Read(unique[:]) // never fails
-	return fmt.Sprintf("%s%d_%d_%s", namePrefix, now.Unix(), os.Getpid(), hex.EncodeToString(unique[:]))
+	return fmt.Sprintf("%s%d_%d_%s", databasePrefix, now.Unix(), os.Getpid(), hex.EncodeToString(unique[:]))
 }
 
-// stale tells whether a database of this name is left from a run that was killed.
-func stale(name string, now time.Time) bool {
-	rest, ours := strings.CutPrefix(name, namePrefix)
+// stale tells whether a database's name has the prefix and is older than age.
+func stale(name, prefix string, now time.Time, age time.Duration) bool {
+	rest, ours := strings.CutPrefix(name, prefix)
 	seconds, _, _ := strings.Cut(rest, "_")
 	made, err := strconv.ParseInt(seconds, 10, 64)
-	return ours && err == nil && now.Sub(time.Unix(made, 0)) > staleAge
+	return ours && err == nil && now.Sub(time.Unix(made, 0)) > age
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,17 +30,30 @@ type server struct {
 // config is that of a server whose data may be lost: everything but speed is given up.
 func config() postgres.Config {
 	return postgres.Config{
-		Dir: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-test-%d", os.Geteuid())),
+		Dir: filepath.Join(place(), fmt.Sprintf("bulkinvite-test-%d", os.Geteuid())),
 		Settings: map[string]string{
 			"fsync":            "off",
 			"full_page_writes": "off",
 			"max_connections":  "300",
-			"max_wal_size":     "4GB",
+			"wal_init_zero":    "off",
+			"wal_level":        "minimal",
+			"max_wal_senders":  "0",
 		},
 	}
 }
 
-// start takes the share, once, and drops what killed test runs left.
+// place is where the server lives: in memory, where there is room, since a database is some 300 files, and making them is
+// ten times as fast there (22 ms against 230 ms on ext4); else the temporary directory.
+func place() string {
+	const memory, room = "/dev/shm", 1 << 30
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memory, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < room {
+		return os.TempDir()
+	}
+	return memory
+}
+
+// start takes the share, once, and drops the databases of killed test runs, and templates of old.
 func (s *server) start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +107,7 @@ func (s *server) dropStale(ctx context.Context, now time.Time) error {
 	return s.do(ctx, func(conn *pgx.Conn) error {
 		names, err := databases(ctx, conn)
 		for _, name := range names {
-			if stale(name, now) {
+			if stale(name, databasePrefix, now, time.Hour) || stale(name, templatePrefix, now, 7*24*time.Hour) {
 				// Another process may be dropping it too.
 				_, dropErr := conn.Exec(ctx, "drop database if exists "+quote(name)+" with (force)")
 				err = errors.Join(err, dropErr)
@@ -124,25 +139,38 @@ func (s *server) template(ctx context.Context) (string, error) {
 	if s.migrated != "" {
 		return s.migrated, nil
 	}
-	name := "template_" + migrations.Fingerprint()
-	err := s.do(ctx, func(conn *pgx.Conn) error { return s.makeTemplate(ctx, conn, name) })
+	err := s.do(ctx, func(conn *pgx.Conn) (err error) {
+		s.migrated, err = s.findTemplate(ctx, conn)
+		return err
+	})
 	if err != nil {
 		return "", fmt.Errorf("template database: %w", err)
 	}
-	s.migrated = name
-	return name, nil
+	return s.migrated, nil
 }
 
-func (s *server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
+// findTemplate returns the template of these migrations' name, and makes it where it is missing.
+func (s *server) findTemplate(ctx context.Context, conn *pgx.Conn) (string, error) {
 	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", templateLock); err != nil { // ends with the connection
-		return err
+		return "", err
 	}
-	var exists bool
-	row := conn.QueryRow(ctx, "select exists (select from pg_database where datname = $1)", name)
-	if err := row.Scan(&exists); err != nil || exists {
-		return err
+	names, err := databases(ctx, conn)
+	if err != nil {
+		return "", err
 	}
-	unfinished := name + "_new"
+	suffix := "_" + migrations.Fingerprint()
+	for _, name := range names {
+		if strings.HasPrefix(name, templatePrefix) && strings.HasSuffix(name, suffix) {
+			return name, nil
+		}
+	}
+	name := fmt.Sprintf("%s%d%s", templatePrefix, time.Now().Unix(), suffix)
+	return name, s.makeTemplate(ctx, conn, name)
+}
+
+// makeTemplate gives the template its name once it is whole. The caller holds the lock.
+func (s *server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
+	const unfinished = "unfinished_template"
 	for _, sql := range []string{
 		"drop database if exists " + quote(unfinished) + " with (force)",
 		"create database " + quote(unfinished) + " template template0",
