@@ -48,15 +48,22 @@ func (r *Result) fields() []any {
 }
 
 // Columns returns the names of a batch's file's columns, in the file's order,
-// or [ErrNoBatch].
+// or [ErrNoBatch]. Where a row has more cells than the header, the columns that
+// it takes have empty names.
 func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
 	var columns []string
-	err := r.pool.QueryRow(ctx, `select columns from batches where id = $1`, batch).Scan(&columns)
+	var widest int
+	err := r.pool.QueryRow(ctx, `
+		select columns, (select coalesce(max(cardinality(original)), 0) from results where batch_id = $1)
+		from batches where id = $1`, batch).Scan(&columns, &widest)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("results of batch %d: %w", batch, ErrNoBatch)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("results of batch %d: %w", batch, err)
+	}
+	for len(columns) < widest {
+		columns = append(columns, "")
 	}
 	return columns, nil
 }

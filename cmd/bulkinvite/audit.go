@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+type auditCmd struct {
+	Email string `placeholder:"ADDRESS" help:"Only this person's rows, in any spelling of the address. Default: everybody's."`
+	Batch int64  `placeholder:"NUMBER" help:"Only this batch's rows. Default: all batches'."`
+	outFlags
+}
+
+// Help is shown before the flags.
+func (auditCmd) Help() string {
+	return `Examples:
+
+    bulkinvite audit --email jane@example.com
+    bulkinvite audit --outcome rejected --format csv
+    bulkinvite audit --batch 12 --json
+
+Rows come by batch and row. A rehearsal's rows are there too: environment says sandbox.`
+}
+
+// Run prints the rows that the flags let through.
+func (c *auditCmd) Run(ctx context.Context, p *program) error {
+	filter := invitation.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome)}
+	if c.Email != "" {
+		key, err := personKey(c.Email)
+		if err != nil {
+			return err
+		}
+		filter.Key = key
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	reader := invitation.NewReader(pool)
+	each := func(yield func(*invitation.AuditRow) error) error { return reader.Audit(ctx, filter, yield) }
+	return p.stream(func(w io.Writer) error {
+		switch c.format(p) {
+		case "csv":
+			return auditCSV(w, each)
+		case "json":
+			return jsonArray(w, func(add func(any) error) error {
+				return each(func(r *invitation.AuditRow) error { return add(r) })
+			})
+		}
+		return auditTable(w, each)
+	})
+}
+
+// personKey finds the person that an address names, however it is written.
+func personKey(address string) (string, error) {
+	email, _, problem := importer.Clean(address)
+	if problem == "" {
+		if key, err := importer.Key(email); err == nil {
+			return key, nil
+		}
+	}
+	return "", fail(exitUsage, "address", "write it as name@example.com", "what is given as an address is none (%s)", problem)
+}
+
+// auditFields are the columns of an audit in CSV.
+var auditFields = []struct {
+	name  string
+	value func(*invitation.AuditRow) any
+}{
+	{"batch_id", func(r *invitation.AuditRow) any { return r.BatchID }},
+	{"row_number", func(r *invitation.AuditRow) any { return r.RowNumber }},
+	{"email", func(r *invitation.AuditRow) any { return nilOr(r.Email) }},
+	{"outcome", func(r *invitation.AuditRow) any { return nilOr(r.Outcome) }},
+	{"reason", func(r *invitation.AuditRow) any { return nilOr(r.Reason) }},
+	{"status", func(r *invitation.AuditRow) any { return nilOr(r.Status) }},
+	{"clerk_invitation_id", func(r *invitation.AuditRow) any { return nilOr(r.ClerkInvitationID) }},
+	{"decided_at", func(r *invitation.AuditRow) any { return nilOr(r.DecidedAt) }},
+	{"actor", func(r *invitation.AuditRow) any { return r.Actor }},
+	{"file_name", func(r *invitation.AuditRow) any { return r.FileName }},
+	{"environment", func(r *invitation.AuditRow) any { return r.Environment }},
+	{"line", func(r *invitation.AuditRow) any { return r.Line }},
+	{"duplicate_of", func(r *invitation.AuditRow) any { return nilOr(r.DuplicateOf) }},
+	{"clerk_user_id", func(r *invitation.AuditRow) any { return nilOr(r.ClerkUserID) }},
+	{"status_at", func(r *invitation.AuditRow) any { return nilOr(r.StatusAt) }},
+	{"invited_at", func(r *invitation.AuditRow) any { return nilOr(r.InvitedAt) }},
+	{"expires_at", func(r *invitation.AuditRow) any { return nilOr(r.ExpiresAt) }},
+	{"attempt_id", func(r *invitation.AuditRow) any { return nilOr(r.AttemptID) }},
+	{"read_id", func(r *invitation.AuditRow) any { return nilOr(r.ReadID) }},
+}
+
+func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) error {
+	w := csv.NewWriter(out)
+	w.UseCRLF = true // RFC 4180
+	record := make([]string, 0, len(auditFields))
+	for _, f := range auditFields {
+		record = append(record, f.name)
+	}
+	if err := w.Write(record); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	err := each(func(r *invitation.AuditRow) error {
+		record = record[:0]
+		for _, f := range auditFields {
+			record = append(record, spreadsheetSafe(cellText(f.value(r))))
+		}
+		return w.Write(record)
+	})
+	w.Flush()
+	if err == nil {
+		err = w.Error()
+	}
+	return err
+}
+
+func auditTable(w io.Writer, each func(func(*invitation.AuditRow) error) error) error {
+	t := streamTable{w: w, table: table{
+		head:  []string{"Batch", "Row", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided", "By", "File"},
+		right: []bool{true, true},
+	}}
+	err := each(func(r *invitation.AuditRow) error {
+		return t.add(strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber), or(r.Email), outcomeText(&r.Result), reasonText(&r.Result),
+			or(r.Status), or(r.ClerkInvitationID), decidedText(&r.Result), r.Actor, r.FileName)
+	})
+	if err != nil {
+		return err
+	}
+	return t.flush()
+}

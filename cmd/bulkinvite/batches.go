@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"bulkinvite/invitation"
+)
+
+type batchesCmd struct{}
+
+// Help is shown before the flags.
+func (batchesCmd) Help() string {
+	return `Examples:
+
+    bulkinvite batches
+    bulkinvite batches --json`
+}
+
+// Run lists the batches, the newest first.
+func (batchesCmd) Run(ctx context.Context, p *program) error {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	lines, err := invitation.NewReader(pool).Batches(ctx)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(lines)
+	}
+	if len(lines) == 0 {
+		return p.print("No batches yet. bulkinvite send FILE makes the first.\n")
+	}
+	return p.print(batchTable(lines))
+}
+
+func batchTable(lines []invitation.BatchLine) string {
+	t := table{
+		head:  []string{"Batch", "File", "By", "Clerk", "Made", "Rows", "Invited", "Accepted", "State"},
+		right: []bool{true, false, false, false, false, true, true, true, false},
+	}
+	for _, l := range lines {
+		invited := l.Outcomes[invitation.Invited]
+		accepted := "-"
+		if invited > 0 {
+			accepted = fmt.Sprintf("%d %%", 100*l.Accepted/invited)
+		}
+		state := string(l.State)
+		if l.State == invitation.Running || l.State == invitation.Paused {
+			state += fmt.Sprintf(" · %s undecided", thousands(l.Undecided))
+		}
+		if l.StateReason != nil {
+			state += " · " + *l.StateReason
+		}
+		t.add(strconv.FormatInt(l.Batch, 10), l.FileName, l.Actor, l.Environment, moment(l.CreatedAt),
+			thousands(l.Rows), thousands(invited), accepted, state)
+	}
+	return t.String()
+}

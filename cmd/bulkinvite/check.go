@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+type checkCmd struct {
+	File     string `arg:"" help:"The file of people; - reads standard input."`
+	Problems string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a CSV file, with what is wrong. Default: none."`
+	fileFlags
+}
+
+// Help is shown before the flags.
+func (checkCmd) Help() string {
+	return `Examples:
+
+    bulkinvite check hires.csv
+    bulkinvite check hires.csv --problems bad.csv
+    bulkinvite check hires.csv --map email="Work Address" --json
+
+Needs no key. A database is asked whom it knows only where one is named or runs already. Exit status 0, 3 if rows are invalid, 2 if the file can't be read.`
+}
+
+// Run reads the file and prints its plan.
+func (c *checkCmd) Run(ctx context.Context, p *program) error {
+	in, err := p.openInput(ctx, c.File)
+	if err != nil {
+		return err
+	}
+	pl, err := c.read(ctx, p, in)
+	if err != nil {
+		return err
+	}
+	if err := c.plan(ctx, p, pl); err != nil {
+		return err
+	}
+	if p.json {
+		err = p.printJSON(checkJSON(pl))
+	} else {
+		err = p.print(pl.text("", true, time.Now()))
+	}
+	if err == nil && pl.summary.Invalid > 0 {
+		err = status(exitRows)
+	}
+	return err
+}
+
+func (c *checkCmd) read(ctx context.Context, p *program, in *input) (*plan, error) {
+	if c.Problems == "" {
+		return p.read(ctx, in, c.options(), nil)
+	}
+	out, err := os.OpenFile(c.Problems, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
+	}
+	w := csv.NewWriter(out)
+	w.UseCRLF = true
+	pl, err := p.read(ctx, in, c.options(), func(row *importer.Row) error { return w.Write(problemRecord(row)) })
+	w.Flush()
+	err = errors.Join(err, w.Error(), out.Close())
+	if err != nil {
+		return nil, err
+	}
+	return pl, nil
+}
+
+// problemRecord is a bad row as --problems writes it: what is wrong, then the
+// row's own cells.
+func problemRecord(row *importer.Row) []string {
+	record := []string{strconv.Itoa(row.Number), strconv.Itoa(row.Line), row.Problem.Column, row.Problem.Code, row.Problem.Message}
+	record = append(record, row.Cells...)
+	for i := range record {
+		record[i] = spreadsheetSafe(record[i])
+	}
+	return record
+}
+
+// plan works out the requests, and asks a database that runs already whom it
+// knows. Which instance the file is for is known only where the database has
+// met just one: check has no key.
+func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
+	var spent invitation.Spent
+	pool, err := p.runningDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	if pool != nil {
+		reader := invitation.NewReader(pool)
+		instance, ok, err := p.checkInstance(ctx, reader)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if err := pl.lookUp(ctx, reader, instance); err != nil {
+				return err
+			}
+			if spent, err = reader.Spent(ctx, instance, p.settings.LimitCreate.Weight(), p.settings.LimitBulk.Weight()); err != nil {
+				return err
+			}
+		}
+	}
+	pl.work(p.settings.LimitCreate, p.settings.LimitBulk, spent)
+	return nil
+}
+
+// checkInstance finds the instance that check speaks of: the sandbox if asked
+// for, else the only one there is but the sandbox.
+func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader) (int64, bool, error) {
+	if p.settings.Sandbox {
+		return reader.InstanceByClerkID(ctx, sandboxInstance)
+	}
+	return reader.OnlyInstance(ctx)
+}
+
+// checkDocument is what check --json prints.
+type checkDocument struct {
+	*importer.Summary
+	AlreadyInvited int             `json:"already_invited"` // by an earlier batch, as far as the database knows
+	Plan           invitation.Plan `json:"plan"`
+}
+
+func checkJSON(pl *plan) checkDocument {
+	s := *pl.summary
+	s.Problems = append([]importer.Problem{}, s.Problems...) // [] rather than null
+	s.Warnings = append([]importer.Problem{}, s.Warnings...)
+	return checkDocument{Summary: &s, AlreadyInvited: pl.known.Invited, Plan: pl.Plan}
+}
+
+// spreadsheetSafe keeps a spreadsheet from taking a cell for a formula: what
+// begins like one gets an apostrophe in front (OWASP, "CSV Injection").
+func spreadsheetSafe(cell string) string {
+	if cell == "" {
+		return cell
+	}
+	switch cell[0] {
+	case '=', '+', '-', '@', '\t', '\r':
+		return "'" + cell
+	}
+	return cell
+}

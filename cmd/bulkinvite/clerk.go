@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/ratelimit"
+)
+
+// The stand-in inside the program has an instance of its own, so that a
+// rehearsal is never taken for the real thing.
+const (
+	sandboxInstance = "sandbox"
+	sandboxKey      = "sk_test_sandbox"
+)
+
+// maxKeyFile is more than any key is long, in bytes.
+const maxKeyFile = 4 << 10
+
+// target is whom a command talks to.
+type target struct {
+	api         *clerk.Client
+	clerkID     string // the instance, as instances.clerk_id has it
+	environment string // production, development or sandbox
+	live        bool   // the key is a live one
+}
+
+// real reports whether mail may reach people.
+func (t *target) real() bool { return t.live || t.environment == "production" }
+
+// String names the target as the plan shows it.
+func (t *target) String() string {
+	if t.environment == sandboxInstance {
+		return "the sandbox inside the program; nothing leaves this machine"
+	}
+	s := t.environment + " instance " + t.clerkID
+	if t.live {
+		s += " (live key)"
+	}
+	return s
+}
+
+// connect finds out whom we talk to. It asks Clerk before anything is written,
+// so that a bad key is known at once.
+func (p *program) connect(ctx context.Context) (*target, error) {
+	if p.settings.Sandbox {
+		return p.connectSandbox()
+	}
+	key, err := p.clerkKey()
+	if err != nil {
+		return nil, err
+	}
+	api, err := p.client(key, p.settings.ClerkURL)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.settings.RequestTimeout)
+	defer cancel()
+	answer := api.Instance(ctx)
+	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
+		return nil, errInterrupted
+	}
+	t := &target{api: api, clerkID: answer.ID, environment: answer.Environment, live: api.Live()}
+	if answer.Class == clerk.Success {
+		return t, nil
+	}
+	if answer.Status != http.StatusNotFound {
+		return nil, p.instanceFailure(answer.Answer)
+	}
+	t.clerkID, t.environment = "key:"+clerk.Fingerprint(key), "development"
+	if t.live {
+		t.environment = "production"
+	}
+	return t, nil
+}
+
+// instanceFailure says why Clerk did not tell who it is.
+func (p *program) instanceFailure(a clerk.Answer) error {
+	switch {
+	case a.Class == clerk.Unauthorized:
+		return fail(exitFailed, "clerk_key", "take the secret key from Clerk's dashboard, API keys, and set "+keyVariable,
+			"Clerk refuses the key (%d %s)", a.Status, a.Code)
+	case a.Status == 0:
+		return fail(exitFailed, "clerk_unreachable", "see that this machine reaches the network, and that --clerk-url is right; nothing was sent",
+			"Clerk can't be reached at %s: %s", p.settings.ClerkURL, a.Code)
+	}
+	return fail(exitFailed, "clerk", "try again later; nothing was sent", "Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
+}
+
+// client makes the adapter for a key and a base URL.
+func (p *program) client(key, url string) (*clerk.Client, error) {
+	api, err := clerk.New(clerk.Config{Key: key, URL: url, Log: p.log})
+	switch {
+	case errors.Is(err, clerk.ErrKey):
+		return nil, fail(exitFailed, "clerk_key", "take the secret key from Clerk's dashboard, API keys", "what is given as Clerk's key is none: it begins with sk_test_ or sk_live_")
+	case errors.Is(err, clerk.ErrInsecureURL):
+		return nil, fail(exitUsage, "clerk_url", "use https://; http:// is for 127.0.0.1 and localhost only", "--clerk-url: %w", err)
+	case err != nil:
+		return nil, fail(exitUsage, "clerk_url", "give it as https://api.clerk.com/v1", "--clerk-url: %w", err)
+	}
+	return api, nil
+}
+
+// clerkKey reads the key from the file that was named, else from the environment.
+func (p *program) clerkKey() (string, error) {
+	if p.settings.ClerkKeyFile == "" {
+		if key := strings.TrimSpace(os.Getenv(keyVariable)); key != "" {
+			return key, nil
+		}
+		return "", fail(exitFailed, "clerk_key", "set "+keyVariable+" or name --clerk-key-file FILE; --sandbox rehearses without one", "Clerk's secret key is missing")
+	}
+	f, err := os.Open(p.settings.ClerkKeyFile)
+	if err != nil {
+		return "", fail(exitFailed, "clerk_key", "see that the file is there and may be read", "read --clerk-key-file: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("read --clerk-key-file: %w", err)
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		p.log.Warn("others on this machine may read the key's file; chmod 600 closes it", "file", p.settings.ClerkKeyFile)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		return "", fail(exitFailed, "clerk_key", "see that the file is there and may be read", "read --clerk-key-file: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// sandboxState is the file in which the stand-in keeps its state, whether it
+// runs inside the program or as a server.
+func (p *program) sandboxState() (string, error) {
+	dir, err := p.settings.dataDir()
+	if err != nil {
+		return "", err
+	}
+	dir = filepath.Join(dir, "sandbox")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fail(exitFailed, "data_dir", "name another: --data-dir DIR", "make the sandbox's directory: %w", err)
+	}
+	return filepath.Join(dir, "state.jsonl"), nil
+}
+
+// connectSandbox starts the stand-in on a loopback port of its own. Its limits
+// are those that the program keeps.
+func (p *program) connectSandbox() (*target, error) {
+	state, err := p.sandboxState()
+	if err != nil {
+		return nil, err
+	}
+	config := sandbox.Demo()
+	config.StateFile = state
+	config.Log = p.log
+	config.Limits = sandbox.Limits{
+		Create:  sandboxLimit(p.settings.LimitCreate),
+		Bulk:    sandboxLimit(p.settings.LimitBulk),
+		General: sandboxLimit(p.settings.generalLimit(sandboxInstance)),
+	}
+	url, err := p.serveSandbox(config, "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	api, err := p.client(sandboxKey, url)
+	if err != nil {
+		return nil, err
+	}
+	return &target{api: api, clerkID: sandboxInstance, environment: sandboxInstance}, nil
+}
+
+// serveSandbox serves a stand-in until the program ends, and returns the URL
+// that --clerk-url takes.
+func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
+	stand, err := sandbox.New(config)
+	if err != nil {
+		return "", sandboxFailure(err)
+	}
+	p.onClose(stand.Close)
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", fail(exitFailed, "listen", "name another address: --listen 127.0.0.1:8092", "start the sandbox: %w", err)
+	}
+	server := &http.Server{
+		Handler:           stand.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	p.onClose(server.Close)
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			p.log.Error("the sandbox stopped serving", "error", err)
+		}
+	}()
+	return "http://" + listener.Addr().String() + "/v1", nil
+}
+
+func sandboxLimit(l ratelimit.Limit) sandbox.Limit {
+	switch {
+	case l.None:
+		return sandbox.Limit{N: -1}
+	case l.Off:
+		return sandbox.Limit{} // Clerk's own, since nobody calls it
+	}
+	return sandbox.Limit{N: l.N, Window: l.Window}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/migrations"
+	"bulkinvite/postgres"
+)
+
+// database opens the database, starting the private one where no other is
+// named, and brings its schema up to date.
+func (p *program) database(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := p.databaseAsItIs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Up(ctx, pool); err != nil {
+		return nil, err
+	}
+	return pool, nil
+}
+
+// databaseAsItIs opens the database without looking at its schema.
+func (p *program) databaseAsItIs(ctx context.Context) (*pgxpool.Pool, error) {
+	url := p.settings.DatabaseURL
+	if url == "" {
+		config, err := p.privateServer()
+		if err != nil {
+			return nil, err
+		}
+		server, err := postgres.Start(ctx, config)
+		if err != nil {
+			return nil, err
+		}
+		p.onClose(server.Close)
+		url = server.URL()
+	}
+	return p.open(ctx, url)
+}
+
+// runningDatabase opens a database only where one is named or the private one
+// runs already; otherwise it returns nil. It starts nothing.
+func (p *program) runningDatabase(ctx context.Context) (*pgxpool.Pool, error) {
+	if p.settings.DatabaseURL != "" {
+		return p.open(ctx, p.settings.DatabaseURL)
+	}
+	config, err := p.privateServer()
+	if err != nil {
+		return nil, err
+	}
+	url, ok, err := postgres.Running(ctx, config)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return p.open(ctx, url)
+}
+
+func (p *program) open(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	pool, err := postgres.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(func() error { pool.Close(); return nil })
+	return pool, nil
+}
+
+func (p *program) privateServer() (postgres.Config, error) {
+	dir, err := p.settings.dataDir()
+	if err != nil {
+		return postgres.Config{}, err
+	}
+	return postgres.Config{Dir: filepath.Join(dir, "postgres"), Log: p.log}, nil
+}
+
+// classifyDatabase says what to do about an error of a database that was
+// reached, or of the program itself. A message of the server is passed on
+// without its detail, which may quote rows.
+func classifyDatabase(err error) *failure {
+	var server *pgconn.PgError
+	var connect *pgconn.ConnectError
+	switch {
+	case errors.Is(err, migrations.ErrNewer):
+		return &failure{exit: exitFailed, code: "database_newer", err: err, remedy: "use the bulkinvite that brought the database there, or a newer one"}
+	case errors.As(err, &server), errors.As(err, &connect), pgconn.Timeout(err), pgconn.SafeToRetry(err):
+		return &failure{exit: exitFailed, code: "database", err: err, remedy: "nothing is lost: see that the database runs, then give the same command again"}
+	}
+	return &failure{exit: exitFailed, code: "failed", err: err}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+)
+
+type importCmd struct {
+	uploadFlags
+}
+
+// Help is shown before the flags.
+func (importCmd) Help() string {
+	return `Examples:
+
+    bulkinvite import hires.csv
+    bulkinvite import hires.csv --yes --priority 1 --actor maria
+
+Workers (bulkinvite work) send it; bulkinvite status tells how far they are. Exit status 0, 3 if rows are invalid, 4 if it was not confirmed or is a batch already.`
+}
+
+// Run imports the file and leaves its jobs to workers.
+func (c *importCmd) Run(ctx context.Context, p *program) error {
+	u, err := openUpload(ctx, p, &c.uploadFlags)
+	if err != nil {
+		return err
+	}
+	earlier, err := u.earlier(ctx)
+	if err != nil {
+		return err
+	}
+	if earlier != nil {
+		return u.sentAlready(earlier)
+	}
+	if err := u.makePlan(ctx); err != nil {
+		return err
+	}
+	if err := u.consent(ctx); err != nil {
+		return err
+	}
+	if err := u.importFile(ctx); err != nil {
+		return err
+	}
+	report, err := u.reader.Report(ctx, u.batch)
+	if err != nil {
+		return err
+	}
+	if err := p.estimate(ctx, u.reader, report); err != nil {
+		return err
+	}
+	if p.json {
+		err = p.printJSON(report)
+	} else {
+		err = p.print(reportText(report))
+	}
+	if err == nil && u.plan.summary.Invalid > 0 {
+		err = status(exitRows)
+	}
+	return err
+}

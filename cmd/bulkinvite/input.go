@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"bulkinvite/importer"
+)
+
+// input is a file of people that may be read more than once.
+type input struct {
+	name string // as messages and the batch name it
+	file *os.File
+	temp string // if it was copied: the copy, removed at the end
+}
+
+// openInput opens the file at path, or standard input for "-". What can't be
+// read twice is copied to a file that only we may read.
+func (p *program) openInput(ctx context.Context, path string) (*input, error) {
+	if path == "-" {
+		return p.spool(ctx, "standard input", p.in)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(unreadable(path, err), file.Close())
+	}
+	switch {
+	case info.IsDir():
+		return nil, errors.Join(fail(exitUsage, "file", "name a file in it", "%s: it is a directory", plain(path)), file.Close())
+	case !info.Mode().IsRegular():
+		in, err := p.spool(ctx, path, file)
+		return in, errors.Join(err, file.Close())
+	}
+	in := &input{name: filepath.Base(path), file: file}
+	p.onClose(in.close)
+	return in, nil
+}
+
+// unreadable says why a file can't be opened, without naming it twice.
+func unreadable(path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fail(exitUsage, "file", "see that the path is right and that you may read it", "%s: %w", plain(path), err)
+}
+
+// spool copies a stream to a temporary file. The copy ends with ctx, even if
+// the stream does not.
+func (p *program) spool(ctx context.Context, name string, from io.Reader) (*input, error) {
+	file, err := os.CreateTemp("", "bulkinvite-*") // mode 0600
+	if err != nil {
+		return nil, fmt.Errorf("keep a copy of %s: %w", name, err)
+	}
+	in := &input{name: name, file: file, temp: file.Name()}
+	p.onClose(in.close)
+	done := make(chan error, 1)
+	go func() {
+		n, err := io.Copy(file, io.LimitReader(from, importer.DefaultFileBytes+1))
+		if err == nil && n > importer.DefaultFileBytes {
+			err = fmt.Errorf("it is longer than %d bytes", int64(importer.DefaultFileBytes))
+		}
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case err := <-done:
+		if err != nil {
+			return nil, fail(exitUsage, "file", "", "%s: %w", name, err)
+		}
+	}
+	return in, nil
+}
+
+// rewind returns a reader at the file's beginning.
+func (in *input) rewind() (io.Reader, error) {
+	if _, err := in.file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("%s: read it again: %w", in.name, err)
+	}
+	return in.file, nil
+}
+
+func (in *input) close() error {
+	err := in.file.Close()
+	if in.temp != "" {
+		err = errors.Join(err, os.Remove(in.temp))
+	}
+	if err != nil {
+		return fmt.Errorf("close %s: %w", in.name, err)
+	}
+	return nil
+}
+
+// readLine reads one line, without its end, a byte at a time so that nothing
+// after it is taken.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	b := make([]byte, 1)
+	for len(line) < 1024 {
+		n, err := r.Read(b)
+		if n == 1 && b[0] == '\n' {
+			break
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return string(line), err
+		}
+	}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
+	return string(line), nil
+}

@@ -1,0 +1,142 @@
+// Command bulkinvite takes a CSV of people and gets each of them one invitation
+// through Clerk, in the shortest time that Clerk's limits allow, with proof of
+// what happened to every row.
+//
+// This package is the only one that reads flags and the environment, and the
+// only one that exits. Every command returns an error; run turns it into text
+// and an exit status, in one place.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+)
+
+// cli is the whole command line.
+type cli struct {
+	settings
+
+	Send    sendCmd    `cmd:"" help:"Check a file, show the plan, invite everyone in it, and report."`
+	Check   checkCmd   `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
+	Import  importCmd  `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
+	Work    workCmd    `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
+	Batches batchesCmd `cmd:"" help:"List the batches."`
+	Status  statusCmd  `cmd:"" help:"Say where a batch stands."`
+	Results resultsCmd `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`
+	Audit   auditCmd   `cmd:"" help:"Find rows across all batches."`
+	Why     whyCmd     `cmd:"" help:"Tell one person's whole story, with the evidence."`
+	Sweep   sweepCmd   `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
+	Sandbox sandboxCmd `cmd:"" help:"Run the stand-in for Clerk as a server."`
+	Migrate migrateCmd `cmd:"" help:"Bring the database up to date."`
+	Version versionCmd `cmd:"" help:"Print the versions of the program, Go and PostgreSQL."`
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program but for the process around it.
+func run(args []string, in io.Reader, out, errs *os.File) int {
+	p := &program{
+		in: in, out: out, errs: errs,
+		json:   slices.Contains(args, "--json"),
+		outTTY: term.IsTerminal(int(out.Fd())),
+		errTTY: term.IsTerminal(int(errs.Fd())),
+	}
+	if f, ok := in.(*os.File); ok {
+		p.inTTY = term.IsTerminal(int(f.Fd()))
+	}
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	err := p.dispatch(ctx, args)
+	if closing := p.close(); err == nil {
+		err = closing
+	}
+	return p.report(ctx, err)
+}
+
+// dispatch parses the command line and runs the command it names.
+func (p *program) dispatch(ctx context.Context, args []string) error {
+	if err := dropEmptyVariables(); err != nil {
+		return err
+	}
+	var c cli
+	parser, err := newParser(&c, p.out)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return usage(err)
+	}
+	if err := p.configure(&c.settings); err != nil {
+		return err
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run(p)
+}
+
+// newParser builds the parser for c; help goes to out.
+func newParser(c *cli, out io.Writer) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("bulkinvite"),
+		kong.Description(description),
+		kong.Writers(out, out),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Configuration(loadConfig),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "settings", Title: "Settings (a flag wins over its variable, a variable over --config's file):"},
+		}),
+	)
+}
+
+const description = `Invite a file of people through Clerk, each of them once, every row accounted for.
+
+Examples:
+  bulkinvite send --sandbox hires.csv        rehearse: nothing leaves this machine
+  bulkinvite check hires.csv                 what the file holds, how long it takes
+  bulkinvite send hires.csv                  the real thing, with CLERK_SECRET_KEY set
+  bulkinvite status 12                       where a batch stands
+  bulkinvite results 12 --outcome rejected   the rows that Clerk refused
+  bulkinvite why jane@example.com            one person's whole story
+
+Exit status: 0 all decided; 1 the program failed; 2 wrong usage or an unreadable file;
+3 all decided, some rows failed, rejected or invalid; 4 refused or held; 130 interrupted.`
+
+// untilSignal returns a context that ends at the first SIGINT or SIGTERM: what
+// is in flight is then finished and recorded. A second signal ends the process
+// at once.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-signals:
+			cancel(errInterrupted)
+		case <-done:
+			return
+		}
+		select {
+		case <-signals:
+			os.Exit(exitInterrupted)
+		case <-done:
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel(nil)
+	}
+}

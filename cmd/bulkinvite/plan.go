@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// fileFlags say how to read a file; every command that takes one has them.
+type fileFlags struct {
+	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column is what: email, redirect_url, expires_in_days. May be repeated. Default: found by the header."`
+	Delimiter string            `placeholder:"CHARACTER" help:"What stands between cells: comma, semicolon, tab, pipe or a character. Default: detected."`
+	Encoding  string            `placeholder:"NAME" help:"The file's encoding, such as windows-1252. Default: detected."`
+}
+
+func (f *fileFlags) options() importer.Options {
+	return importer.Options{Map: f.Map, Delimiter: f.Delimiter, Encoding: f.Encoding}
+}
+
+// keptWarnings is how many warnings the plan shows one by one.
+const keptWarnings = 5
+
+// warning is a row that is sent, but that a person may want to look at first.
+type warning struct {
+	line    int
+	email   string // shown on a person's terminal and on standard output only
+	message string
+}
+
+// plan is what a file holds and what sending it would take.
+type plan struct {
+	input    *input
+	options  importer.Options
+	summary  *importer.Summary
+	warnings []warning // the first few
+	known    invitation.Known
+	invitation.Plan
+}
+
+// read reads a whole file for its plan. bad, if not nil, gets each invalid row.
+func (p *program) read(ctx context.Context, in *input, options importer.Options, bad func(*importer.Row) error) (*plan, error) {
+	r, err := in.rewind()
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{input: in, options: options}
+	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
+		for _, w := range row.Warnings {
+			if len(pl.warnings) < keptWarnings {
+				pl.warnings = append(pl.warnings, warning{row.Line, row.Email, w.Message})
+			}
+		}
+		if row.Problem != nil && bad != nil {
+			return bad(row)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", plain(in.name), err)
+	}
+	return pl, nil
+}
+
+// chunk is how many people are looked up in the database at a time.
+const chunk = 1000
+
+// lookUp counts whom the instance has mailed already. It reads the file once
+// more, so that memory does not grow with it.
+func (pl *plan) lookUp(ctx context.Context, reader *invitation.Reader, instance int64) error {
+	any, err := reader.AnyInvited(ctx, instance)
+	if err != nil || !any {
+		return err
+	}
+	r, err := pl.input.rewind()
+	if err != nil {
+		return err
+	}
+	keys := make([]string, 0, chunk)
+	flush := func() error {
+		known, err := reader.Known(ctx, instance, keys)
+		pl.known.Invited += known.Invited
+		pl.known.Lapsed += known.Lapsed
+		keys = keys[:0]
+		return err
+	}
+	_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
+		if row.Problem != nil || row.DuplicateOf != 0 {
+			return nil
+		}
+		if keys = append(keys, row.Key); len(keys) == chunk {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: look for people who are invited already: %w", plain(pl.input.name), err)
+	}
+	return nil
+}
+
+// work works out the requests and the time, given what the budget has spent.
+func (pl *plan) work(create, bulk ratelimit.Limit, spent invitation.Spent) {
+	pl.Plan = invitation.MakePlan(pl.summary.Valid-pl.known.Invited, create, bulk, spent)
+}
+
+// text is the plan as a person reads it. Addresses appear in it only if cells
+// is set. clerk is whom it would be sent to, or nothing.
+func (pl *plan) text(clerk string, cells bool, now time.Time) string {
+	var b strings.Builder
+	s := pl.summary
+	name := plain(pl.input.name)
+	width := max(len("Warnings"), len([]rune(name))) + 3
+	fmt.Fprintf(&b, "%-*s%s · %s · %s · e-mail column %q\n", width, name, counted(s.Rows, "row", "rows"), s.Encoding, delimiterWord(s.Delimiter), plain(s.Columns.Mapped["email"]))
+	if clerk != "" {
+		fmt.Fprintf(&b, "%-*s%s\n", width, "Clerk", clerk)
+	}
+	b.WriteString("\n" + pl.people() + "\n")
+	for i, line := range pl.schedule(now) {
+		title := ""
+		if i == 0 {
+			title = "Plan"
+		}
+		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
+	}
+	b.WriteString(pl.warningLines(width, cells))
+	return b.String()
+}
+
+// people says how many rows would be sent, and why the others would not.
+func (pl *plan) people() string {
+	s := pl.summary
+	t := table{right: []bool{true}}
+	t.add("  "+thousands(pl.ToSend), "to invite", "")
+	add := func(n int, what, why string) {
+		if n > 0 {
+			t.add("  "+thousands(n), what, why)
+		}
+	}
+	add(pl.known.Invited, "invited by an earlier batch", "skipped")
+	add(pl.known.Lapsed, "of them invited before", "revoked or expired since, invited again")
+	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
+	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv FILE")
+	add(s.Blank, "blank", "no rows")
+	return t.String()
+}
+
+// schedule says how many requests it takes and when the last one leaves.
+func (pl *plan) schedule(now time.Time) []string {
+	if pl.ToSend == 0 {
+		return []string{"nothing to send"}
+	}
+	requests := fmt.Sprintf("%s bulk and %s single requests", thousands(pl.Bulk), thousands(pl.Create))
+	last := time.Duration(pl.Seconds * float64(time.Second))
+	switch {
+	case pl.Windows <= 1 && last < time.Second:
+		return []string{requests + ", all of them at once"}
+	case pl.Window == 0:
+		return []string{requests}
+	}
+	rate := fmt.Sprintf("%s people at once, then %s each %s", thousands(pl.Now), thousands(pl.Per), span(pl.Window))
+	if pl.Window == time.Hour {
+		rate = fmt.Sprintf("%s people at once, then %s an hour", thousands(pl.Now), thousands(pl.Per))
+	}
+	return []string{
+		fmt.Sprintf("%s in %s; %s", requests, counted(pl.Windows, "window", "windows"), rate),
+		fmt.Sprintf("first %s now, last at %s (%s)", thousands(pl.Now), moment(now.Add(last)), span(last)),
+	}
+}
+
+func (pl *plan) warningLines(width int, cells bool) string {
+	if len(pl.warnings) == 0 {
+		return ""
+	}
+	var t table
+	for _, w := range pl.warnings {
+		if cells {
+			t.add(fmt.Sprintf("line %d", w.line), w.email, w.message)
+		} else {
+			t.add(fmt.Sprintf("line %d", w.line), w.message)
+		}
+	}
+	if more := len(pl.summary.Warnings) + pl.summary.MoreWarnings - len(pl.warnings); more > 0 {
+		t.add("and " + counted(more, "more", "more"))
+	}
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(t.String(), "\n"), "\n") {
+		title := ""
+		if i == 0 {
+			title = "Warnings"
+		}
+		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
+	}
+	return b.String()
+}
+
+// delimiterWord names what stands between cells.
+func delimiterWord(d string) string {
+	switch d {
+	case ",", "comma":
+		return "commas"
+	case ";", "semicolon":
+		return "semicolons"
+	case "\t", "tab":
+		return "tabs"
+	case "|", "pipe":
+		return "pipes"
+	}
+	return fmt.Sprintf("%q between cells", d)
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+
+	"bulkinvite/ratelimit"
+)
+
+// program is what a run of the program has to work with: its streams, its
+// settings, its log, and what must be closed at the end.
+type program struct {
+	settings *settings
+	in       io.Reader
+	out      *os.File
+	errs     *os.File
+	inTTY    bool
+	outTTY   bool
+	errTTY   bool
+	json     bool // --json, known before the command line is parsed
+	wrote    bool // something is on standard output already
+	log      *slog.Logger
+	logTo    *divertible
+	level    slog.LevelVar
+	closers  []func() error
+}
+
+// divertible is standard error, or whatever stands in front of it for a while,
+// such as a progress bar that prints lines above itself.
+type divertible struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write writes to where output goes now.
+func (d *divertible) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.w.Write(b)
+}
+
+// divert sends what follows to w, and returns what undoes that.
+func (d *divertible) divert(w io.Writer) (restore func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.w
+	d.w = w
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.w = before
+	}
+}
+
+// configure takes up the parsed settings.
+func (p *program) configure(s *settings) error {
+	p.settings, p.json = s, s.JSON
+	p.logTo = &divertible{w: p.errs}
+	if s.LogLevel != "" {
+		if err := p.level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+			return usage(err)
+		}
+	}
+	options := &slog.HandlerOptions{Level: &p.level}
+	if s.LogFormat == "text" || (s.LogFormat == "" && p.errTTY) {
+		p.log = slog.New(slog.NewTextHandler(p.logTo, options))
+	} else {
+		p.log = slog.New(slog.NewJSONHandler(p.logTo, options))
+	}
+	return nil
+}
+
+// onClose has f called when the program ends, last come first.
+func (p *program) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+func (p *program) close() error {
+	var errs []error
+	for _, f := range slices.Backward(p.closers) {
+		errs = append(errs, f())
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+// printJSON writes the one document that --json promises.
+func (p *program) printJSON(doc any) error {
+	p.wrote = true
+	e := json.NewEncoder(p.out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(doc); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	return nil
+}
+
+// print writes a result to standard output.
+func (p *program) print(text string) error {
+	p.wrote = true
+	if _, err := io.WriteString(p.out, text); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	return nil
+}
+
+// note tells a person something that is no result, on standard error.
+func (p *program) note(format string, args ...any) {
+	fmt.Fprintf(p.logTo, format+"\n", args...) //nolint:errcheck // nobody is left to tell
+}
+
+// generalLimit is the limit of reads and revokes, which Clerk sets by the
+// instance's environment.
+func (s *settings) generalLimit(environment string) ratelimit.Limit {
+	switch {
+	case s.LimitGeneral != nil:
+		return *s.LimitGeneral
+	case environment == "development":
+		return ratelimit.DefaultDevelopment
+	}
+	return ratelimit.DefaultProduction
+}
+
+// confirm asks on the terminal and reports whether the answer is one of those
+// wanted. It gives up when ctx ends.
+func (p *program) confirm(ctx context.Context, question string, wanted ...string) (bool, error) {
+	if _, err := fmt.Fprint(p.errs, question); err != nil {
+		return false, fmt.Errorf("ask for confirmation: %w", err)
+	}
+	type reply struct {
+		line string
+		err  error
+	}
+	replies := make(chan reply, 1)
+	go func() { // left behind if ctx ends first: a read of a terminal can't be called off
+		line, err := readLine(p.in)
+		replies <- reply{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		p.note("")
+		return false, context.Cause(ctx)
+	case r := <-replies:
+		if r.err != nil && !errors.Is(r.err, io.EOF) {
+			return false, fmt.Errorf("read the answer: %w", r.err)
+		}
+		return slices.Contains(wanted, r.line), nil
+	}
+}
+
+// quiet keeps information out of the log, for while a bar shows it.
+func (p *program) quiet() { p.level.Set(slog.LevelWarn) }

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"bulkinvite/invitation"
+)
+
+// logEvery is the least time between two lines of progress in a log.
+const logEvery = 5 * time.Second
+
+// progress tells how far a batch is: a bar on a terminal, log lines elsewhere.
+type progress struct {
+	*upload
+	rows    int
+	began   time.Time
+	before  int // rows that were decided when we began
+	logged  time.Time
+	decided int // as last logged
+	bars    *mpb.Progress
+	bar     *mpb.Bar
+	view    atomic.Pointer[view]
+	restore func()
+}
+
+// view is what the bar says beside its length. It is replaced whole, since the
+// bar draws itself at its own times.
+type view struct {
+	rate   string
+	end    time.Time // when the last request leaves; zero: not known
+	budget string
+}
+
+func (u *upload) newProgress(ctx context.Context) (*progress, error) {
+	state, err := u.reader.Progress(ctx, u.batch)
+	if err != nil {
+		return nil, err
+	}
+	pr := &progress{upload: u, rows: state.Rows, began: time.Now(), before: state.Rows - state.Undecided}
+	pr.decided = pr.before
+	if !u.errTTY || u.json {
+		return pr, nil
+	}
+	pr.view.Store(&view{})
+	pr.bars = mpb.New(mpb.WithOutput(u.errs), mpb.WithAutoRefresh(), mpb.WithRefreshRate(200*time.Millisecond))
+	pr.bar = pr.bars.New(int64(state.Rows),
+		mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("╸").Padding("─"),
+		mpb.PrependDecorators(decor.Name(fmt.Sprintf("Batch %d ", u.batch))),
+		mpb.AppendDecorators(decor.Any(pr.beside)),
+		mpb.BarExtender(mpb.BarFillerFunc(pr.below), false),
+	)
+	pr.bar.SetCurrent(int64(pr.before))
+	pr.restore = u.logTo.divert(pr.bars)
+	if u.settings.LogLevel == "" {
+		u.quiet()
+	}
+	return pr, nil
+}
+
+// stop takes the bar away, or leaves it full.
+func (pr *progress) stop() {
+	if pr.bars == nil {
+		return
+	}
+	pr.bar.Abort(true) // the report says it all
+	pr.bars.Wait()
+	pr.restore()
+}
+
+// update looks how far the batch is, shows it, and reports whether it is over:
+// decided, or no longer running.
+func (pr *progress) update(ctx context.Context) (bool, error) {
+	state, err := pr.reader.Progress(ctx, pr.batch)
+	if err != nil {
+		return false, err
+	}
+	decided := state.Rows - state.Undecided
+	if pr.bars != nil {
+		if err := pr.draw(ctx, decided, state.Undecided); err != nil {
+			return false, err
+		}
+	} else if decided != pr.decided && time.Since(pr.logged) >= logEvery {
+		pr.logged, pr.decided = time.Now(), decided
+		pr.log.Info("progress", "batch", pr.batch, "rows", state.Rows, "decided", decided, "undecided", state.Undecided)
+	}
+	return state.Undecided == 0 || state.State != invitation.Running, nil
+}
+
+func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
+	create, bulk := pr.settings.LimitCreate, pr.settings.LimitBulk
+	spent, err := pr.reader.Spent(ctx, pr.instance.ID, create.Weight(), bulk.Weight())
+	if err != nil {
+		return err
+	}
+	frozen, err := pr.reader.Frozen(ctx, pr.instance.ID)
+	if err != nil {
+		return err
+	}
+	plan := invitation.MakePlan(undecided, create, bulk, spent)
+	v := &view{end: time.Now().Add(time.Duration(plan.Seconds * float64(time.Second)))}
+	if plan.Window > 0 && plan.Seconds > 1 {
+		v.rate = perHour(float64(plan.Per) / plan.Window.Hours())
+	} else if took := time.Since(pr.began); took > time.Second {
+		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
+	}
+	v.budget = budgetText(pr.settings, spent, frozen, plan.Now == 0)
+	pr.view.Store(v)
+	pr.bar.SetCurrent(int64(decided))
+	return nil
+}
+
+func perHour(n float64) string {
+	if n > 3600*10 {
+		return fmt.Sprintf("%.0f/s", n/3600)
+	}
+	return thousands(int(n)) + "/h"
+}
+
+// budgetText says what is left of the limits and, if nothing is, when the next
+// request may leave.
+func budgetText(s *settings, spent invitation.Spent, frozen []invitation.Freeze, waiting bool) string {
+	var parts []string
+	for _, f := range frozen {
+		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s waits until %s", f.Bucket, f.Until.Local().Format("15:04:05")))
+	}
+	busy := slices.Concat(spent.Bulk, spent.Create)
+	if waiting && len(busy) > 0 {
+		parts = append(parts, "next window in "+span(max(0, slices.Min(busy))))
+	}
+	if !s.LimitBulk.None && !s.LimitBulk.Off {
+		parts = append(parts, fmt.Sprintf("bulk %d of %d", max(0, s.LimitBulk.N-len(spent.Bulk)), s.LimitBulk.N))
+	}
+	if !s.LimitCreate.None && !s.LimitCreate.Off {
+		parts = append(parts, fmt.Sprintf("single %d of %d", max(0, s.LimitCreate.N-len(spent.Create)), s.LimitCreate.N))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// beside is the text to the right of the bar.
+func (pr *progress) beside(st decor.Statistics) string {
+	v := pr.view.Load()
+	text := fmt.Sprintf("  %s of %s  %d %%", thousands(int(st.Current)), thousands(pr.rows), 100*st.Current/max(1, st.Total))
+	if v.rate != "" {
+		text += "   " + v.rate
+	}
+	if left := time.Until(v.end); !v.end.IsZero() && left > time.Second {
+		text += "   " + span(left) + " left"
+	}
+	return text
+}
+
+// below is the line under the bar.
+func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
+	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", pr.view.Load().budget)
+	return err
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+
+	"bulkinvite/invitation"
+)
+
+// outFlags say how rows are printed.
+type outFlags struct {
+	Outcome string `enum:"invited,already_invited,already_registered,invalid,rejected,duplicate_row,failed,cancelled," default:"" placeholder:"OUTCOME" help:"Only rows that ended so: invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed, cancelled. Default: all."`
+	Format  string `enum:"table,csv,json" default:"table" placeholder:"table|csv|json" help:"How they are printed. Default: table; json with --json."`
+}
+
+func (f *outFlags) format(p *program) string {
+	if p.json {
+		return "json"
+	}
+	return f.Format
+}
+
+type resultsCmd struct {
+	Batch int64 `arg:"" help:"The batch's number; bulkinvite batches lists them."`
+	outFlags
+}
+
+// Help is shown before the flags.
+func (resultsCmd) Help() string {
+	return `Examples:
+
+    bulkinvite results 12
+    bulkinvite results 12 --outcome rejected
+    bulkinvite results 12 --format csv > hires-results.csv
+
+Rows come in the file's order. CSV and JSON have the file's own columns and then ours, named bulkinvite_outcome and so on. A CSV cell that a spreadsheet would take for a formula has an apostrophe in front.`
+}
+
+// Run prints the rows of a batch.
+func (c *resultsCmd) Run(ctx context.Context, p *program) error {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	reader := invitation.NewReader(pool)
+	columns, err := reader.Columns(ctx, c.Batch)
+	if err != nil {
+		return noBatch(err)
+	}
+	each := func(yield func(*invitation.Result) error) error {
+		return reader.Results(ctx, c.Batch, invitation.Outcome(c.Outcome), yield)
+	}
+	return p.stream(func(w io.Writer) error {
+		switch c.format(p) {
+		case "csv":
+			return resultsCSV(w, columns, each)
+		case "json":
+			return resultsJSON(w, columns, each)
+		}
+		return resultsTable(w, each)
+	})
+}
+
+// stream writes a result of any length to standard output.
+func (p *program) stream(write func(io.Writer) error) error {
+	p.wrote = true
+	w := bufio.NewWriterSize(p.out, 64<<10)
+	err := write(w)
+	if flushing := w.Flush(); err == nil && flushing != nil {
+		err = fmt.Errorf("write to standard output: %w", flushing)
+	}
+	return err
+}
+
+// resultField is a column of ours in the results of a batch.
+type resultField struct {
+	name  string
+	value func(*invitation.Result) any // nil, or what JSON takes
+}
+
+// resultFields follow the file's own columns.
+var resultFields = []resultField{
+	{"bulkinvite_outcome", func(r *invitation.Result) any { return nilOr(r.Outcome) }},
+	{"bulkinvite_reason", func(r *invitation.Result) any { return nilOr(r.Reason) }},
+	{"bulkinvite_email", func(r *invitation.Result) any { return nilOr(r.Email) }},
+	{"bulkinvite_status", func(r *invitation.Result) any { return nilOr(r.Status) }},
+	{"bulkinvite_clerk_invitation_id", func(r *invitation.Result) any { return nilOr(r.ClerkInvitationID) }},
+	{"bulkinvite_decided_at", func(r *invitation.Result) any { return nilOr(r.DecidedAt) }},
+	{"bulkinvite_row", func(r *invitation.Result) any { return r.RowNumber }},
+	{"bulkinvite_line", func(r *invitation.Result) any { return r.Line }},
+	{"bulkinvite_duplicate_of", func(r *invitation.Result) any { return nilOr(r.DuplicateOf) }},
+}
+
+// nilOr keeps a nil pointer from becoming an interface that is not nil.
+func nilOr[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
+func resultsCSV(out io.Writer, columns []string, each func(func(*invitation.Result) error) error) error {
+	w := csv.NewWriter(out)
+	w.UseCRLF = true // RFC 4180
+	record := make([]string, 0, len(columns)+len(resultFields))
+	for _, name := range columns {
+		record = append(record, spreadsheetSafe(name))
+	}
+	for _, f := range resultFields {
+		record = append(record, f.name)
+	}
+	if err := w.Write(record); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	err := each(func(r *invitation.Result) error {
+		record = record[:0]
+		for i := range columns {
+			cell := ""
+			if i < len(r.Original) {
+				cell = r.Original[i]
+			}
+			record = append(record, spreadsheetSafe(cell))
+		}
+		for _, f := range resultFields {
+			record = append(record, spreadsheetSafe(cellText(f.value(r))))
+		}
+		return w.Write(record)
+	})
+	w.Flush()
+	if err == nil {
+		err = w.Error()
+	}
+	return err
+}
+
+// cellText writes a value for a table or CSV; nil is an empty cell.
+func cellText(v any) string {
+	if v == nil {
+		return ""
+	}
+	return or(&v)
+}
+
+func resultsJSON(w io.Writer, columns []string, each func(func(*invitation.Result) error) error) error {
+	names := uniqueNames(columns)
+	return jsonArray(w, func(add func(any) error) error {
+		return each(func(r *invitation.Result) error {
+			object := make(ordered, 0, len(names)+len(resultFields))
+			for i, name := range names {
+				if i < len(r.Original) {
+					object = append(object, field{name, r.Original[i]})
+				} else {
+					object = append(object, field{name, nil})
+				}
+			}
+			for _, f := range resultFields {
+				object = append(object, field{f.name, f.value(r)})
+			}
+			return add(object)
+		})
+	})
+}
+
+// uniqueNames makes keys of a file's column names: none is empty, none comes
+// twice, and none is one of ours.
+func uniqueNames(columns []string) []string {
+	taken := map[string]bool{}
+	for _, f := range resultFields {
+		taken[f.name] = true
+	}
+	names := make([]string, len(columns))
+	for i, name := range columns {
+		if name == "" {
+			name = "column " + strconv.Itoa(i+1)
+		}
+		unique := name
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s (%d)", name, n)
+		}
+		taken[unique] = true
+		names[i] = unique
+	}
+	return names
+}
+
+// ordered is a JSON object whose keys keep their order.
+type ordered []field
+
+type field struct {
+	name  string
+	value any
+}
+
+// MarshalJSON writes the object.
+func (o ordered) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, f := range o {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(f.name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// jsonArray writes one JSON array, an element a line, as its elements come.
+func jsonArray(w io.Writer, each func(add func(any) error) error) error {
+	first := true
+	err := each(func(v any) error {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("write as JSON: %w", err)
+		}
+		start := ",\n"
+		if first {
+			start, first = "[\n", false
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", start, text); err != nil {
+			return fmt.Errorf("write to standard output: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	end := "\n]\n"
+	if first {
+		end = "[]\n"
+	}
+	if _, err := io.WriteString(w, end); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	return nil
+}
+
+// tableRows is how many rows are laid out at a time: a table of a million rows
+// must not be held in memory to find its columns' widths.
+const tableRows = 1000
+
+// streamTable lays out rows as they come.
+type streamTable struct {
+	w     io.Writer
+	table table
+}
+
+func (s *streamTable) add(cells ...string) error {
+	s.table.add(cells...)
+	if len(s.table.rows) < tableRows {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *streamTable) flush() error {
+	if len(s.table.rows) == 0 {
+		return nil
+	}
+	if _, err := io.WriteString(s.w, s.table.String()); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	s.table = table{right: s.table.right, least: s.table.widths()}
+	return nil
+}
+
+func resultsTable(w io.Writer, each func(func(*invitation.Result) error) error) error {
+	t := streamTable{w: w, table: table{
+		head:  []string{"Row", "Line", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided"},
+		right: []bool{true, true},
+	}}
+	err := each(func(r *invitation.Result) error {
+		return t.add(strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line), or(r.Email), outcomeText(r), reasonText(r),
+			or(r.Status), or(r.ClerkInvitationID), decidedText(r))
+	})
+	if err != nil {
+		return err
+	}
+	return t.flush()
+}
+
+func outcomeText(r *invitation.Result) string {
+	if r.Outcome == nil {
+		return "undecided"
+	}
+	return string(*r.Outcome)
+}
+
+func reasonText(r *invitation.Result) string {
+	if r.DuplicateOf != nil {
+		return "row " + strconv.Itoa(*r.DuplicateOf)
+	}
+	return or(r.Reason)
+}
+
+func decidedText(r *invitation.Result) string {
+	if r.DecidedAt == nil {
+		return ""
+	}
+	return momentSeconds(*r.DecidedAt)
+}

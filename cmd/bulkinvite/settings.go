@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	kongyaml "github.com/alecthomas/kong-yaml"
+	"gopkg.in/yaml.v3"
+
+	"bulkinvite/ratelimit"
+)
+
+// keyVariable is the environment variable that holds Clerk's secret key. There
+// is no flag for the key itself: the list of processes shows flags.
+const keyVariable = "CLERK_SECRET_KEY"
+
+// settings are what every command understands. A flag wins over its variable, a
+// variable over the configuration file.
+type settings struct {
+	DatabaseURL  string `group:"settings" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Default: a private one of the program's own."`
+	DataDir      string `group:"settings" env:"BULKINVITE_DATA_DIR" type:"path" placeholder:"DIR" help:"What the program keeps. Default: the user's data directory; as root /var/lib/bulkinvite."`
+	ClerkKeyFile string `group:"settings" type:"path" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY."`
+	ClerkURL     string `group:"settings" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" placeholder:"URL" help:"Clerk's API, with the /v1. Default: https://api.clerk.com/v1."`
+	Sandbox      bool   `group:"settings" help:"The stand-in inside the program instead of Clerk. Default: off."`
+
+	LimitCreate  ratelimit.Limit  `group:"settings" env:"BULKINVITE_LIMIT_CREATE" default:"100/1h" placeholder:"LIMIT" help:"Single creates: N/DURATION, none, or off. Default: 100/1h."`
+	LimitBulk    ratelimit.Limit  `group:"settings" env:"BULKINVITE_LIMIT_BULK" default:"25/1h" placeholder:"LIMIT" help:"Bulk creates, of up to ten people each. Default: 25/1h."`
+	LimitGeneral *ratelimit.Limit `group:"settings" env:"BULKINVITE_LIMIT_GENERAL" placeholder:"LIMIT" help:"Reads and revokes. Default: 1000/10s; on development instances 100/10s."`
+
+	Settle         time.Duration `group:"settings" env:"BULKINVITE_SETTLE" default:"15s" placeholder:"TIME" help:"How long after a lost answer Clerk is read. Default: 15s."`
+	RequestTimeout time.Duration `group:"settings" env:"BULKINVITE_REQUEST_TIMEOUT" default:"20s" placeholder:"TIME" help:"How long a request may take. Default: 20s."`
+	RecoverAfter   time.Duration `group:"settings" env:"BULKINVITE_RECOVER_AFTER" default:"20s" placeholder:"TIME" help:"How soon a dead worker's rows go on. Default: 20s."`
+
+	LogFormat string `group:"settings" env:"BULKINVITE_LOG_FORMAT" enum:"text,json," default:"" placeholder:"text|json" help:"Form of the log on standard error. Default: text on a terminal, else json."`
+	LogLevel  string `group:"settings" env:"BULKINVITE_LOG_LEVEL" enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info; warn while send draws its bar."`
+
+	JSON   bool            `group:"settings" name:"json" help:"One JSON document on standard output, errors too. Default: off."`
+	Yes    bool            `group:"settings" help:"Answer every confirmation with yes. Default: off."`
+	Config kong.ConfigFlag `group:"settings" env:"BULKINVITE_CONFIG" placeholder:"FILE" help:"YAML file of flags: limit-create: 50/1h. Default: none."`
+}
+
+// Validate refuses settings that no command could work with.
+func (s *settings) Validate() error {
+	if s.LimitCreate.Off && s.LimitBulk.Off {
+		return errors.New("--limit-create and --limit-bulk are both off, so that nobody could be invited: set one of them")
+	}
+	if s.LimitGeneral != nil && s.LimitGeneral.Off {
+		return errors.New("--limit-general can't be off: what became of a lost answer is found out by reading")
+	}
+	for name, d := range map[string]time.Duration{"settle": s.Settle, "request-timeout": s.RequestTimeout, "recover-after": s.RecoverAfter} {
+		if d <= 0 {
+			return fmt.Errorf("--%s=%s must be longer than nothing, such as 15s", name, d)
+		}
+	}
+	return nil
+}
+
+// dataDir returns the directory that the program keeps its state in; it need
+// not exist.
+func (s *settings) dataDir() (string, error) {
+	if s.DataDir != "" {
+		return filepath.Abs(s.DataDir)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/bulkinvite", nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "bulkinvite"), nil
+	}
+	if dir := os.Getenv("LocalAppData"); runtime.GOOS == "windows" && dir != "" {
+		return filepath.Join(dir, "bulkinvite"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fail(exitFailed, "data_dir", "name one: --data-dir DIR or BULKINVITE_DATA_DIR", "find the data directory: %w", err)
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(home, "Library", "Application Support", "bulkinvite"), nil
+	}
+	return filepath.Join(home, ".local", "share", "bulkinvite"), nil
+}
+
+// dropEmptyVariables makes an empty variable of ours count as one that is not
+// set, as compose files pass variables on that nobody set.
+func dropEmptyVariables() error {
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		ours := strings.HasPrefix(name, "BULKINVITE_") || slices.Contains([]string{"DATABASE_URL", "CLERK_API_URL", keyVariable}, name)
+		if !ours || value != "" {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			return fmt.Errorf("ignore the empty variable %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// fileResolver takes flags from the configuration file. Kong asks resolvers
+// after it has read the variables, and lets them win; so a flag whose variable
+// is set is left alone here.
+type fileResolver struct {
+	kong.Resolver
+	keys []string
+}
+
+// loadConfig reads a configuration file: YAML, a flag's name for each key.
+func loadConfig(r io.Reader) (kong.Resolver, error) {
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration file: %w", err)
+	}
+	var top map[string]any
+	if err := yaml.Unmarshal(text, &top); err != nil {
+		return nil, fmt.Errorf("read the configuration file: it is not YAML with a flag's name for each key: %w", err)
+	}
+	inner, err := kongyaml.Loader(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration file: %w", err)
+	}
+	var keys []string
+	for key := range top {
+		keys = append(keys, key)
+	}
+	return fileResolver{Resolver: inner, keys: keys}, nil
+}
+
+// Validate refuses keys that are no flag: a slip there would go unnoticed.
+func (f fileResolver) Validate(app *kong.Application) error {
+	slices.Sort(f.keys)
+	for _, key := range f.keys {
+		if !isFlag(app, key) {
+			return fmt.Errorf("the configuration file sets %q, which is no flag", key)
+		}
+	}
+	return nil
+}
+
+func isFlag(app *kong.Application, key string) bool {
+	known := func(flags []*kong.Flag) bool {
+		return slices.ContainsFunc(flags, func(f *kong.Flag) bool { return f.Name == key })
+	}
+	return known(app.Flags) || slices.ContainsFunc(app.Children, func(n *kong.Node) bool { return n.Name == key || known(n.Flags) })
+}
+
+// Resolve returns the file's value for a flag, or nil.
+func (f fileResolver) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+	variables := flag.Envs
+	if flag.Name == "clerk-key-file" {
+		variables = []string{keyVariable}
+	}
+	for _, name := range variables {
+		if _, set := os.LookupEnv(name); set {
+			return nil, nil
+		}
+	}
+	return f.Resolver.Resolve(ctx, parent, flag)
+}

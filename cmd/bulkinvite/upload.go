@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os/user"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+// uploadFlags are what send and import have in common.
+type uploadFlags struct {
+	File             string `arg:"" help:"The file of people; - reads standard input."`
+	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own redirect_url wins. Default: Clerk's."`
+	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
+	Template         string `placeholder:"SLUG" help:"Clerk's mail template: invitation or waitlist_invitation. Default: Clerk's."`
+	Priority         int    `default:"2" placeholder:"1-4" help:"1 goes before 4, whoever came first. Default: 2."`
+	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before a request is spent on them. Default: on; --no-preflight: off."`
+	Again            bool   `help:"Send a file once more that was sent before; still nobody is mailed twice. Default: off."`
+	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
+	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
+	fileFlags
+}
+
+// Validate refuses options that Clerk would refuse for each row.
+func (f *uploadFlags) Validate() error {
+	if f.RedirectURL != "" {
+		u, err := url.Parse(f.RedirectURL)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			return errors.New("--redirect-url must be a whole address that begins with https:// or http://")
+		}
+	}
+	if f.ExpiresInDays < 0 || f.ExpiresInDays > 365 {
+		return fmt.Errorf("--expires-in-days=%d must be 1 to 365", f.ExpiresInDays)
+	}
+	if f.Priority < 1 || f.Priority > 4 {
+		return fmt.Errorf("--priority=%d must be 1 to 4", f.Priority)
+	}
+	return nil
+}
+
+func (f *uploadFlags) batchOptions() invitation.Options {
+	return invitation.Options{RedirectURL: f.RedirectURL, ExpiresInDays: f.ExpiresInDays, Template: f.Template}
+}
+
+// upload is a file on its way to being a batch.
+type upload struct {
+	*program
+	flags    *uploadFlags
+	plan     *plan
+	target   *target
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	reader   *invitation.Reader
+	instance invitation.Instance
+	actor    string
+	batch    int64
+}
+
+// openUpload reads the file, finds out whom it is for, and opens the database,
+// in that order: nothing is written before file and key are known to be good.
+func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, error) {
+	u := &upload{program: p, flags: flags, actor: flags.Actor}
+	if u.actor == "" {
+		u.actor = loginName()
+	}
+	in, err := p.openInput(ctx, flags.File)
+	if err != nil {
+		return nil, err
+	}
+	if u.plan, err = p.read(ctx, in, flags.options(), nil); err != nil {
+		return nil, err
+	}
+	if u.target, err = p.connect(ctx); err != nil {
+		return nil, err
+	}
+	if u.pool, err = p.database(ctx); err != nil {
+		return nil, err
+	}
+	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
+	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
+	return u, err
+}
+
+// loginName is who runs the program, as far as the system tells.
+func loginName() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "unknown"
+}
+
+// earlier returns the newest batch of the same file, or nil. One that is
+// finished counts only without --again.
+func (u *upload) earlier(ctx context.Context) (*invitation.Batch, error) {
+	b, err := u.store.BatchByFile(ctx, u.instance.ID, u.plan.summary.SHA256)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	if u.flags.Again && (b.State == invitation.Done || b.State == invitation.StateCancelled) {
+		return nil, nil
+	}
+	return b, nil
+}
+
+// sentAlready refuses a file that an earlier batch holds.
+func (u *upload) sentAlready(b *invitation.Batch) error {
+	name := plain(u.plan.input.name)
+	switch b.State {
+	case invitation.Done, invitation.StateCancelled:
+		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice", b.ID),
+			"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
+	case invitation.Draft:
+		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it", b.ID),
+			"%s: this file waits as the draft of batch %d", name, b.ID)
+	}
+	return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work and bulkinvite send go on with it", b.ID),
+		"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
+}
+
+// makePlan works out what it takes, given what is known and spent.
+func (u *upload) makePlan(ctx context.Context) error {
+	if err := u.plan.lookUp(ctx, u.reader, u.instance.ID); err != nil {
+		return err
+	}
+	create, bulk := u.settings.LimitCreate, u.settings.LimitBulk
+	spent, err := u.reader.Spent(ctx, u.instance.ID, create.Weight(), bulk.Weight())
+	if err != nil {
+		return err
+	}
+	u.plan.work(create, bulk, spent)
+	return u.checkDelivery(ctx)
+}
+
+// undeliveredAfter is how many mails a development instance delivers in a
+// calendar month, by Clerk's documentation; past that they are dropped.
+const undeliveredAfter = 100
+
+func (u *upload) checkDelivery(ctx context.Context) error {
+	if u.target.environment != "development" || u.flags.AllowUndelivered {
+		return nil
+	}
+	mailed, err := u.reader.MailedThisMonth(ctx, u.instance.ID)
+	if err != nil {
+		return err
+	}
+	if u.plan.ToSend == 0 || mailed+u.plan.ToSend <= undeliveredAfter {
+		return nil
+	}
+	return fail(exitHeld, "undelivered", "use a production instance's key, or --allow-undelivered to go on all the same",
+		"%s: a development instance delivers %d mails a month; %d went out this month and this file would add %s",
+		plain(u.plan.input.name), undeliveredAfter, mailed, thousands(u.plan.ToSend))
+}
+
+// consent shows the plan and has a person confirm it. With a production
+// instance they type how many people it is.
+func (u *upload) consent(ctx context.Context) error {
+	if u.errTTY {
+		u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
+	} else {
+		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited,
+			"duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
+			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "instance", u.target.clerkID, "environment", u.target.environment)
+	}
+	if u.settings.Yes {
+		return nil
+	}
+	refused := fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
+		"%s: nobody confirmed that %s are invited; nothing was sent", plain(u.plan.input.name), counted(u.plan.ToSend, "person", "people"))
+	if !u.inTTY || !u.errTTY {
+		return refused
+	}
+	question, wanted := fmt.Sprintf("Invite %s? [y/N] ", counted(u.plan.ToSend, "person", "people")), []string{"y", "Y", "yes", "Yes"}
+	if u.target.real() && u.plan.ToSend > 0 {
+		question = "This sends real e-mail. Type the number of people to invite them: "
+		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
+	}
+	ok, err := u.confirm(ctx, question, wanted...)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return refused
+	}
+	return nil
+}
+
+// importFile makes the batch, its rows and their jobs, all or nothing.
+func (u *upload) importFile(ctx context.Context) error {
+	r, err := u.plan.input.rewind()
+	if err != nil {
+		return err
+	}
+	s := u.plan.summary
+	err = pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
+		if err := invitation.LockFile(ctx, tx, u.instance.ID, s.SHA256); err != nil {
+			return err
+		}
+		// Whoever had the lock before may have sent the file meanwhile.
+		if b, err := u.earlier(ctx); err != nil || b != nil {
+			return errors.Join(err, u.refusal(b))
+		}
+		u.batch, err = u.store.CreateBatch(ctx, tx, invitation.Batch{
+			InstanceID: u.instance.ID, FileName: u.plan.input.name, FileSHA256: s.SHA256, FileBytes: s.Bytes,
+			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
+			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight,
+		})
+		if err != nil {
+			return err
+		}
+		target := importer.Target{BatchID: u.batch, InstanceID: u.instance.ID, SHA256: s.SHA256}
+		imported, err := importer.Import(ctx, tx, r, u.plan.options, target, func(ctx context.Context, tx pgx.Tx, rows []int) error {
+			return jobs.InsertInvites(ctx, tx, u.instance.ID, u.flags.Priority, u.batch, rows)
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", plain(u.plan.input.name), err)
+		}
+		return u.store.StartBatch(ctx, tx, u.batch, u.actor, imported.Rows, imported.Blank)
+	})
+	if err != nil {
+		return fmt.Errorf("import (nothing was written): %w", err)
+	}
+	u.log.Info("imported", "batch", u.batch, "rows", s.Rows)
+	return nil
+}
+
+func (u *upload) refusal(b *invitation.Batch) error {
+	if b == nil {
+		return nil
+	}
+	return u.sentAlready(b)
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+type workCmd struct {
+	UntilIdle bool   `help:"End when nothing is left to do. Default: off."`
+	SweepAt   string `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
+	TZ        string `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
+}
+
+// Help is shown before the flags.
+func (workCmd) Help() string {
+	return `Examples:
+
+    bulkinvite work
+    bulkinvite work --until-idle
+    bulkinvite work --sweep-at "0 2 * * *" --tz Europe/Berlin
+
+Works on batches of the instance that the key belongs to. At SIGTERM or Ctrl-C it records what is in flight and exits with 0; a second signal ends it at once.`
+}
+
+// Run works until a signal comes or, if so asked, until nothing is left.
+func (c *workCmd) Run(ctx context.Context, p *program) error {
+	if c.SweepAt != "" {
+		if _, err := jobs.ParseSchedule(c.SweepAt, c.TZ); err != nil {
+			return usage(fmt.Errorf("--sweep-at, --tz: %w", err))
+		}
+	}
+	t, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	if err != nil {
+		return err
+	}
+	config := p.workerConfig(instance)
+	config.SweepAt, config.TZ = c.SweepAt, c.TZ
+	worker, err := jobs.New(pool, t.api, config)
+	if err != nil {
+		return err
+	}
+	p.log.Info("working", "instance", t.clerkID, "environment", t.environment)
+	var idle func(context.Context) (bool, error)
+	if c.UntilIdle {
+		idle = func(ctx context.Context) (bool, error) { return jobs.Idle(ctx, pool, instance.ID) }
+	}
+	err = worker.Run(ctx, idle)
+	if errors.Is(err, jobs.ErrUnauthorized) {
+		return fail(exitFailed, "clerk_key", "nothing is lost: start it again with a good key in "+keyVariable, "%w", err)
+	}
+	return err
+}

@@ -1,0 +1,58 @@
+package invitation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Known says how many of some people this database knows to have been invited.
+type Known struct {
+	Invited int // by a row whose invitation may stand: they are not invited again
+	Lapsed  int // only by rows whose invitations were revoked or have expired: they are
+}
+
+// AnyInvited reports whether anybody was invited at an instance.
+func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
+	var any bool
+	err := r.pool.QueryRow(ctx, `select exists (select from results where instance_id = $1 and outcome = 'invited')`, instance).Scan(&any)
+	if err != nil {
+		return false, fmt.Errorf("look for invitations of instance %d: %w", instance, err)
+	}
+	return any, nil
+}
+
+// Known counts who of the people with these keys was invited at an instance
+// already.
+func (r *Reader) Known(ctx context.Context, instance int64, keys []string) (Known, error) {
+	var k Known
+	err := r.pool.QueryRow(ctx, `
+		select count(*) filter (where stands), count(*) filter (where not stands) from (
+			select bool_or(coalesce(status, 'pending') in ('pending', 'accepted') and (expires_at is null or expires_at > now())) as stands
+			from results where key = any($2) and instance_id = $1 and outcome = 'invited' group by key) people`, instance, keys).
+		Scan(&k.Invited, &k.Lapsed)
+	if err != nil {
+		return k, fmt.Errorf("look for people whom instance %d has invited: %w", instance, err)
+	}
+	return k, nil
+}
+
+// OnlyInstance returns the one instance that this database has talked to,
+// besides the sandbox inside the program, and false where there are several or
+// none.
+func (r *Reader) OnlyInstance(ctx context.Context) (int64, bool, error) {
+	rows, err := r.pool.Query(ctx, `select id from instances where environment <> 'sandbox' limit 2`)
+	if err != nil {
+		return 0, false, fmt.Errorf("list the instances: %w", err)
+	}
+	id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+	if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, pgx.ErrTooManyRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("list the instances: %w", err)
+	}
+	return id, true, nil
+}
