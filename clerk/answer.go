@@ -101,10 +101,11 @@ func (x *exchange) answer(call string, callErr error) Answer {
 	if errors.As(callErr, &quoting) {
 		callErr = quoting.Err
 	}
-	a := Answer{Call: call, Sent: x.sent(), Status: x.status}
+	sent, cause := x.outcome(callErr)
+	a := Answer{Call: call, Sent: sent, Status: x.status}
 	if x.status == 0 {
-		a.Class, a.Code = x.unanswered(a.Sent, callErr)
-		a.Err = a.failure(safeCause(callErr))
+		a.Class, a.Code = unanswered(sent, cause)
+		a.Err = a.failure(safeCause(cause))
 		return a
 	}
 	a.Date = date(x.header)
@@ -123,7 +124,7 @@ func (x *exchange) answer(call string, callErr error) Answer {
 }
 
 // unanswered classifies a request without so much as a status.
-func (x *exchange) unanswered(sent bool, err error) (Class, string) {
+func unanswered(sent bool, err error) (Class, string) {
 	if sent {
 		return Lost, lostCode(err)
 	}

@@ -4,7 +4,9 @@
 //
 // A request is bound to the deadline of its context, which is checked on the
 // wall clock at the very write: a process that was stopped, or a machine that
-// slept, sends nothing after it.
+// slept, sends nothing after it. What was written and not delivered by then, the
+// kernel drops (for a process that can't close its connection any more: on Linux).
+// A context without a deadline gives the call 20 s.
 package clerk
 
 import (
@@ -257,7 +259,8 @@ type InstanceAnswer struct {
 }
 
 // Instance asks whom we talk to: GET /instance. It stays the same when the key
-// is rotated.
+// is rotated. Where Status is 404 the call is not to be had, and the key's
+// Fingerprint has to do.
 func (c *Client) Instance(ctx context.Context) InstanceAnswer {
 	r := &instanceReader{}
 	a := c.do(ctx, callInstance, http.MethodGet, "/instance", nil, r)

@@ -28,9 +28,10 @@ type exchange struct {
 	// answered ends the guard: the connection may then be closed in good order.
 	answered atomic.Bool
 
-	mu   sync.Mutex
-	wire *conn // where the first byte went; nil: none was written
-	lost bool  // the connection can't be watched, so nothing is proven
+	mu      sync.Mutex
+	wire    *conn // where the first byte went; nil: none was written
+	lost    bool  // the connection can't be watched, so nothing is proven
+	refused error // why a write was not let through
 
 	status  int // 0: no answer
 	header  http.Header
@@ -67,11 +68,16 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	c.current.Store(x)
 }
 
-// sent reports whether a byte of the request may have reached the network.
-func (x *exchange) sent() bool {
+// outcome reports whether a byte of the request may have reached the network, and
+// the error that ended it. One that write gave comes before the transport's, which
+// may be no more than the echo of the connection's end.
+func (x *exchange) outcome(err error) (sent bool, cause error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.wire != nil || x.lost
+	if x.refused != nil {
+		err = x.refused
+	}
+	return x.wire != nil || x.lost, err
 }
 
 // barred is the reason for which nothing may be written any more, or nil. The deadline
@@ -92,7 +98,7 @@ func (x *exchange) barred() error {
 	return nil
 }
 
-// write holds the lock over the system call, so that sent is exact as soon as
+// write holds the lock over the system call, so that outcome is exact as soon as
 // the transport has returned.
 func (x *exchange) write(c *conn, p []byte) (int, error) {
 	x.mu.Lock()
@@ -100,7 +106,10 @@ func (x *exchange) write(c *conn, p []byte) (int, error) {
 	if x.wire != nil && x.wire != c {
 		return 0, errReplay
 	}
-	if err := x.barred(); err != nil {
+	if x.refused = x.barred(); x.refused != nil {
+		return 0, x.refused
+	}
+	if err := x.limit(c); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Write(p)
@@ -108,6 +117,15 @@ func (x *exchange) write(c *conn, p []byte) (int, error) {
 		x.wire = c
 	}
 	return n, err
+}
+
+// limit bounds how long the kernel tries to deliver what it is about to be given.
+func (x *exchange) limit(c *conn) error {
+	t, ok := c.Conn.(*net.TCPConn)
+	if !ok || x.wire != nil || x.deadline.IsZero() {
+		return nil
+	}
+	return giveUpAfter(t, x.deadline.Sub(x.now()))
 }
 
 // conn is a connection whose writes are those of the exchange that holds it.
