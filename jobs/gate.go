@@ -24,10 +24,28 @@ type gate struct {
 	mu       sync.Mutex
 	until    time.Time // zero: open
 	why      string
-	failures int // in a row
+	failures int           // in a row
+	left     chan struct{} // closed once River has been told to fetch no more
 }
 
-func newGate(w *Worker) *gate { return &gate{w: w, shut: make(chan struct{}, 1)} }
+func newGate(w *Worker) *gate {
+	return &gate{w: w, shut: make(chan struct{}, 1), left: make(chan struct{})}
+}
+
+// hold keeps a job that can't go on from ending before River has been told to
+// fetch no more: otherwise its place is given to the next job, which would
+// snooze too, and so on through the whole queue.
+func (g *gate) hold(ctx context.Context) {
+	g.mu.Lock()
+	left := g.left
+	g.mu.Unlock()
+	select {
+	case <-left:
+	case <-ctx.Done():
+	case <-g.w.stopping:
+	case <-time.After(5 * time.Second):
+	}
+}
 
 // closed reports whether the gate is closed, and until when about.
 func (g *gate) closed() (time.Time, bool) {
@@ -84,10 +102,10 @@ func (g *gate) run(ctx context.Context) {
 			return
 		case <-g.shut:
 		}
+		g.leave(ctx, queue)
 		if err := g.w.survey(ctx); err != nil && ctx.Err() == nil {
 			g.w.log.Warn("read ahead", "error", err)
 		}
-		g.leave(ctx, queue)
 		g.wait(ctx)
 		if ctx.Err() != nil {
 			return
@@ -99,6 +117,18 @@ func (g *gate) run(ctx context.Context) {
 // leave takes the process off the queue. River waits for jobs that run; a
 // Remove that is given up has to be called again before the queue is added.
 func (g *gate) leave(ctx context.Context, queue string) {
+	g.mu.Lock()
+	left := g.left
+	g.mu.Unlock()
+	told := time.AfterFunc(50*time.Millisecond, func() { close(left) })
+	defer func() {
+		if told.Stop() {
+			close(left)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.left = make(chan struct{})
+	}()
 	for ctx.Err() == nil {
 		within, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := g.w.river.Queues().Remove(within, queue)

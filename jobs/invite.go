@@ -29,6 +29,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		waits, err := i.w.store.Waits(ctx, row)
 		if err != nil {
 			until := i.w.gate.trouble(err)
+			i.w.gate.hold(ctx)
 			return river.JobSnooze(max(0, time.Until(until)))
 		}
 		if !waits {
@@ -41,6 +42,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		case g.err != nil: // the worker stops: the job goes back at once
 			return river.JobSnooze(0)
 		case !g.closed.IsZero():
+			i.w.gate.hold(ctx)
 			return river.JobSnooze(max(0, time.Until(g.closed)))
 		default: // its row is locked by another process' claim, or waits for another's answer
 			return river.JobSnooze(time.Second)

@@ -109,21 +109,22 @@ const (
 
 // Worker is a process of the fleet for one instance.
 type Worker struct {
-	pool    *pgxpool.Pool
-	store   *invitation.Store
-	api     *clerk.Client
-	cfg     Config
-	log     *slog.Logger
-	id      string
-	river   *river.Client[pgx.Tx]
-	general *ratelimit.General
-	claimer *claimer
-	gate    *gate
-	slack   atomic.Int64  // nanoseconds: see Rules.Slack
-	resolve chan struct{} // pokes the resolver
-	active  chan struct{} // pokes whoever watches progress
-	fatal   chan error    // ends Run
-	over    chan struct{} // closed when no job runs any more
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	api      *clerk.Client
+	cfg      Config
+	log      *slog.Logger
+	id       string
+	river    *river.Client[pgx.Tx]
+	general  *ratelimit.General
+	claimer  *claimer
+	gate     *gate
+	slack    atomic.Int64  // nanoseconds: see Rules.Slack
+	resolve  chan struct{} // pokes the resolver
+	active   chan struct{} // pokes whoever watches progress
+	fatal    chan error    // ends Run
+	stopping chan struct{} // closed when the run ends
+	over     chan struct{} // closed when no job runs any more
 }
 
 // New returns a worker. It has done nothing yet; see [Worker.Run].
@@ -139,7 +140,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w := &Worker{
 		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg,
 		id:      fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32()),
-		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), over: make(chan struct{}),
+		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)

@@ -155,3 +155,32 @@ func TestManyWithoutLimits(t *testing.T) {
 		t.Fatalf("outcomes %v, want 5000 invited", got)
 	}
 }
+
+// scaled is Clerk's budget with an hour of 6 s.
+var scaled = struct{ create, bulk ratelimit.Limit }{ratelimit.Limit{N: 100, Window: 6 * time.Second}, ratelimit.Limit{N: 25, Window: 6 * time.Second}}
+
+func TestWholeBudgetAndNoMore(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"sliding", "fixed"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{WindowMode: mode, Limits: sandbox.Limits{Create: sandbox.Limit{N: 100, Window: 6 * time.Second}, Bulk: sandbox.Limit{N: 25, Window: 6 * time.Second}}})
+			batch := b.batch(1000, person)
+			start := time.Now()
+			b.run(b.worker(Config{Create: scaled.create, Bulk: scaled.bulk}), batch)
+			t.Log(time.Since(start))
+			if got := b.outcomes(batch); got["invited"] != 1000 {
+				t.Fatalf("outcomes %v, want 1000 invited", got)
+			}
+			var refused, first int
+			err := b.pool.QueryRow(t.Context(), `select count(*) filter (where http_status = 429), count(distinct key) filter (where started_at < (select min(started_at) from attempts) + interval '5.9 s')
+				from attempts a join attempt_people p on p.attempt_id = a.id`).Scan(&refused, &first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if refused != 0 || first != 350 {
+				t.Errorf("%d people refused for the limit, want 0; %d invited in the first window, want 350", refused, first)
+			}
+		})
+	}
+}

@@ -42,6 +42,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 	}
 	err = w.watch(working, idle)
 	stop()
+	close(w.stopping)
 	return errors.Join(err, w.shutDown(&loops))
 }
 
