@@ -76,6 +76,7 @@ type decoder struct {
 	in      *bufio.Reader
 	r       io.Reader // nil: not decided
 	charset charset
+	unsure  bool // the encoding is the best of poor guesses
 }
 
 // newDecoder takes a byte order mark off, and refuses what is no text.
@@ -90,8 +91,13 @@ func newDecoder(in *bufio.Reader, name string) (*decoder, error) {
 		return nil, emptyFile()
 	}
 	if name != "" {
-		if found, err = charsetNamed(name); err != nil {
+		named, err := charsetNamed(name)
+		if err != nil {
 			return nil, err
+		}
+		// A mark knows better than a name which of UTF-16's byte orders it is.
+		if mark != 2 || named.name != utf16LE.name && named.name != utf16BE.name {
+			found = named
 		}
 	}
 	if found.codec == nil && controls(head) {
@@ -176,7 +182,9 @@ func (d *decoder) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
-	d.decide(detect(sample))
+	found, sure := detect(sample)
+	d.decide(found)
+	d.unsure = !sure
 	return d.r.Read(p)
 }
 
@@ -215,10 +223,13 @@ const enoughForStatistics = 24
 // detect finds the encoding of text that is not ASCII alone. Statistics judge
 // well where there is much text; a file of three lines has two names in it, and
 // there it tells more what letters the bytes would be.
-func detect(sample []byte) charset {
+//
+// It is not sure where most of the text would be nonsense in every encoding that
+// it knows.
+func detect(sample []byte) (found charset, sure bool) {
 	good, bad := sequences(sample)
-	if bad == 0 || good > 4*bad {
-		return utf8Text
+	if good > bad { // by chance, one character in seven of GB 18030 is such a sequence, and fewer elsewhere
+		return utf8Text, true
 	}
 	sample = foreign(sample, 16<<10)
 	if found := chardet.Detect(sample); found.Confidence >= 0.9 && len(sample)-plainBytes(sample) >= enoughForStatistics {
@@ -227,19 +238,20 @@ func detect(sample []byte) charset {
 			"gb2312": gb18030, "gb18030": gb18030, "gbk": gb18030, "shift_jis": shiftJIS, "cp932": shiftJIS,
 		}
 		if c, ok := known[strings.ToLower(found.Encoding)]; ok && fits(c, sample) {
-			return c
+			return c, true
 		}
 	}
 	best, most := windows1252, plausible1252(sample)
+	enough := 0.75
 	for _, c := range []struct {
 		charset
-		score float64
-	}{{windows1251, plausible1251(sample)}, {gb18030, plausibleGB(sample)}, {shiftJIS, plausibleJIS(sample)}} {
+		score, enough float64
+	}{{windows1251, plausible1251(sample), 0.75}, {gb18030, plausibleGB(sample), 0.5}, {shiftJIS, plausibleJIS(sample), 0.5}} {
 		if c.score > most {
-			best, most = c.charset, c.score
+			best, most, enough = c.charset, c.score, c.enough
 		}
 	}
-	return best
+	return best, most >= enough
 }
 
 // sequences counts the multi-byte sequences of UTF-8 in text, and the bytes that
@@ -330,16 +342,20 @@ func plausible1252(text []byte) float64 {
 // word begins or all through it.
 func plausible1251(text []byte) float64 {
 	return words(charmap.Windows1251, text, func(word []rune) int {
-		small, capitals := 0, 0
+		small, capitals, latin := 0, 0, 0
 		for _, r := range word {
-			if !unicode.Is(unicode.Cyrillic, r) {
+			if r < utf8.RuneSelf {
+				latin++
+			} else if !unicode.Is(unicode.Cyrillic, r) {
 				return 0
-			}
-			if unicode.IsLower(r) {
+			} else if unicode.IsLower(r) {
 				small++
 			} else {
 				capitals++
 			}
+		}
+		if latin > 0 {
+			return -small - capitals // worse than nonsense: it is another language
 		}
 		if small > 0 && (capitals > 1 || capitals == 1 && unicode.IsLower(word[0])) {
 			return 0

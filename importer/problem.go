@@ -26,12 +26,14 @@ const (
 	RoleAddress      = "role_address"      // a shared mailbox
 	NonASCIILocal    = "non_ascii_local"   // a letter outside ASCII before the @
 	DifferentOptions = "different_options" // a duplicate row that asks for something else than the row that stands
+	// UncertainEncoding is about the whole file: row and line are 0.
+	UncertainEncoding = "uncertain_encoding"
 )
 
 // Problem is one thing that is wrong with a row, or that deserves a look. It
 // names places, never a cell's content, so that it may be logged.
 type Problem struct {
-	Row     int    `json:"row"`     // the row's number, from 1; header and blank records are not counted
+	Row     int    `json:"row"`     // the row's number, from 1; header and blank records are not counted; 0: the whole file
 	Line    int    `json:"line"`    // the line of the file on which the row begins, from 1
 	Column  string `json:"column"`  // the header of the column at fault; empty where it is the whole row
 	Code    string `json:"code"`    // one of the constants of this package
@@ -41,21 +43,22 @@ type Problem struct {
 // remedies says for each code what to do. Codes whose message has a number or
 // a suggestion in it are not here.
 var remedies = map[string]string{
-	MissingEmail:     "the e-mail cell is empty; write the person's address",
-	NoAt:             "there is no @ in the e-mail cell; write an address such as name@example.com",
-	BadLocal:         "what stands before the @ can't be a mailbox; look for spaces, doubled dots and brackets",
-	BadDomain:        "what stands after the @ can't be a domain; look for spaces, underscores and missing parts",
-	NoDotDomain:      "the domain has no dot; write it in full, with its ending",
-	TooLong:          "the address is too long for e-mail (64 before the @, 63 between dots, 254 in all); look for text that ran together",
-	SeveralAddresses: "more than one address; give each person a row of their own",
-	BadEncoding:      "some characters of this row can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
-	BadQuotes:        "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
-	BadRedirectURL:   "write a whole address that begins with https:// or http://, or leave the cell empty",
-	BadExpiresInDays: "write a whole number of days from 1 to 365, or leave the cell empty",
-	BadMetadata:      fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),
-	RoleAddress:      "looks like a mailbox that several people read",
-	NonASCIILocal:    "has a letter outside A to Z before the @; few mail servers accept that",
-	DifferentOptions: "the same address again with other options; those of the first row count",
+	MissingEmail:      "the e-mail cell is empty; write the person's address",
+	NoAt:              "there is no @ in the e-mail cell; write an address such as name@example.com",
+	BadLocal:          "what stands before the @ can't be a mailbox; look for spaces, doubled dots and brackets",
+	BadDomain:         "what stands after the @ can't be a domain; look for spaces, underscores and missing parts",
+	NoDotDomain:       "the domain has no dot; write it in full, with its ending",
+	TooLong:           "the address is too long for e-mail (64 before the @, 63 between dots, 254 in all); look for text that ran together",
+	SeveralAddresses:  "more than one address; give each person a row of their own",
+	BadEncoding:       "some characters of this row can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
+	BadQuotes:         "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
+	BadRedirectURL:    "write a whole address that begins with https:// or http://, or leave the cell empty",
+	BadExpiresInDays:  "write a whole number of days from 1 to 365, or leave the cell empty",
+	BadMetadata:       fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),
+	RoleAddress:       "looks like a mailbox that several people read",
+	NonASCIILocal:     "has a letter outside A to Z before the @; few mail servers accept that",
+	UncertainEncoding: "the encoding is a guess; if names look wrong, save the file as UTF-8, or name its encoding with --encoding",
+	DifferentOptions:  "the same address again with other options; those of the first row count",
 }
 
 // FileError is a fault of the whole file, or of how it is to be read: nothing

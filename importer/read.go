@@ -48,6 +48,9 @@ func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (
 		return nil, err
 	}
 	s.Blank, s.Encoding = t.blank, t.text.charset.name
+	if t.text.unsure {
+		s.Warnings = append([]Problem{{Code: UncertainEncoding, Message: remedies[UncertainEncoding]}}, s.Warnings...)
+	}
 	s.SHA256, s.Bytes = src.sum(), src.n
 	return s, nil
 }
@@ -227,12 +230,19 @@ type checker struct {
 func (c *checker) row(number int, rec *record, p person) *Row {
 	row := &Row{Number: number, Line: rec.line, Cells: rec.cells}
 	if rec.code != "" {
-		c.invalid(row, -1, rec.code, remedies[rec.code])
+		message := remedies[rec.code]
+		if rec.nul {
+			message = "holds NUL characters, which no text has; take them out"
+		}
+		c.invalid(row, -1, rec.code, message)
 		return row
 	}
 	if c.ragged(rec) {
-		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %d cells where the header has %d; a cell that holds the delimiter needs quotation marks around it",
-			len(rec.cells), len(c.columns.names)))
+		do := "a cell that holds the delimiter needs quotation marks around it"
+		if len(rec.cells) < len(c.columns.names) {
+			do = "write the delimiters of empty cells too"
+		}
+		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %d cells where the header has %d; %s", len(rec.cells), len(c.columns.names), do))
 		return row
 	}
 	c.address(row, rec, p)

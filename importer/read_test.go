@@ -218,11 +218,28 @@ func TestReadEncodings(t *testing.T) {
 				if _, body, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(test.text, "\r", "")), "\n"); strings.Join(cells, "\n") != body {
 					t.Errorf("cells %q, want %q", cells, body)
 				}
-				if s.Invalid > 0 {
-					t.Errorf("problems: %+v", s.Problems)
+				if s.Invalid > 0 || len(s.Warnings) > 0 {
+					t.Errorf("problems %+v, warnings %+v", s.Problems, s.Warnings)
 				}
 			}
 		})
+	}
+}
+
+// Polish in Windows-1250 is none of the encodings that are looked for, and said so.
+func TestReadUncertainEncoding(t *testing.T) {
+	t.Parallel()
+	text, err := charmap.Windows1250.NewEncoder().String("email,name\na@x.com,Łukasz Żółć\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, s, err := read(t, text, Options{})
+	if err != nil || len(s.Warnings) != 1 || s.Warnings[0].Code != UncertainEncoding {
+		t.Errorf("summary %+v, err %v", s, err)
+	}
+	rows, s, err := read(t, text, Options{Encoding: "windows-1250"})
+	if err != nil || len(s.Warnings) != 0 || rows[0].Cells[1] != "Łukasz Żółć" {
+		t.Errorf("summary %+v, err %v", s, err)
 	}
 }
 

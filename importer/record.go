@@ -185,6 +185,7 @@ type record struct {
 	cells []string
 	line  int
 	code  string // BadEncoding or BadQuotes; empty: it reads well
+	nul   bool   // it is BadEncoding because of a NUL
 	size  int    // bytes
 }
 
@@ -262,7 +263,7 @@ func (t *table) record(text []byte, line int, broken bool) (*record, error) {
 		}
 	}
 	if t.text.undecoded(text) {
-		rec.code = BadEncoding
+		rec.code, rec.nul = BadEncoding, bytes.IndexByte(text, 0) >= 0
 	}
 	if rec.code != "" {
 		for i, cell := range rec.cells {
