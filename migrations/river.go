@@ -30,11 +30,11 @@ func river(pool *pgxpool.Pool) *goose.Migration {
 	up := func(ctx context.Context, _ *sql.DB) error {
 		migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
-			return fmt.Errorf("River's tables: %w", err)
+			return fmt.Errorf("make River's tables: %w", err)
 		}
 		opts := &rivermigrate.MigrateOpts{TargetVersion: riverVersion}
 		if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, opts); err != nil {
-			return fmt.Errorf("River's tables: %w", err)
+			return fmt.Errorf("make River's tables: %w", err)
 		}
 		return nil
 	}

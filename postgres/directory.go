@@ -101,11 +101,12 @@ func (d directory) prepare(own owner) error {
 }
 
 // socket returns the directory of the server's socket, made where it is missing, mode 0700: whoever can enter it is let
-// in without a password. Where the path would be too long for a socket it lies in the system's temporary directory,
-// named after a hash of ours; programs that adopt the server read the place off its pid file.
+// in without a password. Where the path would be too long for a socket, or has a comma, which splits a URL's list of hosts,
+// it lies in the system's temporary directory, named after a hash of ours; programs that adopt the server read the place
+// off its pid file.
 func (d directory) socket(own owner) (string, error) {
 	dir := d.file(socketName)
-	if len(filepath.Join(dir, socketFile)) > maxSocketPath {
+	if len(filepath.Join(dir, socketFile)) > maxSocketPath || strings.Contains(dir, ",") {
 		sum := sha256.Sum256([]byte(d.path))
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-%x", sum[:6]))
 	}

@@ -57,20 +57,17 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 	}
 }
 
-// running waits for a server that is on its way up or down, and tells whether one is ready in the end. One that says it is
-// ready and lets nobody in is given half a minute.
+// running waits for a server that is on its way up or down, and tells whether one is ready in the end.
 func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
-	deadline := time.Now().Add(retryStarts)
+	var opens opening
 	err = await(ctx, func() (bool, error) {
 		found, exists, err := readProcess(s.dir.file(dataName))
 		if err != nil || !exists {
 			return true, err
 		}
-		p, ok = found, found.usable(ctx)
-		if !found.ready() {
-			deadline = time.Now().Add(retryStarts)
-		} else if !ok && time.Now().After(deadline) {
-			return false, fmt.Errorf("process %d is ready but lets nobody in", found.pid)
+		p = found
+		if ok, err = opens.check(ctx, found); err != nil {
+			return false, err
 		}
 		// One that answers is a server even where its process is out of our sight, as in another container.
 		return ok || !(found.lives() || found.answers(ctx)), nil
@@ -82,6 +79,25 @@ func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
 		s.config.Log.Debug("private PostgreSQL adopted", "pid", p.pid, "dir", s.dir.path)
 	}
 	return p, ok, nil
+}
+
+// opening watches a server come up. That may take long, but one that says it is ready and lets nobody in is given only
+// so much time.
+type opening struct{ readySince time.Time }
+
+func (o *opening) check(ctx context.Context, p process) (bool, error) {
+	if p.usable(ctx) {
+		return true, nil
+	}
+	switch now := time.Now(); {
+	case !p.ready():
+		o.readySince = time.Time{}
+	case o.readySince.IsZero():
+		o.readySince = now
+	case now.Sub(o.readySince) > readyTimeout:
+		return false, fmt.Errorf("process %d is ready but lets nobody in", p.pid)
+	}
+	return false, nil
 }
 
 // usable tells whether the server takes connections.
@@ -202,6 +218,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 
 func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p process, err error) {
 	gone := false
+	var opens opening
 	err = await(ctx, func() (bool, error) {
 		select {
 		case err := <-ended:
@@ -213,7 +230,7 @@ func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p
 		if p, ok, err = readProcess(s.dir.file(dataName)); err != nil || !ok || p.pid != pid {
 			return false, err
 		}
-		return p.usable(ctx), nil
+		return opens.check(ctx, p)
 	})
 	if err != nil && !gone { // we were told to give up: so does the server
 		err = errors.Join(err, syscall.Kill(pid, syscall.SIGINT), interrupted(<-ended))

@@ -34,7 +34,7 @@ var forced = map[string]string{
 
 // Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
 // pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
-// client encoding UTF8 and time zone UTC, and a server's errors lose their DETAIL and CONTEXT, which quote rows.
+// client encoding UTF8 and time zone UTC.
 //
 // It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
 // turned away), or [ErrTooOld].
@@ -88,11 +88,6 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
 	config.AfterConnect = commitToDisk
-	react := config.ConnConfig.OnPgError
-	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, failed *pgconn.PgError) bool {
-		failed.Detail, failed.Where = "", ""
-		return react(conn, failed)
-	}
 	return config, nil
 }
 
@@ -132,7 +127,7 @@ func unreachable(config *pgx.ConnConfig, err error) error {
 			Kind:   ErrUnreachable,
 			Text:   fmt.Sprintf("the database at %s refuses the connection: %s (%s)", place(config), oneLine(refused.Message), refused.Code),
 			Remedy: refusalRemedy(refused.Code),
-			Err:    refused,
+			Err:    &pgconn.PgError{Severity: refused.Severity, Code: refused.Code, Message: refused.Message},
 		}
 	}
 	reason := cause(err)

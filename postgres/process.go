@@ -76,9 +76,19 @@ func (p process) lives() bool {
 			return false
 		}
 	}
-	// A server's working directory is its data directory. Not everybody may see it: root in a container may not.
+	known, here := p.place()
+	return !known || here
+}
+
+// place tells whether the process works in the data directory, as a server does, and whether that is known: there may be
+// no /proc, and root in a container may not look.
+func (p process) place() (known, here bool) {
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", p.pid))
-	return err != nil || os.SameFile(cwd, data)
+	if err != nil {
+		return false, false
+	}
+	data, err := os.Stat(p.data)
+	return err == nil, err == nil && os.SameFile(cwd, data)
 }
 
 // connect opens a connection to the maintenance database. answered tells whether a server was there, be it to refuse.
@@ -97,7 +107,7 @@ func (p process) connect(ctx context.Context) (conn *pgx.Conn, answered bool, er
 func (p process) answers(ctx context.Context) bool {
 	conn, answered, err := p.connect(ctx)
 	if err == nil {
-		err = conn.Close(ctx)
+		_ = conn.Close(ctx) // it has answered, whatever becomes of the goodbye
 	}
 	return answered
 }

@@ -36,6 +36,7 @@ type Server struct {
 
 const (
 	stopTimeout  = time.Minute
+	readyTimeout = 15 * time.Second
 	retryStarts  = 30 * time.Second
 	retryStartIn = 200 * time.Millisecond
 )
@@ -156,7 +157,7 @@ func (s *Server) stop(ctx context.Context) error {
 	if err != nil || !ok || !p.lives() {
 		return err // somebody stopped it before us
 	}
-	if !p.answers(ctx) {
+	if _, here := p.place(); !here && !p.answers(ctx) { // it may be anybody's process
 		return s.failed("stop it", fmt.Errorf("process %d does not answer; it was left alone", p.pid))
 	}
 	if err := syscall.Kill(p.pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {

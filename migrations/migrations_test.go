@@ -1,0 +1,187 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"bulkinvite/migrations"
+	"bulkinvite/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// clone returns another pool on the pool's database, as another process would have it.
+func clone(t *testing.T, pool *pgxpool.Pool, change func(*pgxpool.Config)) *pgxpool.Pool {
+	t.Helper()
+	config := pool.Config()
+	change(config)
+	other, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	return other
+}
+
+func migrator(t *testing.T, pool *pgxpool.Pool) *rivermigrate.Migrator[pgx.Tx] {
+	t.Helper()
+	m, err := rivermigrate.New(riverpgxv5.New(pool), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// complete sees that every migration is applied once, River's among them.
+func complete(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	list, err := migrations.Status(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range list {
+		if !m.Applied || time.Since(m.AppliedAt).Abs() > 10*time.Minute {
+			t.Errorf("%+v", m)
+		}
+	}
+	valid, err := migrator(t, pool).Validate(t.Context(), nil)
+	if err != nil || !valid.OK {
+		t.Errorf("River's tables: %v, %v", valid, err)
+	}
+	var twice int
+	err = pool.QueryRow(t.Context(), "select count(*) - count(distinct version_id) from goose_db_version").Scan(&twice)
+	if err != nil || twice != 0 {
+		t.Errorf("%d migrations are recorded twice (%v)", twice, err)
+	}
+}
+
+func TestUpAtOnce(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.Empty(t)
+	small := func(config *pgxpool.Config) { config.MaxConns = 1 }
+	pools := []*pgxpool.Pool{pool, pool, pool} // in one process
+	for range 7 {
+		pools = append(pools, clone(t, pool, small))
+	}
+	var group sync.WaitGroup
+	for _, p := range pools {
+		group.Go(func() {
+			if err := migrations.Up(t.Context(), p); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	complete(t, pool)
+}
+
+// counter counts the statements that are sent.
+type counter struct{ queries atomic.Int32 }
+
+// TraceQueryStart counts.
+func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(strings.TrimSpace(data.SQL), "select") {
+		c.queries.Add(1)
+	}
+	return ctx
+}
+
+// TraceQueryEnd does nothing.
+func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func TestUpToDate(t *testing.T) {
+	t.Parallel()
+	var count counter
+	pool := clone(t, postgrestest.New(t), func(config *pgxpool.Config) { config.ConnConfig.Tracer = &count })
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	if n := count.queries.Load(); n != 1 {
+		t.Errorf("it took %d queries to see that nothing is to be done", n)
+	}
+	complete(t, pool)
+}
+
+// A crash may come between River's commits and ours.
+func TestUpAfterCrash(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.Empty(t)
+	opts := &rivermigrate.MigrateOpts{TargetVersion: 4}
+	if _, err := migrator(t, pool).Migrate(t.Context(), rivermigrate.DirectionUp, opts); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	complete(t, pool)
+}
+
+func TestNewerDatabase(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.New(t)
+	if _, err := pool.Exec(t.Context(), "insert into goose_db_version (version_id, is_applied) values (9999, true)"); err != nil {
+		t.Fatal(err)
+	}
+	err := migrations.Up(t.Context(), pool)
+	if !errors.Is(err, migrations.ErrNewer) || !strings.Contains(err.Error(), "9999") {
+		t.Errorf("error %v", err)
+	}
+	list, err := migrations.Status(t.Context(), pool)
+	if err != nil || list[len(list)-1].Version != 9999 {
+		t.Errorf("status %+v, %v", list, err)
+	}
+}
+
+func TestStatusOfNothing(t *testing.T) {
+	t.Parallel()
+	list, err := migrations.Status(t.Context(), postgrestest.Empty(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := make([]string, 0, len(list))
+	for _, m := range list {
+		names = append(names, m.Name)
+		if m.Applied || !m.AppliedAt.IsZero() {
+			t.Errorf("%+v", m)
+		}
+	}
+	if want := []string{"0001_house.sql", "0002_river.go"}; !slices.Equal(names[:2], want) {
+		t.Errorf("the migrations are %v; want %v first", names, want)
+	}
+}
+
+func TestUpIsCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	pool := postgrestest.Empty(t)
+	if err := migrations.Up(ctx, pool); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Where River has newer migrations than ours brings it to, it needs another one here.
+func TestRiverVersion(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.New(t)
+	m := migrator(t, pool)
+	existing, err := m.ExistingVersions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := m.AllVersions()
+	if got, want := existing[len(existing)-1].Version, all[len(all)-1].Version; got != want {
+		t.Errorf("River's tables are at version %d, River has %d", got, want)
+	}
+}

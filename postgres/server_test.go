@@ -1,0 +1,496 @@
+package postgres_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/postgres"
+)
+
+// childDir names the directory of a child process that starts the server there, writes its URL, and holds its share until
+// its standard input ends.
+const childDir = "BULKINVITE_TEST_CHILD_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		if err := child(dir); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(dir string) error {
+	server, err := postgres.Start(context.Background(), config(dir))
+	if err != nil {
+		return err
+	}
+	fmt.Println(server.URL())
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
+	}
+	return server.Close()
+}
+
+func config(dir string) postgres.Config {
+	return postgres.Config{Dir: dir, Settings: map[string]string{"fsync": "off", "shared_buffers": "16MB"}}
+}
+
+// newDir returns a path for a server, in a directory that the server's user can enter, whoever that is, and sees to it
+// that no server is left there.
+func newDir(t *testing.T) string {
+	t.Helper()
+	parent, err := os.MkdirTemp("", "bulkinvite-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(parent, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(parent, "pg")
+	t.Cleanup(func() {
+		if pid := postmaster(dir); pid != 0 && syscall.Kill(pid, 0) == nil {
+			t.Errorf("the server %d was left running", pid)
+			if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := os.RemoveAll(parent); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// postmaster returns the pid in the server's pid file, 0 if there is none.
+func postmaster(dir string) int {
+	text, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func start(t *testing.T, config postgres.Config) *postgres.Server {
+	t.Helper()
+	server, err := postgres.Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, server) })
+	return server
+}
+
+func stop(t *testing.T, server *postgres.Server) {
+	t.Helper()
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// query runs sql and returns the one value of its result.
+func query(t *testing.T, url, sql string) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value string
+	if err := errors.Join(conn.QueryRow(t.Context(), sql).Scan(&value), conn.Close(t.Context())); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+func running(t *testing.T, dir string) (string, bool) {
+	t.Helper()
+	url, ok, err := postgres.Running(t.Context(), postgres.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url, ok
+}
+
+func TestStartKeepsData(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	if _, ok := running(t, dir); ok {
+		t.Fatal("it runs before it exists")
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("asking whether it runs made the directory: %v", err)
+	}
+	first := start(t, config(dir))
+	execute(t, first.URL(), "create table kept as select 42 as answer")
+	if url, ok := running(t, dir); !ok || url != first.URL() {
+		t.Errorf("Running = %q, %v; the server is at %q", url, ok, first.URL())
+	}
+	pid := postmaster(dir)
+	if group, err := syscall.Getpgid(pid); err != nil || group != pid {
+		t.Errorf("the server's process group is %d (%v): Ctrl-C would reach it", group, err)
+	}
+	stop(t, first)
+	if _, ok := running(t, dir); ok {
+		t.Error("it runs after its last user left")
+	}
+	stop(t, first) // does nothing
+	second := start(t, config(dir))
+	if got := query(t, second.URL(), "select answer::text from kept"); got != "42" {
+		t.Errorf("the table holds %s after the second start", got)
+	}
+}
+
+func execute(t *testing.T, url, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Exec(t.Context(), sql)
+	if err := errors.Join(err, conn.Close(t.Context())); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestLastUserStops(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	first := start(t, config(dir))
+	pid := postmaster(dir)
+	second := start(t, config(dir))
+	if got := postmaster(dir); got != pid {
+		t.Errorf("a second start runs process %d beside %d", got, pid)
+	}
+	stop(t, first)
+	query(t, second.URL(), "select 'still there'")
+	stop(t, second)
+	if _, ok := running(t, dir); ok {
+		t.Error("it runs after its last user left")
+	}
+}
+
+// spawn runs child in a process of its own and waits for its URL.
+func spawn(t *testing.T, cmd *exec.Cmd, dir string) (url string, end func() error) {
+	t.Helper()
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceValue(func() error { return errors.Join(stdin.Close(), cmd.Wait()) })
+	url, err = bufio.NewReader(stdout).ReadString('\n')
+	if err != nil || !strings.HasPrefix(url, "postgres://") {
+		t.Fatalf("child: %q, %v, %v", url, err, end())
+	}
+	return strings.TrimSpace(url), end
+}
+
+func self(t *testing.T) *exec.Cmd {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(path)
+}
+
+func TestAdoptAfterKill(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	cmd := self(t)
+	url, end := spawn(t, cmd, dir)
+	execute(t, url, "create table kept as select 42 as answer")
+	pid := postmaster(dir)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(); err == nil {
+		t.Fatal("the child ended well")
+	}
+	if got, ok := running(t, dir); !ok || got != url {
+		t.Errorf("after its parent was killed: %q, %v", got, ok)
+	}
+	server := start(t, config(dir))
+	if got := postmaster(dir); got != pid {
+		t.Errorf("process %d runs instead of %d", got, pid)
+	}
+	if got := query(t, server.URL(), "select answer::text from kept"); got != "42" {
+		t.Errorf("the table holds %s", got)
+	}
+	stop(t, server)
+	if _, ok := running(t, dir); ok {
+		t.Error("it runs after its last user left")
+	}
+}
+
+func TestServerKilled(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	server := start(t, config(dir))
+	execute(t, server.URL(), "create table kept as select 42 as answer")
+	if err := syscall.Kill(postmaster(dir), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, config(dir))
+	if got := query(t, again.URL(), "select answer::text from kept"); got != "42" {
+		t.Errorf("the table holds %s", got)
+	}
+}
+
+func TestRacingStarters(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	var group sync.WaitGroup
+	for range 3 {
+		cmd := self(t)
+		group.Go(func() {
+			_, end := spawn(t, cmd, dir)
+			if err := end(); err != nil {
+				t.Errorf("child: %v", err)
+			}
+		})
+		group.Go(func() {
+			for range 3 {
+				server, err := postgres.Start(t.Context(), config(dir))
+				if err != nil {
+					t.Errorf("start: %v", err)
+					return
+				}
+				query(t, server.URL(), "select 'here'")
+				stop(t, server)
+			}
+		})
+	}
+	group.Wait()
+	if _, ok := running(t, dir); ok {
+		t.Error("it runs after its last user left")
+	}
+}
+
+// tree lists every file below dir with its size and time.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var list strings.Builder
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Lstat(path)
+		if err == nil {
+			fmt.Fprintln(&list, path, info.Mode(), info.Size(), info.ModTime().UnixNano(), info.Sys().(*syscall.Stat_t).Uid)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.String()
+}
+
+func write(t *testing.T, path, text string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStartRefuses(t *testing.T) {
+	t.Parallel()
+	const old = "#!/bin/sh\necho 'postgres (PostgreSQL) 14.9 (Debian 14.9-1)'\n"
+	tests := []struct {
+		name  string
+		files map[string]string // below the directory's parent
+		bin   string            // BinDir, below the parent
+		kind  error
+		says  []string
+	}{
+		{"data of another version", map[string]string{"pg/data/PG_VERSION": "14\n", "pg/data/base/1": "rows"}, "",
+			postgres.ErrVersion, []string{"PostgreSQL 14", "install PostgreSQL 14"}},
+		{"data of a version that is nowhere", map[string]string{"pg/data/PG_VERSION": "99\n", "none/x": ""}, "none",
+			postgres.ErrVersion, []string{"PostgreSQL 99", "none is installed"}},
+		{"somebody's files", map[string]string{"pg/letters.txt": "Dear"}, "", postgres.ErrForeign, []string{"letters.txt", "empty directory"}},
+		{"a cluster of somebody's", map[string]string{"pg/PG_VERSION": "15\n"}, "", postgres.ErrForeign, []string{"PG_VERSION"}},
+		{"files in the data's place", map[string]string{"pg/data/letters.txt": "Dear"}, "", postgres.ErrForeign, []string{"letters.txt"}},
+		{"nothing installed", map[string]string{"none/x": ""}, "none", postgres.ErrNoBinaries, []string{"apt-get install postgresql", "brew install"}},
+		{"an old one installed", map[string]string{"old/postgres": old, "old/initdb": old}, "old", postgres.ErrTooOld, []string{"14.9", "15 or newer"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := newDir(t)
+			parent := filepath.Dir(dir)
+			for name, text := range test.files {
+				write(t, filepath.Join(parent, name), text, 0o755)
+			}
+			config := config(dir)
+			if test.bin != "" {
+				config.BinDir = filepath.Join(parent, test.bin)
+			}
+			before := tree(t, parent)
+			_, err := postgres.Start(t.Context(), config)
+			wantError(t, err, test.kind, test.says...)
+			if after := tree(t, parent); after != before {
+				t.Errorf("something was changed:\n%s\nbefore:\n%s", after, before)
+			}
+		})
+	}
+}
+
+// wantError sees that err is of the kind, one line, and that it or its remedy says all of says.
+func wantError(t *testing.T, err, kind error, says ...string) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Fatalf("error %v; want %v", err, kind)
+	}
+	var failure *postgres.Error
+	if !errors.As(err, &failure) || failure.Remedy == "" {
+		t.Fatalf("error %#v has no remedy", err)
+	}
+	text := failure.Error() + "\n" + failure.Remedy
+	if strings.Count(text, "\n") != 1 {
+		t.Errorf("not one line each: %q", text)
+	}
+	for _, word := range says {
+		if !strings.Contains(text, word) {
+			t.Errorf("%q does not say %q", text, word)
+		}
+	}
+}
+
+func TestDeepDirectory(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	deep := filepath.Join(dir, strings.Repeat("deep/", 20))
+	if err := os.MkdirAll(deep, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	first := start(t, config(filepath.Join(deep, "pg")))
+	second := start(t, config(filepath.Join(deep, "pg")))
+	if first.URL() != second.URL() {
+		t.Errorf("%s and %s", first.URL(), second.URL())
+	}
+	query(t, second.URL(), "select 'here'")
+	stop(t, first)
+	removeSocket(t, second)
+}
+
+func TestSymbolicLinks(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	first := start(t, config(dir))
+	link := filepath.Join(filepath.Dir(dir), `a "link", so to say`)
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if second := start(t, config(link)); second.URL() != first.URL() {
+		t.Errorf("%s and %s", first.URL(), second.URL())
+	}
+}
+
+func TestOddName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{`a "name", so to say`, "50%20 a+b ü"} {
+		server := start(t, config(filepath.Join(newDir(t), name)))
+		query(t, server.URL(), "select 'here'")
+		removeSocket(t, server)
+	}
+}
+
+// removeSocket removes the socket's directory at the end where it is not in the server's own.
+func removeSocket(t *testing.T, server *postgres.Server) {
+	t.Helper()
+	socket := strings.Trim(query(t, server.URL(), "select current_setting('unix_socket_directories')"), `"`)
+	t.Cleanup(func() {
+		stop(t, server)
+		if err := os.RemoveAll(socket); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestStartGivesUp(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if server, err := postgres.Start(ctx, config(dir)); err == nil { // a fast machine
+		stop(t, server)
+	} else if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, postgres.ErrFailed) {
+		t.Errorf("error %v", err)
+	}
+	query(t, start(t, config(dir)).URL(), "select 'here'")
+}
+
+func TestBadSetting(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	config := config(dir)
+	config.Settings["work_mem"] = "much"
+	began := time.Now()
+	_, err := postgres.Start(t.Context(), config)
+	wantError(t, err, postgres.ErrFailed, "work_mem", "postgres.log")
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %v to fail", took)
+	}
+}
+
+func TestServerLogHasNoRows(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	server := start(t, config(dir))
+	pool, err := postgres.Open(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	for _, sql := range []string{
+		"create table people (email text unique)",
+		"insert into people values ('jane@secret.example')",
+		"insert into people values ('jane@secret.example')",
+		"select 'jane@secret.example'::integer",
+		"do $$ begin raise exception 'jane@secret.example'; end $$",
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil && strings.HasPrefix(sql, "create") {
+			t.Fatal(err)
+		}
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(log), "ready to accept connections") || strings.Contains(string(log), "secret.example") {
+		t.Errorf("the log says:\n%s", log)
+	}
+}
