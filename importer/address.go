@@ -139,10 +139,11 @@ func isEnd(r rune) bool { return strings.ContainsRune(".,;:。、", r) || isSpac
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r == '\u2800' || r == '\u3164' }
 
 // isInvisible finds characters that take no place and that copying from mails
-// and pages leaves in cells: zero-width ones, soft hyphens, marks of direction.
+// and pages leaves in cells: zero-width ones, soft hyphens, marks of direction;
+// and the mark with which DOS ended its files.
 func isInvisible(r rune) bool {
 	switch {
-	case r == '\u00ad', r == '\ufeff', r == '\u061c', r == '\u180e', '\u200b' <= r && r <= '\u200f',
+	case r == '\x1a', r == '\u00ad', r == '\ufeff', r == '\u061c', r == '\u180e', '\u200b' <= r && r <= '\u200f',
 		'\u202a' <= r && r <= '\u202e', '\u2060' <= r && r <= '\u2069':
 		return true
 	}

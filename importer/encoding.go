@@ -130,17 +130,18 @@ func byteOrder(head []byte) (charset, int) {
 			zeros[i%2]++
 		}
 	}
+	const stray = 3 // zeros in a row of a small file of another encoding
 	switch half := len(head) / 2; {
-	case zeros[1] > half/5 && zeros[0] <= half/50:
+	case zeros[1] > max(half/5, stray) && zeros[0] <= half/50:
 		return utf16LE, 0
-	case zeros[0] > half/5 && zeros[1] <= half/50:
+	case zeros[0] > max(half/5, stray) && zeros[1] <= half/50:
 		return utf16BE, 0
 	}
 	return charset{}, 0
 }
 
-// controls tells whether more than one byte in a hundred is a control
-// character that no text has. A stray NUL in a row doesn't make a file binary.
+// controls tells whether more than one byte in twenty is a control character
+// that no text has. A few NULs in a row don't make a file binary.
 func controls(head []byte) bool {
 	n := 0
 	for _, b := range head {
@@ -148,7 +149,7 @@ func controls(head []byte) bool {
 			n++
 		}
 	}
-	return n > 1 && n*100 > len(head)
+	return n > 3 && n*20 > len(head)
 }
 
 func (d *decoder) decide(c charset) {

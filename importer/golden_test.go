@@ -72,7 +72,7 @@ func digest(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	account(t, rows, s)
-	fmt.Fprintf(&out, "%s, %q, %d rows (%d valid, %d invalid, %d duplicate), %d blank\n", s.Encoding, s.Delimiter, s.Rows, s.Valid, s.Invalid, s.DuplicateRow, s.Blank)
+	fmt.Fprintf(&out, "%s, %q, %d rows (%d valid, %d invalid, %d duplicate), %d blank, header on line %d\n", s.Encoding, s.Delimiter, s.Rows, s.Valid, s.Invalid, s.DuplicateRow, s.Blank, s.HeaderLine)
 	for _, ours := range slices.Sorted(maps.Keys(s.Columns.Mapped)) {
 		fmt.Fprintf(&out, "%s is %q\n", ours, s.Columns.Mapped[ours])
 	}

@@ -94,6 +94,7 @@ type metaColumn struct {
 // columns tells which cell of a row is what; -1: none.
 type columns struct {
 	names            []string // the header, as it is shown
+	line             int      // on which it begins
 	email            int
 	redirect, expire int
 	metadata         []metaColumn
@@ -206,7 +207,7 @@ func readHeader(t *table, o Options) (*columns, error) {
 
 // resolve maps a header's columns.
 func resolve(t *table, rec *record, o Options) (*columns, error) {
-	c := &columns{redirect: -1, expire: -1, mapped: map[string]string{}}
+	c := &columns{line: rec.line, redirect: -1, expire: -1, mapped: map[string]string{}}
 	for _, cell := range rec.cells {
 		c.names = append(c.names, title(cell))
 	}
@@ -360,7 +361,7 @@ func usage(t *table, columns []int) ([]int, error) {
 // noColumn says what a file has instead of an e-mail column.
 func noColumn(t *table, above []*record, o Options) error {
 	if len(above) == 0 {
-		return &FileError{Line: t.ahead[0].line, What: "no header: the first line holds an address, not the names of columns", Fix: "Write a line above it with a name for each column, one of them email."}
+		return noHeader(t.ahead[0].line)
 	}
 	header := above[0]
 	for _, rec := range above {
@@ -373,12 +374,19 @@ func noColumn(t *table, above []*record, o Options) error {
 	}
 	names := make([]string, 0, len(header.cells))
 	for _, cell := range header.cells {
+		if strings.ContainsRune(cell, '@') {
+			return noHeader(header.line) // and an address, if a bad one, is not to be shown
+		}
 		names = append(names, title(cell))
 	}
 	if want := o.Map[emailColumn]; want != "" {
 		return &FileError{What: fmt.Sprintf("no column %q. Found: %s", want, list(names)), Fix: suggestion(emailColumn, nearest(names, []string{normal(want)}))}
 	}
 	return &FileError{What: "no e-mail column. Found: " + list(names), Fix: suggestion(emailColumn, likely(t, names))}
+}
+
+func noHeader(line int) *FileError {
+	return &FileError{Line: line, What: "no header: this line holds an address, not the names of columns", Fix: "Write a line above it with a name for each column, one of them email."}
 }
 
 // likely finds the column that somebody may have meant for addresses: one that

@@ -118,6 +118,9 @@ type Summary struct {
 	Warnings     []Problem `json:"warnings"`
 	MoreWarnings int       `json:"more_warnings,omitempty"`
 	Columns      Columns   `json:"columns"`
+	// HeaderLine is the line on which the header begins, from 1; lines above it
+	// are titles, which are no rows.
+	HeaderLine int `json:"header_line"`
 	// Encoding is the one the file was read in; a file of ASCII alone is UTF-8.
 	Encoding  string   `json:"encoding"`
 	Delimiter string   `json:"delimiter"` // the character itself

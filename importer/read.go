@@ -34,7 +34,7 @@ func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (
 	if err != nil {
 		return nil, err
 	}
-	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), Delimiter: string(rune(t.split.comma))}
+	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), HeaderLine: columns.line, Delimiter: string(rune(t.split.comma))}
 	c := &checker{columns: columns, people: newPeople()}
 	err = decode(ctx, t, columns, func(rec *record, p person) error {
 		if s.Rows == o.Limits.Rows {
@@ -269,7 +269,7 @@ func (c *checker) address(row *Row, rec *record, p person) {
 	a, notes, code := clean(p.Email)
 	for _, i := range c.columns.unused {
 		if !blankCell(cell(rec, i)) {
-			c.invalid(row, i, SeveralAddresses, "two e-mail columns are filled; name the right one with --map")
+			c.invalid(row, i, SeveralAddresses, "this e-mail column has something here, while another was taken for the one with the addresses; name the right one with --map")
 			return
 		}
 	}

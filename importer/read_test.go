@@ -114,6 +114,8 @@ func TestReadShapes(t *testing.T) {
 		{name: "title lines", text: "New hires 2026,,\nfor the people team,,\n\nname,email,team\nA,a@x.com,T\n", want: "1@5 a@x.com\n", blank: 1},
 		{name: "the word email in a row", text: "name,e-mail\nemail,a@x.com\nB,b@x.com\n", want: "1@2 a@x.com\n2@3 b@x.com\n"},
 		{name: "totals", text: "email,name\na@x.com,A\nTotal,1\n", want: "1@2 a@x.com\n2@3 !no_at\n"},
+		{name: "NUL in a small file", text: "email\n\x00\x00\n", want: "1@2 !bad_encoding\n"},
+		{name: "the mark of DOS at the end", text: "email\na@x.com\n\x1a", want: "1@2 a@x.com\n", blank: 1},
 		{name: "NUL", text: "email,name\na@x.com,A\x00\nb@x.com,B\n", want: "1@2 !bad_encoding\n2@3 b@x.com\n"},
 		{name: "a byte that is no UTF-8", text: "email,name\na@x.com,Jürgen, \nb@x.com,Zo\xeb\nc@x.com,Zoë\nd@x.com,Jörg\ne@x.com,Çelik Øre\n", want: "1@2 a@x.com\n2@3 !bad_encoding\n3@4 c@x.com\n4@5 d@x.com\n5@6 e@x.com\n"},
 		{name: "duplicates", text: "email\nnobody\nA@x.com\na@X.com\na@x.com\nnobody\n", want: "1@2 !no_at\n2@3 A@x.com\n3@4 =2\n4@5 =2\n5@6 !no_at\n"},
@@ -301,6 +303,7 @@ func TestReadFileErrors(t *testing.T) {
 		{name: "binary", text: "\x01\x02\x03\x04\x05\x06\x07\x08\x01\x02\x03", what: "binary"},
 		{name: "damaged gzip", text: "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00garbage", what: "damaged"},
 		{name: "no header", text: "a@x.com,Jane\nb@x.com,Joe\n", what: "no header", fix: "one of them email", line: 1},
+		{name: "no header, a bad address", text: "Jane,jane@@example.com\nJoe,joe\n", what: "no header", line: 1},
 		{name: "no column", text: "Name,Abteilung,Startdatum\nJane,IT,1.1.\n", what: "no e-mail column. Found: Name, Abteilung, Startdatum", fix: "--map email="},
 		{name: "no column, addresses in one", text: "Name,Abteilung,Zugang\nJane,IT,a@x.com\n", what: "no e-mail column", fix: `--map email="Zugang"`},
 		{name: "no column, a name near", text: "Name,Manager E-Mial\nJane,\n", what: "no e-mail column", fix: `--map email="Manager E-Mial"`},
@@ -352,14 +355,19 @@ func TestReadDirectory(t *testing.T) {
 // A line that never ends is not read into memory.
 func TestReadEndlessLine(t *testing.T) {
 	t.Parallel()
-	taken := &counter{r: io.MultiReader(strings.NewReader("email\n"), endless('x'))}
-	_, err := Read(context.Background(), taken, Options{}, func(*Row) error { return nil })
-	var fault *FileError
-	if !errors.As(err, &fault) || fault.Line != 2 {
-		t.Fatalf("got %v", err)
-	}
-	if taken.n > 3*DefaultLineBytes {
-		t.Errorf("%d bytes were read", taken.n)
+	for _, test := range []struct {
+		start string
+		line  int
+	}{{"email\n", 2}, {"email\n\"", 2}, {"email,name\n\"a\nb\",", 3}, {"", 1}} {
+		taken := &counter{r: io.MultiReader(strings.NewReader(test.start), endless('x'))}
+		_, err := Read(context.Background(), taken, Options{}, func(*Row) error { return nil })
+		var fault *FileError
+		if !errors.As(err, &fault) || fault.Line != test.line {
+			t.Errorf("after %q: %v", test.start, err)
+		}
+		if taken.n > 3*DefaultLineBytes {
+			t.Errorf("after %q: %d bytes were read", test.start, taken.n)
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func (s *splitter) quoted() (n, width int, ok bool) {
 				return 0, 0, false
 			}
 		} else {
-			for s.have(i) && s.at(i) != s.comma && s.at(i) != '\n' {
+			for i <= s.limits.LineBytes && s.have(i) && s.at(i) != s.comma && s.at(i) != '\n' {
 				i++
 			}
 		}
