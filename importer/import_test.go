@@ -126,6 +126,20 @@ func TestImportInChunks(t *testing.T) {
 	}
 }
 
+// Long rows make chunks smaller, so that memory stays bounded.
+func TestImportLongRows(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.New(t)
+	calls := 0
+	s, err := load(t, pool, target(t, pool), "email,note\n"+strings.Repeat("a@x.com,"+strings.Repeat("x", chunkBytes/8)+"\n", 20), func(context.Context, pgx.Tx, []int) error {
+		calls++
+		return nil
+	})
+	if err != nil || s.Rows != 20 || calls != 3 {
+		t.Errorf("%d calls, summary %+v, err %v", calls, s, err)
+	}
+}
+
 // Nothing stays of an import that fails, at whatever point.
 func TestImportFails(t *testing.T) {
 	t.Parallel()

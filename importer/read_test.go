@@ -385,6 +385,21 @@ func TestReadOpenQuoteInLargeFile(t *testing.T) {
 	}
 }
 
+// Long rows wait for each other, and neither block nor outlive a stop.
+func TestReadLongRows(t *testing.T) {
+	t.Parallel()
+	const rows = 1200
+	text := "email,note\n" + strings.Repeat("a@x.com,"+strings.Repeat("x", 2*bigRecord)+"\n", rows)
+	_, s, err := read(t, text, Options{})
+	if err != nil || s.Rows != rows {
+		t.Errorf("summary %+v, err %v", s, err)
+	}
+	enough := errors.New("enough")
+	if _, err := Read(context.Background(), strings.NewReader(text), Options{}, func(*Row) error { return enough }); err != enough {
+		t.Errorf("err %v", err)
+	}
+}
+
 type counter struct {
 	r io.Reader
 	n int
