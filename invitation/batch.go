@@ -11,24 +11,19 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, state, coalesce(state_reason, ''), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, state, coalesce(state_reason, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
 	var b Batch
 	var sha []byte
-	var started, finished *time.Time
+	var started, finished, startAt *time.Time
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.State, &b.Reason, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.State, &b.Reason, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
 	copy(b.FileSHA256[:], sha)
-	if started != nil {
-		b.StartedAt = *started
-	}
-	if finished != nil {
-		b.FinishedAt = *finished
-	}
+	b.StartedAt, b.FinishedAt, b.StartAt = deref(started), deref(finished), deref(startAt)
 	return &b, nil
 }
 
@@ -73,9 +68,10 @@ func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) erro
 func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, error) {
 	var id int64
 	err := tx.QueryRow(ctx, `
-		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, state)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'draft') returning id`,
-		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight).Scan(&id)
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, state)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), 'draft') returning id`,
+		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
+		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}
@@ -87,7 +83,8 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor string, rows, blank int) error {
 	var instance int64
 	err := tx.QueryRow(ctx, `
-		update batches set state = 'running', started_at = clock_timestamp(), rows = $2, blank = $3
+		update batches set state = 'running', started_at = clock_timestamp(), judged_from = clock_timestamp(), rows = $2, blank = $3,
+		       canary_row = (select r.row_number from results r where r.batch_id = $1 and r.outcome is null order by r.row_number offset canary - 1 limit case when canary is null then 0 else 1 end)
 		where id = $1 and state = 'draft' returning instance_id`, id, rows, blank).Scan(&instance)
 	if err != nil {
 		return fmt.Errorf("start batch %d: %w", id, err)
@@ -143,23 +140,4 @@ func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, re
 		}
 	}
 	return ids, nil
-}
-
-// ResumeBatch lets a paused batch run again and returns the numbers of its
-// undecided rows, which need jobs.
-func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, id int64, actor string) ([]int, error) {
-	var instance int64
-	err := tx.QueryRow(ctx, `update batches set state = 'running', state_reason = null where id = $1 and state = 'paused' returning instance_id`, id).Scan(&instance)
-	if err != nil {
-		return nil, fmt.Errorf("resume batch %d: %w", id, err)
-	}
-	if err := event(ctx, tx, instance, id, actor, "resumed", nil); err != nil {
-		return nil, err
-	}
-	rows, _ := tx.Query(ctx, `select row_number from results where batch_id = $1 and outcome is null order by row_number`, id)
-	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
-	if err != nil {
-		return nil, fmt.Errorf("resume batch %d: %w", id, err)
-	}
-	return numbers, nil
 }

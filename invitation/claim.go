@@ -45,11 +45,16 @@ func (s *Store) Peek(ctx context.Context, instance int64, n int) (ids []RowID, e
 	return ids, err
 }
 
+// open says that a batch's waiting rows may be asked for now.
+const open = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
+	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
+
+// waiting says that a row of an open batch may be asked for now.
 const waiting = `r.outcome is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
 
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock string) ([]RowID, error) {
-	rows, _ := tx.Query(ctx, `select id from batches where instance_id = $1 and state = 'running' order by priority, id`, instance)
+	rows, _ := tx.Query(ctx, `select b.id from batches b where b.instance_id = $1 and `+open+` order by b.priority, b.id`, instance)
 	batches, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("list the running batches of instance %d: %w", instance, err)
@@ -59,7 +64,8 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock
 		if len(ids) >= n {
 			break
 		}
-		rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number from results r where r.batch_id = $1 and `+waiting+`
+		rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
+			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+`
 			order by r.row_number limit $2 `+lock, batch, n-len(ids))
 		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		if err != nil {
@@ -74,8 +80,8 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock
 // back, and nobody has an open attempt for its person.
 func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
 	var yes bool
-	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id and b.state = 'running'
-		where r.batch_id = $1 and r.row_number = $2 and `+waiting+`)`, id.Batch, id.Row).Scan(&yes)
+	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id
+		where r.batch_id = $1 and r.row_number = $2 and r.row_number <= coalesce(b.canary_row, r.row_number) and `+open+` and `+waiting+`)`, id.Batch, id.Row).Scan(&yes)
 	if err != nil {
 		return false, fmt.Errorf("look up row %d of batch %d: %w", id.Row, id.Batch, err)
 	}
@@ -87,8 +93,9 @@ func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
 func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID, error) {
 	rows, _ := s.pool.Query(ctx, `
 		select w.batch_id, w.row_number from batches b cross join lateral (
-			select r.batch_id, r.row_number from results r where r.batch_id = b.id and `+waiting+` order by r.row_number desc limit $2) w
-		where b.instance_id = $1 and b.state = 'running' order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
+			select r.batch_id, r.row_number from results r
+			where r.batch_id = b.id and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+` order by r.row_number desc limit $2) w
+		where b.instance_id = $1 and `+open+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err != nil {
 		return nil, fmt.Errorf("look for waiting rows of instance %d: %w", instance, err)

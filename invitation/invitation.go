@@ -12,6 +12,7 @@ package invitation
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -86,12 +87,37 @@ type Batch struct {
 	Priority   int // 1 (first) to 4 (last)
 	Preflight  bool
 	State      State
-	Reason     string // why it stands where it does, where the program put it there
+	Reason     string    // why it stands where it does, where the program put it there
+	StartAt    time.Time // nothing is sent before; zero: at once
+	Hours      Hours     // when invitations are sent; zero: at any time
+	Canary     int       // how many people are invited first; 0: no canary
 	Rows       int
 	Blank      int
 	CreatedAt  time.Time
 	StartedAt  time.Time // zero: not started
 	FinishedAt time.Time // zero: not finished
+}
+
+// Hours are hours of the day in a time zone: from From, up to and without To;
+// 22 to 6 is the night. The zero Hours are all hours.
+type Hours struct {
+	From, To int    // 0 to 24
+	TZ       string // an IANA name
+}
+
+// IsZero reports whether h is all hours.
+func (h Hours) IsZero() bool { return h == Hours{} }
+
+// multirange gives PostgreSQL's form of the hours; NULL for all.
+func (h Hours) multirange() *string {
+	s := fmt.Sprintf("{[%d,%d)}", h.From, h.To)
+	if h.From > h.To {
+		s = fmt.Sprintf("{[%d,24),[0,%d)}", h.From, h.To)
+	}
+	if h.IsZero() {
+		return nil
+	}
+	return &s
 }
 
 // RowID names a row: its batch and its place in the file.

@@ -136,6 +136,9 @@ func Next(row Row, ev Evidence) Action {
 	if i := slices.IndexFunc(ev.Attempts, func(a Attempt) bool { return a.Open }); i >= 0 {
 		return nextOpen(row, ev, ev.Attempts[i])
 	}
+	if row.BatchState == StateCancelled {
+		return Action{Kind: Decide, Outcome: Cancelled}
+	}
 	if row.BatchState != Running {
 		return Action{Kind: Nothing}
 	}
@@ -165,7 +168,7 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	case AnswerRejected:
 		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRefused:
-		return Action{Kind: Claim, Alone: row.Alone, Close: ClosedRefused}
+		return void(row, Action{Close: ClosedRefused, Alone: row.Alone})
 	case AnswerUser:
 		return nextUser(ev, a)
 	case AnswerExists:
@@ -189,7 +192,17 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 		}
 		return act
 	}
-	return Action{Kind: Claim, Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || (a.Refused && !a.Alone)}
+	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || (a.Refused && !a.Alone)})
+}
+
+// void goes on with a row whose open attempt made nothing: it is claimed again,
+// unless its batch was cancelled meanwhile.
+func void(row Row, act Action) Action {
+	act.Kind = Claim
+	if row.BatchState == StateCancelled {
+		act.Kind, act.Outcome = Decide, Cancelled
+	}
+	return act
 }
 
 // nextUser handles "the address belongs to a user". Where an earlier attempt of

@@ -5,12 +5,10 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
 	"bulkinvite/invitation"
-	"bulkinvite/ratelimit"
 )
 
 // InviteArgs is a wake-up for a row. It carries numbers only.
@@ -64,45 +62,6 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 	}
 	if _, err := inserter.InsertManyTx(ctx, tx, params); err != nil {
 		return fmt.Errorf("insert %d jobs: %w", len(freed), err)
-	}
-	return nil
-}
-
-// Resume lets a paused batch run again, with a job for each undecided row.
-func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	store := invitation.NewStore(pool)
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
-			return err
-		}
-		rows, err := store.ResumeBatch(ctx, tx, b.ID, actor)
-		if err != nil {
-			return err
-		}
-		return InsertInvites(ctx, tx, b.InstanceID, b.Priority, b.ID, rows)
-	})
-}
-
-// pause stops all running batches of the instance with a reason. A paused batch
-// keeps no job in the queue.
-func (w *Worker) pause(ctx context.Context, reason string) error {
-	var ids []int64
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		if err = ratelimit.Lock(ctx, tx, w.cfg.Instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
-			return err
-		}
-		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason); err != nil || len(ids) == 0 {
-			return err
-		}
-		_, err = tx.Exec(ctx, `delete from river_job where queue = $1 and kind = 'invite' and state in ('available', 'scheduled', 'retryable')
-			and (args->>'batch')::bigint = any($2)`, inviteQueue(w.cfg.Instance.ID), ids)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("pause instance %d: %w", w.cfg.Instance.ID, err)
-	}
-	for _, id := range ids {
-		w.log.Error("batch paused", "batch", id, "reason", reason)
 	}
 	return nil
 }

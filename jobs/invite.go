@@ -25,30 +25,39 @@ type inviteWorker struct {
 func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
 	handOver := time.Now().Add(jobLimit / 2)
 	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
-	for time.Now().Before(handOver) {
-		waits, err := i.w.store.Waits(ctx, row)
-		if err != nil {
-			until := i.w.gate.trouble(err)
-			i.w.gate.hold(ctx)
-			return river.JobSnooze(max(0, time.Until(until)))
-		}
-		if !waits {
+	for {
+		waits, err := i.w.store.Waits(context.WithoutCancel(ctx), row)
+		if err == nil && !waits {
 			return nil
 		}
-		g := i.w.claimer.claim(ctx)
-		switch {
-		case g.ticket != nil:
+		var g granted
+		if err != nil {
+			g.closed = i.w.gate.trouble(err)
+		} else if time.Now().Before(handOver) {
+			g = i.w.claimer.claim(ctx)
+		} else {
+			return river.JobSnooze(0)
+		}
+		if g.ticket != nil {
 			i.w.send(ctx, g.ticket)
+			continue
+		}
+		if !g.closed.IsZero() {
+			i.w.gate.hold(ctx)
+		}
+		// A pause or a cancel may have come meanwhile, which leaves no job behind.
+		if waits, err := i.w.store.Waits(context.WithoutCancel(ctx), row); err == nil && !waits {
+			return nil
+		}
+		switch {
 		case g.err != nil: // the worker stops: the job goes back at once
 			return river.JobSnooze(0)
 		case !g.closed.IsZero():
-			i.w.gate.hold(ctx)
 			return river.JobSnooze(max(0, time.Until(g.closed)))
 		default: // its row is locked by another process' claim, or waits for another's answer
 			return river.JobSnooze(time.Second)
 		}
 	}
-	return river.JobSnooze(0)
 }
 
 // send sends a claimed request and records what came of it. It comes to its end
@@ -142,6 +151,7 @@ func (w *Worker) record(ctx context.Context, t *ticket, a clerk.Answer) error {
 	}
 	for _, v := range verdicts {
 		if v.Kind == invitation.Decide {
+			w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
 			w.log.Info("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", t.AttemptID)
 		}
 	}

@@ -120,6 +120,7 @@ type Worker struct {
 	claimer  *claimer
 	gate     *gate
 	slack    atomic.Int64  // nanoseconds: see Rules.Slack
+	suspect  atomic.Bool   // a row was rejected or failed: the breaker has to look
 	resolve  chan struct{} // pokes the resolver
 	active   chan struct{} // pokes whoever watches progress
 	fatal    chan error    // ends Run

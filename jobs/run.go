@@ -60,9 +60,6 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 			return err
 		case <-tick.C:
 		}
-		if idle == nil {
-			continue
-		}
 		select {
 		case <-w.active:
 		default:
@@ -71,19 +68,34 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 			}
 		}
 		asked = time.Now()
-		if done, err := w.finished(ctx, idle); err != nil && ctx.Err() == nil {
+		err := w.tidy(ctx)
+		if err == nil && idle != nil {
+			var done bool
+			if done, err = idle(ctx); done {
+				return nil
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			w.log.Warn("look whether the work is done", "error", err)
-		} else if done {
-			return nil
 		}
 	}
 }
 
-func (w *Worker) finished(ctx context.Context, idle func(context.Context) (bool, error)) (bool, error) {
-	if _, err := w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
-		return false, err
+// tidy moves batches on: it pauses those that have shown enough, and finishes
+// those whose rows are decided.
+func (w *Worker) tidy(ctx context.Context) error {
+	canaries, err := w.store.Canaries(ctx, w.cfg.Instance.ID)
+	if err != nil {
+		return err
 	}
-	return idle(ctx)
+	if w.suspect.Swap(false) || canaries {
+		if err := w.judge(ctx); err != nil {
+			w.suspect.Store(true)
+			return err
+		}
+	}
+	_, err = w.store.Finish(ctx, w.cfg.Instance.ID)
+	return err
 }
 
 func (w *Worker) shutDown(loops *sync.WaitGroup) error {
@@ -214,7 +226,7 @@ func (w *Worker) housekeep(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
+	if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
 		return err
 	}
 	return w.repair(ctx)

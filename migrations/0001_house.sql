@@ -41,6 +41,12 @@ create table batches (
     preflight    boolean not null default true,
     state        text not null check (state in ('draft', 'running', 'paused', 'cancelled', 'done')),
     state_reason text,
+    start_at     timestamptz,
+    hours        int4multirange,
+    tz           text,
+    canary       integer,
+    canary_row   integer,
+    judged_from  timestamptz,
     rows         integer not null default 0,
     blank        integer not null default 0,
     created_at   timestamptz not null default clock_timestamp(),
@@ -57,6 +63,12 @@ comment on column batches.options is 'What goes to Clerk with each invitation un
 comment on column batches.priority is '1 (first) to 4 (last), kept by the whole fleet';
 comment on column batches.preflight is 'Whether a claim needs a fresh read of Clerk''s users and pending invitations';
 comment on column batches.state_reason is 'Why the batch stands where it does, where the program put it there';
+comment on column batches.start_at is 'Nothing is sent before this time';
+comment on column batches.hours is 'The hours of the day, by tz, in which invitations are sent; NULL: all';
+comment on column batches.tz is 'The time zone of hours, an IANA name';
+comment on column batches.canary is 'How many people are invited first, before the batch pauses and waits for a word';
+comment on column batches.canary_row is 'The last row of the canary; NULL: there is none, or it was confirmed';
+comment on column batches.judged_from is 'The breaker looks at rows decided after this time: when the batch was started or resumed';
 comment on column batches.rows is 'How many rows the file has, blank lines apart';
 comment on column batches.blank is 'Records whose cells are all empty: no rows, only counted';
 

@@ -1,0 +1,133 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// change runs a transaction that changes which rows may be claimed. It holds the
+// instance's create and bulk buckets: claims read states after they hold them,
+// so that none slips between. (A cancel that waited for a row's lock instead
+// would go on with its old snapshot, and write "cancelled" over a mail that goes
+// out.)
+func change(ctx context.Context, pool *pgxpool.Pool, instance int64, do func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if err := ratelimit.Lock(ctx, tx, instance, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// forget deletes the jobs of batches that have not begun: a paused batch keeps
+// no job in the queue.
+func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) error {
+	_, err := tx.Exec(ctx, `delete from river_job where queue = $1 and kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending')
+		and (args->>'batch')::bigint = any($2)`, inviteQueue(instance), batches)
+	if err != nil {
+		return fmt.Errorf("delete the jobs of batches %d: %w", batches, err)
+	}
+	return nil
+}
+
+// Pause stops a running batch. What was reserved before is sent.
+func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
+		if err := invitation.NewStore(pool).PauseBatch(ctx, tx, b, actor, ""); err != nil {
+			return err
+		}
+		return forget(ctx, tx, b.InstanceID, b.ID)
+	})
+}
+
+// Cancel stops a batch for good: rows without an open attempt end as cancelled
+// now, those with one when it is resolved.
+func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	store := invitation.NewStore(pool)
+	err := change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
+		if err := store.CancelBatch(ctx, tx, b, actor); err != nil {
+			return err
+		}
+		return forget(ctx, tx, b.InstanceID, b.ID)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = store.CancelRows(ctx, b.InstanceID)
+	return err
+}
+
+// Start lets a draft run.
+func Start(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return release(ctx, pool, b, actor, invitation.NewStore(pool).StartDraft)
+}
+
+// Resume lets a paused batch run again.
+func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return release(ctx, pool, b, actor, invitation.NewStore(pool).ResumeBatch)
+}
+
+// Retry takes up the rows of a batch that ended failed.
+func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return release(ctx, pool, b, actor, invitation.NewStore(pool).RetryBatch)
+}
+
+// release changes a batch so that rows of it wait, and gives each a job.
+func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string,
+	do func(context.Context, pgx.Tx, *invitation.Batch, string) ([]int, error)) error {
+	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
+		rows, err := do(ctx, tx, b, actor)
+		if err != nil {
+			return err
+		}
+		return InsertInvites(ctx, tx, b.InstanceID, b.Priority, b.ID, rows)
+	})
+}
+
+// pause stops all running batches of the worker's instance with a reason.
+func (w *Worker) pause(ctx context.Context, reason string) error {
+	var ids []int64
+	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
+		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason); err != nil {
+			return err
+		}
+		return forget(ctx, tx, w.cfg.Instance.ID, ids...)
+	})
+	if err != nil {
+		return fmt.Errorf("pause instance %d: %w", w.cfg.Instance.ID, err)
+	}
+	for _, id := range ids {
+		w.log.Error("batch paused", "batch", id, "reason", reason)
+	}
+	return nil
+}
+
+// judge pauses batches whose canary has come back, or of which too many rows
+// are refused.
+func (w *Worker) judge(ctx context.Context) error {
+	var paused []*invitation.Batch
+	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
+		if paused, err = w.store.Judge(ctx, tx, w.cfg.Instance.ID); err != nil {
+			return err
+		}
+		for _, b := range paused {
+			if err := forget(ctx, tx, w.cfg.Instance.ID, b.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("judge the batches of instance %d: %w", w.cfg.Instance.ID, err)
+	}
+	for _, b := range paused {
+		w.log.Warn("batch paused", "batch", b.ID, "reason", b.Reason)
+	}
+	return nil
+}
