@@ -1,7 +1,6 @@
 package invitation
 
 import (
-	"container/heap"
 	"slices"
 	"time"
 
@@ -16,13 +15,12 @@ type Plan struct {
 	ToSend  int     `json:"to_send"` // people
 	Bulk    int     `json:"bulk"`    // bulk requests, of up to ten people each
 	Create  int     `json:"create"`  // single requests
-	Windows int     `json:"windows"` // windows of the longest limit in which something is sent
+	Windows int     `json:"windows"` // windows of the longest limit up to the last request; 0: nothing is sent
 	Seconds float64 `json:"seconds"` // from now until the last request leaves
 
-	Now int `json:"-"` // how many people are invited at once
-	Per int `json:"-"` // how many follow in each window
-	// Window is the length of the longest limit's window; zero where nothing is limited.
-	Window time.Duration `json:"-"`
+	AtOnce int           `json:"-"` // how many people are invited without waiting
+	Each   int           `json:"-"` // how many fit into each window that follows
+	Window time.Duration `json:"-"` // the longest limit's; zero where nothing is limited
 }
 
 // Spent is what still weighs on the limits: for each request, how long it will
@@ -32,113 +30,103 @@ type Spent struct {
 	Bulk   []time.Duration
 }
 
-// slot is a place under a limit and the moment from which it is free.
-type slot struct {
-	free   time.Duration // from now
-	bucket *planBucket
-}
-
-type planBucket struct {
-	size   int // people a request takes
-	weight time.Duration
-	count  int
-	first  int // requests that leave at once
-}
-
-// slots is a heap of places, the earliest first, bulk calls before single ones.
-type slots []slot
-
-func (s slots) Len() int      { return len(s) }
-func (s slots) Swap(i, j int) { s[i], s[j] = s[j], s[i] }
-func (s slots) Less(i, j int) bool {
-	if s[i].free != s[j].free {
-		return s[i].free < s[j].free
-	}
-	return s[i].bucket.size > s[j].bucket.size
-}
-func (s *slots) Push(x any) { *s = append(*s, x.(slot)) }
-func (s *slots) Pop() any {
-	last := len(*s) - 1
-	x := (*s)[last]
-	*s = (*s)[:last]
-	return x
-}
-
 // MakePlan works out what inviting people takes under the limits on single and
-// bulk creates, given what weighs on them already. It counts the budget alone:
-// a request takes no time, and none is refused. A place under a limit is free
-// again one window and its margin after it was used. With both limits off,
-// which no command allows, it plans nothing.
+// bulk creates, given what weighs on them already. It chooses between the calls
+// as a worker does: a full bulk call while there are ten people for it, then
+// singles, and a bulk call that is not full only when no single is left. It
+// counts the budget alone: a request takes no time, and none is refused. With
+// both limits off, which no command allows, it plans nothing.
 func MakePlan(people int, create, bulk ratelimit.Limit, spent Spent) Plan {
 	p := Plan{ToSend: people, Window: longest(create, bulk)}
 	if people <= 0 || (create.Off && bulk.Off) {
 		return p
 	}
-	single, tens := &planBucket{size: 1}, &planBucket{size: bulkSize}
-	var places slots
-	places.open(tens, bulk, people, spent.Bulk)
-	places.open(single, create, people, spent.Create)
-	heap.Init(&places)
-	var last time.Duration
+	singles := newPlaces(create, people, spent.Create)
+	bulks := newPlaces(bulk, people, spent.Bulk)
+	var now time.Duration
 	for left := people; left > 0; {
-		s := &places[0]
-		last = s.free
-		s.bucket.count++
-		if last == 0 {
-			s.bucket.first++
+		now = earliest(singles, bulks)
+		size := 1
+		if bulks.free(now) && (left >= bulkSize || !singles.free(now)) {
+			size = min(left, bulkSize)
+			bulks.take(now)
+			p.Bulk++
+		} else {
+			singles.take(now)
+			p.Create++
 		}
-		left -= s.bucket.size
-		if s.bucket.weight == 0 {
-			continue // no limit: the place stays free
+		left -= size
+		if now == 0 {
+			p.AtOnce += size
 		}
-		s.free += s.bucket.weight
-		heap.Fix(&places, 0)
 	}
-	p.Bulk, p.Create, p.Seconds = tens.count, single.count, last.Seconds()
-	p.Now = min(people, tens.first*bulkSize+single.first)
-	p.windows(create, bulk, last)
+	p.Seconds = now.Seconds()
+	p.Windows = 1
+	if p.Window > 0 {
+		p.Windows += int(now / ratelimit.Limit{Window: p.Window}.Weight())
+	}
+	p.Each = perWindow(create, 1, p.Window) + perWindow(bulk, bulkSize, p.Window)
 	return p
 }
 
-// windows counts the windows up to the last request, and how many people fit
-// into each but the first.
-func (p *Plan) windows(create, bulk ratelimit.Limit, last time.Duration) {
-	p.Windows = 1
-	if p.Window == 0 {
-		return
-	}
-	p.Windows += int(last / ratelimit.Limit{Window: p.Window}.Weight())
-	for _, l := range []struct {
-		limit ratelimit.Limit
-		size  int
-	}{{create, 1}, {bulk, bulkSize}} {
-		if !l.limit.None && !l.limit.Off {
-			p.Per += int(float64(l.limit.N*l.size) * float64(p.Window) / float64(l.limit.Window))
-		}
-	}
+// places are the requests that a limit allows at a time, each with the moment
+// from now on at which it may be made. The earliest is in front: a place that
+// is taken comes back a window later, which is after all others.
+type places struct {
+	at     []time.Duration
+	front  int
+	weight time.Duration // zero: no limit, the place stays free
 }
 
-// open adds a limit's places: none for one that is off, one that stays free for
-// no limit, else as many as the limit has and people can fill.
-func (s *slots) open(b *planBucket, limit ratelimit.Limit, people int, busy []time.Duration) {
+// newPlaces makes a limit's places, as many as people can fill; none for a
+// limit that is off. busy are those that are taken, and for how long.
+func newPlaces(limit ratelimit.Limit, people int, busy []time.Duration) *places {
 	switch {
 	case limit.Off:
-		return
+		return &places{}
 	case limit.None:
-		*s = append(*s, slot{bucket: b})
-		return
+		return &places{at: make([]time.Duration, 1)}
 	}
-	b.weight = limit.Weight()
+	p := &places{weight: limit.Weight()}
 	busy = slices.Sorted(slices.Values(busy))
 	if over := len(busy) - limit.N; over > 0 {
-		busy = busy[over:] // a limit set lower than what was spent: the earliest make no place
+		busy = busy[over:] // the limit was higher when they were made: the first to end free no place
 	}
+	p.at = make([]time.Duration, min(limit.N-len(busy), people), limit.N)
 	for _, d := range busy {
-		*s = append(*s, slot{free: max(0, d), bucket: b})
+		p.at = append(p.at, max(0, d))
 	}
-	for range min(limit.N-len(busy), people) {
-		*s = append(*s, slot{bucket: b})
+	return p
+}
+
+// free reports whether a place may be taken at a moment.
+func (p *places) free(now time.Duration) bool { return len(p.at) > 0 && p.at[p.front] <= now }
+
+func (p *places) take(now time.Duration) {
+	if p.weight == 0 {
+		return
 	}
+	p.at[p.front] = now + p.weight
+	p.front = (p.front + 1) % len(p.at)
+}
+
+// earliest is the first moment at which any of the places may be taken.
+func earliest(all ...*places) time.Duration {
+	first := time.Duration(-1)
+	for _, p := range all {
+		if len(p.at) > 0 && (first < 0 || p.at[p.front] < first) {
+			first = p.at[p.front]
+		}
+	}
+	return first
+}
+
+// perWindow is how many people a limit lets through in a window.
+func perWindow(l ratelimit.Limit, size int, window time.Duration) int {
+	if l.None || l.Off {
+		return 0
+	}
+	return int(float64(l.N*size) * float64(window) / float64(l.Window))
 }
 
 // longest returns the longest window of the limits that count.

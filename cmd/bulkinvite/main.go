@@ -92,11 +92,9 @@ func newParser(c *cli, out io.Writer) (*kong.Kong, error) {
 		kong.Name("bulkinvite"),
 		kong.Description(description),
 		kong.Writers(out, out),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Help(printHelp),
 		kong.Configuration(loadConfig),
-		kong.ExplicitGroups([]kong.Group{
-			{Key: "settings", Title: "Settings (a flag wins over its variable, a variable over --config's file):"},
-		}),
+		kong.ExplicitGroups([]kong.Group{{Key: settingsGroup, Title: "Settings"}}),
 	)
 }
 
@@ -110,8 +108,8 @@ Examples:
   bulkinvite results 12 --outcome rejected   the rows that Clerk refused
   bulkinvite why jane@example.com            one person's whole story
 
-Exit status: 0 all decided; 1 the program failed; 2 wrong usage or an unreadable file;
-3 all decided, some rows failed, rejected or invalid; 4 refused or held; 130 interrupted.`
+Exit status: 0 all decided · 1 the program failed · 2 wrong usage or an unreadable file · 3 all
+decided, some rows failed, rejected or invalid · 4 refused or held · 130 interrupted.`
 
 // untilSignal returns a context that ends at the first SIGINT or SIGTERM: what
 // is in flight is then finished and recorded. A second signal ends the process

@@ -157,7 +157,7 @@ func (pl *plan) schedule(now time.Time) []string {
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}
-	requests := fmt.Sprintf("%s bulk and %s single requests", thousands(pl.Bulk), thousands(pl.Create))
+	requests := requestWords(pl.Bulk, pl.Create)
 	last := time.Duration(pl.Seconds * float64(time.Second))
 	switch {
 	case pl.Windows <= 1 && last < time.Second:
@@ -165,14 +165,25 @@ func (pl *plan) schedule(now time.Time) []string {
 	case pl.Window == 0:
 		return []string{requests}
 	}
-	rate := fmt.Sprintf("%s people at once, then %s each %s", thousands(pl.Now), thousands(pl.Per), span(pl.Window))
+	rate := fmt.Sprintf("%s people at once, then %s each %s", thousands(pl.AtOnce), thousands(pl.Each), span(pl.Window))
 	if pl.Window == time.Hour {
-		rate = fmt.Sprintf("%s people at once, then %s an hour", thousands(pl.Now), thousands(pl.Per))
+		rate = fmt.Sprintf("%s people at once, then %s an hour", thousands(pl.AtOnce), thousands(pl.Each))
 	}
 	return []string{
 		fmt.Sprintf("%s in %s; %s", requests, counted(pl.Windows, "window", "windows"), rate),
-		fmt.Sprintf("first %s now, last at %s (%s)", thousands(pl.Now), moment(now.Add(last)), span(last)),
+		fmt.Sprintf("first %s now, last at %s (%s)", thousands(pl.AtOnce), moment(now.Add(last)), span(last)),
 	}
+}
+
+// requestWords counts requests, leaving out a kind that there is none of.
+func requestWords(bulk, create int) string {
+	switch {
+	case bulk == 0:
+		return counted(create, "single request", "single requests")
+	case create == 0:
+		return counted(bulk, "bulk request", "bulk requests")
+	}
+	return fmt.Sprintf("%s bulk and %s", thousands(bulk), counted(create, "single request", "single requests"))
 }
 
 func (pl *plan) warningLines(width int, cells bool) string {

@@ -108,11 +108,11 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 	plan := invitation.MakePlan(undecided, create, bulk, spent)
 	v := &view{end: time.Now().Add(time.Duration(plan.Seconds * float64(time.Second)))}
 	if plan.Window > 0 && plan.Seconds > 1 {
-		v.rate = perHour(float64(plan.Per) / plan.Window.Hours())
+		v.rate = perHour(float64(plan.Each) / plan.Window.Hours())
 	} else if took := time.Since(pr.began); took > time.Second {
 		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
 	}
-	v.budget = budgetText(pr.settings, spent, frozen, plan.Now == 0)
+	v.budget = budgetText(pr.settings, spent, frozen, plan.AtOnce == 0)
 	pr.view.Store(v)
 	pr.bar.SetCurrent(int64(decided))
 	return nil

@@ -28,7 +28,7 @@ const keyVariable = "CLERK_SECRET_KEY"
 type settings struct {
 	DatabaseURL  string `group:"settings" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Default: a private one of the program's own."`
 	DataDir      string `group:"settings" env:"BULKINVITE_DATA_DIR" type:"path" placeholder:"DIR" help:"What the program keeps. Default: the user's data directory; as root /var/lib/bulkinvite."`
-	ClerkKeyFile string `group:"settings" type:"path" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY."`
+	ClerkKeyFile string `group:"settings" type:"path" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY. Default: none."`
 	ClerkURL     string `group:"settings" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" placeholder:"URL" help:"Clerk's API, with the /v1. Default: https://api.clerk.com/v1."`
 	Sandbox      bool   `group:"settings" help:"The stand-in inside the program instead of Clerk. Default: off."`
 

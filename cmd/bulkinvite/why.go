@@ -61,7 +61,7 @@ func storyText(s *invitation.Story) string {
 		all = append(all, rowChapters(s, &s.Rows[i])...)
 	}
 	for i := range s.Attempts {
-		all = append(all, attemptChapters(&s.Attempts[i])...)
+		all = append(all, attemptChapter(s, &s.Attempts[i]))
 	}
 	for _, l := range s.LateAnswers {
 		all = append(all, chapter{at: l.ReceivedAt, text: fmt.Sprintf("an answer to attempt %d came late (%s); it changes no outcome", l.AttemptID, statusText(l.HTTPStatus, l.ErrorCode))})
@@ -102,27 +102,53 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []chapter {
 		where = ", in the sandbox"
 	}
 	first := chapter{at: r.ImportedAt, text: fmt.Sprintf("row %d of %s (batch %d%s), uploaded by %s", r.RowNumber, r.FileName, r.BatchID, where, r.Actor)}
-	if r.Outcome == nil {
+	switch {
+	case r.Outcome == nil:
 		first.then = "undecided"
-		return []chapter{first}
+	case *r.Outcome == invitation.Invalid || *r.Outcome == invitation.DuplicateRow:
+		first.then = ending(s, r)
 	}
-	ended := outcomeWords[*r.Outcome]
-	if why := endText(s, r); why != "" {
-		ended += ": " + why
+	all := []chapter{first}
+	if first.then == "" && !provedBy(s, r) {
+		all = append(all, chapter{at: *r.DecidedAt, text: fmt.Sprintf("row %d of batch %d is decided", r.RowNumber, r.BatchID), then: ending(s, r)})
 	}
-	if r.DecidedAt == nil || !r.DecidedAt.After(r.ImportedAt) || *r.Outcome == invitation.Invalid || *r.Outcome == invitation.DuplicateRow {
-		first.then = ended
-		return []chapter{first}
-	}
-	all := []chapter{first, {at: *r.DecidedAt, text: fmt.Sprintf("row %d of batch %d is decided", r.RowNumber, r.BatchID), then: ended}}
-	if r.Status != nil && *r.Status != invitation.Pending && r.StatusAt != nil {
+	if told := r.Status != nil && (*r.Status == invitation.Accepted || *r.Status == invitation.Expired); told && r.StatusAt != nil {
 		all = append(all, chapter{at: *r.StatusAt, text: string(*r.Status)})
 	}
 	return all
 }
 
+// provedBy reports whether a chapter about an attempt or a sighting says how
+// the row ended.
+func provedBy(s *invitation.Story, r *invitation.StoryRow) bool {
+	return slices.ContainsFunc(s.Attempts, func(a invitation.StoryAttempt) bool { return proves(&a, r) }) ||
+		slices.ContainsFunc(s.Sightings, func(g invitation.StorySighting) bool { return shows(&g, r) })
+}
+
+// proves reports whether the answer to an attempt decided the row.
+func proves(a *invitation.StoryAttempt, r *invitation.StoryRow) bool {
+	return r.Outcome != nil && r.ReadID == nil && r.AttemptID != nil && *r.AttemptID == a.AttemptID
+}
+
+// shows reports whether a sighting is what the row's deciding read showed.
+func shows(g *invitation.StorySighting, r *invitation.StoryRow) bool {
+	return r.Outcome != nil && r.ReadID != nil && (g.ClerkID == or(r.ClerkInvitationID) || g.ClerkID == or(r.ClerkUserID))
+}
+
+// ending says how a row ended and what proves it.
+func ending(s *invitation.Story, r *invitation.StoryRow) string {
+	text := outcomeWords[*r.Outcome]
+	if len(s.Rows) > 1 {
+		text = fmt.Sprintf("row %d of batch %d: %s", r.RowNumber, r.BatchID, text)
+	}
+	if why := endText(r); why != "" {
+		text += " (" + why + ")"
+	}
+	return text
+}
+
 // endText says what proves a row's outcome.
-func endText(s *invitation.Story, r *invitation.StoryRow) string {
+func endText(r *invitation.StoryRow) string {
 	var parts []string
 	if r.DuplicateOf != nil {
 		parts = append(parts, fmt.Sprintf("row %d has the same address", *r.DuplicateOf))
@@ -138,9 +164,9 @@ func endText(s *invitation.Story, r *invitation.StoryRow) string {
 	}
 	switch {
 	case r.ReadID != nil:
-		parts = append(parts, fmt.Sprintf("shown by read %d", *r.ReadID))
+		parts = append(parts, fmt.Sprintf("read %d", *r.ReadID))
 	case r.AttemptID != nil:
-		parts = append(parts, fmt.Sprintf("by the answer to attempt %d", *r.AttemptID))
+		parts = append(parts, fmt.Sprintf("attempt %d", *r.AttemptID))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -160,8 +186,8 @@ func reasonWords(code string) string {
 	return code
 }
 
-// attemptChapters tell what Clerk was asked and how that was resolved.
-func attemptChapters(a *invitation.StoryAttempt) []chapter {
+// attemptChapter tells what Clerk was asked and how that was resolved.
+func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) chapter {
 	call := map[string]string{"create": "single request", "bulk": "bulk request", "revoke": "revocation"}[a.Call]
 	text := fmt.Sprintf("asked Clerk, %s %d", call, a.Number)
 	if a.Others > 0 {
@@ -170,15 +196,19 @@ func attemptChapters(a *invitation.StoryAttempt) []chapter {
 	if a.AskedBy != nil {
 		text += fmt.Sprintf(" (sweep %d, by %s)", *a.SweepID, *a.AskedBy)
 	}
-	text += " · " + answerText(a)
-	c := chapter{at: a.StartedAt, text: text}
+	c := chapter{at: a.StartedAt, text: text + " · " + answerText(a)}
 	switch {
 	case a.Open:
 		c.then = "open: whether it did anything is not known yet; only reading Clerk will tell"
 	case a.Resolution != nil:
 		c.then = resolutionWords(a)
 	}
-	return []chapter{c}
+	for i := range s.Rows {
+		if proves(a, &s.Rows[i]) {
+			c.then = ending(s, &s.Rows[i])
+		}
+	}
+	return c
 }
 
 // answerText says what Clerk's answer was.
@@ -251,7 +281,13 @@ func sightingChapter(s *invitation.Story, g *invitation.StorySighting) chapter {
 			text += ", ours"
 		}
 	}
-	return chapter{at: g.FirstSeen, text: text}
+	c := chapter{at: g.FirstSeen, text: text}
+	for i := range s.Rows {
+		if shows(g, &s.Rows[i]) {
+			c.then = ending(s, &s.Rows[i])
+		}
+	}
+	return c
 }
 
 func ours(s *invitation.Story, g *invitation.StorySighting) bool {

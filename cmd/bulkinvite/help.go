@@ -1,0 +1,176 @@
+package main
+
+import (
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// helpWidth is how wide help is, in columns, whatever the terminal: it reads
+// the same everywhere, and fits a screen.
+const helpWidth = 100
+
+// settingsGroup is the key of the flags that every command has.
+const settingsGroup = "settings"
+
+// printHelp prints one screen: what the command does, examples, and each flag
+// with its default and its variable. Kong's own printer gives a flag several
+// lines, and the settings alone would fill the screen.
+func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
+	node := ctx.Selected()
+	if node == nil {
+		node = ctx.Model.Node
+	}
+	var b strings.Builder
+	b.WriteString("Usage: " + usageLine(node) + "\n\n" + node.Help + "\n")
+	if node.Detail != "" {
+		b.WriteString("\n" + wrapText(node.Detail) + "\n")
+	}
+	writeArguments(&b, node)
+	writeCommands(&b, node)
+	var own, settings []*kong.Flag
+	for _, flags := range node.AllFlags(true) {
+		for _, f := range flags {
+			if f.Group != nil && f.Group.Key == settingsGroup {
+				settings = append(settings, f)
+			} else if f.Name != "help" {
+				own = append(own, f)
+			}
+		}
+	}
+	if len(own) > 0 {
+		b.WriteString("\nFlags:\n")
+		columns(&b, flagRows(own))
+	}
+	if node == ctx.Model.Node {
+		b.WriteString("\nSettings of every command; a flag wins over its variable, a variable over --config's file:\n")
+		columns(&b, flagRows(settings))
+	} else {
+		b.WriteString("\nSettings (bulkinvite --help says more), their variables and defaults:\n")
+		b.WriteString(settingsTable(settings))
+	}
+	_, err := io.WriteString(ctx.Stdout, b.String())
+	return err
+}
+
+func usageLine(node *kong.Node) string {
+	if node.Parent == nil {
+		return node.Name + " <command> [flags]"
+	}
+	return node.Parent.Name + " " + node.Summary()
+}
+
+func writeArguments(b *strings.Builder, node *kong.Node) {
+	if len(node.Positional) == 0 {
+		return
+	}
+	var rows [][2]string
+	for _, arg := range node.Positional {
+		rows = append(rows, [2]string{arg.Summary(), arg.Help})
+	}
+	b.WriteString("\nArguments:\n")
+	columns(b, rows)
+}
+
+func writeCommands(b *strings.Builder, node *kong.Node) {
+	if len(node.Children) == 0 {
+		return
+	}
+	var rows [][2]string
+	for _, child := range node.Children {
+		rows = append(rows, [2]string{child.Name, child.Help})
+	}
+	b.WriteString("\nCommands (bulkinvite <command> --help says more):\n")
+	columns(b, rows)
+}
+
+// flagName writes a flag as it is given.
+func flagName(f *kong.Flag) string {
+	name := "--" + f.Name
+	if f.Tag.Negatable != "" {
+		name = "--[no-]" + f.Name
+	}
+	if !f.IsBool() {
+		name += " " + f.FormatPlaceHolder()
+	}
+	return name
+}
+
+func flagRows(flags []*kong.Flag) [][2]string {
+	var rows [][2]string
+	for _, f := range flags {
+		text := f.Help
+		for _, name := range f.Envs {
+			text += " ($" + name + ")"
+		}
+		rows = append(rows, [2]string{flagName(f), text})
+	}
+	return rows
+}
+
+// settingsTable gives each setting a line: flag, variable, default. The default
+// is the end of the flag's help.
+func settingsTable(flags []*kong.Flag) string {
+	var t table
+	for _, f := range flags {
+		_, byDefault, _ := strings.Cut(f.Help, "Default: ")
+		variable := strings.Join(f.Envs, ", ")
+		if f.Name == "clerk-key-file" {
+			variable = keyVariable
+		}
+		t.add("  "+flagName(f), variable, strings.TrimSuffix(byDefault, "."))
+	}
+	return t.String()
+}
+
+// columns writes rows of a name and a text, which is wrapped.
+func columns(b *strings.Builder, rows [][2]string) {
+	width := 0
+	for _, row := range rows {
+		width = max(width, len(row[0]))
+	}
+	width = min(width, 28)
+	indent := strings.Repeat(" ", width+4)
+	for _, row := range rows {
+		lines := wrap(row[1], helpWidth-len(indent))
+		if len(row[0]) > width { // too long a name has a line of its own
+			b.WriteString("  " + row[0] + "\n")
+			b.WriteString(indent + strings.Join(lines, "\n"+indent) + "\n")
+			continue
+		}
+		b.WriteString("  " + row[0] + strings.Repeat(" ", width-len(row[0])+2) + strings.Join(lines, "\n"+indent) + "\n")
+	}
+}
+
+// wrapText wraps the paragraphs of a text, but for lines that are indented,
+// which are examples.
+func wrapText(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		if strings.HasPrefix(line, " ") || line == "" {
+			lines = append(lines, strings.Replace(line, "    ", "  ", 1))
+		} else {
+			lines = append(lines, wrap(line, helpWidth)...)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(lines, "\n"), "Examples:\n\n", "Examples:\n")
+}
+
+// wrap breaks a text into lines of at most width columns.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case len(line)+1+len(word) > width:
+			lines = append(lines, line)
+			line = word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kong"
+)
+
+// TestHelp compares each command's help with its golden file, and checks that
+// it fits a screen and names each flag's default.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var model cli
+	parser, err := newParser(&model, &bytes.Buffer{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range append([]*kong.Node{parser.Model.Node}, parser.Model.Children...) {
+		t.Run(command.Name, func(t *testing.T) {
+			t.Parallel()
+			text := help(t, command)
+			golden(t, "help-"+command.Name, text)
+			lines := strings.Split(text, "\n")
+			if len(lines) > 70 {
+				t.Errorf("%d lines are no screen", len(lines))
+			}
+			for _, line := range lines {
+				if utf8.RuneCountInString(line) > helpWidth+10 {
+					t.Errorf("a line of %d columns: %s", utf8.RuneCountInString(line), line)
+				}
+			}
+			for _, f := range command.Flags {
+				if f.Name != "help" && !strings.Contains(f.Help, "Default: ") {
+					t.Errorf("--%s does not say its default", f.Name)
+				}
+			}
+			if command.Parent != nil && !strings.Contains(text, "Examples:\n") {
+				t.Error("no examples")
+			}
+		})
+	}
+}
+
+// help prints a command's help as --help does.
+func help(t *testing.T, command *kong.Node) string {
+	t.Helper()
+	var c cli
+	var out bytes.Buffer
+	parser, err := newParser(&c, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--help"}
+	if command.Parent != nil {
+		args = []string{command.Name, "--help"}
+	}
+	parser.Exit = func(int) {}
+	_, _ = parser.Parse(args) // after help, an argument that is missing is no matter
+	return out.String()
+}

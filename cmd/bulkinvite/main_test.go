@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/postgres/postgrestest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// asProgram makes the test binary be the program, so that tests run it as a
+// process of its own: with signals, exit statuses and kill -9.
+const asProgram = "TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	postgrestest.Main(m)
+}
+
+// bench is what a test runs the program with.
+type bench struct {
+	t   *testing.T
+	env []string
+	dir string // the data directory
+	url string // the database
+}
+
+// newBench gives a test a database and a data directory of its own.
+func newBench(t *testing.T, env ...string) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: t.TempDir(), url: postgrestest.URL(t)}
+	b.env = append([]string{
+		asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "TZ=UTC",
+		"BULKINVITE_DATA_DIR=" + b.dir, "DATABASE_URL=" + b.url,
+	}, env...)
+	return b
+}
+
+// outcome is what a run of the program left.
+type outcome struct {
+	exit     int
+	out, err string
+}
+
+func (b *bench) command(args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c := exec.CommandContext(b.t.Context(), self, args...)
+	c.Env = b.env
+	return c
+}
+
+func (b *bench) run(args ...string) outcome {
+	b.t.Helper()
+	return b.runWith("", args...)
+}
+
+// runWith runs the program with a text on its standard input.
+func (b *bench) runWith(stdin string, args ...string) outcome {
+	b.t.Helper()
+	c := b.command(args...)
+	c.Stdin = strings.NewReader(stdin)
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		b.t.Fatal(err)
+	}
+	return outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// want fails the test unless the run ended with this exit status.
+func (o outcome) want(t *testing.T, exit int) outcome {
+	t.Helper()
+	if o.exit != exit {
+		t.Fatalf("exit status %d, want %d\nstdout: %s\nstderr: %s", o.exit, exit, o.out, o.err)
+	}
+	return o
+}
+
+// decode reads standard output as one JSON document and nothing else.
+func decode[T any](t *testing.T, o outcome) T {
+	t.Helper()
+	var v T
+	d := json.NewDecoder(strings.NewReader(o.out))
+	if err := d.Decode(&v); err != nil {
+		t.Fatalf("standard output is no JSON: %v\n%s\nstderr: %s", err, o.out, o.err)
+	}
+	if d.More() {
+		t.Fatalf("more than one document on standard output: %s", o.out)
+	}
+	return v
+}
+
+// file writes a file of people.
+func (b *bench) file(name, text string) string {
+	b.t.Helper()
+	path := filepath.Join(b.t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return path
+}
+
+// stand is a stand-in for Clerk that outlives the runs of the program.
+type stand struct {
+	server *sandbox.Server
+	url    string
+}
+
+func newStand(t *testing.T, config sandbox.Config) *stand {
+	t.Helper()
+	server, err := sandbox.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(server.Handler())
+	t.Cleanup(func() {
+		web.Close()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &stand{server, web.URL + "/v1"}
+}
+
+// mailbox is what GET /sandbox/mailbox says.
+type mailbox struct {
+	Mails     int            `json:"mails"`
+	Addresses map[string]int `json:"addresses"`
+	Doubled   []string       `json:"doubled"`
+}
+
+func (s *stand) mailbox(t *testing.T) mailbox { return readMailbox(t, s.server) }
+
+func readMailbox(t *testing.T, s *sandbox.Server) mailbox {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/sandbox/mailbox", nil))
+	var m mailbox
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil {
+		t.Fatalf("mailbox: %v\n%s", err, w.Body)
+	}
+	return m
+}
+
+// mailboxOf reads the mailbox that a run with --sandbox left behind.
+func (b *bench) mailbox() mailbox {
+	b.t.Helper()
+	s, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(b.dir, "sandbox", "state.jsonl")})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.t.Error(err)
+		}
+	}()
+	return readMailbox(b.t, s)
+}
+
+// golden compares a text with testdata/NAME.golden.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (-update writes it anew)\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}

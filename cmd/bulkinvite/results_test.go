@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"bulkinvite/clerk/sandbox"
+)
+
+const oddFile = "Name,email,Note,\n" +
+	"\"Smith, \"\"Jo\"\"\",jo@example.com,=HYPERLINK(1),x\n" +
+	"Ann,ann@example.com,\"two\nlines\",\n" +
+	"Bob,JO@example.com,,\n" +
+	"Eve,eve-at-example,-1,\n" +
+	"Max,max@example.com,a,b,c\n"
+
+func TestResults(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("send", "--sandbox", "--yes", b.file("odd.csv", oddFile)).want(t, exitRows)
+	o := b.run("results", "1", "--format", "csv").want(t, exitOK)
+	if !strings.Contains(o.out, "\r\n") {
+		t.Error("lines do not end as RFC 4180 says")
+	}
+	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll() // refuses records of different length
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 6 || records[0][0] != "Name" || records[0][5] != "bulkinvite_outcome" || records[0][4] != "" {
+		t.Fatalf("header %q of %d records", records[0], len(records))
+	}
+	if r := records[1]; r[0] != `Smith, "Jo"` || r[2] != "'=HYPERLINK(1)" || r[5] != "invited" {
+		t.Errorf("row 1: %q", r)
+	}
+	if r := records[5]; r[4] != "c" || r[5] != "invalid" {
+		t.Errorf("a row with more cells than the header: %q", r)
+	}
+	rows := decode[[]map[string]any](t, b.run("results", "1", "--json").want(t, exitOK))
+	if len(rows) != 5 || rows[1]["Note"] != "two\nlines" || rows[2]["bulkinvite_outcome"] != "duplicate_row" || rows[2]["bulkinvite_duplicate_of"] != 1.0 || rows[4]["column 5"] != "c" {
+		t.Errorf("%v", rows)
+	}
+	if rows := decode[[]map[string]any](t, b.run("results", "1", "--format", "json", "--outcome", "failed").want(t, exitOK)); rows == nil || len(rows) != 0 {
+		t.Errorf("no failed rows, but %v", rows)
+	}
+	table := b.run("results", "1", "--outcome", "invited").want(t, exitOK)
+	if lines := strings.Count(table.out, "\n"); lines != 3 {
+		t.Errorf("a table of %d lines, want a head and 2 rows:\n%s", lines, table.out)
+	}
+}
+
+func TestAuditAndWhy(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("send", "--sandbox", "--yes", "--actor", "maria", b.file("odd.csv", oddFile)).want(t, exitRows)
+	b.run("send", "--sandbox", "--yes", "--actor", "tom", b.file("more.csv", "email\njo@example.com\nnew@example.com\n")).want(t, exitOK)
+	rows := decode[[]map[string]any](t, b.run("audit", "--email", " Jo@EXAMPLE.com", "--json").want(t, exitOK))
+	var said []string
+	for _, r := range rows {
+		said = append(said, r["outcome"].(string)+" by "+r["actor"].(string))
+	}
+	if got := strings.Join(said, ", "); got != "invited by maria, duplicate_row by maria, already_invited by tom" {
+		t.Errorf("audit --email: %s", got)
+	}
+	o := b.run("audit", "--batch", "2", "--outcome", "invited", "--format", "csv").want(t, exitOK)
+	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll()
+	if err != nil || len(records) != 2 || strings.Join(records[0][:10], ",") != "batch_id,row_number,email,outcome,reason,status,clerk_invitation_id,decided_at,actor,file_name" {
+		t.Errorf("audit as CSV: %v %q", err, records)
+	}
+	why := b.run("why", "jo@example.com").want(t, exitOK)
+	if !strings.Contains(why.out, "1 invitation") && !strings.Contains(why.out, "One invitation in the sandbox") || !strings.Contains(why.out, "uploaded by tom") {
+		t.Errorf("why: %s", why.out)
+	}
+	var story struct {
+		Rows     []map[string]any `json:"rows"`
+		Attempts []map[string]any `json:"attempts"`
+	}
+	if err := json.Unmarshal([]byte(b.run("why", "jo@example.com", "--json").want(t, exitOK).out), &story); err != nil || len(story.Rows) != 3 || len(story.Attempts) != 1 {
+		t.Errorf("why --json: %v, %d rows, %d attempts", err, len(story.Rows), len(story.Attempts))
+	}
+	list := decode[[]map[string]any](t, b.run("batches", "--json").want(t, exitOK))
+	if len(list) != 2 || list[0]["batch"] != 2.0 || list[1]["actor"] != "maria" {
+		t.Errorf("batches: %v", list)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("send", "--sandbox", "--yes", b.file("two.csv", people(2))).want(t, exitOK)
+	type swept struct{ Scanned, Stale, Revoked, Failed int }
+	for _, tt := range []struct {
+		args []string
+		want swept
+	}{
+		{nil, swept{Scanned: 2}},
+		{[]string{"--older-than", "1ms"}, swept{Scanned: 2, Stale: 2}},
+		{[]string{"--older-than", "1ms", "--apply"}, swept{Scanned: 2, Stale: 2, Revoked: 2}},
+		{[]string{"--older-than", "1ms", "--apply"}, swept{}},
+	} {
+		got := decode[swept](t, b.run(append([]string{"sweep", "--sandbox", "--json"}, tt.args...)...).want(t, exitOK))
+		if got != tt.want {
+			t.Errorf("sweep %v: %+v, want %+v", tt.args, got, tt.want)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	path := b.file("odd.csv", oddFile)
+	bad := b.dir + "/bad.csv"
+	o := b.run("check", path, "--json", "--problems", bad).want(t, exitRows)
+	type plan struct {
+		ToSend  int     `json:"to_send"`
+		Bulk    int     `json:"bulk"`
+		Create  int     `json:"create"`
+		Windows int     `json:"windows"`
+		Seconds float64 `json:"seconds"`
+	}
+	d := decode[struct {
+		Rows, Blank, Valid, Invalid int
+		DuplicateRow                int              `json:"duplicate_row"`
+		Problems                    []map[string]any `json:"problems"`
+		Columns                     map[string]any   `json:"columns"`
+		Encoding, Delimiter         string
+		Plan                        plan `json:"plan"`
+	}](t, o)
+	if d.Rows != 5 || d.Valid != 2 || d.Invalid != 2 || d.DuplicateRow != 1 || len(d.Problems) != 2 || d.Plan != (plan{ToSend: 2, Create: 2, Windows: 1}) || d.Encoding != "UTF-8" {
+		t.Errorf("%+v", d)
+	}
+	text, err := os.ReadFile(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "problems", string(text))
+	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
+	// What an earlier batch invited is skipped, and says so.
+	s := newStand(t, sandbox.Config{})
+	b.env = append(b.env, "CLERK_SECRET_KEY=sk_live_check", "CLERK_API_URL="+s.url)
+	b.run("send", "--yes", b.file("fine.csv", people(2))).want(t, exitOK)
+	known := decode[struct {
+		AlreadyInvited int  `json:"already_invited"`
+		Plan           plan `json:"plan"`
+	}](t, b.run("check", "--json", b.file("three.csv", people(3))).want(t, exitOK))
+	if known.AlreadyInvited != 2 || known.Plan.ToSend != 1 {
+		t.Errorf("%+v", known)
+	}
+}
+
+func TestVersionAndMigrate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	v := decode[map[string]any](t, b.run("version", "--json").want(t, exitOK))
+	for _, name := range []string{"version", "commit", "go", "postgresql"} {
+		if s, ok := v[name].(string); !ok || s == "" {
+			t.Errorf("no %s: %v", name, v)
+		}
+	}
+	for _, m := range decode[[]map[string]any](t, b.run("migrate", "--status", "--json").want(t, exitOK)) {
+		if m["applied"] != true {
+			t.Errorf("%v", m)
+		}
+	}
+	b.run("migrate").want(t, exitOK)
+}

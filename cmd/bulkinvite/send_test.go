@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk/sandbox"
+)
+
+const hires = "../../examples/hires.csv"
+
+// document is what send, import and status print with --json.
+type document struct {
+	Batch     int64          `json:"batch"`
+	State     string         `json:"state"`
+	Rows      int            `json:"rows"`
+	Outcomes  map[string]int `json:"outcomes"`
+	Undecided int            `json:"undecided"`
+	Requests  map[string]int `json:"requests"`
+	Limited   *int           `json:"rate_limited"`
+	ETA       *time.Time     `json:"eta"`
+	Reason    *string        `json:"state_reason"`
+}
+
+// addsUp checks that every row is accounted for, under all eight outcomes.
+func (d document) addsUp(t *testing.T) {
+	t.Helper()
+	sum := d.Undecided
+	for _, n := range d.Outcomes {
+		sum += n
+	}
+	if sum != d.Rows || len(d.Outcomes) != 8 || len(d.Requests) != 4 || d.Limited == nil {
+		t.Errorf("%d rows, but the outcomes sum to %d: %+v", d.Rows, sum, d)
+	}
+}
+
+func people(n int) string {
+	var b strings.Builder
+	b.WriteString("email\n")
+	for i := range n {
+		fmt.Fprintf(&b, "person%d@example.com\n", i)
+	}
+	return b.String()
+}
+
+func TestSendTwice(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	first := decode[document](t, b.run("send", "--sandbox", "--yes", "--json", hires).want(t, exitRows))
+	first.addsUp(t)
+	if first.State != "done" || first.Rows != 20 || first.Undecided != 0 || first.ETA != nil {
+		t.Errorf("first: %+v", first)
+	}
+	for _, o := range []string{"invited", "already_invited", "already_registered", "invalid", "rejected", "duplicate_row"} {
+		if first.Outcomes[o] == 0 {
+			t.Errorf("the demo file has no %s", o)
+		}
+	}
+	mails := b.mailbox()
+	if mails.Mails != first.Outcomes["invited"] || len(mails.Doubled) > 0 {
+		t.Errorf("%d mails for %d invited, doubled %d", mails.Mails, first.Outcomes["invited"], len(mails.Doubled))
+	}
+	again := b.run("send", "--sandbox", "--yes", hires).want(t, exitHeld)
+	if !strings.Contains(again.err, "batch 1 already") || again.out != "" {
+		t.Errorf("second: %+v", again)
+	}
+	once := decode[document](t, b.run("send", "--sandbox", "--yes", "--json", "--again", hires).want(t, exitRows))
+	once.addsUp(t)
+	if once.Batch == first.Batch || once.Outcomes["invited"] != 0 {
+		t.Errorf("--again: %+v", once)
+	}
+	if after := b.mailbox(); after.Mails != mails.Mails || len(after.Doubled) > 0 {
+		t.Errorf("%d mails after --again, %d before", after.Mails, mails.Mails)
+	}
+}
+
+// TestRehearsal checks that a file sent in the sandbox can still be sent for
+// real from the same database.
+func TestRehearsal(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_rehearsal")
+	file := b.file("two.csv", people(2))
+	b.run("send", "--sandbox", "--yes", file).want(t, exitOK)
+	if n := s.mailbox(t).Mails; n != 0 {
+		t.Fatalf("the rehearsal sent %d mails", n)
+	}
+	b.run("send", "--yes", file).want(t, exitOK)
+	if m := s.mailbox(t); m.Mails != 2 || len(m.Doubled) > 0 {
+		t.Errorf("%+v", m)
+	}
+}
+
+// TestPrivateDatabase runs the first command of the README on a machine that
+// has nothing set up.
+func TestPrivateDatabase(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	// As root the server runs as another user, who must be able to enter.
+	if err := os.Chmod(filepath.Dir(b.dir), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
+	decode[document](t, b.run("send", "--sandbox", "--yes", "--json", hires).want(t, exitRows)).addsUp(t)
+	b.run("send", "--sandbox", "--yes", hires).want(t, exitHeld)
+	decode[document](t, b.run("status", "1", "--json").want(t, exitOK)).addsUp(t)
+}
+
+func TestStandardInput(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	d := decode[document](t, b.runWith(people(3), "send", "--sandbox", "--yes", "--json", "-").want(t, exitOK))
+	if d.Outcomes["invited"] != 3 {
+		t.Errorf("%+v", d)
+	}
+	left, err := os.ReadDir(strings.TrimPrefix(b.env[3], "TMPDIR="))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+func TestImportThenWork(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_import")
+	file := b.file("some.csv", people(25)+"nobody\n")
+	d := decode[document](t, b.run("import", "--yes", "--json", file).want(t, exitRows))
+	d.addsUp(t)
+	if d.State != "running" || d.Undecided != 25 || d.ETA == nil {
+		t.Errorf("imported: %+v", d)
+	}
+	if n := s.mailbox(t).Mails; n != 0 {
+		t.Errorf("import sent %d mails", n)
+	}
+	b.run("import", "--yes", file).want(t, exitHeld)
+	b.run("work", "--until-idle").want(t, exitOK)
+	d = decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	if d.addsUp(t); d.State != "done" || d.Outcomes["invited"] != 25 {
+		t.Errorf("worked: %+v", d)
+	}
+}
+
+// TestInterrupt stops a run with a signal and goes on with the same command.
+func TestInterrupt(t *testing.T) {
+	t.Parallel()
+	limits := sandbox.Limits{Create: sandbox.Limit{N: 5, Window: time.Second}}
+	s := newStand(t, sandbox.Config{Limits: limits})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_interrupt")
+	args := []string{"send", "--yes", "--json", "--limit-create", "5/1s", "--limit-bulk", "off", b.file("slow.csv", people(20))}
+	c := b.command(args...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitMails(t, s, 5)
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // the exit status is looked at
+	if c.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(string(said), `"interrupted"`) {
+		t.Fatalf("exit status %d: %s", c.ProcessState.ExitCode(), said)
+	}
+	d := decode[document](t, b.run(args...).want(t, exitOK))
+	if m := s.mailbox(t); d.Batch != 1 || d.Outcomes["invited"] != 20 || m.Mails != 20 || len(m.Doubled) > 0 {
+		t.Errorf("%+v, %d mails", d, m.Mails)
+	}
+}
+
+// TestKill kills a run half way with SIGKILL; the same command goes on, and
+// nobody is mailed twice.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 1000, Window: time.Second}}})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_kill")
+	args := []string{"send", "--yes", "--json", "--allow-undelivered", "--limit-create", "1000/1s", "--limit-bulk", "off",
+		"--settle", "2s", "--request-timeout", "5s", "--recover-after", "5s", b.file("many.csv", people(300))}
+	c := b.command(args...)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitMails(t, s, 50)
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // it was killed
+	d := decode[document](t, b.run(args...).want(t, exitOK))
+	d.addsUp(t)
+	if m := s.mailbox(t); d.Batch != 1 || d.Outcomes["invited"] != 300 || m.Mails != 300 || len(m.Doubled) > 0 {
+		t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
+	}
+}
+
+// awaitMails waits until the stand-in has sent so many mails.
+func awaitMails(t *testing.T, s *stand, n int) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(30 * time.Second)
+	for s.mailbox(t).Mails < n {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("no %d mails after 30 s", n)
+		}
+	}
+}
+
+// TestQuota pauses a batch with the reason; once that is mended, the same
+// command goes on.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	full := newStand(t, sandbox.Config{InstanceID: "ins_quota", Switches: sandbox.Switches{Quota: "user_quota_exceeded"}})
+	room := newStand(t, sandbox.Config{InstanceID: "ins_quota"})
+	b := newBench(t, "CLERK_SECRET_KEY=sk_live_quota")
+	file := b.file("quota.csv", people(5))
+	o := b.run("send", "--yes", "--clerk-url", full.url, file).want(t, exitFailed)
+	if !strings.Contains(o.err, "user_quota_exceeded") {
+		t.Errorf("no reason: %s", o.err)
+	}
+	d := decode[document](t, b.run("send", "--yes", "--json", "--clerk-url", room.url, file).want(t, exitOK))
+	if d.Batch != 1 || d.Outcomes["invited"] != 5 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestUndelivered(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_month")
+	o := b.run("send", "--yes", "--json", b.file("many.csv", people(101))).want(t, exitHeld)
+	if e := decode[errorDocument](t, o); e.Error.Code != "undelivered" {
+		t.Errorf("%+v", e)
+	}
+	b.run("send", "--yes", b.file("fewer.csv", people(100))).want(t, exitOK)
+	b.run("send", "--yes", b.file("one.csv", "email\none.more@example.com\n")).want(t, exitHeld)
+	b.run("send", "--yes", "--allow-undelivered", b.file("one.csv", "email\none.more@example.com\n")).want(t, exitOK)
+}
+
+// TestSandboxServer runs the stand-in as a process, sends through it, and ends
+// it with a signal.
+func TestSandboxServer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "CLERK_SECRET_KEY=sk_test_server")
+	c := b.command("sandbox", "--listen", "127.0.0.1:0", "--demo", "--switch", "list_lag=10ms")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	url, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decode[document](t, b.run("send", "--yes", "--json", "--clerk-url", strings.TrimSpace(url), hires).want(t, exitRows))
+	d.addsUp(t)
+	inUse := b.run("send", "--sandbox", "--yes", "--json", "--again", hires).want(t, exitFailed)
+	if e := decode[errorDocument](t, inUse); e.Error.Code != "sandbox_in_use" || !strings.Contains(e.Error.Remedy, "CLERK_API_URL") {
+		t.Errorf("%+v", e)
+	}
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("the sandbox ended with %v", err)
+	}
+	if m := b.mailbox(); m.Mails != d.Outcomes["invited"] {
+		t.Errorf("%d mails for %d invited", m.Mails, d.Outcomes["invited"])
+	}
+}
+
+// TestSentByTwo lets two programs send the same file at the same moment: one
+// batch comes of it.
+func TestSentByTwo(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_two")
+	file := b.file("both.csv", people(30))
+	exits := make(chan int, 2)
+	for range 2 {
+		go func() {
+			c := b.command("send", "--yes", file)
+			_ = c.Run() // the exit status is looked at
+			exits <- c.ProcessState.ExitCode()
+		}()
+	}
+	for range 2 {
+		if exit := <-exits; exit != exitOK && exit != exitHeld {
+			t.Errorf("exit status %d", exit)
+		}
+	}
+	pool := open(t, b.url)
+	var batches int
+	if err := pool.QueryRow(t.Context(), "select count(*) from batches").Scan(&batches); err != nil {
+		t.Fatal(err)
+	}
+	if m := s.mailbox(t); batches != 1 || len(m.Doubled) > 0 {
+		t.Errorf("%d batches, %d doubled", batches, len(m.Doubled))
+	}
+}

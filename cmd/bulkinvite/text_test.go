@@ -1,0 +1,99 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// at is a moment of the stories below, in the tests' own zone.
+func at(clock string) time.Time {
+	t, err := time.ParseInLocation(time.DateTime, "2026-11-22 "+clock, time.Local)
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func TestPlanText(t *testing.T) {
+	t.Parallel()
+	pl := &plan{
+		input: &input{name: "hires.csv"},
+		summary: &importer.Summary{Rows: 4912, Valid: 4834, Invalid: 8, DuplicateRow: 9, Blank: 2, Encoding: "Windows-1252", Delimiter: ";",
+			Columns:  importer.Columns{Mapped: map[string]string{"email": "E-Mail-Adresse"}},
+			Warnings: make([]importer.Problem, 3)},
+		warnings: []warning{{212, "jane@gmial.com", "did you mean gmail.com?"}, {907, "info@example.com", "looks like a mailbox that several people read"}},
+		known:    invitation.Known{Invited: 22, Lapsed: 3},
+	}
+	pl.work(ratelimit.DefaultCreate, ratelimit.DefaultBulk, invitation.Spent{})
+	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00")))
+	golden(t, "plan-log", pl.text("", false, at("20:39:00")))
+}
+
+func TestReportText(t *testing.T) {
+	t.Parallel()
+	golden(t, "report-done", reportText(&invitation.Report{
+		Batch: 12, State: invitation.Done, Rows: 4912, FinishedAt: ptr(at("20:11:00")), Seconds: 46980, Environment: "production",
+		Outcomes: invitation.Counts{invitation.Invited: 4803, invitation.AlreadyInvited: 22, invitation.AlreadyRegistered: 63, invitation.DuplicateRow: 9, invitation.Invalid: 8, invitation.Rejected: 7},
+		Requests: invitation.Requests{Bulk: 350, Create: 1312, Read: 812},
+	}))
+	golden(t, "report-paused", reportText(&invitation.Report{
+		Batch: 13, State: invitation.Paused, Rows: 5, Undecided: 3, Environment: "development", StateReason: ptr("user_quota_exceeded"),
+		Outcomes: invitation.Counts{invitation.Invited: 2}, Requests: invitation.Requests{Create: 2, Read: 1, Revoke: 1}, RateLimited: 1,
+	}))
+	golden(t, "report-running", reportText(&invitation.Report{
+		Batch: 14, State: invitation.Running, Rows: 3, Undecided: 3, Environment: "sandbox", ETA: ptr(at("21:00:00")), Outcomes: invitation.Counts{},
+	}))
+}
+
+// TestStoryText tells of a request whose answer was lost, and of one of which
+// nothing is known yet.
+func TestStoryText(t *testing.T) {
+	t.Parallel()
+	row := invitation.StoryRow{ImportedAt: at("20:11:02")}
+	row.BatchID, row.RowNumber, row.FileName, row.Actor, row.Environment = 12, 212, "hires.csv", "maria", "production"
+	lost := invitation.StoryAttempt{AttemptID: 481, InstanceID: 1, Call: "bulk", Number: 31, Others: 9, StartedAt: at("20:11:40"), ErrorCode: ptr("connection_closed")}
+	open := &invitation.Story{Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
+		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
+	open.Attempts[0].Open = true
+	golden(t, "why-open", storyText(open))
+
+	row.Outcome, row.DecidedAt, row.ReadID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:11:57")), ptr(int64(7)), ptr("inv_2xYz")
+	row.Status, row.StatusAt = ptr(invitation.Accepted), ptr(at("21:30:12"))
+	lost.AnsweredAt, lost.Resolution = ptr(at("20:11:41")), ptr("ours")
+	golden(t, "why-lost", storyText(&invitation.Story{
+		Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
+		Sightings: []invitation.StorySighting{{InstanceID: 1, Kind: "invitation", ClerkID: "inv_2xYz", Status: ptr("pending"), CreatedAt: ptr(at("20:11:40")), FirstSeen: at("20:11:56"), LastRead: 7}},
+		Summary:   []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481}}},
+	}))
+}
+
+func TestFormats(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+		if got := thousands(n); got != want {
+			t.Errorf("thousands(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		266 * time.Millisecond: "266 ms", 1900 * time.Millisecond: "1.9 s", 42 * time.Second: "42 s", 150 * time.Second: "2 m 30 s",
+		13*time.Hour + 2*time.Minute: "13 h 2 m", time.Hour: "1 h", 50 * time.Hour: "2 d 2 h",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%s) = %q, want %q", d, got, want)
+		}
+	}
+	for cell, want := range map[string]string{"": "", "Jane": "Jane", "=1+1": "'=1+1", "+49": "'+49", "-1": "'-1", "@x": "'@x", "\tx": "'\tx", "\rx": "'\rx", "a=b": "a=b"} {
+		if got := spreadsheetSafe(cell); got != want {
+			t.Errorf("spreadsheetSafe(%q) = %q, want %q", cell, got, want)
+		}
+	}
+	if got := plain("a\x1b[31mb\u202ec"); got != "a�[31mb�c" {
+		t.Errorf("plain lets through %q", got)
+	}
+}
