@@ -1,0 +1,20 @@
+# Reads what `go test -v` prints. Drops its noise, keeps the result of each
+# test and package, and ends with the totals and what failed. A skipped test
+# fails the run: nothing here may be missing on a machine that runs the tests.
+
+/^=== (RUN|PAUSE|CONT|NAME)/ { next }
+/^ +--- PASS/ { passed++; next }
+/^--- PASS/   { passed++ }
+/^ *--- FAIL/ { failed[++failures] = $3 }
+/^ *--- SKIP/ { skipped[++skips] = $3 }
+/^ok / || /^ok\t/ { packages++ }
+/^FAIL\t/     { broken[++breaks] = $2 }
+{ print; fflush() }
+
+END {
+	printf "\n%d tests passed, %d failed, %d skipped; %d packages passed, %d failed\n", passed, failures, skips, packages, breaks
+	for (i = 1; i <= failures; i++) print "  failed: " failed[i]
+	for (i = 1; i <= skips; i++) print "  skipped: " skipped[i]
+	for (i = 1; i <= breaks; i++) print "  package failed: " broken[i]
+	if (failures + skips + breaks > 0) exit 1
+}

@@ -1,0 +1,49 @@
+# make test   everything that must hold before a change goes in
+# make build  bin/bulkinvite
+# make fmt    format the code
+
+# One step after another, the fast ones first; make names the step that fails.
+.NOTPARALLEL:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+.PHONY: test
+test: gofmt vet staticcheck imports race
+	@echo "== all passed"
+
+.PHONY: gofmt
+gofmt:
+	@echo "== gofmt"
+	@files=$$(gofmt -l .); \
+	if [ -n "$$files" ]; then \
+		echo "not formatted (make fmt does it):"; echo "$$files"; exit 1; \
+	fi
+
+.PHONY: vet
+vet:
+	@echo "== go vet"
+	@go vet ./...
+
+.PHONY: staticcheck
+staticcheck:
+	@echo "== staticcheck"
+	@go tool staticcheck ./...
+
+.PHONY: imports
+imports:
+	@echo "== imports go one way"
+	@go test -run '^TestImport' .
+
+# The tests start a PostgreSQL of their own; nothing has to run already.
+.PHONY: race
+race:
+	@echo "== go test -race"
+	@go test -race -v ./... 2>&1 | awk -f .ci/tally.awk
+
+.PHONY: build
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/bulkinvite ./cmd/bulkinvite
+
+.PHONY: fmt
+fmt:
+	gofmt -w .
