@@ -72,6 +72,10 @@ func (g *gate) trouble(err error) time.Time {
 		g.w.stop(err)
 	}
 	g.mu.Lock()
+	if !g.until.IsZero() { // what fails at the same time counts once
+		defer g.mu.Unlock()
+		return g.until
+	}
 	wait := min(time.Second<<min(g.failures, 6), time.Minute)
 	g.failures++
 	g.mu.Unlock()
