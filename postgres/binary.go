@@ -138,7 +138,9 @@ func inspectBinaries(ctx context.Context, dir string) (binaries, error) {
 			return b, err
 		}
 	}
-	out, err := exec.CommandContext(ctx, b.path("postgres"), "--version").Output()
+	cmd := exec.CommandContext(ctx, b.path("postgres"), "--version")
+	cmd.Env = environment()
+	out, err := cmd.Output()
 	if err != nil {
 		return b, err
 	}

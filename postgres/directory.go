@@ -82,20 +82,40 @@ func (d directory) version() (string, error) {
 	return "", nil
 }
 
-// prepare makes the directory, if need be, and gives it to the owner. What lies above is made open to all, as mkdir does
-// it; what was there before is left as it is.
+// prepare makes the directory, if need be, and gives it to the owner. What was there before is left as it is.
 func (d directory) prepare(own owner) error {
 	if err := own.reaches(d.path); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
-		return outOfReach(filepath.Dir(d.path), err)
+	if err := makeParents(filepath.Dir(d.path), own); err != nil {
+		return err
 	}
 	if err := os.Mkdir(d.path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return outOfReach(d.path, err)
 	}
 	if err := own.take(d.path); err != nil {
 		return outOfReach(d.path, err)
+	}
+	return nil
+}
+
+// makeParents is os.MkdirAll, but what it makes as root is open to the owner, whatever the umask.
+func makeParents(dir string, own owner) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return nil // reaches has looked at it
+	}
+	if err := makeParents(filepath.Dir(dir), own); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err == nil && own.foreign {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		return outOfReach(dir, err)
 	}
 	return nil
 }

@@ -115,11 +115,11 @@ func (p process) usable(ctx context.Context) bool {
 
 // launch starts the server, making its data first if there is none.
 func (s *Server) launch(ctx context.Context) (process, error) {
-	bin, err := pick(ctx, s.dir, s.config.BinDir)
+	made, err := s.dir.version()
 	if err != nil {
 		return process{}, err
 	}
-	made, err := s.dir.version()
+	bin, err := pick(ctx, s.dir.file(dataName), made, s.config.BinDir)
 	if err != nil {
 		return process{}, err
 	}
@@ -147,8 +147,12 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	}
 	cmd := exec.CommandContext(ctx, bin.path("initdb"), args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // and the server that it runs
-	if out, err := cmd.CombinedOutput(); err != nil {
+	// Interrupted, it lets the server that it runs end well; killed, that one would leave its shared memory behind.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = initdbDelay
+	if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
+		return s.failed("initdb", ctx.Err())
+	} else if err != nil {
 		return s.failed("initdb", fmt.Errorf("%w: %s", err, tail(out)))
 	}
 	if err := os.Remove(s.dir.file(dataName)); err != nil && !errors.Is(err, os.ErrNotExist) { // empty, or it fails
@@ -290,16 +294,17 @@ func (s *Server) arguments(socket string) []string {
 	return args
 }
 
-// environment is ours without libpq's and the server's variables, such as PGDATA and PGPORT, and with messages that
-// startError can read.
+// environment is the little of ours that PostgreSQL needs. It must not see the rest: our keys, since another user may
+// read them off its process, and variables of its own such as PGDATA and PGPORT. Messages are such that startError can
+// read them.
 func environment() []string {
-	var env []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "PG") && !strings.HasPrefix(entry, "LC_") && !strings.HasPrefix(entry, "LANG") {
-			env = append(env, entry)
+	env := []string{"LC_ALL=C"}
+	for _, name := range []string{"PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
 		}
 	}
-	return append(env, "LC_ALL=C")
+	return env
 }
 
 // tail is the end of a program's output, in one line.

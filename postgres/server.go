@@ -36,8 +36,9 @@ type Server struct {
 
 const (
 	stopTimeout  = time.Minute
-	readyTimeout = 15 * time.Second
-	retryStarts  = 30 * time.Second
+	initdbDelay  = 10 * time.Second // until an interrupted initdb is killed
+	readyTimeout = 15 * time.Second // for a server that says it is ready to let us in
+	retryStarts  = 30 * time.Second // for what a killed server left to be cleared away
 	retryStartIn = 200 * time.Millisecond
 )
 
@@ -55,8 +56,8 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := pick(ctx, dir, config.BinDir); err != nil {
-		return nil, err // before anything is written
+	if err := precheck(ctx, dir, config.BinDir); err != nil {
+		return nil, err
 	}
 	own, err := findOwner(dir)
 	if err != nil {
@@ -180,18 +181,28 @@ func (s *Server) failed(doing string, err error) error {
 	}
 }
 
-// pick chooses the installation for the directory: the one that its data needs, or, where there is none yet, any.
-func pick(ctx context.Context, dir directory, binDir string) (binaries, error) {
+// precheck finds out, before anything is written, whether the directory is one that we can work with.
+func precheck(ctx context.Context, dir directory, binDir string) error {
 	made, err := dir.version()
 	if err != nil {
-		return binaries{}, err
+		return err
 	}
+	_, exists, err := readProcess(dir.file(dataName))
+	if err != nil || exists {
+		return err // a server that runs needs no starting, and to look for one takes longer than to join this one
+	}
+	_, err = pick(ctx, dir.file(dataName), made, binDir)
+	return err
+}
+
+// pick chooses the installation for data that the major version made has made, or, where there is none yet, any.
+func pick(ctx context.Context, data, made, binDir string) (binaries, error) {
 	found, err := installations(ctx, binDir)
 	if err != nil {
 		return binaries{}, err
 	}
 	if made != "" {
-		return match(found, made, dir.file(dataName))
+		return match(found, made, data)
 	}
 	return choose(found, binDir)
 }
