@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -35,9 +36,14 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	pl, err := c.read(ctx, p, in)
+	pl, err := p.read(ctx, in, c.options())
 	if err != nil {
 		return err
+	}
+	if c.Problems != "" {
+		if err := c.writeProblems(ctx, pl); err != nil {
+			return err
+		}
 	}
 	if err := c.plan(ctx, p, pl); err != nil {
 		return err
@@ -53,23 +59,37 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	return err
 }
 
-func (c *checkCmd) read(ctx context.Context, p *program, in *input) (*plan, error) {
-	if c.Problems == "" {
-		return p.read(ctx, in, c.options(), nil)
+// writeProblems reads the file once more, now that its columns are known, and
+// writes its bad rows.
+func (c *checkCmd) writeProblems(ctx context.Context, pl *plan) error {
+	r, err := pl.input.rewind()
+	if err != nil {
+		return err
 	}
 	out, err := os.OpenFile(c.Problems, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
+		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
 	}
 	w := csv.NewWriter(out)
 	w.UseCRLF = true
-	pl, err := p.read(ctx, in, c.options(), func(row *importer.Row) error { return w.Write(problemRecord(row)) })
-	w.Flush()
-	err = errors.Join(err, w.Error(), out.Close())
-	if err != nil {
-		return nil, err
+	head := []string{"bulkinvite_row", "bulkinvite_line", "bulkinvite_column", "bulkinvite_code", "bulkinvite_message"}
+	for _, name := range pl.summary.Columns.Found {
+		head = append(head, spreadsheetSafe(name))
 	}
-	return pl, nil
+	err = w.Write(head)
+	if err == nil {
+		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
+			if row.Problem == nil {
+				return nil
+			}
+			return w.Write(problemRecord(row))
+		})
+	}
+	w.Flush()
+	if err := errors.Join(err, w.Error(), out.Close()); err != nil {
+		return fmt.Errorf("write the bad rows: %w", err)
+	}
+	return nil
 }
 
 // problemRecord is a bad row as --problems writes it: what is wrong, then the

@@ -42,8 +42,8 @@ type plan struct {
 	invitation.Plan
 }
 
-// read reads a whole file for its plan. bad, if not nil, gets each invalid row.
-func (p *program) read(ctx context.Context, in *input, options importer.Options, bad func(*importer.Row) error) (*plan, error) {
+// read reads a whole file for its plan.
+func (p *program) read(ctx context.Context, in *input, options importer.Options) (*plan, error) {
 	r, err := in.rewind()
 	if err != nil {
 		return nil, err
@@ -54,9 +54,6 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options,
 			if len(pl.warnings) < keptWarnings {
 				pl.warnings = append(pl.warnings, warning{row.Line, row.Email, w.Message})
 			}
-		}
-		if row.Problem != nil && bad != nil {
-			return bad(row)
 		}
 		return nil
 	})
@@ -144,10 +141,10 @@ func (pl *plan) people() string {
 			t.add("  "+thousands(n), what, why)
 		}
 	}
+	add(pl.known.Lapsed, "of them again", "their invitations were revoked or have expired")
 	add(pl.known.Invited, "invited by an earlier batch", "skipped")
-	add(pl.known.Lapsed, "of them invited before", "revoked or expired since, invited again")
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
-	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv FILE")
+	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
 	add(s.Blank, "blank", "no rows")
 	return t.String()
 }

@@ -77,7 +77,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if err != nil {
 		return nil, err
 	}
-	if u.plan, err = p.read(ctx, in, flags.options(), nil); err != nil {
+	if u.plan, err = p.read(ctx, in, flags.options()); err != nil {
 		return nil, err
 	}
 	if u.target, err = p.connect(ctx); err != nil {

@@ -255,7 +255,7 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 	case "refused":
 		return "the answer proves that nothing was done"
 	case "ours":
-		return "a read showed that it made invitation" + invitationID
+		return "a read showed that it made an invitation" + invitationID
 	case "not_there":
 		return "a read showed that it made nothing"
 	case "exists":
@@ -313,8 +313,11 @@ func summaryText(sum invitation.StorySum) string {
 	if n == 0 && sum.Environment == sandboxInstance {
 		text = "No invitation in the sandbox."
 	}
+	if n == 0 && sum.Open > 0 {
+		text = "No invitation is proven."
+	}
 	if sum.Open > 0 {
-		text += fmt.Sprintf(" Of %s it is not known yet whether one more went out.", counted(sum.Open, "request", "requests"))
+		text += fmt.Sprintf(" Of %s it is not known yet whether one went out.", counted(sum.Open, "request", "requests"))
 	}
 	if sum.Late > 0 {
 		text += fmt.Sprintf(" %s may have made one more.", upperFirst(counted(sum.Late, "request whose answer came late", "requests whose answers came late")))

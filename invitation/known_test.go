@@ -1,0 +1,48 @@
+package invitation_test
+
+import (
+	"testing"
+
+	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
+)
+
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	keys := []string{"jane@example.com", "joe@example.com", "a@example.com", "max@example.com", "stranger@example.com"}
+	for instance, want := range map[int64]invitation.Known{1: {Invited: 2, Lapsed: 1}, 2: {}} {
+		if got, err := r.Known(t.Context(), instance, keys); err != nil || got != want {
+			t.Errorf("instance %d: %+v, %v; want %+v", instance, got, err, want)
+		}
+		if any, err := r.AnyInvited(t.Context(), instance); err != nil || any != (want != invitation.Known{}) {
+			t.Errorf("instance %d: anybody %v, %v", instance, any, err)
+		}
+	}
+	if _, err := pool.Exec(t.Context(), "update results set expires_at = now() - interval '1 day' where clerk_invitation_id = 'inv_1'"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Known(t.Context(), 1, keys); err != nil || got != (invitation.Known{Invited: 1, Lapsed: 2}) {
+		t.Errorf("after one expired: %+v, %v", got, err)
+	}
+}
+
+func TestOnlyInstance(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	if id, ok, err := r.OnlyInstance(t.Context()); err != nil || !ok || id != 1 {
+		t.Errorf("beside the sandbox: %d, %v, %v", id, ok, err)
+	}
+	if _, err := pool.Exec(t.Context(), "insert into instances (clerk_id, environment) values ('ins_other', 'development')"); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := r.OnlyInstance(t.Context()); err != nil || ok {
+		t.Errorf("of two: %v, %v", ok, err)
+	}
+	if _, ok, err := invitation.NewReader(postgrestest.New(t)).OnlyInstance(t.Context()); err != nil || ok {
+		t.Errorf("of none: %v, %v", ok, err)
+	}
+	if id, ok, err := r.InstanceByClerkID(t.Context(), "sandbox"); err != nil || !ok || id != 2 {
+		t.Errorf("by id: %d, %v, %v", id, ok, err)
+	}
+}

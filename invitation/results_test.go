@@ -1,0 +1,44 @@
+package invitation_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"bulkinvite/invitation"
+)
+
+func TestResults(t *testing.T) {
+	t.Parallel()
+	r, _ := reader(t)
+	columns, err := r.Columns(t.Context(), 1)
+	if err != nil || !slices.Equal(columns, []string{"Name", "Email", ""}) { // row 4 has a cell more
+		t.Errorf("%q, %v", columns, err)
+	}
+	if _, err := r.Columns(t.Context(), 99); !errors.Is(err, invitation.ErrNoBatch) {
+		t.Errorf("no batch: %v", err)
+	}
+	for outcome, want := range map[invitation.Outcome][]int{
+		"": {1, 2, 3, 4, 5}, invitation.Invited: {1, 2}, invitation.Invalid: {4}, invitation.Failed: nil,
+	} {
+		var got []int
+		err := r.Results(t.Context(), 1, outcome, func(row *invitation.Result) error {
+			if row.Outcome == nil || (outcome != "" && *row.Outcome != outcome) {
+				t.Errorf("row %d has outcome %v", row.RowNumber, row.Outcome)
+			}
+			if row.RowNumber == 4 && (row.Email != nil || len(row.Original) != 3) { // nothing is left over from row 3
+				t.Errorf("%+v", row)
+			}
+			got = append(got, row.RowNumber)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("outcome %q: rows %v, %v; want %v", outcome, got, err, want)
+		}
+	}
+	stop := errors.New("enough")
+	n := 0
+	if err := r.Results(t.Context(), 1, "", func(*invitation.Result) error { n++; return stop }); err != stop || n != 1 {
+		t.Errorf("after an error of yield: %d rows, %v", n, err)
+	}
+}
