@@ -29,6 +29,9 @@ type Bucket struct {
 	Now     time.Time // Postgres' clock when it was counted
 }
 
+// unlimited is what is free where nothing is counted.
+const unlimited = 1 << 20
+
 // querier is what counting needs of a connection, a pool or a transaction.
 type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -85,10 +88,6 @@ func Count(ctx context.Context, q querier, instance int64, name string, limit Li
 	if err := weigh(ctx, q, instance, limit, &b); err != nil {
 		return b, err
 	}
-	b.Free = max(0, limit.N-b.Weighs)
-	if limit.None {
-		b.Free = 1 << 20
-	}
 	if ceiling != nil && !limit.None {
 		b.lower(limit, *ceiling, *ceilingAt)
 	}
@@ -99,38 +98,31 @@ func Count(ctx context.Context, q querier, instance int64, name string, limit Li
 }
 
 // weigh counts the requests that weigh on the bucket and finds out when the
-// next one stops doing so.
+// next one stops doing so. They are at most as many as the limit, unless that
+// was lowered.
 func weigh(ctx context.Context, q querier, instance int64, limit Limit, b *Bucket) error {
-	if limit.None || b.Name == GeneralCall { // the general limit is counted over leases
+	b.Free = unlimited
+	if limit.None {
 		return nil
 	}
+	b.Free = limit.N
+	if b.Name == GeneralCall { // counted over leases
+		return nil
+	}
+	var ends []time.Time
+	var now time.Time
 	err := q.QueryRow(ctx, `
-		select count(*), count(*) filter (where answered_at is null and deadline > clock_timestamp())
+		select coalesce(array_agg(coalesce(answered_at, deadline)), '{}'), clock_timestamp(),
+		       count(*) filter (where answered_at is null and deadline > clock_timestamp())
 		from attempts
 		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
 		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`,
-		instance, b.Name, limit.Weight()).Scan(&b.Weighs, &b.Pending)
+		instance, b.Name, limit.Weight()).Scan(&ends, &now, &b.Pending)
 	if err != nil {
 		return fmt.Errorf("count bucket %s of instance %d: %w", b.Name, instance, err)
 	}
-	if b.Weighs < limit.N {
-		return nil
-	}
-	// What has no answer yet may have it at any moment: it is taken as answered now.
-	err = q.QueryRow(ctx, `
-		select least(coalesce(answered_at, deadline), clock_timestamp()) + $3::interval as until
-		from attempts
-		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval
-		order by until offset $4 limit 1`,
-		instance, b.Name, limit.Weight(), b.Weighs-limit.N).Scan(&b.Opens)
-	if err == pgx.ErrNoRows { // they stopped weighing between the two statements
-		b.Opens = b.Now
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("find the opening of bucket %s of instance %d: %w", b.Name, instance, err)
-	}
+	b.Weighs = len(ends)
+	b.Free, b.Opens = limit.Room(now, ends)
 	return nil
 }
 

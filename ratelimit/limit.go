@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,4 +83,27 @@ func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 // window and at least 5 ms.
 func (l Limit) Weight() time.Duration {
 	return l.Window + max(l.Window/1000, 5*time.Millisecond)
+}
+
+// Room applies the sliding log: it tells how many requests may start now and,
+// where none may, the earliest moment at which one can. ends has, for each
+// request that could have reached Clerk, when its answer came, or its deadline
+// where none did; a deadline may lie ahead. A request without an answer can have
+// it at any moment, so that the opening takes it as answered now; it comes later
+// if the answer does.
+func (l Limit) Room(now time.Time, ends []time.Time) (free int, opens time.Time) {
+	var weighing []time.Time
+	for _, end := range ends {
+		if until := end.Add(l.Weight()); until.After(now) {
+			if end.After(now) {
+				until = now.Add(l.Weight())
+			}
+			weighing = append(weighing, until)
+		}
+	}
+	if free = l.N - len(weighing); free > 0 {
+		return free, time.Time{}
+	}
+	slices.SortFunc(weighing, time.Time.Compare)
+	return 0, weighing[len(weighing)-l.N]
 }

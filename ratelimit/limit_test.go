@@ -1,0 +1,106 @@
+package ratelimit_test
+
+import (
+	"encoding"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"bulkinvite/ratelimit"
+)
+
+var (
+	_ encoding.TextUnmarshaler = (*ratelimit.Limit)(nil)
+	_ encoding.TextMarshaler   = ratelimit.Limit{}
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in   string
+		want ratelimit.Limit
+		form string // what String gives
+	}{
+		{"100/1h", ratelimit.Limit{N: 100, Window: time.Hour}, "100/1h"},
+		{"25/3.6s", ratelimit.Limit{N: 25, Window: 3600 * time.Millisecond}, "25/3.6s"},
+		{"1/1ms", ratelimit.Limit{N: 1, Window: time.Millisecond}, "1/1ms"},
+		{"1000/10s", ratelimit.Limit{N: 1000, Window: 10 * time.Second}, "1000/10s"},
+		{"5/60s", ratelimit.Limit{N: 5, Window: time.Minute}, "5/1m"},
+		{"5/90m", ratelimit.Limit{N: 5, Window: 90 * time.Minute}, "5/1h30m"},
+		{"5/10m", ratelimit.Limit{N: 5, Window: 10 * time.Minute}, "5/10m"},
+		{"5/1h10m", ratelimit.Limit{N: 5, Window: 70 * time.Minute}, "5/1h10m"},
+		{"5/20h", ratelimit.Limit{N: 5, Window: 20 * time.Hour}, "5/20h"},
+		{"5/1h0m30s", ratelimit.Limit{N: 5, Window: time.Hour + 30*time.Second}, "5/1h0m30s"},
+		{"none", ratelimit.Limit{None: true}, "none"},
+		{"off", ratelimit.Limit{Off: true}, "off"},
+	} {
+		t.Run(tt.in, func(t *testing.T) {
+			t.Parallel()
+			got, err := ratelimit.Parse(tt.in)
+			if err != nil || got != tt.want {
+				t.Fatalf("Parse(%q) = %+v, %v; want %+v", tt.in, got, err, tt.want)
+			}
+			if got.String() != tt.form {
+				t.Errorf("%+v.String() = %q, want %q", got, got.String(), tt.form)
+			}
+			if again, err := ratelimit.Parse(got.String()); err != nil || again != got {
+				t.Errorf("Parse(%q) = %+v, %v; want what it was made of", got.String(), again, err)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{
+		"", "0", "abc", "100", "100/", "/1h", "0/1h", "-1/1h", "1.5/1h", "10/0s", "10/-1s", "10/h", "10/3600", "100/1h/2",
+		"None", "OFF", " 100/1h", "100 / 1h", "99999999999999999999/1h", "1e3/1h",
+	} {
+		if l, err := ratelimit.Parse(in); err == nil {
+			t.Errorf("Parse(%q) = %+v, want an error", in, l)
+		}
+	}
+}
+
+func TestParseErrorSaysTheForm(t *testing.T) {
+	t.Parallel()
+	_, err := ratelimit.Parse("abc")
+	const want = `"abc" is no limit: write N/DURATION such as 100/1h, or none, or off`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestLimitAsText(t *testing.T) {
+	t.Parallel()
+	in := map[string]ratelimit.Limit{"create": {N: 100, Window: time.Hour}}
+	text, err := json.Marshal(in)
+	if err != nil || string(text) != `{"create":"100/1h"}` {
+		t.Fatalf("marshalled: %s, %v", text, err)
+	}
+	var out map[string]ratelimit.Limit
+	if err := json.Unmarshal(text, &out); err != nil || out["create"] != in["create"] {
+		t.Errorf("unmarshalled: %+v, %v", out, err)
+	}
+	var l ratelimit.Limit
+	if err := l.UnmarshalText([]byte("10/0s")); err == nil {
+		t.Error("10/0s was taken for a limit")
+	}
+}
+
+// The margin is max(window/1000, 5 ms).
+func TestWeight(t *testing.T) {
+	t.Parallel()
+	for window, want := range map[time.Duration]time.Duration{
+		time.Millisecond:        6 * time.Millisecond,
+		time.Second:             1005 * time.Millisecond,
+		5 * time.Second:         5005 * time.Millisecond,
+		6 * time.Second:         6006 * time.Millisecond,
+		time.Hour:               time.Hour + 3600*time.Millisecond,
+		3600 * time.Millisecond: 3605 * time.Millisecond,
+	} {
+		if got := (ratelimit.Limit{N: 1, Window: window}).Weight(); got != want {
+			t.Errorf("a request weighs %v on a window of %v, want %v", got, window, want)
+		}
+	}
+}
