@@ -7,7 +7,7 @@
 /^--- PASS/   { passed++ }
 /^ *--- FAIL/ { failed[++failures] = $3 }
 /^ *--- SKIP/ { skipped[++skips] = $3 }
-/^ok / || /^ok\t/ { packages++ }
+/^ok /         { packages++ }
 /^FAIL\t/     { broken[++breaks] = $2 }
 { print; fflush() }
 

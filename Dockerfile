@@ -1,0 +1,19 @@
+# syntax=docker/dockerfile:1
+
+FROM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+# With .git: the toolchain takes version and commit from it, and
+# `bulkinvite version` tells them.
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/bulkinvite ./cmd/bulkinvite
+RUN mkdir /out/data
+
+# Holds CA certificates, time zones and an unprivileged user, and no shell.
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /out/bulkinvite /bulkinvite
+# A volume that is mounted here takes over the directory's owner.
+COPY --from=build --chown=nonroot:nonroot /out/data /var/lib/bulkinvite
+ENV BULKINVITE_DATA_DIR=/var/lib/bulkinvite
+ENTRYPOINT ["/bulkinvite"]
