@@ -243,3 +243,16 @@ func TestQuotaPauses(t *testing.T) {
 		t.Errorf("reason %q does not name the quota", one.Reason)
 	}
 }
+
+// post controls the stand-in.
+func (b *bundle) post(path, body string) {
+	b.t.Helper()
+	resp, err := http.Post(strings.TrimSuffix(b.url, "/v1")+path, "application/json", strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b.t.Fatalf("POST %s: %s", path, resp.Status)
+	}
+}

@@ -1,0 +1,213 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+var hour = struct{ create, bulk ratelimit.Limit }{ratelimit.Limit{N: 20, Window: time.Hour}, ratelimit.Limit{N: 3, Window: time.Hour}}
+
+// whenUndecided runs a worker until so many rows of a batch are undecided.
+func (b *bundle) whenUndecided(w *Worker, batch int64, n int) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
+	defer cancel()
+	if err := w.Run(ctx, func(context.Context) (bool, error) { return b.outcomes(batch)[""] == n, nil }); err != nil {
+		b.t.Fatal(err)
+	}
+	if got := b.outcomes(batch); got[""] != n {
+		b.t.Fatalf("outcomes %v, want %d undecided", got, n)
+	}
+}
+
+// People whom Clerk knows cost no create, and when the budget is spent they are
+// told so at once, not when the window opens.
+func TestKnownPeopleCostNothing(t *testing.T) {
+	t.Parallel()
+	var users, pending []string
+	for i := 50; i < 120; i++ {
+		if i%2 == 0 {
+			users = append(users, fmt.Sprintf("%q", person(i)))
+		} else {
+			pending = append(pending, fmt.Sprintf(`{"email":%q,"age":"1h"}`, person(i)))
+		}
+	}
+	seeds := filepath.Join(t.TempDir(), "seeds.json")
+	if err := os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`],"invitations":[`+strings.Join(pending, ",")+`]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, sandbox.Config{SeedFile: seeds})
+	batch := b.batch(120, person)
+	b.run(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), batch)
+	if got := b.outcomes(batch); got["invited"] != 50 || got["already_registered"] != 35 || got["already_invited"] != 35 {
+		t.Errorf("outcomes %v, want 50 invited, 35 users, 35 pending", got)
+	}
+	var spent int
+	err := b.pool.QueryRow(t.Context(), `select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`).Scan(&spent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spent != 0 {
+		t.Errorf("%d creates were spent on people whom Clerk knows, want 0", spent)
+	}
+	b.proven(batch)
+}
+
+// An urgent batch overtakes a long one at the next request.
+func TestPriorityOvertakes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	long := b.batch(200, person)
+	urgent := b.batch(20, func(i int) string { return fmt.Sprintf("urgent%d@example.com", i) })
+	if _, err := b.pool.Exec(t.Context(), `update batches set priority = 1 where id = $1`, urgent); err != nil {
+		t.Fatal(err)
+	}
+	b.whenUndecided(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), long, 170)
+	if got := b.outcomes(urgent); got["invited"] != 20 {
+		t.Errorf("outcomes %v of the urgent batch, want 20 invited before the long one", got)
+	}
+}
+
+// With the budget spent a process fetches no jobs, and each job that was fetched
+// snoozes once; the queue's other jobs are not touched.
+func TestNoBudgetNoWork(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(3000, person)
+	w := b.worker(Config{Create: hour.create, Bulk: hour.bulk})
+	var spent time.Time
+	err := w.Run(t.Context(), func(context.Context) (bool, error) {
+		if _, closed := w.gate.closed(); closed && spent.IsZero() {
+			spent = time.Now()
+		}
+		return !spent.IsZero() && time.Since(spent) > 6*time.Second, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var touched, attempts int
+	err = b.pool.QueryRow(t.Context(), `select count(*) filter (where metadata ? 'snoozes' or state <> 'available'), max(attempt) from river_job where kind = 'invite' and state <> 'completed'`).Scan(&touched, &attempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if touched > maxWorkers || attempts > 0 {
+		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, maxWorkers)
+	}
+	if got := b.outcomes(batch); got["invited"] != 50 {
+		t.Errorf("outcomes %v, want 50 invited", got)
+	}
+}
+
+// A 429 stops its bucket for everybody until Retry-After has passed, then one
+// request probes; the other bucket goes on.
+func TestThrottledFreezesOneBucket(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "create", Kind: sandbox.FaultStatus, Status: 429, RetryAfter: "2", First: 6}}})
+	batch := b.batch(96, person)
+	b.run(b.worker(Config{Create: ratelimit.Limit{N: 100, Window: 30 * time.Second}, Bulk: ratelimit.Limit{N: 5, Window: 30 * time.Second}}), batch)
+	var refused, early int
+	err := b.pool.QueryRow(t.Context(), `
+		select count(*) filter (where http_status = 429),
+		       count(*) filter (where exists (select from attempts f where f.bucket = 'create' and f.http_status = 429
+		              and a.started_at > f.answered_at + interval '0.5 s' and a.started_at < f.answered_at + interval '1.9 s'))
+		from attempts a where bucket = 'create'`).Scan(&refused, &early)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refused != 6 || early != 0 {
+		t.Errorf("%d refused, %d sent while frozen; want 6 and 0", refused, early)
+	}
+	if got := b.outcomes(batch); got["invited"] != 96 {
+		t.Errorf("outcomes %v, want 96 invited", got)
+	}
+	b.proven(batch)
+}
+
+// A sweep revokes what is stale, and an accepted invitation never.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(40, person)
+	b.run(b.worker(quick), batch)
+	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days' where row_number <= 30`); err != nil {
+		t.Fatal(err)
+	}
+	b.post("/sandbox/accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(0), person(1)))
+	dry, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dry.Stale != 30 || dry.Revoked != 0 {
+		t.Errorf("the dry run says %d stale and %d revoked, want 30 and 0", dry.Stale, dry.Revoked)
+	}
+	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sw.Scanned != 40 || sw.Stale != 30 || sw.Revoked != 28 || sw.Skipped["accepted"] != 2 || sw.Failed != 0 {
+		t.Errorf("sweep %+v, want 40 scanned, 30 stale, 28 revoked, 2 accepted", *sw)
+	}
+	var revoked, open int
+	err = b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke' and resolved_at is null)`).Scan(&revoked, &open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revoked != 28 || open != 0 {
+		t.Errorf("%d rows are revoked and %d revokes open, want 28 and 0", revoked, open)
+	}
+	// Who was revoked may be invited again by another batch.
+	again := b.batch(40, person)
+	b.run(b.worker(quick), again)
+	if got := b.outcomes(again); got["invited"] != 28 || got["already_invited"] != 12 {
+		t.Errorf("outcomes %v, want the 28 revoked invited again", got)
+	}
+}
+
+// A revoke whose answer was lost is settled by reading.
+func TestLostRevoke(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "revoke", Kind: sandbox.FaultCutAfter, First: 2}, {Call: "revoke", Kind: sandbox.FaultCutBefore, First: 2}}})
+	batch := b.batch(10, person)
+	b.run(b.worker(quick), batch)
+	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days'`); err != nil {
+		t.Fatal(err)
+	}
+	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sw.Failed == 0 || sw.Revoked+sw.Failed != 10 {
+		t.Errorf("sweep %+v, want some failed and the rest revoked", *sw)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) { return Idle(ctx, b.pool, b.instance.ID) }); err != nil {
+		t.Fatal(err)
+	}
+	rows, _ := b.pool.Query(t.Context(), `select p.resolution, r.status from attempts a join attempt_people p on p.attempt_id = a.id join results r using (batch_id, row_number) where a.call = 'revoke' and a.answered_at is not null and a.http_status is null`)
+	defer rows.Close()
+	n := 0
+	for rows.Next() {
+		var resolution string
+		var status invitation.Status
+		if err := rows.Scan(&resolution, &status); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]invitation.Status{"read": invitation.Revoked, "not_there": invitation.Pending}[resolution]; status != want {
+			t.Errorf("a lost revoke settled as %s left the status %s", resolution, status)
+		}
+		n++
+	}
+	if n != sw.Failed {
+		t.Errorf("%d lost revokes settled, want %d", n, sw.Failed)
+	}
+}
