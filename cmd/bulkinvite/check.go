@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/migrations"
 )
 
 type checkCmd struct {
@@ -113,22 +117,34 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 		return err
 	}
 	if pool != nil {
-		reader := invitation.NewReader(pool)
-		instance, ok, err := p.checkInstance(ctx, reader)
-		if err != nil {
+		if spent, err = p.askDatabase(ctx, pool, pl); err != nil {
 			return err
-		}
-		if ok {
-			if err := pl.lookUp(ctx, reader, instance); err != nil {
-				return err
-			}
-			if spent, err = reader.Spent(ctx, instance, p.settings.LimitCreate.Weight(), p.settings.LimitBulk.Weight()); err != nil {
-				return err
-			}
 		}
 	}
 	pl.work(p.settings.LimitCreate, p.settings.LimitBulk, spent)
 	return nil
+}
+
+// askDatabase counts whom a database knows, and returns what its budget has
+// spent. One whose schema is not this program's is not asked: check writes
+// nothing, and so brings none up to date.
+func (p *program) askDatabase(ctx context.Context, pool *pgxpool.Pool, pl *plan) (invitation.Spent, error) {
+	found, err := migrations.Status(ctx, pool)
+	if err != nil {
+		return invitation.Spent{}, err
+	}
+	if slices.ContainsFunc(found, func(m migrations.Migration) bool { return !m.Applied }) {
+		return invitation.Spent{}, nil
+	}
+	reader := invitation.NewReader(pool)
+	instance, ok, err := p.checkInstance(ctx, reader)
+	if err != nil || !ok {
+		return invitation.Spent{}, err
+	}
+	if err := pl.lookUp(ctx, reader, instance); err != nil {
+		return invitation.Spent{}, err
+	}
+	return reader.Spent(ctx, instance, p.settings.LimitCreate.Weight(), p.settings.LimitBulk.Weight())
 }
 
 // checkInstance finds the instance that check speaks of: the sandbox if asked

@@ -153,5 +153,5 @@ func (p *program) confirm(ctx context.Context, question string, wanted ...string
 	}
 }
 
-// quiet keeps information out of the log, for while a bar shows it.
+// quiet keeps information out of the log where a person is told it in words.
 func (p *program) quiet() { p.level.Set(slog.LevelWarn) }

@@ -37,6 +37,7 @@ type progress struct {
 type view struct {
 	rate   string
 	end    time.Time // when the last request leaves; zero: not known
+	opens  time.Time // when the next request may leave, if none may now
 	budget string
 }
 
@@ -60,9 +61,6 @@ func (u *upload) newProgress(ctx context.Context) (*progress, error) {
 	)
 	pr.bar.SetCurrent(int64(pr.before))
 	pr.restore = u.logTo.divert(pr.bars)
-	if u.settings.LogLevel == "" {
-		u.quiet()
-	}
 	return pr, nil
 }
 
@@ -74,6 +72,7 @@ func (pr *progress) stop() {
 	pr.bar.Abort(true) // the report says it all
 	pr.bars.Wait()
 	pr.restore()
+	pr.note("")
 }
 
 // update looks how far the batch is, shows it, and reports whether it is over:
@@ -112,7 +111,10 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 	} else if took := time.Since(pr.began); took > time.Second {
 		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
 	}
-	v.budget = budgetText(pr.settings, spent, frozen, plan.AtOnce == 0)
+	v.budget = budgetText(pr.settings, spent, frozen)
+	if busy := slices.Concat(spent.Bulk, spent.Create); undecided > 0 && plan.AtOnce == 0 && len(busy) > 0 {
+		v.opens = time.Now().Add(slices.Min(busy))
+	}
 	pr.view.Store(v)
 	pr.bar.SetCurrent(int64(decided))
 	return nil
@@ -125,16 +127,11 @@ func perHour(n float64) string {
 	return thousands(int(n)) + "/h"
 }
 
-// budgetText says what is left of the limits and, if nothing is, when the next
-// request may leave.
-func budgetText(s *settings, spent invitation.Spent, frozen []invitation.Freeze, waiting bool) string {
+// budgetText says what is left of the limits.
+func budgetText(s *settings, spent invitation.Spent, frozen []invitation.Freeze) string {
 	var parts []string
 	for _, f := range frozen {
 		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s waits until %s", f.Bucket, f.Until.Local().Format("15:04:05")))
-	}
-	busy := slices.Concat(spent.Bulk, spent.Create)
-	if waiting && len(busy) > 0 {
-		parts = append(parts, "next window in "+span(max(0, slices.Min(busy))))
 	}
 	if !s.LimitBulk.None && !s.LimitBulk.Off {
 		parts = append(parts, fmt.Sprintf("bulk %d of %d", max(0, s.LimitBulk.N-len(spent.Bulk)), s.LimitBulk.N))
@@ -160,6 +157,11 @@ func (pr *progress) beside(st decor.Statistics) string {
 
 // below is the line under the bar.
 func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
-	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", pr.view.Load().budget)
+	v := pr.view.Load()
+	text := v.budget
+	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
+		text = "next window in " + span(left) + " · " + text
+	}
+	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", text)
 	return err
 }

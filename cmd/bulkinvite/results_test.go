@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/postgres/postgrestest"
 )
 
 const oddFile = "Name,email,Note,\n" +
@@ -147,6 +148,22 @@ func TestCheck(t *testing.T) {
 	}](t, b.run("check", "--json", b.file("three.csv", people(3))).want(t, exitOK))
 	if known.AlreadyInvited != 2 || known.Plan.ToSend != 1 {
 		t.Errorf("%+v", known)
+	}
+}
+
+// TestCheckWritesNothing gives check a database without a schema.
+func TestCheckWritesNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	empty := postgrestest.Empty(t)
+	b.env = append(b.env, "DATABASE_URL="+empty.Config().ConnString())
+	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
+	var tables int
+	if err := empty.QueryRow(t.Context(), "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace").Scan(&tables); err != nil {
+		t.Fatal(err)
+	}
+	if tables != 0 {
+		t.Errorf("check made %d tables", tables)
 	}
 }
 

@@ -73,6 +73,9 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.actor == "" {
 		u.actor = loginName()
 	}
+	if p.errTTY && p.settings.LogLevel == "" {
+		p.quiet()
+	}
 	in, err := p.openInput(ctx, flags.File)
 	if err != nil {
 		return nil, err
