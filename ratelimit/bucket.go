@@ -88,11 +88,12 @@ func Count(ctx context.Context, q querier, instance int64, name string, limit Li
 	if err := weigh(ctx, q, instance, limit, &b); err != nil {
 		return b, err
 	}
+	room := b.Free
 	if ceiling != nil && !limit.None {
 		b.lower(limit, *ceiling, *ceilingAt)
 	}
 	if frozenUntil != nil {
-		b.thaw(*frozenUntil, probing)
+		b.thaw(*frozenUntil, probing, room)
 	}
 	return b, nil
 }
@@ -145,8 +146,10 @@ func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
 	b.Free = min(b.Free, free)
 }
 
-// thaw applies a freeze: nothing until it ends, then one request that probes.
-func (b *Bucket) thaw(until time.Time, probing bool) {
+// thaw applies a freeze: nothing until it ends, then one request that probes. It
+// needs room under the limit, but not under a learned ceiling: what Clerk said
+// when it refused is newer.
+func (b *Bucket) thaw(until time.Time, probing bool, room int) {
 	switch {
 	case b.Now.Before(until):
 		b.Free, b.Frozen = 0, until
@@ -155,7 +158,7 @@ func (b *Bucket) thaw(until time.Time, probing bool) {
 		}
 	case probing:
 		b.Free, b.Frozen, b.Opens = 0, until, b.Now.Add(100*time.Millisecond)
-	case b.Free > 0:
-		b.Free, b.Probe = 1, true
+	case room > 0:
+		b.Free, b.Probe, b.Opens = 1, true, time.Time{}
 	}
 }

@@ -31,7 +31,10 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		}
 		var ceiling *int
 		if c := b.Weighs - b.Pending - 1; name != GeneralCall && !limit.None && b.Weighs <= limit.N && b.Frozen.IsZero() {
-			c = max(1, min(c, limit.N-1))
+			if c = min(c, limit.N-1); b.Ceiling > 0 {
+				c = min(c, b.Ceiling) // it is learned downward: refused requests weigh too
+			}
+			c = max(1, c)
 			ceiling = &c
 		}
 		return tx.QueryRow(ctx, `

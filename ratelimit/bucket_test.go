@@ -1,0 +1,394 @@
+package ratelimit_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/ratelimit"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// bundle is a database with an instance and its buckets.
+type bundle struct {
+	*testing.T
+	pool     *pgxpool.Pool
+	instance int64
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	b := &bundle{T: t, pool: postgrestest.New(t)}
+	b.instance = b.newInstance("ins_one")
+	return b
+}
+
+func (b *bundle) newInstance(name string) (id int64) {
+	b.Helper()
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `insert into instances (clerk_id, environment) values ($1, 'sandbox') returning id`, name).Scan(&id); err != nil {
+			return err
+		}
+		return ratelimit.Ensure(ctx, tx, id)
+	})
+	return id
+}
+
+func (b *bundle) tx(f func(context.Context, pgx.Tx) error) {
+	b.Helper()
+	ctx := b.Context()
+	if err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return f(ctx, tx) }); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bundle) exec(sql string, args ...any) {
+	b.Helper()
+	if _, err := b.pool.Exec(b.Context(), sql, args...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bundle) count(name string, limit ratelimit.Limit) ratelimit.Bucket {
+	b.Helper()
+	got, err := ratelimit.Count(b.Context(), b.pool, b.instance, name, limit)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return got
+}
+
+// attempt is a request in the ledger, its times relative to now.
+type attempt struct {
+	bucket     string // default create
+	started    string // intervals; default 0
+	deadline   string // default 20 s
+	answered   string // default: no answer
+	resolution string // default: open
+	other      bool   // of another instance
+}
+
+func (b *bundle) insert(a attempt) (id int64) {
+	b.Helper()
+	instance := b.instance
+	if a.other {
+		instance++
+	}
+	err := b.pool.QueryRow(b.Context(), `
+		insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, answered_at, resolution, resolved_at)
+		select $1, 'w', case bucket when 'general' then 'revoke' else bucket end, bucket,
+		       clock_timestamp() + coalesce(nullif($3, ''), '0 s')::interval, clock_timestamp() + coalesce(nullif($4, ''), '20 s')::interval,
+		       clock_timestamp() + nullif($5, '')::interval, nullif($6, ''), case when $6 <> '' then clock_timestamp() end
+		from (select coalesce(nullif($2, ''), 'create') as bucket) b returning id`,
+		instance, a.bucket, a.started, a.deadline, a.answered, a.resolution).Scan(&id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return id
+}
+
+func (b *bundle) insertAll(all ...attempt) {
+	b.Helper()
+	for _, a := range all {
+		b.insert(a)
+	}
+}
+
+func times(n int, a attempt) []attempt { return slices.Repeat([]attempt{a}, n) }
+
+// What of the ledger weighs on a limit of 10 an hour; the margin is 3.6 s.
+func TestCountWeighs(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.newInstance("ins_two")
+	limit := ratelimit.Limit{N: 10, Window: time.Hour}
+	for _, tt := range []struct {
+		name            string
+		attempt         attempt
+		weighs, pending int
+	}{
+		{"under way", attempt{}, 1, 1},
+		{"just answered", attempt{started: "-1 s", answered: "0"}, 1, 0},
+		{"started long ago, answered within the window", attempt{started: "-3 hours", answered: "-59 min"}, 1, 0},
+		{"answered an hour ago, within the margin", attempt{started: "-1 hour", answered: "-3601 s"}, 1, 0},
+		{"answered more than an hour and the margin ago", attempt{started: "-2 hours", answered: "-3604 s"}, 0, 0},
+		{"answered long before its deadline", attempt{started: "-2 hours", answered: "-2 hours", deadline: "1 min"}, 0, 0},
+		{"lost: its deadline has passed", attempt{started: "-30 s", deadline: "-10 s"}, 1, 0},
+		{"lost: started before the window, its deadline is within", attempt{started: "-2 hours", deadline: "-50 min"}, 1, 0},
+		{"lost long ago, and still not resolved", attempt{started: "-2 hours", deadline: "-3604 s"}, 0, 0},
+		{"lost, found by reading", attempt{started: "-30 s", deadline: "-10 s", resolution: "read"}, 1, 0},
+		{"refused with 429", attempt{answered: "0", resolution: "refused"}, 1, 0},
+		{"never written", attempt{answered: "0", resolution: "not_sent"}, 0, 0},
+		{"never written, and not answered", attempt{resolution: "not_sent"}, 0, 0},
+		{"another bucket's", attempt{bucket: "bulk"}, 0, 0},
+		{"another instance's", attempt{other: true}, 0, 0},
+	} {
+		b.exec(`delete from attempts`)
+		b.insert(tt.attempt)
+		got := b.count(ratelimit.Create, limit)
+		if got.Weighs != tt.weighs || got.Pending != tt.pending || got.Free != limit.N-tt.weighs || !got.Opens.IsZero() {
+			t.Errorf("%s: %+v; want %d to weigh, %d pending", tt.name, got, tt.weighs, tt.pending)
+		}
+	}
+}
+
+func TestCountOpens(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limit := ratelimit.Limit{N: 2, Window: time.Hour}
+	b.insertAll(attempt{answered: "-10 min"}, attempt{answered: "-20 min"})
+	got := b.count(ratelimit.Create, limit)
+	var want time.Time
+	if err := b.pool.QueryRow(t.Context(), `select min(answered_at) + interval '3603.6 s' from attempts`).Scan(&want); err != nil {
+		t.Fatal(err)
+	}
+	if got.Free != 0 || !got.Opens.Equal(want) {
+		t.Errorf("%d free, opens at %v; want 0, at %v, when the older one stops weighing", got.Free, got.Opens, want)
+	}
+	if lower := b.count(ratelimit.Create, ratelimit.Limit{N: 1, Window: time.Hour}); !lower.Opens.After(want) || lower.Weighs != 2 {
+		t.Errorf("under a limit of 1: %+v; want it to open when the younger one stops weighing", lower)
+	}
+}
+
+func TestCountUncounted(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.insertAll(times(5, attempt{})...)
+	if got := b.count(ratelimit.Create, ratelimit.Limit{None: true}); got.Free < 1000 {
+		t.Errorf("without a limit %d are free", got.Free)
+	}
+	if got := b.count(ratelimit.Create, ratelimit.Limit{Off: true}); got.Free != 0 {
+		t.Errorf("of a call that is off %d are free", got.Free)
+	}
+}
+
+// await waits until as many sessions of the test's database wait for a lock.
+func (b *bundle) awaitBlocked(sessions int) {
+	b.Helper()
+	for {
+		var n int
+		err := b.pool.QueryRow(b.Context(), `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).Scan(&n)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if n >= sessions {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// reserve takes one request of a bucket if there is one.
+func reserve(ctx context.Context, tx pgx.Tx, instance int64, limit ratelimit.Limit) (id int64, b ratelimit.Bucket, err error) {
+	if b, err = ratelimit.Reserve(ctx, tx, instance, ratelimit.Create, limit); err != nil || b.Free == 0 {
+		return 0, b, err
+	}
+	err = tx.QueryRow(ctx, `insert into attempts (instance_id, worker_id, call, bucket, deadline)
+		values ($1, 'w', 'create', 'create', clock_timestamp() + interval '20 s') returning id`, instance).Scan(&id)
+	return id, b, err
+}
+
+// A reservation waits for the one before it and then sees what that took:
+// locking and counting are two statements. That holds without a limit too,
+// since whoever takes rows away relies on the lock.
+func TestReserveWaits(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []ratelimit.Limit{{N: 1, Window: time.Hour}, {None: true}} {
+		t.Run(limit.String(), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var second ratelimit.Bucket
+			done := make(chan error, 1)
+			b.tx(func(ctx context.Context, tx pgx.Tx) error {
+				_, first, err := reserve(ctx, tx, b.instance, limit)
+				if err != nil || first.Free == 0 {
+					return fmt.Errorf("the first found %d free: %w", first.Free, err)
+				}
+				go func() {
+					done <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) {
+						second, err = ratelimit.Reserve(ctx, tx, b.instance, ratelimit.Create, limit)
+						return err
+					})
+				}()
+				b.awaitBlocked(1)
+				return nil
+			})
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if !limit.None && (second.Free != 0 || second.Weighs != 1) {
+				t.Errorf("the second found %d free, %d weighing", second.Free, second.Weighs)
+			}
+		})
+	}
+}
+
+func TestReserveConcurrently(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limit := ratelimit.Limit{N: 25, Window: time.Hour}
+	var group errgroup.Group
+	for range 60 {
+		group.Go(func() error {
+			return pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+				_, _, err := reserve(t.Context(), tx, b.instance, limit)
+				return err
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.count(ratelimit.Create, limit); got.Weighs != 25 {
+		t.Errorf("60 transactions took %d of 25", got.Weighs)
+	}
+}
+
+// fleet is some processes that send whenever they may, to a server that keeps
+// when each request arrived.
+type fleet struct {
+	*bundle
+	limit ratelimit.Limit
+	most  int // requests to send
+
+	mu       sync.Mutex
+	arrivals []time.Time
+}
+
+// send reserves and sends one request, or waits until one may be free. Some
+// answers come late, and some not at all.
+func (f *fleet) send(ctx context.Context) error {
+	var id int64
+	var bucket ratelimit.Bucket
+	err := pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) (err error) {
+		id, bucket, err = reserve(ctx, tx, f.instance, f.limit)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if id == 0 {
+		time.Sleep(min(bucket.Opens.Sub(bucket.Now), 20*time.Millisecond))
+		return nil
+	}
+	time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+	f.mu.Lock()
+	f.arrivals = append(f.arrivals, time.Now())
+	f.mu.Unlock()
+	time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
+	_, err = f.pool.Exec(ctx, `update attempts set answered_at = clock_timestamp() where id = $1`, id)
+	return err
+}
+
+func (f *fleet) sent() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.arrivals)
+}
+
+func TestReserveKeepsEveryWindow(t *testing.T) {
+	t.Parallel()
+	f := &fleet{bundle: setup(t), limit: ratelimit.Limit{N: 10, Window: 500 * time.Millisecond}, most: 40}
+	group, ctx := errgroup.WithContext(t.Context())
+	for range 6 {
+		group.Go(func() error {
+			for f.sent() < f.most {
+				if err := f.send(ctx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	checkWindows(t, f.arrivals, f.limit)
+}
+
+// checkWindows looks for a window, wherever it may begin, in which more arrived
+// than the limit allows.
+func checkWindows(t *testing.T, arrivals []time.Time, limit ratelimit.Limit) {
+	t.Helper()
+	slices.SortFunc(arrivals, time.Time.Compare)
+	for i := limit.N; i < len(arrivals); i++ {
+		if d := arrivals[i].Sub(arrivals[i-limit.N]); d < limit.Window {
+			t.Errorf("%d requests arrived within %v, where %s is allowed", limit.N+1, d, limit)
+		}
+	}
+}
+
+// A connection that is cut while it has reserved leaves nothing: neither the
+// request nor the lock.
+func TestReserveCut(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	limit := ratelimit.Limit{N: 1, Window: time.Hour}
+	conn, err := pgx.ConnectConfig(t.Context(), b.pool.Config().ConnConfig.Copy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // it is cut
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, _, err := reserve(t.Context(), tx, b.instance, limit); err != nil || id == 0 {
+		t.Fatalf("reserved %d: %v", id, err)
+	}
+	b.exec(`select pg_terminate_backend($1)`, conn.PgConn().PID())
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		id, got, err := reserve(ctx, tx, b.instance, limit)
+		if err == nil && (id == 0 || got.Weighs != 0) {
+			t.Errorf("after the cut %d are free, %d weigh", got.Free, got.Weighs)
+		}
+		return err
+	})
+}
+
+// Create is locked before bulk, whatever the order of the arguments: two who
+// take both can't wait for each other.
+func TestLockOrder(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	done := make(chan error, 1)
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := ratelimit.Lock(ctx, tx, b.instance, ratelimit.Create); err != nil {
+			return err
+		}
+		go func() {
+			done <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+				return ratelimit.Lock(ctx, tx, b.instance, ratelimit.Bulk, ratelimit.Create)
+			})
+		}()
+		b.awaitBlocked(1)
+		_, err := tx.Exec(ctx, `select from buckets where instance_id = $1 and name = 'bulk' for update nowait`, b.instance)
+		return err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEnsureTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.tx(func(ctx context.Context, tx pgx.Tx) error { return ratelimit.Ensure(ctx, tx, b.instance) })
+	var names []string
+	if err := b.pool.QueryRow(t.Context(), `select array_agg(name order by name) from buckets where instance_id = $1`, b.instance).Scan(&names); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(names, []string{"bulk", "create", "general"}) {
+		t.Errorf("buckets: %v", names)
+	}
+}

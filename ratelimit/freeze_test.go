@@ -1,0 +1,352 @@
+package ratelimit_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/ratelimit"
+)
+
+var tenAnHour = ratelimit.Limit{N: 10, Window: time.Hour}
+
+func (b *bundle) freeze(name string, limit ratelimit.Limit, attempt int64, wait time.Duration, told bool) time.Time {
+	b.Helper()
+	until, err := ratelimit.Freeze(b.Context(), b.pool, b.instance, name, limit, attempt, wait, told)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return until
+}
+
+// lasts is how long the bucket's freeze was set to last, as it was set last.
+func (b *bundle) lasts(name string) (d time.Duration) {
+	b.Helper()
+	err := b.pool.QueryRow(b.Context(), `select frozen_until - frozen_at from buckets where instance_id = $1 and name = $2`, b.instance, name).Scan(&d)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return d
+}
+
+// near allows for two readings of the clock in one statement.
+func near(got, want time.Duration) bool { return (got - want).Abs() < 500*time.Millisecond }
+
+func (b *bundle) thaw(name string, attempt int64) {
+	b.Helper()
+	if err := ratelimit.Thaw(b.Context(), b.pool, b.instance, name, attempt); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// pass lets a freeze end, as if the time had passed.
+func (b *bundle) pass(name string) {
+	b.Helper()
+	b.exec(`update buckets set frozen_until = clock_timestamp() where instance_id = $1 and name = $2`, b.instance, name)
+}
+
+// probe reserves the one request that may try a bucket that thaws.
+func (b *bundle) probe() (id int64) {
+	b.Helper()
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		var got ratelimit.Bucket
+		var err error
+		id, got, err = reserve(ctx, tx, b.instance, tenAnHour)
+		if err != nil {
+			return err
+		}
+		if !got.Probe || got.Free != 1 {
+			b.Fatalf("a bucket that thaws: %+v; want one request, a probe", got)
+		}
+		return ratelimit.Probing(ctx, tx, b.instance, ratelimit.Create, id)
+	})
+	return id
+}
+
+func (b *bundle) answer(attempt int64, resolution string) {
+	b.Helper()
+	b.exec(`update attempts set answered_at = clock_timestamp(), resolved_at = clock_timestamp(), resolution = $2 where id = $1`, attempt, resolution)
+}
+
+func TestFreezeForRetryAfter(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.newInstance("ins_two")
+	until := b.freeze(ratelimit.Create, tenAnHour, 0, 90*time.Second, true)
+	if d := b.lasts(ratelimit.Create); !near(d, 90*time.Second) {
+		t.Errorf("frozen for %v, want 90 s", d)
+	}
+	got := b.count(ratelimit.Create, tenAnHour)
+	if got.Free != 0 || !got.Frozen.Equal(until) || got.Opens.Before(until) || got.Reason != "Clerk answered 429" {
+		t.Errorf("frozen: %+v; want nothing free until %v", got, until)
+	}
+	if none := b.count(ratelimit.Create, ratelimit.Limit{None: true}); none.Free != 0 {
+		t.Errorf("without a limit %d are free while the bucket is frozen", none.Free)
+	}
+	for _, name := range []string{ratelimit.Bulk, ratelimit.GeneralCall} {
+		if other := b.count(name, tenAnHour); other.Free != 10 || !other.Frozen.IsZero() {
+			t.Errorf("bucket %s, which Clerk did not refuse: %+v", name, other)
+		}
+	}
+	if other, err := ratelimit.Count(t.Context(), b.pool, b.instance+1, ratelimit.Create, tenAnHour); err != nil || other.Free != 10 {
+		t.Errorf("another instance's bucket: %+v, %v", other, err)
+	}
+	// A 429 that names a shorter time, or was on its way longer, takes nothing back.
+	if again := b.freeze(ratelimit.Create, tenAnHour, 0, time.Second, true); !again.Equal(until) {
+		t.Errorf("frozen until %v after a shorter Retry-After, want %v", again, until)
+	}
+}
+
+// While a full bucket is frozen, it opens when both are over.
+func TestFreezeOfAFullBucket(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.insertAll(times(10, attempt{answered: "-50 min"})...)
+	full := b.count(ratelimit.Create, tenAnHour)
+	b.freeze(ratelimit.Create, tenAnHour, 0, time.Minute, true)
+	if got := b.count(ratelimit.Create, tenAnHour); !got.Opens.Equal(full.Opens) {
+		t.Errorf("opens at %v, want %v, when the first stops weighing", got.Opens, full.Opens)
+	}
+	until := b.freeze(ratelimit.Create, tenAnHour, 0, time.Hour, true)
+	if got := b.count(ratelimit.Create, tenAnHour); !got.Opens.Equal(until) {
+		t.Errorf("opens at %v, want %v, when the freeze ends", got.Opens, until)
+	}
+}
+
+func TestFreezeWithoutRetryAfter(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		limit ratelimit.Limit
+		want  []time.Duration // seconds
+	}{
+		{ratelimit.Limit{N: 1, Window: 10 * time.Second}, []time.Duration{1, 2, 4, 8, 10, 10}},
+		{ratelimit.Limit{N: 1, Window: time.Hour}, []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600}},
+		{ratelimit.Limit{N: 1, Window: 100 * time.Millisecond}, []time.Duration{1, 1}},
+		{ratelimit.Limit{None: true}, []time.Duration{1, 1}},
+	} {
+		t.Run(tt.limit.String(), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			for i, want := range tt.want {
+				b.pass(ratelimit.Bulk)
+				b.freeze(ratelimit.Bulk, tt.limit, 0, 0, false)
+				if d := b.lasts(ratelimit.Bulk); !near(d, want*time.Second) {
+					t.Errorf("429 number %d in a row froze for %v, want %d s", i+1, d, want)
+				}
+			}
+		})
+	}
+}
+
+// One probe, whoever asks; when it is answered all is as before.
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
+	b.exec(`update buckets set ceiling = null`) // has a test of its own
+	b.pass(ratelimit.Create)
+	id := b.probe()
+	got := b.count(ratelimit.Create, tenAnHour)
+	if got.Free != 0 || got.Probe || got.Frozen.IsZero() || !got.Opens.After(got.Now) {
+		t.Errorf("while the probe is out: %+v; want nothing free, and a look again later", got)
+	}
+	b.answer(id, "answered")
+	b.thaw(ratelimit.Create, id+1)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 {
+		t.Errorf("somebody else's answer thawed the bucket: %+v", got)
+	}
+	b.thaw(ratelimit.Create, id)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 9 || got.Probe || !got.Frozen.IsZero() || got.Reason != "" {
+		t.Errorf("after the probe: %+v; want nine free, nothing frozen", got)
+	}
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
+	if d := b.lasts(ratelimit.Create); !near(d, time.Second) {
+		t.Errorf("the first 429 of a new row froze for %v, want 1 s", d)
+	}
+}
+
+func TestProbeGoesToOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
+	b.exec(`update buckets set ceiling = null`)
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			return pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+				id, got, err := reserve(t.Context(), tx, b.instance, tenAnHour)
+				if err != nil || !got.Probe {
+					return err
+				}
+				return ratelimit.Probing(t.Context(), tx, b.instance, ratelimit.Create, id)
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.count(ratelimit.Create, tenAnHour); got.Weighs != 1 {
+		t.Errorf("%d requests probe the bucket, want one", got.Weighs)
+	}
+}
+
+// How a probe can end without an answer that thaws, and what follows.
+func TestProbeWithoutSuccess(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*bundle, int64){
+		"its deadline passes": func(b *bundle, id int64) {
+			b.exec(`update attempts set deadline = clock_timestamp() where id = $1`, id)
+		},
+		"it was never written": func(b *bundle, id int64) { b.answer(id, "not_sent") },
+		"its process dies after the answer": func(b *bundle, id int64) {
+			b.answer(id, "answered")
+		},
+		"it is refused": func(b *bundle, id int64) {
+			b.answer(id, "refused")
+			b.freeze(ratelimit.Create, tenAnHour, id, 0, false)
+			if d := b.lasts(ratelimit.Create); !near(d, 2*time.Second) {
+				b.Errorf("a refused probe froze for %v, want 2 s", d)
+			}
+			if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 {
+				b.Errorf("after a refused probe: %+v", got)
+			}
+			b.thaw(ratelimit.Create, id) // it is no probe any more
+			b.pass(ratelimit.Create)
+		},
+		"another request is refused meanwhile": func(b *bundle, id int64) {
+			until := b.freeze(ratelimit.Create, tenAnHour, id+1, time.Minute, true)
+			b.answer(id, "answered")
+			b.thaw(ratelimit.Create, id)
+			if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || !got.Frozen.Equal(until) {
+				b.Errorf("the probe ended a later freeze: %+v", got)
+			}
+			b.pass(ratelimit.Create)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
+			b.pass(ratelimit.Create)
+			end(b, b.probe())
+			b.probe() // the next one
+		})
+	}
+}
+
+// A ceiling does not hold back the probe, and a refused probe does not raise it.
+func TestProbeAboveCeiling(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.insertAll(times(6, attempt{answered: "-1 s"})...)
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
+	id := b.probe()
+	b.answer(id, "refused")
+	b.freeze(ratelimit.Create, tenAnHour, id, 0, true)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Ceiling != 5 {
+		t.Errorf("after a refused probe the ceiling is %d, want 5 as before", got.Ceiling)
+	}
+	id = b.probe()
+	b.answer(id, "answered")
+	b.thaw(ratelimit.Create, id)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Ceiling != 5 {
+		t.Errorf("after the probe: %+v; want nothing free under a ceiling of 5", got)
+	}
+	b.insertAll(times(2, attempt{answered: "-1 s"})...) // the limit is reached
+	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Probe {
+		t.Errorf("a full bucket that thaws: %+v; want no probe", got)
+	}
+}
+
+// What is learned when Clerk refuses although the log shows budget left.
+func TestFreezeLearnsCeiling(t *testing.T) {
+	t.Parallel()
+	limit := ratelimit.Limit{N: 100, Window: time.Hour}
+	for _, tt := range []struct {
+		name   string
+		bucket string
+		limit  ratelimit.Limit
+		sent   []attempt // the refused one among them
+		want   int       // 0: none
+	}{
+		{"half is somebody else's", "create", limit, times(51, attempt{answered: "-1 s"}), 50},
+		{"others are under way", "create", limit, append(times(41, attempt{answered: "-1 s"}), times(4, attempt{})...), 40},
+		{"all is somebody else's", "create", limit, times(1, attempt{answered: "0"}), 1},
+		{"the last one of all", "create", limit, times(100, attempt{answered: "-1 s"}), 99},
+		{"the limit was lowered: more weighs than it allows", "create", limit, times(110, attempt{answered: "-1 s"}), 0},
+		{"no limit", "create", ratelimit.Limit{None: true}, times(5, attempt{answered: "-1 s"}), 0},
+		{"general", "general", limit, nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.insertAll(tt.sent...)
+			b.freeze(tt.bucket, tt.limit, 0, 0, true)
+			var learned int
+			if err := b.pool.QueryRow(t.Context(), `select coalesce(ceiling, 0) from buckets where name = $1`, tt.bucket).Scan(&learned); err != nil {
+				t.Fatal(err)
+			}
+			if learned != tt.want {
+				t.Errorf("learned a ceiling of %d, want %d", learned, tt.want)
+			}
+		})
+	}
+}
+
+// Of some requests that are refused at once only the first teaches: what the
+// others see is the same fact.
+func TestFreezeLearnsOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.insertAll(times(5, attempt{answered: "-1 s"})...)
+	flying := []int64{b.insert(attempt{}), b.insert(attempt{}), b.insert(attempt{})}
+	for _, id := range flying {
+		b.answer(id, "refused")
+		b.freeze(ratelimit.Create, tenAnHour, id, time.Minute, true)
+		if got := b.count(ratelimit.Create, tenAnHour); got.Ceiling != 5 {
+			t.Errorf("the ceiling is %d, want 5", got.Ceiling)
+		}
+	}
+}
+
+// Under a ceiling of 40 of 100, learned some windows ago.
+func TestCeiling(t *testing.T) {
+	t.Parallel()
+	limit := ratelimit.Limit{N: 100, Window: time.Hour}
+	for _, tt := range []struct {
+		name          string
+		age           string
+		sent          []attempt
+		free, ceiling int
+	}{
+		{"nothing weighs", "0", nil, 40, 40},
+		{"some weigh", "0", times(30, attempt{answered: "-1 s"}), 10, 40},
+		{"it is reached", "0", times(40, attempt{answered: "-1 s"}), 0, 40},
+		{"not yet a window later", "59 min", times(40, attempt{answered: "-1 s"}), 0, 40},
+		{"a window later one more may try", "61 min", times(40, attempt{answered: "-1 s"}), 1, 45},
+		{"while it tries, no other", "61 min", append(times(40, attempt{answered: "-1 s"}), attempt{}), 0, 45},
+		{"when it is answered, the next", "61 min", times(41, attempt{answered: "-1 s"}), 1, 45},
+		{"up to what has recovered", "61 min", times(45, attempt{answered: "-1 s"}), 0, 45},
+		{"what was known to work goes at once", "5 hours", times(10, attempt{answered: "-1 s"}), 30, 65},
+		{"the whole limit is back", "12 hours", times(45, attempt{answered: "-1 s"}), 55, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			b.insertAll(tt.sent...)
+			b.exec(`update buckets set ceiling = 40, ceiling_at = clock_timestamp() - $1::interval where name = 'create'`, tt.age)
+			got := b.count(ratelimit.Create, limit)
+			if got.Free != tt.free || got.Ceiling != tt.ceiling {
+				t.Errorf("%d free under a ceiling of %d; want %d, %d", got.Free, got.Ceiling, tt.free, tt.ceiling)
+			}
+			if got.Free == 0 && !got.Opens.After(got.Now) {
+				t.Errorf("nothing is free, and it opens at %v, now being %v", got.Opens, got.Now)
+			}
+		})
+	}
+}
