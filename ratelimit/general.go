@@ -24,9 +24,15 @@ type General struct {
 	pace     *rate.Limiter
 	log      *slog.Logger
 
+	leaser chan struct{} // held by the goroutine that leases for all others
+
 	mu    sync.Mutex
 	lease *lease
 }
+
+// blockUnlimited is how many requests a block has where nothing is counted: it is
+// leased all the same, since Clerk may throttle, which must stop the fleet.
+const blockUnlimited = 1000
 
 // lease is one block. Its fields are guarded by General.mu.
 type lease struct {
@@ -41,7 +47,8 @@ type lease struct {
 // NewGeneral returns the leaser of a process. timeout is the longest that a
 // request can take.
 func NewGeneral(pool *pgxpool.Pool, instance int64, worker string, limit Limit, timeout time.Duration, log *slog.Logger) *General {
-	g := &General{pool: pool, instance: instance, worker: worker, limit: limit, timeout: timeout, log: log, pace: rate.NewLimiter(rate.Inf, 1)}
+	g := &General{pool: pool, instance: instance, worker: worker, limit: limit, timeout: timeout, log: log,
+		pace: rate.NewLimiter(rate.Inf, 1), leaser: make(chan struct{}, 1)}
 	if !limit.None && !limit.Off {
 		g.pace = rate.NewLimiter(rate.Limit(float64(limit.N)/limit.Window.Seconds()), max(1, limit.N/10))
 	}
@@ -58,21 +65,22 @@ type Throttled struct {
 // called when its answer is there, or is given up: with nil, or with what a 429
 // said, which freezes the general limit for the fleet.
 func (g *General) Acquire(ctx context.Context) (release func(*Throttled), err error) {
-	if g.limit.None {
-		return func(*Throttled) {}, nil
-	}
 	if err := g.pace.Wait(ctx); err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock() // held while leasing: one leaser a process
-	for g.lease == nil || g.lease.left == 0 || !time.Now().Before(g.lease.useBy) {
+	select {
+	case g.leaser <- struct{}{}:
+		defer func() { <-g.leaser }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	for {
+		if l := g.take(); l != nil {
+			return func(t *Throttled) { g.done(l, t) }, nil
+		}
 		wait, err := g.renew(ctx)
 		if err != nil {
 			return nil, err
-		}
-		if wait == 0 {
-			continue
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -82,25 +90,38 @@ func (g *General) Acquire(ctx context.Context) (release func(*Throttled), err er
 		case <-t.C:
 		}
 	}
+}
+
+// take takes a request of the lease at hand; nil: there is none left.
+func (g *General) take() *lease {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	l := g.lease
+	if l == nil || l.left == 0 || !time.Now().Before(l.useBy) {
+		return nil
+	}
 	l.left--
 	l.used++
 	l.out++
-	return func(t *Throttled) { g.done(l, t) }, nil
+	return l
 }
 
 // renew settles the lease at hand and takes a new one, or says how long to wait.
+// g.mu is not held meanwhile, so that answers can be noted.
 func (g *General) renew(ctx context.Context) (time.Duration, error) {
-	if old := g.lease; old != nil {
-		g.lease = nil
-		if old.out == 0 {
-			g.settle(old)
-		}
+	g.mu.Lock()
+	old := g.lease
+	g.lease = nil
+	ended := old != nil && old.out == 0
+	g.mu.Unlock()
+	if ended {
+		g.settle(old)
 	}
-	life := min(max(g.limit.Window/50, 20*time.Millisecond), 500*time.Millisecond)
-	began := time.Now()
+	var l *lease
 	var wait time.Duration
+	began := time.Now()
 	err := pgx.BeginFunc(ctx, g.pool, func(tx pgx.Tx) error {
+		l = nil
 		b, err := Reserve(ctx, tx, g.instance, GeneralCall, g.limit)
 		if err != nil {
 			return err
@@ -109,35 +130,62 @@ func (g *General) renew(ctx context.Context) (time.Duration, error) {
 			wait = min(max(b.Opens.Sub(b.Now), 10*time.Millisecond), time.Second)
 			return nil
 		}
-		var weighs int
-		var next *time.Duration
-		// Leases that were never settled weigh until a request begun at the last moment would have ended.
-		err = tx.QueryRow(ctx, `
-			select coalesce(sum(tokens), 0), min(coalesce(settled_at, use_by + $3::interval)) + $2::interval - clock_timestamp()
-			from leases where instance_id = $1 and coalesce(settled_at, use_by + $3::interval) > clock_timestamp() - $2::interval`,
-			g.instance, g.limit.Weight(), g.timeout).Scan(&weighs, &next)
+		tokens, next, err := g.room(ctx, tx, b)
 		if err != nil {
 			return err
 		}
-		free := min(g.limit.N-weighs, max(1, g.limit.N/20))
-		if b.Probe {
-			free = min(free, 1)
-		}
-		if free <= 0 {
-			wait = min(max(*next, 2*time.Millisecond), 250*time.Millisecond)
+		if tokens <= 0 {
+			wait = min(max(next, 2*time.Millisecond), 250*time.Millisecond)
 			return nil
 		}
-		l := &lease{left: free, useBy: began.Add(life), probe: b.Probe}
-		err = tx.QueryRow(ctx, `insert into leases (instance_id, worker_id, tokens, use_by) values ($1, $2, $3, clock_timestamp() + $4::interval) returning id`,
-			g.instance, g.worker, free, life).Scan(&l.id)
-		g.lease = l
-		return err
+		life := 500 * time.Millisecond
+		if !g.limit.None {
+			life = min(max(g.limit.Window/50, 20*time.Millisecond), life)
+		}
+		l = &lease{left: tokens, useBy: began.Add(life), probe: b.Probe}
+		return tx.QueryRow(ctx, `insert into leases (instance_id, worker_id, tokens, use_by) values ($1, $2, $3, clock_timestamp() + $4::interval) returning id`,
+			g.instance, g.worker, tokens, life).Scan(&l.id)
 	})
 	if err != nil {
-		g.lease = nil
 		return 0, fmt.Errorf("lease from the general limit of instance %d: %w", g.instance, err)
 	}
+	g.mu.Lock()
+	g.lease = l
+	g.mu.Unlock()
 	return wait, nil
+}
+
+// room says how many requests may be leased now and, if none, when to look
+// again. Leases that were never settled weigh until a request begun at the last
+// moment would have ended. While a bucket thaws, whatever was leased since and
+// is not settled is the probe: there is only one.
+func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, next time.Duration, err error) {
+	var weighs int
+	var first *time.Duration
+	var probing bool
+	err = tx.QueryRow(ctx, `
+		select coalesce(sum(l.tokens), 0), min(coalesce(l.settled_at, l.use_by + $3::interval)) + $2::interval - clock_timestamp(),
+		       coalesce(bool_or(l.settled_at is null and l.leased_at >= b.frozen_until and l.use_by + $3::interval > clock_timestamp()), false)
+		from leases l join buckets b on b.instance_id = l.instance_id and b.name = 'general'
+		where l.instance_id = $1 and coalesce(l.settled_at, l.use_by + $3::interval) > clock_timestamp() - $2::interval`,
+		g.instance, g.limit.Weight(), g.timeout).Scan(&weighs, &first, &probing)
+	if err != nil {
+		return 0, 0, err
+	}
+	if first != nil {
+		next = *first
+	}
+	tokens = min(g.limit.N-weighs, max(1, g.limit.N/20))
+	if g.limit.None {
+		tokens = blockUnlimited
+	}
+	if b.Probe {
+		tokens = min(tokens, 1)
+		if probing {
+			return 0, 10 * time.Millisecond, nil
+		}
+	}
+	return tokens, next, nil
 }
 
 // done notes that a request of a lease was answered.
@@ -153,18 +201,28 @@ func (g *General) done(l *lease, t *Throttled) {
 	if err != nil {
 		g.log.Warn("record an answer to the general limit", "error", err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if t != nil {
-		l.left = 0
-	}
-	l.out--
-	if l.out == 0 && (l != g.lease || l.left == 0) {
-		if l == g.lease {
-			g.lease = nil
-		}
+	if g.back(l, t != nil) {
 		g.settle(l)
 	}
+}
+
+// back takes a request of a lease back, and what is left of the lease at hand
+// if Clerk throttles, and reports whether l is to be settled: it has no request
+// under way, and none will begin.
+func (g *General) back(l *lease, throttled bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l.out--
+	if throttled && g.lease != nil {
+		g.lease.left = 0
+	}
+	if l.out > 0 || l == g.lease && l.left > 0 {
+		return false
+	}
+	if l == g.lease {
+		g.lease = nil
+	}
+	return true
 }
 
 // settle gives back what a lease did not use and lets it weigh from now on like
