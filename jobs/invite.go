@@ -78,6 +78,9 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 	}
 	cancel()
 	w.log.Debug("answered", "attempt", t.AttemptID, "answer", a)
+	if a.Class == clerk.Throttled {
+		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
+	}
 	w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, t, a) })
 	w.react(ctx, t, a)
 	poke(w.active)
@@ -233,19 +236,8 @@ func backoff(t *ticket) time.Duration {
 
 // react does what an answer asks of the whole process or fleet.
 func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
-	limit := w.cfg.Create
-	if t.Bucket == ratelimit.Bulk {
-		limit = w.cfg.Bulk
-	}
 	switch a.Class {
 	case clerk.Throttled:
-		w.persist(ctx, func(ctx context.Context) error {
-			until, err := ratelimit.Freeze(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, limit, t.AttemptID, a.RetryAfter, a.HasRetryAfter)
-			if err == nil {
-				w.log.Warn("Clerk answered 429", "bucket", t.Bucket, "attempt", t.AttemptID, "frozen_until", until)
-			}
-			return err
-		})
 		return
 	case clerk.Unauthorized:
 		w.stop(ErrUnauthorized)
@@ -264,4 +256,19 @@ func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 			return ratelimit.Thaw(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, t.AttemptID)
 		})
 	}
+}
+
+// freeze stops a bucket for the fleet.
+func (w *Worker) freeze(ctx context.Context, t *ticket, a clerk.Answer) {
+	limit := w.cfg.Create
+	if t.Bucket == ratelimit.Bulk {
+		limit = w.cfg.Bulk
+	}
+	w.persist(ctx, func(ctx context.Context) error {
+		until, err := ratelimit.Freeze(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, limit, t.AttemptID, a.RetryAfter, a.HasRetryAfter)
+		if err == nil {
+			w.log.Warn("Clerk answered 429", "bucket", t.Bucket, "attempt", t.AttemptID, "frozen_until", until)
+		}
+		return err
+	})
 }

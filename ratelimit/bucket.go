@@ -127,23 +127,25 @@ func weigh(ctx context.Context, q querier, instance int64, limit Limit, b *Bucke
 	return nil
 }
 
-// lower applies a learned ceiling, which recovers by a twentieth of the limit
-// each window. Above the ceiling one request goes at a time, so that at most one
-// is refused.
+// lower applies a learned ceiling, which is forgotten when it has recovered, by a
+// twentieth of the limit each window. Above it requests go one at a time, up to
+// the limit: what another client leaves is used all the same, and at most one
+// request is refused.
 func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
 	recovered := ceiling + int(b.Now.Sub(at)/limit.Window)*max(1, limit.N/20)
 	if recovered >= limit.N {
 		return
 	}
 	b.Ceiling = recovered
-	free := ceiling - b.Weighs
-	if free <= 0 && b.Weighs < recovered && b.Pending == 0 {
-		free = 1
+	switch {
+	case b.Free == 0:
+	case b.Weighs < ceiling:
+		b.Free = min(b.Free, ceiling-b.Weighs)
+	case b.Pending > 0:
+		b.Free, b.Opens = 0, b.Now.Add(100*time.Millisecond)
+	default:
+		b.Free = 1
 	}
-	if free = max(0, free); free == 0 && b.Free > 0 {
-		b.Opens = b.Now.Add(min(limit.Window/20, time.Minute))
-	}
-	b.Free = min(b.Free, free)
 }
 
 // thaw applies a freeze: nothing until it ends, then one request that probes. It

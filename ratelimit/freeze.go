@@ -12,8 +12,8 @@ import (
 // Freeze stops a bucket for the fleet after Clerk answered 429: until wait has
 // passed, or, where Clerk named no time, for a second that doubles with each
 // 429 in a row, at most one window. attempt is the request that was refused; 0
-// for one that is not in the ledger. If the log shows budget left, what weighs
-// is remembered as the ceiling. It is a transaction of its own, so that the
+// for one that is not in the ledger. If the log shows budget left, what Clerk did
+// grant within the window is remembered as the ceiling. It is a transaction of its own, so that the
 // answer's never waits for the bucket.
 func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, limit Limit, attempt int64, wait time.Duration, told bool) (time.Time, error) {
 	var until time.Time
@@ -22,20 +22,24 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		if err != nil {
 			return err
 		}
-		var freezes int
-		if err := tx.QueryRow(ctx, `select freezes from buckets where instance_id = $1 and name = $2`, instance, name).Scan(&freezes); err != nil {
+		var freezes, granted int
+		err = tx.QueryRow(ctx, `
+			select b.freezes, (select count(*) from attempts a where a.instance_id = $1 and a.bucket = $2
+			       and a.answered_at > clock_timestamp() - $3::interval and a.resolution is distinct from 'not_sent' and a.resolution is distinct from 'refused')
+			from buckets b where b.instance_id = $1 and b.name = $2`, instance, name, limit.Weight()).Scan(&freezes, &granted)
+		if err != nil {
 			return err
 		}
 		if !told {
 			wait = min(time.Second<<min(freezes, 20), max(limit.Window, time.Second))
 		}
 		var ceiling *int
-		if c := b.Weighs - b.Pending - 1; name != GeneralCall && !limit.None && b.Weighs <= limit.N && b.Frozen.IsZero() {
-			if c = min(c, limit.N-1); b.Ceiling > 0 {
-				c = min(c, b.Ceiling) // it is learned downward: refused requests weigh too
+		if name != GeneralCall && !limit.None && granted < limit.N && b.Frozen.IsZero() {
+			granted = max(1, granted)
+			if b.Ceiling > 0 {
+				granted = min(granted, b.Ceiling)
 			}
-			c = max(1, c)
-			ceiling = &c
+			ceiling = &granted
 		}
 		return tx.QueryRow(ctx, `
 			update buckets set frozen_at = clock_timestamp(),

@@ -242,7 +242,7 @@ func TestProbeWithoutSuccess(t *testing.T) {
 func TestProbeAboveCeiling(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.insertAll(times(6, attempt{answered: "-1 s"})...)
+	b.insertAll(times(5, attempt{answered: "-1 s"})...)
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
 	id := b.probe()
 	b.answer(id, "refused")
@@ -253,10 +253,10 @@ func TestProbeAboveCeiling(t *testing.T) {
 	id = b.probe()
 	b.answer(id, "answered")
 	b.thaw(ratelimit.Create, id)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Ceiling != 5 {
-		t.Errorf("after the probe: %+v; want nothing free under a ceiling of 5", got)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 || got.Ceiling != 5 {
+		t.Errorf("after the probe: %+v; want one free above a ceiling of 5", got)
 	}
-	b.insertAll(times(2, attempt{answered: "-1 s"})...) // the limit is reached
+	b.insertAll(times(3, attempt{answered: "-1 s"})...) // the limit is reached
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
 	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Probe {
 		t.Errorf("a full bucket that thaws: %+v; want no probe", got)
@@ -271,13 +271,13 @@ func TestFreezeLearnsCeiling(t *testing.T) {
 		name   string
 		bucket string
 		limit  ratelimit.Limit
-		sent   []attempt // the refused one among them
+		sent   []attempt // and granted, or under way
 		want   int       // 0: none
 	}{
-		{"half is somebody else's", "create", limit, times(51, attempt{answered: "-1 s"}), 50},
-		{"others are under way", "create", limit, append(times(41, attempt{answered: "-1 s"}), times(4, attempt{})...), 40},
-		{"all is somebody else's", "create", limit, times(1, attempt{answered: "0"}), 1},
-		{"the last one of all", "create", limit, times(100, attempt{answered: "-1 s"}), 99},
+		{"half is somebody else's", "create", limit, times(50, attempt{answered: "-1 s"}), 50},
+		{"others are under way", "create", limit, append(times(40, attempt{answered: "-1 s"}), times(4, attempt{})...), 40},
+		{"all is somebody else's", "create", limit, nil, 1},
+		{"the last one of all", "create", limit, times(99, attempt{answered: "-1 s"}), 99},
 		{"the limit was lowered: more weighs than it allows", "create", limit, times(110, attempt{answered: "-1 s"}), 0},
 		{"no limit", "create", ratelimit.Limit{None: true}, times(5, attempt{answered: "-1 s"}), 0},
 		{"general", "general", limit, nil, 0},
@@ -326,12 +326,12 @@ func TestCeiling(t *testing.T) {
 	}{
 		{"nothing weighs", "0", nil, 40, 40},
 		{"some weigh", "0", times(30, attempt{answered: "-1 s"}), 10, 40},
-		{"it is reached", "0", times(40, attempt{answered: "-1 s"}), 0, 40},
-		{"not yet a window later", "59 min", times(40, attempt{answered: "-1 s"}), 0, 40},
-		{"a window later one more may try", "61 min", times(40, attempt{answered: "-1 s"}), 1, 45},
-		{"while it tries, no other", "61 min", append(times(40, attempt{answered: "-1 s"}), attempt{}), 0, 45},
-		{"when it is answered, the next", "61 min", times(41, attempt{answered: "-1 s"}), 1, 45},
-		{"up to what has recovered", "61 min", times(45, attempt{answered: "-1 s"}), 0, 45},
+		{"it is reached: one may try", "0", times(40, attempt{answered: "-1 s"}), 1, 40},
+		{"while it tries, no other", "0", append(times(40, attempt{answered: "-1 s"}), attempt{}), 0, 40},
+		{"when it is answered, the next", "0", times(41, attempt{answered: "-1 s"}), 1, 40},
+		{"up to the limit", "0", times(100, attempt{answered: "-1 s"}), 0, 40},
+		{"not yet a window later", "59 min", nil, 40, 40},
+		{"a window later", "61 min", nil, 40, 45},
 		{"what was known to work goes at once", "5 hours", times(10, attempt{answered: "-1 s"}), 30, 65},
 		{"the whole limit is back", "12 hours", times(45, attempt{answered: "-1 s"}), 55, 0},
 	} {
