@@ -56,7 +56,7 @@ func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (
 // LockFile makes imports of one file at one instance wait for each other until
 // the transaction ends, so that two uploads at the same moment see one another.
 func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) error {
-	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::text || ':' || encode($2, 'hex'), 0))`, instance, sha[:])
+	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::bigint || ':' || encode($2, 'hex'), 0))`, instance, sha[:])
 	if err != nil {
 		return fmt.Errorf("lock the file: %w", err)
 	}
