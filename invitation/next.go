@@ -148,7 +148,7 @@ func Next(row Row, ev Evidence) Action {
 	if act, ok := known(row, ev); ok {
 		return act
 	}
-	if !row.Since.IsZero() && ev.Now.Sub(row.Since) > ev.GiveUp {
+	if !row.Since.IsZero() && tried(row, ev) > ev.GiveUp {
 		return Action{Kind: Decide, Outcome: Failed, Reason: row.LastError}
 	}
 	if row.NotBefore.After(ev.Now) {
@@ -158,6 +158,16 @@ func Next(row Row, ev Evidence) Action {
 		return Action{Kind: Read}
 	}
 	return Action{Kind: Claim, Alone: row.Alone}
+}
+
+// tried is how long transient answers have been retried: up to the end of the
+// last backoff. What came after it was waiting for something else, such as
+// budget, a freeze or a pause. See [Store.Note] for the waits in between.
+func tried(row Row, ev Evidence) time.Duration {
+	if row.NotBefore.IsZero() || row.NotBefore.After(ev.Now) {
+		return ev.Now.Sub(row.Since)
+	}
+	return row.NotBefore.Sub(row.Since)
 }
 
 // nextOpen handles a row whose own attempt is open, whatever its batch's state.
@@ -230,7 +240,7 @@ func nextExists(ev Evidence, a Attempt) Action {
 	if s, at, ok := ours(ev); ok {
 		return invited(s, at, ClosedOurs)
 	}
-	if s, ok := standing(ev, time.Time{}); ok {
+	if s, ok := standing(ev, a.Answered); ok {
 		act := already(s, a.Code)
 		act.AttemptID, act.Close = a.ID, ClosedExists
 		return act
@@ -249,8 +259,7 @@ func known(row Row, ev Evidence) (Action, bool) {
 		return invited(s, at, ClosedOurs), true
 	}
 	for _, o := range ev.Others {
-		stands := o.Status != Revoked && o.Status != Expired && (o.ExpiresAt.IsZero() || o.ExpiresAt.After(ev.Now))
-		if o.Outcome == Invited && stands {
+		if o.Outcome == Invited && !over(o.Status, o.ExpiresAt, ev.Now) && !seenOver(o.InvitationID, ev) {
 			return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: "invited_by_another_row", InvitationID: o.InvitationID, Status: o.Status}, true
 		}
 	}
@@ -270,6 +279,19 @@ func known(row Row, ev Evidence) (Action, bool) {
 		}
 	}
 	return Action{}, false
+}
+
+// over reports whether an invitation is known to be revoked or expired.
+func over(s Status, expires, now time.Time) bool {
+	return s == Revoked || s == Expired || !expires.IsZero() && !expires.After(now)
+}
+
+// seenOver reports whether a read showed that an invitation is over, which the
+// row that made it may not know yet.
+func seenOver(id string, ev Evidence) bool {
+	return slices.ContainsFunc(ev.Sightings, func(s Sighting) bool {
+		return !s.User && s.ID == id && over(s.Status, s.ExpiresAt, ev.Now)
+	})
 }
 
 // standing finds a pending invitation that a read showed at or after since.
