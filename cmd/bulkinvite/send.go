@@ -96,11 +96,8 @@ func (p *program) workerConfig(instance invitation.Instance) jobs.Config {
 	}
 }
 
-// databasePatience is how long send waits for a database that went away.
-const databasePatience = 30 * time.Second
-
 // work works until every row of the batch is decided, the batch is taken from
-// us, or ctx ends.
+// us, the database is gone, or ctx ends.
 func (u *upload) work(ctx context.Context) error {
 	progress, err := u.newProgress(ctx)
 	if err != nil {
@@ -113,26 +110,45 @@ func (u *upload) work(ctx context.Context) error {
 	}
 	ctx, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
-	answered := time.Now()
-	err = worker.Run(ctx, func(ctx context.Context) (bool, error) {
-		over, err := progress.update(ctx)
-		if err == nil {
-			answered = time.Now()
-		} else if time.Since(answered) > databasePatience {
-			giveUp(err)
-		}
-		return over, err
-	})
+	go u.watchDatabase(ctx, giveUp)
+	err = worker.Run(ctx, progress.update)
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return u.badKey(err)
 	}
-	if err == nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), errInterrupted) {
-		err = context.Cause(ctx)
+	if gone := context.Cause(ctx); gone != nil && !errors.Is(gone, errInterrupted) {
+		err = gone // whatever the worker said as it ended came of that
 	}
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", u.batch, err)
 	}
 	return nil
+}
+
+// watchDatabase gives up once the database has not answered for as long as it
+// takes other processes to declare this one dead: waiting on is then of no use.
+func (u *upload) watchDatabase(ctx context.Context, giveUp context.CancelCauseFunc) {
+	patience := u.settings.RecoverAfter
+	tick := time.NewTicker(min(5*time.Second, patience/4))
+	defer tick.Stop()
+	answered := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		asking, cancel := context.WithTimeout(ctx, patience)
+		err := u.pool.Ping(asking)
+		cancel()
+		switch {
+		case err == nil:
+			answered = time.Now()
+		case time.Since(answered) > patience:
+			giveUp(fail(exitFailed, "database", "nothing is lost: see that it runs, then give the same command again",
+				"the database has not answered for %s", span(time.Since(answered))))
+			return
+		}
+	}
 }
 
 func (u *upload) badKey(err error) error {

@@ -4,13 +4,18 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
 )
@@ -313,4 +318,93 @@ func TestSentByTwo(t *testing.T) {
 	if m := s.mailbox(t); batches != 1 || len(m.Doubled) > 0 {
 		t.Errorf("%d batches, %d doubled", batches, len(m.Doubled))
 	}
+}
+
+// TestDatabaseGoesAway cuts the connection to the database in the middle of a
+// run, for good: the run ends and says so, and the same command goes on later.
+func TestDatabaseGoesAway(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_away")
+	file := b.file("away.csv", people(3))
+	through, cut := proxy(t, b.url)
+	args := []string{"send", "--yes", "--json", "--limit-bulk", "off", "--recover-after", "1s"}
+	c := b.command(append(args, "--limit-create", "1/1h", "--database-url", through, file)...)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitMails(t, s, 1)
+	cut()
+	said, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // the exit status is looked at
+	if c.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(said), `"database"`) {
+		t.Fatalf("exit status %d: %s", c.ProcessState.ExitCode(), said)
+	}
+	d := decode[document](t, b.run(append(args, "--settle", "1s", "--request-timeout", "1s", file)...).want(t, exitOK))
+	if m := s.mailbox(t); d.Batch != 1 || d.Outcomes["invited"] != 3 || m.Mails != 3 || len(m.Doubled) > 0 {
+		t.Errorf("%+v, %d mails", d, m.Mails)
+	}
+}
+
+// proxy stands between the program and a database, and returns a URL that leads
+// through it and what cuts it for good.
+func proxy(t *testing.T, url string) (through string, cut func()) {
+	t.Helper()
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(config.Host, config.Port)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var open []net.Conn
+	closed := false
+	cut = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if closed {
+			return
+		}
+		closed = true
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, c := range open {
+			_ = c.Close() // the other side may have closed it
+		}
+	}
+	t.Cleanup(cut)
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return // it was cut
+			}
+			to, err := net.Dial(network, address)
+			if err != nil {
+				_ = from.Close() // the program sees that nobody answers
+				continue
+			}
+			mu.Lock()
+			open = append(open, from, to)
+			mu.Unlock()
+			for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
+				go func() {
+					_, _ = io.Copy(pair[0], pair[1]) // ends when either side does
+					_ = pair[0].Close()
+				}()
+			}
+		}
+	}()
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", config.User, listener.Addr(), config.Database), cut
 }

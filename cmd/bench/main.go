@@ -1,0 +1,69 @@
+// Command bench measures whether the fleet reaches what Clerk's limits allow,
+// and no more. It builds bulkinvite, starts a PostgreSQL of its own and the
+// sandbox as a server, and runs real processes against them:
+//
+//	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
+//	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
+//
+// It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
+// but where the hour is the point.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: go run ./cmd/bench budget [flags]
+       go run ./cmd/bench show-budget [-list] [LINE…]
+`
+
+// errFailed says that a promise was seen broken; what and how was printed.
+var errFailed = errors.New("not all lines passed")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.As(err, new(usageError)):
+		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, usage)
+		os.Exit(2)
+	default:
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// usageError says what is wrong with the command line.
+type usageError struct{ error }
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return usageError{errors.New("which one?")}
+	}
+	switch args[0] {
+	case "budget":
+		return budget(ctx, args[1:])
+	case "show-budget":
+		return showBudget(ctx, args[1:])
+	}
+	return usageError{fmt.Errorf("%q is no command", args[0])}
+}
+
+// parse reads a command's flags.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return usageError{err}
+	}
+	return nil
+}

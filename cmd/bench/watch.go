@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// What idle means while the budget is spent.
+const (
+	idleFor        = time.Minute
+	idleCPU        = 2.0 // percent of a core, for each process
+	idleStatements = 10  // a second, of the fleet
+	maxWorkers     = 100 // jobs of a queue that a process works at a time: each may snooze once
+)
+
+// sample is what the fleet has used and done so far.
+type sample struct {
+	at         time.Time
+	cpu        []time.Duration // of each process
+	statements int64
+	queue
+}
+
+// queue is what became of the jobs.
+type queue struct {
+	attempts, snoozes int // of all jobs together
+	rescued           int // jobs
+	lost              int // rows that wait without a job
+}
+
+// showHour runs 400 rows against Clerk's own hour, and looks for 3 minutes.
+func showHour(ctx context.Context, s *show) error {
+	const rows, watched = 400, 3 * time.Minute
+	c := conditions{mode: "sliding", window: time.Hour}
+	return s.on(ctx, c, func(st *stage) error {
+		began := time.Now()
+		where := place(c.mode, 1)
+		if err := s.fill(ctx, st, where, 1, rows); err != nil {
+			return err
+		}
+		return s.watch(ctx, st, where, time.Until(began.Add(watched)))
+	})
+}
+
+// showIdle has 100,000 rows wait for a window that opens soon after the watch.
+func showIdle(ctx context.Context, s *show) error {
+	const rows = 100_000
+	for _, processes := range sizes {
+		c := conditions{mode: "sliding", window: idleFor + 30*time.Second}
+		err := s.on(ctx, c, func(st *stage) error {
+			where := place(c.mode, processes)
+			if err := s.fill(ctx, st, where, processes, rows); err != nil {
+				return err
+			}
+			if err := s.watch(ctx, st, where, idleFor); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeoutCause(ctx, 2*c.window, errors.New("the window did not open"))
+			defer cancel()
+			if err := st.standin.await(ctx, singles+bulks+1); err != nil {
+				return err
+			}
+			seen, err := st.standin.record(ctx)
+			if err != nil {
+				return err
+			}
+			late := seen.late(st.weight())
+			s.verdict(late < time.Second, where, "window used within 1 s", fmt.Sprintf("%d ms", late.Milliseconds()))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill imports rows, starts processes, and returns when the budget is spent.
+func (s *show) fill(ctx context.Context, st *stage, where string, processes, rows int) error {
+	if err := st.importFile(ctx, crowd("person", rows)); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the budget was not spent within 2 m"))
+	defer cancel()
+	began := time.Now()
+	if err := st.work(ctx, processes); err != nil {
+		return err
+	}
+	if err := st.standin.await(ctx, singles+bulks); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	seen, err := st.standin.record(ctx)
+	if err != nil {
+		return err
+	}
+	s.verdict(took < time.Minute && seen.answered(429) == 0, where, "350 within 60 s, no 429",
+		fmt.Sprintf("%d within %.1f s, %d", seen.invited(time.Minute), took.Seconds(), seen.answered(429)))
+	return nil
+}
+
+// watch judges whether the fleet is idle for so long.
+func (s *show) watch(ctx context.Context, st *stage, where string, long time.Duration) error {
+	if err := sleep(ctx, 2*time.Second); err != nil { // the last answers are recorded, the processes leave the queue
+		return err
+	}
+	before, err := st.sample(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, long-2*time.Second); err != nil {
+		return err
+	}
+	after, err := st.sample(ctx, false)
+	if err != nil {
+		return err
+	}
+	seconds := after.at.Sub(before.at).Seconds()
+	var cpu []float64
+	for i := range after.cpu {
+		cpu = append(cpu, 100*(after.cpu[i]-before.cpu[i]).Seconds()/seconds)
+	}
+	statements := float64(after.statements-before.statements) / seconds
+	where = fmt.Sprintf("%s, %.0f s", where, seconds)
+	s.verdict(slices.Max(cpu) < idleCPU, where, "under 2 % of a core", fmt.Sprintf("%.2f %% at the most", slices.Max(cpu)))
+	s.verdict(statements < idleStatements, where, "under 10 SQL a second", fmt.Sprintf("%.1f", statements))
+	grown := after.attempts - before.attempts
+	s.verdict(grown == 0, where, "no job's attempts grow", fmt.Sprintf("%d more", grown))
+	most := maxWorkers * len(cpu)
+	s.verdict(after.snoozes <= most, where, fmt.Sprintf("at most %d snoozes", most), fmt.Sprintf("%d, %d of them in the watch", after.snoozes, after.snoozes-before.snoozes))
+	s.verdict(after.rescued == 0 && after.lost == 0, where, "no job rescued or lost", fmt.Sprintf("%d rescued, %d lost", after.rescued, after.lost))
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sample looks at the fleet. What it asks itself lies before the watch or after.
+func (s *stage) sample(ctx context.Context, first bool) (m sample, err error) {
+	if first {
+		if m.queue, err = s.queue(ctx); err != nil {
+			return m, err
+		}
+	}
+	m.at = time.Now()
+	for _, p := range s.workers {
+		used, err := cpuTime(p.cmd.Process.Pid)
+		if err != nil {
+			return m, err
+		}
+		m.cpu = append(m.cpu, used)
+	}
+	if m.statements, err = s.statements(ctx); err != nil {
+		return m, err
+	}
+	if !first {
+		m.queue, err = s.queue(ctx)
+	}
+	return m, err
+}
+
+// statements is how many the stage's database has run.
+func (s *stage) statements(ctx context.Context) (n int64, err error) {
+	_, err = s.rig.admin.Exec(ctx, "create extension if not exists pg_stat_statements")
+	if err == nil {
+		err = s.rig.admin.QueryRow(ctx, `
+			select coalesce(sum(s.calls), 0)::bigint
+			from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = $1`, s.name).Scan(&n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count statements (pg_stat_statements comes with PostgreSQL's contrib modules): %w", err)
+	}
+	return n, nil
+}
+
+// queue reads River's table. A row that waits must have a job that is not over.
+func (s *stage) queue(ctx context.Context) (q queue, err error) {
+	err = s.pool.QueryRow(ctx, `
+		select coalesce(sum(attempt), 0), coalesce(sum((metadata->>'snoozes')::int), 0),
+		       count(*) filter (where exists (select from unnest(errors) e where e->>'error' like '%rescued%')),
+		       (select count(*) from results r where r.outcome is null and not exists (
+		            select from river_job j
+		            where j.kind = 'invite' and j.state in ('available', 'scheduled', 'retryable', 'running')
+		              and (j.args->>'batch')::bigint = r.batch_id and (j.args->>'row')::int = r.row_number))
+		from river_job where kind = 'invite'`).Scan(&q.attempts, &q.snoozes, &q.rescued, &q.lost)
+	if err != nil {
+		return q, fmt.Errorf("look at the queue: %w", err)
+	}
+	return q, nil
+}
+
+// tick is the unit of the times in /proc: the kernel shows programs 100 a
+// second, whatever it counts itself (proc(5), USER_HZ).
+const tick = time.Second / 100
+
+// cpuTime is the processor time that a process has used, in its own code and in
+// the kernel.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time: %w", err)
+	}
+	// The second field, the name, is in brackets and may hold anything.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	const user, system = 11, 12 // fields 14 and 15, after the first two
+	if len(fields) <= system {
+		return 0, fmt.Errorf("read the processor time: %q", text)
+	}
+	u, err := strconv.ParseInt(string(fields[user]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time: %w", err)
+	}
+	k, err := strconv.ParseInt(string(fields[system]), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time: %w", err)
+	}
+	return time.Duration(u+k) * tick, nil
+}
