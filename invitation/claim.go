@@ -148,7 +148,10 @@ func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker stri
 	for i, id := range ids {
 		claimed[i] = Claimed{AttemptID: id, Request: requests[i]}
 	}
-	return claimed, s.claim(ctx, tx, instance, claimed)
+	if err := s.claim(ctx, tx, instance, claimed); err != nil {
+		return nil, err
+	}
+	return s.Withdraw(ctx, tx, claimed, func(Person) bool { return false })
 }
 
 // claim inserts the people of the attempts, in key order, so that two claims
@@ -185,22 +188,25 @@ func (s *Store) claim(ctx context.Context, tx pgx.Tx, instance int64, claimed []
 		from unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[]) with ordinality as m (attempt, key, batch, number, invitation, place)
 		order by m.place
 		on conflict do nothing
-		returning attempt_id, key`, instance, attempts, keys, batches, numbers, invitations)
-	type pair struct {
+		returning attempt_id, key, coalesce(batch_id, 0), coalesce(row_number, 0)`, instance, attempts, keys, batches, numbers, invitations)
+	// The row belongs to it: two rows of one person can be in one request, and only one of them is claimed.
+	type claim struct {
 		Attempt int64
 		Key     string
+		Batch   int64
+		Row     int
 	}
-	pairs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[pair])
+	claims, err := pgx.CollectRows(rows, pgx.RowToStructByPos[claim])
 	if err != nil {
 		return fmt.Errorf("claim %d people: %w", len(members), err)
 	}
-	got := make(map[pair]bool, len(pairs))
-	for _, p := range pairs {
-		got[p] = true
+	got := make(map[claim]bool, len(claims))
+	for _, c := range claims {
+		got[c] = true
 	}
 	for i := range claimed {
 		c := &claimed[i]
-		c.People = slices.DeleteFunc(slices.Clone(c.People), func(p Person) bool { return !got[pair{c.AttemptID, p.Key}] })
+		c.People = slices.DeleteFunc(slices.Clone(c.People), func(p Person) bool { return !got[claim{c.AttemptID, p.Key, p.Batch, p.Row}] })
 	}
 	return nil
 }

@@ -1,0 +1,320 @@
+package invitation_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+func (l *ledger) note(attempt int64, r invitation.Reply) (open bool) {
+	l.Helper()
+	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
+		open, err = l.store.Note(ctx, tx, attempt, r, settle)
+		return err
+	})
+	return open
+}
+
+func (l *ledger) settle(verdicts ...invitation.Verdict) (freed []invitation.Freed) {
+	l.Helper()
+	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
+		freed, err = l.store.Settle(ctx, tx, l.instance, verdicts)
+		return err
+	})
+	slices.SortFunc(freed, func(a, b invitation.Freed) int {
+		return int(a.Batch-b.Batch)*1000 + a.RowID.Row - b.RowID.Row
+	})
+	return freed
+}
+
+// closes says that a row's open attempt is void, and how.
+func closes(id invitation.RowID, name, how string) invitation.Verdict {
+	return invitation.Verdict{RowID: id, Key: key(name), Action: invitation.Action{Kind: invitation.Claim, Close: how}}
+}
+
+// decides says how a row ended; close is how its open attempt is closed by that.
+func decides(id invitation.RowID, name string, outcome invitation.Outcome, close string) invitation.Verdict {
+	return invitation.Verdict{RowID: id, Key: key(name), Action: invitation.Action{Kind: invitation.Decide, Outcome: outcome, Close: close}}
+}
+
+func TestNote(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b", "c")
+	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
+	open := l.note(id, invitation.Reply{Status: 200, TraceID: "trace", People: map[string]invitation.Said{
+		key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"},
+		key("b"): {Answer: invitation.AnswerRejected, Code: "not_allowed_access"},
+	}})
+	if !open {
+		t.Error("the first answer came too late")
+	}
+	l.is("200 trace", `select http_status || ' ' || trace_id from attempts where answered_at is not null and read_after is null and error_code is null and resolved_at is null`)
+	l.is("{created:inv_1,rejected:not_allowed_access,NULL}",
+		`select array_agg(answer || ':' || coalesce(clerk_invitation_id, error_code) order by key) from attempt_people where open`)
+	l.is("3", `select count(*) from results where outcome is null and tries = 0 and not_before is null`)
+}
+
+// When what an answer leaves unknown can be read.
+func TestNoteReadAfter(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b", "c")
+	for i, tt := range []struct {
+		name  string
+		reply invitation.Reply
+		want  string // seconds after the answer
+	}{
+		{"a", invitation.Reply{Status: 200}, "null"},
+		{"b", invitation.Reply{Status: 500, Read: true}, "15"},
+		{"c", invitation.Reply{Status: 400, Read: true, Soon: true}, "0"},
+	} {
+		id := l.attempt(single(person(batch, i+1, tt.name)))
+		l.note(id, tt.reply)
+		l.is(tt.want, `select round(extract(epoch from read_after - answered_at)) from attempts where id = $1`, id)
+	}
+}
+
+// An answer that comes after the attempt was resolved, or a second one, is kept
+// and changes nothing.
+func TestNoteLate(t *testing.T) {
+	t.Parallel()
+	answer := invitation.Reply{Status: 200, Code: "late", TraceID: "trace", Backoff: time.Hour, People: map[string]invitation.Said{
+		key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"}}}
+	for name, before := range map[string]func(*ledger, int64, int64){
+		"resolved by reading": func(l *ledger, batch, id int64) {
+			l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
+		},
+		"answered": func(l *ledger, _, id int64) { l.note(id, invitation.Reply{Status: 500, Read: true}) },
+		"resolved, and the row claimed again": func(l *ledger, batch, id int64) {
+			l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
+			l.attempt(single(person(batch, 1, "a")))
+		},
+		"resolved, and the row decided": func(l *ledger, batch, id int64) {
+			l.settle(decides(row(batch, 1), "a", invitation.AlreadyInvited, invitation.ClosedExists))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLedger(t)
+			batch := l.batch("a")
+			id := l.attempt(single(person(batch, 1, "a")))
+			before(l, batch, id)
+			state := func() string {
+				return get[string](l, `select (select json_agg(a order by id) from attempts a)::text || (select json_agg(p order by attempt_id) from attempt_people p)::text || (select json_agg(r) from results r)::text`)
+			}
+			was := state()
+			if l.note(id, answer) {
+				t.Error("the answer was taken for the first")
+			}
+			if is := state(); is != was {
+				t.Errorf("a late answer changed\n%s\nto\n%s", was, is)
+			}
+			l.is("200 late trace {inv_1}", `select http_status || ' ' || error_code || ' ' || trace_id || ' ' || clerk_invitation_ids::text from late_answers where attempt_id = $1`, id)
+		})
+	}
+}
+
+// A transient answer puts off those of whom it says nothing.
+func TestNoteBacksOff(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b", "c")
+	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
+	l.exec(`update results set outcome = 'cancelled', decided_at = clock_timestamp() where row_number = 3`)
+	l.note(id, invitation.Reply{Status: 503, Code: "internal_clerk_error", Read: true, Backoff: time.Minute, People: map[string]invitation.Said{key("b"): {Answer: invitation.AnswerRejected}}})
+	l.is("{1}", `select array_agg(row_number) from results where tries = 1 and last_error = 'internal_clerk_error' and transient_since is not null
+		and not_before - clock_timestamp() between interval '50 s' and interval '60 s'`)
+	l.is("2", `select count(*) from results where tries = 0 and not_before is null and transient_since is null`)
+	if yes, err := l.store.Waits(t.Context(), row(batch, 1)); err != nil || yes {
+		t.Errorf("a row that backs off waits: %v", err)
+	}
+}
+
+// Only what was spent on trying counts towards giving up: not what passed
+// between the end of a backoff and the next attempt, in a pause, say.
+func TestNoteCountsTries(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	transient := invitation.Reply{Status: 500, Code: "internal_clerk_error", Read: true, Backoff: time.Minute}
+	try := func() {
+		t.Helper()
+		id := l.attempt(single(person(batch, 1, "a")))
+		l.note(id, transient)
+		l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
+	}
+	try()
+	l.exec(`update results set transient_since = clock_timestamp() - interval '30 hours', not_before = clock_timestamp() - interval '29 hours'`)
+	if c := l.load(row(batch, 1)); c.Next().Kind == invitation.Decide {
+		t.Errorf("after a pause: %+v", c.Next())
+	}
+	try()
+	l.is("1", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
+	l.is("2", `select tries from results`)
+	try() // while it still backs off, which nobody should, nothing is taken off
+	l.is("1", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
+}
+
+func TestSettleDecides(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	id := l.attempt(single(person(batch, 1, "a")))
+	read := l.read("w", invitation.ReadAll, invitation.ReadEnd{})
+	l.exec(`update results set not_before = clock_timestamp()`)
+	freed := l.settle(invitation.Verdict{RowID: row(batch, 1), Key: key("a"), Action: invitation.Action{
+		Kind: invitation.Decide, Outcome: invitation.Invited, Reason: "found_by_reading", Status: invitation.Accepted, InvitationID: "inv_1", UserID: "user_1",
+		InvitedAt: at(1), ExpiresAt: at(2), AttemptID: id, ReadID: read.ID, Close: invitation.ClosedOurs}})
+	if len(freed) != 0 {
+		t.Errorf("freed %+v", freed)
+	}
+	l.is("1", `select count(*) from results where outcome = 'invited' and reason = 'found_by_reading' and status = 'accepted' and status_at is not null and clerk_invitation_id = 'inv_1'
+		and clerk_user_id = 'user_1' and invited_at = $1 and expires_at = $2 and attempt_id = $3 and read_id = $4 and decided_at is not null and not_before is null`, at(1), at(2), id, read.ID)
+	l.is("ours inv_1", `select resolution || ' ' || clerk_invitation_id from attempt_people where not open and closed_at is not null`)
+	l.is("read", `select resolution from attempts where resolved_at is not null`)
+}
+
+// A row is decided once: what comes later changes nothing, whoever says it.
+func TestSettleOnce(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b")
+	l.settle(decides(row(batch, 1), "a", invitation.AlreadyInvited, ""))
+	was := get[string](l, `select row(r)::text from results r where row_number = 1`)
+	l.settle(decides(row(batch, 1), "a", invitation.Failed, ""))
+	l.settle(decides(row(batch, 1), "a", invitation.Cancelled, invitation.ClosedNotThere))
+	l.is(was, `select row(r) from results r where row_number = 1`)
+
+	// What was concluded before somebody claimed the row is void.
+	id := l.attempt(single(person(batch, 2, "b")))
+	l.settle(decides(row(batch, 2), "b", invitation.AlreadyRegistered, ""))
+	l.is("null", `select outcome from results where row_number = 2`)
+	l.is("1", `select count(*) from attempt_people where attempt_id = $1 and open`, id)
+}
+
+// Two who settle one row at the same time: the second sees what the first did.
+func TestSettleTogether(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	done := make(chan error, 1)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{decides(row(batch, 1), "a", invitation.AlreadyInvited, "")}); err != nil {
+			return err
+		}
+		go func() {
+			done <- pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+				_, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{decides(row(batch, 1), "a", invitation.Cancelled, "")})
+				return err
+			})
+		}()
+		l.awaitBlocked()
+		return nil
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	l.is("already_invited", `select outcome from results`)
+}
+
+// One invitation is one row's.
+func TestSettleOneInvitation(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	one, two := decides(row(l.batch("a"), 1), "a", invitation.Invited, ""), decides(row(l.batch("a"), 1), "a", invitation.Invited, "")
+	one.InvitationID, two.InvitationID = "inv_1", "inv_1"
+	l.settle(one)
+	err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
+		_, err := l.store.Settle(t.Context(), tx, l.instance, []invitation.Verdict{two})
+		return err
+	})
+	if err == nil {
+		t.Error("two rows are invited by one invitation")
+	}
+}
+
+// Closing an attempt frees every undecided row of its people in running batches.
+func TestSettleFrees(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch, urgent, paused, decided, later := l.batch("a", "b", "c"), l.batchOf(invitation.Batch{Priority: 1}, "x", "a"), l.batch("a"), l.batch("a", "z"), l.batch("a")
+	l.setState(paused, invitation.Paused)
+	l.decide(row(decided, 1), invitation.AlreadyInvited)
+	l.exec(`update results set not_before = clock_timestamp() + interval '1 hour' where batch_id = $1`, later)
+	until := get[time.Time](l, `select not_before from results where batch_id = $1`, later)
+	one := l.instance
+	l.instance = l.newInstance("ins_two")
+	l.batch("a")
+	l.instance = one
+
+	l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b")))
+	freed := l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
+	var got []string
+	for _, f := range freed {
+		got = append(got, fmt.Sprint(f.RowID, f.Priority, f.At != nil && f.At.Equal(until)))
+	}
+	want := []string{fmt.Sprint(row(batch, 1), 2, false), fmt.Sprint(row(urgent, 2), 1, false), fmt.Sprint(row(later, 1), 2, true)}
+	if !slices.Equal(got, want) {
+		t.Errorf("freed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	l.is("1", `select count(*) from attempts where resolved_at is null`) // b is still open
+	if freed := l.settle(decides(row(batch, 2), "b", invitation.Invited, invitation.ClosedAnswered)); len(freed) != 0 {
+		t.Errorf("freed by a decision about the only row of a person: %+v", freed)
+	}
+	l.is("1", `select count(*) from attempts where resolved_at is not null`)
+	l.attempt(single(person(urgent, 2, "a"))) // can be claimed again
+}
+
+// What becomes of an attempt when the last of its people is closed.
+func TestSettleResolves(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		hows []string // of a bulk call's people
+		want string
+	}{
+		{[]string{"answered", "answered"}, "answered"},
+		{[]string{"refused", "refused"}, "refused"},
+		{[]string{"not_sent", "not_sent"}, "not_sent"},
+		{[]string{"answered", "refused"}, "answered"},
+		{[]string{"answered", "not_there"}, "read"},
+		{[]string{"ours", "not_there"}, "read"},
+		{[]string{"exists", "answered"}, "read"},
+		{[]string{"user", "refused"}, "read"},
+		{[]string{"not_there", "not_there"}, "read"},
+		{[]string{"not_there", ""}, "null"}, // one is still open
+	} {
+		t.Run(strings.Join(tt.hows, " and "), func(t *testing.T) {
+			t.Parallel()
+			l := newLedger(t)
+			batch := l.batch("a", "b")
+			id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b")))
+			for i, how := range tt.hows {
+				if how != "" {
+					l.settle(closes(row(batch, i+1), []string{"a", "b"}[i], how))
+				}
+			}
+			l.is(tt.want, `select resolution from attempts where id = $1 and (resolved_at is null) = (resolution is null)`, id)
+		})
+	}
+}
+
+// A row of a call that was refused for somebody unnamed goes alone from then on;
+// a decided one stays as it is.
+func TestSettleAlone(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b", "c")
+	l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
+	alone, decided, crowd := closes(row(batch, 1), "a", invitation.ClosedNotThere), decides(row(batch, 2), "b", invitation.AlreadyRegistered, invitation.ClosedUser), closes(row(batch, 3), "c", invitation.ClosedNotThere)
+	alone.Alone, decided.Alone = true, true
+	l.settle(alone, decided, crowd)
+	l.is("{1}", `select array_agg(row_number) from results where alone`)
+}

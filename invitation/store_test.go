@@ -1,0 +1,687 @@
+package invitation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
+)
+
+// ledger is a database with an instance and a worker, w, that lives.
+type ledger struct {
+	*testing.T
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	instance int64
+}
+
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
+	l := &ledger{T: t, pool: postgrestest.New(t)}
+	l.store = invitation.NewStore(l.pool)
+	l.instance = l.newInstance("ins_one")
+	l.beat("w")
+	return l
+}
+
+func (l *ledger) newInstance(name string) int64 {
+	l.Helper()
+	in, err := l.store.EnsureInstance(l.Context(), name, "production")
+	if err != nil {
+		l.Fatal(err)
+	}
+	return in.ID
+}
+
+func (l *ledger) beat(worker string) (registered bool) {
+	l.Helper()
+	var key int64
+	for _, c := range worker {
+		key = 31*key + int64(c)
+	}
+	registered, err := l.store.Beat(l.Context(), invitation.WorkerInfo{ID: worker, InstanceID: l.instance, Host: "host", PID: 1, Version: "v", LockKey: key})
+	if err != nil {
+		l.Fatal(err)
+	}
+	return registered
+}
+
+func (l *ledger) tx(f func(context.Context, pgx.Tx) error) {
+	l.Helper()
+	ctx := l.Context()
+	if err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error { return f(ctx, tx) }); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func (l *ledger) exec(sql string, args ...any) {
+	l.Helper()
+	if _, err := l.pool.Exec(l.Context(), sql, args...); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// get reads one value.
+func get[T any](l *ledger, sql string, args ...any) (v T) {
+	l.Helper()
+	if err := l.pool.QueryRow(l.Context(), sql, args...).Scan(&v); err != nil {
+		l.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func (l *ledger) is(want string, sql string, args ...any) {
+	l.Helper()
+	if got := get[string](l, `select coalesce((`+sql+`)::text, 'null')`, args...); got != want {
+		l.Errorf("%s: got %s, want %s", sql, got, want)
+	}
+}
+
+// batch imports people as rows 1 to n and starts them.
+func (l *ledger) batch(people ...string) int64 {
+	l.Helper()
+	return l.batchOf(invitation.Batch{Preflight: true}, people...)
+}
+
+func (l *ledger) batchOf(b invitation.Batch, people ...string) (id int64) {
+	l.Helper()
+	if b.InstanceID == 0 {
+		b.InstanceID = l.instance
+	}
+	b.FileName, b.Encoding, b.Delimiter, b.Columns, b.Actor = "hires.csv", "UTF-8", ",", []string{"email"}, "maria"
+	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
+		if id, err = l.store.CreateBatch(ctx, tx, b); err != nil {
+			return err
+		}
+		for i, p := range people {
+			_, err := tx.Exec(ctx, `insert into results (batch_id, row_number, instance_id, line, original, email, key) values ($1, $2, $3, $2 + 1, array[$4], $4, $5)`,
+				id, i+1, b.InstanceID, address(p), key(p))
+			if err != nil {
+				return err
+			}
+		}
+		return l.store.StartBatch(ctx, tx, id, "maria", len(people), 0)
+	})
+	return id
+}
+
+func address(person string) string { return person + "@Example.com" }
+func key(person string) string     { return person + "@example.com" }
+
+func row(batch int64, number int) invitation.RowID {
+	return invitation.RowID{Batch: batch, Row: number}
+}
+
+func person(batch int64, number int, name string) invitation.Person {
+	return invitation.Person{RowID: row(batch, number), Key: key(name)}
+}
+
+func bulk(people ...invitation.Person) invitation.Request {
+	return invitation.Request{Call: "bulk", Bucket: "bulk", People: people}
+}
+
+func single(p invitation.Person) invitation.Request {
+	return invitation.Request{Call: "create", Bucket: "create", People: []invitation.Person{p}}
+}
+
+// open claims people for requests that are about to be sent.
+func (l *ledger) open(requests ...invitation.Request) (claimed []invitation.Claimed) {
+	l.Helper()
+	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
+		claimed, err = l.store.Open(ctx, tx, l.instance, "w", 20*time.Second, requests)
+		return err
+	})
+	return claimed
+}
+
+// attempt opens one request and returns its number.
+func (l *ledger) attempt(r invitation.Request) int64 {
+	l.Helper()
+	claimed := l.open(r)
+	if len(claimed) != 1 || len(claimed[0].People) != len(r.People) {
+		l.Fatalf("claimed %+v of %+v", claimed, r)
+	}
+	return claimed[0].AttemptID
+}
+
+func (l *ledger) decide(id invitation.RowID, outcome invitation.Outcome) {
+	l.Helper()
+	l.exec(`update results set outcome = $3, decided_at = clock_timestamp() where batch_id = $1 and row_number = $2`, id.Batch, id.Row, outcome)
+}
+
+func (l *ledger) setState(batch int64, s invitation.State) {
+	l.Helper()
+	l.exec(`update batches set state = $2 where id = $1`, batch, string(s))
+}
+
+// awaitBlocked waits until a session of the test's database waits for a lock.
+func (l *ledger) awaitBlocked() {
+	l.Helper()
+	for get[int](l, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func TestEnsureInstance(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	if again := l.newInstance("ins_one"); again != l.instance {
+		t.Errorf("the same instance is %d and %d", l.instance, again)
+	}
+	if other := l.newInstance("ins_two"); other == l.instance {
+		t.Error("two instances are one")
+	}
+	l.is("6", `select count(*) from buckets`)
+}
+
+func TestBeat(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	if !l.beat("a") {
+		t.Error("a new worker was not registered")
+	}
+	l.exec(`update workers set heartbeat_at = heartbeat_at - interval '1 hour'`)
+	if l.beat("a") {
+		t.Error("a registered worker was registered again")
+	}
+	l.is("true", `select heartbeat_at > clock_timestamp() - interval '1 min' from workers where id = 'a'`)
+	if err := l.store.Leave(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if !l.beat("a") {
+		t.Error("a worker that had left was not registered again")
+	}
+}
+
+// A process is dead only if it is late and its lock is free: a busy one may be
+// late, and one whose connection broke has lost its lock.
+func TestReap(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	for _, w := range []string{"late_and_free", "late_and_held", "free", "claims"} {
+		l.beat(w)
+	}
+	l.exec(`update workers set heartbeat_at = clock_timestamp() - interval '21 s' where id like 'late%' or id = 'claims'`)
+	l.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at)
+		select 'other', $1, 'host', 1, 'v', 99, clock_timestamp() - interval '1 hour'`, l.newInstance("ins_two"))
+	holder, err := l.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Release()
+	if _, err := holder.Exec(t.Context(), `select pg_advisory_lock(lock_key) from workers where id = 'late_and_held'`); err != nil {
+		t.Fatal(err)
+	}
+	l.tx(func(ctx context.Context, tx pgx.Tx) error { // nor is one that is in the middle of a claim
+		if err := invitation.Alive(ctx, tx, "claims"); err != nil {
+			return err
+		}
+		if dead, err := l.store.Reap(ctx, l.instance, 20*time.Second); err != nil || dead != 1 {
+			t.Errorf("%d are dead, want 1: %v", dead, err)
+		}
+		return nil
+	})
+	l.is("{claims,free,late_and_held,other,w}", `select array_agg(id order by id) from workers`)
+	if _, err := holder.Exec(t.Context(), `select pg_advisory_unlock_all()`); err != nil {
+		t.Fatal(err)
+	}
+	if dead, err := l.store.Reap(t.Context(), l.instance, 20*time.Second); err != nil || dead != 2 {
+		t.Errorf("%d more are dead, want 2: %v", dead, err)
+	}
+}
+
+// A process that was declared dead can't claim.
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := invitation.Alive(ctx, tx, "w"); err != nil {
+			t.Errorf("a worker that lives: %v", err)
+		}
+		if err := invitation.Alive(ctx, tx, "dead"); !errors.Is(err, invitation.ErrDeclaredDead) {
+			t.Errorf("a worker that was declared dead: %v", err)
+		}
+		return nil
+	})
+}
+
+func TestBatchIsKept(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	want := invitation.Batch{
+		InstanceID: l.instance, FileSHA256: [32]byte{1, 2, 3}, FileBytes: 42, Priority: 1, Preflight: true,
+		Options: invitation.Options{RedirectURL: "https://app.example.com", ExpiresInDays: 7, Template: "invitation"},
+	}
+	id := l.batchOf(want, "jane", "joe")
+	got, err := l.store.Batch(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.FileSHA256 != want.FileSHA256 || got.FileBytes != 42 || got.Priority != 1 || !got.Preflight || got.Options != want.Options || got.FileName != "hires.csv" ||
+		got.State != invitation.Running || got.Rows != 2 || got.StartedAt.Before(got.CreatedAt) || !got.FinishedAt.IsZero() || !slices.Equal(got.Columns, []string{"email"}) {
+		t.Errorf("got %+v", got)
+	}
+	if got, err := l.store.BatchByFile(t.Context(), l.instance, want.FileSHA256); err != nil || got == nil || got.ID != id {
+		t.Errorf("by its file: %+v, %v", got, err)
+	}
+	again := l.batchOf(want, "jane")
+	if got, err := l.store.BatchByFile(t.Context(), l.instance, want.FileSHA256); err != nil || got == nil || got.ID != again {
+		t.Errorf("by its file, the newest: %+v, %v", got, err)
+	}
+	if got, err := l.store.BatchByFile(t.Context(), l.newInstance("ins_two"), want.FileSHA256); err != nil || got != nil {
+		t.Errorf("at another instance: %+v, %v", got, err)
+	}
+	if _, err := l.store.Batch(t.Context(), 99); !errors.Is(err, invitation.ErrNoBatch) {
+		t.Errorf("no such batch: %v", err)
+	}
+	l.is("{imported,started}", `select array_agg(action order by id) from events where batch_id = $1 and actor = 'maria'`, id)
+	l.is("2", `select priority from batches where id = $1`, l.batch("max"))
+}
+
+// Two imports of one file wait for each other; others don't.
+func TestLockFile(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	done := make(chan error, 1)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := invitation.LockFile(ctx, tx, l.instance, [32]byte{1}); err != nil {
+			return err
+		}
+		l.tx(func(ctx context.Context, tx pgx.Tx) error {
+			return invitation.LockFile(ctx, tx, l.instance, [32]byte{2})
+		})
+		l.tx(func(ctx context.Context, tx pgx.Tx) error {
+			return invitation.LockFile(ctx, tx, l.instance+1, [32]byte{1})
+		})
+		go func() {
+			done <- pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error { return invitation.LockFile(ctx, tx, l.instance, [32]byte{1}) })
+		}()
+		l.awaitBlocked()
+		return nil
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFinish(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	empty := l.batch()
+	l.is("done", `select state from batches where id = $1`, empty)
+	decided, half, paused, draft := l.batch("a", "b"), l.batch("c", "d"), l.batch("e"), l.batch("f")
+	other := l.batchOf(invitation.Batch{InstanceID: l.newInstance("ins_two")}, "a")
+	for _, id := range []invitation.RowID{row(decided, 1), row(decided, 2), row(half, 1), row(paused, 1), row(draft, 1), row(other, 1)} {
+		l.decide(id, invitation.Invited)
+	}
+	l.setState(paused, invitation.Paused)
+	l.setState(draft, invitation.Draft)
+	for _, want := range []int{1, 0} {
+		if n, err := l.store.Finish(t.Context(), l.instance); err != nil || n != want {
+			t.Errorf("%d batches were done, want %d: %v", n, want, err)
+		}
+	}
+	l.is(fmt.Sprintf("{%d,%d}", empty, decided), `select array_agg(id order by id) from batches where state = 'done' and finished_at is not null`)
+	l.is("1", `select count(*) from events where action = 'done' and batch_id = $1`, decided)
+}
+
+func TestPauseInstance(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	one, two, draft, done := l.batch("a"), l.batch("b"), l.batch("c"), l.batch()
+	l.setState(draft, invitation.Draft)
+	other := l.batchOf(invitation.Batch{InstanceID: l.newInstance("ins_two")}, "a")
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		ids, err := l.store.PauseInstance(ctx, tx, l.instance, "user_quota_exceeded")
+		if slices.Sort(ids); err == nil && !slices.Equal(ids, []int64{one, two}) {
+			t.Errorf("paused %v, want %v", ids, []int64{one, two})
+		}
+		return err
+	})
+	l.is("2", `select count(*) from batches where state = 'paused' and state_reason = 'user_quota_exceeded' and id = any($1)`, []int64{one, two})
+	l.is("2", `select count(*) from events where action = 'paused' and details->>'reason' = 'user_quota_exceeded'`)
+	for id, want := range map[int64]string{draft: "draft", done: "done", other: "running"} {
+		l.is(want, `select state from batches where id = $1`, id)
+	}
+}
+
+// Which open attempts a read that begins now can settle.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b", "c", "d", "e", "f", "g")
+	attempt := func(n int, name, set string) int64 {
+		id := l.attempt(single(person(batch, n, name)))
+		if set != "" {
+			l.exec(`update attempts set `+set+` where id = $1`, id)
+		}
+		return id
+	}
+	lost := attempt(1, "a", `deadline = clock_timestamp() - interval '16 s'`)
+	attempt(2, "b", `deadline = clock_timestamp() - interval '14 s'`)
+	attempt(3, "c", ``) // under way
+	exists := attempt(4, "d", `http_status = 400, read_after = clock_timestamp()`)
+	l.exec(`update attempt_people set answer = 'exists' where attempt_id = $1`, exists)
+	unnamed := attempt(5, "e", `http_status = 422, read_after = clock_timestamp() - interval '1 s'`)
+	attempt(6, "f", `read_after = clock_timestamp() + interval '1 hour'`)
+	attempt(7, "g", `deadline = clock_timestamp() - interval '1 hour', resolved_at = clock_timestamp(), resolution = 'read'`)
+
+	due, next, err := l.store.Due(t.Context(), l.instance, 15*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []int64
+	for _, a := range due {
+		ids = append(ids, a.ID)
+		if a.Exists != (a.ID == exists) || a.Unnamed != (a.ID == unnamed) || a.Call != "create" || a.Started.IsZero() {
+			t.Errorf("due: %+v", a)
+		}
+	}
+	if !slices.Equal(ids, []int64{lost, exists, unnamed}) {
+		t.Errorf("due: %v; want %v", ids, []int64{lost, exists, unnamed})
+	}
+	if want := get[time.Time](l, `select deadline + interval '15 s' from attempts order by deadline desc offset 4 limit 1`); !next.Equal(want) {
+		t.Errorf("the next is due at %v, want %v", next, want)
+	}
+
+	later := time.Now().Add(time.Hour)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error { return l.store.ReadAgain(ctx, tx, lost, later) })
+	if due, _, err := l.store.Due(t.Context(), l.instance, 15*time.Second); err != nil || len(due) != 2 {
+		t.Errorf("after one was put off %d are due: %v", len(due), err)
+	}
+	if due, next, err := l.store.Due(t.Context(), l.newInstance("ins_two"), 0); err != nil || len(due) != 0 || !next.IsZero() {
+		t.Errorf("another instance: %v, %v, %v", due, next, err)
+	}
+}
+
+// An attempt that is being settled is locked against its answer.
+func TestLockAttempt(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b")
+	id := l.attempt(bulk(person(batch, 2, "b"), person(batch, 1, "a")))
+	done := make(chan error, 1)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		people, err := l.store.LockAttempt(ctx, tx, id)
+		if err != nil || len(people) != 2 || people[0] != person(batch, 1, "a") || people[1] != person(batch, 2, "b") {
+			t.Errorf("people: %+v, %v", people, err)
+		}
+		go func() {
+			done <- pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+				_, err := l.store.Note(ctx, tx, id, invitation.Reply{Status: 200}, time.Second)
+				return err
+			})
+		}()
+		l.awaitBlocked()
+		_, err = l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{
+			{RowID: row(batch, 1), Key: key("a"), Action: invitation.Action{Kind: invitation.Claim, Close: invitation.ClosedNotThere}},
+			{RowID: row(batch, 2), Key: key("b"), Action: invitation.Action{Kind: invitation.Claim, Close: invitation.ClosedNotThere}},
+		})
+		return err
+	})
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	l.is("1", `select count(*) from late_answers where attempt_id = $1`, id)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		people, err := l.store.LockAttempt(ctx, tx, id)
+		if len(people) != 0 {
+			t.Errorf("a resolved attempt has open people: %+v", people)
+		}
+		return err
+	})
+}
+
+// read makes a complete read.
+func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GET {
+	l.Helper()
+	g, err := l.store.BeginRead(l.Context(), l.instance, worker, call, nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	end.Complete = true
+	if _, err := l.store.EndRead(l.Context(), l.instance, g, end); err != nil {
+		l.Fatal(err)
+	}
+	return g
+}
+
+// load returns what is known of a row.
+func (l *ledger) load(id invitation.RowID) (c *invitation.Case) {
+	l.Helper()
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack}
+		cases, err := l.store.Load(ctx, tx, l.instance, []invitation.RowID{id}, rules, invitation.Coverage{})
+		if err != nil {
+			return err
+		}
+		if len(cases) != 1 {
+			return fmt.Errorf("%d cases", len(cases))
+		}
+		c = cases[0]
+		return nil
+	})
+	return c
+}
+
+func TestLoadRow(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batchOf(invitation.Batch{Preflight: true, Options: invitation.Options{RedirectURL: "https://batch.example", ExpiresInDays: 30, Template: "invitation"}}, "jane", "joe")
+	l.exec(`update results set redirect_url = 'https://row.example', expires_in_days = 7, public_metadata = '{"team": "a"}', alone = true, tries = 3,
+		last_error = 'internal_clerk_error', not_before = '2026-01-01', transient_since = '2025-01-01' where row_number = 2`)
+	one, two := l.load(row(batch, 1)), l.load(row(batch, 2))
+	if one.Email != "jane@Example.com" || one.Key != "jane@example.com" || one.Options != (invitation.Options{RedirectURL: "https://batch.example", ExpiresInDays: 30, Template: "invitation"}) {
+		t.Errorf("the batch's options: %+v", one.Row)
+	}
+	if two.Options != (invitation.Options{RedirectURL: "https://row.example", ExpiresInDays: 7, Template: "invitation"}) || string(two.PublicMetadata) != `{"team": "a"}` {
+		t.Errorf("the row's own options: %+v", two.Row)
+	}
+	if !two.Alone || two.Tries != 3 || two.LastError != "internal_clerk_error" || two.NotBefore.Year() != 2026 || two.Since.Year() != 2025 {
+		t.Errorf("what was tried: %+v", two.Row)
+	}
+	if one.BatchState != invitation.Running || one.BatchStarted.IsZero() || !one.Preflight || one.Now.IsZero() || one.Settle != settle || one.GiveUp != giveUp || one.Fresh != fresh || one.Slack != slack {
+		t.Errorf("the case: %+v", one)
+	}
+}
+
+// Which reads guard a claim: complete ones, by a process that lives.
+func TestLoadCoverage(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.beat("dead")
+	batch := l.batch("jane", "joe")
+	began := l.load(row(batch, 1)).BatchStarted
+	covered := func() invitation.Coverage { l.Helper(); return l.load(row(batch, 1)).Coverage }
+
+	users := l.read("w", invitation.ReadUsers, invitation.ReadEnd{Covers: []invitation.RowID{row(batch, 1)}})
+	if got := covered(); !got.Users.Equal(users.Begun) || !got.Invitations.IsZero() {
+		t.Errorf("after a read of users: %+v", got)
+	}
+	if got := l.load(row(batch, 2)).Coverage; !got.Users.IsZero() {
+		t.Errorf("a read of users covers whom it did not ask for: %+v", got)
+	}
+
+	pending := l.read("w", invitation.ReadPending, invitation.ReadEnd{})
+	l.read("w", invitation.ReadAll, invitation.ReadEnd{Reached: began.Add(-slack)})
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("without the revoked ones: %+v", got)
+	}
+	l.read("w", invitation.ReadRevoked, invitation.ReadEnd{Reached: began.Add(-slack + time.Millisecond)})
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("with revoked ones that don't reach back to the batch's beginning: %+v", got)
+	}
+	l.read("w", invitation.ReadRevoked, invitation.ReadEnd{})
+	if got := covered(); !got.Invitations.Equal(pending.Begun) {
+		t.Errorf("with all three lists: %+v; want since %v, when the first began", got, pending.Begun)
+	}
+	again := l.read("w", invitation.ReadPending, invitation.ReadEnd{Reached: began})
+	if got := covered(); got.Invitations.Equal(again.Begun) {
+		t.Error("a read of some pending invitations counts as one of all")
+	}
+	if g, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil); err != nil {
+		t.Fatal(err)
+	} else if got := covered(); !got.Invitations.Equal(pending.Begun) {
+		t.Errorf("a read that has not ended, %d, counts: %+v", g.ID, got)
+	}
+
+	if err := l.store.Leave(t.Context(), "w"); err != nil {
+		t.Fatal(err)
+	}
+	if got := covered(); !got.Users.IsZero() || !got.Invitations.IsZero() {
+		t.Errorf("reads of a process that is gone count: %+v", got)
+	}
+}
+
+// The attempts of a row, and what they say of it.
+func TestLoadAttempts(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch, other := l.batch("a", "b", "c"), l.batch("a")
+	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b")))
+	a := l.load(row(batch, 1)).Attempts
+	if len(a) != 1 || a[0].ID != id || !a[0].Open || a[0].Alone || a[0].Refused || !a[0].Answered.IsZero() || !a[0].Deadline.Equal(get[time.Time](l, `select deadline from attempts`)) {
+		t.Fatalf("under way: %+v", a)
+	}
+	if got := l.load(row(batch, 3)); len(got.Attempts) != 0 || len(got.Others) != 0 {
+		t.Errorf("somebody else: %+v", got)
+	}
+	if got := l.load(row(other, 1)); len(got.Attempts) != 0 || len(got.Others) != 1 || !got.Others[0].Open || got.Others[0].RowID != row(batch, 1) {
+		t.Errorf("the person's other row: %+v", got)
+	}
+
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.store.Note(ctx, tx, id, invitation.Reply{Status: 422, Code: "form_identifier_exists", Read: true, Soon: true}, settle)
+		return err
+	})
+	a = l.load(row(batch, 1)).Attempts
+	if !a[0].Refused || a[0].Answered.IsZero() || a[0].Code != "form_identifier_exists" || a[0].Answer != invitation.NoAnswer {
+		t.Errorf("refused for somebody unnamed: %+v", a)
+	}
+	l.exec(`update attempt_people set open = false, resolution = 'user' where key = $1`, key("b"))
+	if a = l.load(row(batch, 1)).Attempts; a[0].Refused {
+		t.Error("a read found for whom it was refused, and the others are still suspected")
+	}
+	l.exec(`update attempt_people set open = false, resolution = 'not_there' where key = $1`, key("a"))
+	l.attempt(invitation.Request{Call: "revoke", Bucket: "general", People: []invitation.Person{person(batch, 1, "a")}})
+	if a = l.load(row(batch, 1)).Attempts; len(a) != 1 || a[0].Open || a[0].Resolution != invitation.ClosedNotThere {
+		t.Errorf("a revoke is none of the attempts to invite: %+v", a)
+	}
+	alone := l.attempt(bulk(person(batch, 3, "c")))
+	if a = l.load(row(batch, 3)).Attempts; len(a) != 1 || a[0].ID != alone || !a[0].Alone {
+		t.Errorf("alone in a bulk call: %+v", a)
+	}
+}
+
+// What reads showed is kept of people who are in a file, and no older read
+// takes back what a newer one showed.
+func TestSightings(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch, other := l.batch("a"), l.batch("a")
+	show := func(st invitation.Status) []invitation.Seen {
+		return []invitation.Seen{{ID: "inv_1", Key: key("a"), Status: st, CreatedAt: at(1), ExpiresAt: at(2)}, {ID: "inv_2", Key: key("stranger"), Status: st, CreatedAt: at(1)}}
+	}
+	older, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadAll, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := l.read("w", invitation.ReadPending, invitation.ReadEnd{Seen: show(invitation.Pending)})
+	l.is("1", `select count(*) from sightings`)
+	s := l.load(row(batch, 1)).Sightings
+	ended := get[time.Time](l, `select ended_at from reads where id = $1`, first.ID)
+	if len(s) != 1 || s[0].ID != "inv_1" || s[0].Status != invitation.Pending || s[0].User || s[0].Taken || s[0].ReadID != first.ID ||
+		!s[0].CreatedAt.Equal(at(1)) || !s[0].ExpiresAt.Equal(at(2)) || !s[0].FirstSeen.Equal(ended) || !s[0].LastSeen.Equal(first.Begun) {
+		t.Fatalf("seen: %+v", s)
+	}
+
+	if _, err := l.store.EndRead(t.Context(), l.instance, older, invitation.ReadEnd{Seen: show(invitation.Expired)}); err != nil {
+		t.Fatal(err)
+	}
+	if s = l.load(row(batch, 1)).Sightings; s[0].Status != invitation.Pending {
+		t.Errorf("a read that began before changed it: %+v", s)
+	}
+	second := l.read("w", invitation.ReadAll, invitation.ReadEnd{Seen: show(invitation.Accepted)})
+	if s = l.load(row(batch, 1)).Sightings; s[0].Status != invitation.Accepted || !s[0].FirstSeen.Equal(ended) || !s[0].LastSeen.Equal(second.Begun) || s[0].ReadID != second.ID {
+		t.Errorf("seen again: %+v", s)
+	}
+
+	l.exec(`update results set outcome = 'invited', decided_at = clock_timestamp(), clerk_invitation_id = 'inv_1' where batch_id = $1`, other)
+	if c := l.load(row(batch, 1)); !c.Sightings[0].Taken || len(c.Others) != 1 || c.Others[0].InvitationID != "inv_1" || c.Others[0].Outcome != invitation.Invited {
+		t.Errorf("another row carries it: %+v", c)
+	}
+	if c := l.load(row(other, 1)); c.Sightings[0].Taken {
+		t.Errorf("the row that carries it: %+v", c)
+	}
+	l.read("w", invitation.ReadUsers, invitation.ReadEnd{Seen: []invitation.Seen{{ID: "user_1", Key: key("a"), User: true}}})
+	if s = l.load(row(batch, 1)).Sightings; len(s) != 2 || !slices.ContainsFunc(s, func(s invitation.Sighting) bool { return s.User && s.ID == "user_1" }) {
+		t.Errorf("a user: %+v", s)
+	}
+}
+
+// A read that failed, or is a page of many, covers nobody; and a decided row
+// keeps the read that it was decided by.
+func TestEndRead(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a", "b")
+	l.decide(row(batch, 2), invitation.Invited)
+	g, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadUsers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	covers := []invitation.RowID{row(batch, 1), row(batch, 2)}
+	if _, err := l.store.EndRead(t.Context(), l.instance, g, invitation.ReadEnd{Status: 502, Code: "bad_gateway", Covers: covers}); err != nil {
+		t.Fatal(err)
+	}
+	l.is("2", `select count(*) from results where users_read_id is null`)
+	l.is("502 bad_gateway", `select http_status || ' ' || error_code from reads`)
+	done := l.read("w", invitation.ReadUsers, invitation.ReadEnd{Covers: covers})
+	l.is("1", `select count(*) from results where users_read_id = $1 and row_number = 1`, done.ID)
+	l.is("1", `select count(*) from results where users_read_id is null and row_number = 2`)
+
+	page, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadAll, &g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Pass != g.ID || !page.Begun.Equal(g.Begun) {
+		t.Errorf("a page of a pass: %+v, want that of %+v", page, g)
+	}
+}
+
+func TestStarts(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	if got, err := l.store.Starts(t.Context(), l.instance); err != nil || !got.IsZero() {
+		t.Errorf("without batches: %v, %v", got, err)
+	}
+	l.batchOf(invitation.Batch{}, "a") // without preflight
+	first := l.batch("b")
+	l.batch("c")
+	want := get[time.Time](l, `select started_at from batches where id = $1`, first)
+	if got, err := l.store.Starts(t.Context(), l.instance); err != nil || !got.Equal(want) {
+		t.Errorf("the earliest start is %v, want %v: %v", got, want, err)
+	}
+}
+
+// Errors name numbers, never a person.
+func TestErrorsNameNobody(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
+		_, err := l.store.Open(t.Context(), tx, l.instance, "w", time.Second, []invitation.Request{single(person(99, 1, "secret"))}) // no such row
+		return err
+	})
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error: %v", err)
+	}
+}
