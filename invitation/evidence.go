@@ -134,14 +134,18 @@ func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
 	return rows.Err()
 }
 
+// keysOf lists the people of the rows. What is joined to it laterally, with an
+// offset as a fence, is looked up person by person through the index on the key:
+// right after an import the planner has no statistics, and would rather read the
+// whole table than believe that they are few.
+const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number)`
+
 const loadOthers = `
 	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.expires_at,
 	       exists (select from attempt_people p where p.instance_id = $1 and p.key = o.key and p.open
 	               and (p.batch_id, p.row_number) = (o.batch_id, o.row_number))
-	from results o
-	where o.instance_id = $1
-	  and o.key in (select r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number))
-	  and (o.outcome is null or o.outcome = 'invited')`
+	from (` + keysOf + `) k cross join lateral (
+		select * from results o where o.key = k.key and o.instance_id = $1 and (o.outcome is null or o.outcome = 'invited') offset 0) o`
 
 func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 	for rows.Next() {
@@ -165,9 +169,7 @@ func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 const loadSightings = `
 	select s.key, s.clerk_id, s.kind = 'user', coalesce(s.status, ''), s.created_at, s.expires_at, s.first_seen, s.last_seen, s.last_read,
 	       (select array_agg(t.batch_id || ':' || t.row_number) from results t where t.instance_id = $1 and t.clerk_invitation_id = s.clerk_id and t.outcome = 'invited')
-	from sightings s
-	where s.instance_id = $1
-	  and s.key in (select r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number))
+	from (` + keysOf + `) k cross join lateral (select * from sightings s where s.key = k.key and s.instance_id = $1 offset 0) s
 	order by s.created_at, s.clerk_id`
 
 func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {

@@ -178,8 +178,9 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		where r.batch_id = d.batch and r.row_number = d.number and d.alone and r.outcome is null and not r.alone`, batches, numbers, alone)
 	b.Queue(`
 		select r.batch_id, r.row_number, b.priority, case when r.not_before > clock_timestamp() then r.not_before end
-		from results r join batches b on b.id = r.batch_id and b.state = 'running'
-		where r.instance_id = $1 and r.key = any($2) and r.outcome is null`, instance, keys).Query(func(rows pgx.Rows) (err error) {
+		from unnest($2::text[]) as k (key)
+		cross join lateral (select * from results r where r.key = k.key and r.instance_id = $1 and r.outcome is null offset 0) r
+		join batches b on b.id = r.batch_id and b.state = 'running'`, instance, keys).Query(func(rows pgx.Rows) (err error) {
 		freed, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Freed, err error) {
 			err = row.Scan(&f.Batch, &f.Row, &f.Priority, &f.At)
 			return f, err
