@@ -96,3 +96,23 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestEveryColumnHasAComment: who queries the database has no other page at hand.
+func TestEveryColumnHasAComment(t *testing.T) {
+	t.Parallel()
+	rows, err := postgrestest.New(t).Query(t.Context(), `
+		select c.relname || '.' || a.attname from pg_class c
+		join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+		where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname !~ '^(river|goose)'
+		  and a.attname <> 'instance_id' and col_description(c.oid, a.attnum) is null`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(missing) > 0 {
+		t.Errorf("these columns have no comment: %v", missing)
+	}
+}

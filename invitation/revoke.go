@@ -20,12 +20,16 @@ const (
 // ClosedRead is the resolution of a revoke that a read settled.
 const ClosedRead = "read"
 
+// ErrSwept says that a night has had its sweep.
+var ErrSwept = errors.New("this night was swept already")
+
 // Sweep is one run of revoking what is stale.
 type Sweep struct {
 	ID        int64
 	OlderThan time.Duration
 	Apply     bool
 	StartedBy string
+	Night     time.Time      // the moment of the schedule that it stands for; zero: somebody asked for it
 	Scanned   int            // pending invitations of ours
 	Stale     int            // those older than the duration
 	Revoked   int            // revoked by this sweep, or found revoked
@@ -35,11 +39,16 @@ type Sweep struct {
 
 // BeginSweep records that a sweep begins, and who it is that it would revoke:
 // pending invitations of ours at the instance that are older than the duration,
-// oldest first. Those past their own expiry are left alone and counted.
+// oldest first. Those past their own expiry are left alone and counted. A night
+// that was swept already is [ErrSwept].
 func (s *Store) BeginSweep(ctx context.Context, instance int64, sw *Sweep) ([]Person, error) {
 	sw.Skipped = map[string]int{}
-	err := s.pool.QueryRow(ctx, `insert into sweeps (instance_id, started_by, older_than, apply) values ($1, $2, $3, $4) returning id`,
-		instance, sw.StartedBy, sw.OlderThan, sw.Apply).Scan(&sw.ID)
+	err := s.pool.QueryRow(ctx, `insert into sweeps (instance_id, started_by, older_than, apply, night) values ($1, $2, $3, $4, $5)
+		on conflict (instance_id, night) do nothing returning id`,
+		instance, sw.StartedBy, sw.OlderThan, sw.Apply, nullTime(sw.Night)).Scan(&sw.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrSwept
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin a sweep: %w", err)
 	}

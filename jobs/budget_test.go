@@ -211,3 +211,72 @@ func TestLostRevoke(t *testing.T) {
 		t.Errorf("%d lost revokes settled, want %d", n, sw.Failed)
 	}
 }
+
+// A schedule sweeps its night once, however many processes there are.
+func TestNightlySweep(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(5, person)
+	b.run(b.worker(quick), batch)
+	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days'`); err != nil {
+		t.Fatal(err)
+	}
+	cfg := quick
+	cfg.SweepAt = "@every 2s" // cron/v3's own form of an interval, so that the test need not wait for a minute
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	swept := func(ctx context.Context) (bool, error) {
+		var n int
+		err := b.pool.QueryRow(ctx, `select count(*) from sweeps where night is not null and finished_at is not null`).Scan(&n)
+		return n >= 2, err
+	}
+	other := make(chan error, 1)
+	go func() { other <- b.worker(cfg).Run(ctx, swept) }()
+	if err := b.worker(cfg).Run(ctx, swept); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-other; err != nil {
+		t.Fatal(err)
+	}
+	var revoked, revokes int
+	err := b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke')`).Scan(&revoked, &revokes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revoked != 5 || revokes != 5 {
+		t.Errorf("%d revoked by %d requests, want 5 by 5", revoked, revokes)
+	}
+}
+
+func TestParseSchedule(t *testing.T) {
+	t.Parallel()
+	s, err := ParseSchedule("0 2 * * *", "Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 02:00 is skipped on the night when summer time begins, and comes twice when
+	// it ends: each night has one sweep.
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, begin := range []time.Time{time.Date(2026, 10, 20, 12, 0, 0, 0, berlin), time.Date(2026, 3, 25, 12, 0, 0, 0, berlin)} {
+		days := map[string]int{}
+		for at := s.Next(begin); at.Before(begin.AddDate(0, 0, 10)); at = s.Next(at) {
+			days[at.In(berlin).Format(time.DateOnly)]++
+		}
+		if len(days) != 10 {
+			t.Errorf("%d nights in the ten days from %v, want 10: %v", len(days), begin, days)
+		}
+		for day, n := range days {
+			if n != 1 {
+				t.Errorf("%d sweeps on %s, want 1", n, day)
+			}
+		}
+	}
+	for _, bad := range []struct{ expression, zone string }{{"0 2 * *", ""}, {"", ""}, {"0 25 * * *", ""}, {"0 2 * * *", "Mars/Olympus"}} {
+		if _, err := ParseSchedule(bad.expression, bad.zone); err == nil {
+			t.Errorf("ParseSchedule(%q, %q) is no error", bad.expression, bad.zone)
+		}
+	}
+}

@@ -298,7 +298,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, survey bool) (read
 	}
 	for _, v := range verdicts {
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
-		c.w.log.Info("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
+		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
 	}
 	return ready, len(verdicts), nil
 }

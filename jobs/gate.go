@@ -204,7 +204,7 @@ func (g *gate) kick(ctx context.Context) {
 }
 
 // ErrUnauthorized says that Clerk refused the key.
-var ErrUnauthorized = errors.New("Clerk refused the key (401)")
+var ErrUnauthorized = errors.New("the key was refused by Clerk (401)")
 
 // answerError makes an error of an answer that is no success.
 func answerError(a clerk.Answer) error {

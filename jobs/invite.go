@@ -155,7 +155,7 @@ func (w *Worker) record(ctx context.Context, t *ticket, a clerk.Answer) error {
 	for _, v := range verdicts {
 		if v.Kind == invitation.Decide {
 			w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
-			w.log.Info("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", t.AttemptID)
+			w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", t.AttemptID)
 		}
 	}
 	if len(verdicts) < len(t.People) {

@@ -37,6 +37,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/robfig/cron/v3"
 
 	"bulkinvite/clerk"
 	"bulkinvite/invitation"
@@ -51,7 +52,7 @@ type Config struct {
 	Bulk    ratelimit.Limit // default 25/1h
 	General ratelimit.Limit // default by the instance: 1000/10s, or 100/10s in development
 
-	Settle         time.Duration // default 15 s: see PROTOCOL in docs/reliability.md
+	Settle         time.Duration // default 15 s: how long after a request's end a read must begin to prove that it made nothing; see docs/protocol.md
 	RequestTimeout time.Duration // default 20 s: the longest that a request may take
 	RecoverAfter   time.Duration // default 20 s: a process not heard of for so long is dead
 
@@ -120,6 +121,7 @@ type Worker struct {
 	claimer  *claimer
 	gate     *gate
 	slack    atomic.Int64  // nanoseconds: see Rules.Slack
+	schedule cron.Schedule // of the nightly sweep; nil: none
 	suspect  atomic.Bool   // a row was rejected or failed: the breaker has to look
 	resolve  chan struct{} // pokes the resolver
 	active   chan struct{} // pokes whoever watches progress
@@ -147,6 +149,11 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
 	w.gate = newGate(w)
+	if cfg.SweepAt != "" {
+		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
+			return nil, err
+		}
+	}
 	if w.river, err = w.client(); err != nil {
 		return nil, err
 	}
@@ -174,15 +181,6 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		RescueStuckJobsAfter: 2 * jobLimit,
 		// Finished jobs prove nothing and only weigh on the table.
 		CompletedJobRetentionPeriod: time.Hour,
-	}
-	if w.cfg.SweepAt != "" {
-		schedule, err := ParseSchedule(w.cfg.SweepAt, w.cfg.TZ)
-		if err != nil {
-			return nil, err
-		}
-		cfg.PeriodicJobs = []*river.PeriodicJob{river.NewPeriodicJob(schedule, func() (river.JobArgs, *river.InsertOpts) {
-			return SweepArgs{}, &river.InsertOpts{Queue: sweepQueue(w.cfg.Instance.ID)}
-		}, nil)}
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)
 	if err != nil {

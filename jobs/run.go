@@ -37,7 +37,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){w.claimer.run, w.gate.run, w.settleLoop, w.keep} {
+	for _, loop := range []func(context.Context){w.claimer.run, w.gate.run, w.settleLoop, w.keep, w.nights} {
 		loops.Go(func() { loop(working) })
 	}
 	err = w.watch(working, idle)
@@ -69,11 +69,12 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 		}
 		asked = time.Now()
 		err := w.tidy(ctx)
-		if err == nil && idle != nil {
-			var done bool
-			if done, err = idle(ctx); done {
+		if idle != nil {
+			done, idleErr := idle(ctx)
+			if done {
 				return nil
 			}
+			err = errors.Join(err, idleErr)
 		}
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("look whether the work is done", "error", err)

@@ -2,7 +2,9 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,27 +23,77 @@ import (
 const revokers = 8
 
 // ParseSchedule reads a cron expression of five fields, in a time zone (empty:
-// the machine's). It is all that River needs of a schedule.
+// the machine's).
 func ParseSchedule(expression, zone string) (cron.Schedule, error) {
-	spec := expression
+	where := time.Local
 	if zone != "" {
-		if _, err := time.LoadLocation(zone); err != nil {
+		var err error
+		if where, err = time.LoadLocation(zone); err != nil {
 			return nil, fmt.Errorf("%q is no time zone: write one of the IANA database, such as Europe/Berlin", zone)
 		}
-		spec = "CRON_TZ=" + zone + " " + expression
 	}
-	schedule, err := cron.ParseStandard(spec)
-	if err != nil {
+	spec, err := cron.ParseStandard(expression)
+	if err != nil || strings.Contains(expression, "TZ=") {
 		return nil, fmt.Errorf("%q is no cron expression: write minute hour day month weekday, such as \"0 2 * * *\"", expression)
 	}
-	return schedule, nil
+	return wallClock{spec, where}, nil
 }
 
-// SweepArgs is the nightly sweep.
-type SweepArgs struct{}
+// wallClock is a schedule that goes by the clock on the wall. The parser's own
+// zones leave a night out when its hour is skipped for summer time, and run
+// twice when it is repeated; here such a night has one run.
+type wallClock struct {
+	spec  cron.Schedule
+	where *time.Location
+}
+
+// Next returns the first moment of the schedule after t.
+func (c wallClock) Next(t time.Time) time.Time {
+	wall := t.In(c.where)
+	asUTC := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, time.UTC)
+	for {
+		asUTC = c.spec.Next(asUTC)
+		if asUTC.IsZero() { // a date that never comes, such as 30 February
+			return asUTC
+		}
+		next := time.Date(asUTC.Year(), asUTC.Month(), asUTC.Day(), asUTC.Hour(), asUTC.Minute(), asUTC.Second(), 0, c.where)
+		if next.After(t) {
+			return next
+		}
+	}
+}
+
+// SweepArgs is the sweep of one night.
+type SweepArgs struct {
+	Night time.Time `json:"night"` // the moment of the schedule
+}
 
 // Kind is River's name of the job.
 func (SweepArgs) Kind() string { return "sweep" }
+
+// nights inserts the sweep of each night as it comes, until ctx is done. River's
+// own periodic jobs are inserted by the one leader of a database, for its own
+// instance and by its own configuration; here each process inserts, and the
+// night in the arguments makes it one job.
+func (w *Worker) nights(ctx context.Context) {
+	if w.schedule == nil {
+		return
+	}
+	for {
+		night := w.schedule.Next(time.Now())
+		if night.IsZero() {
+			return
+		}
+		if sleep(ctx, time.Until(night)) != nil {
+			return
+		}
+		_, err := w.river.Insert(ctx, SweepArgs{night.UTC()}, &river.InsertOpts{
+			Queue: sweepQueue(w.cfg.Instance.ID), UniqueOpts: river.UniqueOpts{ByArgs: true, ByQueue: true}})
+		if err != nil && ctx.Err() == nil {
+			w.log.Error("insert the nightly sweep", "night", night, "error", err)
+		}
+	}
+}
 
 type sweepWorker struct {
 	river.WorkerDefaults[SweepArgs]
@@ -51,10 +103,10 @@ type sweepWorker struct {
 // Timeout lets a sweep of a hundred thousand invitations finish.
 func (s *sweepWorker) Timeout(*river.Job[SweepArgs]) time.Duration { return -1 }
 
-// Work runs the nightly sweep once. What it does not get done, the next night does.
-func (s *sweepWorker) Work(ctx context.Context, _ *river.Job[SweepArgs]) error {
-	_, err := s.w.sweep(ctx, SweepOptions{OlderThan: s.w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep"})
-	if err != nil {
+// Work sweeps a night once. What it does not get done, the next night does.
+func (s *sweepWorker) Work(ctx context.Context, job *river.Job[SweepArgs]) error {
+	_, err := s.w.sweep(ctx, SweepOptions{OlderThan: s.w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep", night: job.Args.Night})
+	if err != nil && !errors.Is(err, invitation.ErrSwept) {
 		return river.JobCancel(err)
 	}
 	return nil
@@ -65,6 +117,7 @@ type SweepOptions struct {
 	OlderThan time.Duration // how old a pending invitation must be; 0: 14 days
 	Apply     bool          // false: only count
 	Actor     string        // who asked for it
+	night     time.Time     // for the nightly sweep
 }
 
 // Sweep revokes the pending invitations of ours that are older than the options
@@ -79,7 +132,7 @@ func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, 
 }
 
 func (w *Worker) sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
-	sw := &invitation.Sweep{OlderThan: o.OlderThan, Apply: o.Apply, StartedBy: o.Actor}
+	sw := &invitation.Sweep{OlderThan: o.OlderThan, Apply: o.Apply, StartedBy: o.Actor, Night: o.night}
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
 	people, err := w.store.BeginSweep(ctx, w.cfg.Instance.ID, sw)
 	if err != nil {

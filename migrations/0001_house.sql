@@ -154,9 +154,12 @@ create table sweeps (
     revoked     integer not null default 0,
     skipped     jsonb not null default '{}',
     failed      integer not null default 0,
-    held        boolean not null default false
+    held        boolean not null default false,
+    night       timestamptz,
+    unique (instance_id, night)
 );
 comment on table sweeps is 'Each sweep that ran, dry runs too';
+comment on column sweeps.night is 'The moment of the schedule that a nightly sweep stands for, so that no night is swept twice; NULL: somebody asked for it';
 
 -- One row for each request that could change something at Clerk, committed before it is sent.
 create table attempts (
@@ -307,3 +310,95 @@ create table events (
 );
 create index events_batch on events (batch_id, id);
 comment on table events is 'Append-only: who did what to which batch and when';
+
+comment on column instances.id is 'Our number of it: the N of its queue, invite_N';
+comment on column batches.id is 'The batch''s number, as people name it';
+comment on column batches.instance_id is 'The Clerk instance that it belongs to';
+comment on column batches.file_name is 'The file''s name, without its directory';
+comment on column batches.file_bytes is 'The file''s size, in bytes';
+comment on column batches.encoding is 'The character encoding that the file was read in';
+comment on column batches.delimiter is 'The character between the file''s cells';
+comment on column batches.target is 'Where people are invited to: the application';
+comment on column batches.state is 'draft, running, paused, cancelled or done';
+comment on column batches.created_at is 'When it was imported';
+comment on column batches.started_at is 'When it was started; NULL: not yet';
+comment on column batches.finished_at is 'When its last row was decided; NULL: not yet';
+comment on column results.batch_id is 'The batch that the row belongs to';
+comment on column results.instance_id is 'The batch''s Clerk instance';
+comment on column sweeps.id is 'The sweep''s number';
+comment on column sweeps.instance_id is 'The Clerk instance that was swept';
+comment on column sweeps.started_by is 'Who asked, or "nightly sweep"';
+comment on column sweeps.older_than is 'How old a pending invitation had to be';
+comment on column sweeps.scope is 'ours: invitations that bulkinvite made; all: every one at the instance';
+comment on column sweeps.apply is 'false: a dry run';
+comment on column sweeps.started_at is 'When it began';
+comment on column sweeps.finished_at is 'When it ended; NULL: it runs, or its process died';
+comment on column sweeps.scanned is 'Pending invitations that were looked at';
+comment on column sweeps.stale is 'Those of them that were too old';
+comment on column sweeps.revoked is 'Those that it revoked, or found revoked';
+comment on column sweeps.skipped is 'How many were left alone, by reason';
+comment on column sweeps.failed is 'Refused, or the answer was lost: the next sweep sees to them';
+comment on column sweeps.held is 'Whether it stopped at a threshold and waits for a person';
+comment on column attempts.id is 'The attempt''s number';
+comment on column attempts.instance_id is 'The Clerk instance that was asked';
+comment on column attempts.call is 'create, bulk or revoke';
+comment on column attempts.started_at is 'When it was committed to the ledger, before it was sent';
+comment on column attempt_people.attempt_id is 'The attempt';
+comment on column attempt_people.instance_id is 'The attempt''s Clerk instance';
+comment on column attempt_people.key is 'The person, as results.key';
+comment on column attempt_people.batch_id is 'The batch of the row that the person was asked for; NULL: no row of ours';
+comment on column attempt_people.row_number is 'The row that the person was asked for';
+comment on column attempt_people.error_code is 'The error code that the answer gave for the person';
+comment on column attempt_people.closed_at is 'When it was closed for this person';
+comment on column late_answers.attempt_id is 'The attempt that it answers';
+comment on column late_answers.received_at is 'When it came';
+comment on column late_answers.http_status is 'Its HTTP status';
+comment on column late_answers.error_code is 'Its error code';
+comment on column late_answers.trace_id is 'Its Clerk-Trace-Id';
+comment on column late_answers.clerk_invitation_ids is 'The invitations that it showed';
+comment on column reads.id is 'The read''s number';
+comment on column reads.instance_id is 'The Clerk instance that was read';
+comment on column reads.call is 'users, or which list of invitations';
+comment on column reads.begun_at is 'When the GET began';
+comment on column reads.ended_at is 'When its answer was recorded; NULL: none was';
+comment on column reads.http_status is 'The answer''s HTTP status';
+comment on column reads.error_code is 'Clerk''s error code, or ours';
+comment on column reads.trace_id is 'Clerk-Trace-Id';
+comment on column reads.items is 'How many items it showed';
+comment on column sightings.clerk_id is 'Clerk''s id of what was seen (inv_… or user_…)';
+comment on column sightings.key is 'The person, as results.key';
+comment on column sightings.kind is 'invitation or user';
+comment on column sightings.status is 'The invitation''s status when last seen';
+comment on column sightings.created_at is 'When Clerk made it, by Clerk''s clock';
+comment on column sightings.expires_at is 'When it expires';
+comment on column sightings.first_read is 'The first read that showed it';
+comment on column sightings.last_read is 'The last read that showed it';
+comment on column events.id is 'The event''s number';
+comment on column events.at is 'When it happened';
+comment on column events.instance_id is 'The Clerk instance that it concerns';
+comment on column events.batch_id is 'The batch that it concerns';
+comment on column events.actor is 'Who did it: --actor, the login name, or bulkinvite itself';
+comment on column events.action is 'What was done';
+comment on column events.details is 'What else there is to know; never an address';
+comment on column buckets.name is 'create, bulk or general';
+comment on column buckets.frozen_until is 'Nothing is sent before this time; NULL: not frozen';
+comment on column buckets.frozen_reason is 'Why it is frozen';
+comment on column buckets.frozen_at is 'When it was frozen last';
+comment on column buckets.freezes is '429 answers in a row';
+comment on column buckets.probe_attempt is 'The request that tries whether Clerk takes requests again';
+comment on column buckets.ceiling is 'What Clerk was seen to grant in a window, where that was less than the limit';
+comment on column buckets.ceiling_at is 'When the ceiling was learned';
+comment on column leases.worker_id is 'The process that took it';
+comment on column leases.tokens is 'How many requests; after settled_at, how many were sent';
+comment on column leases.use_by is 'None of them begins after this time';
+comment on column leases.settled_at is 'When the last answer of its requests was there';
+comment on column workers.id is 'The process, as attempts.worker_id';
+comment on column workers.host is 'Its host';
+comment on column workers.pid is 'Its process id';
+comment on column workers.version is 'Its version';
+comment on column workers.started_at is 'When it began';
+comment on column workers.heartbeat_at is 'When it was last heard of';
+comment on column instances.created_at is 'When it was first met';
+comment on column late_answers.id is 'The late answer''s number';
+comment on column leases.id is 'The lease''s number';
+comment on column leases.leased_at is 'When it was taken';
