@@ -47,11 +47,9 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, byRow) })
 	b.Queue(loadOthers, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanOthers(rows, byKey) })
 	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
+	b.Queue(loadCoverage, instance, batches, rules.Slack).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("load the evidence of %d rows: %w", len(ids), err)
-	}
-	if err := s.cover(ctx, tx, instance, cases, rules); err != nil {
-		return nil, err
 	}
 	return cases, nil
 }
@@ -191,34 +189,34 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 	return rows.Err()
 }
 
-// cover fills in which passes over the invitations guard the cases' claims: all
-// pending ones, and those of any status made since the batch began, read by a
-// process that lives.
-func (s *Store) cover(ctx context.Context, tx pgx.Tx, instance int64, cases []*Case, rules Rules) error {
-	byStart := map[time.Time]time.Time{}
-	for _, c := range cases {
-		if !c.Preflight || c.BatchStarted.IsZero() {
-			continue
+// loadCoverage finds, for each batch, when the passes over the invitations began
+// that guard its claims: one over all pending ones, and those over every status
+// back to the batch's start, by processes that live. No row: not all of them.
+const loadCoverage = `
+	select b.id, min(p.begun)
+	from batches b
+	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
+	cross join lateral (
+		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id
+		where r.instance_id = $1 and r.call = c.call and r.complete and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
+		order by r.pass_begun_at desc limit 1) p
+	where b.id = any($2) and b.preflight
+	group by b.id having count(*) = 3`
+
+func scanCoverage(rows pgx.Rows, cases []*Case) error {
+	begun := map[int64]time.Time{}
+	for rows.Next() {
+		var batch int64
+		var at time.Time
+		if err := rows.Scan(&batch, &at); err != nil {
+			return err
 		}
-		at, ok := byStart[c.BatchStarted]
-		if !ok {
-			var begun *time.Time
-			err := tx.QueryRow(ctx, `
-				select min(begun) from (
-					select (select max(r.pass_begun_at) from reads r join workers w on w.id = r.worker_id
-					        where r.instance_id = $1 and r.call = c.call and r.complete
-					          and (r.reached is null or c.back and r.reached <= $2)) as begun
-					from (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)) p
-				having count(begun) = 3`, instance, c.BatchStarted.Add(-rules.Slack)).Scan(&begun)
-			if err != nil && err != pgx.ErrNoRows {
-				return fmt.Errorf("find the reads that cover instance %d: %w", instance, err)
-			}
-			at = deref(begun)
-			byStart[c.BatchStarted] = at
-		}
-		c.Coverage.Invitations = at
+		begun[batch] = at
 	}
-	return nil
+	for _, c := range cases {
+		c.Coverage.Invitations = begun[c.Batch]
+	}
+	return rows.Err()
 }
 
 func deref(t *time.Time) time.Time {

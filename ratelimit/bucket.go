@@ -34,23 +34,13 @@ const unlimited = 1 << 20
 
 // querier is what counting needs of a connection, a pool or a transaction.
 type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-// Ensure creates the buckets of an instance.
-func Ensure(ctx context.Context, tx pgx.Tx, instance int64) error {
-	_, err := tx.Exec(ctx, `insert into buckets (instance_id, name)
-		select $1, name from unnest(array['create', 'bulk', 'general']) name on conflict do nothing`, instance)
-	if err != nil {
-		return fmt.Errorf("create the buckets of instance %d: %w", instance, err)
-	}
-	return nil
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // Lock locks buckets of an instance until the transaction ends, create before
 // bulk. Whoever holds them knows that no claim is under way.
 func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error {
-	_, err := tx.Exec(ctx, `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`, instance, names)
+	_, err := tx.Exec(ctx, lock, instance, names)
 	if err != nil {
 		return fmt.Errorf("lock the buckets of instance %d: %w", instance, err)
 	}
@@ -61,15 +51,35 @@ func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error
 // left. The caller takes of it by inserting attempts before it commits. Where
 // both creates are needed, create is reserved before bulk.
 func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit Limit) (Bucket, error) {
-	if err := Lock(ctx, tx, instance, name); err != nil {
-		return Bucket{}, err
-	}
-	return Count(ctx, tx, instance, name, limit)
+	var b pgx.Batch // statements of their own, in one round trip
+	b.Queue(lock, instance, []string{name})
+	return count(ctx, tx, &b, instance, name, limit)
 }
 
 // Count tells what a bucket has left. Without the bucket's lock it is a view
 // that may be old by the time it is read: good for showing, not for reserving.
 func Count(ctx context.Context, q querier, instance int64, name string, limit Limit) (Bucket, error) {
+	return count(ctx, q, &pgx.Batch{}, instance, name, limit)
+}
+
+const (
+	lock = `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`
+
+	readBucket = `
+		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
+		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp())
+		from buckets b where b.instance_id = $1 and b.name = $2`
+
+	weighing = `
+		select coalesce(array_agg(coalesce(answered_at, deadline)), '{}'), clock_timestamp(),
+		       count(*) filter (where answered_at is null and deadline > clock_timestamp())
+		from attempts
+		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`
+)
+
+// count runs the statements that were queued, and then counts.
+func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, name string, limit Limit) (Bucket, error) {
 	b := Bucket{Name: name}
 	if limit.Off {
 		return b, nil
@@ -77,16 +87,26 @@ func Count(ctx context.Context, q querier, instance int64, name string, limit Li
 	var frozenUntil, ceilingAt *time.Time
 	var ceiling *int
 	var probing bool
-	err := q.QueryRow(ctx, `
-		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
-		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp())
-		from buckets b where b.instance_id = $1 and b.name = $2`, instance, name).
-		Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing)
-	if err != nil {
-		return b, fmt.Errorf("read bucket %s of instance %d: %w", name, instance, err)
+	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing)
+	})
+	b.Free = unlimited
+	switch {
+	case limit.None:
+	case name == GeneralCall: // counted over leases
+		b.Free = limit.N
+	default: // at most as many as the limit, unless that was lowered
+		batch.Queue(weighing, instance, name, limit.Weight()).QueryRow(func(row pgx.Row) error {
+			var ends []time.Time
+			var now time.Time
+			err := row.Scan(&ends, &now, &b.Pending)
+			b.Weighs = len(ends)
+			b.Free, b.Opens = limit.Room(now, ends)
+			return err
+		})
 	}
-	if err := weigh(ctx, q, instance, limit, &b); err != nil {
-		return b, err
+	if err := q.SendBatch(ctx, batch).Close(); err != nil {
+		return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
 	}
 	room := b.Free
 	if ceiling != nil && !limit.None {
@@ -96,35 +116,6 @@ func Count(ctx context.Context, q querier, instance int64, name string, limit Li
 		b.thaw(*frozenUntil, probing, room)
 	}
 	return b, nil
-}
-
-// weigh counts the requests that weigh on the bucket and finds out when the
-// next one stops doing so. They are at most as many as the limit, unless that
-// was lowered.
-func weigh(ctx context.Context, q querier, instance int64, limit Limit, b *Bucket) error {
-	b.Free = unlimited
-	if limit.None {
-		return nil
-	}
-	b.Free = limit.N
-	if b.Name == GeneralCall { // counted over leases
-		return nil
-	}
-	var ends []time.Time
-	var now time.Time
-	err := q.QueryRow(ctx, `
-		select coalesce(array_agg(coalesce(answered_at, deadline)), '{}'), clock_timestamp(),
-		       count(*) filter (where answered_at is null and deadline > clock_timestamp())
-		from attempts
-		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`,
-		instance, b.Name, limit.Weight()).Scan(&ends, &now, &b.Pending)
-	if err != nil {
-		return fmt.Errorf("count bucket %s of instance %d: %w", b.Name, instance, err)
-	}
-	b.Weighs = len(ends)
-	b.Free, b.Opens = limit.Room(now, ends)
-	return nil
 }
 
 // lower applies a learned ceiling, which is forgotten when it has recovered, by a

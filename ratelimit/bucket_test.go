@@ -39,7 +39,8 @@ func (b *bundle) newInstance(name string) (id int64) {
 		if err := tx.QueryRow(ctx, `insert into instances (clerk_id, environment) values ($1, 'sandbox') returning id`, name).Scan(&id); err != nil {
 			return err
 		}
-		return ratelimit.Ensure(ctx, tx, id)
+		_, err := tx.Exec(ctx, `insert into buckets (instance_id, name) values ($1, 'create'), ($1, 'bulk'), ($1, 'general')`, id)
+		return err
 	})
 	return id
 }
@@ -377,18 +378,5 @@ func TestLockOrder(t *testing.T) {
 	})
 	if err := <-done; err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestEnsureTwice(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.tx(func(ctx context.Context, tx pgx.Tx) error { return ratelimit.Ensure(ctx, tx, b.instance) })
-	var names []string
-	if err := b.pool.QueryRow(t.Context(), `select array_agg(name order by name) from buckets where instance_id = $1`, b.instance).Scan(&names); err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(names, []string{"bulk", "create", "general"}) {
-		t.Errorf("buckets: %v", names)
 	}
 }

@@ -39,7 +39,8 @@ func (l *leasers) newInstance(name string) (id int64) {
 		if err := tx.QueryRow(l.Context(), `insert into instances (clerk_id, environment) values ($1, 'sandbox') returning id`, name).Scan(&id); err != nil {
 			return err
 		}
-		return Ensure(l.Context(), tx, id)
+		_, err := tx.Exec(l.Context(), `insert into buckets (instance_id, name) values ($1, 'create'), ($1, 'bulk'), ($1, 'general')`, id)
+		return err
 	})
 	if err != nil {
 		l.Fatal(err)
