@@ -176,6 +176,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var r round
+	failpoint("before_reserve")
 	began := time.Now()
 	err := pgx.BeginFunc(ctx, c.w.pool, func(tx pgx.Tx) error {
 		r = round{}
@@ -221,6 +222,9 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 		return round{again: true}, c.w.register(ctx)
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
+	}
+	if len(r.tickets) > 0 {
+		failpoint("after_reserve")
 	}
 	c.mu.Lock()
 	for _, t := range r.tickets {

@@ -28,6 +28,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 	for {
 		waits, err := i.w.store.Waits(context.WithoutCancel(ctx), row)
 		if err == nil && !waits {
+			failpoint("before_completion")
 			return nil
 		}
 		var g granted
@@ -70,6 +71,7 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 	for i, p := range t.People {
 		invites[i] = invite(t.cases[p.Key])
 	}
+	failpoint("before_send")
 	var a clerk.Answer
 	if t.Call == ratelimit.Bulk {
 		a = w.api.Bulk(calling, invites)
@@ -77,11 +79,14 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 		a = w.api.Create(calling, invites[0])
 	}
 	cancel()
+	failpoint("after_send")
 	w.log.Debug("answered", "attempt", t.AttemptID, "answer", a)
 	if a.Class == clerk.Throttled {
 		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
 	}
+	failpoint("before_outcome")
 	w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, t, a) })
+	failpoint("after_outcome")
 	w.react(ctx, t, a)
 	poke(w.active)
 }
