@@ -132,6 +132,7 @@ func TestCountWeighs(t *testing.T) {
 		{"never written", attempt{answered: "0", resolution: "not_sent"}, 0, 0},
 		{"never written, and not answered", attempt{resolution: "not_sent"}, 0, 0},
 		{"another bucket's", attempt{bucket: "bulk"}, 0, 0},
+		{"a revoke", attempt{bucket: "general"}, 0, 0},
 		{"another instance's", attempt{other: true}, 0, 0},
 	} {
 		b.exec(`delete from attempts`)
@@ -362,6 +363,7 @@ func TestReserveCut(t *testing.T) {
 func TestLockOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
+	b.exec(`update buckets set freezes = 0 where name = 'create'`) // it is the last of the table now
 	done := make(chan error, 1)
 	b.tx(func(ctx context.Context, tx pgx.Tx) error {
 		if err := ratelimit.Lock(ctx, tx, b.instance, ratelimit.Create); err != nil {

@@ -214,8 +214,8 @@ func TestProbeWithoutSuccess(t *testing.T) {
 			if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 {
 				b.Errorf("after a refused probe: %+v", got)
 			}
-			b.thaw(ratelimit.Create, id) // it is no probe any more
 			b.pass(ratelimit.Create)
+			b.thaw(ratelimit.Create, id) // it is no probe any more
 		},
 		"another request is refused meanwhile": func(b *bundle, id int64) {
 			until := b.freeze(ratelimit.Create, tenAnHour, id+1, time.Minute, true)
@@ -243,8 +243,10 @@ func TestProbeAboveCeiling(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.insertAll(times(5, attempt{answered: "-1 s"})...)
+	flying := b.insert(attempt{}) // nor do requests that are under way
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
 	id := b.probe()
+	b.answer(flying, "answered")
 	b.answer(id, "refused")
 	b.freeze(ratelimit.Create, tenAnHour, id, 0, true)
 	if got := b.count(ratelimit.Create, tenAnHour); got.Ceiling != 5 {
@@ -256,7 +258,7 @@ func TestProbeAboveCeiling(t *testing.T) {
 	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 || got.Ceiling != 5 {
 		t.Errorf("after the probe: %+v; want one free above a ceiling of 5", got)
 	}
-	b.insertAll(times(3, attempt{answered: "-1 s"})...) // the limit is reached
+	b.insertAll(times(2, attempt{answered: "-1 s"})...) // the limit is reached
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
 	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Probe {
 		t.Errorf("a full bucket that thaws: %+v; want no probe", got)
