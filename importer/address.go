@@ -1,13 +1,13 @@
 package importer
 
 import (
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/norm"
+
+	"bulkinvite/invitation"
 )
 
 // The lengths in octets that RFC 5321 (4.5.3.1) and RFC 1035 (2.3.4) allow. 254
@@ -44,30 +44,13 @@ func Clean(cell string) (email string, notes []string, code string) {
 	return a.email(), notes, ""
 }
 
-// Key gives the person that an address stands for: the address in lower case,
-// its domain in IDNA's ASCII form (Lookup profile). Plus and dots are kept:
-// whether j.doe+x is j.doe only their mail server knows. It fails where the
-// address has no @ or its domain has no ASCII form; the error doesn't repeat it.
-func Key(email string) (string, error) {
-	at := strings.LastIndexByte(email, '@')
-	if at < 0 {
-		return "", fmt.Errorf("no @ in the address")
-	}
-	domain, ok := asciiDomain(email[at+1:])
-	if !ok {
-		return "", fmt.Errorf("the address' domain is no valid domain name")
-	}
-	return strings.ToLower(email[:at]) + "@" + domain, nil
-}
-
-// address is one that was read: as it was written, and its domain for the key.
+// address is one that was read, as it was written.
 type address struct {
 	local, domain string
 	ascii         string // the domain in lower case and ASCII
 }
 
 func (a address) email() string { return a.local + "@" + a.domain }
-func (a address) key() string   { return strings.ToLower(a.local) + "@" + a.ascii }
 
 func clean(cell string) (a address, notes []string, code string) {
 	if plain(cell) {
@@ -269,7 +252,7 @@ func split(text string) (a address, code string) {
 	case len(domain) > 4*maxAddress:
 		return a, TooLong
 	}
-	name, ok := asciiDomain(domain)
+	name, ok := invitation.ASCIIDomain(domain)
 	if longest := longestLabel(domain, name); longest > maxLabel || len(local)+1+len(name) > maxAddress {
 		return a, TooLong
 	}
@@ -348,49 +331,4 @@ func quotedString(s string) bool {
 		}
 	}
 	return true
-}
-
-// asciiDomain is idna.Lookup.ToASCII, with a short way for what is ASCII and in
-// lower case already, as nearly all of them are.
-func asciiDomain(domain string) (string, bool) {
-	if simpleDomain(domain) {
-		return domain, true
-	}
-	name, err := idna.Lookup.ToASCII(domain)
-	if err != nil || name == "" {
-		return "", false
-	}
-	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
-		if label == "" {
-			return "", false
-		}
-	}
-	return name, true
-}
-
-// simpleDomain tells whether a domain is its own ASCII form: labels of small
-// letters, digits and single hyphens inside. Others go to the library.
-func simpleDomain(domain string) bool {
-	if len(domain) > maxAddress {
-		return false
-	}
-	before, label := byte('.'), 0
-	for i := 0; i < len(domain); i++ {
-		c := domain[i]
-		switch {
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-			label++
-		case c == '-' && before != '.' && before != '-':
-			label++
-		case c == '.' && before != '.' && before != '-':
-			label = 0
-		default:
-			return false
-		}
-		if label > maxLabel {
-			return false
-		}
-		before = c
-	}
-	return before != '.' && before != '-'
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"bulkinvite/invitation"
 )
 
 // small limits, so that a fuzzer's inputs reach them.
@@ -19,6 +21,7 @@ func FuzzRead(f *testing.F) {
 		"email,name\na@x.com,\"A\nb@x.com,\"B, C\"\nc@x.com,C\n", "\xff\xfee\x00m\x00a\x00i\x00l\x00\n\x00a\x00", "\ufeffTitle\n\nname|email\n|\n",
 		"email,name\na@x.com,Zo\xeb\nb@x.com,\x00\n", "work email,email\n,a@x.com\n", "email,expires_in_days,public_metadata.a\na@x.com,7,b\na@x.com,8,\n",
 		"email\n\"a\"\"b\"@x.com\n\"\"\"\n\"\n", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\xcd\x4d\xcc\xcc\xe1\x02\x00", "名前,メール\n\"山\"\"田\",a@x.com\n",
+		"email\nJANE@X.com\nJane <jane@x.COM>\njane@BÜCHER.example\nJ@xn--bcher-kva.example\n",
 		"email,\"name\"x\r\n\"a@x.com\"\r,\r\n",
 	} {
 		f.Add([]byte(text))
@@ -46,6 +49,9 @@ func FuzzRead(f *testing.F) {
 			}
 			if p := row.Problem; p != nil && remedies[p.Code] == "" && p.Code != RaggedRow {
 				t.Fatalf("row %d has the unknown problem %q", row.Number, p.Code)
+			}
+			if key, err := invitation.Key(row.Email); row.Problem == nil && (err != nil || key != row.Key) {
+				t.Fatalf("row %d has the key %q, its address has %q, %v", row.Number, row.Key, key, err)
 			}
 			if row.Problem == nil && row.DuplicateOf != seen[row.Key] {
 				t.Fatalf("row %d is a duplicate of %d, want %d", row.Number, row.DuplicateOf, seen[row.Key])

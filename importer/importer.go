@@ -83,7 +83,7 @@ type Row struct {
 	Cells []string
 	// Email is the address to invite, cleaned; empty where none could be read.
 	Email string
-	// Key is the person: see [Key]. Empty where Email is.
+	// Key is the person: [invitation.Key] of Email. Empty where Email is.
 	Key string
 	// RedirectURL, ExpiresInDays (days, 1 to 365) and PublicMetadata (a JSON
 	// object) are the row's own options; zero where the row has none.

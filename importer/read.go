@@ -10,6 +10,8 @@ import (
 
 	"github.com/gocarina/gocsv"
 	"golang.org/x/sync/semaphore"
+
+	"bulkinvite/invitation"
 )
 
 // Between the goroutine that takes the text apart and the one that checks rows
@@ -277,7 +279,12 @@ func (c *checker) address(row *Row, rec *record, p person) {
 		c.invalid(row, c.columns.email, code, remedies[code])
 		return
 	}
-	row.Email, row.Key, row.Notes = a.email(), a.key(), notes
+	key, err := invitation.Key(a.email())
+	if err != nil {
+		c.invalid(row, c.columns.email, BadDomain, remedies[BadDomain])
+		return
+	}
+	row.Email, row.Key, row.Notes = a.email(), key, notes
 	if right := slip(a.ascii); right != "" {
 		c.warn(row, LikelySlip, "did you mean "+right+"?")
 	}

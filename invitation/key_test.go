@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/net/idna"
 	"pgregory.net/rapid"
 
 	"bulkinvite/invitation"
@@ -31,7 +32,7 @@ func TestKey(t *testing.T) {
 // An error names no address: it may end up in a log.
 func TestKeyRefuses(t *testing.T) {
 	t.Parallel()
-	for _, email := range []string{"", "@", "secret", "secret@", "@secret.example", "secret@-secret-.example", "secret@sec ret.example", "secret@xn--secret\u00fc.example"} {
+	for _, email := range []string{"", "@", "secret", "secret@", "@secret.example", "secret@-secret-.example", "secret@sec ret.example", "secret@secret..example", "secret@xn--secret\u00fc.example"} {
 		got, err := invitation.Key(email)
 		if err == nil {
 			t.Errorf("Key(%q) = %q, want an error", email, got)
@@ -56,6 +57,20 @@ func TestKeyIsStable(t *testing.T) {
 			if got, err := invitation.Key(same); err != nil || got != key {
 				t.Fatalf("Key(%q) = %q, %v; want %q, as of %q", same, got, err, key, email)
 			}
+		}
+	})
+}
+
+// The short way for plain domains has to say what the library says.
+func FuzzASCIIDomain(f *testing.F) {
+	for _, domain := range []string{"example.com", "a-b.c", "xn--bcher-kva.example", "a--b.com", "1.2", "a.", "-a.b", "A.b", "a..b", ""} {
+		f.Add(domain)
+	}
+	f.Fuzz(func(t *testing.T, domain string) {
+		got, ok := invitation.ASCIIDomain(domain)
+		want, err := idna.Lookup.ToASCII(domain)
+		if ok && (err != nil || got != want) {
+			t.Fatalf("%q: %q, but the library makes %q of it, %v", domain, got, want, err)
 		}
 	})
 }

@@ -61,7 +61,7 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 func personKey(address string) (string, error) {
 	email, _, problem := importer.Clean(address)
 	if problem == "" {
-		if key, err := importer.Key(email); err == nil {
+		if key, err := invitation.Key(email); err == nil {
 			return key, nil
 		}
 	}
