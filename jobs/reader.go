@@ -245,8 +245,8 @@ func (w *Worker) lists(ctx context.Context) error {
 // survey decides, while there is no budget, the rows that need none: with few
 // rows left, whom Clerk knows already should not wait an hour to be told so.
 func (w *Worker) survey(ctx context.Context) error {
-	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, surveyLimit+1)
-	if err != nil || len(ids) == 0 || len(ids) > surveyLimit {
+	undecided, unread, err := w.store.Unread(ctx, w.cfg.Instance.ID, surveyLimit+1)
+	if err != nil || unread == 0 || undecided > surveyLimit {
 		return err
 	}
 	if err := w.preflight(ctx, true); err != nil {
