@@ -363,7 +363,8 @@ func TestReserveCut(t *testing.T) {
 func TestLockOrder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.exec(`update buckets set freezes = 0 where name = 'create'`) // it is the last of the table now
+	b.exec(`delete from buckets where name = 'create'`)
+	b.exec(`insert into buckets (instance_id, name) values ($1, 'create')`, b.instance) // now the last of the table
 	done := make(chan error, 1)
 	b.tx(func(ctx context.Context, tx pgx.Tx) error {
 		if err := ratelimit.Lock(ctx, tx, b.instance, ratelimit.Create); err != nil {
