@@ -173,8 +173,10 @@ func (s *show) judgeOtherClient(ctx context.Context, st *stage, processes, rows 
 			}
 		}
 		const inFlight = 4 // a bucket and process
-		excess := throttle{st.mode, scaled, bucket.limit, inFlight * processes}.excess(of, ours)
-		s.verdict(excess == 0, where+", "+bucket.name, "429s: in flight, probes", fmt.Sprintf("%d, %d beyond that", len(ours), excess))
+		episodes := throttle{st.mode, scaled, bucket.limit}.episodes(of, ours)
+		beyond := spared(episodes, inFlight*processes)
+		s.verdict(beyond == 0, where+", "+bucket.name, "429s: in flight, probes",
+			fmt.Sprintf("%d, %d beyond that; in each Retry-After %v", len(ours), beyond, episodes))
 	}
 	return nil
 }

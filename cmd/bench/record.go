@@ -100,23 +100,20 @@ func (r *record) late(weight time.Duration) time.Duration {
 	return late
 }
 
-// throttle says how far a client that was told to slow down may be blamed for
-// being told again.
+// throttle is how a bucket of the sandbox turns clients away.
 type throttle struct {
-	mode     string
-	window   time.Duration
-	limit    int // of the bucket
-	inFlight int // the requests that may have been under way at the first 429
+	mode   string
+	window time.Duration
+	limit  int
 }
 
-// excess counts the 429 answers of one call, to the requests that are ours,
-// that a client could have spared itself: at the first one, those beyond what
-// it may have in flight; afterwards, all but one probe each time that
-// Retry-After has passed.
-func (t throttle) excess(requests []request, ours map[string]bool) int {
+// episodes counts the 429 answers of one call to the requests that are ours. A
+// new episode begins with the first 429 after every Retry-After of those before
+// has passed.
+func (t throttle) episodes(requests []request, ours map[string]bool) []int {
 	var counted []time.Time
 	var until time.Time
-	excess, together, first := 0, 0, true
+	var episodes []int
 	for _, q := range requests {
 		if q.Status != 429 {
 			counted = append(counted, q.At)
@@ -126,18 +123,29 @@ func (t throttle) excess(requests []request, ours map[string]bool) int {
 			continue
 		}
 		if !q.At.Before(until) {
-			first = until.IsZero()
-			together = 0
+			episodes = append(episodes, 0)
 		}
-		together++
-		if !first && together > 1 || together > t.inFlight {
-			excess++
-		}
+		episodes[len(episodes)-1]++
 		if again := q.At.Add(t.retryAfter(counted, q.At)); again.After(until) {
 			until = again
 		}
 	}
-	return excess
+	return episodes
+}
+
+// spared is how many 429 answers a client could have spared itself: in the
+// first episode those beyond what may have been in flight, in any other all but
+// the probe.
+func spared(episodes []int, inFlight int) int {
+	n := 0
+	for i, together := range episodes {
+		if i == 0 {
+			n += max(0, together-inFlight)
+		} else {
+			n += together - 1
+		}
+	}
+	return n
 }
 
 // retryAfter is what the sandbox answers to a request that came when those

@@ -46,7 +46,7 @@ func TestLateLooksAtEachWindow(t *testing.T) {
 	}
 }
 
-func TestExcess(t *testing.T) {
+func TestSpared(t *testing.T) {
 	t.Parallel()
 	// Two are allowed in 6 s, and came at 0 and 1 ms: what is refused hears 6 s.
 	full := at("create", 200, "theirs", 0, 1)
@@ -67,9 +67,10 @@ func TestExcess(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			ours := map[string]bool{"ours": true}
-			limit := throttle{mode: c.mode, window: 6 * time.Second, limit: 2, inFlight: 3}
-			if got := limit.excess(append(append([]request{}, full...), c.late...), ours); got != c.want {
-				t.Errorf("got %d, want %d", got, c.want)
+			limit := throttle{mode: c.mode, window: 6 * time.Second, limit: 2}
+			episodes := limit.episodes(append(append([]request{}, full...), c.late...), ours)
+			if got := spared(episodes, 3); got != c.want {
+				t.Errorf("%v: got %d, want %d", episodes, got, c.want)
 			}
 		})
 	}

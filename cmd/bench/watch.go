@@ -13,6 +13,7 @@ import (
 
 // What idle means while the budget is spent.
 const (
+	settled        = 2 * time.Second // until the last answers are recorded and the processes have left the queue
 	idleFor        = time.Minute
 	idleCPU        = 2.0 // percent of a core, for each process
 	idleStatements = 10  // a second, of the fleet
@@ -21,9 +22,8 @@ const (
 
 // sample is what the fleet has used and done so far.
 type sample struct {
-	at         time.Time
-	cpu        []time.Duration // of each process
-	statements int64
+	at  time.Time
+	cpu []time.Duration // of each process
 	queue
 }
 
@@ -44,7 +44,7 @@ func showHour(ctx context.Context, s *show) error {
 		if err := s.fill(ctx, st, where, 1, rows); err != nil {
 			return err
 		}
-		return s.watch(ctx, st, where, time.Until(began.Add(watched)))
+		return s.watch(ctx, st, where, time.Until(began.Add(watched))-settled)
 	})
 }
 
@@ -86,13 +86,13 @@ func (s *show) fill(ctx context.Context, st *stage, where string, processes, row
 	if err := st.importFile(ctx, crowd("person", rows)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the budget was not spent within 2 m"))
-	defer cancel()
 	began := time.Now()
 	if err := st.work(ctx, processes); err != nil {
 		return err
 	}
-	if err := st.standin.await(ctx, singles+bulks); err != nil {
+	waiting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the budget was not spent within 2 m"))
+	defer cancel()
+	if err := st.standin.await(waiting, singles+bulks); err != nil {
 		return err
 	}
 	took := time.Since(began)
@@ -107,35 +107,51 @@ func (s *show) fill(ctx context.Context, st *stage, where string, processes, row
 
 // watch judges whether the fleet is idle for so long.
 func (s *show) watch(ctx context.Context, st *stage, where string, long time.Duration) error {
-	if err := sleep(ctx, 2*time.Second); err != nil { // the last answers are recorded, the processes leave the queue
+	if err := sleep(ctx, settled); err != nil {
 		return err
 	}
-	before, err := st.sample(ctx, true)
+	before, err := st.sample(ctx)
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, long-2*time.Second); err != nil {
+	if err := st.forgetStatements(ctx); err != nil {
 		return err
 	}
-	after, err := st.sample(ctx, false)
+	if err := sleep(ctx, long); err != nil {
+		return err
+	}
+	ran, most, err := st.statements(ctx) // first: the sample runs some too
 	if err != nil {
 		return err
 	}
+	after, err := st.sample(ctx)
+	if err != nil {
+		return err
+	}
+	s.judgeIdle(st, where, before, after, ran, most)
+	return nil
+}
+
+// judgeIdle compares what the fleet had used and done before the watch and after.
+func (s *show) judgeIdle(st *stage, where string, before, after sample, ran int, most string) {
 	seconds := after.at.Sub(before.at).Seconds()
 	var cpu []float64
 	for i := range after.cpu {
 		cpu = append(cpu, 100*(after.cpu[i]-before.cpu[i]).Seconds()/seconds)
 	}
-	statements := float64(after.statements-before.statements) / seconds
+	statements := float64(ran) / seconds
+	got := fmt.Sprintf("%.1f", statements)
+	if statements >= idleStatements {
+		got += "; most often " + most
+	}
 	where = fmt.Sprintf("%s, %.0f s", where, seconds)
 	s.verdict(slices.Max(cpu) < idleCPU, where, "under 2 % of a core", fmt.Sprintf("%.2f %% at the most", slices.Max(cpu)))
-	s.verdict(statements < idleStatements, where, "under 10 SQL a second", fmt.Sprintf("%.1f", statements))
+	s.verdict(statements < idleStatements, where, "under 10 SQL a second", got)
 	grown := after.attempts - before.attempts
 	s.verdict(grown == 0, where, "no job's attempts grow", fmt.Sprintf("%d more", grown))
-	most := maxWorkers * len(cpu)
-	s.verdict(after.snoozes <= most, where, fmt.Sprintf("at most %d snoozes", most), fmt.Sprintf("%d, %d of them in the watch", after.snoozes, after.snoozes-before.snoozes))
+	limit := maxWorkers * len(st.workers)
+	s.verdict(after.snoozes <= limit, where, fmt.Sprintf("at most %d snoozes", limit), fmt.Sprintf("%d, %d of them in the watch", after.snoozes, after.snoozes-before.snoozes))
 	s.verdict(after.rescued == 0 && after.lost == 0, where, "no job rescued or lost", fmt.Sprintf("%d rescued, %d lost", after.rescued, after.lost))
-	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -147,42 +163,50 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// sample looks at the fleet. What it asks itself lies before the watch or after.
-func (s *stage) sample(ctx context.Context, first bool) (m sample, err error) {
-	if first {
-		if m.queue, err = s.queue(ctx); err != nil {
-			return m, err
-		}
-	}
-	m.at = time.Now()
+// sample looks at the fleet.
+func (s *stage) sample(ctx context.Context) (m sample, err error) {
 	for _, p := range s.workers {
+		select {
+		case <-p.over:
+			return m, fmt.Errorf("%s ended too soon (%v): %s", p.name, p.err, tail(p.log))
+		default:
+		}
 		used, err := cpuTime(p.cmd.Process.Pid)
 		if err != nil {
 			return m, err
 		}
 		m.cpu = append(m.cpu, used)
 	}
-	if m.statements, err = s.statements(ctx); err != nil {
-		return m, err
-	}
-	if !first {
-		m.queue, err = s.queue(ctx)
-	}
+	m.at = time.Now()
+	m.queue, err = s.queue(ctx)
 	return m, err
 }
 
-// statements is how many the stage's database has run.
-func (s *stage) statements(ctx context.Context) (n int64, err error) {
-	_, err = s.rig.admin.Exec(ctx, "create extension if not exists pg_stat_statements")
+// forgetStatements begins the count of the stage's statements anew.
+func (s *stage) forgetStatements(ctx context.Context) error {
+	_, err := s.rig.admin.Exec(ctx, "create extension if not exists pg_stat_statements")
 	if err == nil {
-		err = s.rig.admin.QueryRow(ctx, `
-			select coalesce(sum(s.calls), 0)::bigint
-			from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = $1`, s.name).Scan(&n)
+		_, err = s.rig.admin.Exec(ctx, "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = $1", s.name)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("count statements (pg_stat_statements comes with PostgreSQL's contrib modules): %w", err)
+		return fmt.Errorf("count statements (pg_stat_statements comes with PostgreSQL's contrib modules): %w", err)
 	}
-	return n, nil
+	return nil
+}
+
+// statements is how many the stage's database has run, begin and commit among
+// them, and the beginnings of those that ran most often.
+func (s *stage) statements(ctx context.Context) (n int, most string, err error) {
+	err = s.rig.admin.QueryRow(ctx, `
+		with ran as (select regexp_replace(trim(s.query), '\s+', ' ', 'g') as query, sum(s.calls) as calls
+		             from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = $1 group by 1),
+		     most as (select * from ran order by calls desc limit 5)
+		select coalesce((select sum(calls) from ran), 0)::int,
+		       coalesce((select string_agg(calls || ' × ' || left(query, 40), ', ' order by calls desc) from most), 'nothing')`, s.name).Scan(&n, &most)
+	if err != nil {
+		return 0, "", fmt.Errorf("count statements: %w", err)
+	}
+	return n, most, nil
 }
 
 // queue reads River's table. A row that waits must have a job that is not over.
