@@ -88,17 +88,19 @@ func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
 	return yes, nil
 }
 
-// Unread counts, up to a limit, the rows of an instance that are undecided in
-// running batches, and how many of them no read has covered yet that should be.
-func (s *Store) Unread(ctx context.Context, instance int64, limit int) (undecided, unread int, err error) {
+// Telling counts, up to a limit, the rows of an instance that are undecided in
+// running batches, and those of them that a look may decide without budget:
+// whom no read has covered that should have, and of whom a read showed anything.
+func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecided, telling int, err error) {
 	err = s.pool.QueryRow(ctx, `
-		select count(*), count(*) filter (where preflight and users_read_id is null) from (
-			select b.preflight, r.users_read_id from batches b join results r on r.batch_id = b.id
-			where b.instance_id = $1 and b.state = 'running' and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &unread)
+		select count(*), count(*) filter (where preflight and users_read_id is null or exists (
+			select from sightings s where s.key = w.key and s.instance_id = $1)) from (
+			select b.preflight, r.users_read_id, r.key from batches b join results r on r.batch_id = b.id
+			where b.instance_id = $1 and b.state = 'running' and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &telling)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the undecided rows of instance %d: %w", instance, err)
 	}
-	return undecided, unread, nil
+	return undecided, telling, nil
 }
 
 // LastWaiting returns up to n waiting rows of an instance, those that are last

@@ -245,8 +245,8 @@ func (w *Worker) lists(ctx context.Context) error {
 // survey decides, while there is no budget, the rows that need none: with few
 // rows left, whom Clerk knows already should not wait an hour to be told so.
 func (w *Worker) survey(ctx context.Context) error {
-	undecided, unread, err := w.store.Unread(ctx, w.cfg.Instance.ID, surveyLimit+1)
-	if err != nil || unread == 0 || undecided > surveyLimit {
+	undecided, telling, err := w.store.Telling(ctx, w.cfg.Instance.ID, surveyLimit+1)
+	if err != nil || telling == 0 || undecided > surveyLimit {
 		return err
 	}
 	if err := w.preflight(ctx, true); err != nil {
