@@ -119,24 +119,19 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 }
 
 // lower applies a learned ceiling, which is forgotten when it has recovered, by a
-// twentieth of the limit each window. Above it requests go one at a time, up to
-// the limit: what another client leaves is used all the same, and at most one
-// request is refused.
+// twentieth of the limit each window. Until then requests go one at a time in
+// the whole fleet: what another client leaves is used all the same, and when
+// there is nothing left only one request is refused.
 func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
 	recovered := ceiling + int(b.Now.Sub(at)/limit.Window)*max(1, limit.N/20)
 	if recovered >= limit.N {
 		return
 	}
 	b.Ceiling = recovered
-	switch {
-	case b.Free == 0:
-	case b.Weighs < ceiling:
-		b.Free = min(b.Free, ceiling-b.Weighs)
-	case b.Pending > 0:
-		b.Free, b.Opens = 0, b.Now.Add(100*time.Millisecond)
-	default:
-		b.Free = 1
+	if b.Pending > 0 && b.Free > 0 {
+		b.Free, b.Opens = 0, b.Now.Add(50*time.Millisecond)
 	}
+	b.Free = min(b.Free, 1)
 }
 
 // thaw applies a freeze: nothing until it ends, then one request that probes. It

@@ -48,6 +48,7 @@
 //
 // Should Clerk answer 429 all the same (another program shares the key), the
 // bucket is frozen for the fleet until Retry-After has passed; then one request
-// probes. If the log had shown budget left, the limit that Clerk seems to have
-// is remembered as a ceiling and recovers by a twentieth each window.
+// probes. If the log had shown budget left, what Clerk did grant is remembered as
+// a ceiling, which recovers by a twentieth of the limit each window; until it has,
+// requests go one at a time.
 package ratelimit
