@@ -82,20 +82,15 @@ func (s *Store) Leave(ctx context.Context, id string) error {
 // Both are needed: a busy process may be late with its heartbeat, and one that
 // lost its connection has lost its lock.
 func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (int, error) {
-	dead := 0
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			with late as materialized (
-				select id, lock_key from workers
-				where instance_id = $1 and heartbeat_at < clock_timestamp() - $2::interval for update skip locked)
-			delete from workers w using late where w.id = late.id and pg_try_advisory_xact_lock(late.lock_key)`, instance, after)
-		dead = int(tag.RowsAffected())
-		return err
-	})
+	tag, err := s.pool.Exec(ctx, `
+		with late as materialized (
+			select id, lock_key from workers
+			where instance_id = $1 and heartbeat_at < clock_timestamp() - $2::interval for update skip locked)
+		delete from workers w using late where w.id = late.id and pg_try_advisory_xact_lock(late.lock_key)`, instance, after)
 	if err != nil {
 		return 0, fmt.Errorf("look for dead workers of instance %d: %w", instance, err)
 	}
-	return dead, nil
+	return int(tag.RowsAffected()), nil
 }
 
 // ErrNoBatch says that there is no batch of that number.

@@ -10,8 +10,11 @@ import (
 	"bulkinvite/invitation"
 )
 
-// idlePoll is how often a process looks for open attempts of others.
-const idlePoll = 2 * time.Second
+// idlePoll is how often a process looks for open attempts of others: well within
+// the settle time that they have to wait anyway.
+func (w *Worker) idlePoll() time.Duration {
+	return min(max(w.cfg.Settle/3, 250*time.Millisecond), 5*time.Second)
+}
 
 // settleLoop settles open attempts by reading Clerk, whoever sent them and
 // whether that process lives, until ctx is done.
@@ -19,7 +22,7 @@ func (w *Worker) settleLoop(ctx context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
 		next, err := w.settleDue(ctx)
-		wait := idlePoll
+		wait := w.idlePoll()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			wait = min(time.Second<<min(failures, 6), time.Minute)
@@ -31,7 +34,7 @@ func (w *Worker) settleLoop(ctx context.Context) {
 		case err == nil:
 			failures = 0
 			if !next.IsZero() {
-				wait = min(max(time.Until(next), 100*time.Millisecond), idlePoll)
+				wait = min(max(time.Until(next), 100*time.Millisecond), w.idlePoll())
 			}
 		}
 		t := time.NewTimer(wait)

@@ -82,20 +82,27 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 	}
 }
 
-// tidy moves batches on: it pauses those that have shown enough, and finishes
-// those whose rows are decided.
+// tidy moves batches on: it pauses those that have shown enough, finishes those
+// whose rows are decided, and ends what a cancel has left.
 func (w *Worker) tidy(ctx context.Context) error {
-	canaries, err := w.store.Canaries(ctx, w.cfg.Instance.ID)
+	chores, err := w.store.Chores(ctx, w.cfg.Instance.ID)
 	if err != nil {
 		return err
 	}
-	if w.suspect.Swap(false) || canaries {
+	if w.suspect.Swap(false) || chores.Canary {
 		if err := w.judge(ctx); err != nil {
 			w.suspect.Store(true)
 			return err
 		}
 	}
-	_, err = w.store.Finish(ctx, w.cfg.Instance.ID)
+	if chores.Cancel {
+		if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
+			return err
+		}
+	}
+	if chores.Finish {
+		_, err = w.store.Finish(ctx, w.cfg.Instance.ID)
+	}
 	return err
 }
 
@@ -226,9 +233,6 @@ func (w *Worker) housekeep(ctx context.Context) error {
 		if err := w.kick(ctx); err != nil {
 			return err
 		}
-	}
-	if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
-		return err
 	}
 	return w.repair(ctx)
 }
