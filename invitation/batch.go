@@ -11,14 +11,14 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, state, coalesce(state_reason, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
 	var b Batch
 	var sha []byte
 	var started, finished, startAt *time.Time
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.State, &b.Reason, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
@@ -125,17 +125,18 @@ func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
 	return len(ids), nil
 }
 
-// PauseInstance pauses all running batches of an instance, with the reason. The
+// PauseInstance pauses all running batches of an instance, with the reason for
+// which Clerk refuses every invitation. The
 // caller holds the instance's create and bulk buckets, so that no claim slips
 // through while the state changes.
 func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string) ([]int64, error) {
-	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2 where instance_id = $1 and state = 'running' returning id`, instance, reason)
+	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3 where instance_id = $1 and state = 'running' returning id`, instance, reason, ByClerk)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("pause the batches of instance %d: %w", instance, err)
 	}
 	for _, id := range ids {
-		if err := event(ctx, tx, instance, id, "bulkinvite", "paused", map[string]any{"reason": reason}); err != nil {
+		if err := event(ctx, tx, instance, id, "bulkinvite", "paused", map[string]any{"by": ByClerk, "reason": reason}); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -21,41 +22,69 @@ func (e *StateError) Error() string {
 	if e.Reason != "" {
 		text += " (" + e.Reason + ")"
 	}
-	return text + ": it can't be " + map[string]string{"pause": "paused", "resume": "resumed", "cancel": "cancelled", "start": "started", "retry": "retried"}[e.Action]
+	return text + ": it can't be " + pastOf[e.Action]
 }
 
-// move changes a batch's state from one of those given, and records who did it.
+// pastOf is what has come of an action: the words that events.action holds.
+var pastOf = map[string]string{"pause": "paused", "resume": "resumed", "cancel": "cancelled", "start": "started", "retry": "retried"}
+
+// change is what move makes of a batch.
+type change struct {
+	action string // pause, resume, cancel, retry
+	to     State
+	from   []State
+	by     Pauser // for a pause
+	reason string // for a pause; may be empty
+	rows   []int  // those that are opened again; may be empty
+}
+
+// move changes a batch's state from one of those allowed, and records who did it.
 // The caller holds the instance's create and bulk buckets: claims read the state
 // after they hold them, so that none slips between.
-func (s *Store) move(ctx context.Context, tx pgx.Tx, b *Batch, actor, action, reason string, to State, from ...State) error {
-	err := tx.QueryRow(ctx, `update batches set state = $2, state_reason = nullif($3, '') where id = $1 and state = any($4) returning id`,
-		b.ID, to, reason, from).Scan(&b.ID)
+func (s *Store) move(ctx context.Context, tx pgx.Tx, b *Batch, actor string, c change) error {
+	err := tx.QueryRow(ctx, `update batches set state = $2, state_reason = nullif($3, ''), paused_by = nullif($4, '') where id = $1 and state = any($5) returning id`,
+		b.ID, c.to, c.reason, c.by, c.from).Scan(&b.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		now := StateError{Batch: b.ID, Action: action}
-		if err := tx.QueryRow(ctx, `select state, coalesce(state_reason, '') from batches where id = $1`, b.ID).Scan(&now.State, &now.Reason); err != nil {
-			return fmt.Errorf("%s batch %d: %w", action, b.ID, err)
-		}
-		return &now
+		return s.allowed(ctx, tx, b, c)
 	}
 	if err != nil {
-		return fmt.Errorf("%s batch %d: %w", action, b.ID, err)
+		return fmt.Errorf("%s batch %d: %w", c.action, b.ID, err)
 	}
 	details := map[string]any{}
-	if reason != "" {
-		details["reason"] = reason
+	if c.by != "" {
+		details["by"] = c.by
 	}
-	return event(ctx, tx, b.InstanceID, b.ID, actor, action, details)
+	if c.reason != "" {
+		details["reason"] = c.reason
+	}
+	if len(c.rows) > 0 {
+		details["rows"] = c.rows
+	}
+	return event(ctx, tx, b.InstanceID, b.ID, actor, pastOf[c.action], details)
 }
 
-// PauseBatch stops a running batch until it is resumed.
+// allowed returns a [StateError] if the batch's state does not allow a change.
+func (s *Store) allowed(ctx context.Context, tx pgx.Tx, b *Batch, c change) error {
+	now := StateError{Batch: b.ID, Action: c.action}
+	if err := tx.QueryRow(ctx, `select state, coalesce(state_reason, '') from batches where id = $1`, b.ID).Scan(&now.State, &now.Reason); err != nil {
+		return fmt.Errorf("%s batch %d: %w", c.action, b.ID, err)
+	}
+	if slices.Contains(c.from, now.State) {
+		return nil
+	}
+	return &now
+}
+
+// PauseBatch stops a running batch until it is resumed, as a person asked; they
+// need not give a reason.
 func (s *Store) PauseBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor, reason string) error {
-	return s.move(ctx, tx, b, actor, "pause", reason, Paused, Running)
+	return s.move(ctx, tx, b, actor, change{action: "pause", to: Paused, from: []State{Running}, by: ByPerson, reason: reason})
 }
 
 // CancelBatch stops a batch for good. Its rows are decided by [Store.CancelRows]
 // in a transaction of its own, after this one is committed.
 func (s *Store) CancelBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) error {
-	return s.move(ctx, tx, b, actor, "cancel", "", StateCancelled, Draft, Running, Paused)
+	return s.move(ctx, tx, b, actor, change{action: "cancel", to: StateCancelled, from: []State{Draft, Running, Paused}})
 }
 
 // CancelRows decides the rows of cancelled batches of an instance that have no
@@ -88,7 +117,7 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 // ResumeBatch lets a paused batch run again and returns the numbers of its
 // undecided rows, which need jobs. A canary that had paused it is confirmed.
 func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
-	if err := s.move(ctx, tx, b, actor, "resume", "", Running, Paused); err != nil {
+	if err := s.move(ctx, tx, b, actor, change{action: "resume", to: Running, from: []State{Paused}}); err != nil {
 		return nil, err
 	}
 	_, err := tx.Exec(ctx, `
@@ -101,12 +130,9 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	return s.undecided(ctx, tx, b.ID)
 }
 
-// RetryBatch opens the rows that ended failed again and returns the numbers of
-// the undecided rows, which need jobs.
+// RetryBatch opens the rows that ended failed again and returns their numbers:
+// they need jobs. A batch that has none stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
-	if err := s.move(ctx, tx, b, actor, "retry", "", Running, Done, Running); err != nil {
-		return nil, err
-	}
 	rows, _ := tx.Query(ctx, `
 		update results set outcome = null, decided_at = null, reason = null, attempt_id = null, read_id = null,
 		       tries = 0, transient_since = null, not_before = null
@@ -115,11 +141,18 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
+	retried := change{action: "retry", to: Running, from: []State{Done, Running}, rows: numbers}
+	if len(numbers) == 0 {
+		return nil, s.allowed(ctx, tx, b, retried)
+	}
+	if err := s.move(ctx, tx, b, actor, retried); err != nil {
+		return nil, err
+	}
 	_, err = tx.Exec(ctx, `update batches set finished_at = null, judged_from = clock_timestamp() where id = $1`, b.ID)
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
-	return numbers, event(ctx, tx, b.InstanceID, b.ID, actor, "reopened", map[string]any{"rows": numbers})
+	return numbers, nil
 }
 
 // CountBatch records how many rows and blank records an import found.
@@ -155,49 +188,38 @@ func (s *Store) undecided(ctx context.Context, tx pgx.Tx, batch int64) ([]int, e
 	return numbers, nil
 }
 
-// Canaries reports whether a running batch of an instance sends its canary.
-func (s *Store) Canaries(ctx context.Context, instance int64) (bool, error) {
-	var yes bool
-	err := s.pool.QueryRow(ctx, `select exists (select from batches where instance_id = $1 and state = 'running' and canary_row is not null)`, instance).Scan(&yes)
-	if err != nil {
-		return false, fmt.Errorf("look for canaries of instance %d: %w", instance, err)
-	}
-	return yes, nil
-}
-
 // Judge pauses running batches of an instance that have shown what they had to
 // show: a canary whose rows are all decided, and a batch of which too many rows
 // are rejected or failed. The caller holds the create and bulk buckets. It
 // returns the batches that it paused.
 func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch, error) {
 	rows, _ := tx.Query(ctx, `
-		select b.id, case
-			when bad.n * 5 > bad.total and bad.total >= 20 then bad.n || ' of ' || bad.total || ' people were rejected or failed'
-			when b.canary_row is not null and not exists (select from results r where r.batch_id = b.id and r.row_number <= b.canary_row and r.outcome is null)
-			     and exists (select from results r where r.batch_id = b.id and r.outcome is null)
-			then 'the first ' || b.canary || ' people were asked for: look at the results, then resume' end
-		from batches b cross join lateral (
-			select count(*) filter (where r.outcome in ('rejected', 'failed')) as n, count(*) as total from results r
-			where r.batch_id = b.id and r.decided_at >= b.judged_from and r.outcome not in ('invalid', 'duplicate_row', 'cancelled')) bad
-		where b.instance_id = $1 and b.state = 'running'`, instance)
-	var paused []*Batch
-	var id int64
-	var reason *string
-	reasons := map[int64]string{}
-	if _, err := pgx.ForEachRow(rows, []any{&id, &reason}, func() error {
-		if reason != nil {
-			reasons[id] = *reason
-		}
-		return nil
-	}); err != nil {
+		with judged as (
+			select b.id, b.canary, bad.n, bad.total, bad.n * 5 > bad.total and bad.total >= 20 as broke,
+			       b.canary_row is not null and not exists (select from results r where r.batch_id = b.id and r.row_number <= b.canary_row and r.outcome is null)
+			       and exists (select from results r where r.batch_id = b.id and r.outcome is null) as sung
+			from batches b cross join lateral (
+				select count(*) filter (where r.outcome in ('rejected', 'failed')) as n, count(*) as total from results r
+				where r.batch_id = b.id and r.decided_at >= b.judged_from and r.outcome not in ('invalid', 'duplicate_row', 'cancelled')) bad
+			where b.instance_id = $1 and b.state = 'running')
+		select id, case when broke then 'breaker' else 'canary' end,
+		       case when broke then n || ' of ' || total || ' people were rejected or failed' else 'the first ' || canary || ' people were asked for' end
+		from judged where broke or sung order by id`, instance)
+	type verdict struct {
+		Batch  int64
+		By     Pauser
+		Reason string
+	}
+	verdicts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[verdict])
+	if err != nil {
 		return nil, fmt.Errorf("judge the batches of instance %d: %w", instance, err)
 	}
-	for id, reason := range reasons {
-		b := &Batch{ID: id, InstanceID: instance}
-		if err := s.PauseBatch(ctx, tx, b, "bulkinvite", reason); err != nil {
+	var paused []*Batch
+	for _, v := range verdicts {
+		b := &Batch{ID: v.Batch, InstanceID: instance, State: Paused, PausedBy: v.By, Reason: v.Reason}
+		if err := s.move(ctx, tx, b, "bulkinvite", change{action: "pause", to: Paused, from: []State{Running}, by: v.By, reason: v.Reason}); err != nil {
 			return nil, err
 		}
-		b.Reason = reason
 		paused = append(paused, b)
 	}
 	return paused, nil

@@ -61,6 +61,17 @@ const (
 	Done           State = "done"      // every row is decided
 )
 
+// Pauser is who or what paused a batch; batches.paused_by holds these words.
+type Pauser string
+
+// What pauses a batch.
+const (
+	ByPerson  Pauser = "person"  // somebody said so
+	ByCanary  Pauser = "canary"  // its first people were asked for, and somebody should look
+	ByBreaker Pauser = "breaker" // too many people were rejected or failed
+	ByClerk   Pauser = "clerk"   // Clerk refuses every invitation: a quota, a setting
+)
+
 // Options are what goes to Clerk with each invitation of a batch, unless a row
 // says otherwise. Zero fields are not sent, so that Clerk's defaults hold.
 type Options struct {
@@ -88,6 +99,7 @@ type Batch struct {
 	Preflight  bool
 	State      State
 	Reason     string    // why it stands where it does, where the program put it there
+	PausedBy   Pauser    // empty: it is not paused
 	StartAt    time.Time // nothing is sent before; zero: at once
 	Hours      Hours     // when invitations are sent; zero: at any time
 	Canary     int       // how many people are invited first; 0: no canary

@@ -75,6 +75,7 @@ type Report struct {
 	Seconds     float64    `json:"seconds"` // from the start to the end, or until now
 	ETA         *time.Time `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
 	StateReason *string    `json:"state_reason"`
+	PausedBy    *Pauser    `json:"paused_by"` // nil: it is not paused
 	FileName    string     `json:"file_name"`
 	Environment string     `json:"environment"` // production, development or sandbox
 	InstanceID  int64      `json:"-"`
@@ -104,9 +105,9 @@ func (r *Reader) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
 func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
 	r := &Report{Batch: batch}
 	err := tx.QueryRow(ctx, `
-		select b.state, b.rows, b.started_at, b.finished_at, b.state_reason, b.file_name, i.environment, b.instance_id, b.priority, now()
+		select b.state, b.rows, b.started_at, b.finished_at, b.state_reason, b.paused_by, b.file_name, i.environment, b.instance_id, b.priority, now()
 		from batches b join instances i on i.id = b.instance_id where b.id = $1`, batch).
-		Scan(&r.State, &r.Rows, &r.StartedAt, &r.FinishedAt, &r.StateReason, &r.FileName, &r.Environment, &r.InstanceID, &r.Priority, &r.Now)
+		Scan(&r.State, &r.Rows, &r.StartedAt, &r.FinishedAt, &r.StateReason, &r.PausedBy, &r.FileName, &r.Environment, &r.InstanceID, &r.Priority, &r.Now)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrNoBatch
 	}

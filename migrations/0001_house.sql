@@ -41,6 +41,7 @@ create table batches (
     preflight    boolean not null default true,
     state        text not null check (state in ('draft', 'running', 'paused', 'cancelled', 'done')),
     state_reason text,
+    paused_by    text check (paused_by in ('person', 'canary', 'breaker', 'clerk')),
     start_at     timestamptz,
     hours        int4multirange,
     tz           text,
@@ -63,6 +64,7 @@ comment on column batches.options is 'What goes to Clerk with each invitation un
 comment on column batches.priority is '1 (first) to 4 (last), kept by the whole fleet';
 comment on column batches.preflight is 'Whether a claim needs a fresh read of Clerk''s users and pending invitations';
 comment on column batches.state_reason is 'Why the batch stands where it does, where the program put it there';
+comment on column batches.paused_by is 'Who or what paused the batch: a person; its canary, which wants a look; the breaker, after too many refusals; clerk, which refuses every invitation; NULL: it is not paused';
 comment on column batches.start_at is 'Nothing is sent before this time';
 comment on column batches.hours is 'The hours of the day, by tz, in which invitations are sent; NULL: all';
 comment on column batches.tz is 'The time zone of hours, an IANA name';

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -147,10 +148,32 @@ func (p *program) sandboxState() (string, error) {
 		return "", err
 	}
 	dir = filepath.Join(dir, "sandbox")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDirectories(dir); err != nil {
 		return "", fail(exitFailed, "data_dir", "name another: --data-dir DIR", "make the sandbox's directory: %w", err)
 	}
 	return filepath.Join(dir, "state.jsonl"), nil
+}
+
+// makeDirectories is os.MkdirAll, but what it makes as root can be entered by
+// others whatever the umask: the private PostgreSQL, which lies below the same
+// data directory, then runs as another user. What is there is left as it is.
+func makeDirectories(dir string) error {
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDirectories(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) { // by another program, meanwhile
+			return nil
+		}
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Chmod(dir, 0o755)
 }
 
 // connectSandbox starts the stand-in on a loopback port of its own. Its limits

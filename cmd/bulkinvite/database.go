@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -65,8 +66,25 @@ func (p *program) open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.onClose(func() error { pool.Close(); return nil })
+	p.onClose(func() error { closeWithin(pool.Close); return nil })
 	return pool, nil
+}
+
+// closing is how long connections may take to be given back at the end.
+const closing = 5 * time.Second
+
+// closeWithin runs f, but does not wait longer for it than a closing may take: a
+// worker that was left behind, since its database is gone, may hold on.
+func closeWithin(f func()) {
+	done := make(chan struct{})
+	go func() {
+		f()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(closing):
+	}
 }
 
 func (p *program) privateServer() (postgres.Config, error) {

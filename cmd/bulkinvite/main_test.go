@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,10 +34,11 @@ func TestMain(m *testing.M) {
 
 // bench is what a test runs the program with.
 type bench struct {
-	t   *testing.T
-	env []string
-	dir string // the data directory
-	url string // the database
+	t     *testing.T
+	env   []string
+	dir   string // the data directory
+	url   string // the database
+	umask string // octal; empty: the tests' own
 }
 
 // newBench gives a test a database and a data directory of its own.
@@ -48,6 +50,18 @@ func newBench(t *testing.T, env ...string) *bench {
 		"BULKINVITE_DATA_DIR=" + b.dir, "DATABASE_URL=" + b.url,
 	}, env...)
 	return b
+}
+
+// private has the program start a PostgreSQL of its own. As root that runs as
+// another user, who must be able to enter.
+func (b *bench) private() {
+	b.t.Helper()
+	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
+	for _, dir := range []string{filepath.Dir(b.dir), b.dir} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 // outcome is what a run of the program left.
@@ -62,6 +76,9 @@ func (b *bench) command(args ...string) *exec.Cmd {
 		b.t.Fatal(err)
 	}
 	c := exec.CommandContext(b.t.Context(), self, args...)
+	if b.umask != "" {
+		c = exec.CommandContext(b.t.Context(), "sh", append([]string{"-c", "umask " + b.umask + ` && exec "$0" "$@"`, self}, args...)...)
+	}
 	c.Env = b.env
 	return c
 }

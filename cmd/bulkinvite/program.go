@@ -126,6 +126,9 @@ func (s *settings) generalLimit(environment string) ratelimit.Limit {
 	return ratelimit.DefaultProduction
 }
 
+// yes are the answers that mean it.
+var yes = []string{"y", "Y", "yes", "Yes", "YES"}
+
 // confirm asks on the terminal and reports whether the answer is one of those
 // wanted. It gives up when ctx ends.
 func (p *program) confirm(ctx context.Context, question string, wanted ...string) (bool, error) {

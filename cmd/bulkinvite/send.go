@@ -45,8 +45,13 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := u.work(ctx); err != nil {
-		return err
+	for canary := true; canary; {
+		if err = u.work(ctx); err == nil {
+			canary, err = u.afterCanary(ctx)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return u.finish(ctx)
 }
@@ -62,15 +67,22 @@ func (u *upload) begin(ctx context.Context) error {
 	return u.importFile(ctx)
 }
 
-// goOn takes up a batch that was left. Whoever left it confirmed it.
+// goOn takes up a batch that was left. Whoever left it confirmed it; one that
+// the program has paused is confirmed once more.
 func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 	if b.State != invitation.Running && b.State != invitation.Paused {
 		return u.sentAlready(b)
 	}
-	if b.State == invitation.Paused && b.Reason == "" {
-		return fail(exitHeld, "paused", "", "%s: batch %d of this file was paused by a person", plain(u.plan.input.name), b.ID)
-	}
 	u.batch = b.ID
+	if b.State == invitation.Paused {
+		report, err := u.reader.Report(ctx, b.ID)
+		if err != nil {
+			return err
+		}
+		if err := u.confirmResume(ctx, report); err != nil {
+			return err
+		}
+	}
 	message := fmt.Sprintf("Going on with batch %d of the same file, begun %s.", b.ID, moment(b.CreatedAt))
 	if o := u.flags.batchOptions(); o != (invitation.Options{}) && o != b.Options {
 		message += " It keeps the options that it was begun with; those given now are ignored."
@@ -84,6 +96,77 @@ func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 		return jobs.Resume(ctx, u.pool, b, u.actor)
 	}
 	return nil
+}
+
+// afterCanary looks whether the batch waits for a word on its canary, and goes
+// on if it is given.
+func (u *upload) afterCanary(ctx context.Context) (bool, error) {
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	report, err := u.reader.Report(ctx, u.batch)
+	if err != nil {
+		return false, err
+	}
+	if report.State != invitation.Paused || by(report) != invitation.ByCanary {
+		return false, nil
+	}
+	if err := u.confirmResume(ctx, report); err != nil {
+		return false, err
+	}
+	b, err := u.store.Batch(ctx, u.batch)
+	if err != nil {
+		return false, err
+	}
+	return true, jobs.Resume(ctx, u.pool, b, u.actor)
+}
+
+// by is who or what paused a batch.
+func by(r *invitation.Report) invitation.Pauser {
+	if r.PausedBy == nil {
+		return invitation.ByPerson
+	}
+	return *r.PausedBy
+}
+
+// confirmResume has a person confirm that a paused batch goes on. Only resume
+// overrules a person, and a canary that met trouble is not waved through.
+func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error {
+	held := u.paused(r, exitHeld)
+	canary := by(r) == invitation.ByCanary
+	switch {
+	case by(r) == invitation.ByPerson:
+		return held
+	case u.settings.Yes && canary && r.Outcomes[invitation.Failed]+r.Outcomes[invitation.Rejected] > 0:
+		return held
+	case u.settings.Yes:
+		return nil
+	case !u.inTTY || !u.errTTY:
+		return held
+	}
+	u.note("%s", reportText(r))
+	ok, err := u.confirm(ctx, fmt.Sprintf("Go on with the other %s? [y/N] ", counted(r.Undecided, "person", "people")), yes...)
+	if err != nil || ok {
+		return err
+	}
+	return held
+}
+
+// paused says why a batch stands still, and how to go on.
+func (u *upload) paused(r *invitation.Report, exit int) error {
+	why := "a person paused it"
+	if r.StateReason != nil {
+		why = *r.StateReason
+	}
+	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; bulkinvite resume %d, then the same command, goes on", r.Batch, r.Batch)
+	if by(r) == invitation.ByClerk {
+		remedy = "once that is mended, the same command goes on (it asks before, unless --yes)"
+	}
+	return fail(exit, "paused", remedy, "batch %d is paused, %s: %s", r.Batch, decidedOf(r), why)
+}
+
+func decidedOf(r *invitation.Report) string {
+	return fmt.Sprintf("%s of %s rows decided", thousands(r.Outcomes.Sum()), thousands(r.Rows))
 }
 
 // workerConfig is how a worker of this program works.
@@ -104,51 +187,35 @@ func (u *upload) work(ctx context.Context) error {
 		return err
 	}
 	defer progress.stop()
-	worker, err := jobs.New(u.pool, u.target.api, u.workerConfig(u.instance))
+	vigil := u.vigil()
+	config := u.workerConfig(u.instance)
+	config.Log = vigil.listen()
+	worker, err := jobs.New(u.pool, u.target.api, config)
 	if err != nil {
 		return err
 	}
-	ctx, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	go u.watchDatabase(ctx, giveUp)
-	err = worker.Run(ctx, progress.update)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	gone, ran := make(chan error, 1), make(chan error, 1)
+	go func() { gone <- vigil.watch(watching) }()
+	go func() { ran <- worker.Run(watching, progress.update) }()
+	select {
+	case err = <-ran:
+		stop()
+		<-gone
+	case err = <-gone:
+		if err != nil { // nothing that the worker could still record would get anywhere
+			return err
+		}
+		err = <-ran
+	}
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return u.badKey(err)
-	}
-	if gone := context.Cause(ctx); gone != nil && !errors.Is(gone, errInterrupted) {
-		err = gone // whatever the worker said as it ended came of that
 	}
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", u.batch, err)
 	}
 	return nil
-}
-
-// watchDatabase gives up once the database has not answered for as long as it
-// takes other processes to declare this one dead: waiting on is then of no use.
-func (u *upload) watchDatabase(ctx context.Context, giveUp context.CancelCauseFunc) {
-	patience := u.settings.RecoverAfter
-	tick := time.NewTicker(min(5*time.Second, patience/4))
-	defer tick.Stop()
-	answered := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		asking, cancel := context.WithTimeout(ctx, patience)
-		err := u.pool.Ping(asking)
-		cancel()
-		switch {
-		case err == nil:
-			answered = time.Now()
-		case time.Since(answered) > patience:
-			giveUp(fail(exitFailed, "database", "nothing is lost: see that it runs, then give the same command again",
-				"the database has not answered for %s", span(time.Since(answered))))
-			return
-		}
-	}
 }
 
 func (u *upload) badKey(err error) error {
@@ -188,14 +255,13 @@ func (u *upload) unfinished(r *invitation.Report, interrupted bool) error {
 	if r.Undecided == 0 {
 		return nil
 	}
-	decided := fmt.Sprintf("%s of %s rows decided", thousands(r.Outcomes.Sum()), thousands(r.Rows))
 	switch {
-	case r.State == invitation.Paused && r.StateReason != nil:
-		return fail(exitFailed, "paused", "once that is mended, the same command goes on", "batch %d is paused, %s: %s", r.Batch, decided, *r.StateReason)
+	case r.State == invitation.Paused && by(r) == invitation.ByClerk:
+		return u.paused(r, exitFailed)
 	case r.State == invitation.Paused:
-		return fail(exitHeld, "paused", "", "batch %d was paused by a person, %s", r.Batch, decided)
+		return u.paused(r, exitHeld)
 	case interrupted:
-		return fail(exitInterrupted, "interrupted", "nothing is lost: the same command goes on with it", "interrupted: batch %d, %s", r.Batch, decided)
+		return fail(exitInterrupted, "interrupted", "nothing is lost: the same command goes on with it", "interrupted: batch %d, %s", r.Batch, decidedOf(r))
 	}
-	return fail(exitFailed, "failed", "the same command goes on with it", "batch %d is %s, %s", r.Batch, r.State, decided)
+	return fail(exitFailed, "failed", "the same command goes on with it", "batch %d is %s, %s", r.Batch, r.State, decidedOf(r))
 }

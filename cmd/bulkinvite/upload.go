@@ -182,7 +182,7 @@ func (u *upload) consent(ctx context.Context) error {
 	if !u.inTTY || !u.errTTY {
 		return refused
 	}
-	question, wanted := fmt.Sprintf("Invite %s? [y/N] ", counted(u.plan.ToSend, "person", "people")), []string{"y", "Y", "yes", "Yes"}
+	question, wanted := fmt.Sprintf("Invite %s? [y/N] ", counted(u.plan.ToSend, "person", "people")), yes
 	if u.target.real() && u.plan.ToSend > 0 {
 		question = "This sends real e-mail. Type the number of people to invite them: "
 		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}

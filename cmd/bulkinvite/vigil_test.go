@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestVigil has a database away for a while, or for good.
+func TestVigil(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		patience time.Duration
+		from, to time.Duration // away
+		gaveUp   time.Duration // zero: never
+		lines    int           // about
+	}{
+		{name: "always there", patience: databasePatience},
+		{name: "away for ten minutes", patience: databasePatience, from: time.Minute, to: 11 * time.Minute, lines: 60},
+		{name: "gone", patience: databasePatience, from: time.Minute, to: time.Hour, gaveUp: 16 * time.Minute, lines: 90},
+		{name: "the private one is gone", patience: 20 * time.Second, from: time.Minute, to: time.Hour, gaveUp: 80 * time.Second, lines: 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var said bytes.Buffer
+				began := time.Now()
+				v := newVigil(func(context.Context) error {
+					if at := time.Since(began); at >= tt.from && at < tt.to {
+						return errors.New("connection refused")
+					}
+					return nil
+				}, tt.patience, slog.New(slog.NewTextHandler(&said, nil)))
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+				defer cancel()
+				worker := v.listen().With("worker", "w")
+				go func() {
+					tick := time.NewTicker(time.Second)
+					defer tick.Stop()
+					for {
+						select {
+						case <-ctx.Done():
+							return
+						case <-tick.C:
+						}
+						if at := time.Since(began); at >= tt.from && at < tt.to {
+							worker.Error("write to the ledger")
+						}
+					}
+				}()
+				err := v.watch(ctx)
+				took := time.Since(began)
+				cancel()
+				if tt.gaveUp == 0 && err != nil {
+					t.Fatalf("gave up after %s: %v", took, err)
+				}
+				if tt.gaveUp != 0 && (err == nil || took < tt.gaveUp || took > tt.gaveUp+10*time.Second) {
+					t.Fatalf("ended after %s with %v, want to give up after %s", took, err, tt.gaveUp)
+				}
+				v.listen().Warn("after the end")
+				if text := said.String(); strings.Contains(text, "ledger") || !strings.Contains(text, "after the end") {
+					t.Errorf("complaints are repeated, or lost after the end:\n%s", text)
+				}
+				if n := strings.Count(said.String(), "\n") - 1; n < tt.lines-1 || n > tt.lines+1 {
+					t.Errorf("%d lines, want %d:\n%s", n, tt.lines, said.String())
+				}
+			})
+		})
+	}
+}
+
+// TestVigilPassesComplaintsOn: what has nothing to do with the database is said.
+func TestVigilPassesComplaintsOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		v := newVigil(func(context.Context) error { return nil }, time.Minute, slog.New(slog.NewTextHandler(&said, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- v.watch(ctx) }()
+		v.listen().With("worker", "w").Warn("Clerk answered 429", "bucket", "create")
+		synctest.Wait()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(said.String(), `msg="Clerk answered 429" worker=w bucket=create`) {
+			t.Errorf("said %q", said.String())
+		}
+	})
+}
