@@ -99,8 +99,8 @@ func TestNoBudgetNoWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if touched > maxWorkers || attempts > 0 {
-		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, maxWorkers)
+	if touched > limitedWorkers+3*inFlight || attempts > 0 {
+		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, limitedWorkers+3*inFlight)
 	}
 	if got := b.outcomes(batch); got["invited"] != 50 {
 		t.Errorf("outcomes %v, want 50 invited", got)

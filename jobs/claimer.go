@@ -72,7 +72,7 @@ func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	defer c.mu.Unlock()
 	most := inFlight
 	if limit.None {
-		most = maxWorkers
+		most = c.w.cfg.workers()
 	}
 	return max(0, most-c.out[bucket])
 }

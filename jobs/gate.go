@@ -97,7 +97,7 @@ func (g *gate) run(ctx context.Context) {
 	queue := inviteQueue(g.w.cfg.Instance.ID)
 	g.kick(ctx)
 	for {
-		if err := g.w.river.Queues().Add(queue, inviteQueueConfig); err != nil {
+		if err := g.w.river.Queues().Add(queue, g.w.cfg.inviteQueueConfig()); err != nil {
 			g.w.stop(fmt.Errorf("go on the queue: %w", err))
 			return
 		}

@@ -100,13 +100,24 @@ const (
 	jobLimit = 10 * time.Minute // River's time-out of a job; a job that has worked for half of it hands over
 )
 
-// maxWorkers is how many jobs of a queue a process works at a time. Without
-// limits it is also how many requests are under way; under a limit that is
-// inFlight for each call, so that little is lost should Clerk start to refuse.
+// How many jobs of the invite queue a process works at a time. Without limits it
+// is also how many requests are under way. Under a limit at most inFlight
+// requests of each call are, so that little is lost should Clerk begin to
+// refuse; more workers than keep those busy would only burn through finished
+// jobs at the very moment when a window opens.
 const (
-	maxWorkers = 100
-	inFlight   = 4
+	inFlight       = 4
+	maxWorkers     = 100
+	limitedWorkers = 4 * inFlight
 )
+
+// workers is how many jobs of the invite queue this process works at a time.
+func (c Config) workers() int {
+	if c.Create.None || c.Bulk.None {
+		return maxWorkers
+	}
+	return limitedWorkers
+}
 
 // Worker is a process of the fleet for one instance.
 type Worker struct {
@@ -191,7 +202,9 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 
 // inviteQueueConfig fetches as fast as River can: most jobs find their row
 // decided by another job's bulk call and end at once.
-var inviteQueueConfig = river.QueueConfig{MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond}
+func (c Config) inviteQueueConfig() river.QueueConfig {
+	return river.QueueConfig{MaxWorkers: c.workers(), FetchCooldown: 2 * time.Millisecond}
+}
 
 // quiet keeps River's own information out of the log: only warnings and errors
 // of the queue concern an operator.
