@@ -80,6 +80,20 @@ func (w *Worker) kick(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
 
+// reclaim puts the jobs that processes took with them when they died back into
+// the queue: River itself would find them after the time-out of a job. One that
+// was declared dead and lives finds its jobs done by others, which is harmless.
+func (w *Worker) reclaim(ctx context.Context) error {
+	_, err := w.pool.Exec(ctx, `
+		update river_job j set state = 'available', scheduled_at = clock_timestamp()
+		where j.queue = $1 and j.kind = 'invite' and j.state = 'running'
+		  and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])`, inviteQueue(w.cfg.Instance.ID))
+	if err != nil {
+		return fmt.Errorf("take back the jobs of dead processes: %w", err)
+	}
+	return nil
+}
+
 // repair inserts jobs for all waiting rows if the queue has none that could
 // wake anybody: somebody deleted them, or they died with their process.
 func (w *Worker) repair(ctx context.Context) error {

@@ -234,6 +234,9 @@ func (w *Worker) housekeep(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.reclaim(ctx); err != nil {
+		return err
+	}
 	return w.repair(ctx)
 }
 
