@@ -159,7 +159,8 @@ func TestNoteCountsTries(t *testing.T) {
 	try()
 	l.is("1", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
 	l.is("2", `select tries from results`)
-	try() // while it still backs off, which nobody should, nothing is taken off
+	l.exec(`update results set not_before = clock_timestamp() + interval '2 hours'`)
+	try() // an attempt before the backoff ends, which should not be, adds nothing
 	l.is("1", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
 }
 
@@ -304,6 +305,22 @@ func TestSettleResolves(t *testing.T) {
 			l.is(tt.want, `select resolution from attempts where id = $1 and (resolved_at is null) = (resolution is null)`, id)
 		})
 	}
+}
+
+// What earlier attempts came to is history.
+func TestSettleLeavesHistory(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	first := l.attempt(single(person(batch, 1, "a")))
+	l.settle(closes(row(batch, 1), "a", invitation.ClosedNotSent))
+	state := `select (select row(a) from attempts a where id = $1)::text || (select row(p) from attempt_people p where attempt_id = $1)::text`
+	was := get[string](l, state, first)
+	l.attempt(single(person(batch, 1, "a")))
+	v := decides(row(batch, 1), "a", invitation.Invited, invitation.ClosedOurs)
+	v.InvitationID = "inv_1"
+	l.settle(v)
+	l.is(was, state, first)
 }
 
 // A row of a call that was refused for somebody unnamed goes alone from then on;

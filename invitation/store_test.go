@@ -166,7 +166,10 @@ func (l *ledger) setState(batch int64, s invitation.State) {
 // awaitBlocked waits until a session of the test's database waits for a lock.
 func (l *ledger) awaitBlocked() {
 	l.Helper()
-	for get[int](l, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0 {
+	for began := time.Now(); get[int](l, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0; {
+		if time.Since(began) > 30*time.Second {
+			l.Fatal("nobody waits for a lock")
+		}
 		time.Sleep(time.Millisecond)
 	}
 }
