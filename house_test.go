@@ -25,7 +25,7 @@ const (
 // goes by "cmd". A package that is not named has no place yet: the rule asks
 // for one.
 var mayImport = map[string][]string{
-	"cmd":                   {"web", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations"},
+	"cmd":                   {"web", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations", "cmd/internal/rig"},
 	"web":                   {"importer", "jobs", "invitation", "clerk", "ratelimit"},
 	"importer":              {"jobs", "invitation", "clerk", "ratelimit"},
 	"jobs":                  {"invitation", "clerk", "ratelimit"},

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+	"bulkinvite/postgres"
+)
+
+// strike notes that the harm begins.
+func (r *run) strike() { r.struck = time.Now() }
+
+// kill is kill -9 of two workers, one after the other; who is started again may
+// be hit too.
+func (r *run) kill() error {
+	r.strike()
+	if err := r.fleet.worker(r.worker).Kill(); err != nil {
+		return err
+	}
+	if err := sleep(r.ctx, between(r.dice, 0, 2*time.Second)); err != nil {
+		return err
+	}
+	return r.fleet.worker(r.dice.IntN(workers)).Kill()
+}
+
+// stop stops a worker as a paused virtual machine would, past its deadlines.
+func (r *run) stop() error {
+	r.strike()
+	p := r.fleet.worker(r.worker)
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	err := sleep(r.ctx, r.wait)
+	return errors.Join(err, p.Signal(syscall.SIGCONT))
+}
+
+func (r *run) postmaster() (int, error) {
+	text, err := os.ReadFile(filepath.Join(r.rig.Dir, "postgres", "data", "postmaster.pid"))
+	if err != nil {
+		return 0, fmt.Errorf("find PostgreSQL: %w", err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0, fmt.Errorf("find PostgreSQL: %w", err)
+	}
+	return pid, nil
+}
+
+// postgresDown is pg_ctl stop -m immediate, and start some time later.
+func (r *run) postgresDown() error {
+	pid, err := r.postmaster()
+	if err != nil {
+		return err
+	}
+	r.strike()
+	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
+		return fmt.Errorf("stop PostgreSQL: %w", err)
+	}
+	if err := sleep(r.ctx, r.wait); err != nil {
+		return err
+	}
+	return r.rig.Start(r.ctx)
+}
+
+// connectionLost breaks every worker's connections to PostgreSQL, and lets no
+// new one through for some time.
+func (r *run) connectionLost() error { return r.interrupt(lost) }
+
+// connectionSilent lets nothing pass to or from PostgreSQL for some time.
+func (r *run) connectionSilent() error { return r.interrupt(silent) }
+
+func (r *run) interrupt(state string) error {
+	r.strike()
+	r.proxy.set(state)
+	err := sleep(r.ctx, r.wait)
+	r.proxy.set(open)
+	return err
+}
+
+// restore brings the database back to what a dump of the middle held, with the
+// workers stopped meanwhile.
+func (r *run) restore() error {
+	dump := filepath.Join(r.dir, "dump")
+	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, r.name); err != nil {
+		return err
+	}
+	if err := r.invited(min(300, r.trigger+20+r.dice.IntN(60))); err != nil {
+		return err
+	}
+	sig := syscall.SIGTERM
+	if r.dice.IntN(2) == 0 {
+		sig = syscall.SIGKILL
+	}
+	if err := r.fleet.end(sig); err != nil {
+		return err
+	}
+	r.strike()
+	url := r.pool.Config().ConnString()
+	r.pool.Close()
+	if err := r.rig.Drop(r.ctx, r.name); err != nil {
+		return err
+	}
+	if _, err := r.rig.Database(r.ctx, r.name, ""); err != nil {
+		return err
+	}
+	if err := r.tool(r.ctx, "pg_restore", "--dbname="+r.name, dump); err != nil {
+		return err
+	}
+	var err error
+	if r.pool, err = postgres.Open(r.ctx, url); err != nil {
+		return err
+	}
+	return r.fleet.start(r.ctx, nil)
+}
+
+// cancel cancels the batch.
+func (r *run) cancel() error { return r.change(jobs.Cancel) }
+
+// pause pauses the batch for some time.
+func (r *run) pause() error {
+	if err := r.change(jobs.Pause); err != nil {
+		return err
+	}
+	if err := sleep(r.ctx, r.wait); err != nil {
+		return err
+	}
+	if err := r.quiet(); err != nil {
+		return err
+	}
+	b, err := invitation.NewStore(r.pool).Batch(r.ctx, 1)
+	if err != nil {
+		return err
+	}
+	return jobs.Resume(r.ctx, r.pool, b, "chaos")
+}
+
+func (r *run) change(do func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error) error {
+	b, err := invitation.NewStore(r.pool).Batch(r.ctx, 1)
+	if err != nil {
+		return err
+	}
+	if err := do(r.ctx, r.pool, b, "chaos"); err != nil {
+		return err
+	}
+	r.strike()
+	return nil
+}
+
+// quiet fails if requests were reserved a second after the batch stood still, or
+// jobs of it wait.
+func (r *run) quiet() error {
+	var late, waiting int
+	err := r.pool.QueryRow(r.ctx, `
+		select (select count(*) from attempts where started_at > $1::timestamptz + interval '1 second'),
+		       (select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending'))`, r.struck).Scan(&late, &waiting)
+	if err == nil && late+waiting > 0 {
+		r.uneasy = fmt.Sprintf("a paused batch had %d requests reserved a second after the pause, and kept %d jobs", late, waiting)
+	}
+	return err
+}

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+// verdict is what came of a run.
+type verdict struct {
+	rows       int
+	deaths     int
+	next, done time.Duration // from the harm, else the first attempt, to the next decided row and to the last
+	struck     bool          // there was a harm
+	wrongs     []wrong
+}
+
+// wrong is something that should not be.
+type wrong struct {
+	kind string
+	row  rowID  // of whom; zero: of nobody
+	key  string // the person, to ask the program for the story; never printed
+	what string
+}
+
+// The kinds of what can be wrong, as the report counts them.
+const (
+	lostOnes = "lost"    // no outcome, or no mail, or something left open
+	doubled  = "doubled" // two mails
+	untrue   = "wrong"   // an outcome that Clerk does not bear out, or without evidence
+	over     = "over"    // more requests than the limit
+)
+
+type rowID struct {
+	batch int64
+	row   int
+}
+
+func (id rowID) String() string {
+	if id.row == 0 {
+		return "the run"
+	}
+	return fmt.Sprintf("row %d of batch %d", id.row, id.batch)
+}
+
+func (v *verdict) bad() bool { return len(v.wrongs) > 0 }
+
+func (v *verdict) add(kind string, row rowID, format string, args ...any) {
+	v.wrongs = append(v.wrongs, wrong{kind: kind, row: row, what: fmt.Sprintf(format, args...)})
+}
+
+// count is how much of a kind is wrong.
+func (v *verdict) count(kind string) int {
+	n := 0
+	for _, w := range v.wrongs {
+		if w.kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// result is a row as the program tells it.
+type result struct {
+	BatchID   int64
+	RowNumber int
+	Key       *string
+	Outcome   *string
+	Reason    *string
+	ClerkID   *string `db:"clerk_invitation_id"`
+	DecidedAt *time.Time
+}
+
+func (r result) id() rowID { return rowID{r.BatchID, r.RowNumber} }
+
+func (r result) outcome() string {
+	if r.Outcome == nil {
+		return "undecided"
+	}
+	return *r.Outcome
+}
+
+// truth is what the sandbox did.
+type truth struct {
+	made    map[string][]made // by address
+	mails   map[string]int
+	largest map[string]largest // by bucket
+	creates int                // requests that came
+}
+
+// largest is the most requests that came in a window.
+type largest struct {
+	Limit    string // N/DURATION
+	Requests int
+}
+
+// limit is how many may come in a window; 0: any number.
+func (l largest) limit() int {
+	number, _, _ := strings.Cut(l.Limit, "/")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+type made struct {
+	ID        string
+	Email     string
+	CreatedAt time.Time `json:"created_at"`
+}
+
+func (r *run) truth() (*truth, error) {
+	t := &truth{made: map[string][]made{}}
+	var all []made
+	var box struct{ Addresses map[string]int }
+	var stats struct {
+		Requests map[string]map[string]int
+		Largest  map[string]largest
+	}
+	for path, into := range map[string]any{"/sandbox/invitations": &all, "/sandbox/mailbox": &box, "/sandbox/stats": &stats} {
+		if err := r.standin.Get(r.ctx, path, into); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range all {
+		t.made[m.Email] = append(t.made[m.Email], m)
+	}
+	t.mails, t.largest = box.Addresses, stats.Largest
+	for _, call := range []string{"create", "bulk"} {
+		for _, n := range stats.Requests[call] {
+			t.creates += n
+		}
+	}
+	return t, nil
+}
+
+// judge compares what the program says with what Clerk did.
+func (r *run) judge() (*verdict, error) {
+	v := &verdict{}
+	deaths, _ := r.fleet.seen()
+	v.deaths = len(deaths)
+	t, err := r.truth()
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := r.pool.Query(r.ctx, `select batch_id, row_number, key, outcome, reason, clerk_invitation_id, decided_at from results order by 1, 2`)
+	results, err := pgx.CollectRows(rows, pgx.RowToStructByName[result])
+	if err != nil {
+		return nil, fmt.Errorf("read the results: %w", err)
+	}
+	explained, err := r.explained(t)
+	if err != nil {
+		return nil, err
+	}
+	r.judgeRows(v, t, results, explained)
+	r.judgeMails(v, t, results)
+	if err := r.judgeLedger(v, t); err != nil {
+		return nil, err
+	}
+	if r.uneasy != "" {
+		v.add(untrue, rowID{}, "%s", r.uneasy)
+	}
+	return v, r.measure(v, results)
+}
+
+// explained says of which people an attempt of ours can have made the
+// invitation that Clerk has.
+func (r *run) explained(t *truth) (map[string]bool, error) {
+	rows, _ := r.pool.Query(r.ctx, `
+		select p.key, min(a.started_at) from attempt_people p join attempts a on a.id = p.attempt_id
+		where a.call in ('create', 'bulk') and a.resolution is distinct from 'not_sent' group by 1`)
+	explained := map[string]bool{}
+	var key string
+	var from time.Time
+	_, err := pgx.ForEachRow(rows, []any{&key, &from}, func() error {
+		for _, m := range t.made[key] {
+			explained[key] = explained[key] || !m.CreatedAt.Before(from.Add(-time.Second))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the attempts: %w", err)
+	}
+	return explained, nil
+}
+
+// judgeRows looks at each row by itself.
+func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[string]bool) {
+	v.rows = len(results)
+	if want := len(r.crowd.keys) * max(1, r.harm.batches); v.rows != want {
+		v.add(lostOnes, rowID{}, "%d rows, want %d", v.rows, want)
+	}
+	for _, row := range results {
+		kind := r.crowd.kinds[row.RowNumber-1]
+		key := r.crowd.keys[row.RowNumber-1]
+		want := r.expected(kind, key, t, explained)
+		if row.Outcome == nil || !slices.Contains(want, *row.Outcome) {
+			class := untrue
+			if row.Outcome == nil || kind == fresh && len(t.made[key]) == 0 {
+				class = lostOnes
+			}
+			v.add(class, row.id(), "%s (%s), want %s", row.outcome(), text(row.Reason), strings.Join(want, " or "))
+			v.wrongs[len(v.wrongs)-1].key = key
+			continue
+		}
+		named := *row.Outcome == string(invitation.Invited) || *row.Outcome == string(invitation.AlreadyInvited)
+		if named && (len(t.made[key]) == 0 || text(row.ClerkID) != t.made[key][0].ID) {
+			v.add(untrue, row.id(), "%s names invitation %s, which is not the one that Clerk has", *row.Outcome, text(row.ClerkID))
+			v.wrongs[len(v.wrongs)-1].key = key
+		}
+	}
+}
+
+// expected lists the outcomes that a row may have.
+func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []string {
+	var want []string
+	switch kind {
+	case invalid:
+		return []string{string(invitation.Invalid)}
+	case again:
+		return []string{string(invitation.DuplicateRow)}
+	case user:
+		want = append(want, string(invitation.AlreadyRegistered))
+	case blocked:
+		want = append(want, string(invitation.Rejected))
+	case pending:
+		want = append(want, string(invitation.AlreadyInvited))
+	case fresh:
+		if len(t.made[key]) > 0 {
+			if explained[key] {
+				want = append(want, string(invitation.Invited))
+			}
+			if r.harm.restored && !explained[key] || r.harm.batches > 1 {
+				want = append(want, string(invitation.AlreadyInvited))
+			}
+			return want
+		}
+	}
+	if r.harm.name == "cancel" {
+		want = append(want, string(invitation.Cancelled))
+	}
+	return want
+}
+
+func text(s *string) string {
+	if s == nil {
+		return "none"
+	}
+	return *s
+}
+
+// judgeMails looks at each person: one mail, and one row that claims it.
+func (r *run) judgeMails(v *verdict, t *truth, results []result) {
+	for i, kind := range r.crowd.kinds {
+		if kind == again {
+			continue
+		}
+		key := r.crowd.keys[i]
+		n, most := t.mails[key], 0
+		if kind == fresh {
+			most = 1
+		}
+		if n > most {
+			v.add(doubled, rowID{1, i + 1}, "%d mails, want %d at the most", n, most)
+			v.wrongs[len(v.wrongs)-1].key = key
+		}
+	}
+	claimed := map[string]int{}
+	for _, row := range results {
+		if row.outcome() == string(invitation.Invited) {
+			claimed[*row.Key]++
+		}
+	}
+	for key, n := range claimed {
+		if n > 1 {
+			row := rowID{1, slices.Index(r.crowd.keys, key) + 1}
+			v.add(untrue, row, "%d rows say that they were invited by themselves", n)
+		}
+	}
+	if r.harm.batches < 2 {
+		return
+	}
+	for i, kind := range r.crowd.kinds {
+		if kind == fresh && claimed[r.crowd.keys[i]] == 0 {
+			v.add(untrue, rowID{1, i + 1}, "no batch has the person as invited")
+		}
+	}
+}
+
+// judgeLedger looks for what is left open, for requests that the ledger does not
+// know, and for more of them than the limits allow.
+func (r *run) judgeLedger(v *verdict, t *truth) error {
+	var open, people, waiting, sent int
+	err := r.pool.QueryRow(r.ctx, `
+		select (select count(*) from attempts where resolved_at is null),
+		       (select count(*) from attempt_people where open),
+		       (select count(*) from river_job where kind = 'invite' and state not in ('completed', 'cancelled', 'discarded')),
+		       (select count(*) from attempts where call in ('create', 'bulk') and resolution is distinct from 'not_sent')`).Scan(&open, &people, &waiting, &sent)
+	if err != nil {
+		return fmt.Errorf("read the ledger: %w", err)
+	}
+	if open+people+waiting > 0 {
+		v.add(lostOnes, rowID{}, "%d attempts, %d people and %d jobs are left open", open, people, waiting)
+	}
+	if t.creates > sent && !r.harm.restored {
+		v.add(untrue, rowID{}, "%d requests came, and the ledger has %d", t.creates, sent)
+	}
+	for bucket, most := range t.largest {
+		if n := most.limit(); n > 0 && most.Requests > n {
+			v.add(over, rowID{}, "%d %s requests in a window of %d", most.Requests, bucket, n)
+		}
+	}
+	return nil
+}
+
+// measure says how long it took.
+func (r *run) measure(v *verdict, results []result) error {
+	began := r.struck
+	v.struck = !began.IsZero()
+	if !v.struck {
+		if err := r.pool.QueryRow(r.ctx, `select coalesce(min(started_at), clock_timestamp()) from attempts`).Scan(&began); err != nil {
+			return fmt.Errorf("read the first attempt: %w", err)
+		}
+	}
+	for _, row := range results {
+		if row.DecidedAt == nil || row.DecidedAt.Before(began) {
+			continue
+		}
+		took := row.DecidedAt.Sub(began)
+		if v.next == 0 || took < v.next {
+			v.next = took
+		}
+		v.done = max(v.done, took)
+	}
+	return nil
+}

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/postgres"
+)
+
+// key makes the sandbox a production instance.
+const key = "sk_live_chaos"
+
+// How patient a run is. The machine may be busy: only what stands still fails.
+const (
+	stillFor = time.Minute
+	longest  = 5 * time.Minute
+)
+
+// run is one scenario under way, in a database and a sandbox of its own.
+type run struct {
+	scenario
+	*draw
+	ctx     context.Context // ends with the run
+	rig     *rig.Rig
+	dir     string
+	name    string // of the database
+	env     []string
+	pool    *pgxpool.Pool
+	proxy   *proxy
+	standin *rig.Standin
+	fleet   *fleet
+	crowd   *crowd
+	struck  time.Time // when the harm began; zero: not yet, or there was none
+	uneasy  string    // what a harm itself saw go wrong
+}
+
+// play makes a run and judges it. An error is one of the run itself: it proves
+// nothing.
+func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the run did not end within %s", longest))
+	defer cancel()
+	h.runs++
+	r := &run{scenario: s, draw: s.prepare(seed), ctx: ctx, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs)}
+	r.dir = filepath.Join(h.Dir, r.name)
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.setUp(); err != nil {
+		return nil, err
+	}
+	v, err := r.through()
+	if err != nil || v.bad() {
+		err = errors.Join(err, r.keep(h.kept(s, seed), v))
+	}
+	return v, err
+}
+
+// setUp starts the sandbox and the workers, and imports the people.
+func (r *run) setUp() error {
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		return err
+	}
+	database, err := r.rig.Database(r.ctx, r.name, template)
+	if err != nil {
+		return err
+	}
+	if r.pool, err = postgres.Open(r.ctx, database+"&pool_max_conns=3"); err != nil {
+		return err
+	}
+	if r.harm.through {
+		if database, err = r.openProxy(database); err != nil {
+			return err
+		}
+	}
+	r.env = rig.Environment(r.dir, database, key)
+	r.crowd = newCrowd(r.dice, r.blocked)
+	if err := r.startSandbox(); err != nil {
+		return err
+	}
+	r.env = append(r.env, "CLERK_API_URL="+r.standin.URL+"/v1")
+	r.fleet = &fleet{binary: r.rig.Binary, env: r.env, dir: r.dir, args: append([]string{"work", "--log-level=debug", "--log-format=json"}, r.settings()...)}
+	if err := r.fleet.start(r.ctx, r.points); err != nil {
+		return err
+	}
+	if err := r.await("the workers", `select count(*) >= $1 from workers`, workers); err != nil {
+		return err
+	}
+	return r.importPeople()
+}
+
+// settings are the flags of import and work.
+func (r *run) settings() []string {
+	return append([]string{fmt.Sprintf("--settle=%s", settle), fmt.Sprintf("--request-timeout=%s", requestTimeout), fmt.Sprintf("--recover-after=%s", recoverAfter)}, r.limits...)
+}
+
+// openProxy puts a proxy before the database and returns the URL through it.
+func (r *run) openProxy(database string) (string, error) {
+	u, err := url.Parse(database)
+	if err != nil {
+		return "", errors.New("the server's URL can't be read")
+	}
+	query := u.Query()
+	socket := filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port"))
+	if r.proxy, err = openProxy("unix", socket); err != nil {
+		return "", err
+	}
+	host, port, err := net.SplitHostPort(r.proxy.listener.Addr().String())
+	if err != nil {
+		return "", err
+	}
+	query.Set("host", host)
+	query.Set("port", port)
+	u.RawQuery = query.Encode()
+	return u.String(), nil
+}
+
+func (r *run) startSandbox() error {
+	seeds := filepath.Join(r.dir, "seeds.json")
+	text, err := json.Marshal(map[string][]string{"users": r.crowd.of(user), "invitations": r.crowd.of(pending)})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(seeds, text, 0o600); err != nil {
+		return err
+	}
+	args := append([]string{"--seeds=" + seeds}, r.limits...)
+	args = append(args, r.flags...)
+	for _, s := range r.switches {
+		args = append(args, "--switch="+s)
+	}
+	for _, address := range r.crowd.of(blocked) {
+		args = append(args, "--block="+address)
+	}
+	for _, f := range r.faults {
+		text, err := json.Marshal(f)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--fault="+string(text))
+	}
+	r.standin, err = rig.OpenStandin(r.ctx, r.rig.Binary, r.env, filepath.Join(r.dir, "sandbox.log"), args...)
+	return err
+}
+
+// importPeople imports the file, as often at once as the harm says.
+func (r *run) importPeople() error {
+	file := filepath.Join(r.dir, "people.csv")
+	if err := os.WriteFile(file, []byte(r.crowd.file()), 0o600); err != nil {
+		return err
+	}
+	var group errgroup.Group
+	for range max(1, r.harm.batches) {
+		group.Go(func() error {
+			args := append([]string{"import", file, "--yes", "--json", "--again", "--actor=chaos"}, r.settings()...)
+			_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(args, r.imports...)...)
+			var exit *exec.ExitError
+			if errors.As(err, &exit) && exit.ExitCode() == 3 {
+				return nil // some rows are invalid, as they are meant to be
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// through lets the harm come, waits for the end, and judges.
+func (r *run) through() (*verdict, error) {
+	if r.harm.do != nil {
+		if err := r.invited(r.trigger); err != nil {
+			return nil, err
+		}
+		if err := r.harm.do(r); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.harm.name, err)
+		}
+	}
+	still := r.settled()
+	deaths, quits := r.fleet.seen()
+	if len(quits) > 0 && !r.harm.again {
+		return nil, errors.Join(quits...)
+	}
+	if r.harm.point != "" && len(deaths) == 0 && still == nil {
+		return nil, fmt.Errorf("no worker came to its fail point: %s", strings.Join(r.points, ", "))
+	}
+	if r.struck.IsZero() && len(deaths) > 0 {
+		r.struck = deaths[0]
+	}
+	if still == nil {
+		if err := r.fleet.end(syscall.SIGTERM); err != nil {
+			return nil, err
+		}
+	}
+	v, err := r.judge()
+	if err == nil && still != nil {
+		v.add(lostOnes, rowID{}, "%v", still)
+	}
+	return v, err
+}
+
+// invited waits until Clerk has made so many invitations.
+func (r *run) invited(n int) error {
+	n += len(r.crowd.of(pending))
+	for {
+		var stats struct{ Invitations int }
+		if err := r.standin.Get(r.ctx, "/sandbox/stats", &stats); err != nil || stats.Invitations >= n {
+			return err
+		}
+		if err := sleep(r.ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("wait for %d invitations, %d are there: %w", n, stats.Invitations, err)
+		}
+	}
+}
+
+// await waits until a query says true.
+func (r *run) await(what, query string, args ...any) error {
+	for {
+		var yes bool
+		if err := r.pool.QueryRow(r.ctx, query, args...).Scan(&yes); err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+		if yes {
+			return nil
+		}
+		if err := sleep(r.ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("wait for %s: %w", what, err)
+		}
+	}
+}
+
+// settled returns nil when nothing is left to do, and an error when nothing has
+// moved for too long.
+func (r *run) settled() error {
+	var last string
+	moved := time.Now()
+	for {
+		var done bool
+		var now string
+		err := r.pool.QueryRow(r.ctx, `
+			with rows as (select count(*) filter (where outcome is null) as undecided, count(*) as n from results),
+			     tries as (select count(*) as n, count(*) filter (where resolved_at is null) as open from attempts),
+			     queue as (select count(*) as n from river_job where kind = 'invite' and state in ('available', 'scheduled', 'running', 'retryable', 'pending')),
+			     batch as (select count(*) as n, string_agg(distinct state || coalesce(': ' || state_reason, ''), ', ') as states from batches where finished_at is null)
+			select rows.undecided = 0 and tries.open = 0 and queue.n = 0 and batch.n = 0,
+			       format('%s of %s rows undecided, %s of %s attempts open, %s jobs, %s batches not finished (%s)', rows.undecided, rows.n, tries.open, tries.n, queue.n, batch.n, batch.states)
+			from rows, tries, queue, batch`).Scan(&done, &now)
+		switch {
+		case err != nil && r.ctx.Err() != nil:
+			return fmt.Errorf("%w: %s", context.Cause(r.ctx), last)
+		case err == nil && done:
+			return nil
+		case err == nil && now != last:
+			last, moved = now, time.Now()
+		case time.Since(moved) > stillFor:
+			return fmt.Errorf("nothing moved for %s: %s (%v)", stillFor, last, err)
+		}
+		if err := sleep(r.ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("%w: %s", err, last)
+		}
+	}
+}
+
+// keep copies what is needed to understand a run to a directory that stays.
+func (r *run) keep(dir string, v *verdict) error {
+	if err := r.fleet.end(syscall.SIGKILL); err != nil {
+		return err
+	}
+	if err := os.CopyFS(dir, os.DirFS(r.dir)); err != nil {
+		return fmt.Errorf("keep the logs: %w", err)
+	}
+	// The run's own time may be over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), time.Minute)
+	defer cancel()
+	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), r.name); err != nil {
+		return err
+	}
+	fmt.Printf("  logs, the sandbox' state and a dump of the database: %s\n", dir)
+	if v != nil {
+		r.stories(ctx, v)
+	}
+	return nil
+}
+
+// stories prints what the program itself tells of some offending rows, by their
+// numbers instead of their addresses.
+func (r *run) stories(ctx context.Context, v *verdict) {
+	for i, w := range v.wrongs {
+		if i == 3 {
+			fmt.Printf("  and %d more\n", len(v.wrongs)-i)
+			break
+		}
+		fmt.Printf("  %s: %s\n", w.row, w.what)
+		if w.key == "" {
+			continue
+		}
+		text, err := rig.Call(ctx, r.rig.Binary, r.direct(), "why", w.key)
+		if err != nil {
+			fmt.Printf("    no story: %v\n", err)
+			continue
+		}
+		for line := range strings.Lines(strings.ReplaceAll(string(text), w.key, "the person of "+w.row.String())) {
+			fmt.Print("    ", line)
+		}
+	}
+}
+
+// direct is the environment with the database itself, not the proxy to it.
+func (r *run) direct() []string {
+	return append(r.env, "DATABASE_URL="+r.pool.Config().ConnString())
+}
+
+// tool runs one of PostgreSQL's programs on the server.
+func (r *run) tool(ctx context.Context, name string, args ...string) error {
+	pid, err := r.postmaster()
+	if err != nil {
+		return err
+	}
+	server, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return fmt.Errorf("find %s: %w", name, err)
+	}
+	c := r.pool.Config().ConnConfig
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(server), name), args...)
+	cmd.Env = append(os.Environ(), "PGHOST="+c.Host, fmt.Sprintf("PGPORT=%d", c.Port), "PGUSER="+c.User)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
+// close ends the programs and drops the database.
+func (r *run) close() error {
+	var err error
+	if r.fleet != nil {
+		err = r.fleet.end(syscall.SIGKILL)
+	}
+	if r.standin != nil {
+		err = errors.Join(err, r.standin.Kill())
+	}
+	if r.proxy != nil {
+		err = errors.Join(err, r.proxy.close())
+	}
+	if r.pool != nil {
+		r.pool.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return errors.Join(err, r.rig.Drop(ctx, r.name), os.RemoveAll(r.dir))
+}

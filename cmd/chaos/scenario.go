@@ -1,0 +1,271 @@
+package main
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The short settings that every run has, so that what takes a minute with the
+// defaults takes some seconds.
+const (
+	settle         = 1500 * time.Millisecond
+	requestTimeout = 2 * time.Second
+	recoverAfter   = 2 * time.Second
+)
+
+// scenario is one kind of run: what happens to the programs, which calls they
+// use, and what Clerk answers.
+type scenario struct {
+	harm   harm
+	mode   string // single or bulk: the only call that creates
+	answer answer
+}
+
+// name is how a scenario is selected and reported.
+func (s scenario) name() string { return s.harm.name + "/" + s.mode + "/" + s.answer.name }
+
+// roll returns the dice that decide everything that a run leaves to chance: the same for the
+// same seed and scenario.
+func (s scenario) roll(seed uint64) *rand.Rand {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s.name())) // never fails
+	return rand.New(rand.NewPCG(seed, h.Sum64()))
+}
+
+// fault is one of the sandbox's, as its --fault takes it.
+type fault map[string]any
+
+// answer is how Clerk, and the way to it, behave.
+type answer struct {
+	name string
+	mode string // the only mode that it concerns; empty: both
+	set  func(c *clerk, call string, dice *rand.Rand)
+}
+
+// clerk is the stand-in's part of a run.
+type clerk struct {
+	faults   []fault
+	switches []string
+	flags    []string
+	imports  []string // flags for the import
+	blocked  bool     // some people are on the block list
+	window   float64  // the budget, against the usual one
+}
+
+// some is a fault that takes some of the first requests of a call: the later
+// ones pass, so that a run ends.
+func some(call string, dice *rand.Rand, f fault) fault {
+	f["call"] = call
+	if call == "bulk" {
+		f["every"], f["first"] = 2+dice.IntN(2), 18
+	} else {
+		f["every"], f["first"] = 4+dice.IntN(4), 150
+	}
+	return f
+}
+
+// simple is an answer that is one fault.
+func simple(name string, make func(dice *rand.Rand) fault) answer {
+	return answer{name: name, set: func(c *clerk, call string, dice *rand.Rand) {
+		c.faults = append(c.faults, some(call, dice, make(dice)))
+	}}
+}
+
+func status(name string, f fault) answer {
+	f["kind"] = "status"
+	return simple(name, func(*rand.Rand) fault {
+		g := fault{}
+		for k, v := range f {
+			g[k] = v
+		}
+		return g
+	})
+}
+
+func pick(dice *rand.Rand, values ...string) string { return values[dice.IntN(len(values))] }
+
+// between draws a time.
+func between(dice *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(dice.Int64N(int64(to-from)+1)).Round(time.Millisecond)
+}
+
+// answers are the columns of the matrix.
+var answers = []answer{
+	{name: "none", set: func(*clerk, string, *rand.Rand) {}},
+	simple("cut_before", func(*rand.Rand) fault { return fault{"kind": "cut_before"} }),
+	simple("cut_after", func(*rand.Rand) fault { return fault{"kind": "cut_after"} }),
+	status("500_before", fault{"status": 500}),
+	status("500_after", fault{"status": 500, "after": true}),
+	status("502_html", fault{"status": 502, "html": true}),
+	status("429_bare", fault{"status": 429}),
+	simple("slow_before", func(dice *rand.Rand) fault {
+		return fault{"kind": "slow", "delay": between(dice, requestTimeout+200*time.Millisecond, 3*requestTimeout).String()}
+	}),
+	simple("slow_after", func(dice *rand.Rand) fault {
+		return fault{"kind": "slow", "after": true, "delay": between(dice, requestTimeout+200*time.Millisecond, 3*requestTimeout).String()}
+	}),
+	simple("garbage", func(*rand.Rand) fault { return fault{"kind": "garbage"} }),
+	{name: "list_lag", set: func(c *clerk, call string, dice *rand.Rand) {
+		c.faults = append(c.faults, some(call, dice, fault{"kind": "cut_after"}))
+		c.switches = append(c.switches, "list_lag="+between(dice, settle/3, settle-300*time.Millisecond).String())
+	}},
+	{name: "reads_fail", set: func(c *clerk, call string, dice *rand.Rand) {
+		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after")}),
+			fault{"call": "list", "kind": "status", "status": 502, "html": true, "every": 3},
+			fault{"call": "users", "kind": "cut_before", "every": 4})
+	}},
+	{name: "accepted", set: func(c *clerk, call string, dice *rand.Rand) {
+		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after", "garbage")}))
+		c.flags = append(c.flags, "--accept=0.5", "--accept-after="+between(dice, 0, 3*time.Second).String())
+	}},
+	{name: "no_preflight", set: offenders},
+	{name: "reordered", mode: bulk, set: func(c *clerk, _ string, dice *rand.Rand) {
+		c.switches = append(c.switches, "bulk_order="+pick(dice, "reversed", "shuffled"))
+	}},
+	{name: "lacks_one", mode: bulk, set: func(c *clerk, call string, dice *rand.Rand) {
+		c.faults = append(c.faults, some(call, dice, fault{"kind": "partial_bulk"}))
+	}},
+	{name: "all_or_nothing", mode: bulk, set: bulkOffenders("all_or_nothing")},
+	{name: "partial", mode: bulk, set: bulkOffenders("partial")},
+	{name: "partial_200", mode: bulk, set: bulkOffenders("partial_200")},
+}
+
+// offenders has people in the file whom Clerk refuses, and nobody looks before.
+func offenders(c *clerk, _ string, _ *rand.Rand) {
+	c.imports = append(c.imports, "--no-preflight")
+	c.blocked = true
+}
+
+// bulkOffenders is that where a bulk call is refused in one of the ways that
+// Clerk's documentation leaves open.
+func bulkOffenders(how string) func(*clerk, string, *rand.Rand) {
+	return func(c *clerk, call string, dice *rand.Rand) {
+		offenders(c, call, dice)
+		c.window = 0.25 // people go one by one once a call was refused for an unnamed reason
+		c.switches = append(c.switches, "bulk="+how, "offenders="+pick(dice, "all", "first", "none"))
+	}
+}
+
+const (
+	single = "single"
+	bulk   = "bulk"
+)
+
+var modes = []string{single, bulk}
+
+// matrix is every scenario: each fail point with each answer, and each other
+// harm with whole and with cut answers.
+func matrix() []scenario {
+	var all []scenario
+	for _, h := range append(slices.Clone(points()), harms...) {
+		for _, mode := range modes {
+			for _, a := range answers {
+				point := strings.HasPrefix(h.name, "die_") || h.name == "none"
+				plain := a.name == "none" || a.name == "cut_after"
+				if (a.mode == "" || a.mode == mode) && (point || plain) {
+					all = append(all, scenario{h, mode, a})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// spread is a part of the matrix in which each harm and each answer comes at
+// least once in each mode.
+func spread() []scenario {
+	var all []scenario
+	for i, h := range harms {
+		all = append(all, scenario{h, modes[i%2], answers[2*((i/2)%2)]})
+	}
+	deaths := points()
+	n := 0
+	for _, a := range answers {
+		for _, mode := range modes {
+			if a.mode == "" || a.mode == mode {
+				all = append(all, scenario{deaths[n%len(deaths)], mode, a})
+				n++
+			}
+		}
+	}
+	return all
+}
+
+// draw is what a run's dice decide before it begins.
+type draw struct {
+	clerk
+	limits  []string      // flags of sandbox and workers
+	points  []string      // BULKINVITE_FAILPOINT of each worker's first life
+	trigger int           // how many invitations there are when the harm comes
+	wait    time.Duration // how long the harm lasts
+	worker  int           // whom it hits
+	dice    *rand.Rand
+}
+
+// prepare throws the dice.
+func (s scenario) prepare(seed uint64) *draw {
+	d := &draw{clerk: clerk{window: 1}, dice: s.roll(seed)}
+	call := map[string]string{single: "create", bulk: "bulk"}[s.mode]
+	s.answer.set(&d.clerk, call, d.dice)
+	// Each request takes its time, and the budget spreads them over some seconds:
+	// otherwise all is over before anything can break.
+	d.faults = append(d.faults, fault{"call": call, "kind": "slow", "delay": "40ms"})
+	window := time.Duration(d.window * float64(time.Second)).String()
+	d.limits = []string{"--limit-create=100/" + window, "--limit-bulk=off"}
+	if s.mode == bulk {
+		d.limits = []string{"--limit-create=off", "--limit-bulk=10/" + window}
+	}
+	if s.harm.point != "" {
+		for range workers {
+			n := 1 + d.dice.IntN(3)
+			if s.mode == single {
+				n = 1 + d.dice.IntN(12)
+			}
+			d.points = append(d.points, fmt.Sprintf("%s:%d", s.harm.point, n))
+		}
+	}
+	d.trigger = 20 + d.dice.IntN(200)
+	d.worker = d.dice.IntN(workers)
+	if s.harm.to > 0 {
+		d.wait = between(d.dice, s.harm.from, s.harm.to)
+	}
+	return d
+}
+
+// harm is what happens to the programs.
+type harm struct {
+	name     string
+	point    string // the fail point at which each worker dies once
+	do       func(*run) error
+	from, to time.Duration // between which its length is drawn
+	again    bool          // workers may end because they find no database
+	restored bool          // the ledger forgets some of what was done
+	batches  int           // how often the same people are imported; 0: once
+	through  bool          // workers reach PostgreSQL through a proxy
+}
+
+// points are the places where a worker can die, and none.
+func points() []harm {
+	all := []harm{{name: "none"}}
+	for _, p := range []string{"before_reserve", "after_reserve", "before_send", "after_send", "before_outcome", "after_outcome", "before_completion"} {
+		all = append(all, harm{name: "die_" + p, point: p})
+	}
+	return all
+}
+
+// harms are the others.
+var harms = []harm{
+	{name: "kill", do: (*run).kill},
+	{name: "stop", do: (*run).stop, from: requestTimeout + time.Second, to: 4 * requestTimeout},
+	{name: "postgres_down", do: (*run).postgresDown, from: 0, to: 4 * time.Second, again: true},
+	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, again: true, through: true},
+	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, again: true, through: true},
+	{name: "restored", do: (*run).restore, again: true, restored: true},
+	{name: "two_batches", batches: 2},
+	{name: "cancel", do: (*run).cancel},
+	{name: "pause", do: (*run).pause, from: time.Second, to: 4 * time.Second},
+}

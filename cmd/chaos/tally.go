@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"bulkinvite/cmd/internal/rig"
+)
+
+// sum is what some runs came to.
+type sum struct {
+	runs, rows, deaths          int
+	lost, doubled, wrong, above int
+	next, done                  []time.Duration
+}
+
+func (s *sum) add(v *verdict) {
+	s.runs++
+	s.rows += v.rows
+	s.deaths += v.deaths
+	s.lost += v.count(lostOnes)
+	s.doubled += v.count(doubled)
+	s.wrong += v.count(untrue)
+	s.above += v.count(over)
+	if v.struck && v.next > 0 {
+		s.next = append(s.next, v.next)
+	}
+	s.done = append(s.done, v.done)
+}
+
+// tally counts runs by what happened to the programs, and once more by what
+// Clerk answered.
+type tally struct {
+	total            sum
+	harms, answers   map[string]*sum
+	harmed, answered []string // their names, in the order of the matrix
+}
+
+func newTally() *tally {
+	t := &tally{harms: map[string]*sum{}, answers: map[string]*sum{}}
+	for _, h := range append(points(), harms...) {
+		t.harmed = append(t.harmed, h.name)
+	}
+	for _, a := range answers {
+		t.answered = append(t.answered, a.name)
+	}
+	return t
+}
+
+func (t *tally) add(s scenario, v *verdict) {
+	t.total.add(v)
+	for sums, name := range map[*map[string]*sum]string{&t.harms: s.harm.name, &t.answers: s.answer.name} {
+		if (*sums)[name] == nil {
+			(*sums)[name] = &sum{}
+		}
+		(*sums)[name].add(v)
+	}
+}
+
+// text is both tables.
+func (t *tally) text() string {
+	var b strings.Builder
+	table(&b, "what happened to the programs", t.harmed, t.harms, &t.total)
+	b.WriteString("\n")
+	table(&b, "what Clerk answered", t.answered, t.answers, nil)
+	return b.String()
+}
+
+func table(b *strings.Builder, title string, names []string, sums map[string]*sum, total *sum) {
+	cells := [][]string{
+		{title, "runs", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "s to the next row", "s to the last"},
+		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
+	}
+	line := func(name string, s *sum) {
+		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
+			fmt.Sprint(s.wrong), fmt.Sprint(s.above), seconds(s.next), seconds(s.done)})
+	}
+	for _, name := range names {
+		if s := sums[name]; s != nil {
+			line(name, s)
+		}
+	}
+	if total != nil {
+		line("all", total)
+	}
+	rig.WriteTable(b, cells)
+}
+
+// seconds is the median and the longest.
+func seconds(times []time.Duration) string {
+	if len(times) == 0 {
+		return "–"
+	}
+	slices.Sort(times)
+	return fmt.Sprintf("%.1f, at most %.1f", times[(len(times)-1)/2].Seconds(), times[len(times)-1].Seconds())
+}
+
+// The lines of a page between which the tables stand.
+const (
+	begin = "<!-- chaos: written by make chaos -->"
+	end   = "<!-- chaos: end -->"
+)
+
+// write puts the tables into a page.
+func (t *tally) write(page, machine string, o options) error {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(text), begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		return fmt.Errorf("%s has no lines %s and %s", page, begin, end)
+	}
+	command := "go run ./cmd/chaos"
+	if o.short {
+		command += " -short"
+	}
+	command += fmt.Sprintf(" -seed %d", o.seed)
+	if o.runs > 0 {
+		command += fmt.Sprintf(" -runs %d", o.runs)
+	}
+	if o.only != "" {
+		command += fmt.Sprintf(" -run '%s'", o.only)
+	}
+	text = fmt.Appendf(nil, "%s%s\n\n%s\n%d runs by `%s`; %s.\n\n%s%s", before, begin, t.text(), t.total.runs, command, machine, end, after)
+	return os.WriteFile(page, text, 0o644)
+}

@@ -1,0 +1,34 @@
+package rig
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteTable writes rows of cells in Markdown. The second row says how the
+// columns stand.
+func WriteTable(w io.Writer, rows [][]string) {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], len([]rune(cell)))
+		}
+	}
+	for n, row := range rows {
+		for i, cell := range row {
+			switch {
+			case n == 1 && strings.HasSuffix(cell, ":"):
+				cell = strings.Repeat("-", width[i]-1) + ":"
+			case n == 1:
+				cell = strings.Repeat("-", width[i])
+			case strings.HasSuffix(rows[1][i], ":"):
+				cell = strings.Repeat(" ", width[i]-len([]rune(cell))) + cell
+			default:
+				cell += strings.Repeat(" ", width[i]-len([]rune(cell)))
+			}
+			fmt.Fprintf(w, "| %s ", cell) //nolint:errcheck // a strings.Builder or standard output
+		}
+		fmt.Fprintln(w, "|") //nolint:errcheck // likewise
+	}
+}
