@@ -8,12 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Known says how many of some people this database knows to have been invited.
-type Known struct {
-	Invited int // by a row whose invitation may stand: they are not invited again
-	Lapsed  int // only by rows whose invitations were revoked or have expired: they are
-}
-
 // AnyInvited reports whether anybody was invited at an instance.
 func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
 	var any bool
@@ -24,19 +18,20 @@ func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
 	return any, nil
 }
 
-// Known counts who of the people with these keys was invited at an instance
-// already.
-func (r *Reader) Known(ctx context.Context, instance int64, keys []string) (Known, error) {
-	var k Known
-	err := r.pool.QueryRow(ctx, `
-		select count(*) filter (where stands), count(*) filter (where not stands) from (
-			select bool_or(coalesce(status, 'pending') in ('pending', 'accepted') and (expires_at is null or expires_at > now())) as stands
-			from results where key = any($2) and instance_id = $1 and outcome = 'invited' group by key) people`, instance, keys).
-		Scan(&k.Invited, &k.Lapsed)
-	if err != nil {
-		return k, fmt.Errorf("look for people whom instance %d has invited: %w", instance, err)
+// Known tells who of the people with these keys was invited at an instance
+// already, and of each whether an invitation may stand: then they are not invited
+// again, but they are if all were revoked or have expired.
+func (r *Reader) Known(ctx context.Context, instance int64, keys []string) (map[string]bool, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select key, bool_or(coalesce(status, 'pending') in ('pending', 'accepted') and (expires_at is null or expires_at > now()))
+		from results where key = any($2) and instance_id = $1 and outcome = 'invited' group by key`, instance, keys)
+	known := map[string]bool{}
+	var key string
+	var stands bool
+	if _, err := pgx.ForEachRow(rows, []any{&key, &stands}, func() error { known[key] = stands; return nil }); err != nil {
+		return nil, fmt.Errorf("look for people whom instance %d has invited: %w", instance, err)
 	}
-	return k, nil
+	return known, nil
 }
 
 // OnlyInstance returns the one instance that this database has talked to,

@@ -196,66 +196,6 @@ func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
 	return nil
 }
 
-// Ahead returns how many undecided rows the fleet sends before the last of a
-// batch: its own and those of the running batches that come first.
-func (r *Reader) Ahead(ctx context.Context, report *Report) (int, error) {
-	var n int
-	err := r.pool.QueryRow(ctx, `
-		select count(*) from results r join batches b on b.id = r.batch_id
-		where r.outcome is null and b.instance_id = $1
-		  and (b.id = $2 or (b.state = 'running' and (b.priority, b.id) < ($3::smallint, $2)))`,
-		report.InstanceID, report.Batch, report.Priority).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count what goes out before batch %d: %w", report.Batch, err)
-	}
-	return n, nil
-}
-
-// Spent returns what weighs on an instance's limits for single and bulk
-// creates now. A request that has no answer yet is taken to end at its deadline.
-func (r *Reader) Spent(ctx context.Context, instance int64, create, bulk time.Duration) (Spent, error) {
-	var spent Spent
-	for _, b := range []struct {
-		name   string
-		weight time.Duration
-		into   *[]time.Duration
-	}{{"create", create, &spent.Create}, {"bulk", bulk, &spent.Bulk}} {
-		rows, err := r.pool.Query(ctx, `
-			select coalesce(answered_at, deadline) + $3::interval - clock_timestamp() from attempts
-			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-			  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`, instance, b.name, b.weight)
-		if err != nil {
-			return spent, fmt.Errorf("read the budget of instance %d: %w", instance, err)
-		}
-		if *b.into, err = pgx.CollectRows(rows, pgx.RowTo[time.Duration]); err != nil {
-			return spent, fmt.Errorf("read the budget of instance %d: %w", instance, err)
-		}
-	}
-	return spent, nil
-}
-
-// Freeze is a bucket that a 429 closed for the fleet.
-type Freeze struct {
-	Bucket string    `json:"bucket"`
-	Until  time.Time `json:"until"`
-	Reason string    `json:"reason"`
-}
-
-// Frozen returns the buckets of an instance that are closed now.
-func (r *Reader) Frozen(ctx context.Context, instance int64) ([]Freeze, error) {
-	rows, err := r.pool.Query(ctx, `
-		select name, frozen_until, coalesce(frozen_reason, '') from buckets
-		where instance_id = $1 and frozen_until > clock_timestamp() order by name`, instance)
-	if err != nil {
-		return nil, fmt.Errorf("read the frozen buckets of instance %d: %w", instance, err)
-	}
-	frozen, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Freeze])
-	if err != nil {
-		return nil, fmt.Errorf("read the frozen buckets of instance %d: %w", instance, err)
-	}
-	return frozen, nil
-}
-
 // MailedThisMonth returns how many invitations of an instance were made in the
 // current calendar month (UTC), of those in this database.
 func (r *Reader) MailedThisMonth(ctx context.Context, instance int64) (int, error) {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -113,41 +112,18 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestProgressAndOrder(t *testing.T) {
+func TestProgress(t *testing.T) {
 	t.Parallel()
 	r, _ := reader(t)
 	p, err := r.Progress(t.Context(), 2)
 	if err != nil || p != (invitation.Progress{State: invitation.Running, Rows: 3, Undecided: 2}) {
 		t.Errorf("%+v, %v", p, err)
 	}
-	for batch, want := range map[int64]int{2: 3, 3: 1, 4: 1} { // the urgent batch goes before the other
-		report, err := r.Report(t.Context(), batch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n, err := r.Ahead(t.Context(), report); err != nil || n != want {
-			t.Errorf("ahead of the last of batch %d: %d, %v; want %d", batch, n, err, want)
-		}
-	}
 }
 
-func TestBudget(t *testing.T) {
+func TestMailedThisMonth(t *testing.T) {
 	t.Parallel()
 	r, _ := reader(t)
-	spent, err := r.Spent(t.Context(), 1, 8*time.Minute, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(spent.Create) != 1 || spent.Create[0] > 3*time.Minute || spent.Create[0] < 2*time.Minute {
-		t.Errorf("create: %v, want one that weighs for some three minutes more", spent.Create)
-	}
-	if len(spent.Bulk) != 1 || spent.Bulk[0] > 80*time.Second || spent.Bulk[0] < 70*time.Second {
-		t.Errorf("bulk: %v, want the one that is out, until a minute after its deadline", spent.Bulk)
-	}
-	frozen, err := r.Frozen(t.Context(), 1)
-	if err != nil || len(frozen) != 1 || frozen[0].Bucket != "create" || frozen[0].Reason != "429" {
-		t.Errorf("%+v, %v", frozen, err)
-	}
 	if n, err := r.MailedThisMonth(t.Context(), 1); err != nil || n != 2 {
 		t.Errorf("%d mails this month, %v; want 2", n, err)
 	}

@@ -10,16 +10,16 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/migrations"
 )
 
 type checkCmd struct {
-	File     string `arg:"" help:"The file of people; - reads standard input."`
-	Problems string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a CSV file, with what is wrong. Default: none."`
+	File      string `arg:"" help:"The file of people; - reads standard input."`
+	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a CSV file, with what is wrong. Default: none."`
+	Preflight bool   `help:"Read at Clerk who is a user or invited already, and would be skipped. Needs the key. Default: off."`
+	whenFlags
 	fileFlags
 }
 
@@ -30,12 +30,17 @@ func (checkCmd) Help() string {
     bulkinvite check hires.csv
     bulkinvite check hires.csv --problems bad.csv
     bulkinvite check hires.csv --map email="Work Address" --json
+    bulkinvite check hires.csv --preflight --start-at 08:00 --tz Europe/Berlin
 
-Needs no key. A database is asked whom it knows only where one is named or runs already. Exit status 0, 3 if rows are invalid, 2 if the file can't be read.`
+Writes and sends nothing, and needs no key but for --preflight. A database is asked whom it knows only where one is named or runs already. Exit status 0, 3 if rows are invalid, 2 if the file can't be read.`
 }
 
 // Run reads the file and prints its plan.
 func (c *checkCmd) Run(ctx context.Context, p *program) error {
+	when, err := c.openWhen(time.Now())
+	if err != nil {
+		return err
+	}
 	in, err := p.openInput(ctx, c.File)
 	if err != nil {
 		return err
@@ -44,6 +49,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	pl.when = when
 	if c.Problems != "" {
 		if err := c.writeProblems(ctx, pl); err != nil {
 			return err
@@ -55,7 +61,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if p.json {
 		err = p.printJSON(checkJSON(pl))
 	} else {
-		err = p.print(pl.text("", true, time.Now()))
+		err = p.print(pl.text(pl.clerk, true, time.Now()))
 	}
 	if err == nil && pl.summary.Invalid > 0 {
 		err = status(exitRows)
@@ -107,50 +113,69 @@ func problemRecord(row *importer.Row) []string {
 	return record
 }
 
-// plan works out the requests, and asks a database that runs already whom it
-// knows. Which instance the file is for is known only where the database has
-// met just one: check has no key.
+// plan works out the requests. It asks a database that runs already whom it
+// knows and, with --preflight, Clerk.
 func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
-	var spent invitation.Spent
-	pool, err := p.runningDatabase(ctx)
-	if err != nil {
+	var from source
+	var to *target
+	environment := "production"
+	if c.Preflight {
+		var err error
+		if to, err = p.connect(ctx); err != nil {
+			return err
+		}
+		pl.clerk, environment = to.String(), to.environment
+		from.clerk = &preflight{api: to.api, budget: newPacer(p.limits(environment).General), timeout: p.settings.RequestTimeout}
+	}
+	var err error
+	if from.reader, from.instance, err = p.askedDatabase(ctx, to); err != nil {
 		return err
 	}
-	if pool != nil {
-		if spent, err = p.askDatabase(ctx, pool, pl); err != nil {
+	if err := pl.lookUp(ctx, from); err != nil {
+		return err
+	}
+	var others []invitation.Load
+	var budget invitation.Budget
+	if from.reader != nil {
+		if budget, err = from.reader.Budget(ctx, from.instance, p.limits(environment)); err != nil {
+			return err
+		}
+		if others, err = from.reader.Loads(ctx, from.instance); err != nil {
 			return err
 		}
 	}
-	pl.work(p.settings.LimitCreate, p.settings.LimitBulk, spent)
+	pl.work(time.Now(), p.limits(environment), c.Priority, others, budget)
 	return nil
 }
 
-// askDatabase counts whom a database knows, and returns what its budget has
-// spent. One whose schema is not this program's is not asked: check writes
-// nothing, and so brings none up to date.
-func (p *program) askDatabase(ctx context.Context, pool *pgxpool.Pool, pl *plan) (invitation.Spent, error) {
-	found, err := migrations.Status(ctx, pool)
-	if err != nil {
-		return invitation.Spent{}, err
+// askedDatabase finds a database that may be asked, and the number of the
+// instance there; nil if there is none. One whose schema is not this program's is not asked: check
+// writes nothing, and so brings none up to date.
+func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Reader, int64, error) {
+	pool, err := p.runningDatabase(ctx)
+	if err != nil || pool == nil {
+		return nil, 0, err
 	}
-	if slices.ContainsFunc(found, func(m migrations.Migration) bool { return !m.Applied }) {
-		return invitation.Spent{}, nil
+	found, err := migrations.Status(ctx, pool)
+	if err != nil || slices.ContainsFunc(found, func(m migrations.Migration) bool { return !m.Applied }) {
+		return nil, 0, err
 	}
 	reader := invitation.NewReader(pool)
-	instance, ok, err := p.checkInstance(ctx, reader)
+	instance, ok, err := p.checkInstance(ctx, reader, to)
 	if err != nil || !ok {
-		return invitation.Spent{}, err
+		return nil, 0, err
 	}
-	if err := pl.lookUp(ctx, reader, instance); err != nil {
-		return invitation.Spent{}, err
-	}
-	return reader.Spent(ctx, instance, p.settings.LimitCreate.Weight(), p.settings.LimitBulk.Weight())
+	return reader, instance, nil
 }
 
-// checkInstance finds the instance that check speaks of: the sandbox if asked
-// for, else the only one there is but the sandbox.
-func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader) (int64, bool, error) {
-	if p.settings.Sandbox {
+// checkInstance finds the instance that check speaks of: that of the key where
+// there was need of one, the sandbox if asked for, else the only one that the
+// database has met but the sandbox.
+func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, to *target) (int64, bool, error) {
+	switch {
+	case to != nil:
+		return reader.InstanceByClerkID(ctx, to.clerkID)
+	case p.settings.Sandbox:
 		return reader.InstanceByClerkID(ctx, sandboxInstance)
 	}
 	return reader.OnlyInstance(ctx)
@@ -159,15 +184,16 @@ func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader) 
 // checkDocument is what check --json prints.
 type checkDocument struct {
 	*importer.Summary
-	AlreadyInvited int             `json:"already_invited"` // by an earlier batch, as far as the database knows
-	Plan           invitation.Plan `json:"plan"`
+	AlreadyInvited    int             `json:"already_invited"`    // by an earlier batch, as far as a database was asked; by anybody, with --preflight
+	AlreadyRegistered int             `json:"already_registered"` // users; 0 without --preflight
+	Plan              invitation.Plan `json:"plan"`
 }
 
 func checkJSON(pl *plan) checkDocument {
 	s := *pl.summary
 	s.Problems = append([]importer.Problem{}, s.Problems...) // [] rather than null
 	s.Warnings = append([]importer.Problem{}, s.Warnings...)
-	return checkDocument{Summary: &s, AlreadyInvited: pl.known.Invited, Plan: pl.Plan}
+	return checkDocument{Summary: &s, AlreadyInvited: pl.known.invited + pl.known.pending, AlreadyRegistered: pl.known.registered, Plan: pl.Plan}
 }
 
 // spreadsheetSafe keeps a spreadsheet from taking a cell for a formula: what

@@ -5,6 +5,7 @@ import (
 )
 
 type importCmd struct {
+	Draft bool `help:"Leave it unstarted; bulkinvite start lets it run. Default: off."`
 	uploadFlags
 }
 
@@ -14,6 +15,8 @@ func (importCmd) Help() string {
 
     bulkinvite import hires.csv
     bulkinvite import hires.csv --yes --priority 1 --actor maria
+    bulkinvite import hires.csv --start-at "2026-11-24 08:00" --hours 8-18 --tz Europe/Berlin
+    bulkinvite import hires.csv --draft
 
 Workers (bulkinvite work) send it; bulkinvite status tells how far they are. Exit status 0, 3 if rows are invalid, 4 if it was not confirmed or is a batch already.`
 }
@@ -24,6 +27,7 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	u.draft = c.Draft
 	earlier, err := u.earlier(ctx)
 	if err != nil {
 		return err
@@ -40,18 +44,7 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if err := u.importFile(ctx); err != nil {
 		return err
 	}
-	report, err := u.reader.Report(ctx, u.batch)
-	if err != nil {
-		return err
-	}
-	if err := p.estimate(ctx, u.reader, report); err != nil {
-		return err
-	}
-	if p.json {
-		err = p.printJSON(report)
-	} else {
-		err = p.print(reportText(report))
-	}
+	err = p.printStatus(ctx, u.reader, u.batch)
 	if err == nil && u.plan.summary.Invalid > 0 {
 		err = status(exitRows)
 	}

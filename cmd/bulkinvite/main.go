@@ -27,6 +27,11 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
 	Import  importCmd  `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
 	Work    workCmd    `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
+	Start   startCmd   `cmd:"" help:"Let a draft run."`
+	Pause   pauseCmd   `cmd:"" help:"Stop a running batch until it is resumed."`
+	Resume  resumeCmd  `cmd:"" help:"Let a paused batch go on."`
+	Cancel  cancelCmd  `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
+	Retry   retryCmd   `cmd:"" help:"Take up the rows of a batch that ended as failed."`
 	Batches batchesCmd `cmd:"" help:"List the batches."`
 	Status  statusCmd  `cmd:"" help:"Say where a batch stands."`
 	Results resultsCmd `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`

@@ -8,7 +8,6 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
-	"bulkinvite/ratelimit"
 )
 
 // fileFlags say how to read a file; every command that takes one has them.
@@ -38,9 +37,23 @@ type plan struct {
 	options  importer.Options
 	summary  *importer.Summary
 	warnings []warning // the first few
-	known    invitation.Known
+	known    known
+	when     when
+	canary   int    // how many people go first; 0: all at once
+	clerk    string // whom check asked; empty: nobody
+	budget   invitation.Budget
 	invitation.Plan
 }
+
+// known counts the people of a file of whom something is known already.
+type known struct {
+	invited    int // by an earlier batch: skipped
+	pending    int // by somebody else: skipped
+	registered int // users: skipped
+	lapsed     int // of those who are sent: their invitations were revoked or have expired
+}
+
+func (k known) skipped() int { return k.invited + k.pending + k.registered }
 
 // read reads a whole file for its plan.
 func (p *program) read(ctx context.Context, in *input, options importer.Options) (*plan, error) {
@@ -66,30 +79,50 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 // chunk is how many people are looked up in the database at a time.
 const chunk = 1000
 
-// lookUp counts whom the instance has mailed already. It reads the file once
-// more, so that memory does not grow with it.
-func (pl *plan) lookUp(ctx context.Context, reader *invitation.Reader, instance int64) error {
-	any, err := reader.AnyInvited(ctx, instance)
-	if err != nil || !any {
-		return err
+// source is where it is found out who needs no invitation: our database, Clerk,
+// or both.
+type source struct {
+	reader   *invitation.Reader // nil: no database
+	instance int64
+	clerk    *preflight // nil: Clerk is not asked
+}
+
+// lookUp counts the people who need no invitation. It reads the file once more,
+// so that memory does not grow with it.
+func (pl *plan) lookUp(ctx context.Context, from source) error {
+	if from.reader != nil {
+		any, err := from.reader.AnyInvited(ctx, from.instance)
+		if err != nil {
+			return err
+		}
+		if !any {
+			from.reader = nil
+		}
+	}
+	if from.clerk != nil {
+		if err := from.clerk.readPending(ctx); err != nil {
+			return err
+		}
+	}
+	if from.reader == nil && from.clerk == nil {
+		return nil
 	}
 	r, err := pl.input.rewind()
 	if err != nil {
 		return err
 	}
-	keys := make([]string, 0, chunk)
+	var k known
+	keys, emails := make([]string, 0, chunk), make([]string, 0, chunk)
 	flush := func() error {
-		known, err := reader.Known(ctx, instance, keys)
-		pl.known.Invited += known.Invited
-		pl.known.Lapsed += known.Lapsed
-		keys = keys[:0]
+		err := from.count(ctx, keys, emails, &k)
+		keys, emails = keys[:0], emails[:0]
 		return err
 	}
 	_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
 		if row.Problem != nil || row.DuplicateOf != 0 {
 			return nil
 		}
-		if keys = append(keys, row.Key); len(keys) == chunk {
+		if keys, emails = append(keys, row.Key), append(emails, row.Email); len(keys) == chunk {
 			return flush()
 		}
 		return nil
@@ -98,14 +131,55 @@ func (pl *plan) lookUp(ctx context.Context, reader *invitation.Reader, instance 
 		err = flush()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: look for people who are invited already: %w", plain(pl.input.name), err)
+		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), err)
+	}
+	pl.known = k
+	return nil
+}
+
+// count counts who of some people needs no invitation.
+func (s source) count(ctx context.Context, keys, emails []string, k *known) error {
+	var ours, users map[string]bool
+	var err error
+	if s.reader != nil {
+		if ours, err = s.reader.Known(ctx, s.instance, keys); err != nil {
+			return err
+		}
+	}
+	if s.clerk != nil {
+		if users, err = s.clerk.users(ctx, emails); err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		stands, invited := ours[key]
+		switch {
+		case users[key]:
+			k.registered++
+		case stands:
+			k.invited++
+		case s.clerk != nil && s.clerk.pending[key]:
+			k.pending++
+		case invited:
+			k.lapsed++
+		}
 	}
 	return nil
 }
 
-// work works out the requests and the time, given what the budget has spent.
-func (pl *plan) work(create, bulk ratelimit.Limit, spent invitation.Spent) {
-	pl.Plan = invitation.MakePlan(pl.summary.Valid-pl.known.Invited, create, bulk, spent)
+// load is what the file would add to what waits.
+func (pl *plan) load(priority int) invitation.Load {
+	return invitation.Load{
+		Priority: priority, People: pl.summary.Valid - pl.known.skipped(),
+		StartAt: pl.when.startAt, Hours: pl.when.hours, Zone: pl.when.zone,
+	}
+}
+
+// work works out the requests and the time, given the limits, what the budget
+// has spent, and which batches wait already.
+func (pl *plan) work(now time.Time, limits invitation.Limits, priority int, others []invitation.Load, budget invitation.Budget) {
+	pl.budget = budget
+	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, limits.Create, limits.Bulk, budget.Spent)
 }
 
 // text is the plan as a person reads it. Addresses appear in it only if cells
@@ -120,7 +194,11 @@ func (pl *plan) text(clerk string, cells bool, now time.Time) string {
 		fmt.Fprintf(&b, "%-*s%s\n", width, "Clerk", clerk)
 	}
 	b.WriteString("\n" + pl.people() + "\n")
-	for i, line := range pl.schedule(now) {
+	lines := pl.schedule(now)
+	if pl.ToSend > 0 {
+		lines = append(lines, pl.conditions()...)
+	}
+	for i, line := range lines {
 		title := ""
 		if i == 0 {
 			title = "Plan"
@@ -141,8 +219,10 @@ func (pl *plan) people() string {
 			t.add("  "+thousands(n), what, why)
 		}
 	}
-	add(pl.known.Lapsed, "of them again", "their invitations were revoked or have expired")
-	add(pl.known.Invited, "invited by an earlier batch", "skipped")
+	add(pl.known.lapsed, "of them again", "their invitations were revoked or have expired")
+	add(pl.known.registered, "already users", "skipped")
+	add(pl.known.invited, "invited by an earlier batch", "skipped")
+	add(pl.known.pending, "already invited", "skipped")
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
 	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
 	add(s.Blank, "blank", "no rows")
@@ -154,11 +234,21 @@ func (pl *plan) schedule(now time.Time) []string {
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}
+	return scheduleLines(pl.Plan, now)
+}
+
+// scheduleLines says of a plan, for people, how many requests it takes and when
+// the last one leaves.
+func scheduleLines(pl invitation.Plan, now time.Time) []string {
 	requests := requestWords(pl.Bulk, pl.Create)
 	last := time.Duration(pl.Seconds * float64(time.Second))
+	first := "now"
+	if pl.First >= time.Second {
+		first = "at " + moment(now.Add(pl.First))
+	}
 	switch {
-	case pl.Windows <= 1 && last < time.Second:
-		return []string{requests + ", all of them at once"}
+	case pl.Windows <= 1 && last-pl.First < time.Second:
+		return []string{requests + ", all of them " + map[bool]string{true: "at once", false: first}[first == "now"]}
 	case pl.Window == 0:
 		return []string{requests}
 	}
@@ -168,8 +258,23 @@ func (pl *plan) schedule(now time.Time) []string {
 	}
 	return []string{
 		fmt.Sprintf("%s in %s; %s", requests, counted(pl.Windows, "window", "windows"), rate),
-		fmt.Sprintf("first %s now, last at %s (%s)", thousands(pl.AtOnce), moment(now.Add(last)), span(last)),
+		fmt.Sprintf("first %s %s, last at %s (%s)", thousands(pl.AtOnce), first, moment(now.Add(last)), span(last)),
 	}
+}
+
+// conditions says what the schedule depends on.
+func (pl *plan) conditions() []string {
+	var lines []string
+	if pl.canary > 0 && pl.canary < pl.ToSend {
+		lines = append(lines, fmt.Sprintf("the first %s alone, then it asks before the others", thousands(pl.canary)))
+	}
+	if words := pl.when.words(); words != "" {
+		lines = append(lines, words)
+	}
+	if pl.Ahead > 0 {
+		lines = append(lines, fmt.Sprintf("after %s of other batches", counted(pl.Ahead, "person", "people")))
+	}
+	return append(lines, budgetLines(pl.budget)...)
 }
 
 // requestWords counts requests, leaving out a kind that there is none of.

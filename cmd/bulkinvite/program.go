@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -124,6 +125,11 @@ func (s *settings) generalLimit(environment string) ratelimit.Limit {
 		return ratelimit.DefaultDevelopment
 	}
 	return ratelimit.DefaultProduction
+}
+
+// limits are the limits of an instance.
+func (p *program) limits(environment string) invitation.Limits {
+	return invitation.Limits{Create: p.settings.LimitCreate, Bulk: p.settings.LimitBulk, General: p.settings.generalLimit(environment)}
 }
 
 // yes are the answers that mean it.

@@ -13,6 +13,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // logEvery is the least time between two lines of progress in a log.
@@ -38,6 +39,7 @@ type view struct {
 	rate   string
 	end    time.Time // when the last request leaves; zero: not known
 	opens  time.Time // when the next request may leave, if none may now
+	next   string    // what happens then
 	budget string
 }
 
@@ -88,36 +90,59 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	} else if decided != pr.decided && time.Since(pr.logged) >= logEvery {
-		pr.logged, pr.decided = time.Now(), decided
-		pr.log.Info("progress", "batch", pr.batch, "rows", state.Rows, "decided", decided, "undecided", state.Undecided)
+		if err := pr.say(ctx, state); err != nil {
+			return false, err
+		}
 	}
 	return state.Undecided == 0 || state.State != invitation.Running, nil
 }
 
+// say writes a line of progress to the log.
+func (pr *progress) say(ctx context.Context, state invitation.Progress) error {
+	plan, budget, err := pr.left(ctx)
+	if err != nil {
+		return err
+	}
+	pr.logged, pr.decided = time.Now(), state.Rows-state.Undecided
+	pr.log.Info("progress", "batch", pr.batch, "rows", state.Rows, "decided", pr.decided, "undecided", state.Undecided,
+		"bulk", plan.Bulk, "create", plan.Create, "windows", plan.Windows, "seconds", plan.Seconds,
+		"eta", budget.Now.Add(time.Duration(plan.Seconds*float64(time.Second))).Truncate(time.Second))
+	return nil
+}
+
 func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
-	create, bulk := pr.settings.LimitCreate, pr.settings.LimitBulk
-	spent, err := pr.reader.Spent(ctx, pr.instance.ID, create.Weight(), bulk.Weight())
+	plan, budget, err := pr.left(ctx)
 	if err != nil {
 		return err
 	}
-	frozen, err := pr.reader.Frozen(ctx, pr.instance.ID)
-	if err != nil {
-		return err
-	}
-	plan := invitation.MakePlan(undecided, create, bulk, spent)
-	v := &view{end: time.Now().Add(time.Duration(plan.Seconds * float64(time.Second)))}
+	now := time.Now()
+	v := &view{end: now.Add(time.Duration(plan.Seconds * float64(time.Second)))}
 	if plan.Window > 0 && plan.Seconds > 1 {
 		v.rate = perHour(float64(plan.Each) / plan.Window.Hours())
 	} else if took := time.Since(pr.began); took > time.Second {
 		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
 	}
-	v.budget = budgetText(pr.settings, spent, frozen)
-	if busy := slices.Concat(spent.Bulk, spent.Create); undecided > 0 && plan.AtOnce == 0 && len(busy) > 0 {
-		v.opens = time.Now().Add(slices.Min(busy))
+	v.budget = budgetText(pr.settings, budget)
+	if undecided > 0 && plan.First > 0 {
+		v.opens = now.Add(plan.First)
+		v.next = "next window"
+		if busy := slices.Concat(budget.Bulk.Busy, budget.Create.Busy); len(busy) == 0 || plan.First > slices.Max(busy) {
+			v.next = "next requests" // something else is waited for: the time, others, a freeze
+		}
 	}
 	pr.view.Store(v)
 	pr.bar.SetCurrent(int64(decided))
 	return nil
+}
+
+// left plans what is left to do.
+func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budget, error) {
+	budget, err := pr.reader.Budget(ctx, pr.instance.ID, pr.limits)
+	if err != nil {
+		return invitation.Plan{}, budget, err
+	}
+	loads, err := pr.reader.Loads(ctx, pr.instance.ID)
+	return pr.planOf(pr.batch, loads, budget), budget, err
 }
 
 func perHour(n float64) string {
@@ -128,16 +153,24 @@ func perHour(n float64) string {
 }
 
 // budgetText says what is left of the limits.
-func budgetText(s *settings, spent invitation.Spent, frozen []invitation.Freeze) string {
+func budgetText(s *settings, b invitation.Budget) string {
 	var parts []string
-	for _, f := range frozen {
-		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s waits until %s", f.Bucket, f.Until.Local().Format("15:04:05")))
+	for _, f := range b.Frozen {
+		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s wait until %s", callWords[f.Bucket], f.Until.Local().Format("15:04:05")))
 	}
-	if !s.LimitBulk.None && !s.LimitBulk.Off {
-		parts = append(parts, fmt.Sprintf("bulk %d of %d", max(0, s.LimitBulk.N-len(spent.Bulk)), s.LimitBulk.N))
-	}
-	if !s.LimitCreate.None && !s.LimitCreate.Off {
-		parts = append(parts, fmt.Sprintf("single %d of %d", max(0, s.LimitCreate.N-len(spent.Create)), s.LimitCreate.N))
+	for _, one := range []struct {
+		name  string
+		limit ratelimit.Limit
+		use   invitation.Use
+	}{{"bulk", s.LimitBulk, b.Bulk}, {"single", s.LimitCreate, b.Create}} {
+		if one.limit.None || one.limit.Off {
+			continue
+		}
+		n := one.limit.N
+		if one.use.Ceiling > 0 {
+			n = one.use.Ceiling
+		}
+		parts = append(parts, fmt.Sprintf("%s %d of %d", one.name, max(0, n-len(one.use.Busy)), n))
 	}
 	return strings.Join(parts, " · ")
 }
@@ -160,7 +193,7 @@ func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
 	v := pr.view.Load()
 	text := v.budget
 	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
-		text = "next window in " + span(left) + " · " + text
+		text = v.next + " in " + span(left) + " · " + text
 	}
 	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", text)
 	return err

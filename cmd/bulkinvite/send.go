@@ -21,10 +21,11 @@ func (sendCmd) Help() string {
     bulkinvite send --sandbox --yes examples/hires.csv     rehearse: nothing leaves this machine
     bulkinvite send hires.csv --redirect-url https://app.example.com/welcome
     bulkinvite send people.csv --map email="Work Address" --expires-in-days 14
+    bulkinvite send hires.csv --canary 5 --start-at "2026-11-24 08:00" --hours 8-18 --tz Europe/Berlin
     export-hires | bulkinvite send - --yes --json
 
 Given again after Ctrl-C or a crash, the same command goes on with the same batch.
-Exit status: 0 all decided; 3 some rows failed, rejected or invalid; 4 not confirmed, or sent before; 1, 2 and 130 as always.`
+Exit status: 0 all decided; 3 some rows failed, rejected or invalid; 4 not confirmed, sent before, or paused by a person, a canary or too many refusals; 1, 2 and 130 as always.`
 }
 
 // Run sends the file and reports what became of each row.
@@ -239,11 +240,7 @@ func (u *upload) finish(ctx context.Context) error {
 	if err := u.unfinished(report, interrupted); err != nil {
 		return err
 	}
-	if u.json {
-		err = u.printJSON(report)
-	} else {
-		err = u.print(reportText(report))
-	}
+	err = u.printReport(ctx, u.reader, report)
 	if err == nil && report.Outcomes.Trouble() > 0 {
 		err = status(exitRows)
 	}

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 type statusCmd struct {
 	Batch int64 `arg:"" help:"The batch's number; bulkinvite batches lists them."`
+	zoneFlag
 }
 
 // Help is shown before the flags.
@@ -20,39 +22,133 @@ func (statusCmd) Help() string {
 
     bulkinvite status 12
     bulkinvite status 12 --json
+    bulkinvite status 12 --tz Europe/Berlin
 
 Exit status 0 whatever the batch's state; 2 if there is no such batch.`
 }
 
 // Run says where a batch stands.
 func (c *statusCmd) Run(ctx context.Context, p *program) error {
+	if err := c.apply(); err != nil {
+		return err
+	}
 	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	reader := invitation.NewReader(pool)
-	report, err := reader.Report(ctx, c.Batch)
+	return p.printStatus(ctx, invitation.NewReader(pool), c.Batch)
+}
+
+// statusDocument is what status, send, import, and what changes a batch print
+// with --json.
+type statusDocument struct {
+	*invitation.Report
+	Plan     *invitation.Plan     `json:"plan"` // of what is left; nil when nothing is sent
+	Frozen   []invitation.Freeze  `json:"frozen"`
+	Ceilings []invitation.Ceiling `json:"ceilings"`
+}
+
+// printStatus prints where a batch stands.
+func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, batch int64) error {
+	report, err := reader.Report(ctx, batch)
 	if err != nil {
 		return noBatch(err)
 	}
-	if err := p.estimate(ctx, reader, report); err != nil {
+	return p.printReport(ctx, reader, report)
+}
+
+// printReport prints a report, and what the batch waits for.
+func (p *program) printReport(ctx context.Context, reader *invitation.Reader, report *invitation.Report) error {
+	budget, err := reader.Budget(ctx, report.InstanceID, p.limits(report.Environment))
+	if err != nil {
 		return err
 	}
-	frozen, err := reader.Frozen(ctx, report.InstanceID)
+	plan, err := p.estimate(ctx, reader, report, budget)
 	if err != nil {
 		return err
 	}
 	if p.json {
-		return p.printJSON(struct {
-			*invitation.Report
-			Frozen []invitation.Freeze `json:"frozen"`
-		}{report, append([]invitation.Freeze{}, frozen...)})
+		return p.printJSON(statusDocument{report, plan, budget.Frozen, budget.Ceilings})
 	}
 	text := reportText(report)
-	for _, f := range frozen {
-		text += fmt.Sprintf("\nClerk said to slow down: no %s requests until %s\n", f.Bucket, momentSeconds(f.Until))
+	if plan != nil {
+		text += leftText(report, *plan)
+	}
+	for _, line := range budgetLines(budget) {
+		text += "\n" + line + "\n"
 	}
 	return p.print(text)
+}
+
+// estimate works out what is left to do of a running batch and when its last
+// row goes out, by the budget, what it has spent, and who comes first. It returns nil
+// for one of which nothing will be sent.
+func (p *program) estimate(ctx context.Context, reader *invitation.Reader, report *invitation.Report, budget invitation.Budget) (*invitation.Plan, error) {
+	if report.State != invitation.Running || report.Undecided == 0 {
+		return nil, nil
+	}
+	loads, err := reader.Loads(ctx, report.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	plan := p.planOf(report.Batch, loads, budget)
+	eta := budget.Now.Add(time.Duration(plan.Seconds * float64(time.Second))).UTC()
+	report.ETA = &eta
+	return &plan, nil
+}
+
+// planOf plans what is left of one of the batches that wait.
+func (p *program) planOf(batch int64, loads []invitation.Load, budget invitation.Budget) invitation.Plan {
+	var own invitation.Load
+	var others []invitation.Load
+	for _, l := range loads {
+		if l.Batch == batch {
+			own = l
+		} else {
+			others = append(others, l)
+		}
+	}
+	return invitation.MakePlan(budget.Now, own, others, p.settings.LimitCreate, p.settings.LimitBulk, budget.Spent)
+}
+
+// leftText says what is left to do of a batch.
+func leftText(r *invitation.Report, plan invitation.Plan) string {
+	if plan.ToSend == 0 {
+		return "\nThe last answers are awaited\n"
+	}
+	now := r.ETA.Add(-time.Duration(plan.Seconds * float64(time.Second)))
+	text := ""
+	for i, line := range append(scheduleLines(plan, now), fmt.Sprintf("The last goes out about %s, if a worker runs", moment(*r.ETA))) {
+		switch {
+		case i == 0:
+			text += "\nLeft      " + line + "\n"
+		default:
+			text += "          " + line + "\n"
+		}
+	}
+	if plan.Ahead > 0 {
+		text += fmt.Sprintf("          after %s of other batches\n", counted(plan.Ahead, "person", "people"))
+	}
+	return text
+}
+
+// callWords names the buckets as a person reads them.
+var callWords = map[string]string{ratelimit.Create: "single requests", ratelimit.Bulk: "bulk requests", ratelimit.GeneralCall: "reads and revocations"}
+
+// budgetLines says which limits are not what was set, and until when.
+func budgetLines(b invitation.Budget) []string {
+	var lines []string
+	for _, f := range b.Frozen {
+		lines = append(lines, fmt.Sprintf("Clerk said to slow down: no %s until %s (%s)", callWords[f.Bucket], momentSeconds(f.Until), f.Reason))
+	}
+	for _, c := range b.Ceilings {
+		window := "each " + span(c.Limit.Window)
+		if c.Limit.Window == time.Hour {
+			window = "an hour"
+		}
+		lines = append(lines, fmt.Sprintf("Clerk seems to allow %d %s %s to us, not %d; trying more, one at a time", c.Ceiling, callWords[c.Bucket], window, c.Limit.N))
+	}
+	return lines
 }
 
 // noBatch says what to do about a number that no batch has.
@@ -61,27 +157,6 @@ func noBatch(err error) error {
 		return &failure{exit: exitUsage, code: "no_batch", err: err, remedy: "bulkinvite batches lists what there is"}
 	}
 	return err
-}
-
-// estimate works out when a batch's last row goes out, by the budget and what
-// it has spent.
-func (p *program) estimate(ctx context.Context, reader *invitation.Reader, report *invitation.Report) error {
-	if report.State != invitation.Running || report.Undecided == 0 {
-		return nil
-	}
-	ahead, err := reader.Ahead(ctx, report)
-	if err != nil {
-		return err
-	}
-	create, bulk := p.settings.LimitCreate, p.settings.LimitBulk
-	spent, err := reader.Spent(ctx, report.InstanceID, create.Weight(), bulk.Weight())
-	if err != nil {
-		return err
-	}
-	plan := invitation.MakePlan(ahead, create, bulk, spent)
-	eta := report.Now.Add(time.Duration(plan.Seconds * float64(time.Second))).UTC()
-	report.ETA = &eta
-	return nil
 }
 
 // outcomeWords names each outcome as a person reads it.
@@ -135,9 +210,6 @@ func reportText(r *invitation.Report) string {
 	fmt.Fprintf(&b, "%s told to slow down\n", thousands(r.RateLimited))
 	if r.StateReason != nil {
 		fmt.Fprintf(&b, "\n%s: %s\n", stateTitle(r.State), *r.StateReason)
-	}
-	if r.ETA != nil {
-		fmt.Fprintf(&b, "\nThe last goes out about %s, if a worker runs\n", moment(*r.ETA))
 	}
 	return b.String()
 }

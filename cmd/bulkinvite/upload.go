@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/user"
 	"strconv"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/ratelimit"
 )
 
 // uploadFlags are what send and import have in common.
@@ -23,11 +25,12 @@ type uploadFlags struct {
 	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own redirect_url wins. Default: Clerk's."`
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"Clerk's mail template: invitation or waitlist_invitation. Default: Clerk's."`
-	Priority         int    `default:"2" placeholder:"1-4" help:"1 goes before 4, whoever came first. Default: 2."`
+	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
 	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before a request is spent on them. Default: on; --no-preflight: off."`
 	Again            bool   `help:"Send a file once more that was sent before; still nobody is mailed twice. Default: off."`
 	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
 	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
+	whenFlags
 	fileFlags
 }
 
@@ -42,8 +45,8 @@ func (f *uploadFlags) Validate() error {
 	if f.ExpiresInDays < 0 || f.ExpiresInDays > 365 {
 		return fmt.Errorf("--expires-in-days=%d must be 1 to 365", f.ExpiresInDays)
 	}
-	if f.Priority < 1 || f.Priority > 4 {
-		return fmt.Errorf("--priority=%d must be 1 to 4", f.Priority)
+	if f.Canary != nil && *f.Canary < 1 {
+		return fmt.Errorf("--canary=%d must be a number of people, 1 or more", *f.Canary)
 	}
 	return nil
 }
@@ -62,8 +65,10 @@ type upload struct {
 	store    *invitation.Store
 	reader   *invitation.Reader
 	instance invitation.Instance
+	limits   invitation.Limits
 	actor    string
 	batch    int64
+	draft    bool // it is not started
 }
 
 // openUpload reads the file, finds out whom it is for, and opens the database,
@@ -76,6 +81,10 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if p.errTTY && p.settings.LogLevel == "" {
 		p.quiet()
 	}
+	when, err := flags.openWhen(time.Now())
+	if err != nil {
+		return nil, err
+	}
 	in, err := p.openInput(ctx, flags.File)
 	if err != nil {
 		return nil, err
@@ -83,12 +92,19 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.plan, err = p.read(ctx, in, flags.options()); err != nil {
 		return nil, err
 	}
+	if u.plan.when = when; flags.Canary != nil {
+		u.plan.canary = *flags.Canary
+	}
 	if u.target, err = p.connect(ctx); err != nil {
 		return nil, err
 	}
 	if u.pool, err = p.database(ctx); err != nil {
 		return nil, err
 	}
+	if err := knowsZone(ctx, u.pool, when.hours); err != nil {
+		return nil, err
+	}
+	u.limits = p.limits(u.target.environment)
 	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
 	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
 	return u, err
@@ -123,24 +139,39 @@ func (u *upload) sentAlready(b *invitation.Batch) error {
 		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice", b.ID),
 			"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
 	case invitation.Draft:
-		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it", b.ID),
+		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite start %d lets it run; bulkinvite status %d shows it", b.ID, b.ID),
 			"%s: this file waits as the draft of batch %d", name, b.ID)
 	}
 	return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work and bulkinvite send go on with it", b.ID),
 		"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
 }
 
-// makePlan works out what it takes, given what is known and spent.
+// makePlan works out what it takes, given what is known and spent. Should Clerk
+// not tell whom it knows, all are taken to be invited: the workers ask again.
 func (u *upload) makePlan(ctx context.Context) error {
-	if err := u.plan.lookUp(ctx, u.reader, u.instance.ID); err != nil {
-		return err
+	from := source{reader: u.reader, instance: u.instance.ID}
+	if u.flags.Preflight && u.plan.summary.Valid <= preflightAtMost {
+		from.clerk = &preflight{api: u.target.api, timeout: u.settings.RequestTimeout,
+			budget: ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)}
 	}
-	create, bulk := u.settings.LimitCreate, u.settings.LimitBulk
-	spent, err := u.reader.Spent(ctx, u.instance.ID, create.Weight(), bulk.Weight())
+	err := u.plan.lookUp(ctx, from)
+	if err != nil && from.clerk != nil && ctx.Err() == nil {
+		u.log.Warn("who needs no invitation is found out later", "error", err)
+		from.clerk = nil
+		err = u.plan.lookUp(ctx, from)
+	}
 	if err != nil {
 		return err
 	}
-	u.plan.work(create, bulk, spent)
+	budget, err := u.reader.Budget(ctx, u.instance.ID, u.limits)
+	if err != nil {
+		return err
+	}
+	others, err := u.reader.Loads(ctx, u.instance.ID)
+	if err != nil {
+		return err
+	}
+	u.plan.work(time.Now(), u.limits, u.flags.Priority, others, budget)
 	return u.checkDelivery(ctx)
 }
 
@@ -170,9 +201,9 @@ func (u *upload) consent(ctx context.Context) error {
 	if u.errTTY {
 		u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
 	} else {
-		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited,
-			"duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
-			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "instance", u.target.clerkID, "environment", u.target.environment)
+		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.invited+u.plan.known.pending,
+			"already_registered", u.plan.known.registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
+			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(time.Duration(u.plan.Seconds*float64(time.Second))).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
 	}
 	if u.settings.Yes {
 		return nil
@@ -216,16 +247,23 @@ func (u *upload) importFile(ctx context.Context) error {
 			InstanceID: u.instance.ID, FileName: u.plan.input.name, FileSHA256: s.SHA256, FileBytes: s.Bytes,
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
 			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight,
+			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
 		})
 		if err != nil {
 			return err
 		}
 		target := importer.Target{BatchID: u.batch, InstanceID: u.instance.ID, SHA256: s.SHA256}
 		imported, err := importer.Import(ctx, tx, r, u.plan.options, target, func(ctx context.Context, tx pgx.Tx, rows []int) error {
+			if u.draft {
+				return nil // its rows get their jobs when it is started
+			}
 			return jobs.InsertInvites(ctx, tx, u.instance.ID, u.flags.Priority, u.batch, rows)
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", plain(u.plan.input.name), err)
+		}
+		if u.draft {
+			return u.store.CountBatch(ctx, tx, u.batch, imported.Rows, imported.Blank)
 		}
 		return u.store.StartBatch(ctx, tx, u.batch, u.actor, imported.Rows, imported.Blank)
 	})

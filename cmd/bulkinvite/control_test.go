@@ -1,0 +1,95 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"bulkinvite/clerk/sandbox"
+)
+
+// TestControl takes a batch through its states with the commands, and asks in
+// each for what it does not allow.
+func TestControl(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_control")
+	file := b.file("some.csv", people(12))
+	is := func(o outcome, state string, undecided int) document {
+		t.Helper()
+		d := decode[document](t, o.want(t, exitOK))
+		d.addsUp(t)
+		if d.Batch != 1 || d.State != state || d.Undecided != undecided {
+			t.Fatalf("%+v, want %s with %d undecided", d, state, undecided)
+		}
+		return d
+	}
+	refuses := func(commands ...string) {
+		t.Helper()
+		for _, command := range commands {
+			e := decode[errorDocument](t, b.run(command, "1", "--json", "--yes").want(t, exitHeld))
+			if e.Error.Code != "state" || e.Error.Remedy == "" || !strings.Contains(e.Error.Message, "batch 1 is ") {
+				t.Errorf("%s: %+v", command, e)
+			}
+		}
+	}
+	is(b.run("import", "--draft", "--yes", "--json", file), "draft", 12)
+	refuses("pause", "resume", "retry")
+	is(b.run("start", "1", "--json", "--actor", "maria"), "running", 12)
+	refuses("start", "resume")
+	if d := is(b.run("pause", "1", "--json", "--actor", "tom"), "paused", 12); d.PausedBy != "person" || d.ETA != nil {
+		t.Errorf("%+v", d)
+	}
+	refuses("start", "pause", "retry")
+	held := decode[errorDocument](t, b.run("send", "--yes", "--json", file).want(t, exitHeld))
+	if held.Error.Code != "paused" || !strings.Contains(held.Error.Remedy, "bulkinvite resume 1") {
+		t.Errorf("a person's pause: %+v", held)
+	}
+	b.run("work", "--until-idle").want(t, exitOK)
+	if n := s.mailbox(t).Mails; n != 0 {
+		t.Errorf("%d mails while it was paused", n)
+	}
+	if d := is(b.run("resume", "1", "--json"), "running", 12); d.PausedBy != "" || d.ETA == nil {
+		t.Errorf("%+v", d)
+	}
+	b.run("work", "--until-idle").want(t, exitOK)
+	refuses("start", "pause", "resume", "cancel")
+	if o := b.run("retry", "1", "--json"); is(o, "done", 0).Outcomes["invited"] != 12 || !strings.Contains(o.err, "0 rows") {
+		t.Errorf("nothing to retry: %+v", o)
+	}
+
+	pool := open(t, b.url)
+	_, err := pool.Exec(t.Context(), `update results set outcome = 'failed', attempt_id = null, clerk_invitation_id = null, status = null where row_number <= 3`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := b.run("retry", "1", "--json", "--actor", "ann"); !strings.Contains(o.err, "3 rows are taken up again") {
+		t.Errorf("retry: %s", o.err)
+	} else {
+		is(o, "running", 3)
+	}
+	b.run("cancel", "1", "--json").want(t, exitHeld)
+	if d := is(b.run("cancel", "1", "--json", "--yes", "--actor", "eve"), "cancelled", 0); d.Outcomes["cancelled"] != 3 || d.Outcomes["invited"] != 9 {
+		t.Errorf("%+v", d)
+	}
+	refuses("start", "pause", "resume", "cancel", "retry")
+	e := decode[errorDocument](t, b.run("send", "--yes", "--json", file).want(t, exitHeld))
+	if e.Error.Code != "same_file" {
+		t.Errorf("%+v", e)
+	}
+	var story string
+	err = pool.QueryRow(t.Context(), `select string_agg(action || ' ' || actor, ', ' order by id) filter (where actor in ('maria', 'tom', 'ann', 'eve', 'bulkinvite')) from events`).Scan(&story)
+	if want := "started maria, paused tom, done bulkinvite, retried ann, cancelled eve"; err != nil || story != want {
+		t.Errorf("events: %q, %v; want %q", story, err, want)
+	}
+}
+
+func TestControlOfNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, command := range []string{"start", "pause", "resume", "cancel", "retry", "status"} {
+		if e := decode[errorDocument](t, b.run(command, "7", "--json", "--yes").want(t, exitUsage)); e.Error.Code != "no_batch" {
+			t.Errorf("%s: %+v", command, e)
+		}
+	}
+	b.run("cancel", "seven", "--yes").want(t, exitUsage)
+}

@@ -1,0 +1,71 @@
+package invitation_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"bulkinvite/invitation"
+)
+
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	if _, err := pool.Exec(t.Context(), `update buckets set ceiling = 4, ceiling_at = now() where name = 'bulk'`); err != nil {
+		t.Fatal(err)
+	}
+	limits := invitation.Limits{Create: limit(t, "100/8m"), Bulk: limit(t, "25/1m"), General: limit(t, "100/10s")}
+	b, err := r.Budget(t.Context(), 1, limits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := func(d, want time.Duration) bool { return d > want-5*time.Second && d < want+5*time.Second }
+	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, time.Hour) || c.Ceiling != 0 {
+		t.Errorf("create: %+v, want one that weighs for three minutes more, and frozen for an hour", c)
+	}
+	// The one that is out may be answered at any moment.
+	if c := b.Bulk; len(c.Busy) != 1 || !near(c.Busy[0], time.Minute) || c.Frozen != 0 || c.Ceiling != 4 {
+		t.Errorf("bulk: %+v, want the one that is out, for a minute, and a ceiling", c)
+	}
+	if len(b.Frozen) != 1 || b.Frozen[0].Bucket != "create" || b.Frozen[0].Reason != "429" || !near(b.Frozen[0].Until.Sub(b.Now), time.Hour) {
+		t.Errorf("frozen: %+v", b.Frozen)
+	}
+	if len(b.Ceilings) != 1 || b.Ceilings[0] != (invitation.Ceiling{Bucket: "bulk", Ceiling: 4, Limit: limits.Bulk}) {
+		t.Errorf("ceilings: %+v", b.Ceilings)
+	}
+	limits.Create, limits.Bulk = limit(t, "off"), limit(t, "none")
+	if b, err = r.Budget(t.Context(), 1, limits); err != nil || len(b.Create.Busy)+len(b.Bulk.Busy)+len(b.Frozen)+len(b.Ceilings) > 0 {
+		t.Errorf("of singles off and bulk without a limit: %+v, %v", b, err)
+	}
+}
+
+func TestLoads(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	_, err := pool.Exec(t.Context(), `
+		update batches set hours = '{[0,6),[22,24)}', tz = 'Europe/Berlin', start_at = '2026-11-30 08:00Z' where id = 3;
+		update batches set canary = 1, canary_row = 2 where id = 2;
+		update results set not_before = '2026-11-30 09:00Z' where batch_id = 2 and row_number = 3`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loads, err := r.Loads(t.Context(), 1)
+	if err != nil || len(loads) != 2 {
+		t.Fatalf("%+v, %v", loads, err)
+	}
+	// The urgent one comes first.
+	if l := loads[0]; l.Batch != 3 || l.Priority != 1 || l.People != 1 || l.Hours != (invitation.Hours{From: 22, To: 6, TZ: "Europe/Berlin"}) ||
+		l.Zone.String() != "Europe/Berlin" || !l.StartAt.Equal(time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)) || !l.NotBefore.IsZero() {
+		t.Errorf("%+v", l)
+	}
+	// Of its two undecided rows one is in a request, the only one of the canary.
+	if l := loads[1]; l.Batch != 2 || l.People != 1 || !l.Held || l.Canary != 0 || !l.Hours.IsZero() || !l.StartAt.IsZero() || l.NotBefore.IsZero() {
+		t.Errorf("%+v", l)
+	}
+	if l, err := r.Load(t.Context(), 4); err != nil || l.Batch != 4 || l.People != 1 {
+		t.Errorf("a paused one: %+v, %v", l, err)
+	}
+	if _, err := r.Load(t.Context(), 99); !errors.Is(err, invitation.ErrNoBatch) {
+		t.Errorf("no batch: %v", err)
+	}
+}
