@@ -96,8 +96,8 @@ func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor strin
 	return err
 }
 
-// Finish marks as done the running batches of an instance whose rows are all
-// decided, and reports how many there were.
+// Finish marks as done the batches of an instance whose rows are all decided,
+// also one that was paused while its last answers were under way, and reports how many there were.
 func (s *Store) Finish(ctx context.Context, instance int64) (int, error) {
 	var n int
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -107,11 +107,17 @@ func (s *Store) Finish(ctx context.Context, instance int64) (int, error) {
 	return n, err
 }
 
+// finish looks at the rows in a statement of its own, after it holds the batch:
+// a retry that it waited for has opened rows that an older snapshot shows decided.
 func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
+	const decided = `not exists (select from results r where r.batch_id = b.id and r.outcome is null)`
+	_, err := tx.Exec(ctx, `select from batches b where instance_id = $1 and state in ('running', 'paused') and `+decided+` order by id for update`, instance)
+	if err != nil {
+		return 0, fmt.Errorf("finish batches of instance %d: %w", instance, err)
+	}
 	rows, _ := tx.Query(ctx, `
-		update batches b set state = 'done', finished_at = clock_timestamp(), state_reason = null
-		where instance_id = $1 and state = 'running'
-		  and not exists (select from results r where r.batch_id = b.id and r.outcome is null)
+		update batches b set state = 'done', finished_at = clock_timestamp(), state_reason = null, paused_by = null
+		where instance_id = $1 and state in ('running', 'paused') and `+decided+`
 		returning id`, instance)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {

@@ -32,14 +32,16 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 // batches and then in file order. Rows that somebody else has locked are passed
 // over. The caller holds the buckets: since whoever changes a batch's state
 // takes them first, the batches that are seen to run here do run.
-func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int) ([]RowID, error) {
-	return s.pick(ctx, tx, instance, n, `for update of r skip locked`)
+//
+// alone says whether those are wanted too that must go in a call of their own.
+func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool) ([]RowID, error) {
+	return s.pick(ctx, tx, instance, n, alone, `for update of r skip locked`)
 }
 
 // Peek is Pick without locks, for whoever only wants to read ahead.
-func (s *Store) Peek(ctx context.Context, instance int64, n int) (ids []RowID, err error) {
+func (s *Store) Peek(ctx context.Context, instance int64, n int, alone bool) (ids []RowID, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		ids, err = s.pick(ctx, tx, instance, n, ``)
+		ids, err = s.pick(ctx, tx, instance, n, alone, ``)
 		return err
 	})
 	return ids, err
@@ -53,7 +55,7 @@ const open = `b.state = 'running' and (b.start_at is null or b.start_at <= clock
 const waiting = `r.outcome is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
 
-func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock string) ([]RowID, error) {
+func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `select b.id from batches b where b.instance_id = $1 and `+open+` order by b.priority, b.id`, instance)
 	batches, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
@@ -65,8 +67,8 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, lock
 			break
 		}
 		rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
-			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+`
-			order by r.row_number limit $2 `+lock, batch, n-len(ids))
+			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and ($3 or not r.alone) and `+waiting+`
+			order by r.row_number limit $2 `+lock, batch, n-len(ids), alone)
 		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		if err != nil {
 			return nil, fmt.Errorf("pick waiting rows of batch %d: %w", batch, err)

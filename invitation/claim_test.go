@@ -17,7 +17,7 @@ import (
 func (l *ledger) pick(n int) (ids []invitation.RowID) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
-		ids, err = l.store.Pick(ctx, tx, l.instance, n)
+		ids, err = l.store.Pick(ctx, tx, l.instance, n, true)
 		return err
 	})
 	return ids
@@ -47,7 +47,7 @@ func TestPick(t *testing.T) {
 	if got := l.pick(3); !slices.Equal(got, want[:3]) {
 		t.Errorf("picked three: %v, want %v", got, want[:3])
 	}
-	if got, err := l.store.Peek(t.Context(), l.instance, 10); err != nil || !slices.Equal(got, want) {
+	if got, err := l.store.Peek(t.Context(), l.instance, 10, true); err != nil || !slices.Equal(got, want) {
 		t.Errorf("peeked at %v, want %v: %v", got, want, err)
 	}
 	if got, err := l.store.LastWaiting(t.Context(), l.instance, 3); err != nil || !slices.Equal(got, []invitation.RowID{row(late, 5), row(late, 4), row(urgent, 2)}) {
@@ -71,7 +71,7 @@ func TestPickPassesOver(t *testing.T) {
 	l := newLedger(t)
 	batch := l.batch("a", "b", "c")
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		first, err := l.store.Pick(ctx, tx, l.instance, 2)
+		first, err := l.store.Pick(ctx, tx, l.instance, 2, true)
 		if err != nil || !slices.Equal(first, []invitation.RowID{row(batch, 1), row(batch, 2)}) {
 			t.Errorf("first: %v, %v", first, err)
 		}

@@ -196,12 +196,11 @@ func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch,
 	rows, _ := tx.Query(ctx, `
 		with judged as (
 			select b.id, b.canary, bad.n, bad.total, bad.n * 5 > bad.total and bad.total >= 20 as broke,
-			       b.canary_row is not null and not exists (select from results r where r.batch_id = b.id and r.row_number <= b.canary_row and r.outcome is null)
-			       and exists (select from results r where r.batch_id = b.id and r.outcome is null) as sung
+			       b.canary_row is not null and not exists (select from results r where r.batch_id = b.id and r.row_number <= b.canary_row and r.outcome is null) as sung
 			from batches b cross join lateral (
 				select count(*) filter (where r.outcome in ('rejected', 'failed')) as n, count(*) as total from results r
 				where r.batch_id = b.id and r.decided_at >= b.judged_from and r.outcome not in ('invalid', 'duplicate_row', 'cancelled')) bad
-			where b.instance_id = $1 and b.state = 'running')
+			where b.instance_id = $1 and b.state = 'running' and exists (select from results r where r.batch_id = b.id and r.outcome is null))
 		select id, case when broke then 'breaker' else 'canary' end,
 		       case when broke then n || ' of ' || total || ' people were rejected or failed' else 'the first ' || canary || ' people were asked for' end
 		from judged where broke or sung order by id`, instance)

@@ -49,6 +49,11 @@ const (
 	Expired  Status = "expired"
 )
 
+// Valid reports whether s is one of the statuses.
+func (s Status) Valid() bool {
+	return slices.Contains([]Status{Pending, Accepted, Revoked, Expired}, s)
+}
+
 // State says what may happen to a batch.
 type State string
 

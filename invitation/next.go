@@ -120,6 +120,7 @@ type Action struct {
 	ReadID       int64  // the read that proves it
 	Close        string // how an open attempt of the row is closed by this
 	Alone        bool   // a claim that must go in a call of its own
+	Lists        bool   // a read of the lists is needed, however fresh the last one is
 }
 
 // Next says what is done next for a row, given all that is known. It is pure:
@@ -202,8 +203,12 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 		}
 		return act
 	}
-	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || (a.Refused && !a.Alone)})
+	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || !a.Alone && (a.Refused || row.Tries >= manyTries)})
 }
+
+// manyTries is after how many transient answers a person goes alone: it may be
+// one of the others in the call whom Clerk fails on.
+const manyTries = 2
 
 // void goes on with a row whose open attempt made nothing: it is claimed again,
 // unless its batch was cancelled meanwhile.
@@ -263,13 +268,24 @@ func known(row Row, ev Evidence) (Action, bool) {
 			return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: "invited_by_another_row", InvitationID: o.InvitationID, Status: o.Status}, true
 		}
 	}
-	if s, ok := standing(ev, row.BatchStarted); ok {
+	// What a read showed too long ago may have changed: then it is read again.
+	since := row.BatchStarted
+	if oldest := ev.Now.Add(-ev.Fresh); oldest.After(since) {
+		since = oldest
+	}
+	if s, ok := standing(ev, since); ok {
 		return already(s, "pending_at_clerk"), true
 	}
 	for _, s := range ev.Sightings {
-		if s.User && !s.LastSeen.Before(row.BatchStarted) {
-			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: "user_at_clerk", UserID: s.ID, ReadID: s.ReadID}, true
+		if !s.User || s.LastSeen.Before(since) {
+			continue
 		}
+		// They may be a user because they accepted an invitation of ours.
+		if slices.ContainsFunc(ev.Attempts, func(a Attempt) bool { return !a.decided() }) &&
+			ev.Coverage.Invitations.Before(s.LastSeen) && ev.Coverage.Settled.Before(s.LastSeen) {
+			return Action{Kind: Read, Lists: true}, true
+		}
+		return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: "user_at_clerk", UserID: s.ID, ReadID: s.ReadID}, true
 	}
 	// An invitation made since the batch began that no attempt explains is one
 	// that a database restored from a backup has forgotten.
@@ -313,12 +329,20 @@ func ours(ev Evidence) (Sighting, Attempt, bool) {
 			continue
 		}
 		for _, a := range ev.Attempts {
-			if !a.decided() && !s.CreatedAt.Before(a.Started.Add(-time.Second-ev.Slack)) && !s.FirstSeen.Before(a.Started) {
+			if !a.decided() && couldMake(a, s, ev) && !s.FirstSeen.Before(a.Started) {
 				return s, a, true
 			}
 		}
 	}
 	return Sighting{}, Attempt{}, false
+}
+
+// couldMake reports whether an attempt could have made an invitation: it was made
+// neither before the request left, nor so long after its deadline that reading
+// had settled by then that it made nothing.
+func couldMake(a Attempt, s Sighting, ev Evidence) bool {
+	const spare = 5 * time.Second // the round trip, and what differs between two readings of Clerk's clock
+	return !s.CreatedAt.Before(a.Started.Add(-time.Second-ev.Slack)) && !s.CreatedAt.After(a.Deadline.Add(ev.Settle+spare-ev.Slack))
 }
 
 func invited(s Sighting, a Attempt, how string) Action {

@@ -252,7 +252,7 @@ func TestNextGivesUp(t *testing.T) {
 		{"not within the day", tried(0, day), nothingKnown(late), claim},
 		{"while it backs off for the last time", tried(day/2, 3*day), nothingKnown(late), failed},
 		{"a pause of a day does not count", tried(0, 60), nothingKnown(late), claim},
-		{"what is known comes first", tried(0, day+1), nothingKnown(late, seen(user(100))),
+		{"what is known comes first", tried(0, day+1), nothingKnown(late, seen(user(2*day-60))),
 			decide(invitation.AlreadyRegistered, "user_at_clerk", byRead(78), func(a *invitation.Action) { a.UserID = "user_1" })},
 		{"never with an open attempt", tried(0, day+1), nothingKnown(late, attempts(lost())), with(read, from(1035))},
 		{"never while another row of the person has one", tried(0, day+1), nothingKnown(late, others(invitation.Other{Open: true})), wait},
@@ -328,7 +328,10 @@ func TestNextSeen(t *testing.T) {
 		{"one that was accepted long ago", waitingRow(), nothingKnown(seen(made(old, status(invitation.Accepted)))), claim},
 		{"one that expired long ago", waitingRow(), nothingKnown(seen(made(old, status(invitation.Expired)))), claim},
 
-		{"a user", waitingRow(), nothingKnown(seen(user(0))), registered},
+		{"a user", waitingRow(), nothingKnown(seen(user(3400))), registered},
+		{"a user, last seen too long ago", waitingRow(), nothingKnown(seen(user(0))), claim},
+		{"a user, where a lost attempt may have made them one: the lists are read after", waitingRow(), nothingKnown(attempts(lost(closed(invitation.ClosedNotThere))), seen(user(3550))), invitation.Action{Kind: invitation.Read, Lists: true}},
+		{"a user, and the lists were read after", waitingRow(), nothingKnown(attempts(lost(closed(invitation.ClosedNotThere))), seen(user(3450))), registered},
 		{"a user, last seen before the batch", waitingRow(), nothingKnown(seen(user(-1))), claim},
 
 		// The database may have been restored from a backup: Clerk knows more than it.
@@ -370,6 +373,7 @@ func TestNextOurs(t *testing.T) {
 		{"no attempt could have made it", waitingRow(), nothingKnown(seen(made())), theirs(made(), "pending_at_clerk")},
 		{"made as the attempt began, by a clock that may be slow", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(997)))), ours(made(created(997)), 31)},
 		{"made before the attempt", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(996.999)))), theirs(made(created(996.999)), "pending_at_clerk")},
+		{"made long after the deadline", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(1038.001)))), theirs(made(created(1038.001)), "pending_at_clerk")},
 		{"made before the attempt, by a fast clock", waitingRow(), nothingKnown(ahead, attempts(notThere), seen(made(created(1008)))), theirs(made(created(1008)), "pending_at_clerk")},
 		{"made after the attempt, by a fast clock", waitingRow(), nothingKnown(ahead, attempts(notThere), seen(made(created(1009)))), ours(made(created(1009)), 31)},
 		{"a read had shown it before the attempt", waitingRow(), nothingKnown(attempts(notThere), seen(made(firstSeen(999.999)))), theirs(made(firstSeen(999.999)), "pending_at_clerk")},
@@ -495,7 +499,7 @@ func TestNextUnknown(t *testing.T) {
 		{"another's, from before the batch", waitingRow(), nothingKnown(attempts(lost()), seen(made(old)), settled(1035)), exists(made(old), "pending_at_clerk")},
 		{"another's, seen before we asked", waitingRow(), nothingKnown(attempts(lost()), seen(beforeAttempt), settled(1035)), exists(beforeAttempt, "pending_at_clerk")},
 		{"another's is not taken before the settle time: ours may still show", waitingRow(), nothingKnown(attempts(lost()), seen(made(old)), settled(1034)), with(read, from(1035))},
-		{"a user", waitingRow(), nothingKnown(attempts(lost()), seen(user(1040)), settled(1035)), registered},
+		{"a user", waitingRow(), nothingKnown(attempts(lost()), seen(user(3480)), settled(3490)), registered},
 		{"a user is not taken before the settle time: they may have accepted ours", waitingRow(), nothingKnown(attempts(lost()), seen(user(1030)), settled(1034)), with(read, from(1035))},
 		{"another row of the person was mailed", waitingRow(),
 			nothingKnown(attempts(lost()), others(invitation.Other{Outcome: invitation.Invited, Status: invitation.Pending, InvitationID: "inv_2"}), settled(1035)),
@@ -505,7 +509,8 @@ func TestNextUnknown(t *testing.T) {
 
 		{"refused for somebody unnamed among others", waitingRow(), nothingKnown(attempts(inCrowd), settled(1020)), with(notThere, alone)},
 		{"refused for somebody unnamed, unread", waitingRow(), nothingKnown(attempts(inCrowd), settled(1019)), with(read, from(1020))},
-		{"refused for somebody unnamed: this one, a user", waitingRow(), nothingKnown(attempts(inCrowd), seen(user(1020)), settled(1020)), registered},
+		{"refused for somebody unnamed: this one, a user", waitingRow(), nothingKnown(attempts(inCrowd), seen(user(3480)), settled(3490)), registered},
+		{"failed over again and again among others", waitingRow(func(r *invitation.Row) { r.Tries = 2 }), nothingKnown(attempts(lost()), settled(1035)), with(notThere, alone)},
 		{"refused, being alone", waitingRow(), nothingKnown(attempts(single), settled(1020)), notThere},
 	}
 	ends := map[invitation.State]invitation.Action{

@@ -98,6 +98,11 @@ func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance int64, p Pe
 		if err != nil {
 			return nil, fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
 		}
+		// What a read showed before is no news any more.
+		_, err = tx.Exec(ctx, `update sightings set status = $3 where instance_id = $1 and clerk_id = $2 and kind = 'invitation'`, instance, p.InvitationID, string(status))
+		if err != nil {
+			return nil, fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
+		}
 	}
 	return s.close(ctx, tx, instance, []Verdict{{RowID: p.RowID, Key: p.Key, Action: Action{Close: how, InvitationID: p.InvitationID}}})
 }

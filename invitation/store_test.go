@@ -328,12 +328,12 @@ func TestFinish(t *testing.T) {
 	}
 	l.setState(paused, invitation.Paused)
 	l.setState(draft, invitation.Draft)
-	for _, want := range []int{1, 0} {
+	for _, want := range []int{2, 0} {
 		if n, err := l.store.Finish(t.Context(), l.instance); err != nil || n != want {
 			t.Errorf("%d batches were done, want %d: %v", n, want, err)
 		}
 	}
-	l.is(fmt.Sprintf("{%d,%d}", empty, decided), `select array_agg(id order by id) from batches where state = 'done' and finished_at is not null`)
+	l.is(fmt.Sprintf("{%d,%d,%d}", empty, decided, paused), `select array_agg(id order by id) from batches where state = 'done' and finished_at is not null`)
 	l.is("1", `select count(*) from events where action = 'done' and batch_id = $1`, decided)
 }
 

@@ -8,7 +8,7 @@ import (
 // Chores are what the housekeeping of an instance finds to do.
 type Chores struct {
 	Canary bool // a running batch sends its canary
-	Finish bool // a running batch has no undecided row left
+	Finish bool // a batch has no undecided row left
 	Cancel bool // a cancelled batch has rows that are to be decided
 }
 
@@ -18,9 +18,9 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	var c Chores
 	err := s.pool.QueryRow(ctx, `
 		select coalesce(bool_or(state = 'running' and canary_row is not null), false),
-		       coalesce(bool_or(state = 'running' and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
+		       coalesce(bool_or(state in ('running', 'paused') and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
 		       coalesce(bool_or(state = 'cancelled'), false)
-		from batches b where instance_id = $1 and (state = 'running' or state = 'cancelled' and finished_at is null)`, instance).
+		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
 		Scan(&c.Canary, &c.Finish, &c.Cancel)
 	if err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)

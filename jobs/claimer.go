@@ -36,6 +36,9 @@ type claimer struct {
 	asks chan chan granted
 	done chan string // a request of this bucket was answered
 
+	readAgain time.Time // reads failed: no claim waits for one before this time
+	failures  int       // in a row
+
 	mu  sync.Mutex
 	out map[string]int // requests under way by bucket
 }
@@ -120,6 +123,10 @@ func (c *claimer) run(ctx context.Context) {
 		case r.again:
 		case r.full:
 			c.pause(ctx, c.w.cfg.RequestTimeout)
+		case r.unread > 0:
+			until := time.Now().Add(r.unread)
+			c.w.gate.close(until, "reading Clerk fails")
+			answerAll(granted{closed: until})
 		case r.opens > 0 && r.opens < time.Second:
 			c.pause(ctx, r.opens)
 		case r.opens > 0:
@@ -161,6 +168,7 @@ func (c *claimer) turnAway() {
 // round is what came of one claim transaction.
 type round struct {
 	tickets []*ticket
+	unread  time.Duration // reads that a claim needs fail: how long until they are tried again
 	again   bool          // something was decided or read: ask again at once
 	full    bool          // there is budget, but enough of this process' requests are under way
 	opens   time.Duration // no budget: how long until some can be free
@@ -171,55 +179,24 @@ var errRead = errors.New("people must be read first")
 
 // round reserves, picks and claims for want jobs.
 func (c *claimer) round(ctx context.Context, want int) (round, error) {
-	// A stop lets what has begun come to its end, lest an attempt is committed
-	// that nobody sends.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	// A stop lets a claim that has begun come to its end, lest an attempt is
+	// committed that nobody sends.
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var r round
 	failpoint("before_reserve")
 	began := time.Now()
-	err := pgx.BeginFunc(ctx, c.w.pool, func(tx pgx.Tx) error {
-		r = round{}
-		create, bulk, err := c.reserve(ctx, tx)
-		if err != nil {
-			return err
-		}
-		budget := budget{single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)), bulk: min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
-		if create.Free == 0 && bulk.Free == 0 {
-			r.opens = opening(create, bulk, c.w.cfg)
-			return errNothing
-		}
-		if budget.single == 0 && budget.bulk == 0 {
-			r.full = true
-			return errNothing
-		}
-		n := min(budget.single+bulkSize*budget.bulk, bulkSize*want, readAhead)
-		cases, decided, err := c.pick(ctx, tx, n, false)
-		if err != nil {
-			return err
-		}
-		if decided > 0 && len(cases) < n {
-			r.again = true
-			return nil
-		}
-		requests := pack(cases, budget, want, c.w.cfg.Create.Off)
-		if len(requests) == 0 {
-			r.again = decided > 0
-			return nil
-		}
-		r.tickets, err = c.open(ctx, tx, requests, cases, create.Probe, bulk.Probe)
-		for _, t := range r.tickets {
-			t.deadline = began.Add(c.w.cfg.RequestTimeout)
-		}
+	err := pgx.BeginFunc(claiming, c.w.pool, func(tx pgx.Tx) (err error) {
+		r, err = c.claimIn(claiming, tx, want)
 		return err
 	})
 	switch {
 	case errors.Is(err, errNothing):
 		return r, nil
 	case errors.Is(err, errRead):
-		return round{again: true}, c.w.preflight(ctx, false)
+		return round{again: true}, c.read(ctx)
 	case errors.Is(err, invitation.ErrDeclaredDead):
-		return round{again: true}, c.w.register(ctx)
+		return round{again: true}, c.w.register(claiming)
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
 	}
@@ -227,11 +204,71 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 		failpoint("after_reserve")
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, t := range r.tickets {
+		t.deadline = began.Add(c.w.cfg.RequestTimeout)
 		c.out[t.Bucket]++
 	}
-	c.mu.Unlock()
 	return r, nil
+}
+
+// claimIn is the claim's transaction.
+func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, err error) {
+	create, bulk, err := c.reserve(ctx, tx)
+	if err != nil {
+		return r, err
+	}
+	if create.Free == 0 && bulk.Free == 0 {
+		r.opens = opening(create, bulk, c.w.cfg)
+		return r, errNothing
+	}
+	b := budget{single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)), bulk: min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
+	if b.single == 0 && b.bulk == 0 {
+		r.full = true
+		return r, errNothing
+	}
+	// Rows that must go alone wait for a single, and let the others pass meanwhile.
+	alone := b.single > 0 || c.w.cfg.Create.Off
+	n := min(b.single+bulkSize*b.bulk, bulkSize*want, readAhead)
+	p, err := c.pick(ctx, tx, n, alone, false)
+	if err != nil {
+		return r, err
+	}
+	if p.decided > 0 && len(p.ready) < n {
+		r.again = true
+		return r, nil
+	}
+	requests := pack(p.ready, b, want, c.w.cfg.Create.Off)
+	switch {
+	case len(requests) > 0:
+		r.tickets, err = c.open(ctx, tx, requests, create.Probe, bulk.Probe)
+	case p.unread:
+		r.unread = max(time.Until(c.readAgain), time.Millisecond)
+	case !alone && create.Free > 0:
+		r.full = true
+	case !alone:
+		r.opens = max(create.Opens.Sub(create.Now), time.Millisecond)
+	}
+	return r, err
+}
+
+// read reads what claims rely on. Should that fail, claims go on with the people
+// that are read already, and it is tried again after a while, which doubles with
+// each failure from one second to a minute.
+func (c *claimer) read(ctx context.Context) error {
+	err := c.w.preflight(ctx, false)
+	if err == nil {
+		c.failures = 0
+		return nil
+	}
+	if errors.Is(err, ErrUnauthorized) || ctx.Err() != nil {
+		return err
+	}
+	wait := min(time.Second<<min(c.failures, 6), time.Minute)
+	c.failures++
+	c.readAgain = time.Now().Add(wait)
+	c.w.log.Warn("reading Clerk fails", "error", err, "again_in", wait)
+	return nil
 }
 
 // errNothing rolls a claim back that has nothing to commit.
@@ -264,53 +301,59 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 	return max(soonest, time.Millisecond)
 }
 
-// pick locks waiting rows, decides those of which enough is known, and returns
-// the others. survey is for when there is no budget: rows are decided, and none
-// needs a fresh read.
-func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, survey bool) (ready []*invitation.Case, decided int, err error) {
-	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n)
+// picked is what became of the rows that a claim picked.
+type picked struct {
+	ready   []*invitation.Case // may be asked for
+	decided int                // were decided, since enough is known of them
+	unread  bool               // some need a read first
+}
+
+// pick locks waiting rows and decides those of which enough is known. survey is
+// for when there is no budget: rows are decided, and none needs a fresh read.
+func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool) (p picked, err error) {
+	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
 	if err != nil || len(ids) == 0 {
-		return nil, 0, err
+		return p, err
 	}
 	cases, err := c.w.store.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
 	if err != nil {
-		return nil, 0, err
+		return p, err
 	}
 	var verdicts []invitation.Verdict
-	read := false
 	for _, one := range cases {
 		switch act := one.Next(); act.Kind {
 		case invitation.Decide:
 			verdicts = append(verdicts, invitation.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
 		case invitation.Claim:
-			ready = append(ready, one)
+			p.ready = append(p.ready, one)
 		case invitation.Read:
-			read = true
+			p.unread = true
 		}
 	}
-	if read && !survey && len(verdicts) == 0 {
-		return nil, 0, errRead
-	}
-	if read && !survey {
-		ready = nil // first what is decided is committed; the next round reads
+	if p.unread && !survey && time.Now().After(c.readAgain) {
+		if len(verdicts) == 0 {
+			return p, errRead
+		}
+		p.ready = nil // first what is decided is committed; the next round reads
 	}
 	for i := range verdicts {
 		verdicts[i].Close = "" // no attempt of theirs is open
 	}
 	if _, err := c.w.store.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
-		return nil, 0, err
+		return p, err
 	}
 	for _, v := range verdicts {
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
 		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
 	}
-	return ready, len(verdicts), nil
+	p.decided = len(verdicts)
+	return p, nil
 }
 
 // open puts the requests into the ledger, claims their people, and looks at
 // their evidence once more, since an answer may have been recorded between the
 // look before and the claim.
-func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Request, cases []*invitation.Case, probeCreate, probeBulk bool) ([]*ticket, error) {
+func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Request, probeCreate, probeBulk bool) ([]*ticket, error) {
 	claimed, err := c.w.store.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
 	if err != nil {
 		return nil, err

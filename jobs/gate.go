@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -97,24 +96,37 @@ func (g *gate) run(ctx context.Context) {
 	queue := inviteQueue(g.w.cfg.Instance.ID)
 	g.kick(ctx)
 	for {
-		if err := g.w.river.Queues().Add(queue, g.w.cfg.inviteQueueConfig()); err != nil {
-			g.w.stop(fmt.Errorf("go on the queue: %w", err))
-			return
-		}
+		g.enter(ctx, queue)
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.shut:
 		}
 		g.leave(ctx, queue)
-		if err := g.w.survey(ctx); err != nil && ctx.Err() == nil {
+		until, _ := g.closed()
+		ahead, cancel := context.WithDeadline(ctx, until) // it must not hold a window shut
+		if err := g.w.survey(ahead); err != nil && ahead.Err() == nil {
 			g.w.log.Warn("read ahead", "error", err)
 		}
+		cancel()
 		g.wait(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		g.kick(ctx)
+	}
+}
+
+// enter puts the process on the queue, which asks the database for it.
+func (g *gate) enter(ctx context.Context, queue string) {
+	for ctx.Err() == nil {
+		err := g.w.river.Queues().Add(queue, g.w.cfg.inviteQueueConfig())
+		if err == nil {
+			return
+		}
+		g.w.log.Warn("go on the queue", "error", err)
+		g.remove(ctx, queue)
+		_ = sleep(ctx, time.Second)
 	}
 }
 
@@ -133,6 +145,10 @@ func (g *gate) leave(ctx context.Context, queue string) {
 		defer g.mu.Unlock()
 		g.left = make(chan struct{})
 	}()
+	g.remove(ctx, queue)
+}
+
+func (g *gate) remove(ctx context.Context, queue string) {
 	for ctx.Err() == nil {
 		within, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err := g.w.river.Queues().Remove(within, queue)
@@ -186,6 +202,15 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 	bulk, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Bulk, cfg.Bulk)
 	if err != nil {
 		return 0, err
+	}
+	if create.Free == 0 && bulk.Free > 0 && !cfg.Create.Off {
+		crowd, err := g.w.store.Peek(ctx, cfg.Instance.ID, 1, false)
+		if err != nil {
+			return 0, err
+		}
+		if len(crowd) == 0 { // whoever waits must go alone
+			return min(max(create.Opens.Sub(create.Now), 5*time.Millisecond), time.Minute), nil
+		}
 	}
 	if create.Free > 0 || bulk.Free > 0 {
 		return 0, nil

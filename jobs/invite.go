@@ -203,7 +203,7 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	case clerk.Rejected:
 		named(invitation.AnswerRejected)
 	case clerk.BadCall:
-		if len(t.People) == 1 && t.Call == ratelimit.Create {
+		if len(t.People) == 1 {
 			all(invitation.AnswerRejected)
 		} else {
 			all(invitation.AnswerRefused)

@@ -133,6 +133,7 @@ type Worker struct {
 	gate     *gate
 	slack    atomic.Int64  // nanoseconds: see Rules.Slack
 	schedule cron.Schedule // of the nightly sweep; nil: none
+	pruned   time.Time     // when old leases were deleted last; of the keeper
 	suspect  atomic.Bool   // a row was rejected or failed: the breaker has to look
 	resolve  chan struct{} // pokes the resolver
 	active   chan struct{} // pokes whoever watches progress

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 const (
 	readAhead   = 800
 	readers     = 4
+	pageTries   = 2 // how often a page of a list is read again after a failure
 	surveyLimit = 1000
 )
 
@@ -69,11 +71,11 @@ func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitat
 	status := map[string]string{invitation.ReadPending: "pending", invitation.ReadRevoked: "revoked"}[call]
 	var first *invitation.GET
 	var before []string // the ids of the page before
-	offset := 0
+	offset, tries := 0, 0
 	for steps := 0; steps < 100; {
 		var page []string
 		var done, gap bool
-		g, _, err := w.get(ctx, call, first, func(ctx context.Context) clerk.Answer {
+		g, a, err := w.get(ctx, call, first, func(ctx context.Context) clerk.Answer {
 			a := w.api.Invitations(ctx, clerk.ListQuery{Status: status, Offset: offset, Limit: clerk.MaxPage})
 			page = ids(a.Invitations)
 			gap = len(before) > 0 && !overlap(before, page)
@@ -86,9 +88,16 @@ func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitat
 			}
 			e.Items, e.Complete, e.Seen = len(page), done, seen(a.Invitations)
 		})
+		if err != nil && tries < pageTries && a.Class != clerk.Unauthorized && ctx.Err() == nil {
+			// A long pass is not begun anew for one page.
+			tries++
+			_ = sleep(ctx, time.Duration(tries)*time.Second)
+			continue
+		}
 		if err != nil {
 			return g, fmt.Errorf("read %s: %w", call, err)
 		}
+		tries = 0
 		if first == nil {
 			first = &g
 		}
@@ -129,18 +138,43 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 			continue // no address that a file could name
 		}
 		status := invitation.Status(i.Status)
-		if i.Revoked {
+		switch {
+		case i.Revoked:
 			status = invitation.Revoked
+		case !status.Valid(): // a word that Clerk's documentation does not know
+			status = ""
 		}
 		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
 	}
 	return out
 }
 
-// users reads which of the people are users. Should Clerk refuse the question
-// for an address in it, it is asked in halves; the one person that cannot be
-// asked for counts as read: the answer to the invitation will tell.
+// users reads which of the people are users. Should Clerk refuse the question, or
+// fail over it, it is asked in halves, since it may be for one address in it. The
+// one person that cannot be asked for counts as read: the answer to the
+// invitation will tell. Where both halves fail it is Clerk that fails.
 func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
+	class, err := w.usersOnce(ctx, people)
+	if err == nil || class != clerk.Rejected && class != clerk.Transient || len(people) == 1 {
+		return err
+	}
+	half := len(people) / 2
+	_, first := w.usersOnce(ctx, people[:half])
+	_, second := w.usersOnce(ctx, people[half:])
+	switch {
+	case first != nil && second != nil && class == clerk.Transient:
+		return first
+	case first != nil && second != nil:
+		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
+	case first != nil:
+		return w.users(ctx, people[:half])
+	case second != nil:
+		return w.users(ctx, people[half:])
+	}
+	return nil
+}
+
+func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Class, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
 	keys := make(map[string]bool, len(people))
@@ -151,7 +185,7 @@ func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
 		a := w.api.Users(ctx, emails)
 		found = a.Users
-		if a.Class == clerk.Rejected && len(people) == 1 {
+		if (a.Class == clerk.Rejected || a.Class == clerk.Transient) && len(people) == 1 {
 			a.Class = clerk.Success
 		}
 		return a.Answer
@@ -165,14 +199,10 @@ func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
 			}
 		}
 	})
-	if a.Class == clerk.Rejected {
-		half := len(people) / 2
-		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
-	}
 	if err != nil {
-		return fmt.Errorf("read users: %w", err)
+		return a.Class, fmt.Errorf("read users: %w", err)
 	}
-	return nil
+	return a.Class, nil
 }
 
 // preflight reads what the next claims rely on: the pending invitations, those
@@ -191,7 +221,7 @@ func (w *Worker) preflight(ctx context.Context, ever bool) error {
 	if ever {
 		n = surveyLimit
 	}
-	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n)
+	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, true)
 	if err != nil {
 		return err
 	}
@@ -209,16 +239,20 @@ func (w *Worker) preflight(ctx context.Context, ever bool) error {
 		if !c.Preflight {
 			continue
 		}
-		lists = lists || c.Coverage.Invitations.Before(oldest)
+		lists = lists || c.Coverage.Invitations.Before(oldest) || c.Next().Lists
 		if c.Coverage.Users.Before(oldest) {
 			unread = append(unread, c)
 		}
 	}
+	if lists {
+		if err := w.lists(ctx); err != nil {
+			return err
+		}
+	}
+	// Whoever stands in the way of the others of a chunk meets new ones next time.
+	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	if lists {
-		group.Go(func() error { return w.lists(ctx) })
-	}
 	for chunk := range slices.Chunk(unread, clerk.MaxUsers) {
 		group.Go(func() error { return w.users(ctx, chunk) })
 	}
@@ -257,7 +291,8 @@ func (w *Worker) survey(ctx context.Context) error {
 		if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
 			return err
 		}
-		_, decided, err = w.claimer.pick(ctx, tx, surveyLimit, true)
+		p, err := w.claimer.pick(ctx, tx, surveyLimit, true, true)
+		decided = p.decided
 		return err
 	})
 	if decided > 0 {

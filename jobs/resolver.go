@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,26 +64,33 @@ func (w *Worker) settleDue(ctx context.Context) (time.Time, error) {
 	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}
-	settled, err := w.readBack(ctx, due)
+	settled, unread, err := w.readBack(ctx, due)
 	if err != nil {
 		return next, err
 	}
+	var failed []error
 	for _, a := range due {
+		if unread[a.ID] {
+			continue
+		}
+		// One that can't be settled must not keep the others open.
 		if err := w.settle(ctx, a, settled); err != nil {
-			return next, err
+			failed = append(failed, fmt.Errorf("settle attempt %d: %w", a.ID, err))
 		}
 	}
 	poke(w.active)
-	return next, nil
+	return next, errors.Join(failed...)
 }
 
 // readBack reads the lists back to the earliest of the attempts: first the
 // default one, then the revoked, so that what is revoked in between is seen. It
-// reads all pending invitations where an answer spoke of one of unknown age.
-func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (invitation.Coverage, error) {
-	var c invitation.Coverage
+// reads all pending invitations where an answer spoke of one of unknown age, and
+// before the lists who is a user where an answer named nobody; unread are the
+// attempts for which that failed.
+func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c invitation.Coverage, unread map[int64]bool, err error) {
 	earliest := due[0].Started
-	exists, unnamed := false, false
+	exists := false
+	unread = map[int64]bool{}
 	for _, a := range due {
 		if a.Started.Before(earliest) {
 			earliest = a.Started
@@ -90,51 +98,43 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (in
 		if !a.Invited.IsZero() && a.Invited.Before(earliest) {
 			earliest = a.Invited
 		}
-		exists, unnamed = exists || a.Exists, unnamed || a.Unnamed
+		exists = exists || a.Exists
+		if a.Unnamed {
+			if err := w.readUnnamed(ctx, a); err != nil {
+				w.log.Warn("users of a refused call can't be read", "attempt", a.ID, "error", err)
+				unread[a.ID] = true
+			}
+		}
 	}
 	back := earliest.Add(-time.Duration(w.slack.Load()) - 10*time.Second)
 	if exists {
 		if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
-			return c, err
+			return c, unread, err
 		}
 	}
 	first, err := w.pass(ctx, invitation.ReadAll, back)
 	if err != nil {
-		return c, err
+		return c, unread, err
 	}
 	if _, err := w.pass(ctx, invitation.ReadRevoked, back); err != nil {
-		return c, err
+		return c, unread, err
 	}
 	c.Settled, c.SettledRead = first.Begun, first.ID
-	if unnamed {
-		err = w.readUnnamed(ctx, due)
-	}
-	return c, err
+	return c, unread, nil
 }
 
-// readUnnamed reads which people of refused calls are users: the refusal did not
-// say who they are.
-func (w *Worker) readUnnamed(ctx context.Context, due []invitation.OpenAttempt) error {
-	for _, a := range due {
-		if !a.Unnamed {
-			continue
-		}
-		people, err := w.people(ctx, a.ID)
-		if err != nil {
-			return err
-		}
-		cases, err := w.load(ctx, people)
-		if err != nil {
-			return err
-		}
-		if len(cases) == 0 {
-			continue
-		}
-		if err := w.users(ctx, cases); err != nil {
-			return err
-		}
+// readUnnamed reads which people of a refused call are users: the refusal did
+// not say who stands in its way.
+func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) error {
+	people, err := w.people(ctx, a.ID)
+	if err != nil {
+		return err
 	}
-	return nil
+	cases, err := w.load(ctx, people)
+	if err != nil || len(cases) == 0 {
+		return err
+	}
+	return w.users(ctx, cases)
 }
 
 // people returns the rows of an attempt's people that are still open.

@@ -15,8 +15,11 @@ import (
 	"bulkinvite/invitation"
 )
 
-// stopWithin is how long a stop waits for requests under way to be recorded.
-const stopWithin = 30 * time.Second
+// stopWithin is how long a stop waits for requests under way to be recorded:
+// 30 s, or what a request may take and then some.
+func (w *Worker) stopWithin() time.Duration {
+	return max(30*time.Second, w.cfg.RequestTimeout+10*time.Second)
+}
 
 // Run works until ctx is done, then lets what is under way come to its end and
 // be recorded, for at most 30 s. It also ends when idle says so, which is asked
@@ -72,7 +75,7 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 		if idle != nil {
 			done, idleErr := idle(ctx)
 			if done {
-				return nil
+				return w.tidy(ctx) // what was decided between the two looks
 			}
 			err = errors.Join(err, idleErr)
 		}
@@ -107,7 +110,7 @@ func (w *Worker) tidy(ctx context.Context) error {
 }
 
 func (w *Worker) shutDown(loops *sync.WaitGroup) error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), w.stopWithin())
 	defer cancel()
 	err := w.river.Stop(ctx)
 	if err != nil {
@@ -141,12 +144,21 @@ func (w *Worker) lockKey() int64 {
 }
 
 // attend registers the process as one that lives and may claim, until leave is called.
+//
+// Processes whose lock is free are declared dead first: a database restored from
+// a backup lists those of its time, whose reads must not guard a claim of today.
+// One that lives and has lost its lock for a moment registers again.
 func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
-	if err := w.register(ctx); err != nil {
-		return nil, err
-	}
 	release, err := w.holdLock(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := w.store.Reap(ctx, w.cfg.Instance.ID, 0); err != nil {
+		release()
+		return nil, err
+	}
+	if err := w.register(ctx); err != nil {
+		release()
 		return nil, err
 	}
 	return func() {
@@ -236,6 +248,12 @@ func (w *Worker) housekeep(ctx context.Context) error {
 	}
 	if err := w.reclaim(ctx); err != nil {
 		return err
+	}
+	if time.Since(w.pruned) > time.Minute {
+		w.pruned = time.Now()
+		if err := w.general.Prune(ctx); err != nil {
+			return err
+		}
 	}
 	return w.repair(ctx)
 }

@@ -94,7 +94,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 // commitToDisk makes a commit mean that it is on disk: an attempt counts as recorded only then. It is a statement, since
 // a pooler in between may be told to ignore the parameter of a connection's start.
 func commitToDisk(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "set synchronous_commit = on")
+	_, err := conn.Exec(ctx, "set synchronous_commit = on; set idle_in_transaction_session_timeout = '20s'")
 	return err
 }
 

@@ -82,6 +82,9 @@ const (
 func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, name string, limit Limit) (Bucket, error) {
 	b := Bucket{Name: name}
 	if limit.Off {
+		if err := q.SendBatch(ctx, batch).Close(); err != nil {
+			return b, fmt.Errorf("lock bucket %s of instance %d: %w", name, instance, err)
+		}
 		return b, nil
 	}
 	var frozenUntil, ceilingAt *time.Time
