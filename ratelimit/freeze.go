@@ -35,7 +35,9 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		}
 		var ceiling *int
 		if name != GeneralCall && !limit.None && granted < limit.N && b.Frozen.IsZero() {
-			granted = max(1, granted)
+			// What was granted may reach back into a window before this one, so that
+			// it is taken for at most three quarters, from which to recover slowly.
+			granted = max(1, min(granted, limit.N*3/4))
 			if b.Ceiling > 0 {
 				granted = min(granted, b.Ceiling)
 			}

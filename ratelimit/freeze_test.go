@@ -279,7 +279,7 @@ func TestFreezeLearnsCeiling(t *testing.T) {
 		{"half is somebody else's", "create", limit, times(50, attempt{answered: "-1 s"}), 50},
 		{"others are under way", "create", limit, append(times(40, attempt{answered: "-1 s"}), times(4, attempt{})...), 40},
 		{"all is somebody else's", "create", limit, nil, 1},
-		{"the last one of all", "create", limit, times(99, attempt{answered: "-1 s"}), 99},
+		{"the last one of all", "create", limit, times(99, attempt{answered: "-1 s"}), 75},
 		{"the limit was lowered: more weighs than it allows", "create", limit, times(110, attempt{answered: "-1 s"}), 0},
 		{"no limit", "create", ratelimit.Limit{None: true}, times(5, attempt{answered: "-1 s"}), 0},
 		{"general", "general", limit, nil, 0},
