@@ -67,10 +67,10 @@ func (c *crowd) of(kind string) []string {
 	return keys
 }
 
-// file is the file that is imported.
-func (c *crowd) file() string {
+// file is a file of the people; each number's is another.
+func (c *crowd) file(number int) string {
 	var b strings.Builder
-	b.WriteString("email,name\n")
+	fmt.Fprintf(&b, "email,name in file %d\n", number)
 	for i, key := range c.keys {
 		if key == "" {
 			key = "nobody"

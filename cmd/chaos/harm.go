@@ -126,7 +126,15 @@ func (r *run) restore() error {
 }
 
 // cancel cancels the batch.
-func (r *run) cancel() error { return r.change(jobs.Cancel) }
+func (r *run) cancel() error {
+	if err := r.change(jobs.Cancel); err != nil {
+		return err
+	}
+	if err := sleep(r.ctx, 1500*time.Millisecond); err != nil {
+		return err
+	}
+	return r.quiet()
+}
 
 // pause pauses the batch for some time.
 func (r *run) pause() error {
@@ -166,7 +174,7 @@ func (r *run) quiet() error {
 		select (select count(*) from attempts where started_at > $1::timestamptz + interval '1 second'),
 		       (select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending'))`, r.struck).Scan(&late, &waiting)
 	if err == nil && late+waiting > 0 {
-		r.uneasy = fmt.Sprintf("a paused batch had %d requests reserved a second after the pause, and kept %d jobs", late, waiting)
+		r.uneasy = fmt.Sprintf("a batch that was stopped had %d requests reserved a second later, and kept %d jobs", late, waiting)
 	}
 	return err
 }

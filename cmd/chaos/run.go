@@ -34,7 +34,7 @@ const (
 type run struct {
 	scenario
 	*draw
-	ctx     context.Context // ends with the run
+	ctx     context.Context // ends when the run has taken too long
 	rig     *rig.Rig
 	dir     string
 	name    string // of the database
@@ -51,16 +51,16 @@ type run struct {
 // play makes a run and judges it. An error is one of the run itself: it proves
 // nothing.
 func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the run did not end within %s", longest))
+	playing, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the run did not end within %s", longest))
 	defer cancel()
 	h.runs++
-	r := &run{scenario: s, draw: s.prepare(seed), ctx: ctx, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs)}
+	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs)}
 	r.dir = filepath.Join(h.Dir, r.name)
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.setUp(); err != nil {
 		return nil, err
 	}
-	v, err := r.through()
+	v, err := r.through(ctx)
 	if err != nil || v.bad() {
 		err = errors.Join(err, r.keep(h.kept(s, seed), v))
 	}
@@ -126,9 +126,23 @@ func (r *run) openProxy(database string) (string, error) {
 	return u.String(), nil
 }
 
+// seed is somebody whom Clerk knows for so long.
+type seed struct {
+	Email string `json:"email"`
+	Age   string `json:"age"`
+}
+
+func planted(people []string) []seed {
+	seeds := make([]seed, len(people))
+	for i, email := range people {
+		seeds[i] = seed{email, "24h"}
+	}
+	return seeds
+}
+
 func (r *run) startSandbox() error {
 	seeds := filepath.Join(r.dir, "seeds.json")
-	text, err := json.Marshal(map[string][]string{"users": r.crowd.of(user), "invitations": r.crowd.of(pending)})
+	text, err := json.Marshal(map[string][]seed{"users": planted(r.crowd.of(user)), "invitations": planted(r.crowd.of(pending))})
 	if err != nil {
 		return err
 	}
@@ -154,16 +168,17 @@ func (r *run) startSandbox() error {
 	return err
 }
 
-// importPeople imports the file, as often at once as the harm says.
+// importPeople imports the people, as often at once as the harm says, each time
+// in a file of its own.
 func (r *run) importPeople() error {
-	file := filepath.Join(r.dir, "people.csv")
-	if err := os.WriteFile(file, []byte(r.crowd.file()), 0o600); err != nil {
-		return err
-	}
 	var group errgroup.Group
-	for range max(1, r.harm.batches) {
+	for i := range max(1, r.harm.batches) {
+		file := filepath.Join(r.dir, fmt.Sprintf("people-%d.csv", i+1))
+		if err := os.WriteFile(file, []byte(r.crowd.file(i+1)), 0o600); err != nil {
+			return err
+		}
+		args := append([]string{"import", file, "--yes", "--json", "--actor=chaos"}, r.settings()...)
 		group.Go(func() error {
-			args := append([]string{"import", file, "--yes", "--json", "--again", "--actor=chaos"}, r.settings()...)
 			_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(args, r.imports...)...)
 			var exit *exec.ExitError
 			if errors.As(err, &exit) && exit.ExitCode() == 3 {
@@ -175,8 +190,9 @@ func (r *run) importPeople() error {
 	return group.Wait()
 }
 
-// through lets the harm come, waits for the end, and judges.
-func (r *run) through() (*verdict, error) {
+// through lets the harm come, waits for the end, and judges, for which ctx lasts
+// longer than the run's own time.
+func (r *run) through(ctx context.Context) (*verdict, error) {
 	if r.harm.do != nil {
 		if err := r.invited(r.trigger); err != nil {
 			return nil, err
@@ -201,6 +217,9 @@ func (r *run) through() (*verdict, error) {
 			return nil, err
 		}
 	}
+	judging, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	r.ctx = judging
 	v, err := r.judge()
 	if err == nil && still != nil {
 		v.add(lostOnes, rowID{}, "%v", still)

@@ -101,7 +101,11 @@ var answers = []answer{
 	status("500_before", fault{"status": 500}),
 	status("500_after", fault{"status": 500, "after": true}),
 	status("502_html", fault{"status": 502, "html": true}),
-	status("429_bare", fault{"status": 429}),
+	{name: "429_bare", set: func(c *clerk, call string, dice *rand.Rand) {
+		f := some(call, dice, fault{"kind": "status", "status": 429})
+		f["first"] = 30 // each freezes the call for a second or more
+		c.faults = append(c.faults, f)
+	}},
 	simple("slow_before", func(dice *rand.Rand) fault {
 		return fault{"kind": "slow", "delay": between(dice, requestTimeout+200*time.Millisecond, 3*requestTimeout).String()}
 	}),
@@ -115,8 +119,8 @@ var answers = []answer{
 	}},
 	{name: "reads_fail", set: func(c *clerk, call string, dice *rand.Rand) {
 		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after")}),
-			fault{"call": "list", "kind": "status", "status": 502, "html": true, "every": 3},
-			fault{"call": "users", "kind": "cut_before", "every": 4})
+			fault{"call": "list", "kind": "status", "status": 502, "html": true, "probability": 0.2, "seed": dice.Uint32(), "first": 60},
+			fault{"call": "users", "kind": "cut_before", "probability": 0.3, "seed": dice.Uint32(), "first": 20})
 	}},
 	{name: "accepted", set: func(c *clerk, call string, dice *rand.Rand) {
 		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after", "garbage")}))
