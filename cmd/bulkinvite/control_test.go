@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkinvite/clerk/sandbox"
 )
@@ -92,4 +94,36 @@ func TestControlOfNothing(t *testing.T) {
 		}
 	}
 	b.run("cancel", "seven", "--yes").want(t, exitUsage)
+}
+
+// TestPauseWhileSending pauses, resumes and cancels a batch from elsewhere while
+// send works on it.
+func TestPauseWhileSending(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 3, Window: time.Second}}})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_meanwhile")
+	args := []string{"send", "--yes", "--json", "--limit-create", "3/1s", "--limit-bulk", "off", b.file("slow.csv", people(60))}
+	meanwhile := func(mails int, command ...string) outcome {
+		t.Helper()
+		c := b.command(args...)
+		var out, errs bytes.Buffer
+		c.Stdout, c.Stderr = &out, &errs
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		awaitMails(t, s, mails)
+		b.run(command...).want(t, exitOK)
+		_ = c.Wait() // the exit status is looked at
+		return outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}
+	}
+	held := decode[errorDocument](t, meanwhile(3, "pause", "1").want(t, exitHeld))
+	if held.Error.Code != "paused" || !strings.Contains(held.Error.Message, "a person paused it") || !strings.Contains(held.Error.Remedy, "bulkinvite resume 1") {
+		t.Errorf("%+v", held)
+	}
+	b.run("resume", "1").want(t, exitOK)
+	d := decode[document](t, meanwhile(7, "cancel", "1", "--yes").want(t, exitOK))
+	d.addsUp(t)
+	if m := s.mailbox(t); d.State != "cancelled" || d.Undecided != 0 || d.Outcomes["cancelled"] == 0 || d.Outcomes["invited"] != m.Mails || len(m.Doubled) > 0 {
+		t.Errorf("%+v, %d mails", d, m.Mails)
+	}
 }

@@ -169,13 +169,22 @@ func (s *stand) mailbox(t *testing.T) mailbox { return readMailbox(t, s.server) 
 
 func readMailbox(t *testing.T, s *sandbox.Server) mailbox {
 	t.Helper()
-	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/sandbox/mailbox", nil))
 	var m mailbox
-	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil {
-		t.Fatalf("mailbox: %v\n%s", err, w.Body)
+	if body := askStand(t, s, "/sandbox/mailbox"); json.Unmarshal(body, &m) != nil {
+		t.Fatalf("mailbox: %s", body)
 	}
 	return m
+}
+
+// askStand asks one of the stand-in's own calls.
+func askStand(t *testing.T, s *sandbox.Server, path string) []byte {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.Bytes()
 }
 
 // mailboxOf reads the mailbox that a run with --sandbox left behind.

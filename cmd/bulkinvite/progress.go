@@ -40,6 +40,7 @@ type view struct {
 	end    time.Time // when the last request leaves; zero: not known
 	opens  time.Time // when the next request may leave, if none may now
 	next   string    // what happens then
+	left   string    // the requests that are left, and when the last one leaves
 	budget string
 }
 
@@ -94,7 +95,8 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	return state.Undecided == 0 || state.State != invitation.Running, nil
+	// Of a cancelled batch what is under way is still to be decided.
+	return state.Undecided == 0 || state.State == invitation.Paused, nil
 }
 
 // say writes a line of progress to the log.
@@ -121,6 +123,9 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 		v.rate = perHour(float64(plan.Each) / plan.Window.Hours())
 	} else if took := time.Since(pr.began); took > time.Second {
 		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
+	}
+	if plan.Windows > 1 {
+		v.left = fmt.Sprintf("%s in %s, done %s", requestWords(plan.Bulk, plan.Create), counted(plan.Windows, "window", "windows"), moment(v.end))
 	}
 	v.budget = budgetText(pr.settings, budget)
 	if undecided > 0 && plan.First > 0 {
@@ -188,12 +193,15 @@ func (pr *progress) beside(st decor.Statistics) string {
 	return text
 }
 
-// below is the line under the bar.
+// below is what stands under the bar: a line, or two while windows are to come.
 func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
 	v := pr.view.Load()
 	text := v.budget
 	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
 		text = v.next + " in " + span(left) + " · " + text
+	}
+	if v.left != "" {
+		text += "\n         " + v.left
 	}
 	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", text)
 	return err

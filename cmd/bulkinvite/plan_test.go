@@ -1,0 +1,273 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk/sandbox"
+)
+
+// planDocument is what check prints with --json, and status in its plan.
+type planDocument struct {
+	AlreadyInvited    int `json:"already_invited"`
+	AlreadyRegistered int `json:"already_registered"`
+	Plan              *struct {
+		ToSend  int     `json:"to_send"`
+		Bulk    int     `json:"bulk"`
+		Create  int     `json:"create"`
+		Windows int     `json:"windows"`
+		Seconds float64 `json:"seconds"`
+	} `json:"plan"`
+	ETA        *time.Time       `json:"eta"`
+	StartedAt  time.Time        `json:"started_at"`
+	FinishedAt time.Time        `json:"finished_at"`
+	Seconds    float64          `json:"seconds"`
+	Frozen     []map[string]any `json:"frozen"`
+	Ceilings   []map[string]any `json:"ceilings"`
+}
+
+// scaled are limits whose hours pass in seconds: 30 people each.
+var scaled = []string{"--limit-create", "10/2s", "--limit-bulk", "2/2s"}
+
+func scaledStand(t *testing.T, config sandbox.Config) *stand {
+	t.Helper()
+	config.Limits = sandbox.Limits{Create: sandbox.Limit{N: 10, Window: 2 * time.Second}, Bulk: sandbox.Limit{N: 2, Window: 2 * time.Second}}
+	return newStand(t, config)
+}
+
+// holds checks a forecast against what came: within 5 %, and a second for a
+// busy machine, which starts processes and looks up late.
+func holds(t *testing.T, what string, forecast, came time.Duration) {
+	t.Helper()
+	if late := came - forecast; late > forecast/20+time.Second || late < -forecast/20-100*time.Millisecond {
+		t.Errorf("%s: %s were forecast, it took %s", what, forecast, came)
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// TestPlanHolds sends what was planned, twice: the second file finds the budget
+// spent by the first.
+func TestPlanHolds(t *testing.T) {
+	t.Parallel()
+	s := scaledStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_plan")
+	run := func(command, file string, more ...string) planDocument {
+		t.Helper()
+		return decode[planDocument](t, b.run(append(append([]string{command, "--json", file}, scaled...), more...)...).want(t, exitOK))
+	}
+	for _, tt := range []struct {
+		file, text string
+		windows    int
+	}{{"first.csv", people(130), 5}, {"second.csv", strings.ReplaceAll(people(50), "person", "another"), 2}} {
+		file := b.file(tt.file, tt.text)
+		before := run("check", file)
+		if p := before.Plan; p.Windows != tt.windows {
+			t.Errorf("%s: %+v, want %d windows", tt.file, *p, tt.windows)
+		}
+		sent := run("send", file, "--yes")
+		holds(t, tt.file, seconds(before.Plan.Seconds), seconds(sent.Seconds))
+		if sent.Plan != nil || sent.ETA != nil {
+			t.Errorf("something is planned of a batch that is done: %+v", sent)
+		}
+	}
+}
+
+// TestEtaHolds asks status of two batches, one of which starts later and then
+// comes first.
+func TestEtaHolds(t *testing.T) {
+	t.Parallel()
+	s := scaledStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_eta")
+	start := time.Now().Add(4 * time.Second).Truncate(time.Second)
+	b.run(append([]string{"import", "--yes", b.file("many.csv", people(150))}, scaled...)...).want(t, exitOK)
+	b.run(append([]string{"import", "--yes", "--priority", "1", "--start-at", start.Format(time.RFC3339),
+		b.file("urgent.csv", strings.ReplaceAll(people(40), "person", "urgent"))}, scaled...)...).want(t, exitOK)
+	asked := time.Now()
+	status := func(batch string) planDocument {
+		t.Helper()
+		return decode[planDocument](t, b.run(append([]string{"status", "--json", batch}, scaled...)...).want(t, exitOK))
+	}
+	many, urgent := status("1"), status("2")
+	if many.ETA == nil || urgent.ETA == nil || !many.ETA.After(*urgent.ETA) || urgent.ETA.Before(start) {
+		t.Fatalf("done at %v and, the urgent one, %v", many.ETA, urgent.ETA)
+	}
+	b.run(append([]string{"work", "--until-idle", "--recover-after", "2s"}, scaled...)...).want(t, exitOK)
+	holds(t, "many", many.ETA.Sub(asked), status("1").FinishedAt.Sub(asked))
+	holds(t, "urgent", urgent.ETA.Sub(asked), status("2").FinishedAt.Sub(asked))
+	if first := s.firstMail(t, "urgent"); first.Before(start) {
+		t.Errorf("an urgent mail at %s, before %s", first, start)
+	}
+}
+
+// firstMail is when the stand-in made the first invitation of somebody whose
+// address begins so.
+func (s *stand) firstMail(t *testing.T, prefix string) time.Time {
+	t.Helper()
+	var first time.Time
+	for _, one := range s.invitations(t) {
+		if at := one.CreatedAt; strings.HasPrefix(one.Email, prefix) && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+// TestHours keeps a batch of a few hours from now waiting, in its own zone.
+func TestHours(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_hours")
+	zone, err := time.LoadLocation("Asia/Kolkata") // half an hour off UTC
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().In(zone)
+	opens := time.Date(now.Year(), now.Month(), now.Day(), now.Hour()+2, 0, 0, 0, zone)
+	hours := fmt.Sprintf("%d-%d", opens.Hour(), opens.Hour()+1)
+	file := b.file("later.csv", people(5))
+	checked := b.run("check", "--hours", hours, "--tz", "Asia/Kolkata", file).want(t, exitOK)
+	if !strings.Contains(checked.out, "all of them at "+opens.Format("Mon 2 Jan, 15:04")) || !strings.Contains(checked.out, "(Asia/Kolkata)") {
+		t.Errorf("check says:\n%s", checked.out)
+	}
+	d := decode[planDocument](t, b.run("import", "--yes", "--json", "--hours", hours, "--tz", "Asia/Kolkata", file).want(t, exitOK))
+	if d.ETA == nil || !d.ETA.Equal(opens) {
+		t.Errorf("done at %v, want %s", d.ETA, opens)
+	}
+	shown := b.run("status", "1", "--tz", "Asia/Kolkata").want(t, exitOK)
+	if !strings.Contains(shown.out, "goes out about "+opens.Format("Mon 2 Jan, 15:04")) {
+		t.Errorf("status says:\n%s", shown.out)
+	}
+	c := b.command("work")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitWorker(t, b)
+	if err := c.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	if n := s.mailbox(t).Mails; n != 0 {
+		t.Errorf("%d mails outside the hours", n)
+	}
+}
+
+// awaitWorker waits until a worker has looked at the jobs that there were.
+func awaitWorker(t *testing.T, b *bench) {
+	t.Helper()
+	pool := open(t, b.url)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(30 * time.Second)
+	for {
+		var idle bool
+		err := pool.QueryRow(t.Context(), `select exists (select from workers) and exists (select from river_job where kind = 'invite' and state = 'completed')
+			or not exists (select from river_job where kind = 'invite') and exists (select from workers)`).Scan(&idle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if idle {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("no worker after 30 s")
+		}
+	}
+}
+
+// TestFrozen says what Clerk seems to allow, and how long it wants to be left
+// alone, in words and as JSON, and plans with it.
+func TestFrozen(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_frozen")
+	b.run("import", "--yes", b.file("some.csv", people(70))).want(t, exitOK)
+	_, err := open(t, b.url).Exec(t.Context(), `
+		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create';
+		update buckets set ceiling = 5, ceiling_at = now() where name = 'bulk'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decode[planDocument](t, b.run("status", "1", "--json").want(t, exitOK))
+	if len(d.Frozen) != 1 || d.Frozen[0]["bucket"] != "create" || d.Frozen[0]["until"] == nil || d.Frozen[0]["reason"] != "Clerk answered 429" {
+		t.Errorf("frozen: %v", d.Frozen)
+	}
+	if len(d.Ceilings) != 1 || d.Ceilings[0]["bucket"] != "bulk" || d.Ceilings[0]["ceiling"] != 5.0 || d.Ceilings[0]["limit"] != "25/1h" {
+		t.Errorf("ceilings: %v", d.Ceilings)
+	}
+	if d.Plan == nil || d.Plan.Bulk != 5 || d.Plan.Create != 20 || d.Plan.Seconds < 1700 || d.Plan.Seconds > 1800 {
+		t.Errorf("plan: %+v", d.Plan)
+	}
+	text := b.run("status", "1").want(t, exitOK).out
+	for _, want := range []string{"Clerk said to slow down: no single requests until ", "Clerk seems to allow 5 bulk requests an hour to us, not 25; trying more, one at a time", "Left      5 bulk and 20 single requests"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in:\n%s", want, text)
+		}
+	}
+}
+
+// TestCheckPreflight counts whom Clerk knows, and writes nothing anywhere.
+func TestCheckPreflight(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Users: []string{"Person3@example.com", "person7@example.com", "stranger@example.com"}, Invitations: []string{"person5@example.com", "another@example.com"}})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_preflight")
+	file := b.file("some.csv", people(250))
+	d := decode[planDocument](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
+	if d.AlreadyRegistered != 2 || d.AlreadyInvited != 1 || d.Plan.ToSend != 247 {
+		t.Errorf("%+v of %+v", d, *d.Plan)
+	}
+	text := b.run("check", "--preflight", file).want(t, exitOK).out
+	for _, want := range []string{"247  to invite", "2  already users    skipped", "1  already invited  skipped", "production instance ins_sandbox"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in:\n%s", want, text)
+		}
+	}
+	if err := b.written(t); err != nil {
+		t.Error(err)
+	}
+	if n := s.mailbox(t).Mails; n != 0 {
+		t.Errorf("%d mails", n)
+	}
+	// send asks the same before it shows the plan.
+	sent := decode[document](t, b.run("send", "--yes", "--json", file).want(t, exitOK))
+	if sent.Outcomes["invited"] != 247 || sent.Outcomes["already_registered"] != 2 || sent.Outcomes["already_invited"] != 1 {
+		t.Errorf("%+v", sent)
+	}
+	again := b.file("again.csv", people(251))
+	if d = decode[planDocument](t, b.run("check", "--preflight", "--json", again).want(t, exitOK)); d.Plan.ToSend != 1 || d.AlreadyInvited != 248 {
+		t.Errorf("after it was sent: %+v of %+v", d, *d.Plan)
+	}
+}
+
+// written looks for anything that a command wrote to the database.
+func (b *bench) written(t *testing.T) error {
+	var n int
+	err := open(t, b.url).QueryRow(t.Context(), `select (select count(*) from instances) + (select count(*) from batches) + (select count(*) from reads) + (select count(*) from leases)`).Scan(&n)
+	if err == nil && n > 0 {
+		err = fmt.Errorf("%d rows were written", n)
+	}
+	return err
+}
+
+// madeInvitation is an invitation as GET /sandbox/invitations shows it.
+type madeInvitation struct {
+	Email     string    `json:"email"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+func (s *stand) invitations(t *testing.T) []madeInvitation {
+	t.Helper()
+	var all []madeInvitation
+	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

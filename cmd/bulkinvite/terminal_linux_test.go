@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// terminal is a pseudo-terminal that a test sits at.
+type terminal struct {
+	t      *testing.T
+	master *os.File
+	mu     sync.Mutex
+	seen   bytes.Buffer
+	more   chan struct{} // something was written
+}
+
+// newTerminal opens a terminal and returns the end that the program gets.
+func newTerminal(t *testing.T) (*terminal, *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number, unlock int32
+	for request, arg := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{t: t, master: master, more: make(chan struct{}, 1)}
+	t.Cleanup(func() { _ = master.Close() }) // nobody reads it any more
+	go term.read()
+	return term, slave
+}
+
+func (term *terminal) read() {
+	part := make([]byte, 4096)
+	for {
+		n, err := term.master.Read(part)
+		if err != nil {
+			return // the program has ended
+		}
+		term.mu.Lock()
+		term.seen.Write(part[:n])
+		term.mu.Unlock()
+		select {
+		case term.more <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (term *terminal) text() string {
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	return term.seen.String()
+}
+
+// answer waits for a question and types a line.
+func (term *terminal) answer(question, line string) {
+	term.t.Helper()
+	late := time.After(30 * time.Second)
+	for !strings.Contains(term.text(), question) {
+		select {
+		case <-term.more:
+		case <-late:
+			term.t.Fatalf("never asked %q:\n%s", question, term.text())
+		}
+	}
+	if _, err := term.master.WriteString(line + "\n"); err != nil {
+		term.t.Fatal(err)
+	}
+}
+
+// sit runs the program at a terminal until it ends, and returns its exit status.
+func (b *bench) sit(talk func(*terminal), args ...string) (exit int, text string) {
+	b.t.Helper()
+	term, slave := newTerminal(b.t)
+	c := b.command(args...)
+	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
+	if err := c.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := slave.Close(); err != nil {
+		b.t.Fatal(err)
+	}
+	talk(term)
+	_ = c.Wait() // the exit status is looked at
+	return c.ProcessState.ExitCode(), term.text()
+}
