@@ -47,3 +47,12 @@ build:
 .PHONY: fmt
 fmt:
 	gofmt -w .
+
+# make bench-budget   how much of the limits is used, beside plain loops; writes docs/bench (5 minutes a run)
+# make show-budget    what the budget promises, with pass or fail; LINES="kill idle" for some (17 minutes)
+RUNS ?= 3
+.PHONY: bench-budget show-budget
+bench-budget:
+	go run ./cmd/bench budget -runs $(RUNS)
+show-budget:
+	go run ./cmd/bench show-budget $(LINES)
