@@ -272,6 +272,11 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 			v.wrongs[len(v.wrongs)-1].key = key
 		}
 	}
+	for key := range t.mails {
+		if !slices.Contains(r.crowd.keys, key) {
+			v.add(doubled, rowID{}, "a mail to somebody who is in no file")
+		}
+	}
 	claimed := map[string]int{}
 	for _, row := range results {
 		if row.outcome() == string(invitation.Invited) {

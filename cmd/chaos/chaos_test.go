@@ -1,0 +1,220 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// at is a run of a scenario that has not begun.
+func at(h harm) *run {
+	s := scenario{h, single, answers[0]}
+	r := &run{scenario: s, draw: s.prepare(1)}
+	r.crowd = newCrowd(r.dice, false)
+	return r
+}
+
+// good is what a run without faults comes to.
+func good(r *run) (*truth, []result, map[string]bool) {
+	t := &truth{made: map[string][]made{}, mails: map[string]int{}}
+	explained := map[string]bool{}
+	outcomes := map[string]string{fresh: "invited", user: "already_registered", pending: "already_invited", invalid: "invalid", again: "duplicate_row"}
+	var results []result
+	for i, kind := range r.crowd.kinds {
+		key, outcome := r.crowd.keys[i], outcomes[kind]
+		row := result{BatchID: 1, RowNumber: i + 1, Key: &key, Outcome: &outcome}
+		if kind == fresh || kind == pending {
+			id := fmt.Sprintf("inv_%d", i)
+			t.made[key] = []made{{ID: id}}
+			row.ClerkID = &id
+		}
+		if kind == fresh {
+			t.mails[key], explained[key] = 1, true
+		}
+		results = append(results, row)
+	}
+	return t, results, explained
+}
+
+func TestJudgeSeesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	set := func(row *result, outcome string) { row.Outcome = &outcome }
+	for _, c := range []struct {
+		name string
+		harm harm
+		make func(x *truth, row *result, key string, explained map[string]bool)
+		want map[string]int
+	}{
+		{"all well", harm{}, func(*truth, *result, string, map[string]bool) {}, nil},
+		{"undecided", harm{}, func(_ *truth, row *result, _ string, _ map[string]bool) { row.Outcome = nil }, map[string]int{lostOnes: 1}},
+		{"no mail, and said invited", harm{}, func(x *truth, _ *result, key string, _ map[string]bool) { delete(x.made, key) }, map[string]int{lostOnes: 1}},
+		{"two mails", harm{}, func(x *truth, _ *result, key string, _ map[string]bool) { x.mails[key] = 2 }, map[string]int{doubled: 1}},
+		{"another invitation", harm{}, func(x *truth, _ *result, key string, _ map[string]bool) { x.made[key][0].ID = "inv_other" }, map[string]int{untrue: 1}},
+		{"no attempt", harm{}, func(_ *truth, _ *result, key string, explained map[string]bool) { delete(explained, key) }, map[string]int{untrue: 1}},
+		{"cancelled, and mailed", harm{name: "cancel"}, func(_ *truth, row *result, _ string, _ map[string]bool) { set(row, "cancelled") }, map[string]int{untrue: 1}},
+		{"cancelled, and not mailed", harm{name: "cancel"}, func(x *truth, row *result, key string, _ map[string]bool) {
+			set(row, "cancelled")
+			delete(x.made, key)
+			delete(x.mails, key)
+		}, nil},
+		{"cancelled by nobody", harm{}, func(x *truth, row *result, key string, _ map[string]bool) {
+			set(row, "cancelled")
+			delete(x.made, key)
+			delete(x.mails, key)
+		}, map[string]int{lostOnes: 1}},
+		{"forgotten, and taken for ours", harm{restored: true}, func(_ *truth, _ *result, key string, explained map[string]bool) { delete(explained, key) }, map[string]int{untrue: 1}},
+		{"forgotten, and found", harm{restored: true}, func(_ *truth, row *result, key string, explained map[string]bool) {
+			set(row, "already_invited")
+			delete(explained, key)
+		}, nil},
+		{"a mail to somebody else", harm{}, func(x *truth, _ *result, _ string, _ map[string]bool) { x.mails["stranger@example.com"] = 1 }, map[string]int{doubled: 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := at(c.harm)
+			x, results, explained := good(r)
+			i := slices.Index(r.crowd.kinds, fresh)
+			c.make(x, &results[i], r.crowd.keys[i], explained)
+			v := &verdict{}
+			r.judgeRows(v, x, results, explained)
+			r.judgeMails(v, x, results)
+			got := map[string]int{}
+			for _, w := range v.wrongs {
+				got[w.kind]++
+				if strings.Contains(w.what, "@") {
+					t.Errorf("an address in %q", w.what)
+				}
+			}
+			if len(got)+len(c.want) > 0 && !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %v (%v), want %v", got, v.wrongs, c.want)
+			}
+		})
+	}
+}
+
+func TestSameSeedSameRun(t *testing.T) {
+	t.Parallel()
+	for _, s := range matrix() {
+		a, b := s.prepare(7), s.prepare(7)
+		if !reflect.DeepEqual(a, b) || !reflect.DeepEqual(newCrowd(a.dice, true), newCrowd(b.dice, true)) {
+			t.Errorf("%s: the same seed gives another run", s.name())
+		}
+	}
+}
+
+// TestSpreadHasEverything: the short form leaves out combinations, no harm and
+// no answer.
+func TestSpreadHasEverything(t *testing.T) {
+	t.Parallel()
+	all, names := map[string]bool{}, map[string]bool{}
+	for _, s := range matrix() {
+		names[s.name()] = true
+	}
+	for _, s := range spread() {
+		all[s.harm.name], all[s.mode+s.answer.name] = true, true
+		if !names[s.name()] {
+			t.Errorf("%s is not in the matrix", s.name())
+		}
+	}
+	for _, s := range matrix() {
+		alone := s.answer.name == "none" || s.answer.name == "cut_after"
+		if !all[s.harm.name] || !alone && !all[s.mode+s.answer.name] {
+			t.Errorf("the short form lacks %s", s.name())
+		}
+	}
+}
+
+func TestReportGoesBetweenItsLines(t *testing.T) {
+	t.Parallel()
+	page := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(page, []byte("above\n"+begin+"\nold\n"+end+"\nbelow\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := newTally()
+	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, next: time.Second, done: 3 * time.Second, struck: true})
+	if err := x.write(page, "a machine", options{seed: 5, runs: 1}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 | 3.0, at most 3.0 |"} {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(string(got), "old") {
+		t.Error("the old table is still there")
+	}
+}
+
+// TestProxy passes bytes on, holds them back, and breaks connections.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer echo.Close() //nolint:errcheck // the test is over
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(c, c) //nolint:errcheck // ends with the connection
+		}
+	}()
+	p, err := openProxy("tcp", echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // likewise
+	say := func(text string) {
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear := func(text string) {
+		got := make([]byte, len(text))
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte(text)) {
+			t.Fatalf("got %q, %v, want %q", got, err, text)
+		}
+	}
+	say("one")
+	hear("one")
+	p.set(silent)
+	say("two")
+	if err := c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatal("something passed while nothing should")
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	p.set(open)
+	hear("two")
+	p.set(lost)
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatal("the connection did not break")
+	}
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+}
