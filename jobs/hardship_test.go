@@ -1,0 +1,392 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// unlimited is a Clerk that refuses nothing for a limit.
+var unlimited = sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}, General: sandbox.Limit{N: -1}}
+
+// count is the one number that a query returns.
+func (b *bundle) count(sql string, args ...any) (n int) {
+	b.t.Helper()
+	if err := b.pool.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+func (b *bundle) exec(sql string, args ...any) {
+	b.t.Helper()
+	if _, err := b.pool.Exec(b.t.Context(), sql, args...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// await looks until something holds.
+func (b *bundle) await(what string, holds func() bool) {
+	b.t.Helper()
+	for began := time.Now(); !holds(); {
+		if time.Since(began) > 30*time.Second {
+			b.t.Fatalf("%s: not after 30 s", what)
+		}
+		if err := sleep(b.t.Context(), 10*time.Millisecond); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// One person whom Clerk can't be asked for stops neither the others of the batch
+// nor a batch that needs no read.
+func TestUnreadablePersonBeforeClaims(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "users", Address: person(3), Kind: sandbox.FaultStatus, Status: 500}}})
+	first := b.batch(20, person)
+	second := b.batch(20, func(i int) string { return "other" + person(i) })
+	b.exec(`update batches set preflight = false where id = $1`, second)
+	b.run(b.worker(quick), first)
+	b.run(b.worker(quick), second)
+	for _, batch := range []int64{first, second} {
+		if got := b.outcomes(batch); got["invited"] != 20 {
+			t.Errorf("batch %d: outcomes %v, want 20 invited", batch, got)
+		}
+	}
+	b.proven(first, second)
+}
+
+// The same holds where a refused bulk call named nobody, and its people are read
+// to find out who stood in its way.
+func TestUnreadablePersonOfRefusedCall(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Blocked: []string{person(3)}, Switches: sandbox.Switches{Offenders: "none"},
+		Faults: []sandbox.Fault{{Call: "users", Address: person(6), Kind: sandbox.FaultStatus, Status: 500}}})
+	batch := b.batch(20, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	cfg := quick
+	cfg.Create = ratelimit.Limit{Off: true}
+	b.run(b.worker(cfg), batch)
+	if got := b.outcomes(batch); got["invited"] != 19 || got["rejected"] != 1 {
+		t.Errorf("outcomes %v, want 19 invited and the blocked one rejected", got)
+	}
+	b.proven(batch)
+}
+
+// Where users can't be read at all, what needs only the lists is settled.
+func TestUnreadableUsersKeepOnlyTheirOwnOpen(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Blocked: []string{person(3)}, Switches: sandbox.Switches{Offenders: "none"},
+		Faults: []sandbox.Fault{{Call: "users", Kind: sandbox.FaultStatus, Status: 500}, {Call: "create", Kind: sandbox.FaultCutAfter}}})
+	batch := b.batch(15, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	b.whenUndecided(b.worker(quick), batch, 10)
+	if got := b.outcomes(batch); got["invited"] != 5 {
+		t.Errorf("outcomes %v, want the 5 singles invited whose answers were lost", got)
+	}
+	if n := b.count(`select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`); n != 10 {
+		t.Errorf("%d people of the refused call are open, want 10", n)
+	}
+}
+
+// People who must go alone wait for a single without keeping the others from the
+// bulk calls, and without being woken in vain.
+func TestAloneWaitQuietly(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ alone, bulk, undecided int }{
+		"ahead of others": {40, 3, 69},
+		"nobody else":     {100, 0, 99},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Limits: unlimited})
+			batch := b.batch(100, person)
+			b.exec(`update results set alone = true where batch_id = $1 and row_number <= $2`, batch, test.alone)
+			cfg := quick
+			cfg.Create, cfg.Bulk = ratelimit.Limit{N: 1, Window: time.Hour}, ratelimit.Limit{N: 3, Window: time.Hour}
+			w := b.worker(cfg)
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- w.Run(ctx, nil) }()
+			b.await("the budget is spent", func() bool {
+				_, closed := w.gate.closed()
+				return closed && b.outcomes(batch)[""] == test.undecided
+			})
+			// Nothing is to happen from now on.
+			snoozes := `select coalesce(sum((metadata->>'snoozes')::int), 0) from river_job`
+			if err := sleep(t.Context(), 3*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if n := b.count(snoozes); n > limitedWorkers+3*inFlight {
+				t.Errorf("jobs snoozed %d times, want at most %d", n, limitedWorkers+3*inFlight)
+			}
+			if n := b.count(`select count(*) from attempts where call = 'bulk'`); n != test.bulk || b.outcomes(batch)[""] != test.undecided {
+				t.Errorf("%d bulk calls and outcomes %v, want %d calls and %d undecided", n, b.outcomes(batch), test.bulk, test.undecided)
+			}
+		})
+	}
+}
+
+// Where no singles are sent, a person alone goes in a bulk call of one; if Clerk
+// can't read that one, the person is the reason.
+func TestUnreadableBulkOfOneIsRejected(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Address: person(3), Kind: sandbox.FaultStatus, Status: 400, Code: "request_body_invalid"}}})
+	batch := b.batch(30, person)
+	cfg := quick
+	cfg.Create = ratelimit.Limit{Off: true}
+	b.run(b.worker(cfg), batch)
+	if got := b.outcomes(batch); got["invited"] != 29 || got["rejected"] != 1 {
+		t.Errorf("outcomes %v, want 29 invited and 1 rejected", got)
+	}
+	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 2 {
+		t.Errorf("the rejected one was asked for %d times, want once with others and once alone", n)
+	}
+	b.proven(batch)
+}
+
+// Ten people held up by one of them over whom Clerk fails get through alone.
+func TestFailingBulkIsTakenApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Address: person(3), Kind: sandbox.FaultStatus, Status: 500}}})
+	batch := b.batch(10, person)
+	b.run(b.worker(quick), batch)
+	if got := b.outcomes(batch); got["invited"] != 10 {
+		t.Errorf("outcomes %v, want 10 invited", got)
+	}
+	if n := b.count(`select count(*) from attempts where call = 'bulk'`); n > 3 {
+		t.Errorf("%d bulk calls, want at most 3", n)
+	}
+	b.proven(batch)
+}
+
+// A retry that opens rows while a batch is being finished wins: no batch is done
+// with undecided rows.
+func TestFinishRacesRetry(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(3, person)
+	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, batch)
+	one, err := b.store.Batch(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished := make(chan error, 1)
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
+		if _, err := b.store.RetryBatch(t.Context(), tx, one, "maria"); err != nil {
+			return err
+		}
+		go func() {
+			_, err := b.store.Finish(t.Context(), b.instance.ID)
+			finished <- err
+		}()
+		b.await("the finish waits for the retry", func() bool {
+			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-finished; err != nil {
+		t.Fatal(err)
+	}
+	if one, err = b.store.Batch(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.outcomes(batch); one.State != invitation.Running || got[""] != 3 {
+		t.Errorf("the batch is %s with outcomes %v, want running with 3 undecided", one.State, got)
+	}
+}
+
+// A batch of which nothing is left to hold back is done, even if its last rows
+// were rejected past the breaker.
+func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
+	t.Parallel()
+	t.Run("all decided", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, sandbox.Config{})
+		batch := b.batch(20, person)
+		b.exec(`update results set outcome = 'rejected', decided_at = clock_timestamp() where batch_id = $1`, batch)
+		w := b.worker(quick)
+		w.suspect.Store(true)
+		b.run(w, batch)
+		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 0 {
+			t.Errorf("a decided batch was paused %d times", n)
+		}
+	})
+	t.Run("the last one under way", func(t *testing.T) {
+		t.Parallel()
+		b := setup(t, sandbox.Config{Limits: unlimited, Blocked: []string{"*@example.com"},
+			Faults: []sandbox.Fault{{Call: "create", Address: person(0), Kind: sandbox.FaultSlow, Delay: sandbox.Duration(3 * time.Second)}}})
+		batch := b.batch(21, person)
+		cfg := quick
+		cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 10*time.Second
+		b.run(b.worker(cfg), batch)
+		if got := b.outcomes(batch); got["rejected"] != 21 {
+			t.Errorf("outcomes %v, want 21 rejected", got)
+		}
+		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 1 {
+			t.Errorf("the batch was paused %d times while its last row was under way, want once", n)
+		}
+	})
+}
+
+// A database restored from a backup names processes of its time as alive. Their
+// reads, from before what happened since, guard no claim.
+func TestReadsOfTheDeadGuardNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(1, person)
+	w := b.worker(quick)
+	leave, err := w.attend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.preflight(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	// The backup was taken here. Then the process invited, and somebody revoked.
+	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at) values ($1, $2, 'host', 1, '', 42, now() - interval '5 min')`, w.id, b.instance.ID)
+	made := w.api.Create(t.Context(), clerk.Invite{Email: person(0)})
+	if made.Class != clerk.Success {
+		t.Fatal(made)
+	}
+	if a := w.api.Revoke(t.Context(), made.Invitations[0].ID); a.Class != clerk.Success {
+		t.Fatal(a)
+	}
+	b.run(b.worker(quick), batch)
+	if n := b.mails()[person(0)]; n != 1 {
+		t.Errorf("%d mails, want the one of before", n)
+	}
+}
+
+// A stop does not wait for reads of Clerk: they decide nothing by themselves.
+func TestStopDuringSlowPreflight(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "list", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(6 * time.Second)}}})
+	batch := b.batch(5, person)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.worker(Config{}).Run(ctx, nil) }()
+	b.await("a list is being read", func() bool {
+		return b.count(`select count(*) from reads where call <> 'users' and ended_at is null`) > 0
+	})
+	told := time.Now()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(told); d > 3*time.Second {
+		t.Errorf("the stop took %s, want less than the read", d)
+	}
+	if got := b.outcomes(batch); got[""] != 5 {
+		t.Errorf("outcomes %v, want 5 undecided", got)
+	}
+}
+
+// rewrite puts a proxy before the stand-in that replaces text in the answers of
+// GET /invitations.
+func (b *bundle) rewrite(text, by string) {
+	b.t.Helper()
+	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.Request.Method != http.MethodGet || r.Request.URL.Path != "/v1/invitations" {
+			return nil
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body = bytes.ReplaceAll(body, []byte(text), []byte(by))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Header.Del("Content-Length")
+		return nil
+	}
+	// What is cut on its way is no news here.
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }
+	server := httptest.NewServer(proxy)
+	b.t.Cleanup(server.Close)
+	b.url = server.URL + "/v1"
+}
+
+// An invitation of a status that we don't know is one nevertheless: it proves
+// what was made, and blocks no other.
+func TestUnknownStatusBlocksNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
+		{Call: "create", Address: person(0), Kind: sandbox.FaultCutAfter, First: 1},
+		{Call: "create", Address: person(1), Kind: sandbox.FaultCutAfter, First: 1}}})
+	b.rewrite(`"status":"pending"`, `"status":"delivered"`)
+	batch := b.batch(5, person)
+	cfg := quick
+	cfg.Bulk = ratelimit.Limit{Off: true}
+	b.run(b.worker(cfg), batch)
+	if got := b.outcomes(batch); got["invited"] != 5 {
+		t.Errorf("outcomes %v, want 5 invited", got)
+	}
+	if n := b.count(`select count(*) from sightings where status is null or status = ''`); n == 0 {
+		t.Error("no sighting of an unknown status, want those that the lists showed")
+	}
+	b.proven(batch)
+}
+
+// Whom we have revoked may be invited by a batch whose reads are from before,
+// when the invitation was pending.
+func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	first := b.batch(1, person)
+	b.run(b.worker(quick), first)
+	b.exec(`update results set invited_at = invited_at - interval '20 days' where batch_id = $1`, first)
+	second := b.batch(1, person)
+	w := b.worker(quick)
+	leave, err := w.attend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.lists(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sw.Revoked != 1 {
+		t.Fatalf("sweep %+v, want 1 revoked", *sw)
+	}
+	b.run(b.worker(quick), second)
+	if got := b.outcomes(second); got["invited"] != 1 {
+		t.Errorf("outcomes %v, want 1 invited", got)
+	}
+	if n := b.mails()[person(0)]; n != 2 {
+		t.Errorf("%d mails, want one of each batch", n)
+	}
+}
