@@ -6,12 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"bulkinvite/cmd/internal/rig"
 )
 
 // contender is one way to invite people.
@@ -80,12 +81,12 @@ func budget(ctx context.Context, args []string) (err error) {
 	if flags.NArg() > 0 || b.windows < 1 || b.runs < 1 || b.window <= 0 {
 		return usageError{errors.New("budget takes flags alone, and numbers above zero")}
 	}
-	r, err := newRig(ctx, nil)
+	r, err := newBench(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	machine, err := r.machine(ctx)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	machine, err := r.Machine(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func budget(ctx context.Context, args []string) (err error) {
 
 // measure runs every contender so often, in turn, so that what else the machine
 // does meets all of them.
-func (b race) measure(ctx context.Context, r *rig) ([][]measured, error) {
+func (b race) measure(ctx context.Context, r *bench) ([][]measured, error) {
 	results := make([][]measured, len(contenders))
 	for run := range b.runs {
 		for i, c := range contenders {
@@ -128,7 +129,7 @@ func (b race) measure(ctx context.Context, r *rig) ([][]measured, error) {
 }
 
 // one runs a contender on as many people as the limits allow in the windows.
-func (b race) one(ctx context.Context, r *rig, c contender) (m measured, err error) {
+func (b race) one(ctx context.Context, r *bench, c contender) (m measured, err error) {
 	s, err := r.stage(ctx, conditions{mode: b.mode, window: b.window})
 	if err != nil {
 		return m, err
@@ -192,35 +193,8 @@ func (b race) table(results [][]measured) string {
 	}
 	rows = append(rows, []string{"the limit", grouped(perWindow), grouped(limit), "", "", "", "", ""})
 	var out strings.Builder
-	writeTable(&out, rows)
+	rig.WriteTable(&out, rows)
 	return out.String()
-}
-
-// writeTable writes rows of cells in Markdown. The second row says how the
-// columns stand.
-func writeTable(w io.Writer, rows [][]string) {
-	width := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			width[i] = max(width[i], len([]rune(cell)))
-		}
-	}
-	for n, row := range rows {
-		for i, cell := range row {
-			switch {
-			case n == 1 && strings.HasSuffix(cell, ":"):
-				cell = strings.Repeat("-", width[i]-1) + ":"
-			case n == 1:
-				cell = strings.Repeat("-", width[i])
-			case strings.HasSuffix(rows[1][i], ":"):
-				cell = strings.Repeat(" ", width[i]-len([]rune(cell))) + cell
-			default:
-				cell += strings.Repeat(" ", width[i]-len([]rune(cell)))
-			}
-			fmt.Fprintf(w, "| %s ", cell) //nolint:errcheck // a strings.Builder or standard output
-		}
-		fmt.Fprintln(w, "|") //nolint:errcheck // likewise
-	}
 }
 
 // page is docs/bench/budget.md.

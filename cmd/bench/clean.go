@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"bulkinvite/cmd/internal/rig"
 )
 
 // cleanCase is a run of clean rows with nothing in the way.
@@ -144,7 +146,7 @@ func showThrottled(ctx context.Context, s *show) error {
 // showSettings needs no stage: nothing may be reached for before the limits
 // are good.
 func showSettings(ctx context.Context, s *show) error {
-	env := environment(s.rig.dir, "postgres://127.0.0.1:1/none")
+	env := rig.Environment(s.bench.Dir, "postgres://127.0.0.1:1/none", benchKey)
 	for _, bad := range []struct {
 		flags []string
 		says  string
@@ -154,13 +156,13 @@ func showSettings(ctx context.Context, s *show) error {
 		{[]string{"--limit-create=abc"}, "N/DURATION"},
 		{[]string{"--limit-create=off", "--limit-bulk=off"}, "both off"},
 	} {
-		_, err := call(ctx, s.rig.binary, env, append([]string{"work"}, bad.flags...)...)
+		_, err := rig.Call(ctx, s.bench.Binary, env, append([]string{"work"}, bad.flags...)...)
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) {
 			s.verdict(false, strings.Join(bad.flags, " "), "exit 2, "+bad.says, fmt.Sprint(err))
 			continue
 		}
-		said := strings.TrimPrefix(err.Error(), filepath.Base(s.rig.binary)+" work: "+exit.Error()+": ")
+		said := strings.TrimPrefix(err.Error(), filepath.Base(s.bench.Binary)+" work: "+exit.Error()+": ")
 		said, _, _ = strings.Cut(said, "\n")
 		ok := exit.ExitCode() == 2 && strings.Contains(said, bad.says)
 		s.verdict(ok, strings.Join(bad.flags, " "), "exit 2, "+bad.says, fmt.Sprintf("exit %d, %s", exit.ExitCode(), said))

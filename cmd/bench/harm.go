@@ -78,10 +78,10 @@ func showKnown(ctx context.Context, s *show) error {
 		defer cancel()
 		return s.on(ctx, conditions{mode: mode, window: scaled}, func(st *stage) error {
 			known := [][]string{crowd("user", users), crowd("pending", pending)}
-			if err := st.standin.post(ctx, "/sandbox/users", known[0]); err != nil {
+			if err := st.standin.Post(ctx, "/sandbox/users", known[0]); err != nil {
 				return err
 			}
-			if err := st.standin.post(ctx, "/sandbox/invitations", known[1]); err != nil {
+			if err := st.standin.Post(ctx, "/sandbox/invitations", known[1]); err != nil {
 				return err
 			}
 			var people []string

@@ -42,7 +42,7 @@ const scaled = 6 * time.Second
 
 // show is a run of the lines.
 type show struct {
-	rig    *rig
+	bench  *bench
 	out    io.Writer
 	line   string
 	passed int
@@ -68,16 +68,16 @@ func showBudget(ctx context.Context, args []string) (err error) {
 		}
 		return nil
 	}
-	r, err := newRig(ctx, map[string]string{"shared_preload_libraries": "pg_stat_statements"})
+	r, err := newBench(ctx, map[string]string{"shared_preload_libraries": "pg_stat_statements"})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	machine, err := r.machine(ctx)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	machine, err := r.Machine(ctx)
 	if err != nil {
 		return err
 	}
-	s := &show{rig: r, out: os.Stdout, clean: map[cleanCase]*cleanRun{}}
+	s := &show{bench: r, out: os.Stdout, clean: map[cleanCase]*cleanRun{}}
 	fmt.Fprintf(s.out, "%s\n%-4s  %-13s %-36s %-24s %s\n", machine, "", "line", "case", "must be", "is") //nolint:errcheck // standard output
 	return s.run(ctx, chosen)
 }
@@ -129,7 +129,7 @@ func (s *show) verdict(ok bool, where, want, got string) {
 
 // on runs f on a stage of its own.
 func (s *show) on(ctx context.Context, c conditions, f func(*stage) error) (err error) {
-	st, err := s.rig.stage(ctx, c)
+	st, err := s.bench.stage(ctx, c)
 	if err != nil {
 		return err
 	}

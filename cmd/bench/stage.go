@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/cmd/internal/rig"
 	"bulkinvite/postgres"
 )
 
@@ -46,20 +47,20 @@ func (c conditions) weight() time.Duration {
 // stage is where one run takes place: a database and a sandbox of its own.
 type stage struct {
 	conditions
-	rig     *rig
+	bench   *bench
 	dir     string
 	name    string // of the database
 	pool    *pgxpool.Pool
 	env     []string
 	standin *standin
-	workers []*process
+	workers []*rig.Process
 }
 
 // stage sets a stage up. The caller closes it.
-func (r *rig) stage(ctx context.Context, c conditions) (_ *stage, err error) {
+func (r *bench) stage(ctx context.Context, c conditions) (_ *stage, err error) {
 	r.stages++
-	s := &stage{conditions: c, rig: r, name: fmt.Sprintf("run_%d", r.stages)}
-	s.dir = filepath.Join(r.dir, s.name)
+	s := &stage{conditions: c, bench: r, name: fmt.Sprintf("run_%d", r.stages)}
+	s.dir = filepath.Join(r.Dir, s.name)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -68,38 +69,26 @@ func (r *rig) stage(ctx context.Context, c conditions) (_ *stage, err error) {
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	database, err := r.database(ctx, s.name)
+	database, err := r.Database(ctx, s.name, "")
 	if err != nil {
 		return nil, err
 	}
 	if s.pool, err = postgres.Open(ctx, database+"&pool_max_conns=2"); err != nil {
 		return nil, err
 	}
-	s.env = environment(s.dir, database)
+	s.env = rig.Environment(s.dir, database, benchKey)
 	if s.standin, err = s.startSandbox(ctx); err != nil {
 		return nil, err
 	}
-	s.env = append(s.env, "CLERK_API_URL="+s.standin.url+"/v1")
+	s.env = append(s.env, "CLERK_API_URL="+s.standin.URL+"/v1")
 	return s, nil
-}
-
-// environment is that of the programs: nothing of the caller's settings.
-func environment(dir, database string) []string {
-	var env []string
-	for _, pair := range os.Environ() {
-		name, _, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, "BULKINVITE_") && !strings.HasPrefix(name, "CLERK_") {
-			env = append(env, pair)
-		}
-	}
-	return append(env, "DATABASE_URL="+database, "BULKINVITE_DATA_DIR="+dir, "CLERK_SECRET_KEY="+benchKey)
 }
 
 // benchKey makes the sandbox a production instance.
 const benchKey = "sk_live_bench"
 
 func (s *stage) startSandbox(ctx context.Context) (*standin, error) {
-	args := append([]string{"sandbox", "--listen=127.0.0.1:0", "--json", "--window=" + s.mode}, s.limits()...)
+	args := append([]string{"--window=" + s.mode}, s.limits()...)
 	return openStandin(ctx, s, append(args, s.sandbox...))
 }
 
@@ -110,7 +99,7 @@ func (s *stage) importFile(ctx context.Context, people []string) error {
 		return err
 	}
 	args := append([]string{"import", file, "--yes", "--json"}, s.limits()...)
-	_, err := call(ctx, s.rig.binary, s.env, append(args, s.worker...)...)
+	_, err := rig.Call(ctx, s.bench.Binary, s.env, append(args, s.worker...)...)
 	return err
 }
 
@@ -119,7 +108,7 @@ func (s *stage) work(ctx context.Context, processes int) error {
 	args := append([]string{"work", "--until-idle", "--log-level=warn"}, s.limits()...)
 	args = append(args, s.worker...)
 	for i := range processes {
-		p, err := launch(ctx, s.rig.binary, s.env, filepath.Join(s.dir, fmt.Sprintf("work-%d.log", i)), nil, args...)
+		p, err := rig.Launch(ctx, s.bench.Binary, s.env, filepath.Join(s.dir, fmt.Sprintf("work-%d.log", i)), nil, args...)
 		if err != nil {
 			return err
 		}
@@ -131,7 +120,7 @@ func (s *stage) work(ctx context.Context, processes int) error {
 // wait waits until every worker has ended of itself.
 func (s *stage) wait(ctx context.Context) error {
 	for _, p := range s.workers {
-		if err := p.wait(ctx); err != nil {
+		if err := p.Wait(ctx); err != nil {
 			return err
 		}
 	}
@@ -143,7 +132,7 @@ func (s *stage) wait(ctx context.Context) error {
 func (s *stage) kill() error {
 	var err error
 	for _, p := range s.workers {
-		err = errors.Join(err, p.kill())
+		err = errors.Join(err, p.Kill())
 	}
 	s.workers = nil
 	return err
@@ -153,15 +142,14 @@ func (s *stage) kill() error {
 func (s *stage) close() error {
 	err := s.kill()
 	if s.standin != nil {
-		err = errors.Join(err, s.standin.process.kill())
+		err = errors.Join(err, s.standin.Kill())
 	}
 	if s.pool != nil {
 		s.pool.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, drop := s.rig.admin.Exec(ctx, "drop database if exists "+s.name+" with (force)")
-	return errors.Join(err, drop, os.RemoveAll(s.dir))
+	return errors.Join(err, s.bench.Drop(ctx, s.name), os.RemoveAll(s.dir))
 }
 
 // report is what bulkinvite says of the batch, as far as runs look at it.
@@ -174,7 +162,7 @@ type report struct {
 
 // report asks for the only batch.
 func (s *stage) report(ctx context.Context) (r report, err error) {
-	out, err := call(ctx, s.rig.binary, s.env, append([]string{"status", "1", "--json"}, s.limits()...)...)
+	out, err := rig.Call(ctx, s.bench.Binary, s.env, append([]string{"status", "1", "--json"}, s.limits()...)...)
 	if err != nil {
 		return r, err
 	}

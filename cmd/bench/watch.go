@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"bulkinvite/cmd/internal/rig"
 )
 
 // What idle means while the budget is spent.
@@ -167,11 +169,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (s *stage) sample(ctx context.Context) (m sample, err error) {
 	for _, p := range s.workers {
 		select {
-		case <-p.over:
-			return m, fmt.Errorf("%s ended too soon (%v): %s", p.name, p.err, tail(p.log))
+		case <-p.Over():
+			return m, fmt.Errorf("%s ended too soon (%v): %s", p.Name, p.Err(), rig.Tail(p.Log))
 		default:
 		}
-		used, err := cpuTime(p.cmd.Process.Pid)
+		used, err := cpuTime(p.PID())
 		if err != nil {
 			return m, err
 		}
@@ -184,9 +186,9 @@ func (s *stage) sample(ctx context.Context) (m sample, err error) {
 
 // forgetStatements begins the count of the stage's statements anew.
 func (s *stage) forgetStatements(ctx context.Context) error {
-	_, err := s.rig.admin.Exec(ctx, "create extension if not exists pg_stat_statements")
+	_, err := s.bench.Admin.Exec(ctx, "create extension if not exists pg_stat_statements")
 	if err == nil {
-		_, err = s.rig.admin.Exec(ctx, "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = $1", s.name)
+		_, err = s.bench.Admin.Exec(ctx, "select pg_stat_statements_reset(0, oid, 0) from pg_database where datname = $1", s.name)
 	}
 	if err != nil {
 		return fmt.Errorf("count statements (pg_stat_statements comes with PostgreSQL's contrib modules): %w", err)
@@ -197,7 +199,7 @@ func (s *stage) forgetStatements(ctx context.Context) error {
 // statements is how many the stage's database has run, begin and commit among
 // them, and the beginnings of those that ran most often.
 func (s *stage) statements(ctx context.Context) (n int, most string, err error) {
-	err = s.rig.admin.QueryRow(ctx, `
+	err = s.bench.Admin.QueryRow(ctx, `
 		with ran as (select regexp_replace(trim(s.query), '\s+', ' ', 'g') as query, sum(s.calls) as calls
 		             from pg_stat_statements s join pg_database d on d.oid = s.dbid where d.datname = $1 group by 1),
 		     most as (select * from ran order by calls desc limit 5)

@@ -16,7 +16,7 @@ import (
 type Standin struct {
 	*Process
 	URL    string // without the /v1
-	client *http.Client
+	Client *http.Client
 }
 
 // OpenStandin starts a sandbox on a free port and returns once it listens.
@@ -38,7 +38,7 @@ func OpenStandin(ctx context.Context, binary string, env []string, log string, a
 		killed := p.Kill()
 		return nil, fmt.Errorf("start the sandbox: %w (%v): %s", err, killed, Tail(log))
 	}
-	return &Standin{Process: p, URL: strings.TrimSuffix(said.URL, "/v1"), client: &http.Client{Timeout: time.Minute}}, nil
+	return &Standin{Process: p, URL: strings.TrimSuffix(said.URL, "/v1"), Client: &http.Client{Timeout: time.Minute}}, nil
 }
 
 // Get reads one of the sandbox's own calls.
@@ -60,7 +60,7 @@ func (s *Standin) do(ctx context.Context, method, path string, body io.Reader, i
 	if err != nil {
 		return err
 	}
-	resp, err := s.client.Do(req)
+	resp, err := s.Client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask the sandbox: %w", err)
 	}
