@@ -80,14 +80,17 @@ func (w *Worker) kick(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
 
-// reclaim puts the jobs that processes took with them when they died back into
-// the queue: River itself would find them after the time-out of a job. One that
-// was declared dead and lives finds its jobs done by others, which is harmless.
+// reclaim puts jobs back into the queue that a dead process holds up: those it
+// took with it, which River would find after the time-out of a job, and those
+// that are due while River elects the process that wakes them, which takes it a
+// quarter of a minute. A process that was declared dead and lives finds its jobs
+// done by others, which is harmless.
 func (w *Worker) reclaim(ctx context.Context) error {
 	_, err := w.pool.Exec(ctx, `
 		update river_job j set state = 'available', scheduled_at = clock_timestamp()
-		where j.queue = $1 and j.kind = 'invite' and j.state = 'running'
-		  and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])`, inviteQueue(w.cfg.Instance.ID))
+		where j.queue = $1 and j.kind = 'invite' and j.state in ('running', 'scheduled') and (
+			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
+			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`, inviteQueue(w.cfg.Instance.ID))
 	if err != nil {
 		return fmt.Errorf("take back the jobs of dead processes: %w", err)
 	}
