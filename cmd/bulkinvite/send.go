@@ -155,15 +155,11 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 
 // paused says why a batch stands still, and how to go on.
 func (u *upload) paused(r *invitation.Report, exit int) error {
-	why := "a person paused it"
-	if r.StateReason != nil {
-		why = *r.StateReason
-	}
 	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; bulkinvite resume %d, then the same command, goes on", r.Batch, r.Batch)
 	if by(r) == invitation.ByClerk {
 		remedy = "once that is mended, the same command goes on (it asks before, unless --yes)"
 	}
-	return fail(exit, "paused", remedy, "batch %d is paused, %s: %s", r.Batch, decidedOf(r), why)
+	return fail(exit, "paused", remedy, "batch %d is paused, %s: %s", r.Batch, decidedOf(r), pauseReason(r))
 }
 
 func decidedOf(r *invitation.Report) string {

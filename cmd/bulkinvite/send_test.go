@@ -255,21 +255,21 @@ func TestQuota(t *testing.T) {
 // the same command goes on.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Blocked: []string{"*@bad.example"}, Limits: sandbox.Limits{Create: sandbox.Limit{N: 40, Window: 2 * time.Second}}})
+	s := newStand(t, sandbox.Config{Blocked: []string{"*@bad.example"}, Limits: sandbox.Limits{Create: sandbox.Limit{N: -1}}})
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_breaker")
 	text := people(100)
 	for i := range 10 {
 		text = strings.Replace(text, fmt.Sprintf("person%d@example.com", i), fmt.Sprintf("person%d@bad.example", i), 1)
 	}
-	args := []string{"send", "--yes", "--json", "--limit-bulk", "off", "--limit-create", "40/2s", b.file("breaker.csv", text)}
-	held := decode[errorDocument](t, b.run(args...).want(t, exitHeld))
+	args := []string{"send", "--yes", "--json", "--limit-bulk", "off", b.file("breaker.csv", text)}
+	held := decode[errorDocument](t, b.run(append(args, "--limit-create", "40/1h")...).want(t, exitHeld))
 	if held.Error.Code != "paused" || !strings.Contains(held.Error.Message, "were rejected or failed") || !strings.Contains(held.Error.Remedy, "bulkinvite resume 1") {
 		t.Errorf("%+v", held)
 	}
 	if d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); d.State != "paused" || d.PausedBy != "breaker" {
 		t.Errorf("%+v", d)
 	}
-	d := decode[document](t, b.run(args...).want(t, exitRows))
+	d := decode[document](t, b.run(append(args, "--limit-create", "1000/1s")...).want(t, exitRows))
 	if d.addsUp(t); d.Outcomes["invited"] != 90 || d.Outcomes["rejected"] != 10 {
 		t.Errorf("%+v", d)
 	}

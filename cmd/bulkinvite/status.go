@@ -208,8 +208,8 @@ func reportText(r *invitation.Report) string {
 		fmt.Fprintf(&b, "%s · ", counted(q.Revoke, "revocation", "revocations"))
 	}
 	fmt.Fprintf(&b, "%s told to slow down\n", thousands(r.RateLimited))
-	if r.StateReason != nil {
-		fmt.Fprintf(&b, "\n%s: %s\n", stateTitle(r.State), *r.StateReason)
+	if r.State == invitation.Paused {
+		fmt.Fprintf(&b, "\nPaused: %s; bulkinvite resume %d lets it go on\n", pauseReason(r), r.Batch)
 	}
 	return b.String()
 }
@@ -224,6 +224,10 @@ func stateWords(s invitation.State) string {
 	return "is " + string(s)
 }
 
-func stateTitle(s invitation.State) string {
-	return strings.ToUpper(string(s[:1])) + string(s[1:])
+// pauseReason says why a batch is paused.
+func pauseReason(r *invitation.Report) string {
+	if r.StateReason != nil {
+		return *r.StateReason
+	}
+	return "a person paused it"
 }

@@ -41,7 +41,7 @@ func TestVigil(t *testing.T) {
 				defer cancel()
 				worker := v.listen().With("worker", "w")
 				go func() {
-					tick := time.NewTicker(time.Second)
+					tick := time.NewTicker(1700 * time.Millisecond)
 					defer tick.Stop()
 					for {
 						select {
@@ -57,6 +57,7 @@ func TestVigil(t *testing.T) {
 				err := v.watch(ctx)
 				took := time.Since(began)
 				cancel()
+				synctest.Wait() // for the worker's last word
 				if tt.gaveUp == 0 && err != nil {
 					t.Fatalf("gave up after %s: %v", took, err)
 				}
