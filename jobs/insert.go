@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
@@ -80,19 +81,30 @@ func (w *Worker) kick(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
 
-// reclaim puts jobs back into the queue that a dead process holds up: those it
-// took with it, which River would find after the time-out of a job, and those
-// that are due while River elects the process that wakes them, which takes it a
+// fetchLimit is more than River gives a fetch of jobs, which is 10 s.
+const fetchLimit = 15 * time.Second
+
+// reclaim puts jobs back into the queue that nobody works on: those that a dead
+// process took with it, and those of a fetch of ours whose answer was lost, both
+// of which River would find after twice the time-out of a job; and those that
+// are due while River elects the process that wakes them, which takes it a
 // quarter of a minute. A process that was declared dead and lives finds its jobs
 // done by others, which is harmless.
 func (w *Worker) reclaim(ctx context.Context) error {
+	ours := []int64{}
+	w.working.Range(func(id, _ any) bool {
+		ours = append(ours, id.(int64))
+		return true
+	})
 	_, err := w.pool.Exec(ctx, `
 		update river_job j set state = 'available', scheduled_at = clock_timestamp()
 		where j.queue = $1 and j.kind = 'invite' and j.state in ('running', 'scheduled') and (
 			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
-			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`, inviteQueue(w.cfg.Instance.ID))
+			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
+			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
+		inviteQueue(w.cfg.Instance.ID), w.id, ours, fetchLimit)
 	if err != nil {
-		return fmt.Errorf("take back the jobs of dead processes: %w", err)
+		return fmt.Errorf("take back jobs that nobody works on: %w", err)
 	}
 	return nil
 }

@@ -7,30 +7,36 @@ import (
 	"bulkinvite/clerk/sandbox"
 )
 
-// TestJobsOfTheDeadAreTakenBack: a killed process leaves jobs behind that seem
-// to run, and jobs that nobody wakes. Those of a process that lives stay with
-// it, and those that are not due stay where they are.
-func TestJobsOfTheDeadAreTakenBack(t *testing.T) {
+// TestJobsThatNobodyWorksOnAreTakenBack: a killed process leaves jobs behind that
+// seem to run, and jobs that nobody wakes; a process that stood still during a
+// fetch never hears of what it fetched. Jobs that are at work, or just fetched,
+// stay, and so do those that are not due.
+func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
-	b.batch(9, person)
+	b.batch(11, person)
 	w := b.worker(quick)
 	if err := w.register(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	_, err := b.pool.Exec(t.Context(), `
 		update river_job set state = 'scheduled', scheduled_at = now() + case when (args->>'row')::int = 9 then interval '1 hour' else interval '-1 second' end
-		where (args->>'row')::int > 6`)
+		where (args->>'row')::int between 7 and 9`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = b.pool.Exec(t.Context(), `
-		update river_job set state = 'running', attempted_at = now(), attempt = 1,
+		update river_job set state = 'running', attempted_at = now() - case when (args->>'row')::int > 9 then interval '1 minute' else interval '0' end, attempt = 1,
 		       attempted_by = array['before', case when (args->>'row')::int <= 4 then 'dead' else $1 end]
-		where (args->>'row')::int <= 6`, w.id)
+		where (args->>'row')::int not between 7 and 9`, w.id)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var atWork int64
+	if err := b.pool.QueryRow(t.Context(), `select id from river_job where (args->>'row')::int = 11`).Scan(&atWork); err != nil {
+		t.Fatal(err)
+	}
+	w.working.Store(atWork, nil)
 	if err := w.housekeep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +46,7 @@ func TestJobsOfTheDeadAreTakenBack(t *testing.T) {
 		}
 		return n
 	}
-	if waiting, running := count(t.Context(), "available"), count(t.Context(), "running"); waiting != 6 || running != 2 {
-		t.Errorf("%d jobs wait and %d run, want 6 and 2", waiting, running)
+	if waiting, running := count(t.Context(), "available"), count(t.Context(), "running"); waiting != 7 || running != 3 {
+		t.Errorf("%d jobs wait and %d run, want 7 and 3", waiting, running)
 	}
 }

@@ -23,6 +23,8 @@ type inviteWorker struct {
 // Work sends requests, whoever they are for, until the job's own row no longer
 // waits or there is no budget.
 func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
+	i.w.working.Store(job.ID, nil)
+	defer i.w.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
 	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
 	for {

@@ -30,6 +30,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -131,6 +132,7 @@ type Worker struct {
 	general  *ratelimit.General
 	claimer  *claimer
 	gate     *gate
+	working  sync.Map      // the ids of jobs at work here
 	slack    atomic.Int64  // nanoseconds: see Rules.Slack
 	schedule cron.Schedule // of the nightly sweep; nil: none
 	pruned   time.Time     // when old leases were deleted last; of the keeper
