@@ -14,11 +14,17 @@ import (
 // for dead and have taken over its rows. It must not claim.
 var ErrDeclaredDead = errors.New("this process was declared dead")
 
+// standstill is how long a claim may stand still between two of its statements.
+const standstill = 10 * time.Second
+
 // Alive makes sure that a worker is registered and stays so until the
-// transaction ends. It is the first statement of a claim.
+// transaction ends. It is the first statement of a claim. Should the process
+// stand still within the transaction, as one on a paused machine does, Postgres
+// ends it after ten seconds: it holds the buckets, and nobody else can claim.
 func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
-	var one int
-	err := tx.QueryRow(ctx, `select 1 from workers where id = $1 for key share`, worker).Scan(&one)
+	var set string
+	err := tx.QueryRow(ctx, `select set_config('idle_in_transaction_session_timeout', $2, true) from workers where id = $1 for key share`,
+		worker, fmt.Sprint(standstill.Milliseconds())).Scan(&set)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrDeclaredDead
 	}

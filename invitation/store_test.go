@@ -257,6 +257,28 @@ func TestAlive(t *testing.T) {
 	})
 }
 
+// A process that stands still within a claim does not hold the buckets for ever.
+func TestClaimMayNotStandStill(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	limit := func(ctx context.Context, tx pgx.Tx) (text string) {
+		if err := tx.QueryRow(ctx, `show idle_in_transaction_session_timeout`).Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		before := limit(ctx, tx)
+		if err := invitation.Alive(ctx, tx, "w"); err != nil {
+			return err
+		}
+		if got := limit(ctx, tx); got != "10s" || got == before {
+			t.Errorf("a claim may stand still for %s, want 10s; before it was %s", got, before)
+		}
+		return nil
+	})
+}
+
 func TestBatchIsKept(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
