@@ -45,6 +45,54 @@ func (r *run) stop() error {
 	return errors.Join(err, p.Signal(syscall.SIGCONT))
 }
 
+// stopInClaim stops a worker while it holds the buckets' locks, which keep all
+// others from claiming.
+func (r *run) stopInClaim() error {
+	for {
+		p := r.fleet.worker(r.worker)
+		if err := p.Signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		r.strike()
+		held, err := r.holdsLocks()
+		if err == nil && held {
+			err = sleep(r.ctx, r.wait)
+		}
+		if err := errors.Join(err, p.Signal(syscall.SIGCONT)); err != nil || held {
+			return err
+		}
+		if err := sleep(r.ctx, between(r.dice, 0, 20*time.Millisecond)); err != nil {
+			return err
+		}
+		var over bool
+		if err := r.pool.QueryRow(r.ctx, `select not exists (select from results where outcome is null)`).Scan(&over); err != nil || over {
+			return errors.Join(err, errMissed)
+		}
+	}
+}
+
+// errMissed says that a harm did not come in time.
+var errMissed = errors.New("no worker was caught in a claim")
+
+// holdsLocks reports whether a session stands still within a transaction that
+// began before, with the buckets locked.
+func (r *run) holdsLocks() (bool, error) {
+	for range 3 { // others come to the end of their transactions meanwhile
+		if err := sleep(r.ctx, 20*time.Millisecond); err != nil {
+			return false, err
+		}
+		var held bool
+		err := r.pool.QueryRow(r.ctx, `
+			select exists (select from pg_stat_activity a join pg_locks l on l.pid = a.pid
+			               where a.datname = current_database() and a.state = 'idle in transaction' and l.relation = 'buckets'::regclass and l.mode = 'RowShareLock'
+			                 and a.state_change < clock_timestamp() - interval '15 milliseconds')`).Scan(&held)
+		if err != nil || !held {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 func (r *run) postmaster() (int, error) {
 	text, err := os.ReadFile(filepath.Join(r.rig.Dir, "postgres", "data", "postmaster.pid"))
 	if err != nil {

@@ -291,7 +291,8 @@ func (r *run) settled() error {
 
 // keep copies what is needed to understand a run to a directory that stays.
 func (r *run) keep(dir string, v *verdict) error {
-	if err := r.fleet.end(syscall.SIGKILL); err != nil {
+	// Who still lives leaves its goroutines in its log.
+	if err := r.fleet.end(syscall.SIGQUIT); err != nil {
 		return err
 	}
 	if err := os.CopyFS(dir, os.DirFS(r.dir)); err != nil {

@@ -265,6 +265,7 @@ func points() []harm {
 var harms = []harm{
 	{name: "kill", do: (*run).kill},
 	{name: "stop", do: (*run).stop, from: requestTimeout + time.Second, to: 4 * requestTimeout},
+	{name: "stop_in_claim", do: (*run).stopInClaim, from: 12 * time.Second, to: 20 * time.Second},
 	{name: "postgres_down", do: (*run).postgresDown, from: 0, to: 4 * time.Second, again: true},
 	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, again: true, through: true},
 	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, again: true, through: true},
