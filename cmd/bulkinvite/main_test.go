@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/postgres/postgrestest"
@@ -75,9 +76,12 @@ func (b *bench) command(args ...string) *exec.Cmd {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	c := exec.CommandContext(b.t.Context(), self, args...)
+	// Whatever goes wrong, one test's program must not hold up all others.
+	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
+	b.t.Cleanup(cancel)
+	c := exec.CommandContext(ctx, self, args...)
 	if b.umask != "" {
-		c = exec.CommandContext(b.t.Context(), "sh", append([]string{"-c", "umask " + b.umask + ` && exec "$0" "$@"`, self}, args...)...)
+		c = exec.CommandContext(ctx, "sh", append([]string{"-c", "umask " + b.umask + ` && exec "$0" "$@"`, self}, args...)...)
 	}
 	c.Env = b.env
 	return c

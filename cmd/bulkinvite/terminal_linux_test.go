@@ -19,6 +19,7 @@ type terminal struct {
 	mu     sync.Mutex
 	seen   bytes.Buffer
 	more   chan struct{} // something was written
+	over   chan struct{} // closed when the program has left
 }
 
 // newTerminal opens a terminal and returns the end that the program gets.
@@ -38,13 +39,14 @@ func newTerminal(t *testing.T) (*terminal, *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	term := &terminal{t: t, master: master, more: make(chan struct{}, 1)}
+	term := &terminal{t: t, master: master, more: make(chan struct{}, 1), over: make(chan struct{})}
 	t.Cleanup(func() { _ = master.Close() }) // nobody reads it any more
 	go term.read()
 	return term, slave
 }
 
 func (term *terminal) read() {
+	defer close(term.over)
 	part := make([]byte, 4096)
 	for {
 		n, err := term.master.Read(part)
@@ -97,5 +99,6 @@ func (b *bench) sit(talk func(*terminal), args ...string) (exit int, text string
 	}
 	talk(term)
 	_ = c.Wait() // the exit status is looked at
+	<-term.over  // the last words may still be on their way
 	return c.ProcessState.ExitCode(), term.text()
 }
