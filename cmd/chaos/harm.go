@@ -11,8 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/cmd/internal/rig"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/postgres"
@@ -50,47 +52,50 @@ func (r *run) stop() error {
 func (r *run) stopInClaim() error {
 	for {
 		p := r.fleet.worker(r.worker)
-		if err := p.Signal(syscall.SIGSTOP); err != nil {
-			return err
+		if err := r.stopWaiting(p); err != nil {
+			return errors.Join(err, p.Signal(syscall.SIGCONT))
 		}
 		r.strike()
-		held, err := r.holdsLocks()
+		held, err := r.standsStill()
 		if err == nil && held {
 			err = sleep(r.ctx, r.wait)
 		}
 		if err := errors.Join(err, p.Signal(syscall.SIGCONT)); err != nil || held {
 			return err
 		}
-		if err := sleep(r.ctx, between(r.dice, 0, 20*time.Millisecond)); err != nil {
-			return err
-		}
-		var over bool
-		if err := r.pool.QueryRow(r.ctx, `select not exists (select from results where outcome is null)`).Scan(&over); err != nil || over {
-			return errors.Join(err, errMissed)
-		}
 	}
 }
 
-// errMissed says that a harm did not come in time.
-var errMissed = errors.New("no worker was caught in a claim")
+// stopWaiting stops a worker while all of them wait for the buckets, which are
+// held meanwhile: it gets them in its turn, and does not hear of it.
+func (r *run) stopWaiting(p *rig.Process) error {
+	return pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(r.ctx, `select from buckets order by name desc for update`); err != nil {
+			return fmt.Errorf("hold the buckets: %w", err)
+		}
+		err := r.await("all workers to claim", `
+			select count(*) >= $1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`, workers)
+		if err != nil {
+			return err
+		}
+		return p.Signal(syscall.SIGSTOP)
+	})
+}
 
-// holdsLocks reports whether a session stands still within a transaction that
-// began before, with the buckets locked.
-func (r *run) holdsLocks() (bool, error) {
-	for range 3 { // others come to the end of their transactions meanwhile
-		if err := sleep(r.ctx, 20*time.Millisecond); err != nil {
-			return false, err
-		}
-		var held bool
-		err := r.pool.QueryRow(r.ctx, `
-			select exists (select from pg_stat_activity a join pg_locks l on l.pid = a.pid
-			               where a.datname = current_database() and a.state = 'idle in transaction' and l.relation = 'buckets'::regclass and l.mode = 'RowShareLock'
-			                 and a.state_change < clock_timestamp() - interval '15 milliseconds')`).Scan(&held)
-		if err != nil || !held {
-			return false, err
-		}
+// standsStill reports whether a session of the database does nothing within a
+// transaction, for longer than any that goes on.
+func (r *run) standsStill() (bool, error) {
+	if err := sleep(r.ctx, time.Second); err != nil {
+		return false, err
 	}
-	return true, nil
+	var held bool
+	err := r.pool.QueryRow(r.ctx, `
+		select exists (select from pg_stat_activity where datname = current_database() and state = 'idle in transaction'
+		               and state_change < clock_timestamp() - interval '500 milliseconds')`).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("look for the claim: %w", err)
+	}
+	return held, nil
 }
 
 func (r *run) postmaster() (int, error) {
