@@ -191,8 +191,9 @@ func (s *Store) undecided(ctx context.Context, tx pgx.Tx, batch int64) ([]int, e
 // Judge pauses running batches of an instance that have shown what they had to
 // show: a canary whose rows are all decided, and a batch of which too many rows
 // are rejected or failed. The caller holds the create and bulk buckets. It
-// returns the batches that it paused.
-func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch, error) {
+// returns the batches that it paused, and whether there is doubt about others: too
+// many of their rows are refused, but too few are decided yet to tell.
+func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) (paused []*Batch, doubt bool, err error) {
 	rows, _ := tx.Query(ctx, `
 		with judged as (
 			select b.id, b.canary, bad.n, bad.total, bad.n * 5 > bad.total and bad.total >= 20 as broke,
@@ -201,9 +202,9 @@ func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch,
 				select count(*) filter (where r.outcome in ('rejected', 'failed')) as n, count(*) as total from results r
 				where r.batch_id = b.id and r.decided_at >= b.judged_from and r.outcome not in ('invalid', 'duplicate_row', 'cancelled')) bad
 			where b.instance_id = $1 and b.state = 'running' and exists (select from results r where r.batch_id = b.id and r.outcome is null))
-		select id, case when broke then 'breaker' else 'canary' end,
+		select id, case when broke then 'breaker' when sung then 'canary' else '' end,
 		       case when broke then n || ' of ' || total || ' people were rejected or failed' else 'the first ' || canary || ' people were asked for' end
-		from judged where broke or sung order by id`, instance)
+		from judged where broke or sung or n * 5 > total and total < 20 order by id`, instance)
 	type verdict struct {
 		Batch  int64
 		By     Pauser
@@ -211,15 +212,18 @@ func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch,
 	}
 	verdicts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[verdict])
 	if err != nil {
-		return nil, fmt.Errorf("judge the batches of instance %d: %w", instance, err)
+		return nil, false, fmt.Errorf("judge the batches of instance %d: %w", instance, err)
 	}
-	var paused []*Batch
 	for _, v := range verdicts {
+		if v.By == "" {
+			doubt = true
+			continue
+		}
 		b := &Batch{ID: v.Batch, InstanceID: instance, State: Paused, PausedBy: v.By, Reason: v.Reason}
 		if err := s.move(ctx, tx, b, "bulkinvite", change{action: "pause", to: Paused, from: []State{Running}, by: v.By, reason: v.Reason}); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		paused = append(paused, b)
 	}
-	return paused, nil
+	return paused, doubt, nil
 }

@@ -112,8 +112,9 @@ func (w *Worker) pause(ctx context.Context, reason string) error {
 // are refused.
 func (w *Worker) judge(ctx context.Context) error {
 	var paused []*invitation.Batch
+	var doubt bool
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if paused, err = w.store.Judge(ctx, tx, w.cfg.Instance.ID); err != nil {
+		if paused, doubt, err = w.store.Judge(ctx, tx, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 		for _, b := range paused {
@@ -125,6 +126,9 @@ func (w *Worker) judge(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("judge the batches of instance %d: %w", w.cfg.Instance.ID, err)
+	}
+	if doubt {
+		w.suspect.Store(true) // the next decided rows tell
 	}
 	for _, b := range paused {
 		w.log.Warn("batch paused", "batch", b.ID, "reason", b.Reason)
