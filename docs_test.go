@@ -1,7 +1,9 @@
 package house_test
 
 import (
+	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -72,13 +74,15 @@ func auditColumns(page string) []string {
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	pages, err := os.ReadDir("docs")
+	files := []string{"README.md", "CHANGELOG.md"}
+	err := filepath.WalkDir("docs", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			files = append(files, path)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	files := []string{"README.md", "CHANGELOG.md"}
-	for _, page := range pages {
-		files = append(files, "docs/"+page.Name())
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
@@ -86,11 +90,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			target := m[1]
-			if strings.HasPrefix(file, "docs/") {
-				target = "docs/" + target
-			}
-			if _, err := os.Stat(target); err != nil {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}
 		}
