@@ -8,7 +8,6 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
-	"bulkinvite/ratelimit"
 )
 
 // until runs a worker until the batch is in a state.
@@ -57,25 +56,6 @@ func TestBreakerPauses(t *testing.T) {
 	}
 	if one.Reason == "" || b.jobs(batch) != 0 {
 		t.Errorf("paused with reason %q and %d jobs, want a reason and none", one.Reason, b.jobs(batch))
-	}
-}
-
-// The breaker looks on while it is in doubt: ten rows were rejected before twenty
-// were decided, and then only good ones follow.
-func TestBreakerInDoubt(t *testing.T) {
-	t.Parallel()
-	b := setup(t, sandbox.Config{Blocked: []string{"*@bad.example"}})
-	batch := b.batch(200, func(i int) string {
-		if i < 10 {
-			return fmt.Sprintf("p%d@bad.example", i)
-		}
-		return person(i)
-	})
-	cfg := quick
-	cfg.Create, cfg.Bulk = ratelimit.Limit{N: 12, Window: 2 * time.Second}, ratelimit.Limit{Off: true}
-	b.until(b.worker(cfg), batch, invitation.Paused)
-	if got := b.outcomes(batch); got["rejected"] != 10 || got[""] == 0 {
-		t.Errorf("outcomes %v, want 10 rejected and some undecided", got)
 	}
 }
 
