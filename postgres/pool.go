@@ -87,13 +87,14 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	for name, value := range forced {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
-	config.AfterConnect = commitToDisk
+	config.AfterConnect = prepareSession
 	return config, nil
 }
 
-// commitToDisk makes a commit mean that it is on disk: an attempt counts as recorded only then. It is a statement, since
-// a pooler in between may be told to ignore the parameter of a connection's start.
-func commitToDisk(ctx context.Context, conn *pgx.Conn) error {
+// prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
+// transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. These are statements,
+// since a pooler in between may be told to ignore the parameters of a connection's start.
+func prepareSession(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "set synchronous_commit = on; set idle_in_transaction_session_timeout = '20s'")
 	return err
 }
