@@ -135,11 +135,13 @@ func (s *Server) everyInvitation(*http.Request) (any, error) {
 		Status    string    `json:"status"`
 		Mailed    bool      `json:"mailed"`
 		CreatedAt time.Time `json:"created_at"`
+
+		Metadata json.RawMessage `json:"public_metadata,omitempty"`
 	}
 	s.state.sort()
 	list := []body{}
 	for _, in := range s.state.invitations {
-		list = append(list, body{in.ID, in.Email, in.statusAt(s.now().UnixMilli(), 0), in.Mailed, time.UnixMilli(in.Created).UTC()})
+		list = append(list, body{in.ID, in.Email, in.statusAt(s.now().UnixMilli(), 0), in.Mailed, time.UnixMilli(in.Created).UTC(), in.Metadata})
 	}
 	return list, nil
 }

@@ -76,6 +76,13 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 			set(row, "already_invited")
 			delete(explained, key)
 		}, nil},
+		{"another's, and said to be ours", harm{rival: true}, func(x *truth, _ *result, key string, _ map[string]bool) {
+			x.made[key][0].Metadata = map[string]string{"by": "another"}
+		}, map[string]int{untrue: 1}},
+		{"another's, and said so", harm{rival: true}, func(x *truth, row *result, key string, _ map[string]bool) {
+			set(row, "already_invited")
+			x.made[key][0].Metadata = map[string]string{"by": "another"}
+		}, nil},
 		{"a mail to somebody else", harm{}, func(x *truth, _ *result, _ string, _ map[string]bool) { x.mails["stranger@example.com"] = 1 }, map[string]int{doubled: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,6 +105,50 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 				t.Errorf("got %v (%v), want %v", got, v.wrongs, c.want)
 			}
 		})
+	}
+}
+
+// TestFilesHaveOneCrowd: each file has the same people, in an order of its own,
+// and the judge finds the person of each row.
+func TestFilesHaveOneCrowd(t *testing.T) {
+	t.Parallel()
+	c := at(harm{}).crowd
+	for file := range 2 {
+		lines := strings.Split(strings.TrimSpace(c.file(file)), "\n")[1:]
+		seen := map[int]bool{}
+		for i, line := range lines {
+			who := c.at(file, i+1)
+			seen[who] = true
+			if email, _, _ := strings.Cut(line, ","); c.keys[who] != "" && email != c.keys[who] {
+				t.Errorf("file %d, row %d: the judge takes it for another", file, i+1)
+			}
+		}
+		if len(seen) != len(c.keys) {
+			t.Errorf("file %d has %d of %d people", file, len(seen), len(c.keys))
+		}
+	}
+	if c.at(0, 1) == c.at(1, 1) {
+		t.Error("both files have the same order")
+	}
+}
+
+// TestSessionPlaysAll: each round has every scenario, with the next seed; what
+// no time was left for is counted.
+func TestSessionPlaysAll(t *testing.T) {
+	t.Parallel()
+	two := matrix()[:2]
+	s := newSession(options{seed: 5, runs: 3}, two)
+	for i, want := range []uint64{5, 5, 6} {
+		if got, seed, n := s.next(""); got.name() != two[i%2].name() || seed != want || n != i+1 {
+			t.Errorf("run %d: %s with seed %d is number %d", i+1, got.name(), seed, n)
+		}
+	}
+	if _, _, n := s.next(""); n != 0 || s.left != 0 {
+		t.Errorf("a fourth of three runs, %d left", s.left)
+	}
+	s = newSession(options{duration: time.Nanosecond}, two)
+	if _, _, n := s.next(""); n != 0 || s.left != 2 {
+		t.Errorf("run %d with no time, %d left of 2", n, s.left)
 	}
 }
 
@@ -127,7 +178,7 @@ func TestSpreadHasEverything(t *testing.T) {
 	}
 	for _, s := range matrix() {
 		alone := s.answer.name == "none" || s.answer.name == "cut_after"
-		if !all[s.harm.name] || !alone && !all[s.mode+s.answer.name] {
+		if !all[s.harm.name] && !s.harm.long || !alone && !all[s.mode+s.answer.name] {
 			t.Errorf("the short form lacks %s", s.name())
 		}
 	}
@@ -140,7 +191,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := newTally()
-	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, next: time.Second, done: 3 * time.Second, struck: true})
+	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, settled: time.Second, done: 3 * time.Second, struck: true})
 	if err := x.write(page, "a machine", options{seed: 5, runs: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +199,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 | 3.0, at most 3.0 |"} {
+	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 |", "3.0, at most 3.0 |"} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

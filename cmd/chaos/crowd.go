@@ -67,11 +67,26 @@ func (c *crowd) of(kind string) []string {
 	return keys
 }
 
-// file is a file of the people; each number's is another.
+// shift is by how many rows a file's order is moved on from the crowd's.
+func (c *crowd) shift(file int) int { return file * len(c.keys) / 3 }
+
+// at is the person of a file's row, which counts from 1. The files have their
+// rows in different orders; the last ones, which repeat a person, stay last.
+func (c *crowd) at(file, row int) int {
+	n := len(c.keys) - len(c.of(again))
+	if row > n {
+		return row - 1
+	}
+	return (row - 1 + c.shift(file)) % n
+}
+
+// file is a file of the people; each number's is another, from 0.
 func (c *crowd) file(number int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "email,name in file %d\n", number)
-	for i, key := range c.keys {
+	for row := range c.keys {
+		i := c.at(number, row+1)
+		key := c.keys[i]
 		if key == "" {
 			key = "nobody"
 		}

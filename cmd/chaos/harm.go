@@ -1,9 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,11 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/cmd/internal/rig"
-	"bulkinvite/invitation"
-	"bulkinvite/jobs"
 	"bulkinvite/postgres"
 )
 
@@ -178,11 +175,36 @@ func (r *run) restore() error {
 	return r.fleet.start(r.ctx, nil)
 }
 
+// invite is another program with the same key that invites some of the people
+// meanwhile. However its requests end, the judge knows what they made.
+func (r *run) invite() error {
+	r.strike()
+	people := r.crowd.of(fresh)
+	for range 40 {
+		body := fmt.Sprintf(`{"email_address":%q,"public_metadata":{"by":"another"}}`, people[r.dice.IntN(len(people))])
+		req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.standin.URL+"/v1/invitations", strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Authorization", "Bearer "+key)
+		req.Header.Set("Content-Type", "application/json")
+		r.rivals++
+		if resp, err := r.standin.Client.Do(req); err == nil {
+			_ = resp.Body.Close() // nothing of it is of use
+		}
+		if err := sleep(r.ctx, between(r.dice, 0, 60*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // cancel cancels the batch.
 func (r *run) cancel() error {
-	if err := r.change(jobs.Cancel); err != nil {
+	if err := r.tell("cancel", "--yes"); err != nil {
 		return err
 	}
+	r.strike()
 	if err := sleep(r.ctx, 1500*time.Millisecond); err != nil {
 		return err
 	}
@@ -191,32 +213,23 @@ func (r *run) cancel() error {
 
 // pause pauses the batch for some time.
 func (r *run) pause() error {
-	if err := r.change(jobs.Pause); err != nil {
+	if err := r.tell("pause"); err != nil {
 		return err
 	}
+	r.strike()
 	if err := sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
 	if err := r.quiet(); err != nil {
 		return err
 	}
-	b, err := invitation.NewStore(r.pool).Batch(r.ctx, 1)
-	if err != nil {
-		return err
-	}
-	return jobs.Resume(r.ctx, r.pool, b, "chaos")
+	return r.tell("resume")
 }
 
-func (r *run) change(do func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error) error {
-	b, err := invitation.NewStore(r.pool).Batch(r.ctx, 1)
-	if err != nil {
-		return err
-	}
-	if err := do(r.ctx, r.pool, b, "chaos"); err != nil {
-		return err
-	}
-	r.strike()
-	return nil
+// tell gives a command for the batch.
+func (r *run) tell(command string, flags ...string) error {
+	_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append([]string{command, "1", "--actor=chaos"}, flags...)...)
+	return err
 }
 
 // quiet fails if requests were reserved a second after the batch stood still, or

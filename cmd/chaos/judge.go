@@ -14,11 +14,12 @@ import (
 
 // verdict is what came of a run.
 type verdict struct {
-	rows       int
-	deaths     int
-	next, done time.Duration // from the harm, else the first attempt, to the next decided row and to the last
-	struck     bool          // there was a harm
-	wrongs     []wrong
+	rows    int
+	deaths  int
+	settled time.Duration // from a death, else the harm, to the end of the last attempt that was open then; the longest
+	struck  bool          // there was a harm
+	done    time.Duration // from the harm, else the first attempt, to the last decided row
+	wrongs  []wrong
 }
 
 // wrong is something that should not be.
@@ -69,6 +70,7 @@ func (v *verdict) count(kind string) int {
 // result is a row as the program tells it.
 type result struct {
 	BatchID   int64
+	File      int // its batch's, from 0
 	RowNumber int
 	Key       *string
 	Outcome   *string
@@ -91,7 +93,7 @@ type truth struct {
 	made    map[string][]made // by address
 	mails   map[string]int
 	largest map[string]largest // by bucket
-	creates int                // requests that came
+	creates int                // requests of ours that came
 }
 
 // largest is the most requests that came in a window.
@@ -114,10 +116,12 @@ type made struct {
 	ID        string
 	Email     string
 	CreatedAt time.Time `json:"created_at"`
+
+	Metadata map[string]string `json:"public_metadata"` // ours has none
 }
 
 func (r *run) truth() (*truth, error) {
-	t := &truth{made: map[string][]made{}}
+	t := &truth{made: map[string][]made{}, creates: -r.rivals}
 	var all []made
 	var box struct{ Addresses map[string]int }
 	var stats struct {
@@ -150,7 +154,9 @@ func (r *run) judge() (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, _ := r.pool.Query(r.ctx, `select batch_id, row_number, key, outcome, reason, clerk_invitation_id, decided_at from results order by 1, 2`)
+	rows, _ := r.pool.Query(r.ctx, `
+		select r.batch_id, substring(b.file_name from '\d+')::int as file, r.row_number, r.key, r.outcome, r.reason, r.clerk_invitation_id, r.decided_at
+		from results r join batches b on b.id = r.batch_id order by r.batch_id, r.row_number`)
 	results, err := pgx.CollectRows(rows, pgx.RowToStructByName[result])
 	if err != nil {
 		return nil, fmt.Errorf("read the results: %w", err)
@@ -198,8 +204,8 @@ func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[st
 		v.add(lostOnes, rowID{}, "%d rows, want %d", v.rows, want)
 	}
 	for _, row := range results {
-		kind := r.crowd.kinds[row.RowNumber-1]
-		key := r.crowd.keys[row.RowNumber-1]
+		i := r.crowd.at(row.File, row.RowNumber)
+		kind, key := r.crowd.kinds[i], r.crowd.keys[i]
 		want := r.expected(kind, key, t, explained)
 		if row.Outcome == nil || !slices.Contains(want, *row.Outcome) {
 			class := untrue
@@ -233,11 +239,13 @@ func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []
 	case pending:
 		want = append(want, string(invitation.AlreadyInvited))
 	case fresh:
-		if len(t.made[key]) > 0 {
-			if explained[key] {
+		if made := t.made[key]; len(made) > 0 {
+			// A lost answer leaves an attempt that could have made the other's.
+			rivals := made[0].Metadata != nil
+			if explained[key] && !(rivals && r.answer.name == "none") {
 				want = append(want, string(invitation.Invited))
 			}
-			if r.harm.restored && !explained[key] || r.harm.batches > 1 {
+			if r.harm.restored && !explained[key] || r.harm.batches > 1 || rivals {
 				want = append(want, string(invitation.AlreadyInvited))
 			}
 			return want
@@ -318,8 +326,8 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 		v.add(untrue, rowID{}, "%d requests came, and the ledger has %d", t.creates, sent)
 	}
 	for bucket, most := range t.largest {
-		// A restored ledger has forgotten what it spent.
-		if n := most.limit(); n > 0 && !r.harm.restored && most.Requests > n {
+		// A restored ledger has forgotten what it spent, and none has what others spend.
+		if n := most.limit(); n > 0 && !r.harm.restored && !r.harm.rival && most.Requests > n {
 			v.add(over, rowID{}, "%d %s requests in a window of %d", most.Requests, bucket, n)
 		}
 	}
@@ -328,22 +336,29 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 
 // measure says how long it took.
 func (r *run) measure(v *verdict, results []result) error {
+	deaths, _ := r.fleet.seen()
 	began := r.struck
 	v.struck = !began.IsZero()
+	if len(deaths) == 0 && v.struck {
+		deaths = append(deaths, began)
+	}
+	for _, at := range deaths {
+		var end time.Time
+		err := r.pool.QueryRow(r.ctx, `select coalesce(max(resolved_at), $1) from attempts where started_at <= $1 and resolved_at > $1`, at).Scan(&end)
+		if err != nil {
+			return fmt.Errorf("read what was open: %w", err)
+		}
+		v.settled = max(v.settled, end.Sub(at))
+	}
 	if !v.struck {
 		if err := r.pool.QueryRow(r.ctx, `select coalesce(min(started_at), clock_timestamp()) from attempts`).Scan(&began); err != nil {
 			return fmt.Errorf("read the first attempt: %w", err)
 		}
 	}
 	for _, row := range results {
-		if row.DecidedAt == nil || row.DecidedAt.Before(began) {
-			continue
+		if row.DecidedAt != nil {
+			v.done = max(v.done, row.DecidedAt.Sub(began))
 		}
-		took := row.DecidedAt.Sub(began)
-		if v.next == 0 || took < v.next {
-			v.next = took
-		}
-		v.done = max(v.done, took)
 	}
 	return nil
 }

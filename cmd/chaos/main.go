@@ -1,7 +1,7 @@
 // Command chaos breaks things while bulkinvite works, and looks whether anybody
 // was lost, mailed twice, or told something untrue. It builds bulkinvite with its
 // fail points, starts a PostgreSQL of its own and, for each run, the sandbox as a
-// server and three workers:
+// server and three workers, in lanes beside one another:
 //
 //	go run ./cmd/chaos                                  the whole matrix, until 500 runs are made
 //	go run ./cmd/chaos -short                           a part in which each harm and each answer comes
@@ -22,8 +22,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"bulkinvite/cmd/internal/rig"
 )
@@ -33,7 +36,7 @@ type options struct {
 	short, list bool
 	seed        uint64
 	only        string
-	runs        int
+	runs, lanes int
 	duration    time.Duration
 	report      string
 }
@@ -45,7 +48,8 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 1, "where the dice begin; each round adds one")
 	flag.StringVar(&o.only, "run", "", "only scenarios whose name this regular expression matches")
 	flag.IntVar(&o.runs, "runs", 0, "go through the scenarios again until so many runs are made; 0: once")
-	flag.DurationVar(&o.duration, "duration", 0, "begin no run after this time; 0: no end")
+	flag.IntVar(&o.lanes, "lanes", 2, "how many runs go on at a time, each lane with a PostgreSQL of its own")
+	flag.DurationVar(&o.duration, "duration", 0, "begin no run after this time, and fail if some were not begun; 0: no end")
 	flag.StringVar(&o.report, "report", "", "the page whose table of results is written anew")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,11 +61,11 @@ func main() {
 	}
 }
 
-// house is what all runs share.
+// house is what the runs of a lane share.
 type house struct {
 	*rig.Rig
 	runs int
-	keep string // where failed runs are kept; made when there is one
+	keep string // where failed runs are kept
 }
 
 // template is the database that each run gets a copy of.
@@ -70,12 +74,37 @@ const template = "chaos_template"
 // errBroken says that something was wrong; what and how was printed.
 var errBroken = errors.New("not all is well")
 
-func chaos(ctx context.Context, o options) (err error) {
+func chaos(ctx context.Context, o options) error {
 	chosen, err := choose(o)
 	if err != nil || o.list {
 		return err
 	}
-	h := &house{}
+	s := newSession(o, chosen)
+	group, playing := errgroup.WithContext(ctx)
+	for range max(1, o.lanes) {
+		group.Go(func() error { return lane(playing, s) })
+	}
+	err = group.Wait()
+	fmt.Print("\n", s.tally.text(), "\n")
+	if o.report != "" && s.tally.total.runs > 0 {
+		if err := s.tally.write(o.report, s.machine, o); err != nil {
+			return err
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case s.failed > 0:
+		return fmt.Errorf("%w: %d runs", errBroken, s.failed)
+	case s.left > 0:
+		return fmt.Errorf("%d scenarios were not played within %s", s.left, o.duration)
+	}
+	return ctx.Err()
+}
+
+// lane plays scenarios, one after the other, until none is left.
+func lane(ctx context.Context, s *session) (err error) {
+	h := &house{keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
 	// A crash of PostgreSQL alone loses nothing that the kernel has: fsync only
 	// matters when the machine dies.
 	h.Rig, err = rig.New(ctx, rig.Config{Name: "chaos", Tags: "failpoints", Settings: map[string]string{"fsync": "off"}})
@@ -90,21 +119,20 @@ func chaos(ctx context.Context, o options) (err error) {
 	if _, err := rig.Call(ctx, h.Binary, rig.Environment(h.Dir, url, key), "migrate"); err != nil {
 		return err
 	}
-	t, failed := h.playAll(ctx, o, chosen)
-	fmt.Print("\n", t.text(), "\n")
-	if o.report != "" && t.total.runs > 0 {
-		machine, err := h.Machine(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.write(o.report, machine, o); err != nil {
-			return err
-		}
+	machine, err := h.Machine(ctx)
+	if err != nil {
+		return err
 	}
-	if failed > 0 {
-		return fmt.Errorf("%w: %d runs", errBroken, failed)
+	for ctx.Err() == nil {
+		chosen, seed, n := s.next(machine)
+		if n == 0 {
+			break
+		}
+		began := time.Now()
+		v, err := h.play(ctx, chosen, seed)
+		s.told(chosen, seed, n, time.Since(began), v, err)
 	}
-	return ctx.Err()
+	return nil
 }
 
 // choose lists the scenarios to play.
@@ -132,54 +160,64 @@ func choose(o options) ([]scenario, error) {
 	return chosen, nil
 }
 
-// playAll plays the scenarios, round after round, and says how many runs failed.
-func (h *house) playAll(ctx context.Context, o options, chosen []scenario) (*tally, int) {
-	t, failed := newTally(), 0
-	began := time.Now()
-	for made, round := 0, uint64(0); round == 0 || made < o.runs; round++ {
-		for _, s := range chosen {
-			late := o.duration > 0 && time.Since(began) > o.duration
-			if ctx.Err() != nil || late || round > 0 && made >= o.runs {
-				if round == 0 {
-					fmt.Printf("%d of %d scenarios were not played\n", len(chosen)-made, len(chosen))
-				}
-				return t, failed
-			}
-			made++
-			if !h.one(ctx, t, s, o.seed+round, made) {
-				failed++
-			}
-		}
-	}
-	return t, failed
+// session hands out what is to be played, and counts what came of it.
+type session struct {
+	options
+	scenarios []scenario
+	began     time.Time
+
+	mu      sync.Mutex
+	made    int // runs begun
+	left    int // scenarios for which no time was left
+	failed  int
+	tally   *tally
+	machine string
 }
 
-// one plays a scenario and prints a line; false: something was wrong.
-func (h *house) one(ctx context.Context, t *tally, s scenario, seed uint64, n int) bool {
-	began := time.Now()
-	v, err := h.play(ctx, s, seed)
-	took := time.Since(began).Seconds()
-	if v != nil {
-		t.add(s, v)
+func newSession(o options, chosen []scenario) *session {
+	return &session{options: o, scenarios: chosen, began: time.Now(), tally: newTally()}
+}
+
+// next is a scenario with its seed, and the number of its run; 0: no more. Each
+// round through the scenarios adds one to the seed.
+func (s *session) next(machine string) (_ scenario, seed uint64, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machine = machine
+	if s.made >= max(s.runs, len(s.scenarios)) {
+		return scenario{}, 0, 0
 	}
+	if s.duration > 0 && time.Since(s.began) > s.duration {
+		s.left = max(0, len(s.scenarios)-s.made)
+		return scenario{}, 0, 0
+	}
+	i := s.made
+	s.made++
+	return s.scenarios[i%len(s.scenarios)], s.seed + uint64(i/len(s.scenarios)), s.made
+}
+
+// told counts a run and prints a line.
+func (s *session) told(chosen scenario, seed uint64, n int, took time.Duration, v *verdict, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v != nil {
+		s.tally.add(chosen, v)
+	}
+	line := fmt.Sprintf("%4d  %-36s seed %-4d %5.1f s", n, chosen.name(), seed, took.Seconds())
 	switch {
 	case err != nil:
-		fmt.Printf("%4d  %-36s seed %-4d %5.1f s  NOT JUDGED: %v\n", n, s.name(), seed, took, err)
+		fmt.Printf("%s  NOT JUDGED: %v\n", line, err)
 	case v.bad():
-		fmt.Printf("%4d  %-36s seed %-4d %5.1f s  WRONG: %d lost, %d doubled, %d wrong, %d over\n", n, s.name(), seed, took,
-			v.count(lostOnes), v.count(doubled), v.count(untrue), v.count(over))
+		fmt.Printf("%s  WRONG: %d lost, %d doubled, %d wrong, %d over\n", line, v.count(lostOnes), v.count(doubled), v.count(untrue), v.count(over))
 	default:
-		fmt.Printf("%4d  %-36s seed %-4d %5.1f s  ok, %d deaths, done in %.1f s\n", n, s.name(), seed, took, v.deaths, v.done.Seconds())
-		return true
+		fmt.Printf("%s  ok, %d deaths, done in %.1f s\n", line, v.deaths, v.done.Seconds())
+		return
 	}
-	fmt.Printf("  again: go run ./cmd/chaos -seed %d -run '^%s$'\n", seed, s.name())
-	return false
+	s.failed++
+	fmt.Printf("  again: go run ./cmd/chaos -seed %d -run '^%s$'\n", seed, chosen.name())
 }
 
 // kept is the directory for what is left of a run.
 func (h *house) kept(s scenario, seed uint64) string {
-	if h.keep == "" {
-		h.keep = filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))
-	}
 	return filepath.Join(h.keep, strings.ReplaceAll(s.name(), "/", "-")+fmt.Sprintf("-%d", seed))
 }

@@ -46,12 +46,14 @@ type run struct {
 	crowd   *crowd
 	struck  time.Time // when the harm began; zero: not yet, or there was none
 	uneasy  string    // what a harm itself saw go wrong
+	rivals  int       // requests of another program
 }
 
 // play makes a run and judges it. An error is one of the run itself: it proves
 // nothing.
 func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, err error) {
-	playing, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the run did not end within %s", longest))
+	limit := longest + s.harm.to
+	playing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run did not end within %s", limit))
 	defer cancel()
 	h.runs++
 	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs)}
@@ -173,8 +175,8 @@ func (r *run) startSandbox() error {
 func (r *run) importPeople() error {
 	var group errgroup.Group
 	for i := range max(1, r.harm.batches) {
-		file := filepath.Join(r.dir, fmt.Sprintf("people-%d.csv", i+1))
-		if err := os.WriteFile(file, []byte(r.crowd.file(i+1)), 0o600); err != nil {
+		file := filepath.Join(r.dir, fmt.Sprintf("people-%d.csv", i))
+		if err := os.WriteFile(file, []byte(r.crowd.file(i)), 0o600); err != nil {
 			return err
 		}
 		args := append([]string{"import", file, "--yes", "--json", "--actor=chaos"}, r.settings()...)
@@ -203,7 +205,7 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	}
 	still := r.settled()
 	deaths, quits := r.fleet.seen()
-	if len(quits) > 0 && !r.harm.again {
+	if len(quits) > 0 {
 		return nil, errors.Join(quits...)
 	}
 	if r.harm.point != "" && len(deaths) == 0 && still == nil {

@@ -119,9 +119,10 @@ var answers = []answer{
 	}},
 	{name: "reads_fail", set: func(c *clerk, call string, dice *rand.Rand) {
 		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after")}),
-			fault{"call": "list", "kind": "status", "status": 502, "html": true, "probability": 0.2, "seed": dice.Uint32(), "first": 60},
-			fault{"call": "users", "kind": "cut_before", "probability": 0.3, "seed": dice.Uint32(), "first": 20})
+			fault{"call": "list", "kind": "status", "status": 502, "html": true, "probability": 0.6, "seed": dice.Uint32(), "first": 40},
+			fault{"call": "users", "kind": "cut_before", "probability": 0.5, "seed": dice.Uint32(), "first": 20})
 	}},
+	{name: "mixed", set: mixed},
 	{name: "accepted", set: func(c *clerk, call string, dice *rand.Rand) {
 		c.faults = append(c.faults, some(call, dice, fault{"kind": pick(dice, "cut_before", "cut_after", "garbage")}))
 		c.flags = append(c.flags, "--accept=0.5", "--accept-after="+between(dice, 0, 3*time.Second).String())
@@ -136,6 +137,23 @@ var answers = []answer{
 	{name: "all_or_nothing", mode: bulk, set: bulkOffenders("all_or_nothing")},
 	{name: "partial", mode: bulk, set: bulkOffenders("partial")},
 	{name: "partial_200", mode: bulk, set: bulkOffenders("partial_200")},
+}
+
+// mixed is everything at once, each for its share of the requests, lists that lag
+// and reads that fail too.
+func mixed(c *clerk, call string, dice *rand.Rand) {
+	for _, f := range []fault{
+		{"kind": "cut_before"}, {"kind": "cut_after"}, {"kind": "garbage"},
+		{"kind": "status", "status": 500, "after": true}, {"kind": "status", "status": 502, "html": true}, {"kind": "status", "status": 429},
+		{"kind": "slow", "after": true, "delay": (requestTimeout + 300*time.Millisecond).String()},
+	} {
+		f = some(call, dice, f)
+		delete(f, "every")
+		f["probability"], f["seed"] = 0.05, dice.Uint32()
+		c.faults = append(c.faults, f)
+	}
+	c.faults = append(c.faults, fault{"call": "list", "kind": "cut_after", "probability": 0.2, "seed": dice.Uint32(), "first": 40})
+	c.switches = append(c.switches, "list_lag="+between(dice, 0, settle-300*time.Millisecond).String())
 }
 
 // offenders has people in the file whom Clerk refuses, and nobody looks before.
@@ -162,14 +180,14 @@ const (
 var modes = []string{single, bulk}
 
 // matrix is every scenario: each fail point with each answer, and each other
-// harm with whole and with cut answers.
+// harm with whole answers, with cut ones, and with all kinds at once.
 func matrix() []scenario {
 	var all []scenario
 	for _, h := range append(slices.Clone(points()), harms...) {
 		for _, mode := range modes {
 			for _, a := range answers {
 				point := strings.HasPrefix(h.name, "die_") || h.name == "none"
-				plain := a.name == "none" || a.name == "cut_after"
+				plain := a.name == "none" || !h.long && (a.name == "cut_after" || a.name == "mixed")
 				if (a.mode == "" || a.mode == mode) && (point || plain) {
 					all = append(all, scenario{h, mode, a})
 				}
@@ -184,7 +202,9 @@ func matrix() []scenario {
 func spread() []scenario {
 	var all []scenario
 	for i, h := range harms {
-		all = append(all, scenario{h, modes[i%2], answers[2*((i/2)%2)]})
+		if !h.long {
+			all = append(all, scenario{h, modes[i%2], answers[2*((i/2)%2)]})
+		}
 	}
 	deaths := points()
 	n := 0
@@ -245,11 +265,12 @@ type harm struct {
 	name     string
 	point    string // the fail point at which each worker dies once
 	do       func(*run) error
+	rival    bool          // another program invites some of the people
 	from, to time.Duration // between which its length is drawn
-	again    bool          // workers may end because they find no database
 	restored bool          // the ledger forgets some of what was done
 	batches  int           // how often the same people are imported; 0: once
 	through  bool          // workers reach PostgreSQL through a proxy
+	long     bool          // it takes minutes: once in each mode, and not in the short form
 }
 
 // points are the places where a worker can die, and none.
@@ -266,11 +287,13 @@ var harms = []harm{
 	{name: "kill", do: (*run).kill},
 	{name: "stop", do: (*run).stop, from: requestTimeout + time.Second, to: 4 * requestTimeout},
 	{name: "stop_in_claim", do: (*run).stopInClaim, from: 12 * time.Second, to: 20 * time.Second},
-	{name: "postgres_down", do: (*run).postgresDown, from: 0, to: 4 * time.Second, again: true},
-	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, again: true, through: true},
-	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, again: true, through: true},
-	{name: "restored", do: (*run).restore, again: true, restored: true},
+	{name: "postgres_down", do: (*run).postgresDown, from: 0, to: 4 * time.Second},
+	{name: "postgres_away", do: (*run).postgresDown, from: 5 * time.Minute, to: 5 * time.Minute, long: true},
+	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, through: true},
+	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, through: true},
+	{name: "restored", do: (*run).restore, restored: true},
 	{name: "two_batches", batches: 2},
+	{name: "rival", do: (*run).invite, rival: true},
 	{name: "cancel", do: (*run).cancel},
 	{name: "pause", do: (*run).pause, from: time.Second, to: 4 * time.Second},
 }

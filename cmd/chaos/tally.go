@@ -14,7 +14,7 @@ import (
 type sum struct {
 	runs, rows, deaths          int
 	lost, doubled, wrong, above int
-	next, done                  []time.Duration
+	settled, done               []time.Duration
 }
 
 func (s *sum) add(v *verdict) {
@@ -25,8 +25,8 @@ func (s *sum) add(v *verdict) {
 	s.doubled += v.count(doubled)
 	s.wrong += v.count(untrue)
 	s.above += v.count(over)
-	if v.struck && v.next > 0 {
-		s.next = append(s.next, v.next)
+	if v.struck {
+		s.settled = append(s.settled, v.settled)
 	}
 	s.done = append(s.done, v.done)
 }
@@ -71,12 +71,12 @@ func (t *tally) text() string {
 
 func table(b *strings.Builder, title string, names []string, sums map[string]*sum, total *sum) {
 	cells := [][]string{
-		{title, "runs", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "s to the next row", "s to the last"},
+		{title, "runs", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "s to settle what was open", "s to the last row"},
 		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
 	}
 	line := func(name string, s *sum) {
 		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
-			fmt.Sprint(s.wrong), fmt.Sprint(s.above), seconds(s.next), seconds(s.done)})
+			fmt.Sprint(s.wrong), fmt.Sprint(s.above), seconds(s.settled), seconds(s.done)})
 	}
 	for _, name := range names {
 		if s := sums[name]; s != nil {
