@@ -195,16 +195,3 @@ func checkJSON(pl *plan) checkDocument {
 	s.Warnings = append([]importer.Problem{}, s.Warnings...)
 	return checkDocument{Summary: &s, AlreadyInvited: pl.known.invited + pl.known.pending, AlreadyRegistered: pl.known.registered, Plan: pl.Plan}
 }
-
-// spreadsheetSafe keeps a spreadsheet from taking a cell for a formula: what
-// begins like one gets an apostrophe in front (OWASP, "CSV Injection").
-func spreadsheetSafe(cell string) string {
-	if cell == "" {
-		return cell
-	}
-	switch cell[0] {
-	case '=', '+', '-', '@', '\t', '\r':
-		return "'" + cell
-	}
-	return cell
-}

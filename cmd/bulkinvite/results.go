@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,7 +57,7 @@ func (c *resultsCmd) Run(ctx context.Context, p *program) error {
 	return p.stream(func(w io.Writer) error {
 		switch c.format(p) {
 		case "csv":
-			return resultsCSV(w, columns, each)
+			return invitation.ResultsCSV(w, columns, each)
 		case "json":
 			return resultsJSON(w, columns, each)
 		}
@@ -77,80 +76,11 @@ func (p *program) stream(write func(io.Writer) error) error {
 	return err
 }
 
-// resultField is a column of ours in the results of a batch.
-type resultField struct {
-	name  string
-	value func(*invitation.Result) any // nil, or what JSON takes
-}
-
-// resultFields follow the file's own columns.
-var resultFields = []resultField{
-	{"bulkinvite_outcome", func(r *invitation.Result) any { return nilOr(r.Outcome) }},
-	{"bulkinvite_reason", func(r *invitation.Result) any { return nilOr(r.Reason) }},
-	{"bulkinvite_email", func(r *invitation.Result) any { return nilOr(r.Email) }},
-	{"bulkinvite_status", func(r *invitation.Result) any { return nilOr(r.Status) }},
-	{"bulkinvite_clerk_invitation_id", func(r *invitation.Result) any { return nilOr(r.ClerkInvitationID) }},
-	{"bulkinvite_decided_at", func(r *invitation.Result) any { return nilOr(r.DecidedAt) }},
-	{"bulkinvite_row", func(r *invitation.Result) any { return r.RowNumber }},
-	{"bulkinvite_line", func(r *invitation.Result) any { return r.Line }},
-	{"bulkinvite_duplicate_of", func(r *invitation.Result) any { return nilOr(r.DuplicateOf) }},
-}
-
-// nilOr keeps a nil pointer from becoming an interface that is not nil.
-func nilOr[T any](p *T) any {
-	if p == nil {
-		return nil
-	}
-	return *p
-}
-
-func resultsCSV(out io.Writer, columns []string, each func(func(*invitation.Result) error) error) error {
-	w := csv.NewWriter(out)
-	w.UseCRLF = true // RFC 4180
-	record := make([]string, 0, len(columns)+len(resultFields))
-	for _, name := range columns {
-		record = append(record, spreadsheetSafe(name))
-	}
-	for _, f := range resultFields {
-		record = append(record, f.name)
-	}
-	if err := w.Write(record); err != nil {
-		return fmt.Errorf("write to standard output: %w", err)
-	}
-	err := each(func(r *invitation.Result) error {
-		record = record[:0]
-		for i := range columns {
-			cell := ""
-			if i < len(r.Original) {
-				cell = r.Original[i]
-			}
-			record = append(record, spreadsheetSafe(cell))
-		}
-		for _, f := range resultFields {
-			record = append(record, spreadsheetSafe(cellText(f.value(r))))
-		}
-		return w.Write(record)
-	})
-	w.Flush()
-	if err == nil {
-		err = w.Error()
-	}
-	return err
-}
-
-// cellText writes a value for a table or CSV; nil is an empty cell.
-func cellText(v any) string {
-	if v == nil {
-		return ""
-	}
-	return or(&v)
-}
-
 func resultsJSON(w io.Writer, columns []string, each func(func(*invitation.Result) error) error) error {
 	names := uniqueNames(columns)
 	return jsonArray(w, func(add func(any) error) error {
 		return each(func(r *invitation.Result) error {
-			object := make(ordered, 0, len(names)+len(resultFields))
+			object := make(ordered, 0, len(names)+len(invitation.ResultFields))
 			for i, name := range names {
 				if i < len(r.Original) {
 					object = append(object, field{name, r.Original[i]})
@@ -158,8 +88,8 @@ func resultsJSON(w io.Writer, columns []string, each func(func(*invitation.Resul
 					object = append(object, field{name, nil})
 				}
 			}
-			for _, f := range resultFields {
-				object = append(object, field{f.name, f.value(r)})
+			for _, f := range invitation.ResultFields {
+				object = append(object, field{f.Name, f.Value(r)})
 			}
 			return add(object)
 		})
@@ -170,8 +100,8 @@ func resultsJSON(w io.Writer, columns []string, each func(func(*invitation.Resul
 // twice, and none is one of ours.
 func uniqueNames(columns []string) []string {
 	taken := map[string]bool{}
-	for _, f := range resultFields {
-		taken[f.name] = true
+	for _, f := range invitation.ResultFields {
+		taken[f.Name] = true
 	}
 	names := make([]string, len(columns))
 	for i, name := range columns {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"bulkinvite/invitation"
-	"bulkinvite/ratelimit"
 )
 
 type statusCmd struct {
@@ -132,9 +131,6 @@ func leftText(r *invitation.Report, plan invitation.Plan) string {
 	return text
 }
 
-// callWords names the buckets as a person reads them.
-var callWords = map[string]string{ratelimit.Create: "single requests", ratelimit.Bulk: "bulk requests", ratelimit.GeneralCall: "reads and revocations"}
-
 // budgetLines says which limits are not what was set, and until when.
 func budgetLines(b invitation.Budget) []string {
 	var lines []string
@@ -157,24 +153,6 @@ func noBatch(err error) error {
 		return &failure{exit: exitUsage, code: "no_batch", err: err, remedy: "bulkinvite batches lists what there is"}
 	}
 	return err
-}
-
-// outcomeWords names each outcome as a person reads it.
-var outcomeWords = map[invitation.Outcome]string{
-	invitation.Invited:           "invited",
-	invitation.AlreadyInvited:    "already invited",
-	invitation.AlreadyRegistered: "already registered",
-	invitation.DuplicateRow:      "same row again",
-	invitation.Invalid:           "invalid",
-	invitation.Rejected:          "rejected by Clerk",
-	invitation.Failed:            "failed",
-	invitation.Cancelled:         "cancelled",
-}
-
-// shownOrder is the order of outcomes in a report: what went well first.
-var shownOrder = []invitation.Outcome{
-	invitation.Invited, invitation.AlreadyInvited, invitation.AlreadyRegistered, invitation.DuplicateRow,
-	invitation.Invalid, invitation.Rejected, invitation.Failed, invitation.Cancelled,
 }
 
 // reportText is the report as a person reads it.

@@ -1,7 +1,6 @@
-package main
+package words
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,53 +9,16 @@ import (
 	"bulkinvite/invitation"
 )
 
-type whyCmd struct {
-	Email string `arg:"" help:"The person's address, in any spelling."`
+// Chapter is something that happened to a person at a time.
+type Chapter struct {
+	At   time.Time
+	Text string
+	Then string // what came of it; may be empty
 }
 
-// Help is shown before the flags.
-func (whyCmd) Help() string {
-	return `Examples:
-
-    bulkinvite why jane@example.com
-    bulkinvite why jane@example.com --json
-
-With --json: every row, attempt, answer, read and event, with ids. Exit status 2 if no file names the person.`
-}
-
-// Run tells a person's story.
-func (c *whyCmd) Run(ctx context.Context, p *program) error {
-	key, err := personKey(c.Email)
-	if err != nil {
-		return err
-	}
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	story, err := invitation.NewReader(pool).Why(ctx, key)
-	if err != nil {
-		return err
-	}
-	if len(story.Rows)+len(story.Attempts) == 0 {
-		return fail(exitUsage, "no_person", "see that the address is spelt as in the file; bulkinvite batches lists the files", "nobody by that address is in any file")
-	}
-	if p.json {
-		return p.printJSON(story)
-	}
-	return p.print(storyText(story))
-}
-
-// chapter is something that happened at a time.
-type chapter struct {
-	at   time.Time
-	text string
-	then string // what came of it
-}
-
-// storyText is the story as a person reads it, in the order of events.
-func storyText(s *invitation.Story) string {
-	var all []chapter
+// Story tells a person's story, in the order of events.
+func Story(s *invitation.Story) []Chapter {
+	var all []Chapter
 	for i := range s.Rows {
 		all = append(all, rowChapters(s, &s.Rows[i])...)
 	}
@@ -64,56 +26,40 @@ func storyText(s *invitation.Story) string {
 		all = append(all, attemptChapter(s, &s.Attempts[i]))
 	}
 	for _, l := range s.LateAnswers {
-		all = append(all, chapter{at: l.ReceivedAt, text: fmt.Sprintf("an answer to attempt %d came late (%s); it changes no outcome", l.AttemptID, statusText(l.HTTPStatus, l.ErrorCode))})
+		all = append(all, Chapter{At: l.ReceivedAt, Text: fmt.Sprintf("an answer to attempt %d came late (%s); it changes no outcome", l.AttemptID, statusText(l.HTTPStatus, l.ErrorCode))})
 	}
 	for i := range s.Sightings {
 		all = append(all, sightingChapter(s, &s.Sightings[i]))
 	}
 	for _, e := range s.Events {
 		if e.Action != "imported" && e.Action != "started" && e.Action != "done" {
-			all = append(all, chapter{at: e.At, text: fmt.Sprintf("batch %d %s by %s", e.BatchID, e.Action, e.Actor)})
+			all = append(all, Chapter{At: e.At, Text: fmt.Sprintf("batch %d %s by %s", e.BatchID, e.Action, e.Actor)})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b chapter) int { return a.at.Compare(b.at) })
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", plain(s.Key))
-	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
-	for _, c := range all {
-		fmt.Fprintf(&b, "  %s  %s\n", c.at.Local().Format("Mon _2 Jan 15:04:05"), plain(c.text))
-		if c.then != "" {
-			fmt.Fprintf(&b, "%s→ %s\n", indent, plain(c.then))
-		}
-	}
-	b.WriteString("\n")
-	for _, sum := range s.Summary {
-		b.WriteString("  " + summaryText(sum) + "\n")
-	}
-	if len(s.Summary) > 0 {
-		b.WriteString("  --json for all of it\n")
-	}
-	return b.String()
+	slices.SortStableFunc(all, func(a, b Chapter) int { return a.At.Compare(b.At) })
+	return all
 }
 
 // rowChapters tell where a row came from and, unless an attempt or a sighting
 // tells it, how it ended.
-func rowChapters(s *invitation.Story, r *invitation.StoryRow) []chapter {
+func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 	where := ""
-	if r.Environment == sandboxInstance {
+	if r.Environment == sandbox {
 		where = ", in the sandbox"
 	}
-	first := chapter{at: r.ImportedAt, text: fmt.Sprintf("row %d of %s (batch %d%s), uploaded by %s", r.RowNumber, r.FileName, r.BatchID, where, r.Actor)}
+	first := Chapter{At: r.ImportedAt, Text: fmt.Sprintf("row %d of %s (batch %d%s), uploaded by %s", r.RowNumber, r.FileName, r.BatchID, where, r.Actor)}
 	switch {
 	case r.Outcome == nil:
-		first.then = "undecided"
+		first.Then = "undecided"
 	case *r.Outcome == invitation.Invalid || *r.Outcome == invitation.DuplicateRow:
-		first.then = ending(s, r)
+		first.Then = ending(s, r)
 	}
-	all := []chapter{first}
-	if first.then == "" && !provedBy(s, r) {
-		all = append(all, chapter{at: *r.DecidedAt, text: fmt.Sprintf("row %d of batch %d is decided", r.RowNumber, r.BatchID), then: ending(s, r)})
+	all := []Chapter{first}
+	if first.Then == "" && !provedBy(s, r) {
+		all = append(all, Chapter{At: *r.DecidedAt, Text: fmt.Sprintf("row %d of batch %d is decided", r.RowNumber, r.BatchID), Then: ending(s, r)})
 	}
 	if told := r.Status != nil && (*r.Status == invitation.Accepted || *r.Status == invitation.Expired); told && r.StatusAt != nil {
-		all = append(all, chapter{at: *r.StatusAt, text: string(*r.Status)})
+		all = append(all, Chapter{At: *r.StatusAt, Text: string(*r.Status)})
 	}
 	return all
 }
@@ -137,7 +83,7 @@ func shows(g *invitation.StorySighting, r *invitation.StoryRow) bool {
 
 // ending says how a row ended and what proves it.
 func ending(s *invitation.Story, r *invitation.StoryRow) string {
-	text := outcomeWords[*r.Outcome]
+	text := Outcomes[*r.Outcome]
 	if len(s.Rows) > 1 {
 		text = fmt.Sprintf("row %d of batch %d: %s", r.RowNumber, r.BatchID, text)
 	}
@@ -154,7 +100,7 @@ func endText(r *invitation.StoryRow) string {
 		parts = append(parts, fmt.Sprintf("row %d has the same address", *r.DuplicateOf))
 	}
 	if r.Reason != nil && *r.Reason != "" {
-		parts = append(parts, reasonWords(*r.Reason))
+		parts = append(parts, Reason(*r.Reason))
 	}
 	if r.ClerkInvitationID != nil {
 		parts = append(parts, "invitation "+*r.ClerkInvitationID)
@@ -171,8 +117,8 @@ func endText(r *invitation.StoryRow) string {
 	return strings.Join(parts, ", ")
 }
 
-// reasonWords puts the commonest reasons into words; others stand as they are.
-func reasonWords(code string) string {
+// Reason puts the commonest reasons into words; others stand as they are.
+func Reason(code string) string {
 	switch code {
 	case "invited_by_another_row":
 		return "another row invited them"
@@ -187,25 +133,25 @@ func reasonWords(code string) string {
 }
 
 // attemptChapter tells what Clerk was asked and how that was resolved.
-func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) chapter {
+func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) Chapter {
 	call := map[string]string{"create": "single request", "bulk": "bulk request", "revoke": "revocation"}[a.Call]
 	text := fmt.Sprintf("asked Clerk, %s %d", call, a.Number)
 	if a.Others > 0 {
-		text += fmt.Sprintf(" with %s", counted(a.Others, "other", "others"))
+		text += fmt.Sprintf(" with %s", Counted(a.Others, "other", "others"))
 	}
 	if a.AskedBy != nil {
 		text += fmt.Sprintf(" (sweep %d, by %s)", *a.SweepID, *a.AskedBy)
 	}
-	c := chapter{at: a.StartedAt, text: text + " · " + answerText(a)}
+	c := Chapter{At: a.StartedAt, Text: text + " · " + answerText(a)}
 	switch {
 	case a.Open:
-		c.then = "open: whether it did anything is not known yet; only reading Clerk will tell"
+		c.Then = "open: whether it did anything is not known yet; only reading Clerk will tell"
 	case a.Resolution != nil:
-		c.then = resolutionWords(a)
+		c.Then = resolutionWords(a)
 	}
 	for i := range s.Rows {
 		if proves(a, &s.Rows[i]) {
-			c.then = ending(s, &s.Rows[i])
+			c.Then = ending(s, &s.Rows[i])
 		}
 	}
 	return c
@@ -267,7 +213,7 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 }
 
 // sightingChapter tells what a read of Clerk showed.
-func sightingChapter(s *invitation.Story, g *invitation.StorySighting) chapter {
+func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
 	text := "read Clerk: "
 	switch {
 	case g.Kind == "user":
@@ -281,10 +227,10 @@ func sightingChapter(s *invitation.Story, g *invitation.StorySighting) chapter {
 			text += ", ours"
 		}
 	}
-	c := chapter{at: g.FirstSeen, text: text}
+	c := Chapter{At: g.FirstSeen, Text: text}
 	for i := range s.Rows {
 		if shows(g, &s.Rows[i]) {
-			c.then = ending(s, &s.Rows[i])
+			c.Then = ending(s, &s.Rows[i])
 		}
 	}
 	return c
@@ -296,31 +242,31 @@ func ours(s *invitation.Story, g *invitation.StorySighting) bool {
 	})
 }
 
-// summaryText says how many invitations are proven, and what is not known.
-func summaryText(sum invitation.StorySum) string {
+// Summary says how many invitations are proven, and what is not known.
+func Summary(sum invitation.StorySum) string {
 	var text string
 	n := len(sum.Sent)
 	switch {
 	case n == 0:
 		text = "No invitation sent."
-	case sum.Environment == sandboxInstance:
-		text = fmt.Sprintf("%s in the sandbox; nobody was mailed.", upperFirst(counted(n, "invitation", "invitations")))
+	case sum.Environment == sandbox:
+		text = fmt.Sprintf("%s in the sandbox; nobody was mailed.", upperFirst(Counted(n, "invitation", "invitations")))
 	case n == 1:
 		text = "One invitation sent, one e-mail."
 	default:
-		text = fmt.Sprintf("%s invitations sent, as many e-mails.", thousands(n))
+		text = fmt.Sprintf("%s invitations sent, as many e-mails.", Thousands(n))
 	}
-	if n == 0 && sum.Environment == sandboxInstance {
+	if n == 0 && sum.Environment == sandbox {
 		text = "No invitation in the sandbox."
 	}
 	if n == 0 && sum.Open > 0 {
 		text = "No invitation is proven."
 	}
 	if sum.Open > 0 {
-		text += fmt.Sprintf(" Of %s it is not known yet whether one went out.", counted(sum.Open, "request", "requests"))
+		text += fmt.Sprintf(" Of %s it is not known yet whether one went out.", Counted(sum.Open, "request", "requests"))
 	}
 	if sum.Late > 0 {
-		text += fmt.Sprintf(" %s may have made one more.", upperFirst(counted(sum.Late, "request whose answer came late", "requests whose answers came late")))
+		text += fmt.Sprintf(" %s may have made one more.", upperFirst(Counted(sum.Late, "request whose answer came late", "requests whose answers came late")))
 	}
 	if len(sum.AttemptIDs) > 0 {
 		ids := strings.Trim(strings.Join(strings.Fields(fmt.Sprint(sum.AttemptIDs)), ", "), "[]")

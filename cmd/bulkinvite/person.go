@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"bulkinvite/invitation"
+	"bulkinvite/words"
+)
+
+type whyCmd struct {
+	Email string `arg:"" help:"The person's address, in any spelling."`
+}
+
+// Help is shown before the flags.
+func (whyCmd) Help() string {
+	return `Examples:
+
+    bulkinvite why jane@example.com
+    bulkinvite why jane@example.com --json
+
+With --json: every row, attempt, answer, read and event, with ids. Exit status 2 if no file names the person.`
+}
+
+// Run tells a person's story.
+func (c *whyCmd) Run(ctx context.Context, p *program) error {
+	key, err := personKey(c.Email)
+	if err != nil {
+		return err
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	story, err := invitation.NewReader(pool).Why(ctx, key)
+	if err != nil {
+		return err
+	}
+	if len(story.Rows)+len(story.Attempts) == 0 {
+		return fail(exitUsage, "no_person", "see that the address is spelt as in the file; bulkinvite batches lists the files", "nobody by that address is in any file")
+	}
+	if p.json {
+		return p.printJSON(story)
+	}
+	return p.print(storyText(story))
+}
+
+// storyText is the story as a person reads it, in the order of events.
+func storyText(s *invitation.Story) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\n", plain(s.Key))
+	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
+	for _, c := range words.Story(s) {
+		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), plain(c.Text))
+		if c.Then != "" {
+			fmt.Fprintf(&b, "%s→ %s\n", indent, plain(c.Then))
+		}
+	}
+	b.WriteString("\n")
+	for _, sum := range s.Summary {
+		b.WriteString("  " + words.Summary(sum) + "\n")
+	}
+	if len(s.Summary) > 0 {
+		b.WriteString("  --json for all of it\n")
+	}
+	return b.String()
+}

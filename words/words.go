@@ -1,0 +1,104 @@
+// Package words holds the words that the program speaks to people in, so that
+// they are the same on the command line and on the page.
+package words
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// sandbox is the environment of the stand-in inside the program.
+const sandbox = "sandbox"
+
+// Thousands writes a number with a comma every three digits.
+func Thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// Counted writes a number with the word for what it counts.
+func Counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Thousands(n) + " " + many
+}
+
+// Span writes a length of time in its two largest units: 13 h 2 m.
+func Span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Round(time.Second).Seconds()))
+	case d < time.Hour:
+		return two(int(d/time.Minute), "m", int(d%time.Minute/time.Second), "s")
+	case d < 24*time.Hour:
+		return two(int(d/time.Hour), "h", int(d%time.Hour/time.Minute), "m")
+	}
+	return two(int(d/(24*time.Hour)), "d", int(d%(24*time.Hour)/time.Hour), "h")
+}
+
+func two(a int, unitA string, b int, unitB string) string {
+	if b == 0 {
+		return fmt.Sprintf("%d %s", a, unitA)
+	}
+	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
+}
+
+// Moment writes a time in the user's zone, to the minute.
+func Moment(t time.Time) string { return t.Local().Format("Mon 2 Jan, 15:04") }
+
+// MomentSeconds writes a time in the user's zone, to the second.
+func MomentSeconds(t time.Time) string { return t.Local().Format("Mon 2 Jan 15:04:05") }
+
+// Plain takes out of a text what would move a terminal's cursor or change its
+// colours: file names and cells are other people's.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '�'
+		}
+		return r
+	}, s)
+}
+
+// Calls names the buckets as a person reads them.
+var Calls = map[string]string{ratelimit.Create: "single requests", ratelimit.Bulk: "bulk requests", ratelimit.GeneralCall: "reads and revocations"}
+
+// Outcomes names each outcome as a person reads it.
+var Outcomes = map[invitation.Outcome]string{
+	invitation.Invited:           "invited",
+	invitation.AlreadyInvited:    "already invited",
+	invitation.AlreadyRegistered: "already registered",
+	invitation.DuplicateRow:      "same row again",
+	invitation.Invalid:           "invalid",
+	invitation.Rejected:          "rejected by Clerk",
+	invitation.Failed:            "failed",
+	invitation.Cancelled:         "cancelled",
+}
+
+// Order is the order of outcomes in a report: what went well first.
+var Order = []invitation.Outcome{
+	invitation.Invited, invitation.AlreadyInvited, invitation.AlreadyRegistered, invitation.DuplicateRow,
+	invitation.Invalid, invitation.Rejected, invitation.Failed, invitation.Cancelled,
+}
+
+// or returns what p points at as text, or nothing.
+func or[T any](p *T) string {
+	if p == nil {
+		return ""
+	}
+	return invitation.CellText(*p)
+}
