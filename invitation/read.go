@@ -60,7 +60,7 @@ type ReadEnd struct {
 	Items    int
 	Complete bool      // the pass ends here and reached as far as was asked
 	Reached  time.Time // how far back a complete pass reached; zero: to the end
-	Seen     []Seen    // what it showed; only what concerns people in our files is kept
+	Seen     []Seen    // what it showed; only what concerns people in our files, or what a sweep takes back, is kept
 	Covers   []RowID   // the rows whose people a read of users asked for
 }
 
@@ -113,6 +113,7 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 		select distinct on (d.id, d.key) $1, d.id, d.key, d.kind, nullif(d.status, ''), d.created, d.expires, $2::bigint, $3::timestamptz, $2::bigint, $4::timestamptz
 		from unnest($5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::timestamptz[]) as d (id, key, kind, status, created, expires)
 		where exists (select from results r where r.key = d.key and r.instance_id = $1)
+		   or exists (select from revocations v where v.clerk_invitation_id = d.id and v.instance_id = $1 and v.outcome is null)
 		order by d.id, d.key
 		on conflict (instance_id, clerk_id, key) do update set status = excluded.status, expires_at = excluded.expires_at,
 		       last_read = excluded.last_read, last_seen = excluded.last_seen
@@ -128,6 +129,7 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 type OpenAttempt struct {
 	ID      int64
 	Call    string
+	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: none
 	Started time.Time
 	Exists  bool      // its answer says that a pending invitation exists, of whatever age
 	Unnamed bool      // it was refused for somebody that the answer did not name
@@ -139,10 +141,13 @@ type OpenAttempt struct {
 // settle, and when the next of the others can be (zero: there is none).
 func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (due []OpenAttempt, next time.Time, err error) {
 	rows, _ := s.pool.Query(ctx, `
-		select a.id, a.call, a.started_at,
+		select a.id, a.call, coalesce(a.sweep_id, 0), a.started_at,
 		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
 		       a.http_status in (400, 403, 422) and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
-		       (select min(r.invited_at) from attempt_people p join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number) where p.attempt_id = a.id and a.call = 'revoke'),
+		       (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
+		        left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
+		        left join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number)
+		        where p.attempt_id = a.id and a.call = 'revoke'),
 		       coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
 		from attempts a where a.instance_id = $1 and a.resolved_at is null
 		order by a.id`, instance, settle)
@@ -151,7 +156,7 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		var a OpenAttempt
 		var unnamed *bool
 		var invited *time.Time
-		if err := rows.Scan(&a.ID, &a.Call, &a.Started, &a.Exists, &unnamed, &invited, &a.Due, &now); err != nil {
+		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &invited, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
 		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)

@@ -20,102 +20,211 @@ const (
 // ClosedRead is the resolution of a revoke that a read settled.
 const ClosedRead = "read"
 
-// ErrSwept says that a night has had its sweep.
-var ErrSwept = errors.New("this night was swept already")
+// Revoking says how a revocation ended; revocations.outcome holds these words.
+// The empty one is undecided.
+type Revoking string
 
-// Sweep is one run of revoking what is stale.
-type Sweep struct {
-	ID        int64
-	OlderThan time.Duration
-	Apply     bool
-	StartedBy string
-	Night     time.Time      // the moment of the schedule that it stands for; zero: somebody asked for it
-	Scanned   int            // pending invitations of ours
-	Stale     int            // those older than the duration
-	Revoked   int            // revoked by this sweep, or found revoked
-	Skipped   map[string]int // by reason
-	Failed    int            // refused, or the answer was lost: the next sweep sees to them
+// How a revocation can end.
+const (
+	RevokeDone     Revoking = "revoked"         // this sweep revoked it
+	RevokeBefore   Revoking = "already_revoked" // somebody else had
+	RevokeAccepted Revoking = "accepted"        // they accepted meanwhile: an accepted invitation is never revoked
+	RevokeGone     Revoking = "gone"            // Clerk does not know the invitation
+	RevokeFailed   Revoking = "failed"          // refused by Clerk, or given up
+	RevokeSkipped  Revoking = "skipped"         // left alone; the reason says why
+)
+
+// The reasons for which an invitation is left alone.
+const (
+	SkipExpired     = "expired"          // it has expired, so that it opens nothing
+	SkipOwnExpiry   = "own_expiry"       // its batch or row set an expiry, which it may live to
+	SkipOpenAttempt = "open_attempt"     // a request for this person is under way, or its answer was lost
+	SkipOtherSweep  = "in_another_sweep" // another sweep is at it
+	SkipGone        = "gone"             // Clerk did not know it the last time
+	SkipSuperseded  = "superseded"       // the sweep was held, and a newer one has taken its place
+	SkipStopped     = "stopped"          // a person stopped the sweep
+)
+
+// RevocationID names a revocation. A job carries it, and nothing else.
+type RevocationID struct {
+	Sweep      int64  `json:"sweep"`
+	Invitation string `json:"invitation"` // Clerk's id
 }
 
-// BeginSweep records that a sweep begins, and who it is that it would revoke:
-// pending invitations of ours at the instance that are older than the duration,
-// oldest first. Those past their own expiry are left alone and counted. A night
-// that was swept already is [ErrSwept].
-func (s *Store) BeginSweep(ctx context.Context, instance int64, sw *Sweep) ([]Person, error) {
-	sw.Skipped = map[string]int{}
-	err := s.pool.QueryRow(ctx, `insert into sweeps (instance_id, started_by, older_than, apply, night) values ($1, $2, $3, $4, $5)
-		on conflict (instance_id, night) do nothing returning id`,
-		instance, sw.StartedBy, sw.OlderThan, sw.Apply, nullTime(sw.Night)).Scan(&sw.ID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, ErrSwept
-	}
-	if err != nil {
-		return nil, fmt.Errorf("begin a sweep: %w", err)
-	}
-	var expired int
-	err = s.pool.QueryRow(ctx, `
-		select count(*), count(*) filter (where expires_at <= clock_timestamp() and coalesce(invited_at, decided_at) < clock_timestamp() - $2::interval)
-		from results where instance_id = $1 and outcome = 'invited' and status = 'pending'`, instance, sw.OlderThan).Scan(&sw.Scanned, &expired)
-	if err != nil {
-		return nil, fmt.Errorf("count pending invitations: %w", err)
-	}
-	if expired > 0 {
-		sw.Skipped["expired"] = expired
-	}
-	rows, _ := s.pool.Query(ctx, `
-		select batch_id, row_number, key, clerk_invitation_id from results
-		where instance_id = $1 and outcome = 'invited' and status = 'pending' and clerk_invitation_id is not null
-		  and coalesce(invited_at, decided_at) < clock_timestamp() - $2::interval and (expires_at is null or expires_at > clock_timestamp())
-		order by coalesce(invited_at, decided_at), batch_id, row_number`, instance, sw.OlderThan)
-	people, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p Person, err error) {
-		err = row.Scan(&p.Batch, &p.Row, &p.Key, &p.InvitationID)
-		return p, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list stale invitations: %w", err)
-	}
-	sw.Stale = len(people)
-	return people, nil
+// Revocation is an invitation that a sweep takes back, and where that stands.
+type Revocation struct {
+	RevocationID
+	Person
+	Kind      SweepKind
+	Held      bool // its sweep waits for a person
+	Outcome   Revoking
+	ExpiresAt time.Time
+	NotBefore time.Time
+	Begun     time.Time // when its sweep began, or was allowed
+	Tries     int
+	Now       time.Time // by Postgres' clock
 }
 
-// EndSweep records what a sweep did.
-func (s *Store) EndSweep(ctx context.Context, sw *Sweep) error {
-	_, err := s.pool.Exec(ctx, `update sweeps set finished_at = clock_timestamp(), scanned = $2, stale = $3, revoked = $4, skipped = $5, failed = $6 where id = $1`,
-		sw.ID, sw.Scanned, sw.Stale, sw.Revoked, sw.Skipped, sw.Failed)
+const revocationColumns = `v.sweep_id, v.clerk_invitation_id, coalesce(v.batch_id, 0), coalesce(v.row_number, 0), v.key,
+	s.kind, s.held, coalesce(v.outcome, ''), v.expires_at, v.not_before, coalesce(s.allowed_at, s.started_at), v.tries, clock_timestamp()`
+
+func scanRevocation(row pgx.Row) (*Revocation, error) {
+	var r Revocation
+	var expires, notBefore *time.Time
+	err := row.Scan(&r.Sweep, &r.Invitation, &r.Batch, &r.Row, &r.Key, &r.Kind, &r.Held, &r.Outcome, &expires, &notBefore, &r.Begun, &r.Tries, &r.Now)
 	if err != nil {
-		return fmt.Errorf("end sweep %d: %w", sw.ID, err)
+		return nil, err
+	}
+	r.InvitationID, r.ExpiresAt, r.NotBefore = r.Invitation, deref(expires), deref(notBefore)
+	return &r, nil
+}
+
+// Waits reports whether the revocation may be tried now.
+func (r *Revocation) Waits() bool {
+	return !r.Held && r.Outcome == "" && !r.NotBefore.After(r.Now)
+}
+
+// Revocation returns a revocation.
+func (s *Store) Revocation(ctx context.Context, id RevocationID) (*Revocation, error) {
+	r, err := scanRevocation(s.pool.QueryRow(ctx, `select `+revocationColumns+` from revocations v join sweeps s on s.id = v.sweep_id
+		where v.sweep_id = $1 and v.clerk_invitation_id = $2`, id.Sweep, id.Invitation))
+	if err != nil {
+		return nil, fmt.Errorf("look up invitation %s of sweep %d: %w", id.Invitation, id.Sweep, err)
+	}
+	return r, nil
+}
+
+// LockRevocation returns a revocation and keeps others from it, and whoever
+// stops its sweep from that, until the transaction ends.
+func (s *Store) LockRevocation(ctx context.Context, tx pgx.Tx, id RevocationID) (*Revocation, error) {
+	// The sweep first, in a statement of its own: whoever stops it takes them in this order.
+	if _, err := tx.Exec(ctx, `select from sweeps where id = $1 for key share`, id.Sweep); err != nil {
+		return nil, fmt.Errorf("lock sweep %d: %w", id.Sweep, err)
+	}
+	r, err := scanRevocation(tx.QueryRow(ctx, `select `+revocationColumns+` from revocations v join sweeps s on s.id = v.sweep_id
+		where v.sweep_id = $1 and v.clerk_invitation_id = $2 for update of v`, id.Sweep, id.Invitation))
+	if err != nil {
+		return nil, fmt.Errorf("lock invitation %s of sweep %d: %w", id.Invitation, id.Sweep, err)
+	}
+	return r, nil
+}
+
+// Known returns where the row of a revocation says that its invitation stands;
+// empty: it has no row, or that does not say.
+func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (status Status, err error) {
+	err = tx.QueryRow(ctx, `select coalesce(status, '') from results where batch_id = $1 and row_number = $2 and clerk_invitation_id = $3`,
+		r.Batch, r.Row, r.Invitation).Scan(&status)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look up where invitation %s stands: %w", r.Invitation, err)
+	}
+	return status, nil
+}
+
+// Revoking reports whether a request to revoke this very invitation for this
+// very sweep is open.
+func (s *Store) Revoking(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (yes bool, err error) {
+	err = tx.QueryRow(ctx, `select exists (select from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.instance_id = $1 and p.key = $2 and p.open and a.sweep_id = $3 and p.clerk_invitation_id = $4)`, instance, r.Key, r.Sweep, r.Invitation).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look whether invitation %s is being revoked: %w", r.Invitation, err)
+	}
+	return yes, nil
+}
+
+// RevocationEnd is what decides a revocation.
+type RevocationEnd struct {
+	Outcome Revoking
+	Reason  string
+	Attempt int64 // 0: nothing was sent
+	Read    int64 // 0: no read decided it
+}
+
+// EndRevocation records how a revocation ended. One that is decided already
+// stays as it is.
+func (s *Store) EndRevocation(ctx context.Context, tx pgx.Tx, id RevocationID, e RevocationEnd) error {
+	_, err := tx.Exec(ctx, `
+		update revocations set outcome = $3, reason = nullif($4, ''), attempt_id = nullif($5, 0), read_id = nullif($6, 0), decided_at = clock_timestamp(), not_before = null
+		where sweep_id = $1 and clerk_invitation_id = $2 and outcome is null`, id.Sweep, id.Invitation, e.Outcome, e.Reason, e.Attempt, e.Read)
+	if err != nil {
+		return fmt.Errorf("decide invitation %s of sweep %d: %w", id.Invitation, id.Sweep, err)
 	}
 	return nil
 }
 
-// CloseRevoke closes the open revoke of an invitation and records where the
-// invitation stands; an empty status leaves that as it was. It returns the rows
-// that this frees.
-func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status, how string) ([]Freed, error) {
-	if status != "" {
-		_, err := tx.Exec(ctx, `update results set status = $4, status_at = clock_timestamp()
-			where batch_id = $1 and row_number = $2 and clerk_invitation_id = $3`, p.Batch, p.Row, p.InvitationID, string(status))
-		if err != nil {
-			return nil, fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
-		}
-		// What a read showed before is no news any more.
-		_, err = tx.Exec(ctx, `update sightings set status = $3 where instance_id = $1 and clerk_id = $2 and kind = 'invitation'`, instance, p.InvitationID, string(status))
-		if err != nil {
-			return nil, fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
-		}
+// PutOffRevocation leaves a revocation alone for a while, and returns until
+// when. A code counts as a transient answer.
+func (s *Store) PutOffRevocation(ctx context.Context, tx pgx.Tx, id RevocationID, wait time.Duration, code string) (until time.Time, err error) {
+	err = tx.QueryRow(ctx, `
+		update revocations set not_before = clock_timestamp() + $3::interval, tries = tries + case when $4 = '' then 0 else 1 end, last_error = coalesce(nullif($4, ''), last_error)
+		where sweep_id = $1 and clerk_invitation_id = $2 returning not_before`, id.Sweep, id.Invitation, wait, code).Scan(&until)
+	if err != nil {
+		return until, fmt.Errorf("put off invitation %s of sweep %d: %w", id.Invitation, id.Sweep, err)
 	}
-	return s.close(ctx, tx, instance, []Verdict{{RowID: p.RowID, Key: p.Key, Action: Action{Close: how, InvitationID: p.InvitationID}}})
+	return until, nil
 }
 
-// LastStatus returns where reads last saw an invitation; empty: nowhere.
-func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invitation string) (Status, error) {
-	var status Status
-	err := tx.QueryRow(ctx, `select status from sightings where instance_id = $1 and clerk_id = $2 order by last_seen desc limit 1`, instance, invitation).Scan(&status)
+// CloseRevoke closes an open revoke for one person and records where the
+// invitation stands; an empty status leaves that as it was. It returns the rows
+// that this frees. The person need not be in any row of ours.
+func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person, status Status, how string) ([]Freed, error) {
+	if status != "" {
+		if err := s.standing(ctx, tx, instance, p, status); err != nil {
+			return nil, err
+		}
+	}
+	_, err := tx.Exec(ctx, `
+		update attempt_people set open = false, closed_at = clock_timestamp(), resolution = $3 where attempt_id = $1 and key = $2 and open`, attempt, p.Key, how)
+	if err != nil {
+		return nil, fmt.Errorf("close attempt %d: %w", attempt, err)
+	}
+	_, err = tx.Exec(ctx, `
+		update attempts set resolved_at = clock_timestamp(), resolution = case when $2 in ('answered', 'not_sent', 'refused') then $2 else 'read' end
+		where id = $1 and resolved_at is null and not exists (select from attempt_people p where p.attempt_id = $1 and p.open)`, attempt, how)
+	if err != nil {
+		return nil, fmt.Errorf("close attempt %d: %w", attempt, err)
+	}
+	return freed(ctx, tx, instance, []string{p.Key})
+}
+
+// standing records where an invitation stands, with all rows that speak of it.
+func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status) error {
+	_, err := tx.Exec(ctx, `update results set status = $4, status_at = clock_timestamp()
+		where instance_id = $1 and key = $2 and clerk_invitation_id = $3 and status is distinct from $4`, instance, p.Key, p.InvitationID, string(status))
+	if err != nil {
+		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
+	}
+	// What a read showed before is no news any more.
+	_, err = tx.Exec(ctx, `update sightings set status = $3 where instance_id = $1 and clerk_id = $2 and kind = 'invitation'`, instance, p.InvitationID, string(status))
+	if err != nil {
+		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
+	}
+	return nil
+}
+
+// LastStatus returns where reads last saw an invitation, and the last of them;
+// empty: no read of a pass that began at or after since showed it.
+func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invitation string, since time.Time) (status Status, read int64, err error) {
+	err = tx.QueryRow(ctx, `select coalesce(status, ''), last_read from sightings where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen >= $3
+		order by last_seen desc limit 1`, instance, invitation, since).Scan(&status, &read)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
+		return "", 0, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("look up invitation %s: %w", invitation, err)
+		return "", 0, fmt.Errorf("look up invitation %s: %w", invitation, err)
 	}
-	return status, nil
+	return status, read, nil
+}
+
+// LostRevocations returns up to n revocations of an instance that may be tried
+// now, of sweeps that go on, the oldest first.
+func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]RevocationID, error) {
+	rows, _ := s.pool.Query(ctx, `
+		select v.sweep_id, v.clerk_invitation_id from sweeps s join revocations v on v.sweep_id = s.id and v.outcome is null
+		where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held and (v.not_before is null or v.not_before <= clock_timestamp())
+		order by s.id, v.clerk_invitation_id limit $2`, instance, n)
+	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationID])
+	if err != nil {
+		return nil, fmt.Errorf("look for revocations of instance %d that wait: %w", instance, err)
+	}
+	return ids, nil
 }

@@ -155,7 +155,6 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		hows, keys, invitations, alone = append(hows, v.Close), append(keys, v.Key), append(invitations, v.InvitationID), append(alone, v.Alone)
 	}
 	var b pgx.Batch
-	var freed []Freed
 	b.Queue(`
 		update attempt_people p set open = false, closed_at = clock_timestamp(), resolution = d.how,
 		       clerk_invitation_id = coalesce(p.clerk_invitation_id, nullif(d.invitation, ''))
@@ -176,19 +175,25 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		update results r set alone = true
 		from unnest($1::bigint[], $2::int[], $3::bool[]) as d (batch, number, alone)
 		where r.batch_id = d.batch and r.row_number = d.number and d.alone and r.outcome is null and not r.alone`, batches, numbers, alone)
-	b.Queue(`
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("close %d claims: %w", len(verdicts), err)
+	}
+	return freed(ctx, tx, instance, keys)
+}
+
+// freed returns the undecided rows of people in running batches.
+func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Freed, error) {
+	rows, _ := tx.Query(ctx, `
 		select r.batch_id, r.row_number, b.priority, case when r.not_before > clock_timestamp() then r.not_before end
 		from unnest($2::text[]) as k (key)
 		cross join lateral (select * from results r where r.key = k.key and r.instance_id = $1 and r.outcome is null offset 0) r
-		join batches b on b.id = r.batch_id and b.state = 'running'`, instance, keys).Query(func(rows pgx.Rows) (err error) {
-		freed, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Freed, err error) {
-			err = row.Scan(&f.Batch, &f.Row, &f.Priority, &f.At)
-			return f, err
-		})
-		return err
+		join batches b on b.id = r.batch_id and b.state = 'running'`, instance, keys)
+	freed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Freed, err error) {
+		err = row.Scan(&f.Batch, &f.Row, &f.Priority, &f.At)
+		return f, err
 	})
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("close %d claims: %w", len(verdicts), err)
+	if err != nil {
+		return nil, fmt.Errorf("look for the rows of %d people that wait: %w", len(keys), err)
 	}
 	return freed, nil
 }

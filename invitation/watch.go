@@ -10,6 +10,7 @@ type Chores struct {
 	Canary bool // a running batch sends its canary
 	Finish bool // a batch has no undecided row left
 	Cancel bool // a cancelled batch has rows that are to be decided
+	Sweep  bool // a sweep has no undecided revocation left
 }
 
 // Chores looks for all of them in one statement, since each process looks every
@@ -19,9 +20,11 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	err := s.pool.QueryRow(ctx, `
 		select coalesce(bool_or(state = 'running' and canary_row is not null), false),
 		       coalesce(bool_or(state in ('running', 'paused') and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
-		       coalesce(bool_or(state = 'cancelled'), false)
+		       coalesce(bool_or(state = 'cancelled'), false),
+		       exists (select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held
+		               and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null))
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
-		Scan(&c.Canary, &c.Finish, &c.Cancel)
+		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep)
 	if err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)
 	}

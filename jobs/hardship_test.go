@@ -375,7 +375,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave()
-	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	sw, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,11 +98,11 @@ func (w *Worker) reclaim(ctx context.Context) error {
 	})
 	_, err := w.pool.Exec(ctx, `
 		update river_job j set state = 'available', scheduled_at = clock_timestamp()
-		where j.queue = $1 and j.kind = 'invite' and j.state in ('running', 'scheduled') and (
+		where j.queue = any($1) and j.kind in ('invite', 'revoke') and j.state in ('running', 'scheduled') and (
 			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
 			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
 			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
-		inviteQueue(w.cfg.Instance.ID), w.id, ours, fetchLimit)
+		[]string{inviteQueue(w.cfg.Instance.ID), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, fetchLimit)
 	if err != nil {
 		return fmt.Errorf("take back jobs that nobody works on: %w", err)
 	}

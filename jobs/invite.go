@@ -217,7 +217,11 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 			all(invitation.AnswerRefused)
 		}
 	default: // Transient, Lost: unknown
-		r.Backoff = backoff(t)
+		tries := 0
+		for _, c := range t.cases {
+			tries = max(tries, c.Tries)
+		}
+		r.Backoff = backoff(tries)
 	}
 	for key, s := range r.People {
 		r.Soon = r.Soon || s.Answer == invitation.AnswerExists || s.Answer == invitation.AnswerUser
@@ -229,14 +233,10 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	return r
 }
 
-// backoff is how long the people of a request without a deciding answer are left
-// alone: two seconds, doubled for each such answer before, at most a quarter of
-// an hour, spread by half so that they don't come back together.
-func backoff(t *ticket) time.Duration {
-	tries := 0
-	for _, c := range t.cases {
-		tries = max(tries, c.Tries)
-	}
+// backoff is how long somebody is left alone whose request got no deciding
+// answer: two seconds, doubled for each such answer before, at most a quarter of
+// an hour, spread by half so that people don't come back together.
+func backoff(tries int) time.Duration {
 	d := min(2*time.Second<<min(tries, 10), 15*time.Minute)
 	return time.Duration(float64(d) * (0.5 + rand.Float64()))
 }

@@ -18,6 +18,7 @@
 //     became of requests whose answers were lost.
 //   - The gate takes the process off the queue while no budget is left, and puts
 //     it back when the window opens.
+//   - Revocations are jobs of their own, in a queue of their own: see BeginSweep.
 //   - The resolver settles open attempts by reading.
 //   - The keeper sends heartbeats, declares others dead, repairs lost jobs and
 //     finishes batches.
@@ -60,6 +61,8 @@ type Config struct {
 	SweepAt        string        // a cron expression ("0 2 * * *"); empty: no nightly sweep
 	TZ             string        // its time zone; empty: the machine's
 	SweepOlderThan time.Duration // default 14 days
+
+	OnlyRevokes bool // it sends no invitation, and only takes back and reads
 
 	Version string // for the workers table
 	Log     *slog.Logger
@@ -135,13 +138,15 @@ type Worker struct {
 	working  sync.Map      // the ids of jobs at work here
 	slack    atomic.Int64  // nanoseconds: see Rules.Slack
 	schedule cron.Schedule // of the nightly sweep; nil: none
-	pruned   time.Time     // when old leases were deleted last; of the keeper
-	suspect  atomic.Bool   // a row was rejected or failed: the breaker has to look
-	resolve  chan struct{} // pokes the resolver
-	active   chan struct{} // pokes whoever watches progress
-	fatal    chan error    // ends Run
-	stopping chan struct{} // closed when the run ends
-	over     chan struct{} // closed when no job runs any more
+	revoking patience
+	now      func() time.Time // of the schedule
+	pruned   time.Time        // when old leases were deleted last; of the keeper
+	suspect  atomic.Bool      // a row was rejected or failed: the breaker has to look
+	resolve  chan struct{}    // pokes the resolver
+	active   chan struct{}    // pokes whoever watches progress
+	fatal    chan error       // ends Run
+	stopping chan struct{}    // closed when the run ends
+	over     chan struct{}    // closed when no job runs any more
 }
 
 // New returns a worker. It has done nothing yet; see [Worker.Run].
@@ -155,7 +160,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		host = "unknown"
 	}
 	w := &Worker{
-		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg,
+		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg, now: time.Now,
 		id:      fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32()),
 		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -178,19 +183,19 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 // rehearsal's jobs. River's queue names refuse capitals.
 func inviteQueue(instance int64) string { return fmt.Sprintf("invite_%d", instance) }
 
-// sweepQueue also keeps the client from running without a queue while the gate
+// revokeQueue also keeps the client from running without a queue while the gate
 // is closed.
-func sweepQueue(instance int64) string { return fmt.Sprintf("sweep_%d", instance) }
+func revokeQueue(instance int64) string { return fmt.Sprintf("revoke_%d", instance) }
 
 func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &inviteWorker{w: w})
-	river.AddWorker(workers, &sweepWorker{w: w})
+	river.AddWorker(workers, &revokeWorker{w: w})
 	cfg := &river.Config{
 		ID:                   w.id,
 		Logger:               slog.New(quiet{w.log.Handler()}),
 		Workers:              workers,
-		Queues:               map[string]river.QueueConfig{sweepQueue(w.cfg.Instance.ID): {MaxWorkers: 1, FetchPollInterval: 10 * time.Second}},
+		Queues:               map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers, FetchCooldown: 10 * time.Millisecond}},
 		JobTimeout:           jobLimit,
 		RescueStuckJobsAfter: 2 * jobLimit,
 		// Finished jobs prove nothing and only weigh on the table.

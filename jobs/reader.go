@@ -135,7 +135,7 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 	for _, i := range invitations {
 		key, err := invitation.Key(i.Email)
 		if err != nil {
-			continue // no address that a file could name
+			key = i.ID // no address that a file could name
 		}
 		status := invitation.Status(i.Status)
 		switch {

@@ -40,7 +40,11 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	for _, loop := range []func(context.Context){w.claimer.run, w.gate.run, w.settleLoop, w.keep, w.nights} {
+	begun := []func(context.Context){w.settleLoop, w.keep, w.nights}
+	if !w.cfg.OnlyRevokes {
+		begun = append(begun, w.claimer.run, w.gate.run)
+	}
+	for _, loop := range begun {
 		loops.Go(func() { loop(working) })
 	}
 	err = w.watch(working, idle)
@@ -100,6 +104,11 @@ func (w *Worker) tidy(ctx context.Context) error {
 	}
 	if chores.Cancel {
 		if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
+			return err
+		}
+	}
+	if chores.Sweep {
+		if err := w.store.FinishSweeps(ctx, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 	}
@@ -255,15 +264,16 @@ func (w *Worker) housekeep(ctx context.Context) error {
 			return err
 		}
 	}
-	return w.repair(ctx)
+	return errors.Join(w.repair(ctx), w.repairRevokes(ctx))
 }
 
 // Idle reports whether nothing is left to do at an instance: no running batch,
-// and no attempt whose answer is unknown.
+// no sweep that goes on, and no attempt whose answer is unknown.
 func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error) {
 	var idle bool
 	err := pool.QueryRow(ctx, `
 		select not exists (select from batches where instance_id = $1 and state = 'running')
+		   and not exists (select from sweeps where instance_id = $1 and apply and finished_at is null and not held)
 		   and not exists (select from attempts where instance_id = $1 and resolved_at is null)`, instance).Scan(&idle)
 	if err != nil {
 		return false, fmt.Errorf("look whether instance %d is idle: %w", instance, err)

@@ -17,6 +17,7 @@ import (
 type sweepCmd struct {
 	OlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be: 14d, or 36h. Default: 14d."`
 	Apply     bool   `help:"Revoke them. Default: only show how many."`
+	Allow     bool   `help:"Let it revoke more than its threshold: 30 % of the pending ones, and 20. Default: then it is held."`
 	Actor     string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 }
 
@@ -27,7 +28,7 @@ func (sweepCmd) Help() string {
     bulkinvite sweep                           how many of our invitations are stale
     bulkinvite sweep --older-than 30d --apply  revoke them
 
-Only invitations that this database's batches made are touched. work --sweep-at does it each night. Exit status 0, or 3 if a revocation failed.`
+Only invitations that this database's batches made are touched. work --sweep-at does it each night. Exit status 0; 3 if a revocation failed; 4 if it is held.`
 }
 
 // age is a length of time that may be given in days: 14d.
@@ -78,7 +79,9 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	worker, err := jobs.New(pool, t.api, p.workerConfig(instance))
+	config := p.workerConfig(instance)
+	config.OnlyRevokes = true
+	worker, err := jobs.New(pool, t.api, config)
 	if err != nil {
 		return err
 	}
@@ -86,14 +89,14 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if actor == "" {
 		actor = loginName()
 	}
-	swept, err := worker.Sweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Apply: c.Apply, Actor: actor})
+	swept, err := worker.Sweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Apply: c.Apply, Allow: c.Allow, Actor: actor})
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return fail(exitFailed, "clerk_key", "set a good key in "+keyVariable+" and sweep again", "sweep: %w", err)
 	}
 	if err != nil {
 		return err
 	}
-	doc := sweepDocument{Sweep: swept.ID, Apply: swept.Apply, Scanned: swept.Scanned, Stale: swept.Stale, Revoked: swept.Revoked, Skipped: swept.Skipped, Failed: swept.Failed}
+	doc := sweepDocument{Sweep: swept.ID, Apply: swept.Apply, Scanned: swept.Scanned, Stale: swept.Stale, Revoked: swept.Revoked, Skipped: swept.Skipped, Failed: swept.Failed, Held: swept.Held}
 	if doc.Skipped == nil {
 		doc.Skipped = map[string]int{}
 	}
@@ -102,16 +105,26 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	} else {
 		err = p.print(sweepText(doc, time.Duration(c.OlderThan)))
 	}
-	if err == nil && doc.Failed > 0 {
-		err = status(exitRows)
+	switch {
+	case err != nil:
+		return err
+	case doc.Held:
+		return status(exitHeld)
+	case doc.Apply && swept.FinishedAt.IsZero():
+		return errInterrupted
+	case doc.Failed > 0:
+		return status(exitRows)
 	}
-	return err
+	return nil
 }
 
 func sweepText(d sweepDocument, older time.Duration) string {
 	t := table{right: []bool{true}}
 	t.add("  "+thousands(d.Scanned), "pending invitations of ours")
 	t.add("  "+thousands(d.Stale), "of them older than "+span(older))
+	if d.Held {
+		return fmt.Sprintf("Sweep %d is held, nothing revoked\n\n%s\nIt would revoke more than its threshold. --apply --allow lets it.\n", d.Sweep, t.String())
+	}
 	if d.Apply {
 		t.add("  "+thousands(d.Revoked), "revoked")
 		for _, why := range slices.Sorted(maps.Keys(d.Skipped)) {

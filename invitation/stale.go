@@ -1,0 +1,84 @@
+package invitation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Policy says which pending invitations are stale.
+type Policy struct {
+	OlderThan time.Duration // for those whose batch and row say nothing else
+	Today     time.Time     // the day that it is where the sweep runs: revoke_on is past when it is before
+}
+
+// Stale returns the invitations of ours that are stale, the oldest first, and
+// how many pending ones there are. Those that are old but are left alone are
+// counted by reason: they have expired, or may live to an expiry that their row
+// or batch has set, or a request for their person is under way, or another sweep
+// is at them, or Clerk did not know them the last time.
+//
+// A row's own date (revoke_on) goes before its batch's age (revoke_after), and
+// that before the policy's. It waits for other sweeps that choose: see
+// [LockSweeps].
+func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) (targets []Target, pending int, skipped map[string]int, err error) {
+	if err := LockSweeps(ctx, tx, instance); err != nil {
+		return nil, 0, nil, err
+	}
+	if pending, err = s.CountPending(ctx, tx, instance); err != nil {
+		return nil, 0, nil, err
+	}
+	rows, err := tx.Query(ctx, `
+		select r.batch_id, r.row_number, r.key, r.clerk_invitation_id, coalesce(r.invited_at, r.decided_at), r.expires_at,
+		       case when r.expires_at <= clock_timestamp() then 'expired'
+		            when r.revoke_on is null and b.revoke_after is null and coalesce(r.expires_in_days, (b.options->>'expires_in_days')::int) is not null then 'own_expiry'
+		            when exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open) then 'open_attempt'
+		            when exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.instance_id = r.instance_id and v.clerk_invitation_id = r.clerk_invitation_id
+		                         and v.outcome is null and not s.held) then 'in_another_sweep'
+		            when exists (select from revocations v where v.instance_id = r.instance_id and v.clerk_invitation_id = r.clerk_invitation_id and v.outcome = 'gone') then 'gone'
+		            else '' end
+		from results r join batches b on b.id = r.batch_id
+		where r.instance_id = $1 and r.outcome = 'invited' and r.status = 'pending' and r.clerk_invitation_id is not null
+		  and case when r.revoke_on is not null then r.revoke_on < $3::date
+		           else coalesce(r.invited_at, r.decided_at) < clock_timestamp() - coalesce(b.revoke_after, $2::interval) end
+		order by coalesce(r.invited_at, r.decided_at), r.batch_id, r.row_number`, instance, p.OlderThan, p.Today.Format(time.DateOnly))
+	if err != nil {
+		return nil, 0, nil, fmt.Errorf("list stale invitations: %w", err)
+	}
+	skipped = map[string]int{}
+	var t Target
+	var why string
+	var invited, expires *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires, &why}, func() error {
+		if why != "" {
+			skipped[why]++
+			return nil
+		}
+		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+		targets = append(targets, t)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, nil, fmt.Errorf("list stale invitations: %w", err)
+	}
+	return targets, pending, skipped, nil
+}
+
+// Swept returns the time from which on nights are due by a schedule: the last
+// night that was swept or, if it is later, when the schedule was first set. The
+// first call sets it.
+func (s *Store) Swept(ctx context.Context, instance int64, expression, tz string) (since time.Time, err error) {
+	_, err = s.pool.Exec(ctx, `insert into schedules (instance_id, expression, tz) values ($1, $2, $3) on conflict do nothing`, instance, expression, tz)
+	if err != nil {
+		return since, fmt.Errorf("keep the schedule %q: %w", expression, err)
+	}
+	err = s.pool.QueryRow(ctx, `
+		select greatest(since, (select max(night) from sweeps where instance_id = $1)) from schedules
+		where instance_id = $1 and expression = $2 and tz = $3`, instance, expression, tz).Scan(&since)
+	if err != nil {
+		return since, fmt.Errorf("look when instance %d was swept: %w", instance, err)
+	}
+	return since, nil
+}

@@ -1,0 +1,482 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// revokers is how many revocations a process has under way. The general limit
+// sets the pace.
+const revokers = 8
+
+// RevokeArgs is a wake-up for a revocation. It carries ids only.
+type RevokeArgs struct {
+	invitation.RevocationID
+}
+
+// Kind is River's name of the job.
+func (RevokeArgs) Kind() string { return "revoke" }
+
+// BeginSweep records a sweep with what it is to take back, and inserts a job for
+// each, in one transaction: see [invitation.Store.BeginSweep]. A sweep that is
+// held has no jobs. Any worker of the instance works them; [Worker.Finish] does
+// so and waits for the end.
+func BeginSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, targets []invitation.Target) error {
+	if err := store.BeginSweep(ctx, tx, sw, targets); err != nil {
+		return err
+	}
+	if !sw.Apply || sw.Held {
+		return nil
+	}
+	ids := make([]invitation.RevocationID, len(targets))
+	for i, t := range targets {
+		ids[i] = invitation.RevocationID{Sweep: sw.ID, Invitation: t.InvitationID}
+	}
+	return InsertRevokes(ctx, tx, sw.InstanceID, ids)
+}
+
+// AllowSweep lets a held sweep pass its threshold. With one that is not held
+// nothing happens.
+func AllowSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, actor string) error {
+	ids, err := store.AllowSweep(ctx, tx, sw.ID, actor)
+	if err != nil {
+		return err
+	}
+	return InsertRevokes(ctx, tx, sw.InstanceID, ids)
+}
+
+// InsertRevokes inserts a job for each revocation, in the transaction that
+// records them.
+func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitation.RevocationID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	opts := &river.InsertOpts{Queue: revokeQueue(instance)}
+	params := make([]river.InsertManyParams, len(ids))
+	for i, id := range ids {
+		params[i] = river.InsertManyParams{Args: RevokeArgs{id}, InsertOpts: opts}
+	}
+	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
+		return fmt.Errorf("insert the jobs of sweep %d: %w", ids[0].Sweep, err)
+	}
+	return nil
+}
+
+// Finish works on revocations until a sweep has ended, whoever began it, and
+// returns it. It sends no invitation if the worker's Config says OnlyRevokes.
+// Should ctx end before, the sweep that it returns has not ended: any worker
+// goes on with it.
+func (w *Worker) Finish(ctx context.Context, sweep int64) (*invitation.Sweep, error) {
+	err := w.Run(ctx, func(ctx context.Context) (bool, error) {
+		sw, err := w.store.Sweep(ctx, sweep)
+		return err == nil && (sw.Held || !sw.FinishedAt.IsZero()), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return w.store.Sweep(context.WithoutCancel(ctx), sweep)
+}
+
+type revokeWorker struct {
+	river.WorkerDefaults[RevokeArgs]
+	w *Worker
+}
+
+// Work takes one invitation back, or says when that can be tried again.
+func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) error {
+	w := r.w
+	w.working.Store(job.ID, nil)
+	defer w.working.Delete(job.ID)
+	ctx, cancel := w.untilStop(ctx)
+	defer cancel()
+	for {
+		wait, err := w.revoke(ctx, job.Args.RevocationID)
+		switch {
+		case err == nil && wait == 0:
+			failpoint("before_completion")
+			return nil
+		case ctx.Err() != nil: // the worker stops: the job goes back at once
+			return river.JobSnooze(0)
+		case err != nil:
+			w.log.Warn("revoke", "sweep", job.Args.Sweep, "invitation", job.Args.Invitation, "error", err)
+			w.revoking.lose()
+			return river.JobSnooze(w.revoking.left())
+		case wait > time.Second:
+			return river.JobSnooze(wait)
+		}
+		if sleep(ctx, wait) != nil {
+			return river.JobSnooze(0)
+		}
+	}
+}
+
+// untilStop gives a context that ends when the worker stops, too.
+func (w *Worker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-w.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// revoke takes one invitation back. It returns 0 when nothing is left to do for
+// this job, or how long to wait before it is tried again.
+func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.Duration, error) {
+	now, err := w.store.Revocation(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	if now.Held || now.Outcome != "" {
+		return 0, nil
+	}
+	if !now.Waits() {
+		return max(now.NotBefore.Sub(now.Now), time.Millisecond), nil
+	}
+	if err := w.revoking.wait(ctx); err != nil {
+		return 0, err
+	}
+	release, err := w.general.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var throttled *ratelimit.Throttled
+	defer func() { release(throttled) }()
+	ctx = context.WithoutCancel(ctx) // what is committed below is sent and recorded
+	failpoint("before_reserve")
+	deadline := time.Now().Add(w.cfg.RequestTimeout)
+	attempt, wait, err := w.claimRevoke(ctx, id)
+	if errors.Is(err, invitation.ErrDeclaredDead) {
+		return time.Millisecond, w.register(ctx)
+	}
+	if err != nil || attempt == 0 {
+		return wait, err
+	}
+	failpoint("after_reserve")
+	calling, cancel := context.WithDeadline(ctx, deadline)
+	failpoint("before_send")
+	a := w.api.Revoke(calling, id.Invitation)
+	cancel()
+	failpoint("after_send")
+	w.log.Debug("answered", "attempt", attempt, "answer", a)
+	if a.Class == clerk.Throttled {
+		throttled = &ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter}
+	}
+	failpoint("before_outcome")
+	w.persist(ctx, func(ctx context.Context) (err error) {
+		wait, err = w.recordRevoke(ctx, attempt, now, a)
+		return err
+	})
+	failpoint("after_outcome")
+	switch a.Class {
+	case clerk.Unauthorized:
+		w.stop(ErrUnauthorized)
+		w.revoking.lose()
+	case clerk.NotSent, clerk.Lost, clerk.Transient:
+		w.revoking.lose()
+	default:
+		w.revoking.fine()
+	}
+	poke(w.active)
+	return wait, nil
+}
+
+// claimRevoke puts the revoke into the ledger and claims its person, unless it is
+// known by now that nothing is to be sent. No attempt: it is decided, or is to
+// be tried again after a wait.
+func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (attempt int64, wait time.Duration, err error) {
+	claiming, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err = pgx.BeginFunc(claiming, w.pool, func(tx pgx.Tx) error {
+		attempt, wait = 0, 0
+		if err := invitation.Alive(claiming, tx, w.id); err != nil {
+			return err
+		}
+		r, err := w.store.LockRevocation(claiming, tx, id)
+		if err != nil || !r.Waits() {
+			return err
+		}
+		open, err := w.store.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
+			[]invitation.Request{{Call: "revoke", Bucket: ratelimit.GeneralCall, People: []invitation.Person{r.Person}, Sweep: id.Sweep}})
+		if err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			wait, err = w.leaveAlone(claiming, tx, r)
+			return err
+		}
+		// In a new statement: what was recorded before the claim was ours to make.
+		end, err := w.foregone(claiming, tx, r)
+		if err != nil {
+			return err
+		}
+		if end.Outcome == "" {
+			attempt = open[0].AttemptID
+			return nil
+		}
+		if _, err := w.store.Withdraw(claiming, tx, open, func(invitation.Person) bool { return true }); err != nil {
+			return err
+		}
+		return w.store.EndRevocation(claiming, tx, id, end)
+	})
+	if err == nil && attempt == 0 && wait == 0 {
+		poke(w.active)
+	}
+	return attempt, wait, err
+}
+
+// leaveAlone is for a person who is in a request whose answer is not known: a
+// sweep passes them over, since its next one comes; whoever named them waits. If
+// the request is this very revoke, settling it decides, or inserts a job.
+func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (time.Duration, error) {
+	mine, err := w.store.Revoking(ctx, tx, w.cfg.Instance.ID, r)
+	if err != nil || mine {
+		return 0, err
+	}
+	if r.Kind == invitation.KindSweep {
+		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: invitation.SkipOpenAttempt})
+	}
+	const again = 2 * time.Second
+	_, err = w.store.PutOffRevocation(ctx, tx, r.RevocationID, again, "")
+	return again, err
+}
+
+// foregone decides a revocation of which it is known that there is nothing to
+// revoke.
+func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (e invitation.RevocationEnd, err error) {
+	status, err := w.store.Known(ctx, tx, w.cfg.Instance.ID, r)
+	switch {
+	case err != nil:
+	case status == invitation.Revoked:
+		e.Outcome = invitation.RevokeBefore
+	case status == invitation.Accepted:
+		e.Outcome = invitation.RevokeAccepted
+	case status == invitation.Expired, !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(r.Now):
+		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
+	}
+	return e, err
+}
+
+// revoked is what an answer to a revoke means.
+type revoked struct {
+	end    invitation.RevocationEnd // no outcome: it is tried again, or must be read
+	status invitation.Status        // where the invitation stands; empty: not told
+	answer invitation.Answer
+	close  string // how the attempt closes; empty: only reading tells
+	wait   bool   // back off before it is tried again
+}
+
+// judgeRevoke says what an answer to a revoke means.
+func judgeRevoke(a clerk.Answer) revoked {
+	failed := invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: a.Code}
+	switch a.Class {
+	case clerk.Success:
+		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeDone}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
+	case clerk.AlreadyRevoked:
+		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeBefore}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
+	case clerk.AlreadyAccepted:
+		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeAccepted}, status: invitation.Accepted, answer: invitation.AnswerAccepted, close: invitation.ClosedAnswered}
+	case clerk.Gone:
+		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeGone}, answer: invitation.AnswerGone, close: invitation.ClosedAnswered}
+	case clerk.NotSent:
+		return revoked{answer: invitation.AnswerRefused, close: invitation.ClosedNotSent, wait: true}
+	case clerk.Throttled, clerk.Unauthorized:
+		return revoked{answer: invitation.AnswerRefused, close: invitation.ClosedRefused}
+	case clerk.Transient, clerk.Lost:
+		return revoked{wait: true}
+	}
+	return revoked{end: failed, answer: invitation.AnswerRefused, close: invitation.ClosedRefused}
+}
+
+// recordRevoke writes an answer and what follows from it into the ledger, and
+// returns how long to wait before the revocation is tried again; 0: it is
+// decided, or a read will decide it.
+func (w *Worker) recordRevoke(ctx context.Context, attempt int64, r *invitation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
+	said := judgeRevoke(a)
+	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}, Read: said.close == ""}
+	if said.answer != invitation.NoAnswer {
+		reply.People[r.Key] = invitation.Said{Answer: said.answer, Code: a.Code, InvitationID: r.Invitation}
+	}
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		wait = 0
+		open, err := w.store.Note(ctx, tx, attempt, reply, w.cfg.Settle)
+		if err != nil || !open {
+			return err // settled by a read meanwhile, which has decided it
+		}
+		if wait, err = w.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {
+			return err
+		}
+		return w.closeRevoke(ctx, tx, attempt, r.Person, said.status, said.close)
+	})
+	if said.close == "" && err == nil {
+		w.log.Warn("revoke must be read", "attempt", attempt, "sweep", r.Sweep, "class", a.Class.String(), "code", a.Code)
+		poke(w.resolve)
+		return 0, nil // settling inserts a job if it has to be tried again
+	}
+	return wait, err
+}
+
+// endOrWait decides a revocation as the answer says, or backs off.
+func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *invitation.Revocation, said revoked, code string) (time.Duration, error) {
+	if said.end.Outcome == invitation.RevokeGone && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(r.Now.Add(time.Minute)) {
+		said.end.Outcome, said.end.Reason = invitation.RevokeSkipped, invitation.SkipExpired // Clerk's clock is a little ahead
+	}
+	if said.end.Outcome != "" {
+		said.end.Attempt = attempt
+		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, said.end)
+	}
+	if !said.wait {
+		return time.Millisecond, nil
+	}
+	if said.close != "" && r.Now.Sub(r.Begun) > giveUp {
+		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: code, Attempt: attempt})
+	}
+	wait := backoff(r.Tries)
+	_, err := w.store.PutOffRevocation(ctx, tx, r.RevocationID, wait, code)
+	return wait, err
+}
+
+// closeRevoke closes an attempt to revoke for its person, and wakes whom that frees.
+func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person, status invitation.Status, how string) error {
+	freed, err := w.store.CloseRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how)
+	if err != nil {
+		return err
+	}
+	return free(ctx, tx, w.cfg.Instance.ID, freed)
+}
+
+// settleRevoke settles a revoke whose answer was lost, by where the lists show
+// the invitation now.
+func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) error {
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		people, err := w.store.LockAttempt(ctx, tx, a.ID)
+		if err != nil {
+			return err
+		}
+		for _, p := range people {
+			status, read, err := w.store.LastStatus(ctx, tx, w.cfg.Instance.ID, p.InvitationID, a.Due)
+			if err != nil {
+				return err
+			}
+			how := invitation.ClosedRead
+			if status == invitation.Pending || status == "" {
+				how = invitation.ClosedNotThere
+			}
+			if err := w.closeRevoke(ctx, tx, a.ID, p, status, how); err != nil {
+				return err
+			}
+			if a.Sweep != 0 {
+				id := invitation.RevocationID{Sweep: a.Sweep, Invitation: p.InvitationID}
+				if err := w.decideRead(ctx, tx, id, a.ID, status, read); err != nil {
+					return err
+				}
+			}
+			w.log.Info("revoke settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
+		}
+		return nil
+	})
+}
+
+// decideRead decides a revocation by what a read showed. Where that shows that
+// nothing was done, it is tried again.
+func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.RevocationID, attempt int64, status invitation.Status, read int64) error {
+	e := invitation.RevocationEnd{Attempt: attempt, Read: read}
+	switch status {
+	case invitation.Revoked:
+		e.Outcome = invitation.RevokeDone
+	case invitation.Accepted:
+		e.Outcome = invitation.RevokeAccepted
+	case invitation.Expired:
+		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
+	default:
+		r, err := w.store.LockRevocation(ctx, tx, id)
+		if err != nil || r.Outcome != "" {
+			return err
+		}
+		if r.Now.Sub(r.Begun) <= giveUp {
+			return InsertRevokes(ctx, tx, w.cfg.Instance.ID, []invitation.RevocationID{id})
+		}
+		e.Outcome, e.Reason = invitation.RevokeFailed, "not_done"
+	}
+	return w.store.EndRevocation(ctx, tx, id, e)
+}
+
+// repairRevokes inserts jobs for all revocations that wait if the queue has none
+// that could wake anybody: somebody deleted them, or they died with their process.
+func (w *Worker) repairRevokes(ctx context.Context) error {
+	var lost bool
+	err := w.pool.QueryRow(ctx, `
+		select exists (select from sweeps s join revocations v on v.sweep_id = s.id and v.outcome is null
+		               where s.instance_id = $2 and s.apply and s.finished_at is null and not s.held)
+		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable'))
+		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
+		                   where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), w.cfg.Instance.ID).Scan(&lost)
+	if err != nil {
+		return fmt.Errorf("look for revocations that lost their jobs: %w", err)
+	}
+	if !lost {
+		return nil
+	}
+	ids, err := w.store.LostRevocations(ctx, w.cfg.Instance.ID, 100_000)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	w.log.Warn("revocations had lost their jobs", "revocations", len(ids))
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return InsertRevokes(ctx, tx, w.cfg.Instance.ID, ids) })
+}
+
+// patience holds a process' revokes back after failures that have nothing to do
+// with one invitation, from a second to a minute.
+type patience struct {
+	mu       sync.Mutex
+	failures int // in a row
+	until    time.Time
+}
+
+// lose notes a failure. What fails at the same time counts once.
+func (p *patience) lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); !now.Before(p.until) {
+		p.until = now.Add(min(time.Second<<min(p.failures, 6), time.Minute))
+		p.failures++
+	}
+}
+
+// fine ends a row of failures.
+func (p *patience) fine() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failures = 0
+}
+
+// left is how long revokes are held back, a second at least.
+func (p *patience) left() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(time.Until(p.until), time.Second)
+}
+
+// wait returns when they no longer are.
+func (p *patience) wait(ctx context.Context) error {
+	p.mu.Lock()
+	d := time.Until(p.until)
+	p.mu.Unlock()
+	if d <= 0 {
+		return ctx.Err()
+	}
+	return sleep(ctx, d)
+}

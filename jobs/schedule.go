@@ -1,0 +1,113 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"bulkinvite/invitation"
+)
+
+// ParseSchedule reads a cron expression of five fields, in a time zone (empty:
+// the machine's).
+func ParseSchedule(expression, zone string) (cron.Schedule, error) {
+	where := time.Local
+	if zone != "" {
+		var err error
+		if where, err = time.LoadLocation(zone); err != nil {
+			return nil, fmt.Errorf("%q is no time zone: write one of the IANA database, such as Europe/Berlin", zone)
+		}
+	}
+	spec, err := cron.ParseStandard(expression)
+	if err != nil || strings.Contains(expression, "TZ=") {
+		return nil, fmt.Errorf("%q is no cron expression: write minute hour day month weekday, such as \"0 2 * * *\"", expression)
+	}
+	return wallClock{spec, where}, nil
+}
+
+// wallClock is a schedule that goes by the clock on the wall. The parser's own
+// zones leave a night out when its hour is skipped for summer time, and run
+// twice when it is repeated; here such a night has one run.
+type wallClock struct {
+	spec  cron.Schedule
+	where *time.Location
+}
+
+// Next returns the first moment of the schedule after t.
+func (c wallClock) Next(t time.Time) time.Time {
+	wall := t.In(c.where)
+	asUTC := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, time.UTC)
+	for {
+		asUTC = c.spec.Next(asUTC)
+		if asUTC.IsZero() { // a date that never comes, such as 30 February
+			return asUTC
+		}
+		next := time.Date(asUTC.Year(), asUTC.Month(), asUTC.Day(), asUTC.Hour(), asUTC.Minute(), asUTC.Second(), 0, c.where)
+		if next.After(t) {
+			return next
+		}
+	}
+}
+
+// latest returns the last moment of a schedule that is after one time and not
+// after another; zero: there is none. Schedules run from each minute to once a
+// year, so it looks back a day, a month, and so on, until it finds one.
+func latest(s cron.Schedule, after, until time.Time) (found time.Time) {
+	for _, back := range []time.Duration{24 * time.Hour, 32 * 24 * time.Hour, 367 * 24 * time.Hour, until.Sub(after)} {
+		from := until.Add(-back)
+		if from.Before(after) {
+			from = after
+		}
+		for at := s.Next(from); !at.IsZero() && !at.After(until); at = s.Next(at) {
+			found = at
+		}
+		if !found.IsZero() || from.Equal(after) {
+			break
+		}
+	}
+	return found
+}
+
+// nights begins the sweep of each night as it comes, until ctx is done. Whichever
+// process is first has the night; of nights that all of them missed, the last is
+// made up for. One that can't begin is tried again.
+func (w *Worker) nights(ctx context.Context) {
+	if w.schedule == nil {
+		return
+	}
+	for ctx.Err() == nil {
+		wait := 5 * time.Second
+		err := w.night(ctx)
+		if err == nil {
+			// A minute at most, since the clock may be set.
+			wait = min(max(w.schedule.Next(w.now()).Sub(w.now()), time.Millisecond), time.Minute)
+		} else if ctx.Err() == nil {
+			w.log.Error("the nightly sweep can't begin", "error", err, "again_in", wait)
+		}
+		if sleep(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// night begins a nightly sweep if one is due.
+func (w *Worker) night(ctx context.Context) error {
+	now := w.now()
+	since, err := w.store.Swept(ctx, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
+	if err != nil {
+		return err
+	}
+	due := latest(w.schedule, since, now)
+	if due.IsZero() {
+		return nil
+	}
+	_, err = w.begin(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep", night: due.UTC()})
+	if errors.Is(err, invitation.ErrSwept) { // by another process, meanwhile
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,202 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+)
+
+// sweeper is how a worker is configured that only takes back.
+var sweeper = func() Config {
+	c := quick
+	c.OnlyRevokes = true
+	return c
+}()
+
+// aged invites n people and makes their invitations 20 days old.
+func (b *bundle) aged(n int) int64 {
+	b.t.Helper()
+	batch := b.batch(n, person)
+	b.run(b.worker(quick), batch)
+	b.exec(`update results set invited_at = invited_at - interval '20 days' where batch_id = $1`, batch)
+	return batch
+}
+
+// sums fails unless a sweep that has ended adds up.
+func (b *bundle) sums(sw *invitation.Sweep) {
+	b.t.Helper()
+	n := sw.Revoked + sw.Failed
+	for _, skipped := range sw.Skipped {
+		n += skipped
+	}
+	if sw.FinishedAt.IsZero() || sw.Undecided != 0 || n != sw.Stale {
+		b.t.Errorf("sweep %+v has not ended or does not add up", *sw)
+	}
+}
+
+// A sweep of too much revokes nothing until a person allows it; then it revokes
+// what they saw. A newer one takes its place.
+func TestHeldSweep(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.aged(30)
+	first, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !second.Held || second.Threshold != 20 || second.Stale != 30 {
+		t.Errorf("sweep %+v, want it held at 20", *second)
+	}
+	if first, err = b.store.Sweep(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.sums(first)
+	if first.Held || first.Skipped[invitation.SkipSuperseded] != 30 {
+		t.Errorf("the older sweep is %+v, want it superseded", *first)
+	}
+	idle, err := Idle(t.Context(), b.pool, b.instance.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from attempts where call = 'revoke'`); n != 0 || !idle {
+		t.Errorf("%d requests of a held sweep, idle %v; want none, and true", n, idle)
+	}
+	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }); err != nil {
+		t.Fatal(err)
+	}
+	done, err := b.worker(sweeper).Finish(t.Context(), second.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sums(done)
+	if done.Revoked != 30 || done.Held || done.AllowedBy != "tom" {
+		t.Errorf("sweep %+v, want 30 revoked as tom allowed", *done)
+	}
+}
+
+// Rows are the truth: a sweep whose jobs are all gone goes on.
+func TestRevokesFindLostJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.aged(5)
+	w := b.worker(sweeper)
+	sw, err := w.begin(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`delete from river_job where kind = 'revoke'`)
+	done, err := w.Finish(t.Context(), sw.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sums(done)
+	if done.Revoked != 5 {
+		t.Errorf("sweep %+v, want 5 revoked", *done)
+	}
+}
+
+// Whom a request is open for is left alone by a sweep, and waited for by whoever
+// named them. What has no row of ours is revoked too, and settled by reading.
+func TestRevokeBesideAnOpenAttempt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Invitations: []string{"theirs@example.com"},
+		Faults: []sandbox.Fault{{Call: "revoke", Kind: sandbox.FaultCutAfter, Address: "theirs@example.com", First: 1}}})
+	b.aged(2)
+	w := b.worker(sweeper)
+	begin := func(kind invitation.SweepKind, targets ...invitation.Target) *invitation.Sweep {
+		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true, Scanned: 3}
+		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }); err != nil {
+			t.Fatal(err)
+		}
+		return sw
+	}
+	var targets []invitation.Target
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		targets, _, _, err = b.store.Stale(t.Context(), tx, b.instance.ID, invitation.Policy{OlderThan: time.Hour, Today: time.Now()})
+		return err
+	})
+	if err != nil || len(targets) != 2 {
+		t.Fatalf("%d stale invitations, %v; want 2", len(targets), err)
+	}
+	theirs := w.api.Invitations(t.Context(), clerk.ListQuery{Status: "pending", Limit: clerk.MaxPage})
+	for _, one := range theirs.Invitations {
+		if one.Email == "theirs@example.com" {
+			targets = append(targets, invitation.Target{Person: invitation.Person{Key: one.Email, InvitationID: one.ID}, InvitedAt: one.CreatedAt})
+		}
+	}
+	// Somebody's request for both of our people is open.
+	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key) values ('other', $1, 'h', 1, '', 1)`, b.instance.ID)
+	b.exec(`with a as (insert into attempts (instance_id, worker_id, call, bucket, deadline) select $1, 'other', 'create', 'create', clock_timestamp() + interval '1 s' from generate_series(1, 2) returning id)
+		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number)
+		select a.id, $1, r.key, r.batch_id, r.row_number from (select id, row_number() over () as n from a) a join results r on r.row_number = a.n`, b.instance.ID)
+	sweep := begin(invitation.KindSweep, targets[0])
+	rescind := begin(invitation.KindRescind, targets[1:]...)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err = w.Run(ctx, func(ctx context.Context) (bool, error) { // what waits has been put off, and is not decided
+		one, err := b.store.Sweep(ctx, sweep.ID)
+		return err == nil && !one.FinishedAt.IsZero() && b.count(`select count(*) from revocations where not_before is not null`) == 1, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`update attempt_people set open = false, resolution = 'not_there' where attempt_id in (select id from attempts where worker_id = 'other')`)
+	b.exec(`update attempts set resolved_at = clock_timestamp(), resolution = 'read' where worker_id = 'other'`)
+	done, err := b.worker(sweeper).Finish(ctx, rescind.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sums(done)
+	if done.Revoked != 2 {
+		t.Errorf("rescind %+v, want both revoked", *done)
+	}
+	if done, err = b.store.Sweep(t.Context(), sweep.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.sums(done)
+	if !maps.Equal(done.Skipped, map[string]int{invitation.SkipOpenAttempt: 1}) {
+		t.Errorf("sweep %+v, want the one with an open attempt left alone", *done)
+	}
+	if n := b.count(`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`); n != 1 {
+		t.Errorf("%d lost revokes of somebody without a row were settled by reading, want 1", n)
+	}
+}
+
+// Two sweeps of one night at one moment: one of them is it.
+func TestOneSweepANight(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.aged(3)
+	night := time.Now().Truncate(time.Minute)
+	errs := make(chan error, 4)
+	for range cap(errs) {
+		go func() {
+			_, err := b.worker(sweeper).begin(t.Context(), SweepOptions{Apply: true, Actor: "nightly sweep", night: night})
+			errs <- err
+		}()
+	}
+	began := 0
+	for range cap(errs) {
+		switch err := <-errs; {
+		case err == nil:
+			began++
+		case !errors.Is(err, invitation.ErrSwept):
+			t.Error(err)
+		}
+	}
+	if n := b.count(`select count(*) from revocations`); began != 1 || n != 3 {
+		t.Errorf("%d sweeps began with %d revocations, want 1 with 3", began, n)
+	}
+}
