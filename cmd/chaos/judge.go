@@ -240,9 +240,10 @@ func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []
 		want = append(want, string(invitation.AlreadyInvited))
 	case fresh:
 		if made := t.made[key]; len(made) > 0 {
-			// A lost answer leaves an attempt that could have made the other's.
+			// A lost answer, or a bulk call that was refused without a name, leaves an
+			// attempt that could have made the other's.
 			rivals := made[0].Metadata != nil
-			if explained[key] && !(rivals && r.answer.name == "none") {
+			if explained[key] && !(rivals && r.mode == single && r.answer.name == "none") {
 				want = append(want, string(invitation.Invited))
 			}
 			if r.harm.restored && !explained[key] || r.harm.batches > 1 || rivals {
