@@ -75,7 +75,7 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}
-	return id, event(ctx, tx, b.InstanceID, id, b.Actor, "imported", map[string]any{"file": b.FileName})
+	return id, event(ctx, tx, b.InstanceID, id, b.Actor, "imported", nil)
 }
 
 // StartBatch lets a draft run, with the number of its rows and of blank records

@@ -203,7 +203,7 @@ func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) (paused []
 				where r.batch_id = b.id and r.decided_at >= b.judged_from and r.outcome not in ('invalid', 'duplicate_row', 'cancelled')) bad
 			where b.instance_id = $1 and b.state = 'running' and exists (select from results r where r.batch_id = b.id and r.outcome is null))
 		select id, case when broke then 'breaker' when sung then 'canary' else '' end,
-		       case when broke then n || ' of ' || total || ' people were rejected or failed' else 'the first ' || canary || ' people were asked for' end
+		       case when broke then n || ' of ' || total || ' people were rejected or failed' when sung then 'the first ' || canary || ' people were asked for' else '' end
 		from judged where broke or sung or n * 5 > total and total < 20 order by id`, instance)
 	type verdict struct {
 		Batch  int64

@@ -16,6 +16,7 @@ type Rules struct {
 	GiveUp time.Duration // how long transient answers are retried before a row is failed
 	Fresh  time.Duration // how old a read may be that a claim relies on
 	Slack  time.Duration // see [Evidence]
+	Least  time.Duration // see [Evidence]
 }
 
 // Case is a row with all that is known of it.
@@ -92,7 +93,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 			c.Options.ExpiresInDays = *expires
 		}
 		c.PublicMetadata = json.RawMessage(metadata)
-		c.Settle, c.GiveUp, c.Fresh, c.Slack = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack
+		c.Settle, c.GiveUp, c.Fresh, c.Slack, c.Least = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack, rules.Least
 		c.Coverage = settled
 		if u := deref(users); u.After(c.Coverage.Users) {
 			c.Coverage.Users = u

@@ -86,7 +86,8 @@ type Evidence struct {
 	Settle    time.Duration // how long after a request's end a list must be read to prove that it made nothing
 	GiveUp    time.Duration // how long transient answers are retried
 	Fresh     time.Duration // how old a read may be that a claim relies on
-	Slack     time.Duration // clock offset to Clerk at worst, plus the round trip
+	Slack     time.Duration // the most that Postgres' clock is ahead of Clerk's by recent answers, the round trip included
+	Least     time.Duration // the least that it is ahead; negative where Clerk's clock is
 	Attempts  []Attempt     // this row's, oldest first
 	Others    []Other
 	Sightings []Sighting
@@ -341,8 +342,8 @@ func ours(ev Evidence) (Sighting, Attempt, bool) {
 // neither before the request left, nor so long after its deadline that reading
 // had settled by then that it made nothing.
 func couldMake(a Attempt, s Sighting, ev Evidence) bool {
-	const spare = 5 * time.Second // the round trip, and what differs between two readings of Clerk's clock
-	return !s.CreatedAt.Before(a.Started.Add(-time.Second-ev.Slack)) && !s.CreatedAt.After(a.Deadline.Add(ev.Settle+spare-ev.Slack))
+	const spare = 5 * time.Second // the round trip, and what differs between the clocks of Clerk's machines
+	return !s.CreatedAt.Before(a.Started.Add(-time.Second-ev.Slack)) && !s.CreatedAt.After(a.Deadline.Add(ev.Settle+spare-ev.Least))
 }
 
 func invited(s Sighting, a Attempt, how string) Action {

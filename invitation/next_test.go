@@ -35,7 +35,7 @@ func waitingRow(change ...func(*invitation.Row)) invitation.Row {
 
 func nothingKnown(change ...func(*invitation.Evidence)) invitation.Evidence {
 	ev := invitation.Evidence{
-		Now: at(3600), Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack,
+		Now: at(3600), Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack, Least: slack,
 		Coverage: invitation.Coverage{Users: at(3500), Invitations: at(3500)},
 	}
 	for _, f := range change {
@@ -357,7 +357,8 @@ func TestNextOurs(t *testing.T) {
 		return func(v *invitation.Sighting) { v.FirstSeen = at(s) }
 	}
 	taken := func(v *invitation.Sighting) { v.Taken = true }
-	ahead := func(ev *invitation.Evidence) { ev.Slack = -10 * time.Second } // Clerk's clock, by ten seconds
+	ahead := func(ev *invitation.Evidence) { ev.Slack, ev.Least = -10*time.Second, -10*time.Second } // Clerk's clock, by ten seconds
+	unsure := func(ev *invitation.Evidence) { ev.Slack, ev.Least = 10*time.Second, -10*time.Second }       // a read took long
 	cases := []nextCase{
 		{"all hold", waitingRow(), nothingKnown(attempts(notThere), seen(made())), ours(made(), 31)},
 		{"all hold, accepted meanwhile", waitingRow(), nothingKnown(attempts(notThere), seen(made(status(invitation.Accepted)))), ours(made(status(invitation.Accepted)), 31)},
@@ -376,6 +377,10 @@ func TestNextOurs(t *testing.T) {
 		{"made long after the deadline", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(1038.001)))), theirs(made(created(1038.001)), "pending_at_clerk")},
 		{"made before the attempt, by a fast clock", waitingRow(), nothingKnown(ahead, attempts(notThere), seen(made(created(1008)))), theirs(made(created(1008)), "pending_at_clerk")},
 		{"made after the attempt, by a fast clock", waitingRow(), nothingKnown(ahead, attempts(notThere), seen(made(created(1009)))), ours(made(created(1009)), 31)},
+		{"made as the attempt began, by a clock that is not known well", waitingRow(), nothingKnown(unsure, attempts(notThere), seen(made(created(989)))), ours(made(created(989)), 31)},
+		{"made before the attempt, by a clock that is not known well", waitingRow(), nothingKnown(unsure, attempts(notThere), seen(made(created(988.999)))), theirs(made(created(988.999)), "pending_at_clerk")},
+		{"made after the deadline, by a clock that is not known well", waitingRow(), nothingKnown(unsure, attempts(notThere), seen(made(created(1050)))), ours(made(created(1050)), 31)},
+		{"made long after the deadline, by a clock that is not known well", waitingRow(), nothingKnown(unsure, attempts(notThere), seen(made(created(1050.001)))), theirs(made(created(1050.001)), "pending_at_clerk")},
 		{"a read had shown it before the attempt", waitingRow(), nothingKnown(attempts(notThere), seen(made(firstSeen(999.999)))), theirs(made(firstSeen(999.999)), "pending_at_clerk")},
 		{"another row carries its id", waitingRow(), nothingKnown(attempts(notThere), seen(made(taken))), theirs(made(taken), "pending_at_clerk")},
 	}

@@ -107,7 +107,8 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 		ids, keys, kinds, statuses = append(ids, s.ID), append(keys, s.Key), append(kinds, kind), append(statuses, string(s.Status))
 		created, expires = append(created, nullTime(s.CreatedAt)), append(expires, nullTime(s.ExpiresAt))
 	}
-	// last_seen is when the pass began: what is shown was so then or later.
+	// last_seen is when the pass began: what is shown was so then or later. Accepted and revoked are for ever, so that a
+	// page that shows an invitation as it was before takes neither back, whichever of two passes at a time began first.
 	_, err := tx.Exec(ctx, `
 		insert into sightings as s (instance_id, clerk_id, key, kind, status, created_at, expires_at, first_read, first_seen, last_read, last_seen)
 		select distinct on (d.id, d.key) $1, d.id, d.key, d.kind, nullif(d.status, ''), d.created, d.expires, $2::bigint, $3::timestamptz, $2::bigint, $4::timestamptz
@@ -117,7 +118,7 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 		order by d.id, d.key
 		on conflict (instance_id, clerk_id, key) do update set status = excluded.status, expires_at = excluded.expires_at,
 		       last_read = excluded.last_read, last_seen = excluded.last_seen
-		where s.last_seen <= excluded.last_seen`,
+		where (coalesce(s.status in ('accepted', 'revoked'), false), s.last_seen) <= (coalesce(excluded.status in ('accepted', 'revoked'), false), excluded.last_seen)`,
 		instance, g.ID, ended, g.Begun, ids, keys, kinds, statuses, created, expires)
 	if err != nil {
 		return fmt.Errorf("keep what was seen: %w", err)

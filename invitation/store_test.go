@@ -653,6 +653,48 @@ func TestSightings(t *testing.T) {
 	}
 }
 
+// Accepted and revoked are for ever: of two passes at a time, the one that shows an
+// invitation as it was before does not take that back, in whichever order they
+// began and ended.
+func TestSightingsOfTwoPasses(t *testing.T) {
+	t.Parallel()
+	for _, final := range []invitation.Status{invitation.Revoked, invitation.Accepted} {
+		for _, order := range []string{"final begins first, ends first", "final begins first, ends last", "final begins last, ends first", "final begins last, ends last"} {
+			t.Run(string(final)+" "+order, func(t *testing.T) {
+				t.Parallel()
+				l := newLedger(t)
+				batch := l.batch("a")
+				calls := []string{invitation.ReadRevoked, invitation.ReadPending}
+				statuses := []invitation.Status{final, invitation.Pending}
+				begins, ends := []int{0, 1}, []int{0, 1}
+				if strings.Contains(order, "begins last") {
+					begins = []int{1, 0}
+				}
+				if strings.Contains(order, "ends last") {
+					ends = []int{1, 0}
+				}
+				gets := make([]invitation.GET, 2)
+				for _, i := range begins {
+					var err error
+					if gets[i], err = l.store.BeginRead(t.Context(), l.instance, "w", calls[i], nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, i := range ends {
+					seen := []invitation.Seen{{ID: "inv_1", Key: key("a"), Status: statuses[i], CreatedAt: at(1)}}
+					if _, err := l.store.EndRead(t.Context(), l.instance, gets[i], invitation.ReadEnd{Complete: true, Seen: seen}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s := l.load(row(batch, 1)).Sightings
+				if len(s) != 1 || s[0].Status != final || s[0].ReadID != gets[0].ID || !s[0].LastSeen.Equal(gets[0].Begun) {
+					t.Errorf("seen: %+v, want %s by read %d", s, final, gets[0].ID)
+				}
+			})
+		}
+	}
+}
+
 // A read that failed, or is a page of many, covers nobody; and a decided row
 // keeps the read that it was decided by.
 func TestEndRead(t *testing.T) {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -131,7 +132,11 @@ func (w *Worker) judge(ctx context.Context) error {
 		w.suspect.Store(true) // the next decided rows tell
 	}
 	for _, b := range paused {
-		w.log.Warn("batch paused", "batch", b.ID, "reason", b.Reason)
+		level := slog.LevelWarn
+		if b.PausedBy == invitation.ByCanary { // as it was told to
+			level = slog.LevelInfo
+		}
+		w.log.Log(ctx, level, "batch paused", "batch", b.ID, "by", b.PausedBy, "reason", b.Reason)
 	}
 	return nil
 }

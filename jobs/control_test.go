@@ -59,6 +59,43 @@ func TestBreakerPauses(t *testing.T) {
 	}
 }
 
+// The breaker looks on while it is in doubt: many of the first rows were rejected
+// before there were enough to tell, and then only good ones follow.
+func TestBreakerInDoubt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(100, person)
+	w := b.worker(quick)
+	decide := func(outcome string, from, to int) {
+		t.Helper()
+		b.exec(`update results set outcome = $2, decided_at = clock_timestamp() where batch_id = $1 and row_number between $3 and $4`, batch, outcome, from, to)
+		if err := w.tidy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func() invitation.State {
+		t.Helper()
+		one, err := b.store.Batch(t.Context(), batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return one.State
+	}
+	w.suspect.Store(true) // as whoever records a rejection says
+	decide("rejected", 1, 10)
+	if got := state(); got != invitation.Running {
+		t.Fatalf("with 10 rows decided the batch is %s, want running", got)
+	}
+	decide("invited", 11, 19)
+	if got := state(); got != invitation.Running {
+		t.Fatalf("with 19 rows decided the batch is %s, want running", got)
+	}
+	decide("invited", 20, 20)
+	if got := state(); got != invitation.Paused {
+		t.Errorf("with 10 of 20 rows rejected the batch is %s, want paused", got)
+	}
+}
+
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})

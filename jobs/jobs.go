@@ -136,7 +136,7 @@ type Worker struct {
 	claimer  *claimer
 	gate     *gate
 	working  sync.Map      // the ids of jobs at work here
-	slack    atomic.Int64  // nanoseconds: see Rules.Slack
+	skew     skew          // between Postgres' clock and Clerk's
 	schedule cron.Schedule // of the nightly sweep; nil: none
 	revoking patience
 	now      func() time.Time // of the schedule
@@ -226,7 +226,8 @@ func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.Wi
 
 // rules are the durations that decisions go by.
 func (w *Worker) rules() invitation.Rules {
-	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: time.Duration(w.slack.Load())}
+	least, most := w.skew.bounds()
+	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: most, Least: least}
 }
 
 // stop ends Run with an error. The first one counts.

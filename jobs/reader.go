@@ -33,6 +33,7 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 	}
 	var throttled *ratelimit.Throttled
 	defer func() { release(throttled) }()
+	began := time.Now()
 	g, err := w.store.BeginRead(ctx, w.cfg.Instance.ID, w.id, call, first)
 	if err != nil {
 		return g, clerk.Answer{}, err
@@ -52,7 +53,7 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 		return g, a, err
 	}
 	if !a.Date.IsZero() {
-		w.slack.Store(int64(ended.Sub(a.Date)))
+		w.skew.read(a.Date, ended, time.Since(began), time.Now())
 	}
 	if a.Class != clerk.Success {
 		return g, a, answerError(a)
@@ -268,7 +269,7 @@ func (w *Worker) lists(ctx context.Context) error {
 	if err != nil || start.IsZero() {
 		return err
 	}
-	back := start.Add(-time.Duration(w.slack.Load()) - 10*time.Second)
+	back := start.Add(-w.rules().Slack - 10*time.Second)
 	if _, err := w.pass(ctx, invitation.ReadAll, back); err != nil {
 		return err
 	}

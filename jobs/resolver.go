@@ -106,7 +106,7 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 			}
 		}
 	}
-	back := earliest.Add(-time.Duration(w.slack.Load()) - 10*time.Second)
+	back := earliest.Add(-w.rules().Slack - 10*time.Second)
 	if exists {
 		if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
 			return c, unread, err
