@@ -358,7 +358,7 @@ func TestNextOurs(t *testing.T) {
 	}
 	taken := func(v *invitation.Sighting) { v.Taken = true }
 	ahead := func(ev *invitation.Evidence) { ev.Slack, ev.Least = -10*time.Second, -10*time.Second } // Clerk's clock, by ten seconds
-	unsure := func(ev *invitation.Evidence) { ev.Slack, ev.Least = 10*time.Second, -10*time.Second }       // a read took long
+	unsure := func(ev *invitation.Evidence) { ev.Slack, ev.Least = 10*time.Second, -10*time.Second } // a read took long
 	cases := []nextCase{
 		{"all hold", waitingRow(), nothingKnown(attempts(notThere), seen(made())), ours(made(), 31)},
 		{"all hold, accepted meanwhile", waitingRow(), nothingKnown(attempts(notThere), seen(made(status(invitation.Accepted)))), ours(made(status(invitation.Accepted)), 31)},

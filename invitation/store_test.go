@@ -261,22 +261,30 @@ func TestAlive(t *testing.T) {
 func TestClaimMayNotStandStill(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	limit := func(ctx context.Context, tx pgx.Tx) (text string) {
-		if err := tx.QueryRow(ctx, `show idle_in_transaction_session_timeout`).Scan(&text); err != nil {
+	conn, err := l.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	limit := func() (text string) {
+		if err := conn.QueryRow(t.Context(), `show idle_in_transaction_session_timeout`).Scan(&text); err != nil {
 			t.Fatal(err)
 		}
 		return text
 	}
-	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		before := limit(ctx, tx)
-		if err := invitation.Alive(ctx, tx, "w"); err != nil {
+	before := limit()
+	err = pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+		if err := invitation.Alive(t.Context(), tx, "w"); err != nil {
 			return err
 		}
-		if got := limit(ctx, tx); got != "10s" || got == before {
+		if got := limit(); got != "10s" || got == before {
 			t.Errorf("a claim may stand still for %s, want 10s; before it was %s", got, before)
 		}
 		return nil
 	})
+	if got := limit(); err != nil || got != before {
+		t.Errorf("after the claim the limit is %s, want %s as before: %v", got, before, err)
+	}
 }
 
 func TestBatchIsKept(t *testing.T) {

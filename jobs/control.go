@@ -37,6 +37,19 @@ func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) er
 	return nil
 }
 
+// forgetStopped deletes jobs that came into the queue as their batch was being
+// stopped: whoever recorded an answer at that moment saw it run. It is a change
+// like others, lest it deletes what a resume has just inserted.
+func (w *Worker) forgetStopped(ctx context.Context) error {
+	return change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) error {
+		ids, err := w.store.Stopped(ctx, tx, w.cfg.Instance.ID)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		return forget(ctx, tx, w.cfg.Instance.ID, ids...)
+	})
+}
+
 // Pause stops a running batch. What was reserved before is sent.
 func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {

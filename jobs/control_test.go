@@ -6,8 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // until runs a worker until the batch is in a state.
@@ -150,4 +154,155 @@ func TestCancelWhileWorking(t *testing.T) {
 		t.Errorf("%d jobs of a cancelled batch are left", n)
 	}
 	b.proven(batch)
+}
+
+// A cancel that comes while a claim is being made waits for it, and then leaves
+// alone whoever was claimed. The claim is held between its last statement and its
+// commit, while the cancel is under way: one that did not ask for the buckets
+// first would wait for the rows instead, go on with what it saw before, and write
+// "cancelled" over a mail that goes out.
+func TestCancelRacesClaim(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(3, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	one, err := b.store.Batch(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := quick
+	cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 20*time.Second
+	w := b.worker(cfg)
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	cancelled := make(chan error, 1)
+	var r round
+	began := time.Now()
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		if r, err = w.claimer.claimIn(t.Context(), tx, 1); err != nil {
+			return err
+		}
+		go func() { cancelled <- Cancel(t.Context(), b.pool, one, "maria") }()
+		b.await("the cancel waits", func() bool {
+			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cancelled; err != nil {
+		t.Fatal(err)
+	}
+	if got := b.outcomes(batch); got[""] != 1 || got["cancelled"] != 2 || len(r.tickets) != 1 {
+		t.Fatalf("outcomes %v and %d requests, want the claimed one undecided and the others cancelled", got, len(r.tickets))
+	}
+	r.tickets[0].deadline = began.Add(cfg.RequestTimeout)
+	w.send(t.Context(), r.tickets[0])
+	if got := b.outcomes(batch); got["invited"] != 1 || got["cancelled"] != 2 {
+		t.Errorf("outcomes %v, want the claimed one invited", got)
+	}
+	b.proven(batch)
+}
+
+// Nothing is reserved once a pause is committed, whatever is under way; what was
+// reserved before is recorded; and the batch keeps no job.
+func TestPauseTakesEffectAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(3000, person)
+	one, err := b.store.Batch(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 3)
+	for range 3 {
+		w := b.worker(quick)
+		go func() { ended <- w.Run(ctx, nil) }()
+	}
+	b.await("the workers invite", func() bool { return b.outcomes(batch)["invited"] >= 100 })
+	asked := time.Now()
+	if err := Pause(t.Context(), b.pool, one, "maria"); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(asked)
+	b.await("what is under way is recorded", func() bool { return b.count(`select count(*) from attempt_people where open`) == 0 })
+	b.await("the queue is empty", func() bool {
+		return b.count(`select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'running')`) == 0
+	})
+	late := b.count(`select count(*) from attempts where started_at > (select at from events where action = 'paused' and batch_id = $1) + $2::interval`, batch, time.Second)
+	if undecided := b.outcomes(batch)[""]; late != 0 || undecided == 0 || took > 5*time.Second {
+		t.Errorf("%d requests were reserved a second after the pause, which took %s; %d rows undecided, want some", late, took, undecided)
+	}
+	stop()
+	for range 3 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A job that comes into the queue as its batch is being paused, from an answer
+// that is recorded at the same moment, does not stay there.
+func TestPausedBatchKeepsNoJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	paused, running := b.batch(2, person), b.batch(2, func(i int) string { return "other" + person(i) })
+	b.exec(`update results set not_before = now() + interval '1 hour'`)
+	b.exec(`update river_job set state = 'scheduled', scheduled_at = now() + interval '1 hour'`)
+	b.exec(`update batches set state = 'paused', paused_by = 'person' where id = $1`, paused)
+	w := b.worker(quick)
+	if err := w.housekeep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b.jobs(paused) != 0 || b.jobs(running) != 2 {
+		t.Errorf("%d jobs of the paused batch and %d of the running one, want 0 and 2", b.jobs(paused), b.jobs(running))
+	}
+}
+
+// A batch is paused, resumed, cancelled and retried while three workers run, with
+// others beside it; every row is accounted for, and nobody is mailed twice.
+func TestControlWhileThreeWork(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
+		{Call: "bulk", Kind: sandbox.FaultCutAfter, Every: 5}, {Call: "create", Kind: sandbox.FaultStatus, Status: 500, Every: 4}}})
+	beside := b.batch(200, func(i int) string { return "beside" + person(i) })
+	batch := b.batch(900, person)
+	b.exec(`update results set outcome = 'failed', decided_at = clock_timestamp(), reason = 'timeout' where batch_id = $1 and row_number <= 40`, batch)
+	one, err := b.store.Batch(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 3)
+	for range 3 {
+		w := b.worker(quick)
+		go func() { ended <- w.Run(ctx, nil) }()
+	}
+	for step, do := range []func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{Pause, Resume, Retry, Pause, Resume, Cancel} {
+		before := b.outcomes(batch)["invited"]
+		if step != 1 && step != 4 { // a resume follows its pause
+			b.await("some more are invited", func() bool { return b.outcomes(batch)["invited"] >= before+30 })
+		}
+		if err := do(t.Context(), b.pool, one, "maria"); err != nil {
+			t.Fatalf("step %d: %v", step, err)
+		}
+	}
+	b.await("every row is decided", func() bool { return b.outcomes(batch)[""]+b.outcomes(beside)[""] == 0 })
+	stop()
+	for range 3 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	got := b.outcomes(batch)
+	if got["invited"] == 0 || got["cancelled"] == 0 || got["invited"]+got["cancelled"] != 900 {
+		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
+	}
+	if got := b.outcomes(beside); got["invited"] != 200 {
+		t.Errorf("outcomes %v of the batch beside, want 200 invited", got)
+	}
+	b.proven(batch, beside)
 }

@@ -109,17 +109,26 @@ func (w *Worker) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// repair inserts jobs for all waiting rows if the queue has none that could
-// wake anybody: somebody deleted them, or they died with their process.
+// soon is more than a job can take to be woken that snoozes for a moment.
+const soon = 5 * time.Second
+
+// repair inserts jobs for all waiting rows if there is budget and the queue has
+// none that could wake anybody soon: somebody deleted or cancelled them, or they
+// died with their process. With the gate closed nobody is to be woken; as it
+// opens, it wakes by itself.
 func (w *Worker) repair(ctx context.Context) error {
+	if _, closed := w.gate.closed(); closed {
+		return nil
+	}
 	var lost bool
 	queue := inviteQueue(w.cfg.Instance.ID)
 	err := w.pool.QueryRow(ctx, `
 		select exists (select from batches b where b.instance_id = $2 and b.state = 'running'
 		               and exists (select from results r where r.batch_id = b.id and r.outcome is null))
-		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable'))
+		   and not exists (select from river_job where queue = $1 and state = 'available')
+		   and not exists (select from river_job where queue = $1 and state in ('scheduled', 'retryable') and scheduled_at < clock_timestamp() + $3::interval)
 		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID).Scan(&lost)
+		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID, soon).Scan(&lost)
 	if err != nil || !lost {
 		return err
 	}
@@ -131,7 +140,7 @@ func (w *Worker) repair(ctx context.Context) error {
 	for _, id := range rows {
 		byBatch[id.Batch] = append(byBatch[id.Batch], id.Row)
 	}
-	w.log.Warn("rows had lost their jobs", "rows", len(rows), "batches", len(byBatch))
+	w.log.Warn("rows waited without jobs", "rows", len(rows), "batches", len(byBatch))
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		for id, numbers := range byBatch {
 			b, err := w.store.Batch(ctx, id)

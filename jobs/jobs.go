@@ -140,7 +140,7 @@ type Worker struct {
 	schedule cron.Schedule // of the nightly sweep; nil: none
 	revoking patience
 	now      func() time.Time // of the schedule
-	pruned   time.Time        // when old leases were deleted last; of the keeper
+	pruned   time.Time        // when old leases and stray jobs were deleted last; of the keeper
 	suspect  atomic.Bool      // a row was rejected or failed: the breaker has to look
 	resolve  chan struct{}    // pokes the resolver
 	active   chan struct{}    // pokes whoever watches progress

@@ -263,6 +263,9 @@ func (w *Worker) housekeep(ctx context.Context) error {
 		if err := w.general.Prune(ctx); err != nil {
 			return err
 		}
+		if err := w.forgetStopped(ctx); err != nil {
+			return err
+		}
 	}
 	return errors.Join(w.repair(ctx), w.repairRevokes(ctx))
 }
