@@ -71,13 +71,14 @@ func sniff(sample []byte, whole bool, o Options) (dialect, error) {
 // shape scores how well a delimiter fits a sample: 2 for a header, and up to 1
 // for regular records of more than one cell.
 func shape(sample []byte, whole bool, comma byte, o Options) float64 {
-	t := newTable(bytes.NewReader(sample), &decoder{}, comma, Limits{}.withDefaults())
+	l := newLines(bytes.NewReader(sample), &decoder{}, comma, Limits{}.withDefaults())
+	t := &table{from: l}
 	score, found := 0.0, false
 	widths := map[int]int{}
 	all := 0
 	for all < 100 {
 		rec, err := t.next()
-		if err != nil || !whole && t.split.pos == t.split.end && t.split.err != nil {
+		if err != nil || !whole && l.split.pos == l.split.end && l.split.err != nil {
 			break // the end, or a last record that the sample cuts off
 		}
 		if !found && all < titleLines {

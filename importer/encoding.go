@@ -201,13 +201,13 @@ func ascii(b []byte) int {
 // undecoded tells whether some of the text's bytes made no sense in the file's
 // encoding, or are NUL, which no database text can hold. Decoders write U+FFFD
 // for such bytes, and those of the Windows code pages a control character that
-// no text has.
+// no text has. In UTF-8 a U+FFFD is what an earlier program lost.
 func (d *decoder) undecoded(text []byte) bool {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return true
 	}
 	if d.charset.codec == nil {
-		return !utf8.Valid(text)
+		return !utf8.Valid(text) || bytes.Contains(text, []byte("\ufffd"))
 	}
 	if ascii(text) == len(text) {
 		return false

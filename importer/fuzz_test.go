@@ -112,7 +112,7 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("normal(%q) = %q, of which it is %q", header, n, normal(n))
 		}
 		cells := strings.Split(header, ",")
-		tbl := newTable(strings.NewReader(""), &decoder{}, ',', fuzzLimits)
+		tbl := &table{from: newLines(strings.NewReader(""), &decoder{}, ',', fuzzLimits), limits: fuzzLimits}
 		for _, o := range []Options{{}, {Map: map[string]string{emailColumn: want}}} {
 			tbl.ahead = []*record{{cells: cells, line: 1}}
 			c, err := readHeader(tbl, o)

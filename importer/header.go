@@ -24,10 +24,6 @@ const (
 // titleLines is how many records above the header are looked through for it.
 const titleLines = 20
 
-// lookahead bounds how many records are read to see which of two e-mail columns
-// is filled.
-const lookahead = 1000
-
 // synonyms are the words for an e-mail column, as normal writes them. Only a
 // header that is one of these is taken for it: a column Manager Email must not be.
 var synonyms = func() map[string]bool {
@@ -177,17 +173,28 @@ func filled(cells []string) (n int) {
 // readHeader finds the header, under title lines where there are some, and
 // leaves the table at the first row.
 func readHeader(t *table, o Options) (*columns, error) {
-	var above []*record
+	header, above, err := findHeader(t, o)
+	switch {
+	case err != nil:
+		return nil, err
+	case header != nil:
+		return resolve(t, header, o)
+	case len(above) == 0 && len(t.ahead) == 0:
+		return nil, emptyFile()
+	}
+	return nil, noColumn(t, above, o)
+}
+
+// findHeader gives the record that has a name for the e-mail column; where there
+// is none, the records that might have been one.
+func findHeader(t *table, o Options) (header *record, above []*record, err error) {
 	for len(above) < titleLines {
 		rec, err := t.next()
-		if errors.Is(err, io.EOF) && len(above) == 0 {
-			return nil, emptyFile()
-		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if holdsAddress(rec) {
 			t.ahead = append(t.ahead, rec)
@@ -198,11 +205,11 @@ func readHeader(t *table, o Options) (*columns, error) {
 		if isHeader(rec, o) && !slices.ContainsFunc(above, func(a *record) bool {
 			return filled(a.cells) > 1 && filled(a.cells) >= filled(rec.cells)
 		}) {
-			return resolve(t, rec, o)
+			return rec, nil, nil
 		}
 		above = append(above, rec)
 	}
-	return nil, noColumn(t, above, o)
+	return nil, above, nil
 }
 
 // resolve maps a header's columns.
@@ -213,6 +220,11 @@ func resolve(t *table, rec *record, o Options) (*columns, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Map)) {
 		if err := c.mapOne(name, o.Map[name]); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range o.Metadata {
+		if err := c.addMetadata(name); err != nil {
 			return nil, err
 		}
 	}
@@ -231,6 +243,9 @@ func resolve(t *table, rec *record, o Options) (*columns, error) {
 			candidates = append(candidates, i)
 		}
 	}
+	if len(candidates) == 0 {
+		return nil, &FileError{What: "no e-mail column but one that is mapped to something else. Found: " + list(c.names), Fix: suggestion(emailColumn, likely(t, c.names))}
+	}
 	if err := c.choose(t, candidates); err != nil {
 		return nil, err
 	}
@@ -239,7 +254,7 @@ func resolve(t *table, rec *record, o Options) (*columns, error) {
 }
 
 func (c *columns) taken(i int) bool {
-	return i == c.redirect || i == c.expire || slices.ContainsFunc(c.metadata, func(m metaColumn) bool { return m.index == i })
+	return i == c.redirect || i == c.expire
 }
 
 // mapOne follows one entry of Options.Map.
@@ -254,6 +269,26 @@ func (c *columns) mapOne(ours, theirs string) error {
 		return &FileError{What: fmt.Sprintf("%d columns are called %q", len(found), theirs), Fix: "Give the right one another name in the file."}
 	}
 	return c.set(ours, found[0])
+}
+
+// addMetadata follows one entry of Options.Metadata.
+func (c *columns) addMetadata(theirs string) error {
+	found := named(c.names, theirs)
+	switch {
+	case len(found) == 0:
+		fix := "--metadata takes names of columns, with commas between."
+		if near := nearest(c.names, []string{normal(theirs)}); near != "" {
+			fix = fmt.Sprintf("If one of them is meant, name it: --metadata %q", shortened(near))
+		}
+		return &FileError{What: fmt.Sprintf("no column %q for --metadata. Found: %s", theirs, list(c.names)), Fix: fix}
+	case len(found) > 1:
+		return &FileError{What: fmt.Sprintf("%d columns are called %q", len(found), theirs), Fix: "Give the right one another name in the file."}
+	}
+	name := c.names[found[0]]
+	if strings.HasPrefix(strings.ToLower(name), metadataPrefix) {
+		return nil // it is taken for that by its header
+	}
+	return c.set(metadataPrefix+name, found[0])
 }
 
 func isOurs(name string) bool {
@@ -336,25 +371,18 @@ func (c *columns) choose(t *table, candidates []int) error {
 
 // usage tells which of some columns have anything in them near the top.
 func usage(t *table, columns []int) ([]int, error) {
-	var read []*record
+	records, err := t.look()
+	if err != nil {
+		return nil, err
+	}
 	seen := map[int]bool{}
-	size := 0
-	for len(read) < lookahead && size < t.limits.LineBytes {
-		rec, err := t.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		read, size = append(read, rec), size+rec.size
+	for _, rec := range records {
 		for _, i := range columns {
-			if rec.code == "" && i < len(rec.cells) && !blankCell(rec.cells[i]) {
+			if rec.code == "" && !blankCell(cell(rec, i)) {
 				seen[i] = true
 			}
 		}
 	}
-	t.ahead = append(read, t.ahead...)
 	return slices.DeleteFunc(slices.Clone(columns), func(i int) bool { return !seen[i] }), nil
 }
 

@@ -61,7 +61,12 @@ type Options struct {
 	// Map names columns: our name to the column's header, for example email to
 	// Work Address. Our names are email, redirect_url, expires_in_days and
 	// public_metadata.NAME.
-	Map    map[string]string
+	Map map[string]string
+	// Metadata names columns that go into public_metadata under their headers.
+	Metadata []string
+	// Domain is the company's, such as example.com: addresses that are nearly in
+	// it are warned of. Empty to take the one that most of the first rows share.
+	Domain string
 	Limits Limits
 	// Delimiter is one ASCII character, or comma, semicolon, tab or pipe; empty
 	// to detect it.
@@ -122,10 +127,12 @@ type Summary struct {
 	// are titles, which are no rows.
 	HeaderLine int `json:"header_line"`
 	// Encoding is the one the file was read in; a file of ASCII alone is UTF-8.
+	// An Excel workbook has [EncodingWorkbook] and no delimiter.
 	Encoding  string   `json:"encoding"`
-	Delimiter string   `json:"delimiter"` // the character itself
-	SHA256    [32]byte `json:"-"`         // of the file's bytes as they were read, compressed or not
-	Bytes     int64    `json:"-"`         // how many those were
+	Delimiter string   `json:"delimiter"`       // the character itself
+	Sheet     string   `json:"sheet,omitempty"` // the sheet that was read of a workbook
+	SHA256    [32]byte `json:"-"`               // of the file's bytes as they were read, compressed or not
+	Bytes     int64    `json:"-"`               // how many those were
 }
 
 func (s *Summary) add(row *Row) {

@@ -18,6 +18,7 @@ const (
 	BadRedirectURL   = "bad_redirect_url"    // no absolute http or https URL
 	BadExpiresInDays = "bad_expires_in_days" // no whole number from 1 to 365
 	BadMetadata      = "bad_metadata"        // the row's public metadata is over MaxMetadata
+	MergedCell       = "merged_cell"         // the e-mail cell of a sheet is merged with one before or above it
 )
 
 // The codes of warnings: the row is sent, but a person may want to look first.
@@ -26,8 +27,11 @@ const (
 	RoleAddress      = "role_address"      // a shared mailbox
 	NonASCIILocal    = "non_ascii_local"   // a letter outside ASCII before the @
 	DifferentOptions = "different_options" // a duplicate row that asks for something else than the row that stands
-	// UncertainEncoding is about the whole file: row and line are 0.
-	UncertainEncoding = "uncertain_encoding"
+	HiddenRow        = "hidden_row"        // a row of a sheet that is filtered out or hidden
+	// The rest are about the whole file: their row is 0.
+	UncertainEncoding = "uncertain_encoding" // in no encoding does the file read well
+	OtherSheets       = "other_sheets"       // other sheets have an e-mail column too
+	UncomputedFormula = "uncomputed_formula" // formulas that were saved without a value
 )
 
 // Problem is one thing that is wrong with a row, or that deserves a look. It
@@ -55,6 +59,8 @@ var remedies = map[string]string{
 	BadRedirectURL:    "write a whole address that begins with https:// or http://, or leave the cell empty",
 	BadExpiresInDays:  "write a whole number of days from 1 to 365, or leave the cell empty",
 	BadMetadata:       fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),
+	MergedCell:        "the e-mail cell is merged with another and has no address of its own; unmerge it and write one",
+	HiddenRow:         "the row is hidden in the sheet, and is sent all the same; delete it if it isn't meant",
 	RoleAddress:       "looks like a mailbox that several people read",
 	NonASCIILocal:     "has a letter outside A to Z before the @; few mail servers accept that",
 	UncertainEncoding: "the encoding is a guess; if names look wrong, save the file as UTF-8, or name its encoding with --encoding",

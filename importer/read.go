@@ -32,12 +32,35 @@ const (
 func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (*Summary, error) {
 	o.Limits = o.Limits.withDefaults()
 	src := newSource(r, o.Limits.FileBytes)
-	t, columns, err := open(src, o)
+	t, err := open(ctx, src, o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), HeaderLine: columns.line, Delimiter: string(rune(t.split.comma))}
-	c := &checker{columns: columns, people: newPeople()}
+	s, err := readTable(ctx, t, o, yield)
+	if closing := t.from.close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.SHA256, s.Bytes = src.sum(), src.n
+	return s, nil
+}
+
+func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error) (*Summary, error) {
+	columns, err := readHeader(t, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), HeaderLine: columns.line}
+	firm, err := companyOf(t, columns.email, o.Domain)
+	if err != nil {
+		return nil, err
+	}
+	c := &checker{columns: columns, people: newPeople(), company: firm}
+	if w, ok := t.from.(*workbook); ok {
+		c.merged = w.sheet.swallows
+	}
 	err = decode(ctx, t, columns, func(rec *record, p person) error {
 		if s.Rows == o.Limits.Rows {
 			return &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", o.Limits.Rows), Fix: "Split the file."}
@@ -49,48 +72,52 @@ func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (
 	if err != nil {
 		return nil, err
 	}
-	s.Blank, s.Encoding = t.blank, t.text.charset.name
-	if t.text.unsure {
-		s.Warnings = append([]Problem{{Code: UncertainEncoding, Message: remedies[UncertainEncoding]}}, s.Warnings...)
-	}
-	s.SHA256, s.Bytes = src.sum(), src.n
+	s.Blank = t.blank
+	t.from.describe(s)
 	return s, nil
 }
 
-// open finds out how a file is written, and leaves it at its first row.
-func open(src *source, o Options) (*table, *columns, error) {
-	in, err := unpack(src, o.Limits.FileBytes)
+// open finds out how a file is written, and leaves it at its first record.
+func open(ctx context.Context, src *source, o Options) (*table, error) {
+	in, kind, err := unpack(src, o.Limits.FileBytes)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var from records
+	if kind == aWorkbook {
+		from, err = openWorkbook(ctx, in, o)
+	} else {
+		from, err = openText(in, o)
+	}
+	return &table{from: from, limits: o.Limits}, err
+}
+
+// openText finds out in what encoding and dialect a text is written.
+func openText(in *bufio.Reader, o Options) (*lines, error) {
 	text, err := newDecoder(in, o.Encoding)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	lines := bufio.NewReaderSize(text, window)
-	sample, err := lines.Peek(window)
+	r := bufio.NewReaderSize(text, window)
+	sample, err := r.Peek(window)
 	if err != nil && err != io.EOF {
-		return nil, nil, err
+		return nil, err
 	}
 	d, err := sniff(sample, err == io.EOF, o)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var whole io.Reader = lines
+	var whole io.Reader = r
 	if d.mac {
-		whole = &macLines{r: lines}
+		whole = &macLines{r: r}
 	}
-	t := newTable(whole, text, d.comma, o.Limits)
+	l := newLines(whole, text, d.comma, o.Limits)
 	if d.sep {
-		if _, _, _, err := t.split.next(); err != nil {
-			return nil, nil, err
+		if _, _, _, err := l.split.next(); err != nil {
+			return nil, err
 		}
 	}
-	columns, err := readHeader(t, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	return t, columns, nil
+	return l, nil
 }
 
 // macLines writes CR, which ends the lines of old Macs' files, as LF. Should
@@ -227,6 +254,8 @@ func cell(rec *record, i int) string {
 type checker struct {
 	columns *columns
 	people  *people
+	company company
+	merged  func(row, column int) bool // whether a cell is one with another; nil: none is
 }
 
 func (c *checker) row(number int, rec *record, p person) *Row {
@@ -269,6 +298,9 @@ func (c *checker) ragged(rec *record) bool {
 // address reads the row's address.
 func (c *checker) address(row *Row, rec *record, p person) {
 	a, notes, code := clean(p.Email)
+	if code == MissingEmail && c.merged != nil && c.merged(rec.line, c.columns.email+1) {
+		code = MergedCell
+	}
 	for _, i := range c.columns.unused {
 		if !blankCell(cell(rec, i)) {
 			c.invalid(row, i, SeveralAddresses, "this e-mail column has something here, while another was taken for the one with the addresses; name the right one with --map")
@@ -285,8 +317,13 @@ func (c *checker) address(row *Row, rec *record, p person) {
 		return
 	}
 	row.Email, row.Key, row.Notes = a.email(), key, notes
+	if rec.hidden {
+		c.warn(row, HiddenRow, remedies[HiddenRow])
+	}
 	if right := slip(a.ascii); right != "" {
 		c.warn(row, LikelySlip, "did you mean "+right+"?")
+	} else if c.company.slip(a.ascii) {
+		c.warn(row, LikelySlip, "nearly the company's domain, but not quite")
 	}
 	if isRole(a.local) {
 		c.warn(row, RoleAddress, remedies[RoleAddress])

@@ -299,7 +299,7 @@ func TestReadFileErrors(t *testing.T) {
 		{name: "empty", what: "empty"},
 		{name: "a mark alone", text: "\ufeff", what: "empty"},
 		{name: "blank lines alone", text: "\n\n,,\n", what: "empty"},
-		{name: "workbook", text: "PK\x03\x04aaaaaaaaa", what: "Excel workbook", fix: "save it as CSV"},
+		{name: "workbook", text: "PK\x03\x04aaaaaaaaa", what: "workbook is damaged", fix: "save it as CSV"},
 		{name: "binary", text: "\x01\x02\x03\x04\x05\x06\x07\x08\x01\x02\x03", what: "binary"},
 		{name: "damaged gzip", text: "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x00garbage", what: "damaged"},
 		{name: "no header", text: "a@x.com,Jane\nb@x.com,Joe\n", what: "no header", fix: "one of them email", line: 1},

@@ -182,39 +182,27 @@ func (s *splitter) fill() bool {
 
 // record is one record of a file.
 type record struct {
-	cells []string
-	line  int
-	code  string // BadEncoding or BadQuotes; empty: it reads well
-	nul   bool   // it is BadEncoding because of a NUL
-	size  int    // bytes
+	cells  []string
+	line   int
+	code   string // BadEncoding or BadQuotes; empty: it reads well
+	nul    bool   // it is BadEncoding because of a NUL
+	hidden bool   // its row is hidden in the sheet
+	size   int    // bytes
 }
 
-// table reads a text's records.
+// records are a file's records, one after another.
+type records interface {
+	next() (*record, error) // nil: a blank one; io.EOF: there is no other
+	describe(s *Summary)    // says how they were read; after the last one
+	close() error
+}
+
+// table reads a file's records, ahead where somebody has to look.
 type table struct {
-	split  *splitter
-	feed   *feed
-	csv    *csv.Reader
-	text   *decoder
+	from   records
 	limits Limits
 	blank  int       // how many blank records went by
 	ahead  []*record // read ahead, to be given first
-}
-
-func newTable(r io.Reader, text *decoder, comma byte, limits Limits) *table {
-	t := &table{split: newSplitter(r, comma, limits), text: text, limits: limits}
-	t.restart()
-	return t
-}
-
-func (t *table) restart() {
-	t.feed = &feed{}
-	t.csv = csv.NewReader(t.feed)
-	t.csv.Comma = rune(t.split.comma)
-	t.csv.FieldsPerRecord = -1
-	// The splitter has seen to it that quotes open and close cells. A quote in
-	// the middle of a cell without quotes is a character as any other.
-	t.csv.LazyQuotes = true
-	t.csv.ReuseRecord = true
 }
 
 // next gives the next record that is not blank, or io.EOF.
@@ -225,62 +213,132 @@ func (t *table) next() (*record, error) {
 		return rec, nil
 	}
 	for {
-		text, line, broken, err := t.split.next()
-		if err != nil {
-			return nil, err
+		rec, err := t.from.next()
+		if err != nil || rec != nil {
+			return rec, err
 		}
-		if len(text) == 0 {
-			t.blank++
-			continue
-		}
-		rec, err := t.record(text, line, broken)
-		if err != nil {
-			return nil, err
-		}
-		if rec.code == "" && blank(rec.cells) {
-			t.blank++
-			continue
-		}
-		return rec, nil
+		t.blank++
 	}
 }
 
-func (t *table) record(text []byte, line int, broken bool) (*record, error) {
-	rec := &record{line: line, size: len(text)}
-	if !broken {
-		rec.cells, broken = t.parse(text)
-	}
-	if broken {
-		// Cut at the delimiters, so that joining the cells gives the line again.
-		rec.code, rec.cells = BadQuotes, strings.Split(string(text), string(rune(t.split.comma)))
-	}
-	if len(rec.cells) > t.limits.Columns {
-		return nil, &FileError{Line: line, What: fmt.Sprintf("more than %d cells in one row", t.limits.Columns), Fix: "Name the delimiter with --delimiter if it was taken for another."}
-	}
-	for _, cell := range rec.cells {
-		if len(cell) > t.limits.CellBytes {
-			return nil, &FileError{Line: line, What: fmt.Sprintf("a cell is longer than %d bytes", t.limits.CellBytes), Fix: "Take the long text out."}
+// lookahead bounds how many records are read before the first is checked.
+const lookahead = 1000
+
+// look gives the next records, up to some number or size, and leaves them to be
+// read.
+func (t *table) look() ([]*record, error) {
+	var read []*record
+	size := 0
+	for len(read) < lookahead && size < t.limits.LineBytes {
+		rec, err := t.next()
+		if err == io.EOF {
+			break
 		}
-	}
-	if t.text.undecoded(text) {
-		rec.code, rec.nul = BadEncoding, bytes.IndexByte(text, 0) >= 0
-	}
-	if rec.code != "" {
-		for i, cell := range rec.cells {
-			rec.cells[i] = strings.ReplaceAll(strings.ToValidUTF8(cell, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+		if err != nil {
+			return nil, err
 		}
+		read, size = append(read, rec), size+rec.size
+	}
+	t.ahead = append(read, t.ahead...)
+	return read, nil
+}
+
+// lines reads a text's records.
+type lines struct {
+	split  *splitter
+	feed   *feed
+	csv    *csv.Reader
+	text   *decoder
+	limits Limits
+}
+
+func newLines(r io.Reader, text *decoder, comma byte, limits Limits) *lines {
+	l := &lines{split: newSplitter(r, comma, limits), text: text, limits: limits}
+	l.restart()
+	return l
+}
+
+func (l *lines) restart() {
+	l.feed = &feed{}
+	l.csv = csv.NewReader(l.feed)
+	l.csv.Comma = rune(l.split.comma)
+	l.csv.FieldsPerRecord = -1
+	// The splitter has seen to it that quotes open and close cells. A quote in
+	// the middle of a cell without quotes is a character as any other.
+	l.csv.LazyQuotes = true
+	l.csv.ReuseRecord = true
+}
+
+func (l *lines) next() (*record, error) {
+	text, line, broken, err := l.split.next()
+	if err != nil || len(text) == 0 {
+		return nil, err
+	}
+	rec, err := l.record(text, line, broken)
+	if err != nil || rec.code == "" && blank(rec.cells) {
+		return nil, err
 	}
 	return rec, nil
 }
 
+func (l *lines) describe(s *Summary) {
+	s.Encoding, s.Delimiter = l.text.charset.name, string(rune(l.split.comma))
+	if l.text.unsure {
+		s.Warnings = append([]Problem{{Code: UncertainEncoding, Message: remedies[UncertainEncoding]}}, s.Warnings...)
+	}
+}
+
+func (l *lines) close() error { return nil }
+
+func (l *lines) record(text []byte, line int, broken bool) (*record, error) {
+	rec := &record{line: line, size: len(text)}
+	if !broken {
+		rec.cells, broken = l.parse(text)
+	}
+	if broken {
+		// Cut at the delimiters, so that joining the cells gives the line again.
+		rec.code, rec.cells = BadQuotes, strings.Split(string(text), string(rune(l.split.comma)))
+	}
+	if err := l.limits.check(line, rec.cells); err != nil {
+		return nil, err
+	}
+	if l.text.undecoded(text) {
+		rec.code, rec.nul = BadEncoding, bytes.IndexByte(text, 0) >= 0
+	}
+	if rec.code != "" {
+		legible(rec.cells)
+	}
+	return rec, nil
+}
+
+// check refuses a file for one of its records.
+func (l Limits) check(line int, cells []string) error {
+	if len(cells) > l.Columns {
+		return &FileError{Line: line, What: fmt.Sprintf("more than %d cells in one row", l.Columns), Fix: "Name the delimiter with --delimiter if it was taken for another."}
+	}
+	for _, cell := range cells {
+		if len(cell) > l.CellBytes {
+			return &FileError{Line: line, What: fmt.Sprintf("a cell is longer than %d bytes", l.CellBytes), Fix: "Take the long text out."}
+		}
+	}
+	return nil
+}
+
+// legible writes U+FFFD for what no text has.
+func legible(cells []string) {
+	for i, cell := range cells {
+		cells[i] = strings.ReplaceAll(strings.ToValidUTF8(cell, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+	}
+}
+
 // parse has encoding/csv take one record apart. That both agree on where it
 // ends is checked, because a record that ran into the next would shift rows.
-func (t *table) parse(text []byte) (cells []string, broken bool) {
-	before := t.csv.InputOffset()
-	t.feed.text, t.feed.ended = text, false
-	fields, err := t.csv.Read()
-	if err != nil || t.csv.InputOffset()-before != int64(len(text)+1) {
-		t.restart()
+func (l *lines) parse(text []byte) (cells []string, broken bool) {
+	before := l.csv.InputOffset()
+	l.feed.text, l.feed.ended = text, false
+	fields, err := l.csv.Read()
+	if err != nil || l.csv.InputOffset()-before != int64(len(text)+1) {
+		l.restart()
 		return nil, true
 	}
 	return append(make([]string, 0, len(fields)), fields...), false

@@ -1,6 +1,10 @@
 package importer
 
-import "strings"
+import (
+	"strings"
+
+	"bulkinvite/invitation"
+)
 
 // slips are misspellings of the domains that most private addresses have. They
 // are a list, not a measure of likeness, because mail.com and ymail.com are as
@@ -45,6 +49,83 @@ func slip(domain string) string {
 		return "." + right
 	}
 	return ""
+}
+
+// providers give addresses to anybody, so that none of their domains is a
+// company's own, and none a misspelling of one.
+var providers = func() map[string]bool {
+	providers := map[string]bool{}
+	for domain := range strings.FieldsSeq(`gmail.com googlemail.com hotmail.com hotmail.fr hotmail.de hotmail.co.uk outlook.com outlook.de outlook.fr live.com msn.com
+		yahoo.com yahoo.de yahoo.fr yahoo.co.uk yahoo.co.jp ymail.com icloud.com me.com mac.com aol.com mail.com email.com gmx.de gmx.net gmx.at gmx.ch gmx.com
+		web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr libero.it mail.ru yandex.ru yandex.com rambler.ru ukr.net
+		qq.com 163.com 126.com sina.com foxmail.com naver.com daum.net proton.me protonmail.com pm.me fastmail.com zoho.com seznam.cz wp.pl onet.pl o2.pl interia.pl`) {
+		providers[domain] = true
+	}
+	return providers
+}()
+
+// A domain is taken for the company's if so many rows have it, and more than half of those
+// whose domain is no provider's. So many rows of another near it are no slip.
+const (
+	companyRows = 3
+	secondRows  = 3
+)
+
+// company is whose people a file lists.
+type company struct {
+	domain string // in lower case and ASCII; empty: unknown
+	second map[string]bool
+}
+
+// companyOf finds the company's domain in the first rows, unless it is given.
+func companyOf(t *table, column int, domain string) (company, error) {
+	records, err := t.look()
+	if err != nil {
+		return company{}, err
+	}
+	rows, all := map[string]int{}, 0
+	for _, rec := range records {
+		if a, _, code := clean(cell(rec, column)); code == "" && !providers[a.ascii] {
+			rows[a.ascii]++
+			all++
+		}
+	}
+	c := company{second: map[string]bool{}}
+	for name, n := range rows {
+		c.second[name] = n >= secondRows
+		if n >= companyRows && 2*n > all {
+			c.domain = name
+		}
+	}
+	if own, ok := invitation.ASCIIDomain(domain); ok && !providers[own] {
+		c.domain = own
+	}
+	return c, nil
+}
+
+// slip tells whether a domain differs from the company's by one letter: one
+// wrong, one more, one less, or two in the wrong order. In a short name that is
+// no sign of a slip.
+func (c *company) slip(domain string) bool {
+	return c.domain != "" && domain != c.domain && min(len(domain), len(c.domain)) > 6 && !c.second[domain] && !providers[domain] && oneEdit(domain, c.domain)
+}
+
+// oneEdit tells whether one edit makes two different texts equal.
+func oneEdit(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(b)-len(a) > 1 {
+		return false
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	if len(a) < len(b) {
+		return a[i:] == b[i+1:]
+	}
+	return i == len(a) || a[i+1:] == b[i+1:] || i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
 // roles are the mailboxes that RFC 2142 names, and those that offices share.

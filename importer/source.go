@@ -72,34 +72,44 @@ func unreadable(err error) error {
 	return &FileError{What: "the file can't be read", Reason: err}
 }
 
-// unpack refuses what is no text by its first bytes, and takes gzip's wrapping
-// off.
-func unpack(r io.Reader, limit int64) (*bufio.Reader, error) {
+// kind is what a file turns out to be by its first bytes.
+type kind int
+
+const (
+	aText kind = iota
+	aWorkbook
+)
+
+// unpack takes gzip's wrapping off, and refuses what is neither text nor
+// workbook by its first bytes.
+func unpack(r io.Reader, limit int64) (*bufio.Reader, kind, error) {
 	in := bufio.NewReaderSize(r, window)
 	head, err := in.Peek(8)
 	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	if len(head) == 0 {
-		return nil, emptyFile()
+		return nil, 0, err
 	}
 	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
 		zip, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, damaged(err)
+			return nil, 0, damaged(err)
 		}
 		in = bufio.NewReaderSize(&inflater{r: zip, left: limit, limit: limit}, window)
 		if head, err = in.Peek(8); err != nil && err != io.EOF {
-			return nil, err
+			return nil, 0, err
 		}
-		if len(head) == 0 {
-			return nil, emptyFile()
-		}
+	}
+	switch {
+	case len(head) == 0:
+		return nil, 0, emptyFile()
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return in, aWorkbook, nil
+	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0")):
+		return nil, 0, oldWorkbook(in)
 	}
 	if what := format(head); what != "" {
-		return nil, &FileError{What: "this is " + what + ", not a CSV file", Fix: "Open it in its program and save it as CSV (UTF-8)."}
+		return nil, 0, &FileError{What: "this is " + what + ", not a CSV file or an Excel workbook", Fix: "Open it in its program and save it as CSV (UTF-8)."}
 	}
-	return in, nil
+	return in, aText, nil
 }
 
 func emptyFile() *FileError {
@@ -108,6 +118,30 @@ func emptyFile() *FileError {
 
 func damaged(err error) *FileError {
 	return &FileError{What: "the compressed file is damaged", Fix: "Send it again, or unpack it first.", Reason: err}
+}
+
+// oldWorkbook tells what is in a container of the kind that Excel used before
+// 2007, and still does for what a password protects.
+func oldWorkbook(r io.Reader) error {
+	fault := &FileError{What: "this is an old Excel workbook", Fix: "Open it in Excel and save it as .xlsx or CSV (UTF-8)."}
+	// The names of its streams, in UTF-16 (MS-CFB, 2.6.1).
+	mark := []byte("E\x00n\x00c\x00r\x00y\x00p\x00t\x00e\x00d\x00P\x00a\x00c\x00k\x00a\x00g\x00e\x00")
+	buf := make([]byte, 0, 2*window)
+	for {
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case bytes.Contains(buf, mark):
+			return &FileError{What: "the workbook is protected by a password", Fix: "Open it in Excel, take the password off (File, Info, Protect Workbook), and save it."}
+		case err == io.EOF:
+			return fault
+		case err != nil:
+			return err
+		}
+		if len(buf) > window {
+			buf = buf[:copy(buf, buf[len(buf)-len(mark):])]
+		}
+	}
 }
 
 // inflater stops a small file that unpacks to an endless one.
@@ -134,8 +168,7 @@ func (f *inflater) Read(p []byte) (int, error) {
 // format names the kinds of file that people send by mistake for CSV.
 func format(head []byte) string {
 	for _, f := range []struct{ magic, name string }{
-		{"PK\x03\x04", "an Excel workbook or another zip archive"},
-		{"\xd0\xcf\x11\xe0", "an old Excel workbook"},
+		{"PK\x05\x06", "an empty archive"},
 		{"%PDF", "a PDF document"},
 		{"\x89PNG", "a picture"},
 		{"\xff\xd8\xff", "a picture"},

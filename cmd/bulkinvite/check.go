@@ -2,12 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
-	"errors"
-	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"bulkinvite/importer"
@@ -17,7 +12,7 @@ import (
 
 type checkCmd struct {
 	File      string `arg:"" help:"The file of people; - reads standard input."`
-	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a CSV file, with what is wrong. Default: none."`
+	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a file like the one read, in UTF-8, with what is wrong in a column before them. Mended, it can be sent as it is. Default: none."`
 	Preflight bool   `help:"Read at Clerk who is a user or invited already, and would be skipped. Needs the key. Default: off."`
 	whenFlags
 	fileFlags
@@ -28,7 +23,8 @@ func (checkCmd) Help() string {
 	return `Examples:
 
     bulkinvite check hires.csv
-    bulkinvite check hires.csv --problems bad.csv
+    bulkinvite check hires.csv --problems bad.csv     mend bad.csv, then send it too
+    bulkinvite check hires.xlsx
     bulkinvite check hires.csv --map email="Work Address" --json
     bulkinvite check hires.csv --preflight --start-at 08:00 --tz Europe/Berlin
 
@@ -41,17 +37,21 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	in, err := p.openInput(ctx, c.File)
+	options, err := c.options()
 	if err != nil {
 		return err
 	}
-	pl, err := p.read(ctx, in, c.options())
+	in, err := p.openInput(ctx, c.File, options.Limits)
+	if err != nil {
+		return err
+	}
+	pl, err := p.read(ctx, in, options)
 	if err != nil {
 		return err
 	}
 	pl.when = when
 	if c.Problems != "" {
-		if err := c.writeProblems(ctx, pl); err != nil {
+		if err := pl.writeProblems(ctx, c.Problems); err != nil {
 			return err
 		}
 	}
@@ -67,50 +67,6 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		err = status(exitRows)
 	}
 	return err
-}
-
-// writeProblems reads the file once more, now that its columns are known, and
-// writes its bad rows.
-func (c *checkCmd) writeProblems(ctx context.Context, pl *plan) error {
-	r, err := pl.input.rewind()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(c.Problems, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
-	}
-	w := csv.NewWriter(out)
-	w.UseCRLF = true
-	head := []string{"bulkinvite_row", "bulkinvite_line", "bulkinvite_column", "bulkinvite_code", "bulkinvite_message"}
-	for _, name := range pl.summary.Columns.Found {
-		head = append(head, spreadsheetSafe(name))
-	}
-	err = w.Write(head)
-	if err == nil {
-		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
-			if row.Problem == nil {
-				return nil
-			}
-			return w.Write(problemRecord(row))
-		})
-	}
-	w.Flush()
-	if err := errors.Join(err, w.Error(), out.Close()); err != nil {
-		return fmt.Errorf("write the bad rows: %w", err)
-	}
-	return nil
-}
-
-// problemRecord is a bad row as --problems writes it: what is wrong, then the
-// row's own cells.
-func problemRecord(row *importer.Row) []string {
-	record := []string{strconv.Itoa(row.Number), strconv.Itoa(row.Line), row.Problem.Column, row.Problem.Code, row.Problem.Message}
-	record = append(record, row.Cells...)
-	for i := range record {
-		record[i] = spreadsheetSafe(record[i])
-	}
-	return record
 }
 
 // plan works out the requests. It asks a database that runs already whom it

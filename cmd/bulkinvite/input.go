@@ -21,9 +21,13 @@ type input struct {
 
 // openInput opens the file at path, or standard input for "-". What can't be
 // read twice is copied to a file that only we may read.
-func (p *program) openInput(ctx context.Context, path string) (*input, error) {
+func (p *program) openInput(ctx context.Context, path string, limits importer.Limits) (*input, error) {
+	most := limits.FileBytes
+	if most == 0 {
+		most = importer.DefaultFileBytes
+	}
 	if path == "-" {
-		return p.spool(ctx, "standard input", p.in)
+		return p.spool(ctx, "standard input", p.in, most)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -37,7 +41,7 @@ func (p *program) openInput(ctx context.Context, path string) (*input, error) {
 	case info.IsDir():
 		return nil, errors.Join(fail(exitUsage, "file", "name a file in it", "%s: it is a directory", plain(path)), file.Close())
 	case !info.Mode().IsRegular():
-		in, err := p.spool(ctx, path, file)
+		in, err := p.spool(ctx, path, file, most)
 		return in, errors.Join(err, file.Close())
 	}
 	in := &input{name: filepath.Base(path), file: file}
@@ -54,9 +58,9 @@ func unreadable(path string, err error) error {
 	return fail(exitUsage, "file", "see that the path is right and that you may read it", "%s: %w", plain(path), err)
 }
 
-// spool copies a stream to a temporary file. The copy ends with ctx, even if
+// spool copies a stream of at most so many bytes to a temporary file. The copy ends with ctx, even if
 // the stream does not.
-func (p *program) spool(ctx context.Context, name string, from io.Reader) (*input, error) {
+func (p *program) spool(ctx context.Context, name string, from io.Reader, most int64) (*input, error) {
 	file, err := os.CreateTemp("", "bulkinvite-*") // mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("keep a copy of %s: %w", name, err)
@@ -65,9 +69,9 @@ func (p *program) spool(ctx context.Context, name string, from io.Reader) (*inpu
 	p.onClose(in.close)
 	done := make(chan error, 1)
 	go func() {
-		n, err := io.Copy(file, io.LimitReader(from, importer.DefaultFileBytes+1))
-		if err == nil && n > importer.DefaultFileBytes {
-			err = fmt.Errorf("it is longer than %d bytes", int64(importer.DefaultFileBytes))
+		n, err := io.Copy(file, io.LimitReader(from, most+1))
+		if err == nil && n > most {
+			err = fmt.Errorf("it is longer than %d bytes", most)
 		}
 		done <- err
 	}()
@@ -80,6 +84,16 @@ func (p *program) spool(ctx context.Context, name string, from io.Reader) (*inpu
 		}
 	}
 	return in, nil
+}
+
+// is tells whether there is the same file at path.
+func (in *input) is(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	ours, err := in.file.Stat()
+	return err == nil && os.SameFile(ours, there)
 }
 
 // rewind returns a reader at the file's beginning.

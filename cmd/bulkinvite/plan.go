@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,13 +14,42 @@ import (
 
 // fileFlags say how to read a file; every command that takes one has them.
 type fileFlags struct {
-	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column is what: email, redirect_url, expires_in_days. May be repeated. Default: found by the header."`
+	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column is what: email, redirect_url, expires_in_days, public_metadata.NAME. May be repeated. Default: found by the header."`
+	Metadata  []string          `placeholder:"COLUMN" help:"Columns that become public_metadata, which the user can read. Default: none but those named public_metadata.NAME."`
 	Delimiter string            `placeholder:"CHARACTER" help:"What stands between cells: comma, semicolon, tab, pipe or a character. Default: detected."`
 	Encoding  string            `placeholder:"NAME" help:"The file's encoding, such as windows-1252. Default: detected."`
+	Max       map[string]int64  `env:"BULKINVITE_MAX" placeholder:"WHAT=N" help:"Refuse files with more: rows=N, columns=N, or with longer cells, lines or files: cell=BYTES, line=BYTES, file=BYTES. Default: rows=20000000, columns=1000, cell=1048576, line=4194304, file=8589934592."`
 }
 
-func (f *fileFlags) options() importer.Options {
-	return importer.Options{Map: f.Map, Delimiter: f.Delimiter, Encoding: f.Encoding}
+func (f *fileFlags) options() (importer.Options, error) {
+	o := importer.Options{Map: f.Map, Metadata: f.Metadata, Delimiter: f.Delimiter, Encoding: f.Encoding}
+	var err error
+	o.Limits, err = f.limits()
+	return o, err
+}
+
+// limits reads --max. What it does not name has its default.
+func (f *fileFlags) limits() (l importer.Limits, err error) {
+	for what, n := range f.Max {
+		if n < 1 || what != "file" && n > math.MaxInt32 {
+			return l, usage(fmt.Errorf("--max %s=%d must be 1 or more, and only file= more than %d", what, n, math.MaxInt32))
+		}
+		switch what {
+		case "rows":
+			l.Rows = int(n)
+		case "columns":
+			l.Columns = int(n)
+		case "cell":
+			l.CellBytes = int(n)
+		case "line":
+			l.LineBytes = int(n)
+		case "file":
+			l.FileBytes = n
+		default:
+			return l, usage(fmt.Errorf("--max knows rows, columns, cell, line and file, but not %q", what))
+		}
+	}
+	return l, nil
 }
 
 // keptWarnings is how many warnings the plan shows one by one.
@@ -72,6 +103,11 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", plain(in.name), err)
+	}
+	for _, w := range slices.Backward(pl.summary.Warnings) {
+		if w.Row == 0 { // of the whole file, and so of the most rows
+			pl.warnings = slices.Insert(pl.warnings, 0, warning{line: w.Line, message: w.Message})
+		}
 	}
 	return pl, nil
 }
@@ -189,7 +225,7 @@ func (pl *plan) text(clerk string, cells bool, now time.Time) string {
 	s := pl.summary
 	name := plain(pl.input.name)
 	width := max(len("Warnings"), len([]rune(name))) + 3
-	fmt.Fprintf(&b, "%-*s%s · %s · %s · e-mail column %q\n", width, name, counted(s.Rows, "row", "rows"), s.Encoding, delimiterWord(s.Delimiter), plain(s.Columns.Mapped["email"]))
+	fmt.Fprintf(&b, "%-*s%s · %s · %s · e-mail column %q\n", width, name, counted(s.Rows, "row", "rows"), s.Encoding, within(s), plain(s.Columns.Mapped["email"]))
 	if clerk != "" {
 		fmt.Fprintf(&b, "%-*s%s\n", width, "Clerk", clerk)
 	}
@@ -294,10 +330,14 @@ func (pl *plan) warningLines(width int, cells bool) string {
 	}
 	var t table
 	for _, w := range pl.warnings {
+		place := "the file"
+		if w.line > 0 {
+			place = fmt.Sprintf("line %d", w.line)
+		}
 		if cells {
-			t.add(fmt.Sprintf("line %d", w.line), w.email, w.message)
+			t.add(place, w.email, w.message)
 		} else {
-			t.add(fmt.Sprintf("line %d", w.line), w.message)
+			t.add(place, w.message)
 		}
 	}
 	if more := len(pl.summary.Warnings) + pl.summary.MoreWarnings - len(pl.warnings); more > 0 {
@@ -312,6 +352,14 @@ func (pl *plan) warningLines(width int, cells bool) string {
 		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
 	}
 	return b.String()
+}
+
+// within says where in a file the cells are.
+func within(s *importer.Summary) string {
+	if s.Encoding == importer.EncodingWorkbook {
+		return fmt.Sprintf("sheet %q", plain(s.Sheet))
+	}
+	return delimiterWord(s.Delimiter)
 }
 
 // delimiterWord names what stands between cells.

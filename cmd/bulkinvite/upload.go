@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,11 +86,18 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if err != nil {
 		return nil, err
 	}
-	in, err := p.openInput(ctx, flags.File)
+	options, err := flags.options()
 	if err != nil {
 		return nil, err
 	}
-	if u.plan, err = p.read(ctx, in, flags.options()); err != nil {
+	if at := strings.LastIndexByte(u.actor, '@'); at > 0 {
+		options.Domain = u.actor[at+1:]
+	}
+	in, err := p.openInput(ctx, flags.File, options.Limits)
+	if err != nil {
+		return nil, err
+	}
+	if u.plan, err = p.read(ctx, in, options); err != nil {
 		return nil, err
 	}
 	if u.plan.when = when; flags.Canary != nil {

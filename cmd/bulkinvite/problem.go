@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"bulkinvite/importer"
+)
+
+// problemColumn says in the file of bad rows what is wrong with each. It comes
+// first, because a ragged row has no place for it that is sure at its end.
+const problemColumn = "bulkinvite_problem"
+
+// writeProblems reads the file once more, now that its columns are known, and
+// writes its bad rows: with its own columns and delimiter, commas where it was a
+// workbook. It writes UTF-8 with a byte order mark, by which spreadsheets know
+// it: the file's own encoding may lack what is mended, or be a wrong guess.
+func (pl *plan) writeProblems(ctx context.Context, path string) error {
+	if pl.input.is(path) {
+		return fail(exitUsage, "file", "name another file", "--problems: %s is the file that is checked, and would be lost", plain(path))
+	}
+	r, err := pl.input.rewind()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
+	}
+	w := newProblemWriter(out, pl.summary)
+	err = w.header(pl.summary.Columns.Found)
+	if err == nil {
+		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
+			if row.Problem == nil {
+				return nil
+			}
+			return w.row(row)
+		})
+	}
+	if err := errors.Join(err, w.out.Flush(), out.Close()); err != nil {
+		return fmt.Errorf("write the bad rows: %w", err)
+	}
+	return nil
+}
+
+// problemWriter writes bad rows so that each read again has the same cells.
+type problemWriter struct {
+	out       *bufio.Writer
+	csv       *csv.Writer
+	delimiter string
+	again     bool // the file is one of bad rows itself: its first column is replaced
+}
+
+func newProblemWriter(out io.Writer, s *importer.Summary) *problemWriter {
+	w := &problemWriter{out: bufio.NewWriter(out), delimiter: s.Delimiter}
+	if w.delimiter == "" {
+		w.delimiter = ","
+	}
+	w.again = len(s.Columns.Found) > 0 && s.Columns.Found[0] == problemColumn
+	w.csv = csv.NewWriter(w.out)
+	w.csv.Comma, w.csv.UseCRLF = rune(w.delimiter[0]), true
+	return w
+}
+
+func (w *problemWriter) header(names []string) error {
+	if _, err := w.out.WriteString("\ufeff"); err != nil {
+		return err
+	}
+	return w.cells(problemColumn, names)
+}
+
+// row writes a row's own cells as they are: an apostrophe before what a
+// spreadsheet takes for a formula would be sent, and the formula is in the
+// file that they came from too.
+func (w *problemWriter) row(row *importer.Row) error {
+	p := row.Problem
+	reason := fmt.Sprintf("line %d: ", p.Line)
+	if p.Column != "" {
+		reason = fmt.Sprintf("line %d, %s: ", p.Line, strings.ReplaceAll(p.Column, `"`, "'"))
+	}
+	reason += p.Message + " (" + p.Code + ")"
+	if p.Code == importer.BadQuotes {
+		return w.broken(reason, row.Cells)
+	}
+	return w.cells(reason, row.Cells)
+}
+
+func (w *problemWriter) cells(first string, cells []string) error {
+	if w.again && len(cells) > 0 {
+		cells = cells[1:]
+	}
+	if err := w.csv.Write(append([]string{first}, cells...)); err != nil {
+		return err
+	}
+	w.csv.Flush()
+	return w.csv.Error()
+}
+
+// broken writes a line whose quotes make no sense as it was, so that it still
+// makes none when it is read again. The reason is always quoted: by the quote
+// that opens it, the reader sees that one of the line before is not closed.
+func (w *problemWriter) broken(reason string, cells []string) error {
+	line := strings.Join(cells, w.delimiter)
+	if w.again {
+		if _, rest, found := strings.Cut(line, `"`+w.delimiter); found && strings.HasPrefix(line, `"`) {
+			line = rest
+		}
+	}
+	_, err := w.out.WriteString(`"` + reason + `"` + w.delimiter + line + "\r\n")
+	return err
+}

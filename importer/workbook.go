@@ -1,0 +1,249 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/xuri/excelize/v2"
+)
+
+// A workbook over one of these is refused. Excel's own limit of a million rows
+// to a sheet keeps honest ones far below.
+const (
+	maxWorkbook = 256 << 20 // bytes of the file
+	maxUnpacked = 2 << 30   // bytes of all that is in it
+	maxBesides  = 64 << 20  // bytes of what is neither sheet nor cell text, which excelize holds in memory
+	inMemory    = 1 << 20   // bytes of a sheet or of all cell texts; larger ones are read from a temporary file
+)
+
+// EncodingWorkbook is the Encoding of a Summary where the file is an Excel
+// workbook, which has no encoding of its own choice and no delimiter.
+const EncodingWorkbook = "Excel workbook"
+
+// workbook reads the records of one sheet of an Excel workbook: its cells as
+// they are shown. excelize knows number formats, but passes over what it can't
+// read; so the sheets are surveyed before, and what it gives is held against
+// that.
+type workbook struct {
+	dir    string // what has to be on disk meanwhile; only we may read it
+	file   *excelize.File
+	sheets []sheet // the worksheets, in their order
+	sheet  *sheet  // the one that is read
+	others []string
+	rows   *excelize.Rows
+	limits Limits
+	row    int // the number of the last row that was read
+	ended  bool
+}
+
+// openWorkbook finds the first sheet that has an e-mail column.
+func openWorkbook(ctx context.Context, in io.Reader, o Options) (*workbook, error) {
+	if o.Delimiter != "" || o.Encoding != "" {
+		return nil, &FileError{What: "this is an Excel workbook, which has no delimiter and no encoding", Fix: "Leave --delimiter and --encoding away."}
+	}
+	w := &workbook{limits: o.Limits}
+	err := w.unpack(ctx, in)
+	if err == nil {
+		err = w.choose(o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+// unpack copies a workbook to a file, because the list of what is in it stands
+// at its end, and opens it.
+func (w *workbook) unpack(ctx context.Context, in io.Reader) error {
+	var err error
+	if w.dir, err = os.MkdirTemp("", "bulkinvite-*"); err != nil {
+		return fmt.Errorf("keep a copy of the workbook: %w", err)
+	}
+	path := filepath.Join(w.dir, "workbook.xlsx")
+	if err := spool(in, path); err != nil {
+		return err
+	}
+	if w.sheets, err = surveyWorkbook(ctx, path, w.limits); err != nil {
+		return err
+	}
+	defer recovered(&err)
+	w.file, err = excelize.OpenFile(path, excelize.Options{
+		UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: inMemory, TmpDir: w.dir,
+		// How Excel shows such a date, its user's computer decides; the file
+		// doesn't say.
+		ShortDatePattern: "yyyy-mm-dd",
+	})
+	if err != nil {
+		return damagedWorkbook(err)
+	}
+	return nil
+}
+
+func spool(in io.Reader, path string) error {
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep a copy of the workbook: %w", err)
+	}
+	n, err := io.Copy(out, io.LimitReader(in, maxWorkbook+1))
+	if closing := out.Close(); err == nil && closing != nil {
+		err = fmt.Errorf("keep a copy of the workbook: %w", closing)
+	}
+	if err == nil && n > maxWorkbook {
+		err = &FileError{What: fmt.Sprintf("the workbook is larger than %d bytes", maxWorkbook), Fix: "Save the sheet as CSV (UTF-8)."}
+	}
+	return err
+}
+
+func damagedWorkbook(err error) *FileError {
+	return &FileError{What: "the workbook is damaged", Fix: "Open it in Excel, save it again, or save it as CSV (UTF-8).", Reason: err}
+}
+
+// recovered makes a panic of excelize's, which some damaged workbooks bring
+// about, the file's fault: nothing but the file's reading is affected.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = damagedWorkbook(fmt.Errorf("%v", v))
+	}
+}
+
+// choose goes to the first sheet in sight that has a header with an e-mail
+// column, else to the first in sight, whose header then tells what is missing.
+func (w *workbook) choose(o Options) error {
+	var chosen, first *sheet
+	hidden := ""
+	for i := range w.sheets {
+		s := &w.sheets[i]
+		if s.last == 0 {
+			continue
+		}
+		found, err := w.hasHeader(s, o)
+		switch {
+		case err != nil:
+			return err
+		case s.hidden && found && hidden == "":
+			hidden = s.name
+		case s.hidden:
+		case found && chosen == nil:
+			chosen = s
+		case found:
+			w.others = append(w.others, s.name)
+		case first == nil:
+			first = s
+		}
+	}
+	switch {
+	case chosen != nil:
+		return w.start(chosen)
+	case hidden != "":
+		return &FileError{What: fmt.Sprintf("only the hidden sheet %q has an e-mail column", shortened(hidden)), Fix: "Show that sheet if it is the one that is meant."}
+	case first != nil:
+		return w.start(first)
+	}
+	return emptyFile()
+}
+
+// hasHeader tells whether a sheet has an e-mail column.
+func (w *workbook) hasHeader(s *sheet, o Options) (bool, error) {
+	if err := w.start(s); err != nil {
+		return false, err
+	}
+	header, _, err := findHeader(&table{from: w, limits: w.limits}, o)
+	return header != nil, err
+}
+
+// start goes to a sheet's beginning.
+func (w *workbook) start(s *sheet) (err error) {
+	if err := w.stop(); err != nil {
+		return err
+	}
+	defer recovered(&err)
+	w.sheet, w.row, w.ended = s, 0, false
+	if w.rows, err = w.file.Rows(s.name); err != nil {
+		return damagedWorkbook(err)
+	}
+	return nil
+}
+
+func (w *workbook) stop() error {
+	if w.rows == nil {
+		return nil
+	}
+	rows := w.rows
+	w.rows = nil
+	if err := rows.Close(); err != nil {
+		return damagedWorkbook(err)
+	}
+	return nil
+}
+
+func (w *workbook) close() error {
+	err := w.stop()
+	if w.file != nil {
+		err = errors.Join(err, w.file.Close())
+	}
+	if w.dir != "" {
+		err = errors.Join(err, os.RemoveAll(w.dir))
+	}
+	if err != nil {
+		return fmt.Errorf("remove the copy of the workbook: %w", err)
+	}
+	return nil
+}
+
+// next gives the next row. Each has as many cells as the sheet is wide: cells
+// have their column written on them, so that none is missing or too many.
+func (w *workbook) next() (rec *record, err error) {
+	defer recovered(&err)
+	if w.row == w.sheet.last {
+		return nil, io.EOF // what follows is formatted at most
+	}
+	if !w.rows.Next() {
+		return nil, damagedWorkbook(fmt.Errorf("sheet %q ends before row %d", shortened(w.sheet.name), w.sheet.last))
+	}
+	w.row++
+	shown, err := w.rows.Columns()
+	if err != nil {
+		return nil, damagedWorkbook(err)
+	}
+	if blank(shown) {
+		return nil, nil
+	}
+	rec = &record{line: w.row, hidden: w.rows.GetRowOpts().Hidden, cells: make([]string, max(w.sheet.width, len(shown)))}
+	for i, cell := range shown {
+		if strings.IndexByte(cell, '\r') >= 0 {
+			cell = strings.ReplaceAll(cell, "\r\n", "\n")
+		}
+		rec.cells[i] = cell
+		rec.size += len(cell)
+		if strings.IndexByte(cell, 0) >= 0 || strings.ContainsRune(cell, utf8.RuneError) {
+			rec.code, rec.nul = BadEncoding, strings.IndexByte(cell, 0) >= 0
+		}
+	}
+	if rec.size > w.limits.LineBytes {
+		return nil, &FileError{Line: w.row, What: fmt.Sprintf("the row is longer than %d bytes", w.limits.LineBytes), Fix: "Take the long text out."}
+	}
+	if rec.code != "" {
+		legible(rec.cells)
+	}
+	return rec, w.limits.check(w.row, rec.cells)
+}
+
+// describe says which sheet was read, and what in it deserves a look.
+func (w *workbook) describe(s *Summary) {
+	s.Encoding, s.Sheet = EncodingWorkbook, w.sheet.name
+	var of []Problem
+	if len(w.others) > 0 {
+		of = append(of, Problem{Code: OtherSheets, Message: fmt.Sprintf("only the sheet %q is read; these have an e-mail column too: %s", shortened(w.sheet.name), list(w.others))})
+	}
+	if n := w.sheet.uncomputed; n > 0 {
+		of = append(of, Problem{Line: w.sheet.uncomputedRow, Code: UncomputedFormula,
+			Message: fmt.Sprintf("%d formulas, the first one here, were saved without a value and read as empty; open the workbook in Excel and save it", n)})
+	}
+	s.Warnings = append(of, s.Warnings...)
+}
