@@ -68,7 +68,7 @@ type Report struct {
 	Rows        int        `json:"rows"`
 	Outcomes    Counts     `json:"outcomes"`
 	Undecided   int        `json:"undecided"`
-	Requests    Requests   `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran
+	Requests    Requests   `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran, but for reconciling
 	RateLimited int        `json:"rate_limited"` // 429 answers among them
 	StartedAt   *time.Time `json:"started_at"`
 	FinishedAt  *time.Time `json:"finished_at"`
@@ -182,7 +182,7 @@ func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
 			  and a.id in (select attempt_id from attempt_people where batch_id = $1)
 		), got as (
 			select http_status from reads
-			where instance_id = $2
+			where instance_id = $2 and call not like 'reconcile%'
 			  and begun_at >= (select created_at from batches where id = $1)
 			  and begun_at <= coalesce((select finished_at from batches where id = $1), now())
 		)

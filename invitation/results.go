@@ -23,6 +23,7 @@ type Result struct {
 	DuplicateOf       *int            `json:"duplicate_of"` // for duplicate_row: the row that stands
 	Status            *Status         `json:"status"`
 	StatusAt          *time.Time      `json:"status_at"`
+	StatusReadID      *int64          `json:"status_read_id"` // the read that showed the status; nil: an answer did
 	ClerkInvitationID *string         `json:"clerk_invitation_id"`
 	ClerkUserID       *string         `json:"clerk_user_id"`
 	DecidedAt         *time.Time      `json:"decided_at"`
@@ -36,13 +37,13 @@ type Result struct {
 	Notes             []string        `json:"notes"` // what was mended in the address
 }
 
-const resultColumns = `r.batch_id, r.row_number, r.line, r.original, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at,
+const resultColumns = `r.batch_id, r.row_number, r.line, r.original, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at, r.status_read_id,
 	r.clerk_invitation_id, r.clerk_user_id, r.decided_at, r.invited_at, r.expires_at, r.attempt_id, r.read_id,
 	r.redirect_url, r.expires_in_days, r.public_metadata, r.notes`
 
 // fields are the places that resultColumns are scanned into.
 func (r *Result) fields() []any {
-	return []any{&r.BatchID, &r.RowNumber, &r.Line, &r.Original, &r.Email, &r.Outcome, &r.Reason, &r.DuplicateOf, &r.Status, &r.StatusAt,
+	return []any{&r.BatchID, &r.RowNumber, &r.Line, &r.Original, &r.Email, &r.Outcome, &r.Reason, &r.DuplicateOf, &r.Status, &r.StatusAt, &r.StatusReadID,
 		&r.ClerkInvitationID, &r.ClerkUserID, &r.DecidedAt, &r.InvitedAt, &r.ExpiresAt, &r.AttemptID, &r.ReadID,
 		&r.RedirectURL, &r.ExpiresInDays, &r.PublicMetadata, &r.Notes}
 }

@@ -188,7 +188,7 @@ func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance, attempt in
 
 // standing records where an invitation stands, with all rows that speak of it.
 func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status) error {
-	_, err := tx.Exec(ctx, `update results set status = $4, status_at = clock_timestamp()
+	_, err := tx.Exec(ctx, `update results set status = $4, status_at = clock_timestamp(), status_read_id = null
 		where instance_id = $1 and key = $2 and clerk_invitation_id = $3 and status is distinct from $4`, instance, p.Key, p.InvitationID, string(status))
 	if err != nil {
 		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)

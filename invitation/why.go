@@ -196,7 +196,7 @@ func (s *Story) readReads(ctx context.Context, tx pgx.Tx) (err error) {
 	s.Reads, err = collect[StoryRead](ctx, tx, `
 		select id, call, begun_at, ended_at, http_status, error_code, trace_id, items, complete from reads
 		where id in (
-			select unnest(array[read_id, users_read_id]) from results where key = $1
+			select unnest(array[read_id, users_read_id, status_read_id]) from results where key = $1
 			union select unnest(array[first_read, last_read]) from sightings where key = $1)
 		order by id`, s.Key)
 	return err

@@ -64,6 +64,8 @@ type Config struct {
 
 	OnlyRevokes bool // it sends no invitation, and only takes back and reads
 
+	ReconcileEvery time.Duration // how often everything at Clerk is held against our rows, by one process of the instance; 0: never
+
 	Version string // for the workers table
 	Log     *slog.Logger
 }

@@ -62,41 +62,67 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 }
 
 // pass reads one of the lists of invitations in pages, newest first, back to a
-// time by Postgres' clock (zero: to the end), and returns when it began.
+// time by Postgres' clock (zero: to the end), keeps what it shows of people in
+// our files, and returns its first GET.
+func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
+	status := map[string]invitation.Status{invitation.ReadPending: invitation.Pending, invitation.ReadRevoked: invitation.Revoked}[call]
+	return w.walk(ctx, list{call: call, status: status, back: back})
+}
+
+// list is one of Clerk's lists of invitations, and how far it is read.
+type list struct {
+	call   string            // as reads.call has it
+	status invitation.Status // empty: every status but revoked
+	back   time.Time         // newest first, to this time by Postgres' clock; zero: to the end
+	// take gets each page instead of the sightings, some of them twice.
+	take  func(context.Context, invitation.GET, []clerk.Invitation) error
+	asked *int // counts the requests; nil: nobody wants to know
+}
+
+// walk reads a list in pages.
 //
 // A list shifts while it is read: what is made moves everything down, which
 // only shows some items twice; what is revoked or accepted leaves the list and
 // moves everything up, which would hide items. So pages overlap by one, and
-// where the overlap is gone the pass steps back.
-func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
-	status := map[string]string{invitation.ReadPending: "pending", invitation.ReadRevoked: "revoked"}[call]
+// where the overlap is gone the walk steps back.
+func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 	var first *invitation.GET
 	var before []string // the ids of the page before
 	offset, tries := 0, 0
 	for steps := 0; steps < 100; {
 		var page []string
+		var shows []clerk.Invitation
 		var done, gap bool
-		g, a, err := w.get(ctx, call, first, func(ctx context.Context) clerk.Answer {
-			a := w.api.Invitations(ctx, clerk.ListQuery{Status: status, Offset: offset, Limit: clerk.MaxPage})
-			page = ids(a.Invitations)
+		g, a, err := w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+			if l.asked != nil {
+				*l.asked++
+			}
+			a := w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Offset: offset, Limit: clerk.MaxPage})
+			page, shows = ids(a.Invitations), a.Invitations
 			gap = len(before) > 0 && !overlap(before, page)
 			end := a.Total >= 0 && offset+len(page) >= a.Total || len(page) == 0 || slices.Equal(page, last(before))
 			done = end && !gap
 			return a.Answer
 		}, func(a clerk.Answer, e *invitation.ReadEnd) {
-			if n := len(page); n > 0 && !gap && !back.IsZero() && a.Invitations[n-1].CreatedAt.Before(back) {
-				done, e.Reached = true, back
+			if n := len(page); n > 0 && !gap && !l.back.IsZero() && shows[n-1].CreatedAt.Before(l.back) {
+				done, e.Reached = true, l.back
 			}
-			e.Items, e.Complete, e.Seen = len(page), done, seen(a.Invitations)
+			e.Items, e.Complete = len(page), done
+			if l.take == nil {
+				e.Seen = seen(shows)
+			}
 		})
+		if err == nil && l.take != nil {
+			err = l.take(ctx, g, shows)
+		}
 		if err != nil && tries < pageTries && a.Class != clerk.Unauthorized && ctx.Err() == nil {
-			// A long pass is not begun anew for one page.
+			// A long walk is not begun anew for one page.
 			tries++
 			_ = sleep(ctx, time.Duration(tries)*time.Second)
 			continue
 		}
 		if err != nil {
-			return g, fmt.Errorf("read %s: %w", call, err)
+			return g, fmt.Errorf("read %s: %w", l.call, err)
 		}
 		tries = 0
 		if first == nil {
@@ -109,11 +135,12 @@ func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitat
 			steps++
 			offset = max(0, offset-clerk.MaxPage/2)
 		default:
+			steps = max(0, steps-1) // a long list may shift more often than a short one
 			before = page
 			offset += max(0, len(page)-1)
 		}
 	}
-	return *first, fmt.Errorf("read %s: the list changes faster than it can be read", call)
+	return *first, fmt.Errorf("read %s: the list changes faster than it can be read", l.call)
 }
 
 func ids(invitations []clerk.Invitation) []string {

@@ -58,10 +58,26 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 	if first.Then == "" && !provedBy(s, r) {
 		all = append(all, Chapter{At: *r.DecidedAt, Text: fmt.Sprintf("row %d of batch %d is decided", r.RowNumber, r.BatchID), Then: ending(s, r)})
 	}
-	if told := r.Status != nil && (*r.Status == invitation.Accepted || *r.Status == invitation.Expired); told && r.StatusAt != nil {
-		all = append(all, Chapter{At: *r.StatusAt, Text: string(*r.Status)})
+	if c, ok := statusChapter(r); ok {
+		all = append(all, c)
 	}
 	return all
+}
+
+// statusChapter tells where the invitation stands since, unless that came with
+// the outcome or an attempt tells it.
+func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
+	switch {
+	case r.Status == nil || r.StatusAt == nil:
+		return Chapter{}, false
+	case r.StatusReadID != nil && *r.Status == invitation.Revoked:
+		return Chapter{At: *r.StatusAt, Text: "revoked by somebody else (read by reconciling)"}, true
+	case r.StatusReadID != nil:
+		return Chapter{At: *r.StatusAt, Text: string(*r.Status) + " (read by reconciling)"}, true
+	case *r.Status == invitation.Accepted, *r.Status == invitation.Expired:
+		return Chapter{At: *r.StatusAt, Text: string(*r.Status)}, true
+	}
+	return Chapter{}, false
 }
 
 // provedBy reports whether a chapter about an attempt or a sighting says how

@@ -23,24 +23,26 @@ import (
 type cli struct {
 	settings
 
-	Send    sendCmd    `cmd:"" help:"Check a file, show the plan, invite everyone in it, and report."`
-	Check   checkCmd   `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
-	Import  importCmd  `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
-	Work    workCmd    `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
-	Start   startCmd   `cmd:"" help:"Let a draft run."`
-	Pause   pauseCmd   `cmd:"" help:"Stop a running batch until it is resumed."`
-	Resume  resumeCmd  `cmd:"" help:"Let a paused batch go on."`
-	Cancel  cancelCmd  `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
-	Retry   retryCmd   `cmd:"" help:"Take up the rows of a batch that ended as failed."`
-	Batches batchesCmd `cmd:"" help:"List the batches."`
-	Status  statusCmd  `cmd:"" help:"Say where a batch stands."`
-	Results resultsCmd `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`
-	Audit   auditCmd   `cmd:"" help:"Find rows across all batches."`
-	Why     whyCmd     `cmd:"" help:"Tell one person's whole story, with the evidence."`
-	Sweep   sweepCmd   `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
-	Sandbox sandboxCmd `cmd:"" help:"Run the stand-in for Clerk as a server."`
-	Migrate migrateCmd `cmd:"" help:"Bring the database up to date."`
-	Version versionCmd `cmd:"" help:"Print the versions of the program, Go and PostgreSQL."`
+	Send      sendCmd      `cmd:"" help:"Check a file, show the plan, invite everyone in it, and report."`
+	Check     checkCmd     `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
+	Import    importCmd    `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
+	Work      workCmd      `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
+	Start     startCmd     `cmd:"" help:"Let a draft run."`
+	Pause     pauseCmd     `cmd:"" help:"Stop a running batch until it is resumed."`
+	Resume    resumeCmd    `cmd:"" help:"Let a paused batch go on."`
+	Cancel    cancelCmd    `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
+	Retry     retryCmd     `cmd:"" help:"Take up the rows of a batch that ended as failed."`
+	Batches   batchesCmd   `cmd:"" help:"List the batches."`
+	Status    statusCmd    `cmd:"" help:"Say where a batch stands."`
+	Results   resultsCmd   `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`
+	Audit     auditCmd     `cmd:"" help:"Find rows across all batches."`
+	Why       whyCmd       `cmd:"" help:"Tell one person's whole story, with the evidence."`
+	Sweep     sweepCmd     `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
+	Reconcile reconcileCmd `cmd:"" help:"Read everything at Clerk, bring every status up to date, and say what no row explains."`
+	Drift     driftCmd     `cmd:"" help:"List where Clerk and our rows tell different stories."`
+	Sandbox   sandboxCmd   `cmd:"" help:"Run the stand-in for Clerk as a server."`
+	Migrate   migrateCmd   `cmd:"" help:"Bring the database up to date."`
+	Version   versionCmd   `cmd:"" help:"Print the versions of the program, Go and PostgreSQL."`
 }
 
 func main() {

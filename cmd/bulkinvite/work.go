@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
 
 type workCmd struct {
-	UntilIdle bool   `help:"End when nothing is left to do. Default: off."`
-	SweepAt   string `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
-	TZ        string `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
+	UntilIdle      bool          `help:"End when nothing is left to do. Default: off."`
+	SweepAt        string        `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
+	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often everything at Clerk is held against our rows; 0: never. Default: 15m."`
+	TZ             string        `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
 
 // Help is shown before the flags.
@@ -33,6 +35,9 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 			return usage(fmt.Errorf("--sweep-at, --tz: %w", err))
 		}
 	}
+	if c.ReconcileEvery < 0 {
+		return usage(fmt.Errorf("--reconcile-every=%s must be a time such as 15m, or 0 for never", c.ReconcileEvery))
+	}
 	t, err := p.connect(ctx)
 	if err != nil {
 		return err
@@ -46,7 +51,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	config := p.workerConfig(instance)
-	config.SweepAt, config.TZ = c.SweepAt, c.TZ
+	config.SweepAt, config.TZ, config.ReconcileEvery = c.SweepAt, c.TZ, c.ReconcileEvery
 	worker, err := jobs.New(pool, t.api, config)
 	if err != nil {
 		return err

@@ -1,0 +1,291 @@
+package invitation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The calls that reads.call names for reconciling. They guard no claim: what
+// they show of people is not kept as sightings.
+const (
+	ReadReconcile        = "reconcile"         // the default list: every status but revoked
+	ReadReconcileRevoked = "reconcile_revoked" // status=revoked
+)
+
+// DriftKind says how Clerk and our rows differ; drift.kind holds these words.
+type DriftKind string
+
+// The kinds of drift.
+const (
+	Unexplained  DriftKind = "unexplained"   // an invitation at Clerk that no row explains
+	Gone         DriftKind = "gone"          // a row's invitation that Clerk does not list any more
+	PendingAgain DriftKind = "pending_again" // a row has it as over, Clerk as pending
+)
+
+// Reconcile is one time that everything at Clerk was held against our rows.
+type Reconcile struct {
+	ID        int64     `json:"reconcile"`
+	StartedBy string    `json:"-"`
+	StartedAt time.Time `json:"-"`
+	Complete  bool      `json:"complete"` // it read everything there is
+	Error     string    `json:"-"`        // why not
+	Requests  int       `json:"requests"` // GETs that it sent
+	Scanned   int       `json:"scanned"`  // invitations that it was shown, each counted once
+	Learned
+	Drift DriftCounts `json:"drift"`
+}
+
+// Learned counts the rows whose status a reconciling brought up to date.
+type Learned struct {
+	Accepted int `json:"accepted"`
+	Expired  int `json:"expired"`
+	Revoked  int `json:"revoked"` // by somebody else
+}
+
+// DriftCounts counts what stands of each kind of drift.
+type DriftCounts struct {
+	Unexplained  int `json:"unexplained"`
+	Gone         int `json:"gone"`
+	PendingAgain int `json:"pending_again"`
+}
+
+// Sum is how much drift there is.
+func (d DriftCounts) Sum() int { return d.Unexplained + d.Gone + d.PendingAgain }
+
+// ReconcileDue returns in how long an instance is due to be reconciled, given
+// how often that is to be: so long after the last one that ended began, or after
+// the instance was first met; zero or less: now.
+func (s *Store) ReconcileDue(ctx context.Context, instance int64, every time.Duration) (time.Duration, error) {
+	var due time.Duration
+	err := s.pool.QueryRow(ctx, `
+		select coalesce((select max(r.started_at) from reconciles r where r.instance_id = i.id and r.finished_at is not null), i.created_at)
+		       + $2::interval - clock_timestamp()
+		from instances i where i.id = $1`, instance, every).Scan(&due)
+	if err != nil {
+		return 0, fmt.Errorf("look when instance %d was reconciled: %w", instance, err)
+	}
+	return due, nil
+}
+
+// BeginReconcile records that a reconciling begins.
+func (s *Store) BeginReconcile(ctx context.Context, instance int64, worker string, r *Reconcile) error {
+	err := s.pool.QueryRow(ctx, `insert into reconciles (instance_id, worker_id, started_by) values ($1, $2, $3) returning id, started_at`,
+		instance, worker, r.StartedBy).Scan(&r.ID, &r.StartedAt)
+	if err != nil {
+		return fmt.Errorf("begin to reconcile instance %d: %w", instance, err)
+	}
+	return nil
+}
+
+// shown are the invitations of a page as a table: the beginning of each
+// statement that holds them against our rows. Rows are looked up one by one
+// through their indexes, behind an offset as a fence, for the reason that
+// keysOf gives.
+const shown = `with shown as (
+	select * from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[]) as d (id, key, status, created, expires)) `
+
+// explained says that some row, or an attempt of one, tells of an invitation
+// that was shown, or that an answer may yet: whoever makes an invitation has an
+// open attempt until a row carries its id.
+const explained = `(exists (select from results r where r.instance_id = $1 and r.outcome = 'invited' and r.clerk_invitation_id = d.id offset 0)
+	or exists (select from results r where r.key = d.key and r.instance_id = $1 and r.clerk_invitation_id = d.id offset 0)
+	or exists (select from results r join attempt_people p on (p.batch_id, p.row_number) = (r.batch_id, r.row_number)
+	           where r.key = d.key and r.instance_id = $1 and p.clerk_invitation_id = d.id offset 0)
+	or exists (select from attempt_people p where p.instance_id = $1 and p.key = d.key and p.open offset 0))`
+
+// Learn holds a page of Clerk's lists against our rows: it brings their status
+// up to Clerk's word, but never back to pending, and notes the drift that the
+// page shows. settle is how old our own word must be to stand against Clerk's,
+// whose lists may lag. anything reports whether the page told anything new.
+func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen, settle time.Duration) (anything bool, err error) {
+	if len(page) == 0 {
+		return false, nil
+	}
+	var ids, keys, statuses []string
+	var created, expires []*time.Time
+	for _, one := range page {
+		ids, keys, statuses = append(ids, one.ID), append(keys, one.Key), append(statuses, string(one.Status))
+		created, expires = append(created, nullTime(one.CreatedAt)), append(expires, nullTime(one.ExpiresAt))
+	}
+	var b pgx.Batch
+	b.Queue(learnStatus, instance, ids, keys, statuses, created, expires, read).Query(func(rows pgx.Rows) error {
+		var status Status
+		_, err := pgx.ForEachRow(rows, []any{&status}, func() error {
+			anything = true
+			r.count(status)
+			return nil
+		})
+		return err
+	})
+	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt)
+	news := func(rows pgx.Rows) error {
+		var first bool
+		_, err := pgx.ForEachRow(rows, []any{&first}, func() error { anything = anything || first; return nil })
+		return err
+	}
+	b.Queue(learnUnexplained, instance, ids, keys, statuses, created, expires, r.StartedAt).Query(news)
+	b.Queue(learnPendingAgain, instance, ids, keys, statuses, created, expires, r.StartedAt, settle).Query(news)
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return false, fmt.Errorf("hold read %d against our rows: %w", read, err)
+	}
+	return anything, nil
+}
+
+func (l *Learned) count(s Status) {
+	switch s {
+	case Accepted:
+		l.Accepted++
+	case Expired:
+		l.Expired++
+	case Revoked:
+		l.Revoked++
+	}
+}
+
+// learnStatus asks for the move again in the update itself, since an answer to a
+// revoke may have been recorded meanwhile. An expired invitation may be revoked
+// still, or turn out to have been accepted; what is accepted or revoked stays so.
+const learnStatus = shown + `
+	update results r set status = m.status, status_at = clock_timestamp(), status_read_id = $7,
+	       invited_at = coalesce(r.invited_at, m.created), expires_at = coalesce(m.expires, r.expires_at)
+	from (
+		select r.batch_id, r.row_number, d.status, d.created, d.expires
+		from shown d cross join lateral (
+			select r.batch_id, r.row_number, r.status from results r
+			where r.instance_id = $1 and r.outcome = 'invited' and r.clerk_invitation_id = d.id offset 0) r
+		where d.status <> '' and d.status is distinct from r.status
+		union
+		select r.batch_id, r.row_number, d.status, d.created, d.expires
+		from shown d cross join lateral (
+			select r.batch_id, r.row_number, r.status, r.outcome, r.clerk_invitation_id from results r
+			where r.key = d.key and r.instance_id = $1 offset 0) r
+		where r.outcome = 'already_invited' and r.clerk_invitation_id = d.id and d.status <> '' and d.status is distinct from r.status) m
+	where (r.batch_id, r.row_number) = (m.batch_id, m.row_number)
+	  and (r.status is null or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
+	returning r.status`
+
+// learnSightings keeps an older read's word from standing against what is known now.
+const learnSightings = shown + `
+	update sightings s set status = d.status, expires_at = d.expires, last_read = $7, last_seen = $8
+	from shown d
+	where s.instance_id = $1 and s.clerk_id = d.id and s.kind = 'invitation' and d.status <> '' and s.status is distinct from d.status
+	  and d.status <> 'pending' and s.last_seen <= $8`
+
+const learnUnexplained = shown + `
+	insert into drift as x (instance_id, kind, clerk_invitation_id, key, status, created_at, first_seen, last_seen)
+	select distinct on (d.id) $1, 'unexplained', d.id, d.key, nullif(d.status, ''), d.created, $7::timestamptz, $7::timestamptz
+	from shown d where not ` + explained + ` order by d.id
+	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
+	returning x.first_seen = x.last_seen`
+
+// learnPendingAgain leaves out those past their expiry, which Clerk may list as
+// pending for a while.
+const learnPendingAgain = shown + `
+	insert into drift as x (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
+	select distinct on (d.id) $1, 'pending_again', d.id, d.key, r.batch_id, r.row_number, d.status, d.created, $7::timestamptz, $7::timestamptz
+	from shown d cross join lateral (
+		select r.batch_id, r.row_number, r.status, r.status_at from results r
+		where r.instance_id = $1 and r.outcome = 'invited' and r.clerk_invitation_id = d.id offset 0) r
+	where d.status = 'pending' and r.status <> 'pending' and r.status_at < $7::timestamptz - $8::interval
+	  and (d.expires is null or d.expires > clock_timestamp()) order by d.id
+	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
+	returning x.first_seen = x.last_seen`
+
+// Missing notes as gone the invitations that rows carry, decided a settle time
+// before the reconciling began, and that it was not shown. It is for one that
+// read everything.
+func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool) error {
+	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
+		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
+	if err != nil {
+		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+	}
+	var missing []string
+	var id string
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		if !shown(id) {
+			missing = append(missing, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+	}
+	_, err = s.pool.Exec(ctx, `
+		insert into drift (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
+		select distinct on (r.clerk_invitation_id) $1, 'gone', r.clerk_invitation_id, r.key, r.batch_id, r.row_number, r.status, r.invited_at, $2::timestamptz, $2::timestamptz
+		from results r where r.instance_id = $1 and r.clerk_invitation_id = any($3)
+		order by r.clerk_invitation_id, r.outcome <> 'invited', r.batch_id, r.row_number
+		on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null`,
+		instance, r.StartedAt, missing)
+	if err != nil {
+		return fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
+	}
+	return nil
+}
+
+// EndReconcile records what came of a reconciling, ends the drift that a
+// complete one did not find, and drops from the ledger its reads that told
+// nothing new; told are the others.
+func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `delete from reads where coalesce(pass_id, id) = any($1) and id <> all($2)`, passes, told); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `update drift set ended_at = clock_timestamp() where instance_id = $1 and ended_at is null and last_seen < $2 and $3`,
+			instance, r.StartedAt, r.Complete)
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `select count(*) filter (where kind = 'unexplained'), count(*) filter (where kind = 'gone'), count(*) filter (where kind = 'pending_again')
+			from drift where instance_id = $1 and ended_at is null`, instance).Scan(&r.Drift.Unexplained, &r.Drift.Gone, &r.Drift.PendingAgain)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			update reconciles set finished_at = clock_timestamp(), complete = $2, error = nullif($3, ''), requests = $4, scanned = $5,
+			       accepted = $6, expired = $7, revoked = $8, unexplained = $9, gone = $10, pending_again = $11
+			where id = $1`, r.ID, r.Complete, r.Error, r.Requests, r.Scanned, r.Accepted, r.Expired, r.Revoked, r.Drift.Unexplained, r.Drift.Gone, r.Drift.PendingAgain)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("end reconciling %d: %w", r.ID, err)
+	}
+	return nil
+}
+
+// Drift is one invitation of which Clerk and our rows tell different stories.
+type Drift struct {
+	Kind              DriftKind  `json:"kind"`
+	ClerkInvitationID string     `json:"clerk_invitation_id"`
+	Email             string     `json:"email"`
+	Status            *Status    `json:"status"` // at Clerk; for gone: as the row has it
+	CreatedAt         *time.Time `json:"created_at"`
+	BatchID           *int64     `json:"batch_id"` // the row's, for gone and pending_again
+	RowNumber         *int       `json:"row_number"`
+	FirstSeen         time.Time  `json:"first_seen"`
+	LastSeen          time.Time  `json:"last_seen"`
+	Environment       string     `json:"environment"`
+}
+
+// Drift calls yield with the drift that stands, at every instance, the newest
+// first. The Drift is reused: yield must not keep it.
+func (r *Reader) Drift(ctx context.Context, yield func(*Drift) error) error {
+	rows, err := r.pool.Query(ctx, `
+		select d.kind, d.clerk_invitation_id, d.key, d.status, d.created_at, d.batch_id, d.row_number, d.first_seen, d.last_seen, i.environment
+		from drift d join instances i on i.id = d.instance_id
+		where d.ended_at is null order by d.first_seen desc, d.kind, d.created_at desc, d.clerk_invitation_id`)
+	if err != nil {
+		return fmt.Errorf("list the drift: %w", err)
+	}
+	var d Drift
+	_, err = pgx.ForEachRow(rows, []any{&d.Kind, &d.ClerkInvitationID, &d.Email, &d.Status, &d.CreatedAt, &d.BatchID, &d.RowNumber, &d.FirstSeen, &d.LastSeen, &d.Environment},
+		func() error { return yield(&d) })
+	if err != nil {
+		return fmt.Errorf("list the drift: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+)
+
+// Reconcile holds everything at Clerk against our rows: it brings their status
+// up to date, and notes where the two tell different stories. One process of an
+// instance does so at a time; it waits for another that is at it. It is for a
+// worker that does not run; a running one reconciles by itself, as often as
+// [Config.ReconcileEvery] says.
+func (w *Worker) Reconcile(ctx context.Context, actor string) (*invitation.Reconcile, error) {
+	leave, err := w.attend(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	for {
+		r, err := w.reconcile(ctx, actor, 0)
+		if r != nil || err != nil {
+			return r, err
+		}
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// reconcileLoop reconciles whenever that is due, until ctx is done. When it is
+// due the reconciles table says, so that neither restarts nor several workers
+// change how often it is done.
+func (w *Worker) reconcileLoop(ctx context.Context) {
+	every := w.cfg.ReconcileEvery
+	if every <= 0 {
+		return
+	}
+	for ctx.Err() == nil {
+		wait, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every)
+		if err == nil && wait <= 0 {
+			_, err = w.reconcile(ctx, "every "+strings.TrimSuffix(strings.TrimSuffix(every.String(), "0s"), "0m"), every)
+			wait = 0 // looked up anew
+		}
+		if errors.Is(err, ErrUnauthorized) {
+			w.stop(err)
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn("reconcile", "error", err)
+		}
+		_ = sleep(ctx, min(max(wait, min(time.Second, every)), time.Minute))
+	}
+}
+
+// reconcile reads everything once, unless another process is at it or, with
+// every, did it meanwhile: then it returns nil.
+func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (*invitation.Reconcile, error) {
+	unlock, ok, err := w.lock(ctx, "reconcile")
+	if err != nil || !ok {
+		return nil, err
+	}
+	defer unlock()
+	if every > 0 {
+		if due, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every); err != nil || due > 0 {
+			return nil, err
+		}
+	}
+	r := &invitation.Reconcile{StartedBy: actor}
+	if err := w.store.BeginReconcile(ctx, w.cfg.Instance.ID, w.id, r); err != nil {
+		return nil, err
+	}
+	p := &pass{w: w, r: r, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
+	err = p.read(ctx)
+	if err == nil {
+		err = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown)
+	}
+	if r.Complete = err == nil; err != nil {
+		r.Error = err.Error()
+	}
+	endErr := w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told)
+	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
+		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
+	poke(w.active)
+	return r, errors.Join(err, endErr)
+}
+
+// pass is one reading of both of Clerk's lists. Of what it was shown it keeps
+// eight bytes an invitation, whatever else there is to know of it.
+type pass struct {
+	w      *Worker
+	r      *invitation.Reconcile
+	seed   maphash.Seed
+	hashes []uint64 // of the ids that were shown
+	passes []int64  // the first reads of the lists
+	told   []int64  // the reads that told something new
+}
+
+// read reads the default list first and then the revoked, so that what is
+// revoked in between is seen.
+func (p *pass) read(ctx context.Context) error {
+	defer p.sum()
+	for _, l := range []list{
+		{call: invitation.ReadReconcile, take: p.take, asked: &p.r.Requests},
+		{call: invitation.ReadReconcileRevoked, status: invitation.Revoked, take: p.take, asked: &p.r.Requests},
+	} {
+		if _, err := p.w.walk(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take learns from a page.
+func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitation) error {
+	if g.Pass == g.ID {
+		p.passes = append(p.passes, g.ID)
+	}
+	for _, one := range page {
+		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
+	}
+	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle)
+	if told {
+		p.told = append(p.told, g.ID)
+	}
+	return err
+}
+
+// sum makes the hashes ready to be looked up.
+func (p *pass) sum() {
+	slices.Sort(p.hashes)
+	p.hashes = slices.Compact(p.hashes)
+	p.r.Scanned = len(p.hashes)
+}
+
+// shown reports whether an invitation was shown.
+func (p *pass) shown(id string) bool {
+	_, ok := slices.BinarySearch(p.hashes, maphash.String(p.seed, id))
+	return ok
+}

@@ -1,0 +1,327 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// ask sends one of the stand-in's own calls.
+func ask(t *testing.T, s *sandbox.Server, method, path string, body any) []byte {
+	t.Helper()
+	text, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, path, bytes.NewReader(text)))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+	return w.Body.Bytes()
+}
+
+// plant plants invitations and returns their ids by address.
+func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
+	b.t.Helper()
+	list := make([]map[string]any, len(seeds))
+	for i, s := range seeds {
+		list[i] = map[string]any{"email": s.Email, "age": time.Duration(s.Age).String()}
+		if s.Status != "" {
+			list[i]["status"] = s.Status
+		}
+	}
+	ask(b.t, b.sandbox, http.MethodPost, "/sandbox/invitations", list)
+	var all []struct{ ID, Email string }
+	if err := json.Unmarshal(ask(b.t, b.sandbox, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
+		b.t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for _, one := range all {
+		ids[one.Email] = one.ID
+	}
+	return ids
+}
+
+// has makes rows of people, each with an invitation and what we know of it, decided
+// an hour ago.
+func (b *bundle) has(outcome, status string, ids map[string]string) int64 {
+	b.t.Helper()
+	people := slices.Sorted(maps.Keys(ids))
+	batch := b.batch(len(people), func(i int) string { return people[i] })
+	for i, p := range people {
+		b.exec(`update results set outcome = $3, status = $4, status_at = now() - interval '1 hour', decided_at = now() - interval '1 hour', clerk_invitation_id = $5,
+			invited_at = now() - interval '1 hour', attempt_id = 1 where batch_id = $1 and row_number = $2`, batch, i+1, outcome, status, ids[p])
+	}
+	b.exec(`update batches set state = 'done' where id = $1`, batch)
+	return batch
+}
+
+// is compares one value of the database, as text.
+func (b *bundle) is(want, sql string, args ...any) {
+	b.t.Helper()
+	var got string
+	if err := b.pool.QueryRow(b.t.Context(), `select coalesce((`+sql+`)::text, 'null')`, args...).Scan(&got); err != nil {
+		b.t.Fatalf("%s: %v", sql, err)
+	}
+	if got != want {
+		b.t.Errorf("%s: got %s, want %s", sql, got, want)
+	}
+}
+
+func (b *bundle) reconcile() *invitation.Reconcile {
+	b.t.Helper()
+	r, err := b.worker(Config{Settle: quick.Settle}).Reconcile(b.t.Context(), "maria")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+const month = sandbox.Duration(31 * 24 * time.Hour) // what is older has expired
+
+// TestReconcileLearnsStatus holds what Clerk says against what the rows say,
+// in each pair of words.
+func TestReconcileLearnsStatus(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	at := map[string]sandbox.Seed{"pending": {}, "accepted": {Status: "accepted"}, "revoked": {Status: "revoked"}, "expired": {Age: month}}
+	want := map[string]string{ // by what the row says and what Clerk says
+		"pending pending": "pending", "pending accepted": "accepted", "pending revoked": "revoked", "pending expired": "expired",
+		"expired pending": "expired", "expired accepted": "accepted", "expired revoked": "revoked", "expired expired": "expired",
+		"accepted pending": "accepted", "accepted accepted": "accepted", "accepted revoked": "accepted", "accepted expired": "accepted",
+		"revoked pending": "revoked", "revoked accepted": "revoked", "revoked revoked": "revoked", "revoked expired": "revoked",
+	}
+	batches := map[string]int64{}
+	for _, outcome := range []string{"invited", "already_invited"} {
+		for pair := range want {
+			ours, clerks, _ := strings.Cut(pair, " ")
+			s := at[clerks]
+			s.Email = strings.ReplaceAll(pair, " ", "-") + "@" + strings.ReplaceAll(outcome, "_", "-") + ".example"
+			ids := b.plant(s)
+			batches[outcome+" "+pair] = b.has(outcome, ours, map[string]string{s.Email: ids[s.Email]})
+		}
+	}
+	r := b.reconcile()
+	if !r.Complete || r.Requests != 2 || r.Scanned != 32 || r.Learned != (invitation.Learned{Accepted: 4, Expired: 2, Revoked: 4}) {
+		t.Errorf("%+v", r)
+	}
+	for name, batch := range batches {
+		_, pair, _ := strings.Cut(name, " ")
+		ours, _, _ := strings.Cut(pair, " ")
+		b.is(want[pair], `select status from results where batch_id = $1`, batch)
+		b.is(fmt.Sprint(want[pair] != ours), `select status_read_id is not null and status_at > now() - interval '1 minute' from results where batch_id = $1`, batch)
+	}
+	// What is over by our own row must not be open at Clerk.
+	b.is("3", `select count(*) from drift where kind = 'pending_again' and ended_at is null and batch_id is not null`)
+	b.is("0", `select count(*) from drift where kind <> 'pending_again'`)
+	if again := b.reconcile(); again.Learned != (invitation.Learned{}) || again.Drift != r.Drift {
+		t.Errorf("the second time: %+v, after %+v", again, r)
+	}
+	b.is("0", `select count(*) from reads r where not exists (select from results where status_read_id = r.id)`)
+}
+
+// TestReconcileFindsDrift plants each kind of drift, and what looks like it.
+func TestReconcileFindsDrift(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	ids := b.plant(
+		sandbox.Seed{Email: "mine@example.com"}, sandbox.Seed{Email: "somebodys@example.com"}, sandbox.Seed{Email: "old@example.com", Age: month},
+		sandbox.Seed{Email: "joined@example.com", Status: "accepted"}, sandbox.Seed{Email: "taken@example.com", Status: "revoked"},
+		sandbox.Seed{Email: "inflight@example.com"}, sandbox.Seed{Email: "second@example.com"})
+	batch := b.has("invited", "pending", map[string]string{"mine@example.com": ids["mine@example.com"]})
+	gone := b.has("invited", "accepted", map[string]string{"gone@example.com": "inv_gone"})
+	b.has("invited", "pending", map[string]string{"new@example.com": "inv_new"})
+	b.exec(`update results set decided_at = now() + interval '1 minute' where clerk_invitation_id = 'inv_new'`) // the list may lag
+	// An attempt of the row of another invitation made this one before.
+	b.has("invited", "pending", map[string]string{"second@example.com": "inv_second"})
+	b.exec(`insert into attempts (instance_id, bucket, call, worker_id, deadline, resolved_at, resolution) values ($1, 'create', 'create', 'w', now(), now(), 'answered')`, b.instance.ID)
+	b.exec(`insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open, answer, clerk_invitation_id)
+		select 1, instance_id, key, batch_id, row_number, false, 'created', $1 from results where clerk_invitation_id = 'inv_second'`, ids["second@example.com"])
+	// A request is under way, or its answer was lost.
+	b.batch(1, func(int) string { return "inflight@example.com" })
+	b.exec(`insert into attempts (instance_id, bucket, call, worker_id, deadline) values ($1, 'create', 'create', 'w', now() + interval '1 hour')`, b.instance.ID)
+	b.exec(`insert into attempt_people (attempt_id, instance_id, key) values (2, $1, 'inflight@example.com')`, b.instance.ID)
+
+	r := b.reconcile()
+	if !r.Complete || r.Drift != (invitation.DriftCounts{Unexplained: 4, Gone: 2}) {
+		t.Fatalf("%+v", r)
+	}
+	b.is("joined@example.com accepted, old@example.com expired, somebodys@example.com pending, taken@example.com revoked",
+		`select string_agg(key || ' ' || status, ', ' order by key) from drift where kind = 'unexplained'`)
+	b.is(fmt.Sprintf("gone@example.com %d", gone), `select key || ' ' || batch_id from drift where clerk_invitation_id = 'inv_gone'`)
+
+	// Again: the same, and when it was seen first stays.
+	b.exec(`update drift set first_seen = first_seen - interval '1 day', last_seen = last_seen - interval '1 hour'`)
+	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{"somebodys@example.com"}})
+	if again := b.reconcile(); again.Drift != r.Drift {
+		t.Errorf("the second time: %+v", again)
+	}
+	b.is("6", `select count(*) from drift where last_seen - first_seen > interval '23 hours' and ended_at is null`)
+	b.is("accepted", `select status from drift where key = 'somebodys@example.com'`)
+
+	// What has been explained, or is there again, is drift no more.
+	b.exec(`update results set clerk_invitation_id = $2 where batch_id = $1`, gone, ids["somebodys@example.com"])
+	if last := b.reconcile(); last.Drift != (invitation.DriftCounts{Unexplained: 3, Gone: 1}) {
+		t.Errorf("after it was mended: %+v", last)
+	}
+	b.is("2", `select count(*) from drift where ended_at is not null`)
+	// And it may come back.
+	b.exec(`update results set clerk_invitation_id = 'inv_gone' where batch_id = $1`, gone)
+	if last := b.reconcile(); last.Drift != r.Drift {
+		t.Errorf("after it came back: %+v", last)
+	}
+	b.is("pending", `select status from results where batch_id = $1`, batch)
+}
+
+// TestReconcileOfAPart takes nothing for gone that it did not look for.
+func TestReconcileOfAPart(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	seeds := make([]sandbox.Seed, 600)
+	for i := range seeds {
+		seeds[i].Email = person(i)
+	}
+	ids := b.plant(seeds...)
+	delete(ids, person(0))
+	b.has("invited", "pending", ids)
+	b.has("invited", "pending", map[string]string{"gone@example.com": "inv_gone"})
+	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 1, Gone: 1}) || r.Requests != 3 {
+		t.Fatalf("%+v", r)
+	}
+	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
+	ask(t, b.sandbox, http.MethodPost, "/sandbox/faults", []sandbox.Fault{{Call: "list", Kind: sandbox.FaultStatus, Status: 500}})
+	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{person(0), person(7)}})
+	r, err := b.worker(quick).Reconcile(t.Context(), "maria")
+	if err == nil || r.Complete {
+		t.Errorf("%v: %+v", err, r)
+	}
+	b.is("2", `select count(*) from drift where ended_at is null`)
+	b.is("true", `select error is not null and not complete and finished_at is not null from reconciles order by id desc limit 1`)
+	ask(t, b.sandbox, http.MethodDelete, "/sandbox/faults", nil)
+	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// shifter is Clerk with others at work: after each page of the default list,
+// invitations that are further up leave it, and new ones come.
+func (b *bundle) shifter(after func(page int)) {
+	b.t.Helper()
+	var pages atomic.Int32
+	inner := b.sandbox.Handler()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		inner.ServeHTTP(w, r)
+		if r.Method == http.MethodGet && r.URL.Path == "/v1/invitations" && r.URL.Query().Get("status") == "" {
+			after(int(pages.Add(1)))
+		}
+	}))
+	b.t.Cleanup(proxy.Close)
+	b.url = proxy.URL + "/v1"
+}
+
+func TestReconcileWhileTheListShifts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: sandbox.Limits{General: sandbox.Limit{N: -1}}})
+	seeds := make([]sandbox.Seed, 2000)
+	for i := range seeds {
+		seeds[i] = sandbox.Seed{Email: person(i), Age: sandbox.Duration(time.Duration(i+1) * time.Minute)}
+	}
+	ids := b.plant(seeds...)
+	batch := b.has("invited", "pending", ids)
+	api, err := clerk.New(clerk.Config{Key: "sk_test_other", URL: b.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	revoked, made := 0, 0
+	b.shifter(func(page int) {
+		for range map[int]int{1: 1, 2: 30, 3: 0, 4: 200, 5: 3}[page] {
+			if a := api.Revoke(t.Context(), ids[person(revoked)]); a.Class != clerk.Success {
+				t.Errorf("revoke: %v", a)
+			}
+			revoked++
+		}
+		var come []sandbox.Seed
+		for range map[int]int{3: 40, 5: 3}[page] {
+			come = append(come, sandbox.Seed{Email: fmt.Sprintf("new%d@example.com", made)})
+			made++
+		}
+		if len(come) > 0 {
+			b.plant(come...)
+		}
+	})
+	r := b.reconcile()
+	if !r.Complete || r.Drift.Gone != 0 || r.Scanned < 2000 || r.Revoked != revoked || revoked != 234 {
+		t.Errorf("%d were revoked and %d made meanwhile: %+v", revoked, made, r)
+	}
+	b.is("1766", `select count(*) from results where batch_id = $1 and status = 'pending'`, batch)
+}
+
+// TestReconcileByWorkers: as often as it should be, whoever does it.
+func TestReconcileByWorkers(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	cfg := quick
+	cfg.ReconcileEvery = 500 * time.Millisecond
+	failed := make(chan error, 3)
+	for range 3 {
+		w := b.worker(cfg)
+		go func() {
+			failed <- w.Run(ctx, func(ctx context.Context) (done bool, err error) {
+				err = b.pool.QueryRow(ctx, `select count(*) >= 4 from reconciles where complete`).Scan(&done)
+				return done, err
+			})
+		}()
+	}
+	for range 3 {
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.is("true", `select bool_and(gap is null or gap >= interval '500 ms') from (select started_at - lag(started_at) over (order by started_at) as gap from reconciles where complete) g`)
+	// One that waited for the lock while another was at it has nothing left to do.
+	if r, err := b.worker(cfg).reconcile(ctx, "late", time.Hour); r != nil || err != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	b.is("true", `select min(r.started_at) >= min(i.created_at) + interval '500 ms' from reconciles r, instances i`)
+}
+
+// TestReconcileGuardsNoClaim: it keeps nothing of people who wait, so no claim
+// may rely on it.
+func TestReconcileGuardsNoClaim(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	batch := b.batch(1, person)
+	b.plant(sandbox.Seed{Email: person(0)}, sandbox.Seed{Email: person(1), Status: "revoked"})
+	w := b.worker(Config{Create: ratelimit.Limit{N: 1, Window: time.Hour}})
+	if _, err := w.Reconcile(t.Context(), "maria"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.pass(t.Context(), invitation.ReadPending, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`update reads set worker_id = $1`, w.id)
+	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
+	if err != nil || !cases[0].Coverage.Invitations.IsZero() {
+		t.Errorf("%v: %+v", err, cases[0].Coverage)
+	}
+}
