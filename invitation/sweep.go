@@ -2,6 +2,7 @@ package invitation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -25,16 +26,17 @@ const (
 // ends when the last of those is decided, by whichever process: see
 // [Store.FinishSweeps].
 type Sweep struct {
-	ID         int64
-	InstanceID int64
-	Kind       SweepKind
-	Batch      int64 // the batch that it concerns; 0: no single one
-	StartedBy  string
-	OlderThan  time.Duration // for a sweep: the age from which an invitation is stale; 0: age does not matter
-	Scope      string        // ours, or all: every invitation at the instance
-	Apply      bool          // false: a dry run, which is recorded and revokes nothing
-	Allow      bool          // StartedBy lets it pass its threshold
-	Night      time.Time     // the moment of the schedule that it stands for; zero: somebody asked for it
+	ID          int64
+	InstanceID  int64
+	Environment string // of the instance; production, development or sandbox
+	Kind        SweepKind
+	Batch       int64 // the batch that it concerns; 0: no single one
+	StartedBy   string
+	OlderThan   time.Duration // for a sweep: the age from which an invitation is stale; 0: age does not matter
+	Scope       string        // ours, or all: every invitation at the instance
+	Apply       bool          // false: a dry run, which is recorded and revokes nothing
+	Allow       bool          // StartedBy lets it pass its threshold
+	Night       time.Time     // the moment of the schedule that it stands for; zero: somebody asked for it
 
 	Scanned   int            // pending invitations that were looked at: the threshold is a share of them
 	Stale     int            // those that are to go: revoked, failed and skipped together
@@ -249,18 +251,21 @@ func (s *Store) FinishSweeps(ctx context.Context, instance int64) error {
 	})
 }
 
-// finishSweeps ends those of which which says so. What was skipped when the
-// sweep began stays in the count.
+// sweepCounts counts what came of the revocations of sweep s so far. What was
+// skipped when it began stays in the count.
+const sweepCounts = `
+	select coalesce(sum(n) filter (where why = 'revoked'), 0)::int as revoked, coalesce(sum(n) filter (where why = 'failed'), 0)::int as failed,
+	       coalesce(sum(n) filter (where why is null), 0)::int as undecided, coalesce(jsonb_object_agg(why, n) filter (where why not in ('revoked', 'failed')), '{}') as skipped
+	from (select why, sum(n) as n from (
+		select case v.outcome when 'skipped' then v.reason else v.outcome end as why, count(*) as n from revocations v where v.sweep_id = s.id group by 1
+		union all select key, value::bigint from jsonb_each_text(s.skipped)) w group by why) t`
+
+// finishSweeps ends those of which which says so.
 func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error {
 	_, err := tx.Exec(ctx, `
-		update sweeps s set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped
-		from sweeps o cross join lateral (
-			select coalesce(sum(n) filter (where why = 'revoked'), 0) as revoked, coalesce(sum(n) filter (where why = 'failed'), 0) as failed,
-			       coalesce(jsonb_object_agg(why, n) filter (where why not in ('revoked', 'failed')), '{}') as skipped
-			from (select why, sum(n) as n from (
-				select case v.outcome when 'skipped' then v.reason else v.outcome end as why, count(*) as n from revocations v where v.sweep_id = o.id group by 1
-				union all select key, value::bigint from jsonb_each_text(o.skipped)) w group by why) t) c
-		where o.id = s.id and `+which+` and s.apply and not s.held and s.finished_at is null
+		update sweeps o set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped
+		from sweeps s cross join lateral (`+sweepCounts+`) c
+		where o.id = s.id and o.finished_at is null and `+which+` and s.apply and not s.held and s.finished_at is null
 		  and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null)`, arg)
 	if err != nil {
 		return fmt.Errorf("end sweeps: %w", err)
@@ -268,16 +273,21 @@ func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error
 	return nil
 }
 
-const sweepColumns = `s.id, s.instance_id, s.kind, coalesce(s.batch_id, 0), s.started_by, s.older_than, s.scope, s.apply, s.night, s.scanned, s.stale, s.revoked, s.skipped,
-	s.failed, coalesce(s.threshold, 0), s.held, coalesce(s.allowed_by, ''), s.started_at, s.allowed_at, s.finished_at,
-	case when s.apply and s.finished_at is null then (select count(*) from revocations v where v.sweep_id = s.id and v.outcome is null) else 0 end`
+// sweepQuery reads sweeps; of one that goes on or is held, it counts what came of
+// it so far.
+const sweepQuery = `
+	select s.id, s.instance_id, s.kind, coalesce(s.batch_id, 0), s.started_by, s.older_than, s.scope, s.apply, s.night, s.scanned, s.stale,
+	       coalesce(c.revoked, s.revoked), coalesce(c.skipped, s.skipped), coalesce(c.failed, s.failed), coalesce(c.undecided, 0),
+	       coalesce(s.threshold, 0), s.held, coalesce(s.allowed_by, ''), s.started_at, s.allowed_at, s.finished_at, i.environment
+	from sweeps s join instances i on i.id = s.instance_id
+	left join lateral (` + sweepCounts + `) c on s.apply and s.finished_at is null`
 
 func scanSweep(row pgx.Row) (*Sweep, error) {
 	var sw Sweep
 	var older *time.Duration
 	var night, allowed, finished *time.Time
-	err := row.Scan(&sw.ID, &sw.InstanceID, &sw.Kind, &sw.Batch, &sw.StartedBy, &older, &sw.Scope, &sw.Apply, &night, &sw.Scanned, &sw.Stale, &sw.Revoked, &sw.Skipped,
-		&sw.Failed, &sw.Threshold, &sw.Held, &sw.AllowedBy, &sw.StartedAt, &allowed, &finished, &sw.Undecided)
+	err := row.Scan(&sw.ID, &sw.InstanceID, &sw.Kind, &sw.Batch, &sw.StartedBy, &older, &sw.Scope, &sw.Apply, &night, &sw.Scanned, &sw.Stale,
+		&sw.Revoked, &sw.Skipped, &sw.Failed, &sw.Undecided, &sw.Threshold, &sw.Held, &sw.AllowedBy, &sw.StartedAt, &allowed, &finished, &sw.Environment)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +301,7 @@ func scanSweep(row pgx.Row) (*Sweep, error) {
 // Sweep returns a sweep, or [ErrNoSweep]. Its counts are final once it has
 // ended; until then Undecided says how much is left.
 func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
-	sw, err := scanSweep(s.pool.QueryRow(ctx, `select `+sweepColumns+` from sweeps s where s.id = $1`, id))
+	sw, err := scanSweep(s.pool.QueryRow(ctx, sweepQuery+` where s.id = $1`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("sweep %d: %w", id, ErrNoSweep)
 	}
@@ -299,4 +309,94 @@ func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
 		return nil, fmt.Errorf("read sweep %d: %w", id, err)
 	}
 	return sw, nil
+}
+
+// Sweeps returns the newest sweeps, at most so many; of one instance, or of all (0).
+func (r *Reader) Sweeps(ctx context.Context, instance int64, limit int) ([]*Sweep, error) {
+	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) order by s.id desc limit $2`, instance, limit)
+}
+
+// HeldSweeps returns the sweeps that wait for a person, the newest first; of one
+// instance, or of all (0).
+func (r *Reader) HeldSweeps(ctx context.Context, instance int64) ([]*Sweep, error) {
+	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) and s.held and s.apply and s.finished_at is null order by s.id desc`, instance)
+}
+
+func (r *Reader) sweeps(ctx context.Context, where string, args ...any) ([]*Sweep, error) {
+	rows, _ := r.pool.Query(ctx, sweepQuery+` where `+where, args...)
+	sweeps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Sweep, error) { return scanSweep(row) })
+	if err != nil {
+		return nil, fmt.Errorf("list sweeps: %w", err)
+	}
+	return sweeps, nil
+}
+
+// SweepState says what a sweep is doing.
+type SweepState string
+
+// The states of a sweep.
+const (
+	SweepDry     SweepState = "dry_run" // it only counted
+	SweepHeld    SweepState = "held"    // it waits for a person
+	SweepRunning SweepState = "running"
+	SweepDone    SweepState = "done"
+)
+
+// State is what the sweep is doing.
+func (s *Sweep) State() SweepState {
+	switch {
+	case !s.Apply:
+		return SweepDry
+	case s.Held:
+		return SweepHeld
+	case s.FinishedAt.IsZero():
+		return SweepRunning
+	}
+	return SweepDone
+}
+
+// MarshalJSON writes a sweep as scripts read it. Times and ages that it does not
+// have are null; older_than is in seconds.
+func (s *Sweep) MarshalJSON() ([]byte, error) {
+	var batch *int64
+	if s.Batch != 0 {
+		batch = &s.Batch
+	}
+	var older *float64
+	if s.OlderThan != 0 {
+		seconds := s.OlderThan.Seconds()
+		older = &seconds
+	}
+	var allowed *string
+	if s.AllowedBy != "" {
+		allowed = &s.AllowedBy
+	}
+	skipped := s.Skipped
+	if skipped == nil {
+		skipped = map[string]int{}
+	}
+	return json.Marshal(struct {
+		Sweep      int64          `json:"sweep"`
+		Kind       SweepKind      `json:"kind"`
+		State      SweepState     `json:"state"`
+		Apply      bool           `json:"apply"`
+		Batch      *int64         `json:"batch"`
+		StartedBy  string         `json:"started_by"`
+		OlderThan  *float64       `json:"older_than"`
+		Scope      string         `json:"scope"`
+		Scanned    int            `json:"scanned"`
+		Stale      int            `json:"stale"`
+		Revoked    int            `json:"revoked"`
+		Skipped    map[string]int `json:"skipped"`
+		Failed     int            `json:"failed"`
+		Undecided  int            `json:"undecided"`
+		Threshold  int            `json:"threshold"`
+		Held       bool           `json:"held"`
+		AllowedBy  *string        `json:"allowed_by"`
+		Night      *time.Time     `json:"night"`
+		StartedAt  time.Time      `json:"started_at"`
+		AllowedAt  *time.Time     `json:"allowed_at"`
+		FinishedAt *time.Time     `json:"finished_at"`
+	}{s.ID, s.Kind, s.State(), s.Apply, batch, s.StartedBy, older, s.Scope, s.Scanned, s.Stale, s.Revoked, skipped, s.Failed, s.Undecided,
+		s.Threshold, s.Held, allowed, nullTime(s.Night), s.StartedAt, nullTime(s.AllowedAt), nullTime(s.FinishedAt)})
 }

@@ -105,7 +105,7 @@ func (w *Worker) night(ctx context.Context) error {
 	if due.IsZero() {
 		return nil
 	}
-	_, err = w.begin(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep", night: due.UTC()})
+	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep", night: due.UTC()})
 	if errors.Is(err, invitation.ErrSwept) { // by another process, meanwhile
 		return nil
 	}

@@ -22,15 +22,16 @@ type SweepOptions struct {
 // the last of them is decided, or when the sweep is held. It is for a worker
 // that does not run yet.
 func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
-	sw, err := w.begin(ctx, o)
+	sw, err := w.BeginSweep(ctx, o)
 	if err != nil || !sw.Apply || sw.Held {
 		return sw, err
 	}
 	return w.Finish(ctx, sw.ID)
 }
 
-// begin records a sweep and inserts its jobs.
-func (w *Worker) begin(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
+// BeginSweep records a sweep of what is stale and inserts its jobs, if it is
+// applied and not held.
+func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
 	sw := &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor,
 		OlderThan: o.OlderThan, Apply: o.Apply, Allow: o.Allow, Night: o.night}
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)

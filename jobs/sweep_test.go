@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,7 +93,7 @@ func TestRevokesFindLostJobs(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.aged(5)
 	w := b.worker(sweeper)
-	sw, err := w.begin(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	sw, err := w.BeginSweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func TestOneSweepANight(t *testing.T) {
 	errs := make(chan error, 4)
 	for range cap(errs) {
 		go func() {
-			_, err := b.worker(sweeper).begin(t.Context(), SweepOptions{Apply: true, Actor: "nightly sweep", night: night})
+			_, err := b.worker(sweeper).BeginSweep(t.Context(), SweepOptions{Apply: true, Actor: "nightly sweep", night: night})
 			errs <- err
 		}()
 	}
@@ -198,5 +199,123 @@ func TestOneSweepANight(t *testing.T) {
 	}
 	if n := b.count(`select count(*) from revocations`); began != 1 || n != 3 {
 		t.Errorf("%d sweeps began with %d revocations, want 1 with 3", began, n)
+	}
+}
+
+// Three days of downtime are made up for once; a schedule that is new has
+// nothing to make up for; and on the nights on which the clock is put forward or
+// back there is one sweep.
+func TestNights(t *testing.T) {
+	t.Parallel()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name  string
+		set   time.Time   // when the schedule was first set
+		awake []time.Time // when a worker looks
+		want  []string    // the nights that are swept
+	}{
+		{"new", time.Date(2026, 11, 20, 12, 0, 0, 0, berlin), []time.Time{time.Date(2026, 11, 20, 12, 0, 0, 0, berlin)}, nil},
+		{"each night", time.Date(2026, 11, 20, 12, 0, 0, 0, berlin), []time.Time{time.Date(2026, 11, 21, 2, 0, 0, 0, berlin), time.Date(2026, 11, 21, 2, 0, 1, 0, berlin),
+			time.Date(2026, 11, 22, 1, 59, 59, 0, berlin), time.Date(2026, 11, 22, 2, 0, 0, 0, berlin)}, []string{"2026-11-21 02:00", "2026-11-22 02:00"}},
+		{"three days of downtime", time.Date(2026, 11, 20, 12, 0, 0, 0, berlin), []time.Time{time.Date(2026, 11, 21, 2, 0, 0, 0, berlin),
+			time.Date(2026, 11, 24, 9, 0, 0, 0, berlin), time.Date(2026, 11, 24, 9, 1, 0, 0, berlin)}, []string{"2026-11-21 02:00", "2026-11-24 02:00"}},
+		{"a year of downtime", time.Date(2025, 11, 20, 12, 0, 0, 0, berlin), []time.Time{time.Date(2026, 11, 24, 1, 0, 0, 0, berlin)}, []string{"2026-11-23 02:00"}},
+		{"forward: 02:00 is skipped", time.Date(2026, 3, 28, 12, 0, 0, 0, berlin), minutes(time.Date(2026, 3, 29, 0, 30, 0, 0, berlin), 26*60), []string{"2026-03-29 03:00", "2026-03-30 02:00"}},
+		{"back: 02:00 comes twice", time.Date(2026, 10, 24, 12, 0, 0, 0, berlin), minutes(time.Date(2026, 10, 25, 0, 30, 0, 0, berlin), 24*60), []string{"2026-10-25 02:00"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{})
+			cfg := sweeper
+			cfg.SweepAt, cfg.TZ = "0 2 * * *", "Europe/Berlin"
+			b.exec(`insert into schedules (instance_id, expression, tz, since) values ($1, $2, $3, $4)`, b.instance.ID, cfg.SweepAt, cfg.TZ, c.set)
+			one, other := b.worker(cfg), b.worker(cfg)
+			for _, at := range c.awake {
+				errs := make(chan error)
+				for _, w := range []*Worker{one, other} {
+					w.now = func() time.Time { return at }
+					go func() { errs <- w.night(t.Context()) }()
+				}
+				for range 2 {
+					if err := <-errs; err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			rows, _ := b.pool.Query(t.Context(), `select night from sweeps order by night`)
+			nights, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, night := range nights {
+				got = append(got, night.In(berlin).Format("2006-01-02 15:04"))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("swept %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// minutes are the moments of a quarter of an hour each, n minutes long.
+func minutes(from time.Time, n int) (all []time.Time) {
+	for m := 0; m <= n; m += 15 {
+		all = append(all, from.Add(time.Duration(m)*time.Minute))
+	}
+	return all
+}
+
+// A night that can't be begun is not lost, and a fresh database has none to make
+// up for.
+func TestNightIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	cfg := sweeper
+	cfg.SweepAt = "@every 1s"
+	w := b.worker(cfg)
+	if err := w.night(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from sweeps`); n != 0 {
+		t.Errorf("%d sweeps as the schedule is set, want none", n)
+	}
+	later := time.Now().Add(time.Minute)
+	w.now = func() time.Time { return later }
+	b.exec(`alter table revocations rename to away`)
+	if err := w.night(t.Context()); err == nil {
+		t.Error("a sweep without its table is no error")
+	}
+	b.exec(`alter table away rename to revocations`)
+	if err := w.night(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from sweeps where night is not null and finished_at is null`); n != 1 {
+		t.Errorf("%d nightly sweeps after the failure, want 1", n)
+	}
+}
+
+// A nightly sweep of too much is held, once, and nothing tries it again.
+func TestNightIsHeld(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.aged(30)
+	cfg := sweeper
+	cfg.SweepAt = "0 2 * * *"
+	b.exec(`insert into schedules (instance_id, expression, tz, since) values ($1, $2, '', now() - interval '2 days')`, b.instance.ID, cfg.SweepAt)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := b.worker(cfg).Run(ctx, func(context.Context) (bool, error) { return b.count(`select count(*) from sweeps`) > 0, nil }); err != nil {
+		t.Fatal(err)
+	}
+	held, err := invitation.NewReader(b.pool).HeldSweeps(t.Context(), b.instance.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(held) != 1 || held[0].Night.IsZero() || held[0].Undecided != 30 || b.count(`select count(*) from attempts where call = 'revoke'`) != 0 || b.count(`select count(*) from river_job where kind = 'revoke'`) != 0 {
+		t.Errorf("held %+v, want the night, with no job and no request", held)
 	}
 }

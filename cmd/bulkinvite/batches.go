@@ -24,7 +24,8 @@ func (batchesCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	lines, err := invitation.NewReader(pool).Batches(ctx)
+	reader := invitation.NewReader(pool)
+	lines, err := reader.Batches(ctx)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,11 @@ func (batchesCmd) Run(ctx context.Context, p *program) error {
 	if len(lines) == 0 {
 		return p.print("No batches yet. bulkinvite send FILE makes the first.\n")
 	}
-	return p.print(batchTable(lines))
+	held, err := heldSweeps(ctx, reader, 0)
+	if err != nil {
+		return err
+	}
+	return p.print(batchTable(lines) + held)
 }
 
 func batchTable(lines []invitation.BatchLine) string {

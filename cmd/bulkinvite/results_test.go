@@ -108,6 +108,49 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A sweep of too much is held and says so everywhere; a person looks, and allows
+// or stops it.
+func TestHeldSweep(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("send", "--sandbox", "--yes", b.file("many.csv", people(25))).want(t, exitOK)
+	type swept struct {
+		Sweep, Stale, Revoked, Undecided int
+		State                            string
+		Held                             bool
+		Skipped                          map[string]int
+		AllowedBy                        string `json:"allowed_by"`
+	}
+	sweep := func(exit int, args ...string) swept {
+		t.Helper()
+		return decode[swept](t, b.run(append([]string{"sweep", "--sandbox", "--json", "--actor", "maria"}, args...)...).want(t, exit))
+	}
+	if got := sweep(exitHeld, "--older-than", "1ms", "--apply"); !got.Held || got.State != "held" || got.Undecided != 25 || got.Revoked != 0 {
+		t.Errorf("it is %+v, want it held", got)
+	}
+	for _, command := range [][]string{{"batches"}, {"status", "1"}} {
+		if o := b.run(append(command, "--sandbox")...).want(t, exitOK); !strings.Contains(o.out, "Sweep 1 is held: it would revoke 25 of 25") {
+			t.Errorf("%s does not say so:\n%s", command[0], o.out)
+		}
+	}
+	if got := sweep(exitOK, "1", "--stop"); got.State != "done" || got.Skipped["stopped"] != 25 || got.Revoked != 0 {
+		t.Errorf("stopped, it is %+v", got)
+	}
+	b.run("sweep", "--sandbox", "1", "--stop").want(t, exitHeld)
+	sweep(exitHeld, "--older-than", "1ms", "--apply")
+	if got := sweep(exitOK, "2"); got.State != "held" {
+		t.Errorf("shown, it is %+v", got)
+	}
+	if got := sweep(exitOK, "2", "--allow"); got.State != "done" || got.Revoked != 25 || got.AllowedBy != "maria" || got.Held {
+		t.Errorf("allowed, it is %+v", got)
+	}
+	list := decode[[]swept](t, b.run("sweep", "--sandbox", "--list", "--json").want(t, exitOK))
+	if len(list) != 2 || list[0].Sweep != 2 {
+		t.Errorf("the list is %+v, want 2 and 1", list)
+	}
+	b.run("sweep", "--sandbox", "3").want(t, exitUsage)
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

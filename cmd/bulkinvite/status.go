@@ -76,7 +76,11 @@ func (p *program) printReport(ctx context.Context, reader *invitation.Reader, re
 	for _, line := range budgetLines(budget) {
 		text += "\n" + line + "\n"
 	}
-	return p.print(text)
+	held, err := heldSweeps(ctx, reader, report.InstanceID)
+	if err != nil {
+		return err
+	}
+	return p.print(text + held)
 }
 
 // estimate works out what is left to do of a running batch and when its last

@@ -4,21 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
 
 type sweepCmd struct {
-	OlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be: 14d, or 36h. Default: 14d."`
+	Sweep     int64  `arg:"" optional:"" help:"A sweep that there is, by its number; --list lists them. Default: a new one."`
+	OlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be, where its batch says nothing: 14d, or 36h. Default: 14d."`
 	Apply     bool   `help:"Revoke them. Default: only show how many."`
-	Allow     bool   `help:"Let it revoke more than its threshold: 30 % of the pending ones, and 20. Default: then it is held."`
+	Allow     bool   `help:"Let it revoke more than 30 % of the pending ones, and more than 20. Default: then it is held."`
+	Stop      bool   `help:"End a sweep that is held or goes on; what is not revoked stays. Default: off."`
+	List      bool   `help:"List the newest sweeps. Default: off."`
 	Actor     string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	zoneFlag
 }
 
 // Help is shown before the flags.
@@ -27,8 +32,24 @@ func (sweepCmd) Help() string {
 
     bulkinvite sweep                           how many of our invitations are stale
     bulkinvite sweep --older-than 30d --apply  revoke them
+    bulkinvite sweep --list                    who took back how many, and what is held
+    bulkinvite sweep 12                        what sweep 12 has done
+    bulkinvite sweep 12 --allow                let a held one revoke what it found
 
-Only invitations that this database's batches made are touched. work --sweep-at does it each night. Exit status 0; 3 if a revocation failed; 4 if it is held.`
+work --sweep-at does it each night; an outside scheduler runs sweep --apply. Ctrl-C leaves it to workers, or to sweep 12 --apply. Exit status 0; 3 if a revocation failed; 4 if it is held; 1, 2 and 130 as always.`
+}
+
+// Validate refuses flags that do not go together.
+func (c *sweepCmd) Validate() error {
+	switch {
+	case c.List && (c.Sweep != 0 || c.Apply || c.Allow || c.Stop):
+		return errors.New("--list goes alone")
+	case c.Stop && (c.Apply || c.Allow):
+		return errors.New("--stop goes without --apply and --allow")
+	case c.Stop && c.Sweep == 0:
+		return errors.New("--stop needs the sweep's number: bulkinvite sweep --list lists them")
+	}
+	return nil
 }
 
 // age is a length of time that may be given in days: 14d.
@@ -53,85 +74,264 @@ func (a *age) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// sweepDocument is what sweep --json prints.
-type sweepDocument struct {
-	Sweep   int64          `json:"sweep"`
-	Apply   bool           `json:"apply"`
-	Scanned int            `json:"scanned"`
-	Stale   int            `json:"stale"`
-	Revoked int            `json:"revoked"`
-	Skipped map[string]int `json:"skipped"`
-	Failed  int            `json:"failed"`
-	Held    bool           `json:"held"`
-}
-
-// Run sweeps once.
+// Run sweeps, or shows, allows, stops or goes on with a sweep that there is.
 func (c *sweepCmd) Run(ctx context.Context, p *program) error {
-	t, err := p.connect(ctx)
+	if err := c.apply(); err != nil {
+		return err
+	}
+	if c.Actor == "" {
+		c.Actor = loginName()
+	}
+	switch {
+	case c.List:
+		return p.listSweeps(ctx)
+	case c.Sweep != 0:
+		return c.existing(ctx, p)
+	}
+	t, err := p.openTakingBack(ctx)
 	if err != nil {
 		return err
 	}
+	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Apply: c.Apply, Allow: c.Allow, Actor: c.Actor})
+	if err == nil && c.Apply && !sw.Held {
+		sw, err = t.finish(ctx, sw.ID)
+	}
+	if err != nil {
+		return sweepFailure(err)
+	}
+	return p.printSweep(sw)
+}
+
+// existing does what was asked with a sweep that there is.
+func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	store := invitation.NewStore(pool)
+	sw, err := store.Sweep(ctx, c.Sweep)
+	if errors.Is(err, invitation.ErrNoSweep) {
+		return fail(exitUsage, "no_sweep", "bulkinvite sweep --list lists them", "%w", err)
+	}
 	if err != nil {
 		return err
 	}
-	config := p.workerConfig(instance)
+	state := sw.State()
+	switch {
+	case c.Stop && state != invitation.SweepHeld && state != invitation.SweepRunning, (c.Apply || c.Allow) && state == invitation.SweepDry:
+		return fail(exitHeld, "sweep_ended", fmt.Sprintf("bulkinvite sweep %d shows it; bulkinvite sweep --apply begins another", sw.ID), "sweep %d is %s", sw.ID, sweepStates[state])
+	case c.Stop:
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.StopSweep(ctx, tx, sw.ID, c.Actor) })
+	case c.Allow || c.Apply && state == invitation.SweepRunning:
+		return c.goOn(ctx, p, sw)
+	}
+	if err == nil {
+		sw, err = store.Sweep(ctx, c.Sweep)
+	}
+	if err != nil {
+		return err
+	}
+	return p.showSweep(sw)
+}
+
+// goOn allows a sweep if it is held, and works until it has ended.
+func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) error {
+	t, err := p.openTakingBack(ctx)
+	if err != nil {
+		return err
+	}
+	if sw.InstanceID != t.instance.ID {
+		return fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "sweep %d belongs to another instance of Clerk than the key", sw.ID)
+	}
+	if c.Allow {
+		if err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor) }); err != nil {
+			return err
+		}
+	}
+	if sw, err = t.finish(ctx, sw.ID); err != nil {
+		return sweepFailure(err)
+	}
+	return p.printSweep(sw)
+}
+
+// takingBack is what a command needs that takes invitations back.
+type takingBack struct {
+	p        *program
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	instance invitation.Instance
+	worker   *jobs.Worker
+}
+
+// openTakingBack connects to Clerk and to the database. The worker sends no invitation.
+func (p *program) openTakingBack(ctx context.Context) (*takingBack, error) {
+	target, err := p.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &takingBack{p: p}
+	if t.pool, err = p.database(ctx); err != nil {
+		return nil, err
+	}
+	t.store = invitation.NewStore(t.pool)
+	if t.instance, err = t.store.EnsureInstance(ctx, target.clerkID, target.environment); err != nil {
+		return nil, err
+	}
+	config := p.workerConfig(t.instance)
 	config.OnlyRevokes = true
-	worker, err := jobs.New(pool, t.api, config)
+	t.worker, err = jobs.New(t.pool, target.api, config)
+	return t, err
+}
+
+// finish works until a sweep has ended, whoever began it, and tells on a
+// terminal how far it is.
+func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep, error) {
+	var sw *invitation.Sweep
+	told := false
+	err := t.worker.Run(ctx, func(ctx context.Context) (_ bool, err error) {
+		if sw, err = t.store.Sweep(ctx, sweep); err != nil {
+			return false, err
+		}
+		if t.p.errTTY && !t.p.json {
+			told = true
+			fmt.Fprintf(t.p.errs, "\rSweep %d  %s of %s   Ctrl-C leaves it to go on later ", sw.ID, thousands(sw.Stale-sw.Undecided), thousands(sw.Stale)) //nolint:errcheck // nobody is left to tell
+		}
+		return sw.State() == invitation.SweepDone, nil
+	})
+	if told {
+		t.p.note("")
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	actor := c.Actor
-	if actor == "" {
-		actor = loginName()
-	}
-	swept, err := worker.Sweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Apply: c.Apply, Allow: c.Allow, Actor: actor})
+	return t.store.Sweep(context.WithoutCancel(ctx), sweep)
+}
+
+// sweepFailure says what the key has to do with a sweep that failed.
+func sweepFailure(err error) error {
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return fail(exitFailed, "clerk_key", "set a good key in "+keyVariable+" and sweep again", "sweep: %w", err)
 	}
-	if err != nil {
+	return err
+}
+
+// printSweep prints a sweep that this run began or went on with, and gives the
+// exit status that it ends with.
+func (p *program) printSweep(sw *invitation.Sweep) error {
+	if err := p.showSweep(sw); err != nil {
 		return err
-	}
-	doc := sweepDocument{Sweep: swept.ID, Apply: swept.Apply, Scanned: swept.Scanned, Stale: swept.Stale, Revoked: swept.Revoked, Skipped: swept.Skipped, Failed: swept.Failed, Held: swept.Held}
-	if doc.Skipped == nil {
-		doc.Skipped = map[string]int{}
-	}
-	if p.json {
-		err = p.printJSON(doc)
-	} else {
-		err = p.print(sweepText(doc, time.Duration(c.OlderThan)))
 	}
 	switch {
-	case err != nil:
-		return err
-	case doc.Held:
+	case sw.State() == invitation.SweepHeld:
 		return status(exitHeld)
-	case doc.Apply && swept.FinishedAt.IsZero():
-		return errInterrupted
-	case doc.Failed > 0:
+	case sw.State() == invitation.SweepRunning:
+		return status(exitInterrupted)
+	case sw.Failed > 0:
 		return status(exitRows)
 	}
 	return nil
 }
 
-func sweepText(d sweepDocument, older time.Duration) string {
+func (p *program) showSweep(sw *invitation.Sweep) error {
+	if p.json {
+		return p.printJSON(sw)
+	}
+	return p.print(sweepText(sw))
+}
+
+// sweepStates names the states of a sweep as a person reads them.
+var sweepStates = map[invitation.SweepState]string{
+	invitation.SweepDry: "a dry run: nothing was revoked", invitation.SweepHeld: "held: nothing is revoked before somebody allows it",
+	invitation.SweepRunning: "going on", invitation.SweepDone: "done",
+}
+
+// sweepReasons says why invitations were left alone, as a person reads it.
+var sweepReasons = [][2]string{
+	{string(invitation.RevokeAccepted), "had been accepted"},
+	{string(invitation.RevokeBefore), "had been revoked"},
+	{string(invitation.RevokeGone), "Clerk does not know them"},
+	{invitation.SkipExpired, "have expired"},
+	{invitation.SkipOwnExpiry, "live to an expiry that their batch or row set"},
+	{invitation.SkipOpenAttempt, "a request for the person is under way"},
+	{invitation.SkipOtherSweep, "another sweep is at them"},
+	{invitation.SkipSuperseded, "left to a newer sweep"},
+	{invitation.SkipStopped, "left when it was stopped"},
+}
+
+func sweepText(sw *invitation.Sweep) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Sweep %d is %s\n\n", sw.ID, sweepStates[sw.State()])
 	t := table{right: []bool{true}}
-	t.add("  "+thousands(d.Scanned), "pending invitations of ours")
-	t.add("  "+thousands(d.Stale), "of them older than "+span(older))
-	if d.Held {
-		return fmt.Sprintf("Sweep %d is held, nothing revoked\n\n%s\nIt would revoke more than its threshold. --apply --allow lets it.\n", d.Sweep, t.String())
+	add := func(n int, what string) { t.add("  "+thousands(n), what) }
+	add(sw.Scanned, "pending invitations")
+	stale := "of them are to go"
+	if sw.OlderThan != 0 {
+		stale = "stale: older than " + span(sw.OlderThan) + ", or as their batch says"
 	}
-	if d.Apply {
-		t.add("  "+thousands(d.Revoked), "revoked")
-		for _, why := range slices.Sorted(maps.Keys(d.Skipped)) {
-			t.add("  "+thousands(d.Skipped[why]), "skipped: "+strings.ReplaceAll(why, "_", " "))
+	add(sw.Stale, stale)
+	if sw.State() == invitation.SweepRunning || sw.State() == invitation.SweepDone {
+		add(sw.Revoked, "revoked")
+	}
+	for _, reason := range sweepReasons {
+		if n := sw.Skipped[reason[0]]; n > 0 {
+			add(n, "left alone: "+reason[1])
 		}
-		t.add("  "+thousands(d.Failed), "failed; the next sweep sees to them")
-		return fmt.Sprintf("Sweep %d\n\n%s", d.Sweep, t.String())
 	}
-	return fmt.Sprintf("Sweep %d, nothing revoked\n\n%s\n--apply revokes them\n", d.Sweep, t.String())
+	if sw.Failed > 0 {
+		add(sw.Failed, "failed; the next sweep sees to them")
+	}
+	if sw.Undecided > 0 {
+		add(sw.Undecided, "not decided yet")
+	}
+	b.WriteString(t.String())
+	switch sw.State() {
+	case invitation.SweepHeld:
+		fmt.Fprintf(&b, "\nMore than %s revocations at a time ask for a person: bulkinvite sweep %d --allow lets it\n", thousands(sw.Threshold), sw.ID)
+	case invitation.SweepRunning:
+		fmt.Fprintf(&b, "\nWorkers go on with it, or bulkinvite sweep %d --apply\n", sw.ID)
+	case invitation.SweepDry:
+		b.WriteString("\n--apply revokes them\n")
+	}
+	return b.String()
+}
+
+// listed is how many sweeps --list shows.
+const listed = 50
+
+func (p *program) listSweeps(ctx context.Context) error {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, 0, listed)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(sweeps)
+	}
+	if len(sweeps) == 0 {
+		return p.print("No sweeps yet. bulkinvite sweep shows what one would take back.\n")
+	}
+	t := table{head: []string{"Sweep", "Kind", "By", "Clerk", "Begun", "Pending", "Stale", "Revoked", "State"}, right: []bool{true, false, false, false, false, true, true, true}}
+	for _, sw := range sweeps {
+		state, _, _ := strings.Cut(sweepStates[sw.State()], ":")
+		t.add(strconv.FormatInt(sw.ID, 10), string(sw.Kind), sw.StartedBy, sw.Environment, moment(sw.StartedAt), thousands(sw.Scanned), thousands(sw.Stale), thousands(sw.Revoked), state)
+	}
+	return p.print(t.String())
+}
+
+// heldSweeps says in a line each which sweeps wait for a person; of one
+// instance, or of all (0).
+func heldSweeps(ctx context.Context, reader *invitation.Reader, instance int64) (string, error) {
+	sweeps, err := reader.HeldSweeps(ctx, instance)
+	if err != nil {
+		return "", err
+	}
+	text := ""
+	for _, sw := range sweeps {
+		text += fmt.Sprintf("\nSweep %d is held: it would revoke %s of %s pending invitations. bulkinvite sweep %d shows it, --allow lets it\n",
+			sw.ID, thousands(sw.Undecided), thousands(sw.Scanned), sw.ID)
+	}
+	return text, nil
 }
