@@ -98,7 +98,7 @@ func (p *people) differs(row *Row) bool {
 
 // optionsOf is 0 for a row that has no options.
 func (p *people) optionsOf(row *Row) uint64 {
-	if row.RedirectURL == "" && row.ExpiresInDays == 0 && len(row.PublicMetadata) == 0 {
+	if row.RedirectURL == "" && row.ExpiresInDays == 0 && len(row.PublicMetadata) == 0 && row.RevokeOn.IsZero() {
 		return 0
 	}
 	var h maphash.Hash
@@ -106,5 +106,6 @@ func (p *people) optionsOf(row *Row) uint64 {
 	h.WriteString(row.RedirectURL)
 	h.Write(binary.AppendUvarint([]byte{0}, uint64(row.ExpiresInDays)))
 	h.Write(row.PublicMetadata)
+	h.Write(binary.AppendVarint([]byte{0}, row.RevokeOn.Unix()))
 	return max(h.Sum64(), 1)
 }

@@ -18,6 +18,7 @@ const (
 	emailColumn    = "email"
 	redirectColumn = "redirect_url"
 	expiresColumn  = "expires_in_days"
+	revokeColumn   = "revoke_on"
 	metadataPrefix = "public_metadata."
 )
 
@@ -93,6 +94,7 @@ type columns struct {
 	line             int      // on which it begins
 	email            int
 	redirect, expire int
+	revoke           int
 	metadata         []metaColumn
 	unused           []int // other columns with an e-mail header, empty as far as was looked
 	mapped           map[string]string
@@ -100,7 +102,7 @@ type columns struct {
 
 func (c *columns) report() Columns {
 	found := Columns{Found: c.names, Mapped: c.mapped, Ignored: []string{}}
-	used := map[int]bool{c.email: true, c.redirect: true, c.expire: true}
+	used := map[int]bool{c.email: true, c.redirect: true, c.expire: true, c.revoke: true}
 	for _, m := range c.metadata {
 		used[m.index] = true
 	}
@@ -214,7 +216,7 @@ func findHeader(t *table, o Options) (header *record, above []*record, err error
 
 // resolve maps a header's columns.
 func resolve(t *table, rec *record, o Options) (*columns, error) {
-	c := &columns{line: rec.line, redirect: -1, expire: -1, mapped: map[string]string{}}
+	c := &columns{line: rec.line, redirect: -1, expire: -1, revoke: -1, mapped: map[string]string{}}
 	for _, cell := range rec.cells {
 		c.names = append(c.names, title(cell))
 	}
@@ -232,6 +234,9 @@ func resolve(t *table, rec *record, o Options) (*columns, error) {
 		if err := c.recognise(i, name); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.findRevoke(o.RevokeOn); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(c.metadata, func(a, b metaColumn) int { return strings.Compare(a.name, b.name) })
 	if _, chosen := o.Map[emailColumn]; chosen {
@@ -273,22 +278,42 @@ func (c *columns) mapOne(ours, theirs string) error {
 
 // addMetadata follows one entry of Options.Metadata.
 func (c *columns) addMetadata(theirs string) error {
-	found := named(c.names, theirs)
-	switch {
-	case len(found) == 0:
-		fix := "--metadata takes names of columns, with commas between."
-		if near := nearest(c.names, []string{normal(theirs)}); near != "" {
-			fix = fmt.Sprintf("If one of them is meant, name it: --metadata %q", shortened(near))
-		}
-		return &FileError{What: fmt.Sprintf("no column %q for --metadata. Found: %s", theirs, list(c.names)), Fix: fix}
-	case len(found) > 1:
-		return &FileError{What: fmt.Sprintf("%d columns are called %q", len(found), theirs), Fix: "Give the right one another name in the file."}
+	i, err := c.find("--metadata", theirs)
+	if err != nil {
+		return err
 	}
-	name := c.names[found[0]]
+	name := c.names[i]
 	if strings.HasPrefix(strings.ToLower(name), metadataPrefix) {
 		return nil // it is taken for that by its header
 	}
-	return c.set(metadataPrefix+name, found[0])
+	return c.set(metadataPrefix+name, i)
+}
+
+// findRevoke follows Options.RevokeOn. The column may be another one of ours too.
+func (c *columns) findRevoke(theirs string) (err error) {
+	if theirs == "" {
+		return nil
+	}
+	if c.revoke, err = c.find("--revoke-on", theirs); err == nil {
+		c.mapped[revokeColumn] = c.names[c.revoke]
+	}
+	return err
+}
+
+// find finds the column that a flag names.
+func (c *columns) find(flag, theirs string) (int, error) {
+	found := named(c.names, theirs)
+	switch {
+	case len(found) == 0:
+		fix := flag + " takes the names of columns."
+		if near := nearest(c.names, []string{normal(theirs)}); near != "" {
+			fix = fmt.Sprintf("If one of them is meant, name it: %s %q", flag, shortened(near))
+		}
+		return -1, &FileError{What: fmt.Sprintf("no column %q for %s. Found: %s", theirs, flag, list(c.names)), Fix: fix}
+	case len(found) > 1:
+		return -1, &FileError{What: fmt.Sprintf("%d columns are called %q", len(found), theirs), Fix: "Give the right one another name in the file."}
+	}
+	return found[0], nil
 }
 
 func isOurs(name string) bool {

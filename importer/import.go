@@ -110,7 +110,7 @@ type copier struct {
 	batch  Target
 	now    time.Time // when rows that are decided by the file alone were
 	rows   []*Row    // the chunk that is being copied
-	values [15]any
+	values [16]any
 	valid  []int
 }
 
@@ -125,7 +125,7 @@ func (c *copier) write(ctx context.Context, tx pgx.Tx, chunk []*Row, insert func
 	c.rows = chunk
 	// The values are in this order in Values.
 	copied, err := tx.CopyFrom(ctx, pgx.Identifier{"results"}, []string{"batch_id", "instance_id", "row_number", "line", "original", "email", "key",
-		"redirect_url", "expires_in_days", "public_metadata", "notes", "outcome", "reason", "duplicate_of", "decided_at"}, c)
+		"redirect_url", "expires_in_days", "public_metadata", "notes", "outcome", "reason", "duplicate_of", "decided_at", "revoke_on"}, c)
 	if err != nil {
 		return fmt.Errorf("write rows %d to %d: %w", from, to, err)
 	}
@@ -146,12 +146,15 @@ func (c *copier) Next() bool { return len(c.rows) > 0 }
 func (c *copier) Values() ([]any, error) {
 	row := c.rows[0]
 	c.rows = c.rows[1:]
-	var metadata, notes, outcome, reason, duplicate, decided any
+	var metadata, notes, outcome, reason, duplicate, decided, revoke any
 	if row.PublicMetadata != nil {
 		metadata = []byte(row.PublicMetadata)
 	}
 	if row.Notes != nil {
 		notes = row.Notes
+	}
+	if !row.RevokeOn.IsZero() {
+		revoke = row.RevokeOn
 	}
 	switch {
 	case row.Problem != nil:
@@ -160,7 +163,7 @@ func (c *copier) Values() ([]any, error) {
 		outcome, duplicate, decided = "duplicate_row", row.DuplicateOf, c.now
 	}
 	c.values = [...]any{c.batch.BatchID, c.batch.InstanceID, row.Number, row.Line, row.Cells, optional(row.Email), optional(row.Key),
-		optional(row.RedirectURL), optional(row.ExpiresInDays), metadata, notes, outcome, reason, duplicate, decided}
+		optional(row.RedirectURL), optional(row.ExpiresInDays), metadata, notes, outcome, reason, duplicate, decided, revoke}
 	return c.values[:], nil
 }
 

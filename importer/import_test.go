@@ -96,6 +96,42 @@ func TestImportWritesEachRow(t *testing.T) {
 	}
 }
 
+// The day after which an invitation is taken back is kept with the row; one that
+// could be two days makes the row invalid.
+func TestImportRevokeOn(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.New(t)
+	to := target(t, pool)
+	text := "email,Start Date\na@x.com,2026-12-01\nb@x.com,\nc@x.com,3/4/2026\na@x.com,2027-01-01\n"
+	var s *Summary
+	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
+		s, err = Import(t.Context(), tx, strings.NewReader(text), Options{RevokeOn: "start date"}, to, func(context.Context, pgx.Tx, []int) error { return nil })
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Columns.Mapped["revoke_on"] != "Start Date" || len(s.Warnings) != 1 || s.Warnings[0].Code != DifferentOptions {
+		t.Errorf("summary %+v, want the column mapped, and a warning that the second row of a@x.com asks for another day", s)
+	}
+	rows, err := pool.Query(t.Context(), `select concat_ws(' ', row_number, coalesce(revoke_on::text, '-'), outcome, reason) from results where batch_id = $1 order by row_number`, to.BatchID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"1 2026-12-01", "2 -", "3 - invalid bad_revoke_on", "4 2027-01-01 duplicate_row"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	_, err = Read(t.Context(), strings.NewReader(text), Options{RevokeOn: "starts"}, func(*Row) error { return nil })
+	var fault *FileError
+	if !errors.As(err, &fault) || !strings.Contains(fault.Fix, "--revoke-on \"Start Date\"") {
+		t.Errorf("a column that is not there: %v, want the nearest one named", err)
+	}
+}
+
 // Rows and jobs come in chunks, and each valid row gets one job.
 func TestImportInChunks(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ package importer
 
 import (
 	"encoding/json"
+	"time"
 )
 
 // The limits that hold where Limits has a zero.
@@ -67,7 +68,10 @@ type Options struct {
 	// Domain is the company's, such as example.com: addresses that are nearly in
 	// it are warned of. Empty to take the one that most of the first rows share.
 	Domain string
-	Limits Limits
+	// RevokeOn is the header of the column with the day after which a pending
+	// invitation is taken back; empty: none.
+	RevokeOn string
+	Limits   Limits
 	// Delimiter is one ASCII character, or comma, semicolon, tab or pipe; empty
 	// to detect it.
 	Delimiter string
@@ -95,6 +99,7 @@ type Row struct {
 	RedirectURL    string
 	ExpiresInDays  int
 	PublicMetadata json.RawMessage
+	RevokeOn       time.Time // the day after which a pending invitation is taken back; zero: its age counts
 	Notes          []string  // what was mended in the address
 	Problem        *Problem  // why the row is invalid; nil: it is valid
 	DuplicateOf    int       // the number of the valid row that has the same key and came first; 0: none

@@ -17,6 +17,7 @@ const (
 	RaggedRow        = "ragged_row"          // more or fewer cells than the header
 	BadRedirectURL   = "bad_redirect_url"    // no absolute http or https URL
 	BadExpiresInDays = "bad_expires_in_days" // no whole number from 1 to 365
+	BadRevokeOn      = "bad_revoke_on"       // no date, or one that could be another day too
 	BadMetadata      = "bad_metadata"        // the row's public metadata is over MaxMetadata
 	MergedCell       = "merged_cell"         // the e-mail cell of a sheet is merged with one before or above it
 )
@@ -58,6 +59,7 @@ var remedies = map[string]string{
 	BadQuotes:         "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
 	BadRedirectURL:    "write a whole address that begins with https:// or http://, or leave the cell empty",
 	BadExpiresInDays:  "write a whole number of days from 1 to 365, or leave the cell empty",
+	BadRevokeOn:       "write the date as 2026-11-23, or leave the cell empty",
 	BadMetadata:       fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),
 	MergedCell:        "the e-mail cell is merged with another and has no address of its own; unmerge it and write one",
 	HiddenRow:         "the row is hidden in the sheet, and is sent all the same; delete it if it isn't meant",

@@ -342,6 +342,9 @@ func (c *checker) options(row *Row, rec *record, p person) {
 	if row.ExpiresInDays, ok = expiresInDays(p.ExpiresInDays); !ok {
 		c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
 	}
+	if row.RevokeOn, ok = date(cell(rec, c.columns.revoke)); !ok {
+		c.invalid(row, c.columns.revoke, BadRevokeOn, remedies[BadRevokeOn])
+	}
 	if len(c.columns.metadata) == 0 {
 		return
 	}

@@ -68,10 +68,10 @@ func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) erro
 func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, error) {
 	var id int64
 	err := tx.QueryRow(ctx, `
-		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, state)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), 'draft') returning id`,
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, revoke_after, state)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'), 'draft') returning id`,
 		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
-		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary).Scan(&id)
+		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}

@@ -90,29 +90,30 @@ const DefaultPriority = 2
 
 // Batch is a file that somebody sent.
 type Batch struct {
-	ID         int64
-	InstanceID int64
-	FileName   string
-	FileSHA256 [32]byte
-	FileBytes  int64
-	Encoding   string
-	Delimiter  string
-	Columns    []string
-	Actor      string
-	Options    Options
-	Priority   int // 1 (first) to 4 (last)
-	Preflight  bool
-	State      State
-	Reason     string    // why it stands where it does, where the program put it there
-	PausedBy   Pauser    // empty: it is not paused
-	StartAt    time.Time // nothing is sent before; zero: at once
-	Hours      Hours     // when invitations are sent; zero: at any time
-	Canary     int       // how many people are invited first; 0: no canary
-	Rows       int
-	Blank      int
-	CreatedAt  time.Time
-	StartedAt  time.Time // zero: not started
-	FinishedAt time.Time // zero: not finished
+	ID          int64
+	InstanceID  int64
+	FileName    string
+	FileSHA256  [32]byte
+	FileBytes   int64
+	Encoding    string
+	Delimiter   string
+	Columns     []string
+	Actor       string
+	Options     Options
+	Priority    int // 1 (first) to 4 (last)
+	Preflight   bool
+	State       State
+	Reason      string        // why it stands where it does, where the program put it there
+	PausedBy    Pauser        // empty: it is not paused
+	StartAt     time.Time     // nothing is sent before; zero: at once
+	Hours       Hours         // when invitations are sent; zero: at any time
+	RevokeAfter time.Duration // how old a pending invitation of it may get; 0: as old as the sweep says
+	Canary      int           // how many people are invited first; 0: no canary
+	Rows        int
+	Blank       int
+	CreatedAt   time.Time
+	StartedAt   time.Time // zero: not started
+	FinishedAt  time.Time // zero: not finished
 }
 
 // Hours are hours of the day in a time zone: from From, up to and without To;

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -317,5 +318,98 @@ func TestNightIsHeld(t *testing.T) {
 	}
 	if len(held) != 1 || held[0].Night.IsZero() || held[0].Undecided != 30 || b.count(`select count(*) from attempts where call = 'revoke'`) != 0 || b.count(`select count(*) from river_job where kind = 'revoke'`) != 0 {
 		t.Errorf("held %+v, want the night, with no job and no request", held)
+	}
+}
+
+// What is stale: the row's own day goes before its batch's age, and that before
+// the sweep's; an expiry that the row or batch set goes before the sweep's alone.
+func TestStale(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	plain := b.aged(9) // 20 days old
+	today := time.Date(2026, 11, 23, 0, 30, 0, 0, time.FixedZone("east", 5*3600))
+	b.exec(`update results set revoke_on = '2026-11-22' where row_number = 1`)
+	b.exec(`update results set revoke_on = '2026-11-23' where row_number = 2`)
+	b.exec(`update results set expires_in_days = 60 where row_number = 3`)
+	b.exec(`update results set expires_in_days = 60, revoke_on = '2026-11-22' where row_number = 4`)
+	b.exec(`update results set expires_at = now() - interval '1 second' where row_number = 5`)
+	b.exec(`update results set status = 'accepted' where row_number = 6`)
+	b.exec(`update results set invited_at = now() - interval '13 days' where row_number = 7`)
+	b.exec(`update results set invited_at = now() - interval '13 days', revoke_on = '2026-11-22' where row_number = 8`)
+	stale := func(older time.Duration) (rows []int, pending int, skipped map[string]int) {
+		t.Helper()
+		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			targets, n, why, err := b.store.Stale(t.Context(), tx, b.instance.ID, invitation.Policy{OlderThan: older, Today: today})
+			for _, one := range targets {
+				rows = append(rows, one.Row)
+			}
+			slices.Sort(rows)
+			pending, skipped = n, why
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows, pending, skipped
+	}
+	check := func(what string, older time.Duration, want []int, wantSkipped map[string]int) {
+		t.Helper()
+		rows, pending, skipped := stale(older)
+		if !slices.Equal(rows, want) || pending != 7 || !maps.Equal(skipped, wantSkipped) {
+			t.Errorf("%s: rows %v, %d pending, skipped %v; want %v, 7, %v", what, rows, pending, skipped, want, wantSkipped)
+		}
+	}
+	const day = 24 * time.Hour
+	check("14 days", 14*day, []int{1, 4, 8, 9}, map[string]int{"own_expiry": 1, "expired": 1})
+	check("30 days", 30*day, []int{1, 4, 8}, nil)
+	b.exec(`update batches set options = '{"expires_in_days": 60}' where id = $1`, plain)
+	check("the batch has an expiry", 14*day, []int{1, 4, 8}, map[string]int{"own_expiry": 2, "expired": 1})
+	b.exec(`update batches set revoke_after = interval '7 days' where id = $1`, plain)
+	check("the batch has an age", 30*day, []int{1, 3, 4, 7, 8, 9}, map[string]int{"expired": 1})
+}
+
+// Whatever Clerk does with expired invitations: those whose expiry is known are
+// left alone, the others end by Clerk's answer, and who has expired can be
+// invited again.
+func TestExpired(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		s    sandbox.Switches
+		want map[string]int // skipped
+		then map[string]int // outcomes of who is invited again
+	}{
+		{"revocable", sandbox.Switches{}, map[string]int{"expired": 1}, map[string]int{"invited": 2}},
+		{"not revocable", sandbox.Switches{ExpiredNotRevocable: true}, map[string]int{"expired": 1, "gone": 1}, map[string]int{"invited": 2}},
+		{"in the way", sandbox.Switches{ExpiredBlocks: true}, map[string]int{"expired": 1}, map[string]int{"invited": 1, "already_invited": 1}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Limits: unlimited, Switches: c.s})
+			batch := b.batch(2, person)
+			b.exec(`delete from river_job`)
+			b.post("/sandbox/invitations", fmt.Sprintf(`[{"email":%q,"age":"960h"},{"email":%q,"age":"960h"}]`, person(0), person(1)))
+			w := b.worker(sweeper)
+			list := w.api.Invitations(t.Context(), clerk.ListQuery{Limit: clerk.MaxPage})
+			for _, one := range list.Invitations {
+				b.exec(`update results set outcome = 'invited', status = 'pending', decided_at = now(), clerk_invitation_id = $1, invited_at = $2, expires_at = case row_number when 1 then $3::timestamptz end where email = $4`,
+					one.ID, one.CreatedAt, one.ExpiresAt, one.Email)
+			}
+			b.exec(`update batches set state = 'done', finished_at = now() where id = $1`, batch)
+			sw, err := w.Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.sums(sw)
+			if !maps.Equal(sw.Skipped, c.want) || sw.Stale != 2 || sw.Failed != 0 {
+				t.Errorf("sweep %+v, want skipped %v and no failure", *sw, c.want)
+			}
+			b.exec(`update results set expires_at = $1 where expires_at is null`, time.Now().AddDate(0, 0, -10))
+			again := b.batch(2, person)
+			b.run(b.worker(quick), again)
+			if got := b.outcomes(again); !maps.Equal(got, c.then) {
+				t.Errorf("invited again: %v, want %v", got, c.then)
+			}
+		})
 	}
 }

@@ -26,6 +26,7 @@ type uploadFlags struct {
 	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own redirect_url wins. Default: Clerk's."`
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"Clerk's mail template: invitation or waitlist_invitation. Default: Clerk's."`
+	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
 	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
 	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before a request is spent on them. Default: on; --no-preflight: off."`
 	Again            bool   `help:"Send a file once more that was sent before; still nobody is mailed twice. Default: off."`
@@ -256,6 +257,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
 			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight,
 			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
+			RevokeAfter: time.Duration(u.flags.RevokeAfter),
 		})
 		if err != nil {
 			return err
