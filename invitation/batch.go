@@ -11,14 +11,14 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
 	var b Batch
 	var sha []byte
 	var started, finished, startAt *time.Time
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
@@ -68,10 +68,13 @@ func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) erro
 func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, error) {
 	var id int64
 	err := tx.QueryRow(ctx, `
-		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, revoke_after, state)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'), 'draft') returning id`,
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, revoke_after,
+		                     on_duplicate, cooldown, resend_of, corrects, corrects_row, links_file, state)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'),
+		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), 'draft') returning id`,
 		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
-		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter).Scan(&id)
+		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter,
+		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}

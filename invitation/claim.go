@@ -61,9 +61,23 @@ const open = `b.state = 'running' and (b.start_at is null or b.start_at <= clock
 const waiting = `r.outcome is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
 
+// halfway says that an invitation was revoked, or may have been, to make room for
+// the row's own, and that nothing of it has to be read first. Such a row goes
+// first, whatever its batch's state and hours are.
+const halfway = `r.revoke_sent is not null and r.outcome is null and not exists (
+	select from attempt_people p join attempts a on a.id = p.attempt_id
+	where p.batch_id = r.batch_id and p.row_number = r.row_number and a.under is not null and a.resolved_at is null)`
+
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
-	rows, _ := tx.Query(ctx, `select b.id from batches b where b.instance_id = $1 and `+open+` order by b.priority, b.id`, instance)
-	batches, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	rows, _ := tx.Query(ctx, `
+		select 0 as id, 0 as priority where $2 and exists (select from results r where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
+		union all
+		select b.id, b.priority from batches b where b.instance_id = $1 and `+open+` order by priority, id`, instance, alone)
+	batches, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id int64, err error) {
+		var priority int
+		err = row.Scan(&id, &priority)
+		return id, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the running batches of instance %d: %w", instance, err)
 	}
@@ -72,9 +86,14 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 		if len(ids) >= n {
 			break
 		}
-		rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
-			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and ($3 or not r.alone) and `+waiting+`
-			order by r.row_number limit $2 `+lock, batch, n-len(ids), alone)
+		sql, of := `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
+			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and ($3 or not r.alone) and r.revoke_sent is null and `+waiting+`
+			order by r.row_number limit $2 `, batch
+		if batch == 0 {
+			sql, of = `select r.batch_id, r.row_number from results r
+				where r.instance_id = $1 and $3 and `+halfway+` and `+waiting+` order by r.revoke_sent limit $2 `, instance
+		}
+		rows, _ := tx.Query(ctx, sql+lock, of, n-len(ids), alone)
 		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		if err != nil {
 			return nil, fmt.Errorf("pick waiting rows of batch %d: %w", batch, err)
@@ -89,7 +108,8 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
 	var yes bool
 	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id
-		where r.batch_id = $1 and r.row_number = $2 and r.row_number <= coalesce(b.canary_row, r.row_number) and `+open+` and `+waiting+`)`, id.Batch, id.Row).Scan(&yes)
+		where r.batch_id = $1 and r.row_number = $2 and `+waiting+`
+		  and (r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+open+` or `+halfway+`))`, id.Batch, id.Row).Scan(&yes)
 	if err != nil {
 		return false, fmt.Errorf("look up row %d of batch %d: %w", id.Row, id.Batch, err)
 	}
@@ -120,6 +140,12 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 			where r.batch_id = b.id and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+` order by r.row_number desc limit $2) w
 		where b.instance_id = $1 and `+open+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
+	if err == nil && len(ids) < n {
+		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r where r.instance_id = $1 and `+halfway+` and `+waiting+` limit $2`, instance, n-len(ids))
+		var more []RowID
+		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
+		ids = append(ids, more...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look for waiting rows of instance %d: %w", instance, err)
 	}

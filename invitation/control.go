@@ -89,14 +89,15 @@ func (s *Store) CancelBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 
 // CancelRows decides the rows of cancelled batches of an instance that have no
 // open attempt, and returns how many; those that have one are decided when it
-// is resolved.
+// is resolved, and those whose person has lost an invitation to make room for
+// another when they have got that.
 func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 	var n int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			update results r set outcome = 'cancelled', decided_at = clock_timestamp(), not_before = null
 			from batches b
-			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.batch_id = b.id and r.outcome is null
+			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.batch_id = b.id and r.outcome is null and r.revoke_sent is null
 			  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)`, instance)
 		if err != nil {
 			return err

@@ -48,6 +48,8 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, byRow) })
 	b.Queue(loadOthers, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanOthers(rows, byKey) })
 	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
+	b.Queue(loadRevoked, batches, numbers).Query(func(rows pgx.Rows) error { return scanRevoked(rows, byRow) })
+	b.Queue(loadResent, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanResent(rows, byKey) })
 	b.Queue(loadCoverage, instance, batches, rules.Slack).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("load the evidence of %d rows: %w", len(ids), err)
@@ -65,7 +67,8 @@ func split(ids []RowID) (batches []int64, numbers []int32) {
 const loadRows = `
 	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
 	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, coalesce(r.email, ''),
-	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp()
+	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp(),
+	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
 	join results r using (batch_id, row_number)
 	join batches b on b.id = r.batch_id
@@ -81,7 +84,8 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		var metadata []byte
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Email,
-			&c.Options, &redirect, &expires, &metadata, &users, &c.Now)
+			&c.Options, &redirect, &expires, &metadata, &users, &c.Now,
+			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links)
 		if err != nil {
 			return err
 		}
@@ -140,7 +144,7 @@ func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
 const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number)`
 
 const loadOthers = `
-	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.expires_at,
+	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.decided_at, o.expires_at,
 	       exists (select from attempt_people p where p.instance_id = $1 and p.key = o.key and p.open
 	               and (p.batch_id, p.row_number) = (o.batch_id, o.row_number))
 	from (` + keysOf + `) k cross join lateral (
@@ -150,12 +154,12 @@ func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 	for rows.Next() {
 		var key string
 		var o Other
-		var expires *time.Time
-		err := rows.Scan(&key, &o.Batch, &o.Row, &o.Outcome, &o.Status, &o.InvitationID, &expires, &o.Open)
+		var decided, expires *time.Time
+		err := rows.Scan(&key, &o.Batch, &o.Row, &o.Outcome, &o.Status, &o.InvitationID, &decided, &expires, &o.Open)
 		if err != nil {
 			return err
 		}
-		o.ExpiresAt = deref(expires)
+		o.DecidedAt, o.ExpiresAt = deref(decided), deref(expires)
 		for _, c := range byKey[key] {
 			if c.RowID != o.RowID {
 				c.Others = append(c.Others, o)

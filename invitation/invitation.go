@@ -85,6 +85,19 @@ type Options struct {
 	Template      string `json:"template,omitempty"`        // Clerk's template_slug
 }
 
+// OnDuplicate says what becomes of people who have a pending invitation;
+// batches.on_duplicate holds these words.
+type OnDuplicate string
+
+// What is done about duplicates.
+const (
+	Skip   OnDuplicate = "skip"   // they are left alone; the empty OnDuplicate too
+	Resend OnDuplicate = "resend" // it is revoked, and they are invited again
+)
+
+// DefaultCooldown is how long nobody is invited again who just was.
+const DefaultCooldown = 3 * 24 * time.Hour
+
 // DefaultPriority leaves room on both sides.
 const DefaultPriority = 2
 
@@ -102,6 +115,11 @@ type Batch struct {
 	Options     Options
 	Priority    int // 1 (first) to 4 (last)
 	Preflight   bool
+	Duplicates  OnDuplicate
+	Cooldown    time.Duration // for Resend; 0: DefaultCooldown
+	ResendOf    int64         // the batch whose people this one invites again; 0: it is no resend
+	Corrects    RowID         // the row that this batch sets right; zero: none
+	LinksFile   string        // where the links go; empty: Clerk mails the invitations
 	State       State
 	Reason      string        // why it stands where it does, where the program put it there
 	PausedBy    Pauser        // empty: it is not paused
@@ -158,6 +176,11 @@ type Row struct {
 	Tries        int
 	LastError    string
 	Alone        bool
+	Resend       bool          // whoever has a pending invitation is invited again, and that one revoked
+	Repeat       bool          // its batch invites the people of another batch again, and nobody else
+	Cooldown     time.Duration // for Resend
+	Halfway      bool          // an invitation was revoked, or may have been, to make room for this row's
+	Links        bool          // its link must be in the batch's file: an invitation without it is revoked and made again
 
 	Email          string
 	Options        Options

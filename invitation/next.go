@@ -55,8 +55,16 @@ type Other struct {
 	Outcome      Outcome
 	Status       Status
 	InvitationID string
+	DecidedAt    time.Time // when the outcome was recorded
 	ExpiresAt    time.Time
 	Open         bool // it has an open attempt
+}
+
+// Displaced is an invitation that was revoked, or may have been, to make room for
+// this row's own.
+type Displaced struct {
+	InvitationID string
+	Open         bool // whether it was is to be read before anything is sent
 }
 
 // Sighting is an invitation or a user of the person that a read showed at Clerk.
@@ -91,6 +99,8 @@ type Evidence struct {
 	Attempts  []Attempt     // this row's, oldest first
 	Others    []Other
 	Sightings []Sighting
+	Revoked   []Displaced // for this row, oldest first
+	Resent    time.Time   // when the person was last invited again by another row; zero: never
 	Coverage  Coverage
 }
 
@@ -100,7 +110,7 @@ type ActionKind string
 // The kinds of action.
 const (
 	Nothing ActionKind = "nothing" // the row is decided, or its batch does not run
-	Claim   ActionKind = "claim"   // ask Clerk for the person; an attempt still open is void and to be closed as not there
+	Claim   ActionKind = "claim"   // ask Clerk for the person, who goes first if Revoke says so; an attempt still open is void and to be closed as not there
 	Read    ActionKind = "read"    // read Clerk, in a read that begins at or after At
 	Wait    ActionKind = "wait"    // until At; zero: until another row's open attempt is closed
 	Decide  ActionKind = "decide"  // the row ended as Outcome
@@ -121,6 +131,7 @@ type Action struct {
 	ReadID       int64  // the read that proves it
 	Close        string // how an open attempt of the row is closed by this
 	Alone        bool   // a claim that must go in a call of its own
+	Revoke       string // a claim under which this invitation is revoked first, to make room
 	Lists        bool   // a read of the lists is needed, however fresh the last one is
 }
 
@@ -135,22 +146,31 @@ func Next(row Row, ev Evidence) Action {
 	if row.Outcome != "" {
 		return Action{Kind: Nothing}
 	}
+	ev = madeRoom(row, ev)
 	if i := slices.IndexFunc(ev.Attempts, func(a Attempt) bool { return a.Open }); i >= 0 {
 		return nextOpen(row, ev, ev.Attempts[i])
 	}
-	if row.BatchState == StateCancelled {
+	// Whose invitation was revoked for this row has none until it is invited:
+	// nothing stops it, and nothing but Clerk's answer ends it.
+	if row.BatchState == StateCancelled && !row.Halfway {
 		return Action{Kind: Decide, Outcome: Cancelled}
 	}
-	if row.BatchState != Running {
+	if row.BatchState != Running && !row.Halfway {
 		return Action{Kind: Nothing}
 	}
-	if slices.ContainsFunc(ev.Others, func(o Other) bool { return o.Open }) {
+	if slices.ContainsFunc(ev.Others, func(o Other) bool { return o.Open }) || slices.ContainsFunc(ev.Revoked, func(r Displaced) bool { return r.Open }) {
 		return Action{Kind: Wait}
 	}
-	if act, ok := known(row, ev); ok {
+	revoke, act, ok := inTheWay(row, ev)
+	if ok {
 		return act
 	}
-	if !row.Since.IsZero() && tried(row, ev) > ev.GiveUp {
+	if revoke == "" {
+		if act, ok := known(row, ev); ok {
+			return act
+		}
+	}
+	if !row.Since.IsZero() && tried(row, ev) > ev.GiveUp && !row.Halfway {
 		return Action{Kind: Decide, Outcome: Failed, Reason: row.LastError}
 	}
 	if row.NotBefore.After(ev.Now) {
@@ -159,7 +179,7 @@ func Next(row Row, ev Evidence) Action {
 	if row.Preflight && !fresh(row, ev) {
 		return Action{Kind: Read}
 	}
-	return Action{Kind: Claim, Alone: row.Alone}
+	return Action{Kind: Claim, Alone: row.Alone || revoke != "", Revoke: revoke}
 }
 
 // tried is how long transient answers have been retried: up to the end of the
@@ -182,12 +202,12 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	case AnswerRefused:
 		return void(row, Action{Close: ClosedRefused, Alone: row.Alone})
 	case AnswerUser:
-		return nextUser(ev, a)
+		return nextUser(row, ev, a)
 	case AnswerExists:
-		return nextExists(ev, a)
+		return nextExists(row, ev, a)
 	}
 	if s, at, ok := ours(ev); ok {
-		return invited(s, at, ClosedOurs)
+		return found(row, s, at)
 	}
 	after := a.Deadline
 	if !a.Answered.IsZero() {
@@ -215,7 +235,7 @@ const manyTries = 2
 // unless its batch was cancelled meanwhile.
 func void(row Row, act Action) Action {
 	act.Kind = Claim
-	if row.BatchState == StateCancelled {
+	if row.BatchState == StateCancelled && !row.Halfway {
 		act.Kind, act.Outcome = Decide, Cancelled
 	}
 	return act
@@ -224,13 +244,13 @@ func void(row Row, act Action) Action {
 // nextUser handles "the address belongs to a user". Where an earlier attempt of
 // the row never got a deciding answer, they may be a user because they accepted
 // our own invitation.
-func nextUser(ev Evidence, a Attempt) Action {
+func nextUser(row Row, ev Evidence, a Attempt) Action {
 	if slices.ContainsFunc(ev.Attempts, func(b Attempt) bool { return b.ID != a.ID && !b.decided() }) {
 		if ev.Coverage.Settled.Before(a.Answered) {
 			return Action{Kind: Read, At: a.Answered}
 		}
 		if s, at, ok := ours(ev); ok {
-			return invited(s, at, ClosedOurs)
+			return found(row, s, at)
 		}
 	}
 	return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
@@ -239,12 +259,12 @@ func nextUser(ev Evidence, a Attempt) Action {
 // nextExists handles "a pending invitation exists": whose it is, a read says.
 // A list may lag behind what Clerk refused by, so that an empty read settles
 // nothing before the settle time has passed.
-func nextExists(ev Evidence, a Attempt) Action {
+func nextExists(row Row, ev Evidence, a Attempt) Action {
 	if ev.Coverage.Settled.Before(a.Answered) {
 		return Action{Kind: Read, At: a.Answered}
 	}
 	if s, at, ok := ours(ev); ok {
-		return invited(s, at, ClosedOurs)
+		return found(row, s, at)
 	}
 	if s, ok := standing(ev, a.Answered); ok {
 		act := already(s, a.Code)
@@ -254,6 +274,9 @@ func nextExists(ev Evidence, a Attempt) Action {
 	if settled := a.Answered.Add(ev.Settle); ev.Coverage.Settled.Before(settled) {
 		return Action{Kind: Read, At: settled}
 	}
+	if row.Halfway { // Clerk refuses for an invitation that was revoked: it has not caught up yet
+		return Action{Kind: Claim, Close: ClosedRefused, ReadID: ev.Coverage.SettledRead, Alone: true}
+	}
 	return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: a.Code, AttemptID: a.ID, ReadID: ev.Coverage.SettledRead, Close: ClosedExists}
 }
 
@@ -261,19 +284,15 @@ func nextExists(ev Evidence, a Attempt) Action {
 // what an attempt of its own made after all, who else was mailed, and what
 // reads showed since the batch began.
 func known(row Row, ev Evidence) (Action, bool) {
-	if s, at, ok := ours(ev); ok {
+	if s, at, ok := ours(ev); ok && !row.Links {
 		return invited(s, at, ClosedOurs), true
 	}
 	for _, o := range ev.Others {
-		if o.Outcome == Invited && !over(o.Status, o.ExpiresAt, ev.Now) && !seenOver(o.InvitationID, ev) {
+		if stands(o, ev) {
 			return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: "invited_by_another_row", InvitationID: o.InvitationID, Status: o.Status}, true
 		}
 	}
-	// What a read showed too long ago may have changed: then it is read again.
-	since := row.BatchStarted
-	if oldest := ev.Now.Add(-ev.Fresh); oldest.After(since) {
-		since = oldest
-	}
+	since := recently(row, ev)
 	if s, ok := standing(ev, since); ok {
 		return already(s, "pending_at_clerk"), true
 	}

@@ -134,6 +134,7 @@ type OpenAttempt struct {
 	Started time.Time
 	Exists  bool      // its answer says that a pending invitation exists, of whatever age
 	Unnamed bool      // it was refused for somebody that the answer did not name
+	Under   bool      // a revoke that ran under a create
 	Invited time.Time // for a revoke: when the oldest invitation in it was made
 	Due     time.Time // when a read may settle it
 }
@@ -145,19 +146,25 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		select a.id, a.call, coalesce(a.sweep_id, 0), a.started_at,
 		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
 		       a.http_status in (400, 403, 422) and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
-		       (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
-		        left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
-		        left join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number)
-		        where p.attempt_id = a.id and a.call = 'revoke'),
-		       coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
+		       case when a.under is null then
+		           (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
+		            left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
+		            left join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number)
+		            where p.attempt_id = a.id and a.call = 'revoke')
+		       else coalesce(
+		           (select min(r.invited_at) from attempt_people p join results r on r.instance_id = a.instance_id and r.clerk_invitation_id = p.clerk_invitation_id and r.outcome = 'invited' where p.attempt_id = a.id),
+		           (select min(s.created_at) from attempt_people p join sightings s on s.instance_id = a.instance_id and s.clerk_id = p.clerk_invitation_id where p.attempt_id = a.id),
+		           'epoch') end,
+		       a.under is not null, coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
 		from attempts a where a.instance_id = $1 and a.resolved_at is null
+		  and (a.under is null or not exists (select from attempt_people p where p.attempt_id = a.under and p.open))
 		order by a.id`, instance, settle)
 	var now time.Time
 	for rows.Next() {
 		var a OpenAttempt
 		var unnamed *bool
 		var invited *time.Time
-		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &invited, &a.Due, &now); err != nil {
+		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &invited, &a.Under, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
 		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)
@@ -204,7 +211,8 @@ func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time
 // the earliest of them; zero: there is none.
 func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {
 	var t *time.Time
-	err := s.pool.QueryRow(ctx, `select min(started_at) from batches where instance_id = $1 and state = 'running' and preflight`, instance).Scan(&t)
+	err := s.pool.QueryRow(ctx, `select min(started_at) from batches b where instance_id = $1 and preflight
+		and (state = 'running' or exists (select from results r where r.instance_id = $1 and r.batch_id = b.id and r.revoke_sent is not null and r.outcome is null))`, instance).Scan(&t)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("find when the batches of instance %d began: %w", instance, err)
 	}

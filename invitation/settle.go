@@ -64,7 +64,7 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, attempt int64, r Reply, set
 			       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s'), clock_timestamp()),
 			       last_error = $3, not_before = clock_timestamp() + $2::interval
 			from attempt_people p join attempts a on a.id = p.attempt_id
-			where p.attempt_id = $1 and p.open and p.answer is null and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and r.outcome is null`,
+			where p.attempt_id = $1 and p.open and (p.answer is null or r.revoke_sent is not null) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and r.outcome is null`,
 			attempt, r.Backoff, r.Code)
 	}
 	if err != nil {
@@ -129,6 +129,20 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, verdicts []Verdict) error
 			  and not exists (select from attempt_people p where p.batch_id = $1 and p.row_number = $2 and p.open and $12 = '')`,
 			v.Batch, v.Row, v.Outcome, v.Reason, v.InvitationID, v.UserID, string(v.Status), nullTime(v.InvitedAt), nullTime(v.ExpiresAt), v.AttemptID, v.ReadID, v.Close)
 	}
+	var batches []int64
+	var numbers []int32
+	for _, v := range verdicts {
+		batches, numbers = append(batches, v.Batch), append(numbers, int32(v.Row))
+	}
+	// What was revoked to make room is settled with the row that it made room for.
+	b.Queue(`
+		with room as (
+			update attempt_people p set closed_at = clock_timestamp(), resolution = 'answered'
+			from unnest($1::bigint[], $2::int[]) as d (batch, number)
+			join results r on r.batch_id = d.batch and r.row_number = d.number and r.revoke_sent is not null and r.outcome is not null
+			where p.batch_id = r.batch_id and p.row_number = r.row_number and p.closed_at is null and p.answer in ('revoked', 'gone')
+			returning p.attempt_id)
+		update attempts a set resolved_at = clock_timestamp(), resolution = 'answered' from room where a.id = room.attempt_id and a.under is not null`, batches, numbers)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("decide %d rows: %w", len(verdicts), err)
 	}
@@ -170,7 +184,7 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		update attempts a set resolved_at = clock_timestamp(), resolution = case
 		       when hows = array['not_sent'] then 'not_sent' when hows = array['refused'] then 'refused'
 		       when hows <@ array['answered', 'refused'] then 'answered' else 'read' end
-		from ended where a.id = ended.attempt_id and a.resolved_at is null`, batches, numbers)
+		from ended where a.id = ended.attempt_id and a.resolved_at is null and a.under is null`, batches, numbers)
 	b.Queue(`
 		update results r set alone = true
 		from unnest($1::bigint[], $2::int[], $3::bool[]) as d (batch, number, alone)
@@ -181,13 +195,14 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 	return freed(ctx, tx, instance, keys)
 }
 
-// freed returns the undecided rows of people in running batches.
+// freed returns the undecided rows of people in running batches, and those that
+// are halfway in any.
 func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Freed, error) {
 	rows, _ := tx.Query(ctx, `
 		select r.batch_id, r.row_number, b.priority, case when r.not_before > clock_timestamp() then r.not_before end
 		from unnest($2::text[]) as k (key)
 		cross join lateral (select * from results r where r.key = k.key and r.instance_id = $1 and r.outcome is null offset 0) r
-		join batches b on b.id = r.batch_id and b.state = 'running'`, instance, keys)
+		join batches b on b.id = r.batch_id and (b.state = 'running' or r.revoke_sent is not null)`, instance, keys)
 	freed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Freed, err error) {
 		err = row.Scan(&f.Batch, &f.Row, &f.Priority, &f.At)
 		return f, err

@@ -26,7 +26,11 @@ type Story struct {
 // StoryRow is a row that names the person.
 type StoryRow struct {
 	AuditRow
-	ImportedAt time.Time `json:"imported_at"`
+	ImportedAt   time.Time  `json:"imported_at"`
+	ResendOf     *int64     `json:"resend_of"` // the batch whose people the row's batch invites again
+	CorrectsID   *int64     `json:"corrects"`  // the batch, and the row of it, that the row sets right
+	CorrectsRow  *int       `json:"corrects_row"`
+	RevokeSentAt *time.Time `json:"revoke_sent"`
 }
 
 // StoryAttempt is a request to Clerk that carried the person.
@@ -42,6 +46,7 @@ type StoryAttempt struct {
 	WorkerID          string     `json:"worker_id"`
 	SweepID           *int64     `json:"sweep_id"`
 	AskedBy           *string    `json:"asked_by"` // who started the sweep
+	Under             *int64     `json:"under"`    // for a revocation: the create that it makes room for
 	StartedAt         time.Time  `json:"started_at"`
 	Deadline          time.Time  `json:"deadline"`
 	AnsweredAt        *time.Time `json:"answered_at"`
@@ -147,7 +152,7 @@ func collect[T any](ctx context.Context, tx pgx.Tx, sql, key string) ([]T, error
 
 func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
-		select `+resultColumns+`, b.actor, b.file_name, i.environment, b.created_at
+		select `+resultColumns+`, b.actor, b.file_name, i.environment, b.created_at, b.resend_of, b.corrects, b.corrects_row, r.revoke_sent
 		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
 		where r.key = $1 order by r.batch_id, r.row_number`, s.Key)
 	if err != nil {
@@ -155,7 +160,7 @@ func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
 	}
 	s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoryRow, error) {
 		var r StoryRow
-		err := row.Scan(append(r.fields(), &r.Actor, &r.FileName, &r.Environment, &r.ImportedAt)...)
+		err := row.Scan(append(r.fields(), &r.Actor, &r.FileName, &r.Environment, &r.ImportedAt, &r.ResendOf, &r.CorrectsID, &r.CorrectsRow, &r.RevokeSentAt)...)
 		return r, err
 	})
 	return err
@@ -166,7 +171,7 @@ func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
 		select a.id, a.instance_id, i.environment, p.batch_id, p.row_number, a.call,
 		       (select count(*) from attempts e where e.instance_id = a.instance_id and e.call = a.call and e.id <= a.id),
 		       (select count(*) - 1 from attempt_people o where o.attempt_id = a.id),
-		       a.worker_id, a.sweep_id, s.started_by, a.started_at, a.deadline, a.answered_at, a.http_status,
+		       a.worker_id, a.sweep_id, s.started_by, a.under, a.started_at, a.deadline, a.answered_at, a.http_status,
 		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution
 		from attempt_people p
 		join attempts a on a.id = p.attempt_id

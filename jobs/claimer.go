@@ -18,6 +18,8 @@ type ticket struct {
 	invitation.Claimed
 	deadline time.Time // on this process' clock, taken before the claim's transaction began
 	probe    bool
+	revoke   invitation.Person           // whose invitation is revoked first, to make room; zero: nobody's
+	revoking int64                       // that attempt
 	cases    map[string]*invitation.Case // by key
 }
 
@@ -304,7 +306,7 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 // picked is what became of the rows that a claim picked.
 type picked struct {
 	ready   []*invitation.Case // may be asked for
-	decided int                // were decided, since enough is known of them
+	decided int                // were decided, since enough is known of them, or go alone from now on
 	unread  bool               // some need a read first
 }
 
@@ -320,18 +322,23 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 		return p, err
 	}
 	var verdicts []invitation.Verdict
+	var lone []invitation.RowID
 	for _, one := range cases {
 		switch act := one.Next(); act.Kind {
 		case invitation.Decide:
 			verdicts = append(verdicts, invitation.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
 		case invitation.Claim:
-			p.ready = append(p.ready, one)
+			if act.Alone && !one.Alone {
+				lone = append(lone, one.RowID)
+			} else {
+				p.ready = append(p.ready, one)
+			}
 		case invitation.Read:
 			p.unread = true
 		}
 	}
 	if p.unread && !survey && time.Now().After(c.readAgain) {
-		if len(verdicts) == 0 {
+		if len(verdicts)+len(lone) == 0 {
 			return p, errRead
 		}
 		p.ready = nil // first what is decided is committed; the next round reads
@@ -346,7 +353,10 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
 		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
 	}
-	p.decided = len(verdicts)
+	if err := c.w.store.SetAlone(ctx, tx, lone); err != nil {
+		return p, err
+	}
+	p.decided = len(verdicts) + len(lone)
 	return p, nil
 }
 
@@ -371,10 +381,11 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 		return nil, err
 	}
 	still := make(map[string]*invitation.Case, len(again))
+	revokes := map[string]string{}
 	for _, one := range again {
 		one.Attempts = dropAttempts(one.Attempts, mine)
-		if one.Next().Kind == invitation.Claim {
-			still[one.Key] = one
+		if act := one.Next(); act.Kind == invitation.Claim && (act.Revoke == "" || one.Alone) {
+			still[one.Key], revokes[one.Key] = one, act.Revoke
 		}
 	}
 	claimed, err = c.w.store.Withdraw(ctx, tx, claimed, func(p invitation.Person) bool { return still[p.Key] == nil })
@@ -387,6 +398,13 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 		t.probe = cl.Bucket == ratelimit.Create && probeCreate || cl.Bucket == ratelimit.Bulk && probeBulk
 		if t.probe {
 			if err := ratelimit.Probing(ctx, tx, c.w.cfg.Instance.ID, cl.Bucket, cl.AttemptID); err != nil {
+				return nil, err
+			}
+		}
+		if p := cl.People[0]; revokes[p.Key] != "" {
+			p.InvitationID = revokes[p.Key]
+			t.revoke = p
+			if t.revoking, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
 				return nil, err
 			}
 		}

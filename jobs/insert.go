@@ -123,8 +123,9 @@ func (w *Worker) repair(ctx context.Context) error {
 	var lost bool
 	queue := inviteQueue(w.cfg.Instance.ID)
 	err := w.pool.QueryRow(ctx, `
-		select exists (select from batches b where b.instance_id = $2 and b.state = 'running'
-		               and exists (select from results r where r.batch_id = b.id and r.outcome is null))
+		select (exists (select from batches b where b.instance_id = $2 and b.state = 'running'
+		                and exists (select from results r where r.batch_id = b.id and r.outcome is null))
+		        or exists (select from results r where r.instance_id = $2 and r.revoke_sent is not null and r.outcome is null))
 		   and not exists (select from river_job where queue = $1 and state = 'available')
 		   and not exists (select from river_job where queue = $1 and state in ('scheduled', 'retryable') and scheduled_at < clock_timestamp() + $3::interval)
 		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]

@@ -69,6 +69,11 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 	defer w.claimer.ended(t.Bucket)
 	ctx = context.WithoutCancel(ctx)
 	calling, cancel := context.WithDeadline(ctx, t.deadline)
+	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {
+		cancel()
+		poke(w.active)
+		return
+	}
 	invites := make([]clerk.Invite, len(t.People))
 	for i, p := range t.People {
 		invites[i] = invite(t.cases[p.Key])
@@ -217,11 +222,10 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 			all(invitation.AnswerRefused)
 		}
 	default: // Transient, Lost: unknown
-		tries := 0
-		for _, c := range t.cases {
-			tries = max(tries, c.Tries)
-		}
-		r.Backoff = backoff(tries)
+		r.Backoff = backoff(t.tries())
+	}
+	if t.halfway() && (a.Class == clerk.Exists || a.Class == clerk.Stopped) {
+		r.Backoff = backoff(t.tries()) // it is asked for again, whatever the answer
 	}
 	for key, s := range r.People {
 		r.Soon = r.Soon || s.Answer == invitation.AnswerExists || s.Answer == invitation.AnswerUser
@@ -231,6 +235,15 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	}
 	r.Read = r.Soon || len(r.People) < len(t.People)
 	return r
+}
+
+// tries is how many transient answers somebody in the request has got.
+func (t *ticket) tries() int {
+	tries := 0
+	for _, c := range t.cases {
+		tries = max(tries, c.Tries)
+	}
+	return tries
 }
 
 // backoff is how long somebody is left alone whose request got no deciding

@@ -161,6 +161,9 @@ func rowsOf(people []invitation.Person) []invitation.RowID {
 // reads decide come first, since whether anybody was found says how the others
 // of a refused call go on.
 func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
+	if a.Under {
+		return w.settleRoom(ctx, a, settled)
+	}
 	if a.Call == "revoke" {
 		return w.settleRevoke(ctx, a)
 	}

@@ -277,6 +277,7 @@ func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error)
 	err := pool.QueryRow(ctx, `
 		select not exists (select from batches where instance_id = $1 and state = 'running')
 		   and not exists (select from sweeps where instance_id = $1 and apply and finished_at is null and not held)
+		   and not exists (select from results where instance_id = $1 and revoke_sent is not null and outcome is null)
 		   and not exists (select from attempts where instance_id = $1 and resolved_at is null)`, instance).Scan(&idle)
 	if err != nil {
 		return false, fmt.Errorf("look whether instance %d is idle: %w", instance, err)

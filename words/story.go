@@ -48,7 +48,12 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 		where = ", in the sandbox"
 	}
 	first := Chapter{At: r.ImportedAt, Text: fmt.Sprintf("row %d of %s (batch %d%s), uploaded by %s", r.RowNumber, r.FileName, r.BatchID, where, r.Actor)}
+	if r.ResendOf != nil {
+		first.Text = fmt.Sprintf("row %d of batch %d%s, which invites batch %d again, asked for by %s", r.RowNumber, r.BatchID, where, *r.ResendOf, r.Actor)
+	}
 	switch {
+	case r.Outcome == nil && r.RevokeSentAt != nil:
+		first.Then = "undecided: to be invited again, whatever becomes of the batch"
 	case r.Outcome == nil:
 		first.Then = "undecided"
 	case *r.Outcome == invitation.Invalid || *r.Outcome == invitation.DuplicateRow:
@@ -142,6 +147,10 @@ func Reason(code string) string {
 		return "Clerk had a pending invitation"
 	case "user_at_clerk":
 		return "Clerk had them as a user"
+	case "invited_again_recently":
+		return "invited again lately"
+	case "revoked_elsewhere":
+		return "the invitation that was to be sent again was taken back"
 	case "made_since_the_batch_began":
 		return "Clerk shows an invitation made since the batch began"
 	}
@@ -159,6 +168,11 @@ func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) Chapter {
 		text += fmt.Sprintf(" (sweep %d, by %s)", *a.SweepID, *a.AskedBy)
 	}
 	c := Chapter{At: a.StartedAt, Text: text + " · " + answerText(a)}
+	for _, create := range s.Attempts { // it was sent before the create under whose claim it ran
+		if a.Under != nil && create.AttemptID == *a.Under {
+			c.At = create.StartedAt.Add(-time.Nanosecond)
+		}
+	}
 	switch {
 	case a.Open:
 		c.Then = "open: whether it did anything is not known yet; only reading Clerk will tell"

@@ -32,6 +32,7 @@ type cli struct {
 	Resume    resumeCmd    `cmd:"" help:"Let a paused batch go on."`
 	Cancel    cancelCmd    `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
 	Retry     retryCmd     `cmd:"" help:"Take up the rows of a batch that ended as failed."`
+	Resend    resendCmd    `cmd:"" help:"Invite again the people of a batch who have not accepted."`
 	Batches   batchesCmd   `cmd:"" help:"List the batches."`
 	Status    statusCmd    `cmd:"" help:"Say where a batch stands."`
 	Results   resultsCmd   `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`

@@ -72,6 +72,7 @@ type plan struct {
 	known    known
 	when     when
 	canary   int    // how many people go first; 0: all at once
+	resend   bool   // who has a pending invitation is invited again
 	clerk    string // whom check asked; empty: nobody
 	budget   invitation.Budget
 	invitation.Plan
@@ -85,7 +86,13 @@ type known struct {
 	lapsed     int // of those who are sent: their invitations were revoked or have expired
 }
 
-func (k known) skipped() int { return k.invited + k.pending + k.registered }
+// skipped counts those who are not invited.
+func (pl *plan) skipped() int {
+	if pl.resend {
+		return pl.known.registered
+	}
+	return pl.known.invited + pl.known.pending + pl.known.registered
+}
 
 // read reads a whole file for its plan.
 func (p *program) read(ctx context.Context, in *input, options importer.Options) (*plan, error) {
@@ -207,7 +214,7 @@ func (s source) count(ctx context.Context, keys, emails []string, k *known) erro
 // load is what the file would add to what waits.
 func (pl *plan) load(priority int) invitation.Load {
 	return invitation.Load{
-		Priority: priority, People: pl.summary.Valid - pl.known.skipped(),
+		Priority: priority, People: pl.summary.Valid - pl.skipped(),
 		StartAt: pl.when.startAt, Hours: pl.when.hours, Zone: pl.when.zone,
 	}
 }
@@ -258,8 +265,12 @@ func (pl *plan) people() string {
 	}
 	add(pl.known.lapsed, "of them again", "their invitations were revoked or have expired")
 	add(pl.known.registered, "already users", "skipped")
-	add(pl.known.invited, "invited by an earlier batch", "skipped")
-	add(pl.known.pending, "already invited", "skipped")
+	if pl.resend {
+		add(pl.known.invited+pl.known.pending, "of them again", "their invitations are revoked, if three days have passed since the last time; singly")
+	} else {
+		add(pl.known.invited, "invited by an earlier batch", "skipped")
+		add(pl.known.pending, "already invited", "skipped")
+	}
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
 	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
 	add(s.Blank, "blank", "no rows")

@@ -29,6 +29,7 @@ type uploadFlags struct {
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
 	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
 	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before a request is spent on them. Default: on; --no-preflight: off."`
+	OnDuplicate      string `enum:"skip,resend" default:"skip" placeholder:"skip|resend" help:"What becomes of who has a pending invitation: resend revokes it and invites them again, once in three days. Default: skip."`
 	Again            bool   `help:"Send a file once more that was sent before; still nobody is mailed twice. Default: off."`
 	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
 	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
@@ -101,6 +102,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.plan, err = p.read(ctx, in, options); err != nil {
 		return nil, err
 	}
+	u.plan.resend = flags.OnDuplicate == string(invitation.Resend)
 	if u.plan.when = when; flags.Canary != nil {
 		u.plan.canary = *flags.Canary
 	}
@@ -189,19 +191,24 @@ func (u *upload) makePlan(ctx context.Context) error {
 const undeliveredAfter = 100
 
 func (u *upload) checkDelivery(ctx context.Context) error {
-	if u.target.environment != "development" || u.flags.AllowUndelivered {
+	return u.deliverable(ctx, plain(u.plan.input.name), u.plan.ToSend, u.flags.AllowUndelivered)
+}
+
+// deliverable refuses to invite so many people that Clerk drops their mails.
+func (u *upload) deliverable(ctx context.Context, what string, people int, allow bool) error {
+	if u.target.environment != "development" || allow {
 		return nil
 	}
 	mailed, err := u.reader.MailedThisMonth(ctx, u.instance.ID)
 	if err != nil {
 		return err
 	}
-	if u.plan.ToSend == 0 || mailed+u.plan.ToSend <= undeliveredAfter {
+	if people == 0 || mailed+people <= undeliveredAfter {
 		return nil
 	}
 	return fail(exitHeld, "undelivered", "use a production instance's key, or --allow-undelivered to go on all the same",
-		"%s: a development instance delivers %d mails a month; %d went out this month and this file would add %s",
-		plain(u.plan.input.name), undeliveredAfter, mailed, thousands(u.plan.ToSend))
+		"%s: a development instance delivers %d mails a month; %d went out this month and this would add %s",
+		what, undeliveredAfter, mailed, thousands(people))
 }
 
 // consent shows the plan and has a person confirm it. With a production
@@ -255,7 +262,7 @@ func (u *upload) importFile(ctx context.Context) error {
 		u.batch, err = u.store.CreateBatch(ctx, tx, invitation.Batch{
 			InstanceID: u.instance.ID, FileName: u.plan.input.name, FileSHA256: s.SHA256, FileBytes: s.Bytes,
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
-			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight,
+			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight, Duplicates: invitation.OnDuplicate(u.flags.OnDuplicate),
 			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
 			RevokeAfter: time.Duration(u.flags.RevokeAfter),
 		})

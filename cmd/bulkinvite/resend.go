@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+	"bulkinvite/ratelimit"
+)
+
+type resendCmd struct {
+	Batch            int64  `arg:"" help:"The batch whose people are invited again; bulkinvite batches lists them."`
+	PendingFor       age    `default:"7d" placeholder:"AGE" help:"How long an invitation must have been pending: 7d, or 36h. Default: 7d."`
+	Cooldown         age    `default:"3d" placeholder:"AGE" help:"Leave out whom any batch invited again less than this long ago. Default: 3d."`
+	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
+	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
+}
+
+// Help is shown before the flags.
+func (resendCmd) Help() string {
+	return `Examples:
+
+    bulkinvite resend 12
+    bulkinvite resend 12 --pending-for 14d --actor maria
+    bulkinvite resend 12 --yes --json
+
+Makes a batch of the people of another who have not accepted. For each it revokes the invitation and makes a new one, as single requests: 100 an hour. Once the old one is revoked nothing but Clerk's answer stops the new one, neither a pause nor a cancel. Whoever accepted, or whose invitation was taken back, is left alone. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send.`
+}
+
+// Run invites again who has not accepted, and reports.
+func (c *resendCmd) Run(ctx context.Context, p *program) error {
+	u, of, err := openBatch(ctx, p, c.Batch, c.Actor)
+	if err != nil {
+		return err
+	}
+	under, err := u.store.ResendUnderWay(ctx, of.ID)
+	if err != nil {
+		return err
+	}
+	if under == nil {
+		nobody, err := c.begin(ctx, u, of)
+		if err != nil || nobody {
+			return err
+		}
+	} else if err := u.takeUp(ctx, under); err != nil {
+		return err
+	}
+	if err := u.work(ctx); err != nil {
+		return err
+	}
+	return u.finish(ctx)
+}
+
+// openBatch opens what it takes to work on a batch that is there already.
+func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upload, *invitation.Batch, error) {
+	u := &upload{program: p, actor: actor}
+	if u.actor == "" {
+		u.actor = loginName()
+	}
+	if p.errTTY && p.settings.LogLevel == "" {
+		p.quiet()
+	}
+	var err error
+	if u.target, err = p.connect(ctx); err != nil {
+		return nil, nil, err
+	}
+	if u.pool, err = p.database(ctx); err != nil {
+		return nil, nil, err
+	}
+	u.limits = p.limits(u.target.environment)
+	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
+	if u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment); err != nil {
+		return nil, nil, err
+	}
+	b, err := u.store.Batch(ctx, batch)
+	if err != nil {
+		return nil, nil, noBatch(err)
+	}
+	if b.InstanceID != u.instance.ID {
+		return nil, nil, fail(exitUsage, "instance", "use the key that it was sent with, or --sandbox for a rehearsal", "batch %d belongs to another Clerk instance than the key", b.ID)
+	}
+	return u, b, nil
+}
+
+// takeUp goes on with a batch that was left.
+func (u *upload) takeUp(ctx context.Context, b *invitation.Batch) error {
+	u.batch = b.ID
+	if u.errTTY {
+		u.note("Going on with batch %d, begun %s.", b.ID, moment(b.CreatedAt))
+	} else {
+		u.log.Info("going on", "batch", b.ID)
+	}
+	if b.State != invitation.Paused {
+		return nil
+	}
+	report, err := u.reader.Report(ctx, b.ID)
+	if err != nil {
+		return err
+	}
+	if err := u.confirmResume(ctx, report); err != nil {
+		return err
+	}
+	return jobs.Resume(ctx, u.pool, b, u.actor)
+}
+
+// begin shows whom it would invite again, and makes the batch once that is
+// confirmed. nobody is for when there is nobody.
+func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) (nobody bool, err error) {
+	again, err := u.reader.CountAgain(ctx, of.ID, time.Duration(c.PendingFor), time.Duration(c.Cooldown))
+	if err != nil {
+		return false, err
+	}
+	plan, err := c.plan(ctx, u, of, again)
+	if err != nil {
+		return false, err
+	}
+	text := againText(u.target.String(), of, again, plan, time.Duration(c.PendingFor), time.Now())
+	if again.People == 0 {
+		if u.json {
+			return true, u.printJSON(again)
+		}
+		return true, u.print(text)
+	}
+	if err := u.deliverable(ctx, fmt.Sprintf("batch %d", of.ID), again.People, c.AllowUndelivered); err != nil {
+		return false, err
+	}
+	if err := c.consent(ctx, u, of, again.People, text); err != nil {
+		return false, err
+	}
+	return false, pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
+		// Two who ask at the same moment make one batch.
+		if err := invitation.LockResend(ctx, tx, of.ID); err != nil {
+			return err
+		}
+		under, err := u.store.ResendUnderWay(ctx, of.ID)
+		if err != nil {
+			return err
+		}
+		if under != nil {
+			u.batch = under.ID
+			return nil
+		}
+		b := invitation.Batch{Actor: u.actor, Priority: of.Priority, Cooldown: time.Duration(c.Cooldown)}
+		u.batch, _, err = jobs.InsertResend(ctx, tx, u.store, b, of, time.Duration(c.PendingFor))
+		return err
+	})
+}
+
+// plan is what it takes: single requests only.
+func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, again invitation.Again) (invitation.Plan, error) {
+	budget, err := u.reader.Budget(ctx, u.instance.ID, u.limits)
+	if err != nil {
+		return invitation.Plan{}, err
+	}
+	others, err := u.reader.Loads(ctx, u.instance.ID)
+	if err != nil {
+		return invitation.Plan{}, err
+	}
+	bulk := ratelimit.Limit{Off: true}
+	if u.limits.Create.Off { // then each is a bulk call of one
+		bulk = u.limits.Bulk
+	}
+	return invitation.MakePlan(time.Now(), invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}, others, u.limits.Create, bulk, budget.Spent), nil
+}
+
+func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {
+	if u.errTTY {
+		u.note("%s", text)
+	} else {
+		u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+	}
+	if u.settings.Yes {
+		return nil
+	}
+	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people"))
+	if !u.inTTY || !u.errTTY {
+		return refused
+	}
+	question, wanted := fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")), yes
+	if u.target.real() {
+		question = "This sends real e-mail. Type the number of people to invite them again: "
+		wanted = []string{strconv.Itoa(people), thousands(people)}
+	}
+	ok, err := u.confirm(ctx, question, wanted...)
+	if err == nil && !ok {
+		err = refused
+	}
+	return err
+}
+
+// againText says whom a resend would invite again, and whom not.
+func againText(clerk string, of *invitation.Batch, a invitation.Again, plan invitation.Plan, pendingFor time.Duration, now time.Time) string {
+	t := table{right: []bool{true}}
+	t.add("  "+thousands(a.People), "to invite again", "their invitations are revoked")
+	add := func(n int, what, why string) {
+		if n > 0 {
+			t.add("  "+thousands(n), what, why)
+		}
+	}
+	add(a.Expired, "of them", "whose invitations have expired")
+	add(a.Younger, "pending for less than "+span(pendingFor), "skipped")
+	add(a.Cooling, "invited again lately", "skipped")
+	add(a.Accepted, "have accepted", "skipped")
+	add(a.Revoked, "taken back", "skipped")
+	text := fmt.Sprintf("Resend of batch %d, %s\nClerk %s\n\n%s\n", of.ID, plain(of.FileName), clerk, t.String())
+	if a.People == 0 {
+		return text + "nothing to send\n"
+	}
+	for _, line := range scheduleLines(plan, now) {
+		text += "Plan  " + line + "\n"
+	}
+	return text
+}

@@ -1,0 +1,388 @@
+package invitation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Reasons of rows that a resend leaves alone.
+const (
+	reasonCooldown = "invited_again_recently" // by another row, within the cooldown
+	reasonRevoked  = "revoked_elsewhere"      // what was to be sent again was taken back meanwhile
+	reasonAccepted = "accepted"               // nothing is to be sent again
+)
+
+// madeRoom takes the invitations that were revoked for this row, or may have
+// been, for revoked, whatever a list shows that lags behind: none of them says
+// that the person is invited. Of a row that made some without a link, those that
+// are over are as if they had never been.
+func madeRoom(row Row, ev Evidence) Evidence {
+	if !row.Halfway && !row.Links {
+		return ev
+	}
+	gone := func(id string) bool {
+		return slices.ContainsFunc(ev.Revoked, func(r Displaced) bool { return r.InvitationID == id })
+	}
+	ev.Others, ev.Sightings = slices.Clone(ev.Others), slices.Clone(ev.Sightings)
+	for i, o := range ev.Others {
+		if gone(o.InvitationID) {
+			ev.Others[i].Status = Revoked
+		}
+	}
+	for i, s := range ev.Sightings {
+		if !s.User && gone(s.ID) {
+			ev.Sightings[i].Status = Revoked
+		}
+	}
+	if row.Links {
+		ev.Sightings = slices.DeleteFunc(ev.Sightings, func(s Sighting) bool { return over(s.Status, s.ExpiresAt, ev.Now) })
+	}
+	return ev
+}
+
+// inTheWay finds the invitation that is revoked before a row's own is made: one
+// of the person's that is pending and was made before this batch began, at most
+// once in a cooldown; or one that the row made itself and whose link is lost.
+// Where the row is not to be asked for at all, it says how it ends.
+func inTheWay(row Row, ev Evidence) (revoke string, act Action, decided bool) {
+	if row.Links {
+		if s, a, ok := ours(ev); ok && s.Status != Pending {
+			return "", invited(s, a, ClosedOurs), true // accepted: somebody has the link
+		} else if ok {
+			return s.ID, Action{}, false
+		}
+	}
+	if !row.Resend || row.Halfway {
+		return "", Action{}, false
+	}
+	if act, ok := acceptedBefore(row, ev); ok {
+		return "", act, true
+	}
+	for _, o := range ev.Others {
+		if !stands(o, ev) {
+			continue
+		}
+		if !o.DecidedAt.Before(row.BatchStarted) {
+			return "", Action{}, false // it was made since: known says so
+		}
+		act = Action{Kind: Decide, Outcome: AlreadyInvited, Reason: reasonCooldown, InvitationID: o.InvitationID, Status: o.Status}
+		revoke = o.InvitationID
+	}
+	if s, ok := standing(ev, recently(row, ev)); ok && revoke == "" {
+		if !s.FirstSeen.Before(row.BatchStarted) && !s.CreatedAt.Before(row.BatchStarted.Add(-ev.Slack)) {
+			return "", Action{}, false
+		}
+		act, revoke = already(s, reasonCooldown), s.ID
+	}
+	if revoke != "" && !ev.Resent.IsZero() && ev.Now.Sub(ev.Resent) < row.Cooldown {
+		return "", act, true
+	}
+	if revoke == "" && row.Repeat && takenBack(ev) {
+		return "", Action{Kind: Decide, Outcome: Cancelled, Reason: reasonRevoked}, true
+	}
+	return revoke, Action{}, false
+}
+
+// acceptedBefore decides a row whose person has accepted what was to be sent
+// again.
+func acceptedBefore(row Row, ev Evidence) (Action, bool) {
+	for _, s := range ev.Sightings {
+		if s.User && !s.LastSeen.Before(recently(row, ev)) && !slices.ContainsFunc(ev.Attempts, func(a Attempt) bool { return !a.decided() }) {
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: "user_at_clerk", UserID: s.ID, ReadID: s.ReadID}, true
+		}
+	}
+	for _, o := range ev.Others {
+		if o.Outcome != Invited {
+			continue
+		}
+		seen := slices.IndexFunc(ev.Sightings, func(s Sighting) bool { return !s.User && s.ID == o.InvitationID && s.Status == Accepted })
+		switch {
+		case o.Status == Accepted:
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted}, true
+		case seen >= 0:
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted, ReadID: ev.Sightings[seen].ReadID}, true
+		}
+	}
+	return Action{}, false
+}
+
+// takenBack reports whether the latest invitation of the person that we made
+// was revoked, and by nobody who was to invite them again.
+func takenBack(ev Evidence) bool {
+	var last Other
+	for _, o := range ev.Others {
+		if o.Outcome == Invited && !o.DecidedAt.Before(last.DecidedAt) {
+			last = o
+		}
+	}
+	revoked := func(s Sighting) bool { return !s.User && s.ID == last.InvitationID && s.Status == Revoked }
+	return last.Outcome == Invited && (last.Status == Revoked || slices.ContainsFunc(ev.Sightings, revoked))
+}
+
+// stands reports whether another row's invitation is not known to be over.
+func stands(o Other, ev Evidence) bool {
+	return o.Outcome == Invited && !over(o.Status, o.ExpiresAt, ev.Now) && !seenOver(o.InvitationID, ev)
+}
+
+// recently is since when a read must have shown a thing for it to count: what it
+// showed longer ago may have changed, and then it is read again.
+func recently(row Row, ev Evidence) time.Time {
+	if oldest := ev.Now.Add(-ev.Fresh); oldest.After(row.BatchStarted) {
+		return oldest
+	}
+	return row.BatchStarted
+}
+
+// found goes on with a row whose open attempt made an invitation, as a read
+// shows. Where its link must be kept it is lost: the attempt is closed, and the
+// next claim revokes what it made.
+func found(row Row, s Sighting, a Attempt) Action {
+	if row.Links && s.Status != Accepted {
+		return void(row, Action{Close: ClosedOurs, InvitationID: s.ID, ReadID: s.ReadID, Alone: true})
+	}
+	return invited(s, a, ClosedOurs)
+}
+
+// loadRevoked reads the revocations that ran under creates of the rows.
+const loadRevoked = `
+	select r.batch_id, r.row_number, coalesce(p.clerk_invitation_id, ''), a.resolved_at is null
+	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
+	join results r using (batch_id, row_number)
+	join attempt_people p using (batch_id, row_number)
+	join attempts a on a.id = p.attempt_id
+	where r.revoke_sent is not null and a.under is not null and not ` + undone + `
+	order by a.id`
+
+func scanRevoked(rows pgx.Rows, byRow map[RowID]*Case) error {
+	for rows.Next() {
+		var id RowID
+		var r Displaced
+		if err := rows.Scan(&id.Batch, &id.Row, &r.InvitationID, &r.Open); err != nil {
+			return err
+		}
+		if c := byRow[id]; c != nil {
+			c.Revoked = append(c.Revoked, r)
+		}
+	}
+	return rows.Err()
+}
+
+// loadResent finds when other rows invited the people again: rows for which an
+// invitation was revoked, and rows of a resend that needed no revocation since
+// the one before had expired. Where Clerk mailed nobody there is no cooldown.
+const loadResent = `
+	select o.key, o.batch_id, o.row_number, coalesce(o.revoke_sent, o.decided_at)
+	from (select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number)
+	      join results r using (batch_id, row_number) join batches b on b.id = r.batch_id and b.on_duplicate = 'resend') k
+	cross join lateral (select * from results o where o.key = k.key and o.instance_id = $1 offset 0) o
+	join batches b on b.id = o.batch_id
+	where b.links_file is null and (o.revoke_sent is not null or b.resend_of is not null and o.outcome = 'invited')`
+
+func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
+	for rows.Next() {
+		var key string
+		var id RowID
+		var at time.Time
+		if err := rows.Scan(&key, &id.Batch, &id.Row, &at); err != nil {
+			return err
+		}
+		for _, c := range byKey[key] {
+			if c.RowID != id && at.After(c.Resent) {
+				c.Resent = at
+			}
+		}
+	}
+	return rows.Err()
+}
+
+// OpenRevoke puts the revocation of an invitation into the ledger, which runs
+// under the claim of a create and ends with it. The row is halfway from then on.
+// The transaction is the claim's.
+func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, err error) {
+	err = tx.QueryRow(ctx, `
+		with revoke as (
+			insert into attempts (instance_id, worker_id, call, bucket, under, deadline)
+			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id),
+		person as (
+			insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, clerk_invitation_id, open)
+			select id, $2, $3, $4, $5, $6, false from revoke),
+		halfway as (
+			update results set revoke_sent = coalesce(revoke_sent, clock_timestamp()) where batch_id = $4 and row_number = $5)
+		select id from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt)
+	if err != nil {
+		return 0, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
+	}
+	return attempt, nil
+}
+
+// undone says of a revocation under a create that it is proven to have done
+// nothing.
+const undone = `coalesce(p.resolution, '') in ('not_sent', 'refused', 'not_there')`
+
+// CloseRoom closes a revocation that ran under a create, records where the
+// invitation stands (an empty status leaves that as it was), and returns the rows
+// that this frees. Where nothing was revoked the row is no longer halfway.
+func (s *Store) CloseRoom(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person, status Status, how string, revoked bool) ([]Freed, error) {
+	if err := s.Displace(ctx, tx, instance, p, status); err != nil {
+		return nil, err
+	}
+	var b pgx.Batch
+	b.Queue(`update attempt_people set closed_at = clock_timestamp(), resolution = $2 where attempt_id = $1 and closed_at is null`, attempt, how)
+	b.Queue(`update attempts set resolved_at = clock_timestamp(), resolution = case when $2 in ('answered', 'not_sent', 'refused') then $2 else 'read' end
+		where id = $1 and resolved_at is null`, attempt, how)
+	if !revoked {
+		b.Queue(`update results set revoke_sent = null where batch_id = $1 and row_number = $2 and outcome is null`, p.Batch, p.Row)
+	}
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("close revocation %d: %w", attempt, err)
+	}
+	return freed(ctx, tx, instance, []string{p.Key})
+}
+
+// Displace records where an invitation stands that was to make room; an empty
+// status leaves that as it was.
+func (s *Store) Displace(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status) error {
+	if status == "" {
+		return nil
+	}
+	return s.standing(ctx, tx, instance, p, status)
+}
+
+// RevokedBefore reports whether an earlier revocation than this one ran for the
+// row that may have come to Clerk, if late.
+func (s *Store) RevokedBefore(ctx context.Context, tx pgx.Tx, id RowID, attempt int64) (bool, error) {
+	var yes bool
+	err := tx.QueryRow(ctx, `select exists (select from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.batch_id = $1 and p.row_number = $2 and a.under is not null and a.id < $3 and coalesce(p.resolution, '') not in ('not_sent', 'refused'))`,
+		id.Batch, id.Row, attempt).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look for revocations before %d: %w", attempt, err)
+	}
+	return yes, nil
+}
+
+// SetAlone marks rows that go in a call of their own from now on.
+func (s *Store) SetAlone(ctx context.Context, tx pgx.Tx, ids []RowID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	batches, numbers := split(ids)
+	_, err := tx.Exec(ctx, `update results r set alone = true from unnest($1::bigint[], $2::int[]) as d (batch, number)
+		where r.batch_id = d.batch and r.row_number = d.number`, batches, numbers)
+	if err != nil {
+		return fmt.Errorf("set %d rows apart: %w", len(ids), err)
+	}
+	return nil
+}
+
+// LockRoom locks a revocation that ran under a create until the transaction
+// ends, and returns whose it is and whether an answer said that the invitation is
+// revoked; no key: it is settled.
+func (s *Store) LockRoom(ctx context.Context, tx pgx.Tx, attempt int64) (p Person, revoked bool, err error) {
+	if _, err := tx.Exec(ctx, `select from attempts where id = $1 for update`, attempt); err != nil {
+		return p, false, fmt.Errorf("lock attempt %d: %w", attempt, err)
+	}
+	err = tx.QueryRow(ctx, `
+		select p.batch_id, p.row_number, p.key, p.clerk_invitation_id, coalesce(p.answer in ('revoked', 'gone'), false)
+		from attempts a join attempt_people p on p.attempt_id = a.id where a.id = $1 and a.resolved_at is null`, attempt).
+		Scan(&p.Batch, &p.Row, &p.Key, &p.InvitationID, &revoked)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return p, false, fmt.Errorf("look up revocation %d: %w", attempt, err)
+	}
+	return p, revoked, nil
+}
+
+// again says, of a row r of a batch that was sent, that its person has not
+// accepted: the latest invitation of ours, l, is pending or has expired, and is
+// as old as is asked. Whose invitation was revoked is not invited again.
+const again = `
+	from results r cross join lateral (
+		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
+		order by l.decided_at desc limit 1) l
+	where r.batch_id = $1 and r.outcome = 'invited' and coalesce(l.status, 'pending') in ('pending', 'expired')
+	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
+
+// Again is whom a resend would invite, and whom not.
+type Again struct {
+	People   int `json:"people"`   // those who are invited again
+	Expired  int `json:"expired"`  // of these: whose invitation has expired, so that nothing is revoked
+	Younger  int `json:"younger"`  // pending, but not for long enough
+	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
+	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
+	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
+}
+
+// cooling says that the person of row r was invited again less than $3 ago.
+const cooling = `exists (select from results o join batches ob on ob.id = o.batch_id
+	where o.key = r.key and o.instance_id = r.instance_id and ob.links_file is null
+	  and coalesce(o.revoke_sent, case when ob.resend_of is not null and o.outcome = 'invited' then o.decided_at end) > clock_timestamp() - $3::interval)`
+
+// CountAgain counts whom a resend of a batch would invite again.
+func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldown time.Duration) (Again, error) {
+	var a Again
+	err := r.pool.QueryRow(ctx, `
+		with pending as (
+			select l.decided_at <= clock_timestamp() - $2::interval as old, coalesce(l.expires_at <= clock_timestamp(), false) or l.status = 'expired' as expired, `+cooling+` as cooling `+again+`)
+		select count(*) filter (where old and not cooling), count(*) filter (where old and not cooling and expired),
+		       count(*) filter (where not old), count(*) filter (where old and cooling),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and exists (
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked'))
+		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked)
+	if err != nil {
+		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
+	}
+	return a, nil
+}
+
+// CreateResend makes a batch of the people of another who have not accepted,
+// with their rows as they were, and returns its number and those of its rows,
+// which need jobs. Whoever is in their cooldown is left out; the claim looks
+// again.
+func (s *Store) CreateResend(ctx context.Context, tx pgx.Tx, b Batch, of *Batch, pendingFor time.Duration) (int64, []int, error) {
+	b.InstanceID, b.FileName, b.Encoding, b.Delimiter, b.Columns = of.InstanceID, of.FileName, of.Encoding, of.Delimiter, of.Columns
+	b.Duplicates, b.ResendOf, b.Options, b.Preflight, b.RevokeAfter = Resend, of.ID, of.Options, true, of.RevokeAfter
+	id, err := s.CreateBatch(ctx, tx, b)
+	if err != nil {
+		return 0, nil, err
+	}
+	rows, _ := tx.Query(ctx, `
+		insert into results (batch_id, row_number, instance_id, line, original, email, key, redirect_url, expires_in_days, public_metadata, revoke_on, alone)
+		select $4, row_number() over (order by r.row_number), r.instance_id, r.line, r.original, r.email, r.key, r.redirect_url, r.expires_in_days, r.public_metadata, r.revoke_on, true `+
+		again+` and l.decided_at <= clock_timestamp() - $2::interval and not `+cooling+`
+		returning row_number`, of.ID, pendingFor, cmp.Or(b.Cooldown, DefaultCooldown), id)
+	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return 0, nil, fmt.Errorf("resend batch %d: %w", of.ID, err)
+	}
+	return id, numbers, nil
+}
+
+// ResendUnderWay returns the resend of a batch that is not over yet, or nil.
+func (s *Store) ResendUnderWay(ctx context.Context, batch int64) (*Batch, error) {
+	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
+		where resend_of = $1 and state in ('running', 'paused') order by id desc limit 1`, batch))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for a resend of batch %d: %w", batch, err)
+	}
+	return b, nil
+}
+
+// LockResend makes resends of one batch wait for each other until the
+// transaction ends.
+func LockResend(ctx context.Context, tx pgx.Tx, batch int64) error {
+	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('resend ' || $1::bigint, 0))`, batch); err != nil {
+		return fmt.Errorf("lock the resends of batch %d: %w", batch, err)
+	}
+	return nil
+}
