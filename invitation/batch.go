@@ -11,14 +11,14 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
 	var b Batch
 	var sha []byte
 	var started, finished, startAt *time.Time
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}

@@ -23,15 +23,15 @@ import (
 // uploadFlags are what send and import have in common.
 type uploadFlags struct {
 	File             string `arg:"" help:"The file of people; - reads standard input."`
-	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own redirect_url wins. Default: Clerk's."`
+	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own wins. Default: Clerk's."`
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
-	Template         string `placeholder:"SLUG" help:"Clerk's mail template: invitation or waitlist_invitation. Default: Clerk's."`
+	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
 	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
-	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before a request is spent on them. Default: on; --no-preflight: off."`
-	OnDuplicate      string `enum:"skip,resend" default:"skip" placeholder:"skip|resend" help:"What becomes of who has a pending invitation: resend revokes it and invites them again, once in three days. Default: skip."`
-	Again            bool   `help:"Send a file once more that was sent before; still nobody is mailed twice. Default: off."`
-	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
+	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before they are asked for. Default: on."`
+	OnDuplicate      string `enum:"skip,resend" default:"skip" placeholder:"WHAT" help:"skip who was invited, or resend: revoke, and invite again. Default: skip."`
+	Again            bool   `help:"Send the same file once more; nobody is mailed twice. Default: off."`
+	AllowUndelivered bool   `help:"Go past the 100 mails a month that a development instance delivers. Default: off."`
 	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
 	whenFlags
 	fileFlags
