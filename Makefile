@@ -57,6 +57,11 @@ bench-budget:
 show-budget:
 	go run ./cmd/bench show-budget $(LINES)
 
+# make bench-import   the import beside a bare loop; writes docs/bench/import.md (10 minutes); HUGE=1 for 10,000,000 rows too
+.PHONY: bench-import
+bench-import:
+	go run ./cmd/bench import -runs $(RUNS) $(if $(HUGE),-huge)
+
 # make chaos        breaks things until 500 runs are made; writes docs/reliability.md (an hour)
 # make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew
 SEED ?= 1

@@ -2,10 +2,45 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk/sandbox"
 )
+
+// TestEachRowGetsItsJob: the jobs that the database makes after the first are
+// what River makes of the same arguments.
+func TestEachRowGetsItsJob(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		for _, rows := range [][]int{nil, {3}, {4, 5, 1_000_000}} {
+			if err := InsertInvites(t.Context(), tx, b.instance.ID, 3, 7, rows); err != nil {
+				return err
+			}
+		}
+		_, err := inserter.InsertManyFastTx(t.Context(), tx, []river.InsertManyParams{{Args: InviteArgs{7, 6}, InsertOpts: &river.InsertOpts{Queue: inviteQueue(b.instance.ID), Priority: 3}}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var args []string
+	var kinds, due int
+	err = b.pool.QueryRow(t.Context(), `
+		select array_agg(args::text order by args), count(distinct to_jsonb(j) - '{id,args,created_at,scheduled_at}'::text[]), count(*) filter (where scheduled_at <= clock_timestamp())
+		from river_job j`).Scan(&args, &kinds, &due)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`{"row": 3, "batch": 7}`, `{"row": 4, "batch": 7}`, `{"row": 5, "batch": 7}`, `{"row": 6, "batch": 7}`, `{"row": 1000000, "batch": 7}`}
+	if !slices.Equal(args, want) || kinds != 1 || due != len(want) {
+		t.Errorf("%d jobs are due, of %d sorts: %v", due, kinds, args)
+	}
+}
 
 // TestJobsThatNobodyWorksOnAreTakenBack: a killed process leaves jobs behind that
 // seem to run, and jobs that nobody wakes; a process that stood still during a

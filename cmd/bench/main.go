@@ -1,9 +1,10 @@
 // Command bench measures whether the fleet reaches what Clerk's limits allow,
-// and no more. It builds bulkinvite, starts a PostgreSQL of its own and the
+// and no more, and how fast a file is imported. It builds bulkinvite, starts a PostgreSQL of its own and the
 // sandbox as a server, and runs real processes against them:
 //
 //	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
 //	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
+//	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
 //
 // It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
 // but where the hour is the point.
@@ -21,6 +22,7 @@ import (
 
 const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-budget [-list] [LINE…]
+       go run ./cmd/bench import [flags]
 `
 
 // errFailed says that a promise was seen broken; what and how was printed.
@@ -53,6 +55,16 @@ func run(ctx context.Context, args []string) error {
 		return budget(ctx, args[1:])
 	case "show-budget":
 		return showBudget(ctx, args[1:])
+	case "import":
+		return importBench(ctx, args[1:])
+	}
+	// What import runs in processes of its own.
+	switch {
+	case args[0] == "bare-parse" && len(args) == 2:
+		_, err := bareParse(args[1])
+		return err
+	case args[0] == "bare-import" && len(args) == 3:
+		return bareImport(ctx, args[1], args[2])
 	}
 	return usageError{fmt.Errorf("%q is no command", args[0])}
 }

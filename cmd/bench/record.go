@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -159,7 +160,7 @@ func (t throttle) retryAfter(counted []time.Time, at time.Time) time.Duration {
 }
 
 // median is the middle one, or the lower of the two in the middle.
-func median(values []int) int {
+func median[T cmp.Ordered](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[(len(sorted)-1)/2]
 }
