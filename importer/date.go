@@ -21,6 +21,9 @@ var (
 // date reads a day, and fails where it could be another one too. An empty cell
 // is the zero day. A time of day behind it is left out.
 func date(cell string) (day time.Time, ok bool) {
+	if cell == "" {
+		return day, true // as in each row of a file without such a column
+	}
 	text := timeOfDay.ReplaceAllString(strings.TrimFunc(cell, isSpace), "")
 	if text == "" {
 		return day, blankCell(cell)

@@ -14,7 +14,7 @@ import (
 // five thousand; long rows make a chunk smaller, to bound its memory.
 const (
 	chunkRows  = 5000
-	chunkBytes = 4 << 20
+	chunkBytes = 2 << 20
 )
 
 // ErrChanged tells that a file is not the one that was checked before. What was
@@ -45,22 +45,24 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 	}
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	chunks := make(chan []*Row, 1)
+	chunks, written := make(chan *chunk, 1), make(chan *chunk, 3)
+	for range cap(written) { // one is filled, one waits, one is written
+		written <- &chunk{}
+	}
 	var summary *Summary
 	var unread error
 	go func() {
 		defer close(chunks)
-		summary, unread = readChunks(reading, r, o, chunks)
+		summary, unread = readChunks(reading, r, o, batch, now, chunks, written)
 	}()
 	var unwritten error
-	w := &copier{batch: batch, now: now}
-	for chunk := range chunks {
-		if unwritten != nil {
-			continue // what was under way when it failed
+	for c := range chunks {
+		if unwritten == nil { // else: what was under way when it failed
+			if unwritten = c.write(ctx, tx, insert); unwritten != nil {
+				stop()
+			}
 		}
-		if unwritten = w.write(ctx, tx, chunk, insert); unwritten != nil {
-			stop()
-		}
+		written <- c
 	}
 	var fault *FileError
 	switch {
@@ -76,105 +78,64 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 	return summary, nil
 }
 
-// readChunks reads a file's rows and sends them on in chunks.
-func readChunks(ctx context.Context, r io.Reader, o Options, chunks chan<- []*Row) (*Summary, error) {
-	var chunk []*Row
-	size := 0
+// chunk is a run of rows on its way to the database, as COPY wants them.
+type chunk struct {
+	rows     copyRows
+	valid    []int // the numbers of those that get a job
+	from, to int   // the numbers of the first and the last
+}
+
+func (c *chunk) reset() { c.rows.reset(); c.valid = c.valid[:0]; c.from = 0 }
+
+// readChunks reads a file's rows and sends them on in chunks. Those that were
+// written come back to be filled again.
+func readChunks(ctx context.Context, r io.Reader, o Options, batch Target, now time.Time, chunks chan<- *chunk, written <-chan *chunk) (*Summary, error) {
+	c := <-written
 	send := func() error {
 		select {
-		case chunks <- chunk:
-			chunk, size = make([]*Row, 0, len(chunk)), 0
-			return nil
+		case chunks <- c:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		select {
+		case c = <-written:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c.reset()
+		return nil
 	}
 	summary, err := Read(ctx, r, o, func(row *Row) error {
-		chunk = append(chunk, row)
-		for _, cell := range row.Cells {
-			size += len(cell)
+		if c.from == 0 {
+			c.from = row.Number
 		}
-		if len(chunk) == chunkRows || size >= chunkBytes {
+		c.to = row.Number
+		if row.Problem == nil && row.DuplicateOf == 0 {
+			c.valid = append(c.valid, row.Number)
+		}
+		c.rows.add(batch, now, row)
+		if c.rows.n == chunkRows || len(c.rows.text) >= chunkBytes {
 			return send()
 		}
 		return nil
 	})
-	if err == nil && len(chunk) > 0 {
+	if err == nil && c.rows.n > 0 {
 		err = send()
 	}
 	return summary, err
 }
 
-// copier writes chunks of rows into results.
-type copier struct {
-	batch  Target
-	now    time.Time // when rows that are decided by the file alone were
-	rows   []*Row    // the chunk that is being copied
-	values [16]any
-	valid  []int
-}
-
-func (c *copier) write(ctx context.Context, tx pgx.Tx, chunk []*Row, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) error {
-	c.valid = c.valid[:0]
-	for _, row := range chunk {
-		if row.Problem == nil && row.DuplicateOf == 0 {
-			c.valid = append(c.valid, row.Number)
-		}
-	}
-	from, to := chunk[0].Number, chunk[len(chunk)-1].Number
-	c.rows = chunk
-	// The values are in this order in Values.
-	copied, err := tx.CopyFrom(ctx, pgx.Identifier{"results"}, []string{"batch_id", "instance_id", "row_number", "line", "original", "email", "key",
-		"redirect_url", "expires_in_days", "public_metadata", "notes", "outcome", "reason", "duplicate_of", "decided_at", "revoke_on"}, c)
+// write writes a chunk's rows into results, and has insert insert their jobs.
+func (c *chunk) write(ctx context.Context, tx pgx.Tx, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) error {
+	copied, err := tx.Conn().PgConn().CopyFrom(ctx, c.rows.reader(), copyCommand)
 	if err != nil {
-		return fmt.Errorf("write rows %d to %d: %w", from, to, err)
+		return fmt.Errorf("write rows %d to %d: %w", c.from, c.to, err)
 	}
-	if copied != int64(len(chunk)) {
-		return fmt.Errorf("write rows %d to %d: the database took %d of %d", from, to, copied, len(chunk))
+	if n := copied.RowsAffected(); n != int64(c.rows.n) {
+		return fmt.Errorf("write rows %d to %d: the database took %d of %d", c.from, c.to, n, c.rows.n)
 	}
 	if err := insert(ctx, tx, c.valid); err != nil {
-		return fmt.Errorf("insert jobs of rows %d to %d: %w", from, to, err)
+		return fmt.Errorf("insert jobs of rows %d to %d: %w", c.from, c.to, err)
 	}
 	return nil
-}
-
-// Next, Values and Err are pgx.CopyFromSource; pgx is done with the values of a
-// row when it asks for the next.
-func (c *copier) Next() bool { return len(c.rows) > 0 }
-
-// Values gives the values of the next row.
-func (c *copier) Values() ([]any, error) {
-	row := c.rows[0]
-	c.rows = c.rows[1:]
-	var metadata, notes, outcome, reason, duplicate, decided, revoke any
-	if row.PublicMetadata != nil {
-		metadata = []byte(row.PublicMetadata)
-	}
-	if row.Notes != nil {
-		notes = row.Notes
-	}
-	if !row.RevokeOn.IsZero() {
-		revoke = row.RevokeOn
-	}
-	switch {
-	case row.Problem != nil:
-		outcome, reason, decided = "invalid", row.Problem.Code, c.now
-	case row.DuplicateOf > 0:
-		outcome, duplicate, decided = "duplicate_row", row.DuplicateOf, c.now
-	}
-	c.values = [...]any{c.batch.BatchID, c.batch.InstanceID, row.Number, row.Line, row.Cells, optional(row.Email), optional(row.Key),
-		optional(row.RedirectURL), optional(row.ExpiresInDays), metadata, notes, outcome, reason, duplicate, decided, revoke}
-	return c.values[:], nil
-}
-
-// Err is nil: the rows are all there.
-func (c *copier) Err() error { return nil }
-
-// optional is NULL for a zero value.
-func optional[T comparable](v T) any {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return v
 }
