@@ -76,11 +76,28 @@ type Report struct {
 	ETA         *time.Time `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
 	StateReason *string    `json:"state_reason"`
 	PausedBy    *Pauser    `json:"paused_by"` // nil: it is not paused
+	Unknown     *Unknown   `json:"unknown"`   // nil: there is no request whose answer was lost
 	FileName    string     `json:"file_name"`
 	Environment string     `json:"environment"` // production, development or sandbox
 	InstanceID  int64      `json:"-"`
 	Priority    int        `json:"-"`
 	Now         time.Time  `json:"-"` // the database's clock when it was asked
+}
+
+// Unknown are undecided rows of a batch that Clerk was asked for, and whose answer
+// was lost or did not decide: only reading Clerk tells what became of them.
+type Unknown struct {
+	Rows     int         `json:"rows"`
+	Since    time.Time   `json:"since"`     // when the first of their requests left
+	Workers  int         `json:"workers"`   // processes that live and could read
+	LastRead *FailedRead `json:"last_read"` // nil: the last read since then, if there was one, did not fail
+}
+
+// FailedRead is a GET that Clerk did not answer as it should.
+type FailedRead struct {
+	At         time.Time `json:"at"`
+	HTTPStatus *int      `json:"http_status"` // nil: there was no answer
+	ErrorCode  *string   `json:"error_code"`
 }
 
 // Report says where a batch stands, or [ErrNoBatch].
@@ -130,7 +147,43 @@ func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
 		}
 		r.Seconds = max(0, end.Sub(*r.StartedAt).Round(time.Millisecond).Seconds())
 	}
+	if r.Unknown, err = readUnknown(ctx, tx, r); err != nil {
+		return nil, err
+	}
 	return r, readRequests(ctx, tx, r)
+}
+
+// readUnknown looks for requests of a batch that are open past their deadline, or
+// past an answer that did not decide, and for what keeps them from being settled.
+func readUnknown(ctx context.Context, tx pgx.Tx, r *Report) (*Unknown, error) {
+	var u Unknown
+	var since *time.Time
+	err := tx.QueryRow(ctx, `
+		select count(*), min(a.started_at),
+		       (select count(*) from workers where instance_id = $1 and heartbeat_at > now() - interval '1 minute')
+		from attempts a join attempt_people p on p.attempt_id = a.id
+		where a.instance_id = $1 and a.resolved_at is null and (a.answered_at is not null or a.deadline < now())
+		  and p.open and p.batch_id = $2 and a.call in ('create', 'bulk')`, r.InstanceID, r.Batch).Scan(&u.Rows, &since, &u.Workers)
+	if err != nil {
+		return nil, fmt.Errorf("look for lost answers: %w", err)
+	}
+	if u.Rows == 0 {
+		return nil, nil
+	}
+	u.Since = *since
+	rows, _ := tx.Query(ctx, `
+		select ended_at, http_status, error_code from (
+			select ended_at, http_status, error_code from reads
+			where instance_id = $1 and begun_at >= $2 and ended_at is not null order by begun_at desc limit 1) last
+		where http_status is distinct from 200`, r.InstanceID, u.Since)
+	failed, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[FailedRead])
+	if err != nil {
+		return nil, fmt.Errorf("look for failed reads: %w", err)
+	}
+	if len(failed) > 0 {
+		u.LastRead = failed[0]
+	}
+	return &u, nil
 }
 
 // Progress is how far a batch is.
@@ -138,6 +191,7 @@ type Progress struct {
 	State     State
 	Rows      int
 	Undecided int
+	Open      int // of a paused batch: undecided rows whose request is under way, or whose answer was lost
 }
 
 // Progress tells how far a batch is. It reads less than [Reader.Report], so
@@ -145,8 +199,11 @@ type Progress struct {
 func (r *Reader) Progress(ctx context.Context, batch int64) (Progress, error) {
 	var p Progress
 	err := r.pool.QueryRow(ctx, `
-		select state, rows, (select count(*) from results where batch_id = $1 and outcome is null)
-		from batches where id = $1`, batch).Scan(&p.State, &p.Rows, &p.Undecided)
+		select state, rows, (select count(*) from results where batch_id = $1 and outcome is null),
+		       case when state = 'paused' then (
+		           select count(*) from attempts a join attempt_people p on p.attempt_id = a.id
+		           where a.instance_id = b.instance_id and a.resolved_at is null and p.open and p.batch_id = $1) else 0 end
+		from batches b where id = $1`, batch).Scan(&p.State, &p.Rows, &p.Undecided, &p.Open)
 	if err != nil {
 		return p, fmt.Errorf("look how far batch %d is: %w", batch, err)
 	}

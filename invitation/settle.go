@@ -58,10 +58,11 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, attempt int64, r Reply, set
 		return false, fmt.Errorf("note what the answer to attempt %d says: %w", attempt, err)
 	}
 	if r.Backoff > 0 {
-		// What passed between the end of a backoff and the next attempt was waiting for something else: it does not count.
+		// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed
+		// between an attempt's deadline and this note was waiting for PostgreSQL: neither counts.
 		_, err = tx.Exec(ctx, `
 			update results r set tries = tries + 1,
-			       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s'), clock_timestamp()),
+			       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s') + greatest(clock_timestamp() - a.deadline, '0 s'), clock_timestamp()),
 			       last_error = $3, not_before = clock_timestamp() + $2::interval
 			from attempt_people p join attempts a on a.id = p.attempt_id
 			where p.attempt_id = $1 and p.open and (p.answer is null or r.revoke_sent is not null) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and r.outcome is null`,

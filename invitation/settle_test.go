@@ -162,6 +162,13 @@ func TestNoteCountsTries(t *testing.T) {
 	l.exec(`update results set not_before = clock_timestamp() + interval '2 hours'`)
 	try() // an attempt before the backoff ends, which should not be, adds nothing
 	l.is("1", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
+
+	// PostgreSQL was away for five hours while the answer waited to be written down.
+	id := l.attempt(single(person(batch, 1, "a")))
+	l.exec(`update attempts set started_at = started_at - interval '5 hours', deadline = deadline - interval '5 hours' where id = $1`, id)
+	l.exec(`update results set transient_since = clock_timestamp() - interval '7 hours', not_before = clock_timestamp() - interval '5 hours'`)
+	l.note(id, transient)
+	l.is("2", `select round(extract(epoch from clock_timestamp() - transient_since) / 3600) from results`)
 }
 
 func TestSettleDecides(t *testing.T) {

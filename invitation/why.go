@@ -58,6 +58,7 @@ type StoryAttempt struct {
 	ClerkInvitationID *string    `json:"clerk_invitation_id"`
 	ClosedAt          *time.Time `json:"closed_at"`
 	Resolution        *string    `json:"resolution"`
+	SettledBy         *int64     `json:"settled_by"` // the read that showed that it made nothing
 }
 
 // StoryLateAnswer is an answer that came after its attempt had been resolved.
@@ -172,7 +173,12 @@ func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
 		       (select count(*) from attempts e where e.instance_id = a.instance_id and e.call = a.call and e.id <= a.id),
 		       (select count(*) - 1 from attempt_people o where o.attempt_id = a.id),
 		       a.worker_id, a.sweep_id, s.started_by, a.under, a.started_at, a.deadline, a.answered_at, a.http_status,
-		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution
+		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution,
+		       case when p.resolution = 'not_there' then (
+		           select coalesce(r.pass_id, r.id) from reads r
+		           where r.instance_id = a.instance_id and r.call = 'invitations' and r.complete and r.ended_at <= p.closed_at
+		             and r.pass_begun_at >= coalesce(a.answered_at, a.deadline) and (r.reached is null or r.reached <= a.started_at)
+		           order by r.pass_begun_at desc limit 1) end
 		from attempt_people p
 		join attempts a on a.id = p.attempt_id
 		join instances i on i.id = a.instance_id
@@ -197,13 +203,24 @@ func (s *Story) readSightings(ctx context.Context, tx pgx.Tx) (err error) {
 	return err
 }
 
-func (s *Story) readReads(ctx context.Context, tx pgx.Tx) (err error) {
-	s.Reads, err = collect[StoryRead](ctx, tx, `
+func (s *Story) readReads(ctx context.Context, tx pgx.Tx) error {
+	var settled []int64
+	for _, a := range s.Attempts {
+		if a.SettledBy != nil {
+			settled = append(settled, *a.SettledBy)
+		}
+	}
+	rows, err := tx.Query(ctx, `
 		select id, call, begun_at, ended_at, http_status, error_code, trace_id, items, complete from reads
 		where id in (
 			select unnest(array[read_id, users_read_id, status_read_id]) from results where key = $1
-			union select unnest(array[first_read, last_read]) from sightings where key = $1)
-		order by id`, s.Key)
+			union select unnest(array[first_read, last_read]) from sightings where key = $1
+			union select unnest($2::bigint[]))
+		order by id`, s.Key, settled)
+	if err != nil {
+		return err
+	}
+	s.Reads, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StoryRead])
 	return err
 }
 

@@ -3,6 +3,9 @@ package invitation_test
 import (
 	"slices"
 	"testing"
+	"time"
+
+	"bulkinvite/invitation"
 )
 
 func TestWhy(t *testing.T) {
@@ -45,5 +48,33 @@ func TestWhyProvesWhatItSays(t *testing.T) {
 	s, err := r.Why(t.Context(), "stranger@example.com")
 	if err != nil || len(s.Rows)+len(s.Attempts)+len(s.Summary) != 0 {
 		t.Errorf("a stranger: %+v, %v", s, err)
+	}
+}
+
+// TestWhyNamesTheRead: of a request that a read showed to have made nothing, the
+// story names that read; not one that began too early, or reached not far enough.
+func TestWhyNamesTheRead(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("jane", "joe")
+	id := l.attempt(single(person(batch, 1, "jane")))
+	second := l.attempt(single(person(batch, 2, "joe")))
+	early := l.read("w", invitation.ReadAll, invitation.ReadEnd{})
+	l.exec(`update attempts set started_at = clock_timestamp() - interval '40 s', deadline = clock_timestamp() - interval '20 s' where id = any($1)`, []int64{id, second})
+	l.exec(`update reads set begun_at = begun_at - interval '30 s', pass_begun_at = pass_begun_at - interval '30 s' where id = $1`, early.ID)
+	l.settle(closes(row(batch, 2), "joe", invitation.ClosedNotThere)) // which nothing does
+	proof := l.read("w", invitation.ReadAll, invitation.ReadEnd{})
+	l.read("w", invitation.ReadAll, invitation.ReadEnd{Reached: time.Now()})
+	l.settle(closes(row(batch, 1), "jane", invitation.ClosedNotThere))
+	l.read("w", invitation.ReadAll, invitation.ReadEnd{})
+	s, err := invitation.NewReader(l.pool).Why(t.Context(), key("jane"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Attempts) != 1 || s.Attempts[0].SettledBy == nil || *s.Attempts[0].SettledBy != proof.ID || len(s.Reads) != 1 || s.Reads[0].ReadID != proof.ID {
+		t.Errorf("attempts %+v and reads %+v, want read %d", s.Attempts, s.Reads, proof.ID)
+	}
+	if s, err = invitation.NewReader(l.pool).Why(t.Context(), key("joe")); err != nil || s.Attempts[0].SettledBy != nil {
+		t.Errorf("attempts %+v, want none settled by a read: %v", s.Attempts, err)
 	}
 }

@@ -23,7 +23,7 @@ func Story(s *invitation.Story) []Chapter {
 		all = append(all, rowChapters(s, &s.Rows[i])...)
 	}
 	for i := range s.Attempts {
-		all = append(all, attemptChapter(s, &s.Attempts[i]))
+		all = append(all, attemptChapters(s, &s.Attempts[i])...)
 	}
 	for _, l := range s.LateAnswers {
 		all = append(all, Chapter{At: l.ReceivedAt, Text: fmt.Sprintf("an answer to attempt %d came late (%s); it changes no outcome", l.AttemptID, statusText(l.HTTPStatus, l.ErrorCode))})
@@ -157,10 +157,16 @@ func Reason(code string) string {
 	return code
 }
 
-// attemptChapter tells what Clerk was asked and how that was resolved.
-func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) Chapter {
+// attemptChapters tell what Clerk was asked, how that was resolved, and of the read
+// that resolved it where it showed nothing: a read that showed something has a
+// chapter of its own.
+func attemptChapters(s *invitation.Story, a *invitation.StoryAttempt) []Chapter {
 	call := map[string]string{"create": "single request", "bulk": "bulk request", "revoke": "revocation"}[a.Call]
-	text := fmt.Sprintf("asked Clerk, %s %d", call, a.Number)
+	asked := "asked Clerk"
+	if again(s, a) {
+		asked += " again"
+	}
+	text := fmt.Sprintf("%s, %s %d", asked, call, a.Number)
 	if a.Others > 0 {
 		text += fmt.Sprintf(" with %s", Counted(a.Others, "other", "others"))
 	}
@@ -184,7 +190,22 @@ func attemptChapter(s *invitation.Story, a *invitation.StoryAttempt) Chapter {
 			c.Then = ending(s, &s.Rows[i])
 		}
 	}
-	return c
+	if a.Resolution == nil || *a.Resolution != "not_there" || a.ClosedAt == nil || a.Call == "revoke" {
+		return []Chapter{c}
+	}
+	c.Then = "whether it invited them, only reading Clerk tells"
+	read := "read Clerk"
+	if a.SettledBy != nil {
+		read += fmt.Sprintf(" (read %d)", *a.SettledBy)
+	}
+	return []Chapter{c, {At: *a.ClosedAt, Text: fmt.Sprintf("%s: no invitation of attempt %d is there", read, a.AttemptID), Then: "it made nothing, and they may be asked for again"}}
+}
+
+// again reports whether Clerk was asked to invite the person before, for the same row.
+func again(s *invitation.Story, a *invitation.StoryAttempt) bool {
+	return a.Call != "revoke" && a.BatchID != nil && slices.ContainsFunc(s.Attempts, func(b invitation.StoryAttempt) bool {
+		return b.AttemptID < a.AttemptID && b.Call != "revoke" && b.BatchID != nil && *b.BatchID == *a.BatchID && *b.RowNumber == *a.RowNumber
+	})
 }
 
 // answerText says what Clerk's answer was.
@@ -194,6 +215,8 @@ func answerText(a *invitation.StoryAttempt) string {
 		return "it was never sent"
 	case a.AnsweredAt == nil && a.Open:
 		return "no answer yet"
+	case a.AnsweredAt == nil:
+		return "no answer was written down before it was too late"
 	case a.HTTPStatus == nil:
 		return fmt.Sprintf("the answer was lost (%s)", strings.ReplaceAll(or(a.ErrorCode), "_", " "))
 	}

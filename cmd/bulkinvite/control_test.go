@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
 )
 
 // TestControl takes a batch through its states with the commands, and asks in
@@ -125,5 +126,55 @@ func TestPauseWhileSending(t *testing.T) {
 	d.addsUp(t)
 	if m := s.mailbox(t); d.State != "cancelled" || d.Undecided != 0 || d.Outcomes["cancelled"] == 0 || d.Outcomes["invited"] != m.Mails || len(m.Doubled) > 0 {
 		t.Errorf("%+v, %d mails", d, m.Mails)
+	}
+}
+
+// TestPauseAwaitsAnswers: send does not end with a pause before it is known what
+// became of the requests under way. Where Clerk can't be read it ends all the same,
+// and status says what is not known.
+func TestPauseAwaitsAnswers(t *testing.T) {
+	t.Parallel()
+	for name, readable := range map[string]bool{"read": true, "unreadable": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			faults := []sandbox.Fault{{Call: "create", Kind: sandbox.FaultCutAfter, First: 1}}
+			if !readable {
+				faults = append(faults, sandbox.Fault{Call: "list", Kind: sandbox.FaultStatus, Status: 503})
+			}
+			s := newStand(t, sandbox.Config{Faults: faults})
+			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_awaits")
+			c := b.command("send", "--yes", "--json", "--no-preflight", "--limit-create", "1/1h", "--limit-bulk", "off",
+				"--settle", "3s", "--request-timeout", "1s", b.file("lost.csv", people(2)))
+			var out, errs bytes.Buffer
+			c.Stdout, c.Stderr = &out, &errs
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			awaitMails(t, s, 1)
+			b.run("pause", "1").want(t, exitOK)
+			_ = c.Wait() // the exit status is looked at
+			held := decode[errorDocument](t, outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}.want(t, exitHeld))
+			if !strings.Contains(errs.String(), "waiting for what became of 1 person under way") {
+				t.Errorf("nothing was said of the wait: %s", errs.String())
+			}
+			o := b.run("status", "1", "--json").want(t, exitOK)
+			d := decode[document](t, o)
+			unknown := decode[struct{ Unknown *invitation.Unknown }](t, o).Unknown
+			if readable {
+				if d.Outcomes["invited"] != 1 || unknown != nil || strings.Contains(held.Error.Message, "not known") {
+					t.Errorf("%+v, not known: %+v; %s", d, unknown, held.Error.Message)
+				}
+				return
+			}
+			if d.Undecided != 2 || unknown == nil || unknown.Rows != 1 || unknown.LastRead == nil || *unknown.LastRead.HTTPStatus != 503 || unknown.Workers != 0 {
+				t.Errorf("%+v, not known: %+v", d, unknown)
+			}
+			if !strings.Contains(held.Error.Message, "1 not known until Clerk can be read") {
+				t.Errorf("the end says %q", held.Error.Message)
+			}
+			if text := b.run("status", "1").want(t, exitOK).out; !strings.Contains(text, "is lost") || !strings.Contains(text, "Reading Clerk fails") || !strings.Contains(text, "503") {
+				t.Errorf("status says:\n%s", text)
+			}
+		})
 	}
 }

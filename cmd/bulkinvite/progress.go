@@ -31,6 +31,7 @@ type progress struct {
 	bar     *mpb.Bar
 	view    atomic.Pointer[view]
 	restore func()
+	until   time.Time // a paused batch's last answers are awaited until then; zero: it is not, or none is
 }
 
 // view is what the bar says beside its length. It is replaced whole, since the
@@ -96,7 +97,30 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 		}
 	}
 	// Of a cancelled batch what is under way is still to be decided.
-	return state.Undecided == 0 || state.State == invitation.Paused, nil
+	return state.Undecided == 0 || state.State == invitation.Paused && pr.settled(state), nil
+}
+
+// settled reports whether nothing that a paused batch has sent is still to be
+// known. An answer takes the request timeout at most, the read that stands in for
+// a lost one a settle time and as long again: it waits no longer.
+func (pr *progress) settled(state invitation.Progress) bool {
+	now := time.Now()
+	switch {
+	case state.Open == 0:
+		return true
+	case !pr.until.IsZero():
+		return now.After(pr.until)
+	}
+	const spare = 5 * time.Second // for the database, and between two looks
+	most := 2*pr.settings.RequestTimeout + pr.settings.Settle + spare
+	pr.until = now.Add(most)
+	text := fmt.Sprintf("Batch %d is paused; waiting for what became of %s under way, %s at most", pr.batch, counted(state.Open, "person", "people"), span(most))
+	if pr.bars != nil {
+		fmt.Fprintln(pr.bars, text)
+	} else {
+		pr.log.Info(text, "batch", pr.batch, "people", state.Open)
+	}
+	return false
 }
 
 // say writes a line of progress to the log.

@@ -159,7 +159,11 @@ func (u *upload) paused(r *invitation.Report, exit int) error {
 	if by(r) == invitation.ByClerk {
 		remedy = "once that is mended, the same command goes on (it asks before, unless --yes)"
 	}
-	return fail(exit, "paused", remedy, "batch %d is paused, %s: %s", r.Batch, decidedOf(r), pauseReason(r))
+	unknown := ""
+	if r.Unknown != nil {
+		unknown = fmt.Sprintf(", %d not known until Clerk can be read", r.Unknown.Rows)
+	}
+	return fail(exit, "paused", remedy, "batch %d is paused, %s%s: %s", r.Batch, decidedOf(r), unknown, pauseReason(r))
 }
 
 func decidedOf(r *invitation.Report) string {

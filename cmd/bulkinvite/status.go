@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 type statusCmd struct {
@@ -190,6 +191,13 @@ func reportText(r *invitation.Report) string {
 		fmt.Fprintf(&b, "%s · ", counted(q.Revoke, "revocation", "revocations"))
 	}
 	fmt.Fprintf(&b, "%s told to slow down\n", thousands(r.RateLimited))
+	for i, line := range words.Unknown(r.Unknown) {
+		heading := "          "
+		if i == 0 {
+			heading = "\nNot known "
+		}
+		b.WriteString(heading + line + "\n")
+	}
 	if r.State == invitation.Paused {
 		fmt.Fprintf(&b, "\nPaused: %s; bulkinvite resume %d lets it go on\n", pauseReason(r), r.Batch)
 	}

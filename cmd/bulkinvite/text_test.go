@@ -73,6 +73,47 @@ func TestStoryText(t *testing.T) {
 	}))
 }
 
+// TestStoryOfUnknown tells every step of requests whose answers were lost: asked,
+// lost, read, not there, asked again.
+func TestStoryOfUnknown(t *testing.T) {
+	t.Parallel()
+	row := invitation.StoryRow{ImportedAt: at("20:11:02")}
+	row.BatchID, row.RowNumber, row.FileName, row.Actor, row.Environment = 12, 212, "hires.csv", "maria", "production"
+	row.Outcome, row.DecidedAt, row.AttemptID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:13:01")), ptr(int64(490)), ptr("inv_2xYz")
+	attempt := func(a invitation.StoryAttempt) invitation.StoryAttempt {
+		a.InstanceID, a.BatchID, a.RowNumber = 1, ptr(int64(12)), ptr(212)
+		return a
+	}
+	golden(t, "why-unknown", storyText(&invitation.Story{
+		Key: "jane@example.com", Rows: []invitation.StoryRow{row},
+		Attempts: []invitation.StoryAttempt{
+			attempt(invitation.StoryAttempt{AttemptID: 481, Call: "bulk", Number: 31, Others: 9, StartedAt: at("20:11:40"), AnsweredAt: ptr(at("20:11:41")), ErrorCode: ptr("connection_closed"),
+				ClosedAt: ptr(at("20:11:57")), Resolution: ptr("not_there"), SettledBy: ptr(int64(77))}),
+			attempt(invitation.StoryAttempt{AttemptID: 485, Call: "bulk", Number: 32, Others: 9, StartedAt: at("20:11:58"), Deadline: at("20:12:18"),
+				ClosedAt: ptr(at("20:12:34")), Resolution: ptr("not_there"), SettledBy: ptr(int64(79))}),
+			attempt(invitation.StoryAttempt{AttemptID: 488, Call: "create", Number: 4, StartedAt: at("20:12:36"), AnsweredAt: ptr(at("20:12:37")), HTTPStatus: ptr(500), ErrorCode: ptr("internal_clerk_error"),
+				ClosedAt: ptr(at("20:12:53")), Resolution: ptr("not_there"), SettledBy: ptr(int64(81))}),
+			attempt(invitation.StoryAttempt{AttemptID: 490, Call: "create", Number: 5, StartedAt: at("20:13:00"), AnsweredAt: ptr(at("20:13:01")), HTTPStatus: ptr(200),
+				ClosedAt: ptr(at("20:13:01")), Resolution: ptr("answered"), Answer: ptr("created"), ClerkInvitationID: ptr("inv_2xYz")}),
+		},
+		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
+	}))
+}
+
+// TestReportOfUnknown says in words what is not known, and what keeps it so.
+func TestReportOfUnknown(t *testing.T) {
+	t.Parallel()
+	text := ""
+	for _, u := range []*invitation.Unknown{
+		{Rows: 3, Since: at("20:11:40"), Workers: 1, LastRead: &invitation.FailedRead{At: at("20:31:02"), HTTPStatus: ptr(503), ErrorCode: ptr("internal_clerk_error")}},
+		{Rows: 1, Since: at("20:11:40")},
+		{Rows: 1, Since: at("20:11:40"), Workers: 2},
+	} {
+		text += reportText(&invitation.Report{Batch: 15, State: invitation.Running, Rows: 4, Undecided: 4, Environment: "production", Outcomes: invitation.Counts{}, Unknown: u}) + "\n"
+	}
+	golden(t, "report-unknown", text)
+}
+
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
