@@ -40,10 +40,11 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 }
 
 // BatchByFile returns the newest batch of an instance that was made from a file
-// with this SHA-256, or nil.
+// with this SHA-256, or nil. A draft that was cancelled does not count: nothing
+// came of it.
 func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (*Batch, error) {
 	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
-		where instance_id = $1 and file_sha256 = $2 order by id desc limit 1`, instance, sha[:]))
+		where instance_id = $1 and file_sha256 = $2 and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:]))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -27,6 +27,8 @@ type cli struct {
 	Check     checkCmd     `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
 	Import    importCmd    `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
 	Work      workCmd      `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
+	Serve     serveCmd     `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
+	User      userCmd      `cmd:"" help:"Make a line for serve's file of users."`
 	Start     startCmd     `cmd:"" help:"Let a draft run."`
 	Pause     pauseCmd     `cmd:"" help:"Stop a running batch until it is resumed."`
 	Resume    resumeCmd    `cmd:"" help:"Let a paused batch go on."`

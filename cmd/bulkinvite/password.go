@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// password reads a password: twice and unseen on a terminal, else a line of
+// standard input.
+func (p *program) password(ctx context.Context) (string, error) {
+	terminal, ok := p.in.(*os.File)
+	if !ok || !p.inTTY {
+		line, err := readLine(p.in)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		return line, nil
+	}
+	first, err := p.unseen(ctx, terminal, "Password: ")
+	if err != nil {
+		return "", err
+	}
+	second, err := p.unseen(ctx, terminal, "Once more: ")
+	if err != nil {
+		return "", err
+	}
+	if first != second {
+		return "", fail(exitUsage, "password", "give the command again", "the two passwords are not the same")
+	}
+	return first, nil
+}
+
+// unseen reads a line that the terminal does not show. Should ctx end first, the
+// terminal is put back as it was.
+func (p *program) unseen(ctx context.Context, terminal *os.File, question string) (string, error) {
+	before, err := term.GetState(int(terminal.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("ask for the password: %w", err)
+	}
+	p.errs.WriteString(question) //nolint:errcheck // a terminal that can't be written to shows nothing either
+	type reply struct {
+		line []byte
+		err  error
+	}
+	replies := make(chan reply, 1)
+	go func() { // left behind if ctx ends first: a read of a terminal can't be called off
+		line, err := term.ReadPassword(int(terminal.Fd()))
+		replies <- reply{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", errors.Join(context.Cause(ctx), term.Restore(int(terminal.Fd()), before))
+	case r := <-replies:
+		p.note("")
+		if r.err != nil {
+			return "", fmt.Errorf("read the password: %w", r.err)
+		}
+		return string(r.line), nil
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+	"bulkinvite/web"
+)
+
+type serveCmd struct {
+	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users. Default: 127.0.0.1:8080."`
+	Work      bool   `help:"Be a worker too. Default: off; bulkinvite work is one."`
+	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
+	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+}
+
+// usersVariable holds users as --users-file does.
+const usersVariable = "BULKINVITE_USERS"
+
+// Help is shown before the flags.
+func (serveCmd) Help() string {
+	return `Examples:
+
+    bulkinvite serve --sandbox --work
+    bulkinvite user maria --role operator >> users
+    bulkinvite serve --listen :8080 --users-file users --url https://invite.example.com
+
+The page and the JSON API. Without users it prints a link that signs in once, and listens on loopback only. At SIGTERM or Ctrl-C it finishes what is under way and exits with 0.`
+}
+
+// Run serves until a signal comes.
+func (c *serveCmd) Run(ctx context.Context, p *program) error {
+	users, err := c.users()
+	if err != nil {
+		return err
+	}
+	address, err := c.address(users)
+	if err != nil {
+		return err
+	}
+	t, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	if err != nil {
+		return err
+	}
+	server, err := web.New(pool, web.Config{
+		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, URL: address,
+		Version: built().Version, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fail(exitFailed, "listen", "name another address: --listen 127.0.0.1:8081", "serve: %w", err)
+	}
+	base := "http://" + listener.Addr().String()
+	if address != nil {
+		base = address.Scheme + "://" + address.Host
+	}
+	if len(users) == 0 {
+		server.Link(loginName(), func(path string) { p.note("Sign in, once:  %s%s", base, path) })
+	}
+	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "work", c.Work)
+	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) { return jobs.New(pool, t.api, p.workerConfig(instance)) })
+}
+
+// serve serves and, if so asked, works, until ctx ends or one of them fails.
+func (c *serveCmd) serve(ctx context.Context, p *program, server *web.Server, listener net.Listener, worker func() (*jobs.Worker, error)) error {
+	told := ctx
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, listener) })
+	if c.Work {
+		w, err := worker()
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		group.Go(func() error {
+			err := w.Run(ctx, nil)
+			if errors.Is(err, jobs.ErrUnauthorized) {
+				return fail(exitFailed, "clerk_key", "nothing is lost: start it again with a good key in "+keyVariable, "%w", err)
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	if told.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was told to end before the worker had begun
+	}
+	return err
+}
+
+// users reads who may sign in.
+func (c *serveCmd) users() ([]web.User, error) {
+	text := []byte(os.Getenv(usersVariable))
+	from := usersVariable
+	if c.UsersFile != "" {
+		var err error
+		if text, err = os.ReadFile(c.UsersFile); err != nil {
+			return nil, fail(exitUsage, "users", "see that the file is there and may be read", "read --users-file: %w", err)
+		}
+		from = "--users-file"
+	}
+	users, err := web.ParseUsers(bytes.NewReader(text))
+	if err != nil {
+		return nil, fail(exitUsage, "users", "bulkinvite user NAME --role operator prints a line for it", "%s: %w", from, err)
+	}
+	return users, nil
+}
+
+// address reads --url, and refuses to listen where strangers come by without
+// users who sign in.
+func (c *serveCmd) address(users []web.User) (*url.URL, error) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return nil, fail(exitUsage, "listen", "write it as 127.0.0.1:8080 or :8080", "--listen=%s is no address", c.Listen)
+	}
+	ip := net.ParseIP(host)
+	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && len(users) == 0 {
+		return nil, fail(exitUsage, "users", "bulkinvite user NAME --role operator >> users, then --users-file users; or --listen 127.0.0.1:8080",
+			"--listen=%s lets others than this machine in, and there are no users who could sign in", c.Listen)
+	}
+	if c.URL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Path != "" && u.Path != "/" {
+		return nil, fail(exitUsage, "url", "write it as https://invite.example.com", "--url=%s is not what a browser could call it by", c.URL)
+	}
+	return u, nil
+}
+
+type userCmd struct {
+	Name string `arg:"" help:"The name that they sign in by; the actor of what they do."`
+	Role string `enum:"auditor,operator" default:"auditor" placeholder:"auditor|operator" help:"auditor reads everything; operator also uploads, starts, pauses and cancels. Default: auditor."`
+}
+
+// Help is shown before the flags.
+func (userCmd) Help() string {
+	return `Examples:
+
+    bulkinvite user maria --role operator >> users
+    printf '%s' "$PASSWORD" | bulkinvite user tom >> users
+
+Asks for a password and prints a line for --users-file, with the password's bcrypt hash. Off a terminal the password is read from standard input. Needs no database.`
+}
+
+// Run makes a line of a password.
+func (c *userCmd) Run(ctx context.Context, p *program) error {
+	password, err := p.password(ctx)
+	if err != nil {
+		return err
+	}
+	u, err := web.NewUser(c.Name, web.Role(c.Role), password)
+	if err != nil {
+		return usage(fmt.Errorf("user: %w", err))
+	}
+	return p.print(u.String() + "\n")
+}

@@ -1,0 +1,71 @@
+package invitation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// EmptyDraft deletes the rows of a draft, whose file is about to be read again
+// in another way. It locks the batch until the transaction ends, so that nobody
+// starts it meanwhile, and returns a [StateError] for one that is no draft.
+func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
+	if err := lockDraft(ctx, tx, id, "read again"); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `delete from results where batch_id = $1`, id); err != nil {
+		return fmt.Errorf("empty draft %d: %w", id, err)
+	}
+	return nil
+}
+
+// DescribeDraft records how the file of a draft was read, and how many rows and
+// blank records were in it. It belongs to the transaction that imports them.
+func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
+	_, err := tx.Exec(ctx, `
+		update batches set file_sha256 = $2, file_bytes = $3, encoding = $4, delimiter = $5, columns = $6, rows = $7, blank = $8
+		where id = $1 and state = 'draft'`, b.ID, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Rows, b.Blank)
+	if err != nil {
+		return fmt.Errorf("describe draft %d: %w", b.ID, err)
+	}
+	return nil
+}
+
+// SetOptions gives a draft other options, priority and canary (0: none) than it
+// was imported with. It returns a [StateError] for a batch that is no draft.
+func (s *Store) SetOptions(ctx context.Context, id int64, actor string, o Options, priority, canary int) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := lockDraft(ctx, tx, id, "set"); err != nil {
+			return err
+		}
+		var instance int64
+		err := tx.QueryRow(ctx, `update batches set options = $2, priority = $3, canary = nullif($4, 0) where id = $1
+			and (options, priority, coalesce(canary, 0)) is distinct from ($2::jsonb, $3::smallint, $4::integer) returning instance_id`, id, o, priority, canary).Scan(&instance)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil // it has them already
+		}
+		if err != nil {
+			return fmt.Errorf("set the options of batch %d: %w", id, err)
+		}
+		return event(ctx, tx, instance, id, actor, "set", map[string]any{"priority": priority, "canary": canary})
+	})
+	return err
+}
+
+// lockDraft locks a batch that must be a draft until the transaction ends.
+func lockDraft(ctx context.Context, tx pgx.Tx, id int64, action string) error {
+	var state State
+	err := tx.QueryRow(ctx, `select state from batches where id = $1 for update`, id).Scan(&state)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("batch %d: %w", id, ErrNoBatch)
+	}
+	if err != nil {
+		return fmt.Errorf("lock batch %d: %w", id, err)
+	}
+	if state != Draft {
+		return &StateError{Batch: id, State: state, Action: action}
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+package invitation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Undecided is what a [RowFilter] calls the rows that have no outcome yet.
+const Undecided Outcome = "undecided"
+
+// RowFilter says which rows of a batch a page shows. Zero fields do not narrow it.
+type RowFilter struct {
+	Outcome Outcome // or [Undecided]
+	Status  Status
+	Search  string // the beginning of an address, as [Key] writes it; or a row's number, or an invitation's id
+	After   int    // only rows that come after this one
+	Before  int    // only rows that come before this one, the last of them; After does not count then
+	Limit   int    // how many rows at most
+}
+
+// Page is some rows of a batch in the file's order.
+type Page struct {
+	Rows   []Result
+	Before bool // there are rows before these
+	After  bool // there are rows after these
+}
+
+// Page returns a page of a batch's rows. It takes as long for the last page of
+// a million rows as for the first: pages follow one another by row number.
+func (r *Reader) Page(ctx context.Context, batch int64, f RowFilter) (Page, error) {
+	where, args := f.where(batch)
+	order, back := "r.row_number", f.Before > 0
+	switch {
+	case back:
+		where, args, order = where+fmt.Sprintf(" and r.row_number < $%d", len(args)+1), append(args, f.Before), "r.row_number desc"
+	case f.After > 0:
+		where, args = where+fmt.Sprintf(" and r.row_number > $%d", len(args)+1), append(args, f.After)
+	}
+	args = append(args, f.Limit+1)
+	rows, _ := r.pool.Query(ctx, `select `+resultColumns+` from results r where `+where+` order by `+order+fmt.Sprintf(" limit $%d", len(args)), args...)
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one Result, err error) {
+		err = row.Scan(one.fields()...)
+		return one, err
+	})
+	if err != nil {
+		return Page{}, fmt.Errorf("read a page of batch %d: %w", batch, err)
+	}
+	more := len(found) > f.Limit
+	if more {
+		found = found[:f.Limit]
+	}
+	if back {
+		slices.Reverse(found)
+		return Page{Rows: found, Before: more, After: true}, nil
+	}
+	return Page{Rows: found, Before: f.After > 0, After: more}, nil
+}
+
+// where is the filter as SQL over results r.
+func (f RowFilter) where(batch int64) (string, []any) {
+	where, args := "r.batch_id = $1", []any{batch}
+	add := func(condition string, arg any) {
+		args = append(args, arg)
+		where += fmt.Sprintf(" and "+condition, len(args))
+	}
+	switch f.Outcome {
+	case "":
+	case Undecided:
+		where += " and r.outcome is null"
+	default:
+		add("r.outcome = $%d", f.Outcome)
+	}
+	if f.Status != "" {
+		add("r.status = $%d", f.Status)
+	}
+	var number int
+	switch {
+	case f.Search == "":
+	case strings.HasPrefix(f.Search, "inv_"):
+		add("r.clerk_invitation_id = $%d", f.Search)
+	case isNumber(f.Search, &number):
+		add("r.row_number = $%d", number)
+	default:
+		add(`r.key like $%d`, likePrefix(f.Search))
+	}
+	return where, args
+}
+
+// isNumber reads a number of up to nine digits.
+func isNumber(text string, n *int) bool {
+	if len(text) == 0 || len(text) > 9 || strings.Trim(text, "0123456789") != "" {
+		return false
+	}
+	_, err := fmt.Sscan(text, n)
+	return err == nil
+}
+
+// likePrefix is the pattern of texts that begin so.
+func likePrefix(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text)) + "%"
+}
+
+// Tally is how the rows of a batch stand.
+type Tally struct {
+	Outcomes  Counts
+	Undecided int
+	Statuses  map[Status]int // of the invitations that it sent
+}
+
+// Rows is how many rows there are.
+func (t Tally) Rows() int { return t.Outcomes.Sum() + t.Undecided }
+
+// Tally counts the rows of a batch. It reads indexes alone, but all of the
+// batch's: some tens of milliseconds for a million rows.
+func (r *Reader) Tally(ctx context.Context, batch int64) (Tally, error) {
+	t := Tally{Outcomes: Counts{}, Statuses: map[Status]int{}}
+	rows, _ := r.pool.Query(ctx, `
+		select outcome, coalesce(status, ''), count(*) from results where batch_id = $1 and outcome is not null group by 1, 2
+		union all
+		select '', '', count(*) from results where batch_id = $1 and outcome is null`, batch)
+	var outcome Outcome
+	var status Status
+	var n int
+	_, err := pgx.ForEachRow(rows, []any{&outcome, &status, &n}, func() error {
+		if outcome == "" {
+			t.Undecided = n
+			return nil
+		}
+		t.Outcomes[outcome] += n
+		if outcome == Invited && status != "" {
+			t.Statuses[status] += n
+		}
+		return nil
+	})
+	if err != nil {
+		return t, fmt.Errorf("count the rows of batch %d: %w", batch, err)
+	}
+	return t, nil
+}
+
+// PersonLine is a person as a list shows them, with the last row that names them.
+type PersonLine struct {
+	Key         string
+	BatchID     int64
+	RowNumber   int
+	Outcome     *Outcome
+	Status      *Status
+	DecidedAt   *time.Time
+	FileName    string
+	Environment string
+}
+
+// People finds people by the beginning of their address, across batches, one
+// line a person, by address.
+func (r *Reader) People(ctx context.Context, search, after string, limit int) ([]PersonLine, error) {
+	// One step of the recursion a person: a distinct would read everybody whose
+	// address begins so.
+	rows, _ := r.pool.Query(ctx, `
+		with recursive p (key, n) as (
+			(select key, 1 from results where key like $1 and key ~>~ $2 order by key using ~<~ limit 1)
+			union all
+			select (select r.key from results r where r.key like $1 and r.key ~>~ p.key order by r.key using ~<~ limit 1), n + 1 from p where p.n < $3 and p.key is not null)
+		select p.key, l.batch_id, l.row_number, l.outcome, l.status, l.decided_at, b.file_name, i.environment
+		from p
+		cross join lateral (select * from results r where r.key = p.key order by r.batch_id desc, r.row_number desc limit 1) l
+		join batches b on b.id = l.batch_id join instances i on i.id = l.instance_id
+		where p.key is not null order by p.n`, likePrefix(search), after, limit)
+	people, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PersonLine])
+	if err != nil {
+		return nil, fmt.Errorf("look for people: %w", err)
+	}
+	return people, nil
+}
+
+// Fleet returns an instance and how many processes work for it.
+func (r *Reader) Fleet(ctx context.Context, instance int64) (Instance, int, error) {
+	in := Instance{ID: instance}
+	var workers int
+	err := r.pool.QueryRow(ctx, `
+		select clerk_id, environment, (select count(*) from workers w where w.instance_id = i.id) from instances i where id = $1`, instance).
+		Scan(&in.ClerkID, &in.Environment, &workers)
+	if err != nil {
+		return in, 0, fmt.Errorf("look for the workers of instance %d: %w", instance, err)
+	}
+	return in, workers, nil
+}
+
+// Event is what somebody did.
+type Event struct {
+	ID      int64           `json:"id"`
+	At      time.Time       `json:"at"`
+	BatchID *int64          `json:"batch_id"`
+	Actor   string          `json:"actor"`
+	Action  string          `json:"action"`
+	Details json.RawMessage `json:"details"`
+}
+
+// Events returns what was done, the newest first; before is the number of the
+// event to go on after, 0: from the newest.
+func (r *Reader) Events(ctx context.Context, batch, before int64, limit int) ([]Event, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select id, at, batch_id, actor, action, details from events
+		where ($1::bigint = 0 or batch_id = $1) and ($2::bigint = 0 or id < $2) order by id desc limit $3`, batch, before, limit)
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	return events, nil
+}
+
+// KnownCounts is who of a batch's undecided rows was invited by other batches.
+type KnownCounts struct {
+	Standing int // an invitation of theirs may stand: they are skipped
+	Lapsed   int // all were revoked or have expired: they are invited again
+}
+
+// KnownOf counts whom of a batch that was not started other batches have
+// invited, by the rules of [Reader.Known].
+func (r *Reader) KnownOf(ctx context.Context, b *Batch) (KnownCounts, error) {
+	var k KnownCounts
+	any, err := r.AnyInvited(ctx, b.InstanceID)
+	if err != nil || !any {
+		return k, err
+	}
+	err = r.pool.QueryRow(ctx, `
+		select count(*) filter (where stands), count(*) filter (where not stands) from (
+			select bool_or(coalesce(o.status, 'pending') in ('pending', 'accepted') and (o.expires_at is null or o.expires_at > now())) as stands
+			from results r join results o on o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited'
+			where r.batch_id = $1 and r.outcome is null group by r.row_number) known`, b.ID).Scan(&k.Standing, &k.Lapsed)
+	if err != nil {
+		return k, fmt.Errorf("look for people of batch %d who were invited before: %w", b.ID, err)
+	}
+	return k, nil
+}

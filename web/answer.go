@@ -1,0 +1,198 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+// refusal is an answer that is no success, in words for whoever asked.
+type refusal struct {
+	Status int
+	Title  string // what happened
+	Remedy string // what to do; may be empty
+}
+
+func (e *refusal) Error() string { return e.Title }
+
+func refuse(status int, remedy, format string, args ...any) error {
+	return &refusal{status, fmt.Sprintf(format, args...), remedy}
+}
+
+var (
+	errOrigin = refuse(http.StatusForbidden, "Open the page itself and do it there.", "This request came from another site.")
+	errRole   = refuse(http.StatusForbidden, "Ask an operator, or sign in as one.", "You may look at everything here, but not change anything.")
+	errNobody = refuse(http.StatusUnauthorized, "Sign in, or send a token: Authorization: Bearer …", "Nobody is signed in.")
+	errNoPage = refuse(http.StatusNotFound, "", "There is no such page.")
+)
+
+// asRefusal finds the words for an error. Of one that is the server's own fault
+// nothing is told but that.
+func asRefusal(err error) *refusal {
+	var said *refusal
+	var state *invitation.StateError
+	var file *importer.FileError
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &said):
+		return said
+	case errors.Is(err, invitation.ErrNoBatch):
+		return &refusal{http.StatusNotFound, "There is no batch of that number.", "The list of batches has those that there are."}
+	case errors.As(err, &state):
+		return &refusal{http.StatusConflict, upperFirst(state.Error()) + ".", "Somebody may have been faster: look at the batch as it is now."}
+	case errors.As(err, &file):
+		return &refusal{http.StatusUnprocessableEntity, upperFirst(file.Error()) + ".", file.Remedy()}
+	case errors.As(err, &large):
+		return &refusal{http.StatusRequestEntityTooLarge, "That is more than this form takes.", ""}
+	}
+	return &refusal{http.StatusInternalServerError, "Something went wrong here.", "Nothing was lost. Try again; if it stays, the server's log says more."}
+}
+
+func upperFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// handler answers a page for somebody who is signed in.
+type handler func(w http.ResponseWriter, r *http.Request, who *visitor) error
+
+// page has a handler run for those with a role, and sends others to sign in.
+func (s *Server) page(needed Role, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		who, err := s.identify(r)
+		switch {
+		case err != nil:
+		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r):
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+			return
+		case who == nil:
+			err = errNobody
+		case !who.Role.May(needed):
+			err = errRole
+		default:
+			err = h(w, r, who)
+		}
+		if err != nil {
+			s.failFor(w, r, who, err)
+		}
+	}
+}
+
+// public has a handler run for anybody.
+func (s *Server) public(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.failFor(w, r, nil, err) }
+
+// failFor answers with an error: a page for people, problem+json for scripts.
+func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
+	said := asRefusal(err)
+	if said.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+	}
+	if forAPI(r) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(said.Status)
+		_ = json.NewEncoder(w).Encode(map[string]any{"status": said.Status, "title": http.StatusText(said.Status), "detail": strings.TrimSpace(said.Title + " " + said.Remedy)})
+		return
+	}
+	if err := s.render(w, r, who, said.Status, "error", said.Title, said); err != nil {
+		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+	}
+}
+
+// frame is what every page has around its own content.
+type frame struct {
+	Title   string
+	Who     *visitor
+	Target  string
+	Sandbox bool
+	Section string // which entry of the rail is the page's
+	Notice  string
+	Body    any
+}
+
+// CanAct reports whether whoever looks may change anything.
+func (f frame) CanAct() bool { return f.Who != nil && f.Who.Role.May(Operator) }
+
+// notices are what a page says after something was done; the address carries
+// the word alone, so that nobody can make the page say anything else.
+var notices = map[string]string{
+	"start":   "Started. What is sent shows here as it goes.",
+	"pause":   "Paused. What was under way at Clerk comes to its end.",
+	"resume":  "It goes on.",
+	"cancel":  "Cancelled. Who was invited stays invited.",
+	"retry":   "The failed rows are taken up again.",
+	"same":    "This file was uploaded before: here is what became of it.",
+	"columns": "The file was read again.",
+}
+
+// render writes a page, or with htmx the part of it that was asked for.
+func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, status int, page, title string, body any) error {
+	f := frame{Title: title, Who: who, Target: s.cfg.Target, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
+	t, ok := pages[page]
+	if !ok {
+		return fmt.Errorf("no template %s", page)
+	}
+	part := "frame"
+	if want := r.Header.Get("HX-Target"); want != "" && status == http.StatusOK {
+		_, want, _ = strings.Cut(want, "#")
+		if t.Lookup("part-"+want) != nil {
+			part = "part-" + want
+		}
+	}
+	var text bytes.Buffer
+	if err := t.ExecuteTemplate(&text, part, f); err != nil {
+		return fmt.Errorf("write page %s: %w", page, err)
+	}
+	return sendHTML(w, r, status, text.Bytes())
+}
+
+// sendHTML sends a page, compressed where the browser takes that. There is no
+// secret in a page beside what the person may see, so that its length tells
+// nobody anything.
+func sendHTML(w http.ResponseWriter, r *http.Request, status int, text []byte) error {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Add("Vary", "Accept-Encoding, HX-Target")
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Length", strconv.Itoa(len(text)))
+		w.WriteHeader(status)
+		_, _ = w.Write(text) // who asked may be gone
+		return nil
+	}
+	h.Set("Content-Encoding", "gzip")
+	w.WriteHeader(status)
+	z := gzip.NewWriter(w)
+	_, _ = z.Write(text)
+	_ = z.Close()
+	return nil
+}
+
+// number reads a number of the path; one that is none is no page.
+func number(r *http.Request, name string) (int64, error) {
+	n, err := strconv.ParseInt(r.PathValue(name), 10, 64)
+	if err != nil || n < 1 {
+		return 0, errNoPage
+	}
+	return n, nil
+}
+
+func (s *Server) nowhere(http.ResponseWriter, *http.Request, *visitor) error { return errNoPage }

@@ -1,0 +1,188 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"bulkinvite/invitation"
+	"bulkinvite/words"
+)
+
+//go:embed static templates
+var files embed.FS
+
+// asset is a static file, compressed once.
+type asset struct {
+	kind, tag   string
+	text, small []byte
+}
+
+type assetServer map[string]asset
+
+// assets are the static files by name. Pages name them with their hash, so that
+// browsers may keep them for ever.
+var assets = func() assetServer {
+	all := assetServer{}
+	entries, err := files.ReadDir("static")
+	if err != nil {
+		panic(err) // embedded
+	}
+	for _, e := range entries {
+		text, err := files.ReadFile(path.Join("static", e.Name()))
+		if err != nil {
+			panic(err)
+		}
+		var small bytes.Buffer
+		z, _ := gzip.NewWriterLevel(&small, gzip.BestCompression) // a constant level
+		_, _ = z.Write(text)
+		_ = z.Close() // into memory
+		sum := sha256.Sum256(text)
+		kind := mime.TypeByExtension(path.Ext(e.Name()))
+		if kind == "" {
+			kind = "text/plain; charset=utf-8"
+		}
+		all[e.Name()] = asset{kind, hex.EncodeToString(sum[:6]), text, small.Bytes()}
+	}
+	return all
+}()
+
+// ServeHTTP serves a file.
+func (a assetServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	file, ok := a[r.PathValue("name")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", file.kind)
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", "no-cache")
+	if r.URL.RawQuery == file.tag {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	text := file.text
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		text = file.small
+	}
+	h.Set("Etag", `"`+file.tag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+}
+
+// pages are the templates, each with the frame around it.
+var pages = func() map[string]*template.Template {
+	all := map[string]*template.Template{}
+	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/frame.html", "templates/part-*.html"))
+	entries, err := files.ReadDir("templates")
+	if err != nil {
+		panic(err) // embedded
+	}
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), ".html")
+		if name == "frame" || strings.HasPrefix(name, "part-") {
+			continue
+		}
+		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+e.Name()))
+	}
+	return all
+}()
+
+// functions are what templates can do besides showing.
+var functions = template.FuncMap{
+	"asset":   func(name string) string { return "/static/" + name + "?" + assets[name].tag },
+	"n":       words.Thousands,
+	"counted": words.Counted,
+	"moment":  shownTime,
+	"text":    shownText,
+	"outcome": func(o *invitation.Outcome) string { return words.Outcomes[*o] },
+	"reason":  func(code *string) string { return words.Plain(words.Reason(*code)) },
+	"percent": percent,
+	"of":      func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
+	"n64":     func(n int64) string { return words.Thousands(int(n)) },
+	"call":    func(bucket string) string { return words.Calls[bucket] },
+	"outcomes": func() []named {
+		all := []named{{invitation.Undecided, "undecided"}}
+		for _, o := range words.Order {
+			all = append(all, named{o, words.Outcomes[o]})
+		}
+		return all
+	},
+	"statuses": func() []invitation.Status {
+		return []invitation.Status{invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired}
+	},
+	"priorities": func() []int { return []int{1, 2, 3, 4} },
+}
+
+// named is an outcome and its word.
+type named struct {
+	Name invitation.Outcome
+	Word string
+}
+
+// shownTime writes a time, or a dash, so that the page's script can put it into
+// the reader's own zone.
+func shownTime(t any) template.HTML {
+	var at time.Time
+	switch t := t.(type) {
+	case time.Time:
+		at = t
+	case *time.Time:
+		if t != nil {
+			at = *t
+		}
+	}
+	if at.IsZero() {
+		return "–"
+	}
+	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, at.UTC().Format(time.RFC3339), template.HTMLEscapeString(words.Moment(at))))
+}
+
+// shownText writes what a pointer points at, without what would turn a line
+// around or make it invisible.
+func shownText(v any) string {
+	switch v := v.(type) {
+	case *string:
+		if v == nil {
+			return ""
+		}
+		return words.Plain(*v)
+	case *invitation.Outcome:
+		if v == nil {
+			return ""
+		}
+		return string(*v)
+	case *invitation.Status:
+		if v == nil {
+			return ""
+		}
+		return string(*v)
+	case string:
+		return words.Plain(v)
+	}
+	return words.Plain(fmt.Sprint(v))
+}
+
+// percent writes a share, without calling something nothing or almost all all.
+func percent(part, of int) string {
+	if of == 0 {
+		return "–"
+	}
+	p := 100 * float64(part) / float64(of)
+	switch {
+	case part > 0 && p < 1:
+		return "under 1 %"
+	case part < of && p > 99:
+		return "over 99 %"
+	}
+	return fmt.Sprintf("%.0f %%", p)
+}

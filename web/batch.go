@@ -1,0 +1,302 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+// batchList shows every batch, and takes a new file.
+func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	lines, err := s.reader.Batches(r.Context())
+	if err != nil {
+		return err
+	}
+	views := make([]lineView, len(lines))
+	for i, l := range lines {
+		views[i] = lineView{l, barOf(l.Outcomes, l.Undecided)}
+	}
+	return s.render(w, r, who, http.StatusOK, "batches", "Batches", views)
+}
+
+type lineView struct {
+	invitation.BatchLine
+	Bar bar
+}
+
+// batchView is a batch as its page shows it.
+type batchView struct {
+	*invitation.Batch
+	Environment string
+	Standing    standing
+	Table       tableView
+	Draft       *draftView // nil: it is no draft
+}
+
+// batchPage shows a batch, or a draft and what sending it would take.
+func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	b, err := s.store.Batch(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	view := batchView{Batch: b}
+	if view.Standing, err = s.standing(r.Context(), b); err != nil {
+		return err
+	}
+	view.Environment = view.Standing.Environment
+	if b.State == invitation.Draft {
+		if view.Draft, err = s.draft(r, b, view.Standing); err != nil {
+			return err
+		}
+	}
+	if view.Table, err = s.table(r, b); err != nil {
+		return err
+	}
+	page := "batch"
+	if b.State == invitation.Draft {
+		page = "draft"
+	}
+	return s.render(w, r, who, http.StatusOK, page, fmt.Sprintf("Batch %d: %s", b.ID, b.FileName), view)
+}
+
+// standing is where a batch stands.
+type standing struct {
+	invitation.Tally
+	State       invitation.State
+	Environment string
+	Reason      string
+	PausedBy    invitation.Pauser
+	Bar         bar
+	Plan        *invitation.Plan // of what is left; nil: nothing is sent
+	Done        time.Time        // when the last goes out, by the plan
+	Gauges      []gauge
+	Frozen      []invitation.Freeze
+	Workers     int // processes that work for the instance
+}
+
+// Decided is how many rows have an outcome.
+func (s standing) Decided() int { return s.Outcomes.Sum() }
+
+// Rate is how many people the limits let through, once the first are.
+func (s standing) Rate() string {
+	if s.Plan == nil || s.Plan.Window == 0 || s.Plan.Each == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d people %s", s.Plan.Each, perWindow(s.Plan.Window))
+}
+
+func perWindow(d time.Duration) string {
+	if d == time.Hour {
+		return "an hour"
+	}
+	return "each " + strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+// standing reads where a batch stands.
+func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, error) {
+	st := standing{State: b.State, Reason: b.Reason, PausedBy: b.PausedBy}
+	var err error
+	if st.Tally, err = s.reader.Tally(ctx, b.ID); err != nil {
+		return st, err
+	}
+	st.Bar = barOf(st.Outcomes, st.Undecided)
+	instance, workers, err := s.reader.Fleet(ctx, b.InstanceID)
+	if err != nil {
+		return st, err
+	}
+	st.Environment, st.Workers = instance.Environment, workers
+	limits := s.cfg.Limits(instance.Environment)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	if err != nil {
+		return st, err
+	}
+	st.Gauges, st.Frozen = gauges(budget, limits), budget.Frozen
+	if st.Undecided == 0 || (b.State != invitation.Running && b.State != invitation.Draft) {
+		return st, nil
+	}
+	plan, err := s.plan(ctx, b, st.Undecided, limits, budget)
+	if err != nil {
+		return st, err
+	}
+	st.Plan, st.Done = &plan, budget.Now.Add(time.Duration(plan.Seconds*float64(time.Second)))
+	return st, nil
+}
+
+// plan works out what is left to do of a batch that runs, or of a draft.
+func (s *Server) plan(ctx context.Context, b *invitation.Batch, waiting int, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
+	loads, err := s.reader.Loads(ctx, b.InstanceID)
+	if err != nil {
+		return invitation.Plan{}, err
+	}
+	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: waiting, StartAt: b.StartAt}
+	others := make([]invitation.Load, 0, len(loads))
+	for _, l := range loads {
+		if l.Batch == b.ID {
+			own = l
+		} else {
+			others = append(others, l)
+		}
+	}
+	return invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent), nil
+}
+
+// actions are what can be done to a batch: the functions that the commands use.
+var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
+	"start": jobs.Start, "pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "retry": jobs.Retry,
+}
+
+// act does something to a batch and shows it again.
+func (s *Server) act(action string) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
+		id, err := number(r, "id")
+		if err != nil {
+			return err
+		}
+		if err := s.do(r.Context(), id, action, who); err != nil {
+			return err
+		}
+		return seeBatch(w, r, id, action)
+	}
+}
+
+// do does something to a batch in somebody's name.
+func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) error {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := actions[action](ctx, s.pool, b, who.Name); err != nil {
+		return err
+	}
+	s.log.Info("batch changed", "batch", id, "action", action)
+	return nil
+}
+
+func seeBatch(w http.ResponseWriter, r *http.Request, id int64, done string) error {
+	http.Redirect(w, r, fmt.Sprintf("/batches/%d?%s", id, url.Values{"done": {done}}.Encode()), http.StatusSeeOther)
+	return nil
+}
+
+// start lets a draft run, with the options of the form. Of real mail the number
+// of people is typed: it must be the one that the draft has now.
+func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := r.ParseForm(); err != nil {
+		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	}
+	o, err := optionsOf(r.PostForm)
+	if err != nil {
+		return err
+	}
+	people := -1
+	if typed := strings.NewReplacer(",", "", ".", "", " ", "", " ", "").Replace(r.PostForm.Get("people")); typed != "" {
+		if people, err = strconv.Atoi(typed); err != nil {
+			people = 0
+		}
+	}
+	err = s.startDraft(r.Context(), id, o, people, r.PostForm.Get("undelivered") != "", who)
+	var state *invitation.StateError
+	if errors.As(err, &state) && state.State == invitation.Running {
+		return seeBatch(w, r, id, "start") // the form was sent twice, or somebody else was faster: it runs
+	}
+	if err != nil {
+		return err
+	}
+	return seeBatch(w, r, id, "start")
+}
+
+// draftOptions are what is set on a draft before it is started.
+type draftOptions struct {
+	invitation.Options
+	Priority int
+	Canary   int
+}
+
+// optionsOf reads the options of a draft from its form.
+func optionsOf(form url.Values) (draftOptions, error) {
+	o := draftOptions{Priority: invitation.DefaultPriority}
+	o.RedirectURL = strings.TrimSpace(form.Get("redirect_url"))
+	o.Template = form.Get("template")
+	for name, to := range map[string]*int{"expires_in_days": &o.ExpiresInDays, "priority": &o.Priority, "canary": &o.Canary} {
+		text := strings.TrimSpace(form.Get(name))
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return o, refuse(http.StatusUnprocessableEntity, "Write it in digits, or leave it empty.", "What stands under %s is no number.", name)
+		}
+		*to = n
+	}
+	return o, o.check()
+}
+
+// check refuses what Clerk would refuse for each row.
+func (o draftOptions) check() error {
+	u, err := url.Parse(o.RedirectURL)
+	switch {
+	case o.RedirectURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http"):
+		return refuse(http.StatusUnprocessableEntity, "It begins with https:// or http://.", "The address that the invitation leads to must be a whole one.")
+	case o.ExpiresInDays < 0 || o.ExpiresInDays > 365:
+		return refuse(http.StatusUnprocessableEntity, "Write 1 to 365, or leave it empty.", "An invitation can't be valid for %d days.", o.ExpiresInDays)
+	case o.Priority < 1 || o.Priority > 4:
+		return refuse(http.StatusUnprocessableEntity, "Take 1 to 4.", "There is no priority %d.", o.Priority)
+	case o.Canary < 0:
+		return refuse(http.StatusUnprocessableEntity, "Write how many people go first, or leave it empty.", "%d people can't go first.", o.Canary)
+	}
+	return nil
+}
+
+// undeliveredAfter is how many mails a development instance delivers in a
+// calendar month, by Clerk's documentation; past that they are dropped.
+const undeliveredAfter = 100
+
+// startDraft starts a draft. people is the number that somebody typed, -1: none.
+func (s *Server) startDraft(ctx context.Context, id int64, o draftOptions, people int, undelivered bool, who *visitor) error {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return err
+	}
+	if b.State != invitation.Draft {
+		return &invitation.StateError{Batch: id, State: b.State, Action: "start"}
+	}
+	tally, err := s.reader.Tally(ctx, id)
+	if err != nil {
+		return err
+	}
+	if (s.cfg.Real && b.InstanceID == s.cfg.Instance.ID || people >= 0) && people != tally.Undecided {
+		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", tally.Undecided), "This sends real e-mail, and the number that was typed is not the number of people: %d.", tally.Undecided)
+	}
+	if s.cfg.Instance.Environment == "development" && !undelivered {
+		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
+		if err != nil {
+			return err
+		}
+		if mailed+tally.Undecided > undeliveredAfter {
+			return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.",
+				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, tally.Undecided)
+		}
+	}
+	if err := s.store.SetOptions(ctx, id, who.Name, o.Options, o.Priority, o.Canary); err != nil {
+		return err
+	}
+	return s.do(ctx, id, "start", who)
+}

@@ -1,0 +1,248 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+// soon is how long an upload waits for its check before it shows how far that is.
+const soon = 1500 * time.Millisecond
+
+// uploadFile takes a file from the form of the list of batches.
+func (s *Server) uploadFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return refuse(http.StatusUnsupportedMediaType, "Use the form of the list of batches.", "That is no form with a file.")
+	}
+	for {
+		part, err := parts.NextPart()
+		if err == io.EOF {
+			return refuse(http.StatusUnprocessableEntity, "Choose one first.", "There is no file in the form.")
+		}
+		if err != nil {
+			return refuse(http.StatusBadRequest, "Nothing of it was kept: send it once more.", "The file was cut off half way.")
+		}
+		if part.FormName() != "file" {
+			continue
+		}
+		if part.FileName() == "" {
+			return refuse(http.StatusUnprocessableEntity, "Choose one first.", "There is no file in the form.")
+		}
+		u, _, err := s.receive(r.Context(), part, who.Name, part.FileName(), reading{}, "", func() { extend(w, patience) })
+		if err != nil {
+			return err
+		}
+		s.log.Info("upload received", "upload", u.ID, "bytes", u.Bytes)
+		return s.afterUpload(w, r, u)
+	}
+}
+
+// afterUpload has an upload checked and shows what came of it, or how far it is.
+func (s *Server) afterUpload(w http.ResponseWriter, r *http.Request, u *upload) error {
+	if c := s.check(u); c != nil {
+		select {
+		case <-c.over:
+		case <-r.Context().Done():
+		case <-time.After(soon):
+		}
+	}
+	http.Redirect(w, r, fmt.Sprintf("/uploads/%d", u.ID), http.StatusSeeOther)
+	return nil
+}
+
+// uploadView is an upload that is no batch, or not yet.
+type uploadView struct {
+	*upload
+	Done int // of a hundred
+}
+
+// uploadPage shows how far the check of an upload is, or why it is no batch;
+// one that is a batch leads there.
+func (s *Server) uploadPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	u, err := s.upload(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	view := uploadView{upload: u}
+	if c := s.check(u); c != nil {
+		if view.Done = int(100 * c.done.Load() / max(u.Bytes, 1)); r.Header.Get("HX-Request") == "" {
+			w.Header().Set("Refresh", "2") // without script the page looks again by itself
+		}
+	}
+	switch {
+	case u.Failure != nil && u.Failure.Batch > 0 && u.Failure.Remedy == "":
+		return s.leave(w, r, u.Failure.Batch, "same")
+	case u.Failure == nil && u.Batch != nil && u.Checked != nil:
+		return s.leave(w, r, *u.Batch, "")
+	}
+	return s.render(w, r, who, http.StatusOK, "upload", u.FileName, view)
+}
+
+// leave sends a browser on to a batch, also one that asked for a part of a page.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request, batch int64, done string) error {
+	to := fmt.Sprintf("/batches/%d", batch)
+	if done != "" {
+		to += "?" + url.Values{"done": {done}}.Encode()
+	}
+	if r.Header.Get("HX-Request") != "" {
+		w.Header().Set("HX-Redirect", to)
+		w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// uploadAgain has an upload read in another way: with other columns, or though
+// the same file is a batch already.
+func (s *Server) uploadAgain(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	u, err := s.upload(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	if err := r.ParseForm(); err != nil {
+		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	}
+	o := u.Options
+	if r.PostForm.Get("again") != "" {
+		o.Again = true
+	}
+	if email := r.PostForm.Get("email"); email != "" {
+		o.Map = map[string]string{"email": email}
+	}
+	if r.PostForm.Has("column") {
+		if o.Map, err = mapOf(r.PostForm["column"], r.PostForm["meaning"]); err != nil {
+			return err
+		}
+	}
+	if r.PostForm.Has("encoding") {
+		o.Encoding, o.Delimiter = r.PostForm.Get("encoding"), r.PostForm.Get("delimiter")
+	}
+	if err := s.readAgain(r, u, o); err != nil {
+		return err
+	}
+	return s.afterUpload(w, r, u)
+}
+
+// readAgain has an upload checked once more, in another way.
+func (s *Server) readAgain(r *http.Request, u *upload, o reading) error {
+	tag, err := s.pool.Exec(r.Context(), `
+		update uploads u set options = $2, checked_at = null, failure = null
+		where id = $1 and received_at is not null and not exists (select from batches b where b.id = u.batch_id and b.state <> 'draft')`, u.ID, o)
+	if err != nil {
+		return fmt.Errorf("read upload %d again: %w", u.ID, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return refuse(http.StatusConflict, "Its page shows where it stands.", "The file is a batch that was started or cancelled already: its columns stay as they are.")
+	}
+	u.Checked, u.Failure, u.Options = nil, nil, o
+	return nil
+}
+
+// meanings are what a column can be, as the menu over it says.
+var meanings = []string{"email", "redirect_url", "expires_in_days", "metadata"}
+
+// mapOf makes a map of the menus over the columns.
+func mapOf(columns, chosen []string) (map[string]string, error) {
+	if len(columns) != len(chosen) {
+		return nil, refuse(http.StatusUnprocessableEntity, "Go back and try again.", "The form is not whole.")
+	}
+	m := map[string]string{}
+	for i, meaning := range chosen {
+		switch {
+		case meaning == "":
+			continue
+		case !slices.Contains(meanings, meaning):
+			return nil, refuse(http.StatusUnprocessableEntity, "", "No column can be %q.", meaning)
+		case meaning == "metadata":
+			meaning = "public_metadata." + columns[i]
+		}
+		if first, taken := m[meaning]; taken {
+			return nil, refuse(http.StatusUnprocessableEntity, "Choose one of them.", "Both %q and %q are to be the same thing: %s.", first, columns[i], strings.ReplaceAll(meaning, "_", " "))
+		}
+		m[meaning] = columns[i]
+	}
+	if m["email"] == "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "Choose the column that holds the addresses.", "No column is the e-mail address.")
+	}
+	return m, nil
+}
+
+// draftView is what there is to see before a batch is started.
+type draftView struct {
+	Upload   *upload // nil: it did not come by the page, and can't be read in another way
+	Columns  []columnView
+	First    []invitation.Result
+	Problems []importer.Problem
+	More     int // problems that are not listed
+	Known    invitation.KnownCounts
+	Real     bool
+	Limited  bool // a development instance that would not deliver all mails
+}
+
+// ToInvite is how many people of a draft will be asked for, as far as is known.
+func (v draftView) ToInvite(waiting int) int { return waiting - v.Known.Standing }
+
+// columnView is a column of the file and what it is taken for.
+type columnView struct {
+	Name, Meaning string
+}
+
+// shownFirst is how many rows of a draft are shown beneath its columns.
+const shownFirst = 8
+
+// draft reads what there is to see of a draft.
+func (s *Server) draft(r *http.Request, b *invitation.Batch, st standing) (*draftView, error) {
+	view := &draftView{Real: s.cfg.Real && b.InstanceID == s.cfg.Instance.ID}
+	var err error
+	if view.Upload, err = s.uploadOf(r.Context(), b.ID); err != nil {
+		return nil, err
+	}
+	mapped := map[string]string{}
+	if view.Upload != nil && view.Upload.Summary != nil {
+		sum := view.Upload.Summary
+		view.Problems, view.More = sum.Problems, sum.MoreProblems
+		for ours, theirs := range sum.Columns.Mapped {
+			if strings.HasPrefix(ours, "public_metadata.") {
+				ours = "metadata"
+			}
+			mapped[theirs] = ours
+		}
+	}
+	for _, name := range b.Columns {
+		view.Columns = append(view.Columns, columnView{name, mapped[name]})
+	}
+	first, err := s.reader.Page(r.Context(), b.ID, invitation.RowFilter{Limit: shownFirst})
+	if err != nil {
+		return nil, err
+	}
+	view.First = first.Rows
+	if view.Known, err = s.reader.KnownOf(r.Context(), b); err != nil {
+		return nil, err
+	}
+	if st.Environment == "development" {
+		mailed, err := s.reader.MailedThisMonth(r.Context(), b.InstanceID)
+		if err != nil {
+			return nil, err
+		}
+		view.Limited = mailed+view.ToInvite(st.Undecided) > undeliveredAfter
+	}
+	return view, nil
+}

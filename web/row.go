@@ -1,0 +1,330 @@
+package web
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/words"
+)
+
+// pageRows is how many rows a page of the table has.
+const pageRows = 50
+
+// tableView is a page of a batch's rows.
+type tableView struct {
+	invitation.Page
+	Batch   int64
+	Columns []string
+	Filter  invitation.RowFilter
+	Narrow  bool // the filter lets not all rows through
+}
+
+// Link is the address of the table with one value of its filter changed, and
+// from the beginning.
+func (t tableView) Link(name, value string) string { return t.link(name, value, "", 0) }
+
+// Older and Newer lead to the neighbouring pages.
+func (t tableView) Older() string { return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber) }
+
+// Newer leads to the page before.
+func (t tableView) Newer() string { return t.link("", "", "before", t.Rows[0].RowNumber) }
+
+func (t tableView) link(name, value, where string, row int) string {
+	q := url.Values{}
+	for key, v := range map[string]string{"outcome": string(t.Filter.Outcome), "status": string(t.Filter.Status), "q": t.Filter.Search} {
+		if key == name {
+			v = value
+		}
+		if v != "" {
+			q.Set(key, v)
+		}
+	}
+	if where != "" {
+		q.Set(where, strconv.Itoa(row))
+	}
+	return fmt.Sprintf("/batches/%d/rows?%s", t.Batch, q.Encode())
+}
+
+// filterOf reads which rows are wanted.
+func filterOf(q url.Values) (invitation.RowFilter, error) {
+	f := invitation.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")), Search: strings.TrimSpace(q.Get("q")), Limit: pageRows}
+	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != invitation.Undecided && !known {
+		return f, refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", f.Outcome)
+	}
+	switch f.Status {
+	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired:
+	default:
+		return f, refuse(http.StatusUnprocessableEntity, "", "There is no status %q.", f.Status)
+	}
+	if len(f.Search) > 320 {
+		return f, refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
+	}
+	for name, to := range map[string]*int{"after": &f.After, "before": &f.Before} {
+		if text := q.Get(name); text != "" {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 1 || n > 1<<31-1 {
+				return f, refuse(http.StatusUnprocessableEntity, "", "%s must be a row's number.", name)
+			}
+			*to = n
+		}
+	}
+	return f, nil
+}
+
+// table reads the page of rows that a request asks for.
+func (s *Server) table(r *http.Request, b *invitation.Batch) (tableView, error) {
+	t := tableView{Batch: b.ID, Columns: b.Columns}
+	var err error
+	if t.Filter, err = filterOf(r.URL.Query()); err != nil {
+		return t, err
+	}
+	t.Narrow = t.Filter.Outcome != "" || t.Filter.Status != "" || t.Filter.Search != ""
+	t.Page, err = s.reader.Page(r.Context(), b.ID, t.Filter)
+	return t, err
+}
+
+// rowsPage shows the rows alone, so that paging does not count a million.
+func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	b, err := s.store.Batch(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	view := batchView{Batch: b}
+	if view.Table, err = s.table(r, b); err != nil {
+		return err
+	}
+	return s.render(w, r, who, http.StatusOK, "rows", fmt.Sprintf("Rows of batch %d", id), view)
+}
+
+// rowView is a row and the story of its person.
+type rowView struct {
+	Batch   *invitation.Batch
+	Row     invitation.Result
+	Cells   []cell
+	Story   []words.Chapter
+	Summary []string
+}
+
+type cell struct{ Name, Value string }
+
+// rowPage shows a row: its cells, and the story of its person.
+func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	row, err := number(r, "row")
+	if err != nil || row > 1<<31-1 {
+		return errNoPage
+	}
+	view := rowView{}
+	if view.Batch, err = s.store.Batch(r.Context(), id); err != nil {
+		return err
+	}
+	page, err := s.reader.Page(r.Context(), id, invitation.RowFilter{After: int(row) - 1, Limit: 1})
+	if err != nil {
+		return err
+	}
+	if len(page.Rows) == 0 || page.Rows[0].RowNumber != int(row) {
+		return refuse(http.StatusNotFound, "", "Batch %d has no row %d.", id, row)
+	}
+	view.Row = page.Rows[0]
+	for i, value := range view.Row.Original {
+		name := fmt.Sprintf("column %d", i+1)
+		if i < len(view.Batch.Columns) && view.Batch.Columns[i] != "" {
+			name = view.Batch.Columns[i]
+		}
+		view.Cells = append(view.Cells, cell{name, value})
+	}
+	if view.Row.Email != nil {
+		if view.Story, view.Summary, err = s.story(r, *view.Row.Email); err != nil {
+			return err
+		}
+	}
+	return s.render(w, r, who, http.StatusOK, "row", fmt.Sprintf("Row %d of batch %d", row, id), view)
+}
+
+// story tells a person's story in words.
+func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string, error) {
+	key, err := invitation.Key(email)
+	if err != nil {
+		return nil, nil, nil //nolint:nilerr // what is no address has no story
+	}
+	story, err := s.reader.Why(r.Context(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	var sums []string
+	for _, sum := range story.Summary {
+		sums = append(sums, words.Summary(sum))
+	}
+	return words.Story(story), sums, nil
+}
+
+// resultsFile streams every row of a batch as CSV.
+func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+	only := invitation.Outcome(r.URL.Query().Get("outcome"))
+	if _, known := words.Outcomes[only]; only != "" && !known {
+		return refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", only)
+	}
+	return s.sheet(w, r, "results", only)
+}
+
+// problemsFile streams the rows that can't be sent.
+func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+	return s.sheet(w, r, "problems", invitation.Invalid)
+}
+
+func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only invitation.Outcome) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	columns, err := s.reader.Columns(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
+	out := bufio.NewWriterSize(patient{w}, 64<<10)
+	err = invitation.ResultsCSV(out, columns, func(yield func(*invitation.Result) error) error {
+		return s.reader.Results(r.Context(), id, only, yield)
+	})
+	if err = errors.Join(err, out.Flush()); err != nil {
+		// Half of it has gone out: only a broken connection tells that it is not all.
+		s.log.Warn("results were cut off", "batch", id, "error", err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// patient puts the deadline off with everything that is written.
+type patient struct{ w http.ResponseWriter }
+
+// Write writes on.
+func (p patient) Write(b []byte) (int, error) {
+	extend(p.w, patience)
+	return p.w.Write(b)
+}
+
+var _ io.Writer = patient{}
+
+// peopleView is what was found of people.
+type peopleView struct {
+	Search  string
+	People  []invitation.PersonLine
+	More    string // where the next ones are; empty: there are none
+	Story   []words.Chapter
+	Summary []string
+	Email   string // whose story it is
+}
+
+// peoplePage looks for people in all batches, and tells the story of one.
+func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	q := r.URL.Query()
+	view := peopleView{Search: strings.TrimSpace(q.Get("q")), Email: q.Get("email")}
+	if len(view.Search) > 320 || len(view.Email) > 320 {
+		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
+	}
+	var err error
+	if view.Email != "" {
+		if email, _, problem := importer.Clean(view.Email); problem == "" {
+			view.Email = email
+		}
+		if view.Story, view.Summary, err = s.story(r, view.Email); err != nil {
+			return err
+		}
+	}
+	if view.Search != "" {
+		view.People, err = s.reader.People(r.Context(), view.Search, q.Get("after"), pageRows+1)
+		if err != nil {
+			return err
+		}
+		if len(view.People) > pageRows {
+			view.People = view.People[:pageRows]
+			view.More = "/people?" + url.Values{"q": {view.Search}, "after": {view.People[pageRows-1].Key}}.Encode()
+		}
+	}
+	return s.render(w, r, who, http.StatusOK, "people", "People", view)
+}
+
+// eventsView is who did what.
+type eventsView struct {
+	Events []eventLine
+	Batch  int64
+	More   string
+}
+
+type eventLine struct {
+	invitation.Event
+	Words string // the details, for people
+}
+
+// eventsPage shows who did what, the newest first.
+func (s *Server) eventsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	q := r.URL.Query()
+	var at [2]int64
+	for i, name := range []string{"batch", "before"} {
+		if text := q.Get(name); text != "" {
+			n, err := strconv.ParseInt(text, 10, 64)
+			if err != nil || n < 1 {
+				return errNoPage
+			}
+			at[i] = n
+		}
+	}
+	events, err := s.reader.Events(r.Context(), at[0], at[1], pageRows+1)
+	if err != nil {
+		return err
+	}
+	view := eventsView{Batch: at[0]}
+	if len(events) > pageRows {
+		events = events[:pageRows]
+		more := url.Values{"before": {strconv.FormatInt(events[pageRows-1].ID, 10)}}
+		if at[0] > 0 {
+			more.Set("batch", strconv.FormatInt(at[0], 10))
+		}
+		view.More = "/events?" + more.Encode()
+	}
+	for _, e := range events {
+		view.Events = append(view.Events, eventLine{e, detailWords(e.Details)})
+	}
+	return s.render(w, r, who, http.StatusOK, "events", "Events", view)
+}
+
+// detailWords puts an event's details into words, as far as they are for people.
+func detailWords(details json.RawMessage) string {
+	var d struct {
+		File   string `json:"file"`
+		By     string `json:"by"`
+		Reason string `json:"reason"`
+		Rows   []int  `json:"rows"`
+	}
+	if json.Unmarshal(details, &d) != nil {
+		return ""
+	}
+	switch {
+	case d.File != "":
+		return d.File
+	case d.Reason != "":
+		return d.Reason
+	case len(d.Rows) > 0:
+		return words.Counted(len(d.Rows), "row", "rows")
+	case d.By == "person":
+		return "by hand"
+	}
+	return d.By
+}

@@ -1,0 +1,63 @@
+// What the pages do beyond HTML: each works without it, only less smoothly.
+(() => {
+  "use strict";
+
+  // Times are written in the server's zone; here they go into the reader's.
+  const shape = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const localTimes = (root) => root.querySelectorAll("time[datetime]:not([title])").forEach((t) => {
+    const at = new Date(t.dateTime);
+    t.textContent = shape.format(at);
+    t.title = exact.format(at);
+  });
+
+  // A form that was sent is not sent twice.
+  document.addEventListener("submit", (e) => {
+    if (e.defaultPrevented || e.target.method !== "post") return;
+    setTimeout(() => e.target.querySelectorAll("button").forEach((b) => { b.disabled = true; }), 0);
+  });
+  addEventListener("pageshow", () => document.querySelectorAll("form[method=post] button[disabled]").forEach((b) => { b.disabled = false; }));
+
+  // A menu over a column is followed at once.
+  document.getElementById("columns")?.addEventListener("change", (e) => e.currentTarget.requestSubmit());
+
+  const upload = document.getElementById("upload");
+  if (upload) {
+    const input = upload.querySelector("input[type=file]"), bar = upload.querySelector("progress");
+    const send = () => {
+      if (!input.files.length) return;
+      const request = new XMLHttpRequest();
+      upload.querySelector("button").disabled = true;
+      bar.hidden = false;
+      request.upload.addEventListener("progress", (e) => { if (e.lengthComputable) bar.value = 100 * e.loaded / e.total; });
+      const trouble = (text) => {
+        bar.hidden = true;
+        upload.querySelector("button").disabled = false;
+        let note = upload.querySelector("[role=alert]");
+        if (!note) {
+          note = document.createElement("p");
+          note.className = "problem hint";
+          note.setAttribute("role", "alert");
+          upload.append(note);
+        }
+        note.textContent = text;
+      };
+      request.addEventListener("load", () => {
+        if (request.status < 400) { location.assign(request.responseURL); return; }
+        const answer = new DOMParser().parseFromString(request.responseText, "text/html");
+        trouble([...answer.querySelectorAll("main h1, main h1 + p")].map((e) => e.textContent).join(" ") || "The upload was refused.");
+      });
+      request.addEventListener("error", () => trouble("The connection was lost. Nothing was kept: send it once more."));
+      request.open("POST", upload.action);
+      request.send(new FormData(upload));
+    };
+    upload.addEventListener("submit", (e) => { e.preventDefault(); send(); });
+    input.addEventListener("change", send);
+    ["dragenter", "dragover"].forEach((name) => upload.addEventListener(name, (e) => { e.preventDefault(); upload.classList.add("over"); }));
+    ["dragleave", "drop"].forEach((name) => upload.addEventListener(name, (e) => { e.preventDefault(); upload.classList.remove("over"); }));
+    upload.addEventListener("drop", (e) => { input.files = e.dataTransfer.files; send(); });
+  }
+
+  localTimes(document);
+  document.addEventListener("htmx:after:swap", () => localTimes(document));
+})();

@@ -1,0 +1,393 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+// upload is a file on its way to being a batch.
+type upload struct {
+	ID       int64
+	Actor    string
+	FileName string
+	Bytes    int64
+	Options  reading
+	Received *time.Time
+	Checked  *time.Time
+	Batch    *int64
+	Summary  *importer.Summary
+	Failure  *failure
+}
+
+// reading is how an upload's file is to be read.
+type reading struct {
+	Map       map[string]string `json:"map,omitempty"` // as importer.Options has it
+	Delimiter string            `json:"delimiter,omitempty"`
+	Encoding  string            `json:"encoding,omitempty"`
+	Again     bool              `json:"again,omitempty"` // though the same file is a batch already
+}
+
+// failure is why a file can't be made a batch.
+type failure struct {
+	What   string   `json:"what"`
+	Remedy string   `json:"remedy,omitempty"`
+	Batch  int64    `json:"batch,omitempty"` // the batch that the same file is already
+	Found  []string `json:"found,omitempty"` // the columns, where none of them could be told to hold addresses
+}
+
+const uploadColumns = `id, actor, file_name, bytes, options, received_at, checked_at, batch_id, summary, failure`
+
+func scanUpload(row pgx.Row) (*upload, error) {
+	var u upload
+	err := row.Scan(&u.ID, &u.Actor, &u.FileName, &u.Bytes, &u.Options, &u.Received, &u.Checked, &u.Batch, &u.Summary, &u.Failure)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, errNoUpload
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read an upload: %w", err)
+	}
+	return &u, nil
+}
+
+var errNoUpload = refuse(http.StatusNotFound, "The list of batches has what became of it.", "There is no such upload, or it is over.")
+
+func (s *Server) upload(ctx context.Context, id int64) (*upload, error) {
+	return scanUpload(s.pool.QueryRow(ctx, `select `+uploadColumns+` from uploads where id = $1 and instance_id = $2`, id, s.cfg.Instance.ID))
+}
+
+// uploadOf returns the upload that a batch was made of, or nil.
+func (s *Server) uploadOf(ctx context.Context, batch int64) (*upload, error) {
+	u, err := scanUpload(s.pool.QueryRow(ctx, `select `+uploadColumns+` from uploads where batch_id = $1`, batch))
+	if errors.Is(err, errNoUpload) {
+		return nil, nil
+	}
+	return u, err
+}
+
+// chunkBytes is how much of a file is kept in one row.
+const chunkBytes = 1 << 20
+
+// receive keeps a file as it comes. One that is cut off leaves nothing. A key
+// that was used before gives the upload that it was used for.
+func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (u *upload, again bool, err error) {
+	name = fileName(name)
+	u, err = scanUpload(s.pool.QueryRow(ctx, `
+		insert into uploads (instance_id, actor, file_name, options, idempotency_key) values ($1, $2, $3, $4, nullif($5, ''))
+		returning `+uploadColumns, s.cfg.Instance.ID, actor, name, o, key))
+	var taken *pgconn.PgError
+	if errors.As(err, &taken) && taken.ConstraintName == "uploads_idempotency" {
+		u, err = scanUpload(s.pool.QueryRow(ctx, `select `+uploadColumns+` from uploads where actor = $1 and idempotency_key = $2`, actor, key))
+		return u, true, err
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	id := u.ID
+	defer func() {
+		if err != nil {
+			// The request's context may be over: that is why it failed.
+			within, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+			defer cancel()
+			_, gone := s.pool.Exec(within, `delete from uploads where id = $1`, id)
+			err = errors.Join(err, gone)
+		}
+	}()
+	if u.Bytes, err = s.keep(ctx, u.ID, body, more); err != nil {
+		return nil, false, err
+	}
+	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes).Scan(&u.Received)
+	if err != nil {
+		return nil, false, fmt.Errorf("keep upload %d: %w", u.ID, err)
+	}
+	return u, false, nil
+}
+
+// keep writes what comes into chunks and returns how much it was; more is called
+// after each.
+func (s *Server) keep(ctx context.Context, id int64, body io.Reader, more func()) (int64, error) {
+	var total int64
+	chunk := make([]byte, chunkBytes)
+	for number := 0; ; number++ {
+		n, err := fill(body, chunk)
+		last := err == io.EOF
+		if err != nil && !last {
+			return 0, refuse(http.StatusBadRequest, "Nothing of it was kept: send it once more.", "The file was cut off half way.")
+		}
+		if total += int64(n); total > s.cfg.MaxUpload {
+			return 0, refuse(http.StatusRequestEntityTooLarge, "Split it.", "The file is larger than %d bytes.", s.cfg.MaxUpload)
+		}
+		if n > 0 {
+			if _, err := s.pool.Exec(ctx, `insert into upload_chunks (upload_id, number, data) values ($1, $2, $3)`, id, number, chunk[:n]); err != nil {
+				return 0, fmt.Errorf("keep upload %d: %w", id, err)
+			}
+		}
+		if last {
+			return total, nil
+		}
+		more()
+	}
+}
+
+// fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
+// is: a file that ends is another thing than one that is cut off.
+func fill(r io.Reader, chunk []byte) (n int, err error) {
+	for n < len(chunk) && err == nil {
+		var more int
+		more, err = r.Read(chunk[n:])
+		n += more
+	}
+	return n, err
+}
+
+// fileName is a file's name without a directory, of a bearable length.
+func fileName(name string) string {
+	name = path.Base(strings.ReplaceAll(strings.ToValidUTF8(name, "�"), "\\", "/"))
+	name = strings.Map(func(r rune) rune {
+		if r == 0 {
+			return -1
+		}
+		return r
+	}, name)
+	for len(name) > 200 || name == "." || name == "/" {
+		if name == "." || name == "/" {
+			return "upload.csv"
+		}
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
+	}
+	return name
+}
+
+// chunks reads an upload's file.
+type chunks struct {
+	ctx  context.Context
+	pool querier
+	id   int64
+	next int
+	rest []byte
+	done *atomic.Int64 // bytes read so far
+}
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Read reads on.
+func (c *chunks) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		err := c.pool.QueryRow(c.ctx, `select data from upload_chunks where upload_id = $1 and number = $2`, c.id, c.next).Scan(&c.rest)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return 0, io.EOF
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read upload %d: %w", c.id, err)
+		}
+		c.next++
+	}
+	n := copy(p, c.rest)
+	c.rest = c.rest[n:]
+	c.done.Add(int64(n))
+	return n, nil
+}
+
+// checks are the files that this process is reading now.
+type checks struct {
+	mu    sync.Mutex
+	all   map[int64]*checking
+	turns chan struct{} // each of them holds two connections: not all may at once
+}
+
+// checksAtOnce is how many files a process reads at a time.
+const checksAtOnce = 2
+
+// checking is a file that is being read.
+type checking struct {
+	done atomic.Int64  // bytes
+	over chan struct{} // closed when it is read
+}
+
+// check has a file read in the background, if it waits for that, and returns
+// how far that is; nil: nothing is read here. It goes on when the request is
+// over.
+func (s *Server) check(u *upload) *checking {
+	if u.Received == nil || u.Checked != nil {
+		return nil
+	}
+	s.checks.mu.Lock()
+	defer s.checks.mu.Unlock()
+	if c := s.checks.all[u.ID]; c != nil || s.life.Err() != nil {
+		return c
+	}
+	c := &checking{over: make(chan struct{})}
+	s.checks.all[u.ID] = c
+	s.work.Go(func() {
+		s.checks.turns <- struct{}{}
+		defer func() { <-s.checks.turns }()
+		if err := s.makeDraft(s.life, u.ID, c); err != nil && s.life.Err() == nil {
+			s.log.Error("an upload could not be checked", "upload", u.ID, "error", err)
+		}
+		s.checks.mu.Lock()
+		delete(s.checks.all, u.ID)
+		s.checks.mu.Unlock()
+		close(c.over)
+	})
+	return c
+}
+
+// errTaken says that another process reads the upload.
+var errTaken = errors.New("another process reads it")
+
+// makeDraft reads an upload and makes it a draft, or records why it can't be one.
+func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
+	var failed *failure
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		u, err := scanUpload(tx.QueryRow(ctx, `select `+uploadColumns+` from uploads where id = $1 and checked_at is null for update skip locked`, id))
+		if errors.Is(err, errNoUpload) {
+			return errTaken
+		}
+		if err != nil {
+			return err
+		}
+		failed, err = s.importUpload(ctx, tx, u, c)
+		if err != nil {
+			return err
+		}
+		if failed != nil {
+			return errRollBack
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errTaken):
+		return nil
+	case errors.Is(err, errRollBack):
+		return s.recordFailure(ctx, id, failed)
+	case err == nil || s.life.Err() != nil:
+		return err
+	}
+	return errors.Join(err, s.recordFailure(ctx, id, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
+}
+
+var errRollBack = errors.New("roll back")
+
+func (s *Server) recordFailure(ctx context.Context, id int64, f *failure) error {
+	_, err := s.pool.Exec(ctx, `update uploads set failure = $2, checked_at = clock_timestamp() where id = $1`, id, f)
+	if err != nil {
+		return fmt.Errorf("record why upload %d is no batch: %w", id, err)
+	}
+	return nil
+}
+
+// importUpload makes an upload a draft in tx, a new one or, where it was read in
+// another way before, the same.
+func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) (*failure, error) {
+	var err error
+	b := &invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor, Columns: []string{}, Preflight: true}
+	if u.Batch != nil {
+		b.ID = *u.Batch
+		err = s.store.EmptyDraft(ctx, tx, b.ID)
+	} else {
+		b.ID, err = s.store.CreateBatch(ctx, tx, *b)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file := &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}
+	options := importer.Options{Map: u.Options.Map, Delimiter: u.Options.Delimiter, Encoding: u.Options.Encoding}
+	found, err := importer.Import(ctx, tx, file, options, importer.Target{BatchID: b.ID, InstanceID: b.InstanceID}, func(context.Context, pgx.Tx, []int) error {
+		return nil // a draft's rows get their jobs when it is started
+	})
+	var fault *importer.FileError
+	if errors.As(err, &fault) {
+		return &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy()}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if same, err := s.sameFile(ctx, tx, b, found.SHA256, u.Options.Again); err != nil || same != nil {
+		return same, err
+	}
+	b.FileSHA256, b.FileBytes, b.Encoding, b.Delimiter, b.Columns = found.SHA256, found.Bytes, found.Encoding, found.Delimiter, found.Columns.Found
+	b.Rows, b.Blank = found.Rows, found.Blank
+	if err := s.store.DescribeDraft(ctx, tx, b); err != nil {
+		return nil, err
+	}
+	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
+	if err != nil {
+		return nil, fmt.Errorf("record upload %d: %w", u.ID, err)
+	}
+	return nil, nil
+}
+
+// sameFile finds the batch that a file is already. One that is over counts only
+// without again.
+func (s *Server) sameFile(ctx context.Context, tx pgx.Tx, b *invitation.Batch, sha [32]byte, again bool) (*failure, error) {
+	if err := invitation.LockFile(ctx, tx, b.InstanceID, sha); err != nil {
+		return nil, err
+	}
+	earlier, err := s.store.BatchByFile(ctx, b.InstanceID, sha) // outside of tx, which has not committed b
+	switch {
+	case err != nil:
+		return nil, err
+	case earlier == nil || earlier.ID == b.ID:
+		return nil, nil
+	case again && (earlier.State == invitation.Done || earlier.State == invitation.StateCancelled):
+		return nil, nil
+	}
+	f := &failure{Batch: earlier.ID, What: fmt.Sprintf("This file is batch %d already (%s).", earlier.ID, earlier.State)}
+	if earlier.State == invitation.Done || earlier.State == invitation.StateCancelled {
+		f.Remedy = "Send it once more all the same? Whoever was invited is still not mailed twice."
+	}
+	return f, nil
+}
+
+// janitor deletes what uploads leave behind: files whose batch is no draft any
+// more, and those that were never received or never became a batch.
+func (s *Server) janitor() {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	for {
+		if err := s.tidy(s.life); err != nil && s.life.Err() == nil {
+			s.log.Warn("tidy uploads and sessions", "error", err)
+		}
+		select {
+		case <-s.life.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// abandoned is how long an upload that became no batch is kept.
+const abandoned = 24 * time.Hour
+
+func (s *Server) tidy(ctx context.Context) error {
+	for _, chore := range []struct {
+		what, sql string
+		args      []any
+	}{
+		{"files whose batches are under way", `delete from upload_chunks c using uploads u, batches b where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`, nil},
+		{"uploads that were given up", `delete from uploads where batch_id is null and begun_at < clock_timestamp() - $1::interval`, []any{abandoned}},
+		{"sessions that have ended", `delete from web_sessions where used_at < clock_timestamp() - $1::interval or created_at < clock_timestamp() - $2::interval`, []any{sessionIdle, sessionLife}},
+	} {
+		if _, err := s.pool.Exec(ctx, chore.sql, chore.args...); err != nil {
+			return fmt.Errorf("delete %s: %w", chore.what, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,240 @@
+// Package web is the page that people upload their files to and watch batches
+// on, and the JSON API that scripts use. Both do what the commands do, through
+// the same functions; what they show is what the database says, whichever
+// process works.
+//
+// A [Server] keeps nothing that it could lose: sessions, uploads and tokens are
+// in the database, so that any number of servers may stand beside each other,
+// and one that is restarted goes on.
+package web
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+)
+
+// Config says for whom a server is. Its zero fields take the defaults named.
+type Config struct {
+	Instance invitation.Instance // whom uploads are for; required
+	Target   string              // the same, in words
+	Real     bool                // mail reaches people: who starts a batch types how many
+	Limits   func(environment string) invitation.Limits
+
+	Users []User   // who may sign in with a password; none: by the one-time link alone
+	URL   *url.URL // what browsers call the server by; nil: what they say
+
+	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]
+	Version   string           // of the program
+	Now       func() time.Time // default [time.Now]
+	Log       *slog.Logger
+}
+
+// Server is the page and the API. See [New].
+type Server struct {
+	pool    *pgxpool.Pool
+	store   *invitation.Store
+	reader  *invitation.Reader
+	cfg     Config
+	log     *slog.Logger
+	now     func() time.Time
+	handler http.Handler
+	door    *door
+	link    *link
+	checks  checks
+	life    context.Context // ends when the server stops: what outlives a request ends with it
+	end     context.CancelFunc
+	work    sync.WaitGroup
+}
+
+// New returns a server over a migrated database. It serves nothing yet: see
+// [Server.Serve].
+func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
+	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, importer.DefaultFileBytes)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
+		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}}
+	s.life, s.end = context.WithCancel(context.Background())
+	handler, err := s.routes()
+	if err != nil {
+		return nil, err
+	}
+	s.handler = handler
+	return s, nil
+}
+
+// Handler is the server without its listener.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// How long a request may take. Those whose length nobody knows beforehand,
+// uploads, downloads and live pages, put their own deadline off as they go on.
+const (
+	headerTime = 10 * time.Second
+	patience   = 30 * time.Second
+	idleTime   = 2 * time.Minute
+	stopTime   = 10 * time.Second
+	maxHeader  = 32 << 10 // bytes
+)
+
+// Serve answers on a listener until ctx is done, then lets requests come to
+// their end, for at most ten seconds.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	s.work.Go(s.janitor)
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		s.end() // live pages end, and reconnect elsewhere
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+		defer cancel()
+		if err = server.Shutdown(stopping); err != nil {
+			err = errors.Join(err, server.Close())
+		}
+		if serving := <-ended; !errors.Is(serving, http.ErrServerClosed) {
+			err = errors.Join(err, serving)
+		}
+	}
+	s.end()
+	s.work.Wait()
+	if err != nil {
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+// secure reports whether browsers reach the server over TLS, by itself or
+// through a proxy that the configured URL names.
+func (s *Server) secure(r *http.Request) bool {
+	return r.TLS != nil || s.cfg.URL != nil && s.cfg.URL.Scheme == "https"
+}
+
+// routes lays out what there is to ask for.
+func (s *Server) routes() (http.Handler, error) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("GET /static/{name}", assets)
+	mux.HandleFunc("GET /login", s.public(s.loginPage))
+	mux.HandleFunc("POST /login", s.public(s.login))
+	mux.HandleFunc("POST /logout", s.public(s.logout))
+
+	for pattern, h := range map[string]handler{
+		"GET /{$}":                       s.batchList,
+		"GET /uploads/{id}":              s.uploadPage,
+		"GET /batches/{id}":              s.batchPage,
+		"GET /batches/{id}/rows":         s.rowsPage,
+		"GET /batches/{id}/rows/{row}":   s.rowPage,
+		"GET /batches/{id}/results.csv":  s.resultsFile,
+		"GET /batches/{id}/problems.csv": s.problemsFile,
+		"GET /people":                    s.peoplePage,
+		"GET /events":                    s.eventsPage,
+		"/":                              s.nowhere,
+	} {
+		mux.HandleFunc(pattern, s.page(Auditor, h))
+	}
+	for pattern, h := range map[string]handler{
+		"POST /uploads":             s.uploadFile,
+		"POST /uploads/{id}":        s.uploadAgain,
+		"POST /batches/{id}/start":  s.start,
+		"POST /batches/{id}/pause":  s.act("pause"),
+		"POST /batches/{id}/resume": s.act("resume"),
+		"POST /batches/{id}/cancel": s.act("cancel"),
+		"POST /batches/{id}/retry":  s.act("retry"),
+	} {
+		mux.HandleFunc(pattern, s.page(Operator, h))
+	}
+	guard := http.NewCrossOriginProtection()
+	if s.cfg.URL != nil {
+		if err := guard.AddTrustedOrigin(s.cfg.URL.Scheme + "://" + s.cfg.URL.Host); err != nil {
+			return nil, fmt.Errorf("trust %s: %w", s.cfg.URL, err)
+		}
+	}
+	guard.SetDenyHandler(s.public(func(http.ResponseWriter, *http.Request) error { return errOrigin }))
+	return s.outermost(guard.Handler(mux)), nil
+}
+
+// policy is the Content-Security-Policy: nothing but what the server itself
+// serves, and no script or style in a page's text.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// outermost sets what every answer has, gives every request a deadline, and
+// keeps a fault of one page from ending the process.
+func (s *Server) outermost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer") // a path may hold an address
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if s.secure(r) {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		extend(w, patience)
+		defer func() {
+			if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
+				s.log.Error("a page failed", "page", r.Pattern, "fault", fault)
+				s.fail(w, r, errors.New("panic"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// extend gives a request a new deadline, from now. Without one to set, as in
+// tests without a connection, there is nothing to do.
+func extend(w http.ResponseWriter, by time.Duration) {
+	c := http.NewResponseController(w)
+	at := time.Now().Add(by)
+	_ = errors.Join(c.SetReadDeadline(at), c.SetWriteDeadline(at))
+}
+
+// ready says whether requests can be answered: the database is there, and the
+// server is not about to stop.
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	switch {
+	case s.life.Err() != nil:
+		plainText(w, http.StatusServiceUnavailable, "stopping")
+	case s.pool.Ping(ctx) != nil:
+		plainText(w, http.StatusServiceUnavailable, "the database does not answer")
+	default:
+		plainText(w, http.StatusOK, "ready")
+	}
+}
+
+func plainText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n")) // who asked may be gone
+}
+
+// forAPI reports whether a request is a script's rather than a page's.
+func forAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }

@@ -1,0 +1,438 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/ratelimit"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
+
+// users are an operator and an auditor; their hashes are cheap, so that tests
+// don't wait for them.
+var users = func() []User {
+	var all []User
+	for name, role := range map[string]Role{"olga": Operator, "alex": Auditor} {
+		u, err := newUser(name, role, password, 4)
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, u)
+	}
+	return all
+}()
+
+const password = "correct horse"
+
+// bench is a server over a database of its own.
+type bench struct {
+	t      *testing.T
+	pool   *pgxpool.Pool
+	server *Server
+	url    string
+	now    time.Time
+}
+
+func setup(t *testing.T, change func(*Config)) *bench {
+	t.Helper()
+	b := &bench{t: t, pool: postgrestest.New(t), now: time.Now()}
+	instance, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "ins_test", "production")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{
+		Instance: instance, Users: users, Now: func() time.Time { return b.now },
+		Limits: func(string) invitation.Limits {
+			return invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk, General: ratelimit.DefaultProduction}
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	if b.server, err = New(b.pool, cfg); err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(b.server.Handler())
+	t.Cleanup(func() {
+		web.Close()
+		b.server.end()
+		b.server.work.Wait()
+	})
+	b.url = web.URL
+	return b
+}
+
+// browser keeps cookies, and follows no redirect.
+type browser struct {
+	*bench
+	http *http.Client
+}
+
+func (b *bench) browser() *browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return &browser{b, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// as is a browser that somebody has signed in with.
+func (b *bench) as(name string) *browser {
+	b.t.Helper()
+	w := b.browser()
+	w.post("/login", url.Values{"name": {name}, "password": {password}}).want(http.StatusSeeOther)
+	return w
+}
+
+type answer struct {
+	t        *testing.T
+	what     string
+	status   int
+	header   http.Header
+	body     string
+	location string
+}
+
+func (a answer) want(status int) answer {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("%s: %d, want %d\n%s", a.what, a.status, status, a.body)
+	}
+	return a
+}
+
+// says fails the test unless the body holds a text.
+func (a answer) says(texts ...string) answer {
+	a.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(a.body, text) {
+			a.t.Errorf("%s does not say %q:\n%s", a.what, text, a.body)
+		}
+	}
+	return a
+}
+
+func (w *browser) do(r *http.Request) answer {
+	w.t.Helper()
+	response, err := w.http.Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return answer{w.t, r.Method + " " + r.URL.Path, response.StatusCode, response.Header, string(body), strings.TrimPrefix(response.Header.Get("Location"), w.url)}
+}
+
+func (w *browser) request(method, path string, body io.Reader) *http.Request {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func (w *browser) get(path string) answer {
+	w.t.Helper()
+	return w.do(w.request(http.MethodGet, path, nil))
+}
+
+func (w *browser) post(path string, form url.Values) answer {
+	w.t.Helper()
+	r := w.request(http.MethodPost, path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return w.do(r)
+}
+
+// upload sends a file as the form does.
+func (w *browser) upload(name, text string) answer {
+	w.t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("file", name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, _ = io.WriteString(part, text)
+	if err := form.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	r := w.request(http.MethodPost, "/uploads", &body)
+	r.Header.Set("Content-Type", form.FormDataContentType())
+	return w.do(r)
+}
+
+// follow goes where an answer leads until a page is there.
+func (w *browser) follow(a answer) answer {
+	w.t.Helper()
+	for a.status == http.StatusSeeOther {
+		path := a.location
+		a = w.get(path)
+		a.what = "GET " + path
+		a.location = path + a.location
+		if a.status == http.StatusSeeOther {
+			a.location = strings.TrimPrefix(a.location, path)
+		}
+	}
+	return a
+}
+
+// draft uploads a file and waits until it is a draft, whose page it returns.
+func (w *browser) draft(name, text string) answer {
+	w.t.Helper()
+	a := w.follow(w.upload(name, text).want(http.StatusSeeOther))
+	for range 100 {
+		if !strings.Contains(a.body, `id="checking"`) {
+			return a
+		}
+		a = w.follow(w.get(a.location))
+	}
+	w.t.Fatal("the file is never checked")
+	return a
+}
+
+func (b *bench) count(sql string, args ...any) int {
+	b.t.Helper()
+	var n int
+	if err := b.pool.QueryRow(b.t.Context(), sql, args...).Scan(&n); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+func (b *bench) exec(sql string, args ...any) {
+	b.t.Helper()
+	if _, err := b.pool.Exec(b.t.Context(), sql, args...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	if a := w.get("/batches/7?x=1").want(http.StatusSeeOther); a.location != "/login?next=%2Fbatches%2F7%3Fx%3D1" {
+		t.Errorf("nobody is sent to %s", a.location)
+	}
+	w.post("/batches/7/start", nil).want(http.StatusUnauthorized)
+	for _, wrong := range []url.Values{{"name": {"olga"}, "password": {"wrong"}}, {"name": {"nobody"}, "password": {password}}, {}} {
+		w.post("/login", wrong).want(http.StatusUnauthorized).says("do not belong together")
+	}
+	for next, want := range map[string]string{"/people": "/people", "//evil.example": "/", "https://evil.example": "/", `/\evil.example`: "/", "": "/"} {
+		if a := w.post("/login", url.Values{"name": {"olga"}, "password": {password}, "next": {next}}).want(http.StatusSeeOther); a.location != want {
+			t.Errorf("next=%q leads to %s, want %s", next, a.location, want)
+		}
+	}
+	w.get("/").want(http.StatusOK).says("olga · operator", "Sign out")
+	w.post("/logout", nil).want(http.StatusSeeOther)
+	w.get("/").want(http.StatusSeeOther)
+	if n := b.count(`select count(*) from web_sessions where user_name = 'olga'`); n != 4 {
+		t.Errorf("%d sessions are left of five", n)
+	}
+}
+
+// TestSessionsEnd: a session ends when it is not used, however young; when it
+// is old, however used; and with its user.
+func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	for name, sql := range map[string]string{
+		"idle":    `update web_sessions set used_at = clock_timestamp() - interval '8 hours 1 minute'`,
+		"old":     `update web_sessions set created_at = clock_timestamp() - interval '72 hours 1 minute'`,
+		"no user": `update web_sessions set user_name = 'gone'`,
+	} {
+		w := b.as("olga")
+		b.exec(`update web_sessions set used_at = clock_timestamp() - interval '7 hours', created_at = clock_timestamp() - interval '71 hours'`)
+		w.get("/").want(http.StatusOK)
+		if n := b.count(`select count(*) from web_sessions where used_at < clock_timestamp() - interval '1 minute'`); n != 0 {
+			t.Errorf("%s: the use was not noted", name)
+		}
+		b.exec(sql)
+		w.get("/").want(http.StatusSeeOther)
+		b.exec(`delete from web_sessions`)
+	}
+}
+
+func TestTriesAreLimited(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	for range triesAtOnce {
+		w.post("/login", url.Values{"name": {"olga"}, "password": {"guess"}}).want(http.StatusUnauthorized)
+	}
+	// Now the right one is refused too: else a guess would be told from a wrong one.
+	right := url.Values{"name": {"olga"}, "password": {password}}
+	a := w.post("/login", right).want(http.StatusTooManyRequests).says("Too many tries")
+	if a.header.Get("Retry-After") != "10" {
+		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
+	}
+	w.post("/login", url.Values{"name": {"alex"}, "password": {password}}).want(http.StatusSeeOther)
+	b.now = b.now.Add(tryEvery)
+	w.post("/login", right).want(http.StatusSeeOther)
+}
+
+func TestLinkSignsInOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Users = nil })
+	var told []string
+	b.server.Link("root", func(path string) { told = append(told, path) })
+	b.browser().get("/login").want(http.StatusOK).says("a link that signs you in once")
+	w := b.browser()
+	w.get(told[0]).want(http.StatusSeeOther)
+	w.get("/").want(http.StatusOK).says("root · operator")
+	b.browser().get(told[0]).want(http.StatusForbidden)
+	if len(told) != 2 {
+		t.Fatalf("%d links were told, want a new one after the first", len(told))
+	}
+	b.browser().get(told[1]).want(http.StatusSeeOther)
+}
+
+// TestWhoMay asks for everything that changes something, as an auditor and from
+// another site.
+func TestWhoMay(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	olga, alex := b.as("olga"), b.as("alex")
+	page := olga.draft("hires.csv", "email\na@example.com\nb@example.com\n").want(http.StatusOK)
+	for _, path := range []string{"/batches/1/start", "/batches/1/pause", "/batches/1/resume", "/batches/1/cancel", "/batches/1/retry", "/uploads/1"} {
+		alex.post(path, nil).want(http.StatusForbidden).says("not change anything")
+		r := olga.request(http.MethodPost, path, nil)
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		olga.do(r).want(http.StatusForbidden).says("another site")
+		r = olga.request(http.MethodPost, path, nil)
+		r.Header.Set("Origin", "https://evil.example")
+		olga.do(r).want(http.StatusForbidden).says("another site")
+	}
+	alex.upload("x.csv", "email\n").want(http.StatusForbidden)
+	seen := alex.get(page.location).want(http.StatusOK).says("a@example.com")
+	if strings.Contains(seen.body, "<button class=\"primary\"") || strings.Contains(seen.body, "/start") {
+		t.Error("an auditor is offered to start")
+	}
+	if n := b.count(`select count(*) from events`); n != 1 {
+		t.Errorf("%d events, want the import alone", n)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	plain := setup(t, nil).as("olga").get("/").header
+	if got := plain.Get("Content-Security-Policy"); got != policy || strings.Contains(got, "unsafe") {
+		t.Errorf("policy: %s", got)
+	}
+	if plain.Get("Strict-Transport-Security") != "" {
+		t.Error("plain http speaks of TLS")
+	}
+	behind := setup(t, func(c *Config) { c.URL = &url.URL{Scheme: "https", Host: "invite.example.com"} })
+	a := behind.browser().post("/login", url.Values{"name": {"olga"}, "password": {password}}).want(http.StatusSeeOther)
+	cookie := a.header.Get("Set-Cookie")
+	for _, part := range []string{"__Host-bulkinvite=", "Secure", "HttpOnly", "SameSite=Lax", "Path=/"} {
+		if !strings.Contains(cookie, part) {
+			t.Errorf("the cookie lacks %s: %s", part, cookie)
+		}
+	}
+	if a.header.Get("Strict-Transport-Security") == "" {
+		t.Error("no HSTS behind TLS")
+	}
+}
+
+func TestReady(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.browser()
+	w.get("/healthz").want(http.StatusOK)
+	w.get("/readyz").want(http.StatusOK)
+	b.server.end()
+	w.get("/healthz").want(http.StatusOK)
+	w.get("/readyz").want(http.StatusServiceUnavailable)
+}
+
+func TestParseUsers(t *testing.T) {
+	t.Parallel()
+	olga := users[0].String()
+	for text, want := range map[string]string{
+		"":                                       "",
+		"# nobody\n\n":                           "",
+		olga + "\n":                              "",
+		"olga:operator":                          "line 1: a user is written",
+		"\nolga:boss:$2a$04$x":                   "line 2: user olga: the role is",
+		"olga:operator:secret":                   "line 1: user olga: what follows",
+		"o lga:auditor:x":                        "line 1: a user is written",
+		olga + " " + olga:                        "there twice",
+		strings.Replace(olga, "$04$", "$20$", 1): "of a cost up to 15",
+	} {
+		_, err := ParseUsers(strings.NewReader(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		role     Role
+		password string
+	}{{"a b", Auditor, password}, {"a", "boss", password}, {"a", Auditor, "short"}, {"a", Auditor, strings.Repeat("x", 73)}} {
+		if u, err := NewUser(c.name, c.role, c.password); err == nil {
+			t.Errorf("%+v made %s", c, u)
+		}
+	}
+}
+
+// nasty is what somebody may put into a cell.
+var nasty = []string{`"><script>alert(1)</script>`, "=cmd|' /C calc'!A0", "\u202egnp.exe", strings.Repeat("x", 10<<10)}
+
+func TestNastyCells(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	text := "email,name\n"
+	for i, cell := range nasty {
+		text += fmt.Sprintf("a%d@example.com,%q\n", i, strings.ReplaceAll(cell, `"`, `""`))
+	}
+	text = strings.ReplaceAll(text, `\"`, `"`)
+	page := w.draft(`"><script>alert(2)</script>.csv`, text).want(http.StatusOK)
+	paths := []string{page.location, "/", "/events", "/people?q=a", "/people?q=%22%3E%3Cscript%3E", "/batches/1/rows?q=%3Cscript%3E"}
+	for i := range nasty {
+		paths = append(paths, fmt.Sprintf("/batches/1/rows/%d", i+1))
+	}
+	for _, path := range paths {
+		a := w.get(path).want(http.StatusOK)
+		if strings.Contains(a.body, "<script>") || strings.Contains(a.body, "\u202e") {
+			t.Errorf("%s lets a cell's own markup through", path)
+		}
+	}
+	w.get("/batches/1/results.csv").want(http.StatusOK).says(`'=cmd|`)
+}
+
+// TestOddAddresses asks for what is not there.
+func TestOddAddresses(t *testing.T) {
+	t.Parallel()
+	w := setup(t, nil).as("olga")
+	for path, want := range map[string]int{
+		"/batches/99": 404, "/batches/0": 404, "/batches/x": 404, "/batches/99999999999999999999": 404, "/batches/99/rows": 404, "/batches/99/rows/1": 404,
+		"/batches/99/results.csv": 404, "/uploads/99": 404, "/nothing": 404, "/static/nothing": 404, "/events?batch=x": 404,
+		"/batches/99/problems.csv": 404, "/people?q=" + strings.Repeat("a", 400): 422,
+	} {
+		w.get(path).want(want)
+	}
+	for path, want := range map[string]int{"/batches/99/start": 404, "/batches/99/cancel": 404, "/uploads/99": 404, "/uploads": 415, "/": 405} {
+		if a := w.post(path, nil); a.status != want && !(path == "/" && a.status == 404) {
+			t.Errorf("POST %s: %d, want %d", path, a.status, want)
+		}
+	}
+}
