@@ -58,7 +58,7 @@ const open = `b.state = 'running' and (b.start_at is null or b.start_at <= clock
 	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
 
 // waiting says that a row of an open batch may be asked for now.
-const waiting = `r.outcome is null and (r.not_before is null or r.not_before <= clock_timestamp())
+const waiting = `r.outcome is null and r.withdrawn_by is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
 
 // halfway says that an invitation was revoked, or may have been, to make room for

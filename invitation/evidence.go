@@ -66,7 +66,7 @@ func split(ids []RowID) (batches []int64, numbers []int32) {
 
 const loadRows = `
 	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
-	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, coalesce(r.email, ''),
+	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, r.withdrawn_by is not null, coalesce(r.email, ''),
 	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp(),
 	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
@@ -83,7 +83,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		var expires *int
 		var metadata []byte
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
-			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Email,
+			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
 			&c.Options, &redirect, &expires, &metadata, &users, &c.Now,
 			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links)
 		if err != nil {

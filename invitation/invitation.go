@@ -181,6 +181,7 @@ type Row struct {
 	Cooldown     time.Duration // for Resend
 	Halfway      bool          // an invitation was revoked, or may have been, to make room for this row's
 	Links        bool          // its link must be in the batch's file: an invitation without it is revoked and made again
+	Withdrawn    bool          // a sweep has taken it away: nobody is asked for it any more
 
 	Email          string
 	Options        Options

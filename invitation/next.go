@@ -152,8 +152,9 @@ func Next(row Row, ev Evidence) Action {
 	}
 	// Whose invitation was revoked for this row has none until it is invited:
 	// nothing stops it, and nothing but Clerk's answer ends it.
-	if row.BatchState == StateCancelled && !row.Halfway {
-		return Action{Kind: Decide, Outcome: Cancelled}
+	// But who is withdrawn is to have none.
+	if row.stopped() {
+		return Action{Kind: Decide, Outcome: Cancelled, Reason: row.why()}
 	}
 	if row.BatchState != Running && !row.Halfway {
 		return Action{Kind: Nothing}
@@ -227,16 +228,27 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || !a.Alone && (a.Refused || row.Tries >= manyTries)})
 }
 
+// stopped reports whether nobody is to be asked for a row any more.
+func (r Row) stopped() bool { return r.Withdrawn || r.BatchState == StateCancelled && !r.Halfway }
+
+// why is the reason of a row that ends as cancelled; empty: its batch was.
+func (r Row) why() string {
+	if r.Withdrawn {
+		return "withdrawn"
+	}
+	return ""
+}
+
 // manyTries is after how many transient answers a person goes alone: it may be
 // one of the others in the call whom Clerk fails on.
 const manyTries = 2
 
 // void goes on with a row whose open attempt made nothing: it is claimed again,
-// unless its batch was cancelled meanwhile.
+// unless its batch was cancelled or the row withdrawn meanwhile.
 func void(row Row, act Action) Action {
 	act.Kind = Claim
-	if row.BatchState == StateCancelled && !row.Halfway {
-		act.Kind, act.Outcome = Decide, Cancelled
+	if row.stopped() {
+		act.Kind, act.Outcome, act.Reason = Decide, Cancelled, row.why()
 	}
 	return act
 }

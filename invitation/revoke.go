@@ -198,6 +198,10 @@ func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Perso
 	if err != nil {
 		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
 	}
+	_, err = tx.Exec(ctx, `update drift set status = $3 where instance_id = $1 and clerk_invitation_id = $2 and kind in ('unexplained', 'pending_again')`, instance, p.InvitationID, string(status))
+	if err != nil {
+		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
+	}
 	return nil
 }
 

@@ -43,6 +43,7 @@ type Sweep struct {
 	Revoked   int            // revoked by this sweep
 	Skipped   map[string]int // left alone, by reason; also already_revoked, accepted and gone
 	Failed    int
+	Cancelled int // rows that still waited and ended as cancelled
 	Undecided int // of a sweep that goes on or is held
 	Threshold int
 	Held      bool // it stopped at its threshold and waits for a person
@@ -237,6 +238,10 @@ func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor str
 	if err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
+	// Whose request is under way goes on with its batch.
+	if _, err := tx.Exec(ctx, `update results set withdrawn_by = null where withdrawn_by = $1 and outcome is null`, sweep); err != nil {
+		return fmt.Errorf("stop sweep %d: %w", sweep, err)
+	}
 	if err := s.drop(ctx, tx, sweep, SkipStopped); err != nil {
 		return err
 	}
@@ -263,10 +268,11 @@ const sweepCounts = `
 // finishSweeps ends those of which which says so.
 func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error {
 	_, err := tx.Exec(ctx, `
-		update sweeps o set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped
+		update sweeps o set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped,
+		       cancelled = (select count(*) from results r where r.withdrawn_by = s.id and r.outcome = 'cancelled')
 		from sweeps s cross join lateral (`+sweepCounts+`) c
 		where o.id = s.id and o.finished_at is null and `+which+` and s.apply and not s.held and s.finished_at is null
-		  and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null)`, arg)
+		  and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null) and not `+following, arg)
 	if err != nil {
 		return fmt.Errorf("end sweeps: %w", err)
 	}
@@ -278,7 +284,7 @@ func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error
 const sweepQuery = `
 	select s.id, s.instance_id, s.kind, coalesce(s.batch_id, 0), s.started_by, s.older_than, s.scope, s.apply, s.night, s.scanned, s.stale,
 	       coalesce(c.revoked, s.revoked), coalesce(c.skipped, s.skipped), coalesce(c.failed, s.failed), coalesce(c.undecided, 0),
-	       coalesce(s.threshold, 0), s.held, coalesce(s.allowed_by, ''), s.started_at, s.allowed_at, s.finished_at, i.environment
+	       coalesce(s.threshold, 0), s.held, coalesce(s.allowed_by, ''), s.started_at, s.allowed_at, s.finished_at, s.cancelled, i.environment
 	from sweeps s join instances i on i.id = s.instance_id
 	left join lateral (` + sweepCounts + `) c on s.apply and s.finished_at is null`
 
@@ -287,7 +293,7 @@ func scanSweep(row pgx.Row) (*Sweep, error) {
 	var older *time.Duration
 	var night, allowed, finished *time.Time
 	err := row.Scan(&sw.ID, &sw.InstanceID, &sw.Kind, &sw.Batch, &sw.StartedBy, &older, &sw.Scope, &sw.Apply, &night, &sw.Scanned, &sw.Stale,
-		&sw.Revoked, &sw.Skipped, &sw.Failed, &sw.Undecided, &sw.Threshold, &sw.Held, &sw.AllowedBy, &sw.StartedAt, &allowed, &finished, &sw.Environment)
+		&sw.Revoked, &sw.Skipped, &sw.Failed, &sw.Undecided, &sw.Threshold, &sw.Held, &sw.AllowedBy, &sw.StartedAt, &allowed, &finished, &sw.Cancelled, &sw.Environment)
 	if err != nil {
 		return nil, err
 	}

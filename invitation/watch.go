@@ -24,6 +24,7 @@ type Chores struct {
 	Finish bool // a batch has no undecided row left
 	Cancel bool // a cancelled batch has rows that are to be decided
 	Sweep  bool // a sweep has no undecided revocation left
+	Follow bool // rows that a sweep has taken away are to be decided, or what they made is to be revoked
 }
 
 // Chores looks for all of them in one statement, since each process looks every
@@ -35,9 +36,10 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 		       coalesce(bool_or(state in ('running', 'paused') and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
 		       coalesce(bool_or(state = 'cancelled'), false),
 		       exists (select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held
-		               and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null))
+		               and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null)),
+		       exists (select from sweeps s join results r on r.withdrawn_by = s.id where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`)
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
-		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep)
+		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow)
 	if err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)
 	}

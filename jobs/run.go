@@ -107,6 +107,11 @@ func (w *Worker) tidy(ctx context.Context) error {
 			return err
 		}
 	}
+	if chores.Follow {
+		if err := follow(ctx, w.pool, w.cfg.Instance.ID); err != nil {
+			return err
+		}
+	}
 	if chores.Sweep {
 		if err := w.store.FinishSweeps(ctx, w.cfg.Instance.ID); err != nil {
 			return err

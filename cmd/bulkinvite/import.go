@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 )
 
 type importCmd struct {
@@ -23,6 +24,9 @@ Workers (bulkinvite work) send it; bulkinvite status tells how far they are. Exi
 
 // Run imports the file and leaves its jobs to workers.
 func (c *importCmd) Run(ctx context.Context, p *program) error {
+	if c.Draft && c.Roster != 0 {
+		return usage(errors.New("--draft and --roster exclude each other: who is gone would be taken back, and nobody invited; bulkinvite check shows the plan"))
+	}
 	u, err := openUpload(ctx, p, &c.uploadFlags)
 	if err != nil {
 		return err

@@ -70,6 +70,7 @@ type plan struct {
 	summary  *importer.Summary
 	warnings []warning // the first few
 	known    known
+	roster   *rosterPlan // nil: it is no new version of a roster
 	when     when
 	canary   int    // how many people go first; 0: all at once
 	resend   bool   // who has a pending invitation is invited again
@@ -274,6 +275,10 @@ func (pl *plan) people() string {
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
 	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
 	add(s.Blank, "blank", "no rows")
+	if r := pl.roster; r != nil {
+		add(r.unchanged, fmt.Sprintf("also in batch %d", r.of), "kept")
+		add(len(r.gone), fmt.Sprintf("of batch %d are gone", r.of), r.then())
+	}
 	return t.String()
 }
 

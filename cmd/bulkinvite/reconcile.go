@@ -27,14 +27,14 @@ Learns who has accepted, what has expired, and what was revoked elsewhere; then 
 
 // Run reconciles once.
 func (c *reconcileCmd) Run(ctx context.Context, p *program) error {
-	worker, err := p.handWorker(ctx)
+	t, err := p.openTakingBack(ctx)
 	if err != nil {
 		return err
 	}
 	if c.Actor == "" {
 		c.Actor = loginName()
 	}
-	r, err := worker.Reconcile(ctx, c.Actor)
+	r, err := t.worker.Reconcile(ctx, c.Actor)
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return fail(exitFailed, "clerk_key", "set a good key in "+keyVariable+" and reconcile again", "reconcile: %w", err)
 	}
@@ -45,23 +45,6 @@ func (c *reconcileCmd) Run(ctx context.Context, p *program) error {
 		return p.printJSON(r)
 	}
 	return p.print(reconcileText(r))
-}
-
-// handWorker makes a worker that does not run: for what is done by hand.
-func (p *program) handWorker(ctx context.Context) (*jobs.Worker, error) {
-	t, err := p.connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := p.database(ctx)
-	if err != nil {
-		return nil, err
-	}
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
-	if err != nil {
-		return nil, err
-	}
-	return jobs.New(pool, t.api, p.workerConfig(instance))
 }
 
 func reconcileText(r *invitation.Reconcile) string {

@@ -54,6 +54,9 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 			return err
 		}
 	}
+	if err := u.finishRoster(ctx); err != nil {
+		return err
+	}
 	return u.finish(ctx)
 }
 
@@ -75,6 +78,9 @@ func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 		return u.sentAlready(b)
 	}
 	u.batch = b.ID
+	if err := u.goOnRoster(ctx); err != nil {
+		return err
+	}
 	if b.State == invitation.Paused {
 		report, err := u.reader.Report(ctx, b.ID)
 		if err != nil {

@@ -30,6 +30,8 @@ type uploadFlags struct {
 	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
 	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before they are asked for. Default: on."`
 	OnDuplicate      string `enum:"skip,resend" default:"skip" placeholder:"WHAT" help:"skip who was invited, or resend: revoke, and invite again. Default: skip."`
+	Roster           int64  `placeholder:"BATCH" help:"The file replaces this batch's: take back whom it lacks. Default: none."`
+	Allow            bool   `help:"Let --roster take back more than its threshold. Default: refused."`
 	Again            bool   `help:"Send the same file once more; nobody is mailed twice. Default: off."`
 	AllowUndelivered bool   `help:"Go past the 100 mails a month that a development instance delivers. Default: off."`
 	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
@@ -71,7 +73,8 @@ type upload struct {
 	limits   invitation.Limits
 	actor    string
 	batch    int64
-	draft    bool // it is not started
+	draft    bool  // it is not started
+	sweep    int64 // takes back whom the new version of a roster lacks; 0: none
 }
 
 // openUpload reads the file, finds out whom it is for, and opens the database,
@@ -160,6 +163,9 @@ func (u *upload) sentAlready(b *invitation.Batch) error {
 // makePlan works out what it takes, given what is known and spent. Should Clerk
 // not tell whom it knows, all are taken to be invited: the workers ask again.
 func (u *upload) makePlan(ctx context.Context) error {
+	if err := u.planRoster(ctx); err != nil {
+		return err
+	}
 	from := source{reader: u.reader, instance: u.instance.ID}
 	if u.flags.Preflight && u.plan.summary.Valid <= preflightAtMost {
 		from.clerk = &preflight{api: u.target.api, timeout: u.settings.RequestTimeout,
@@ -229,9 +235,10 @@ func (u *upload) consent(ctx context.Context) error {
 	if !u.inTTY || !u.errTTY {
 		return refused
 	}
-	question, wanted := fmt.Sprintf("Invite %s? [y/N] ", counted(u.plan.ToSend, "person", "people")), yes
+	back := u.plan.roster.words()
+	question, wanted := fmt.Sprintf("Invite %s%s? [y/N] ", counted(u.plan.ToSend, "person", "people"), back), yes
 	if u.target.real() && u.plan.ToSend > 0 {
-		question = "This sends real e-mail. Type the number of people to invite them: "
+		question = fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
 		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
 	}
 	ok, err := u.confirm(ctx, question, wanted...)
@@ -246,6 +253,9 @@ func (u *upload) consent(ctx context.Context) error {
 
 // importFile makes the batch, its rows and their jobs, all or nothing.
 func (u *upload) importFile(ctx context.Context) error {
+	if err := u.takeBack(ctx); err != nil {
+		return err
+	}
 	r, err := u.plan.input.rewind()
 	if err != nil {
 		return err

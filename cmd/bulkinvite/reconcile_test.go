@@ -1,0 +1,52 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+)
+
+// tellStand sends one of the stand-in's own calls.
+func tellStand(t *testing.T, s *stand, path, body string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body)))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
+}
+
+func TestReconcileAndDrift(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_reconcile", "BULKINVITE_SETTLE=1ms")
+	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
+	if o := b.run("drift").want(t, exitOK); !strings.HasPrefix(o.out, "No drift") {
+		t.Errorf("before: %s", o.out)
+	}
+	if o := b.run("reconcile").want(t, exitOK); !strings.Contains(o.out, "3  invitations at Clerk, read with 2 requests") || !strings.Contains(o.out, "No drift") {
+		t.Errorf("all is well: %s", o.out)
+	}
+	tellStand(t, s, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	tellStand(t, s, "/sandbox/invitations", `["stray@example.org"]`)
+	r := decode[invitation.Reconcile](t, b.run("reconcile", "--json", "--actor", "maria").want(t, exitOK))
+	if !r.Complete || r.Scanned != 4 || r.Accepted != 1 || r.Drift != (invitation.DriftCounts{Unexplained: 1}) {
+		t.Errorf("%+v", r)
+	}
+	if all := decode[[]invitation.Drift](t, b.run("drift", "--json").want(t, exitOK)); len(all) != 1 || all[0].Email != "stray@example.org" || all[0].Kind != invitation.Unexplained {
+		t.Errorf("%+v", all)
+	}
+	if o := b.run("drift").want(t, exitOK); !strings.Contains(o.out, "unexplained  stray@example.org  inv_") {
+		t.Error(o.out)
+	}
+	if o := b.run("why", "person1@example.com").want(t, exitOK); !strings.Contains(o.out, "accepted (read by reconciling)") {
+		t.Error(o.out)
+	}
+	b.env = append(b.env, "CLERK_API_URL=http://127.0.0.1:1/v1")
+	b.run("reconcile").want(t, exitFailed)
+	b.run("work", "--reconcile-every", "-1s").want(t, exitUsage)
+}

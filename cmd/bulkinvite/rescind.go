@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+type rescindCmd struct {
+	File  string `arg:"" optional:"" help:"The file of people to take back; - reads standard input."`
+	Email string `placeholder:"ADDRESS" help:"Take back this one person. Default: the people of FILE."`
+	NotIn string `name:"not-in" placeholder:"FILE" help:"With --batch: take back those of the batch who are not in this file. Default: off."`
+	Batch int64  `placeholder:"BATCH" help:"The batch of --not-in. Default: none."`
+	Apply bool   `help:"Do it. Default: only show what would be done."`
+	Allow bool   `help:"Let it take back more than its threshold: 30 % of what is open, and 20. Default: then it is refused."`
+	Actor string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	fileFlags
+}
+
+// Help is shown before the flags.
+func (rescindCmd) Help() string {
+	return `Examples:
+
+    bulkinvite rescind --email jane@example.com --apply
+    bulkinvite rescind withdrawn.csv                       what it would take back
+    bulkinvite rescind withdrawn.csv --apply
+    bulkinvite rescind --not-in roster-2.csv --batch 12    who of batch 12 is no longer in the roster
+
+Revokes these people's pending invitations, whoever made them, and ends their rows that still wait, in every batch, as cancelled. A request that is under way is resolved first, and what it made is revoked. Reads Clerk before, to go by what stands there. Who has accepted stays a user. Exit status 0; 3 if a revocation failed; 4 if it is more than its threshold.`
+}
+
+// Validate refuses what does not say whom to take back.
+func (c *rescindCmd) Validate() error {
+	given := 0
+	for _, text := range []string{c.File, c.Email, c.NotIn} {
+		if text != "" {
+			given++
+		}
+	}
+	switch {
+	case given != 1:
+		return errors.New("say whom to take back: a FILE, --email ADDRESS, or --not-in FILE --batch BATCH")
+	case (c.NotIn != "") != (c.Batch != 0):
+		return errors.New("--not-in and --batch go together: those of the batch who are not in the file are taken back")
+	}
+	return nil
+}
+
+// rescindDocument is what rescind --json prints.
+type rescindDocument struct {
+	Sweep   int64          `json:"sweep"` // 0: it was refused
+	Apply   bool           `json:"apply"`
+	People  int            `json:"people"`
+	Pending int            `json:"pending"` // invitations to revoke
+	Waiting int            `json:"waiting"` // rows to cancel
+	Joined  []string       `json:"joined"`  // the people who have accepted or are users
+	Unknown int            `json:"unknown"` // people of whom there is nothing to take back
+	Revoked int            `json:"revoked"`
+	Stopped int            `json:"cancelled"`
+	Skipped map[string]int `json:"skipped"`
+	Failed  int            `json:"failed"`
+	Held    bool           `json:"held"`
+}
+
+// Run takes people back, or shows what that would be.
+func (c *rescindCmd) Run(ctx context.Context, p *program) error {
+	if c.Actor == "" {
+		c.Actor = loginName()
+	}
+	var listed *roster
+	var err error
+	if name := c.File + c.NotIn; name != "" { // before anything is asked: the file may not be readable
+		if listed, err = p.readRoster(ctx, name, &c.fileFlags); err != nil {
+			return err
+		}
+	}
+	t, err := p.openTakingBack(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := c.people(ctx, t, listed)
+	if err != nil {
+		return err
+	}
+	if err := t.refresh(ctx, c.Actor); err != nil {
+		return err
+	}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch, StartedBy: c.Actor, Apply: c.Apply, Allow: c.Allow}
+	w, err := jobs.Rescind(ctx, t.pool, sw, keys)
+	if err != nil {
+		return err
+	}
+	if c.Apply && !sw.Held {
+		if sw, err = t.finish(ctx, sw.ID); err != nil {
+			return sweepFailure(err)
+		}
+	}
+	return p.printRescind(sw, w)
+}
+
+// people are the keys of those who are to be taken back.
+func (c *rescindCmd) people(ctx context.Context, t *takingBack, listed *roster) ([]string, error) {
+	switch {
+	case c.Email != "":
+		key, err := personKey(c.Email)
+		return []string{key}, err
+	case c.NotIn == "":
+		if listed.unreadable > 0 {
+			t.p.log.Warn("rows have no address that can be read: nobody is taken back for them", "rows", listed.unreadable)
+		}
+		return listed.keys(), nil
+	}
+	diff, err := t.compare(ctx, listed, c.Batch)
+	if err != nil {
+		return nil, err
+	}
+	return diff.gone, nil
+}
+
+// roster is the people of a file.
+type roster struct {
+	name       string
+	people     map[string]bool // by key
+	unreadable int             // rows without an address that could be read
+	line       int             // the line of the first of those
+}
+
+// readRoster reads who is in a file.
+func (p *program) readRoster(ctx context.Context, path string, flags *fileFlags) (*roster, error) {
+	options, err := flags.options()
+	if err != nil {
+		return nil, err
+	}
+	in, err := p.openInput(ctx, path, options.Limits)
+	if err != nil {
+		return nil, err
+	}
+	return readPeople(ctx, in, options)
+}
+
+func readPeople(ctx context.Context, in *input, options importer.Options) (*roster, error) {
+	r, err := in.rewind()
+	if err != nil {
+		return nil, err
+	}
+	l := &roster{name: plain(in.name), people: map[string]bool{}}
+	_, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
+		if row.Key != "" {
+			l.people[row.Key] = true
+			return nil
+		}
+		if l.unreadable++; l.unreadable == 1 {
+			l.line = row.Line
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.name, err)
+	}
+	return l, nil
+}
+
+func (l *roster) keys() []string {
+	keys := make([]string, 0, len(l.people))
+	for key := range l.people {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// rosterDiff is how a new version of a roster differs from the batch of the old.
+type rosterDiff struct {
+	added     int      // people who are in the file only
+	unchanged int      // people who are in both
+	gone      []string // the keys of those who are in the batch only
+}
+
+// compare holds a new version of a roster against the batch of the old one. A
+// row that can't be read may be anybody: nobody is taken for gone then.
+func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterDiff, error) {
+	if l.unreadable > 0 {
+		return nil, fail(exitHeld, "unreadable_rows", "mend the file: bulkinvite check --problems bad.csv shows the rows",
+			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
+	}
+	b, err := t.store.Batch(ctx, batch)
+	if err != nil {
+		return nil, noBatch(err)
+	}
+	if b.InstanceID != t.instance.ID {
+		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", batch)
+	}
+	before, err := invitation.NewReader(t.pool).Roster(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	d := &rosterDiff{}
+	for _, key := range before {
+		if l.people[key] {
+			d.unchanged++
+		} else {
+			d.gone = append(d.gone, key)
+		}
+	}
+	d.added = len(l.people) - d.unchanged
+	return d, nil
+}
+
+// refresh reads Clerk, so that what is taken back is what stands there. Where
+// that fails, what is known has to do: those who wait are stopped all the same.
+func (t *takingBack) refresh(ctx context.Context, actor string) error {
+	_, err := t.worker.Reconcile(ctx, actor)
+	switch {
+	case errors.Is(err, jobs.ErrUnauthorized), ctx.Err() != nil:
+		return sweepFailure(err)
+	case err != nil:
+		t.p.log.Warn("what stands at Clerk can't be read; what was known before has to do", "error", err)
+	}
+	return nil
+}
+
+func (p *program) printRescind(sw *invitation.Sweep, w *invitation.Withdrawal) error {
+	doc := rescindDocument{Sweep: sw.ID, Apply: sw.Apply, People: w.People, Pending: len(w.Targets), Waiting: len(w.Waiting), Joined: w.Joined, Unknown: w.Unknown,
+		Revoked: sw.Revoked, Stopped: sw.Cancelled, Skipped: sw.Skipped, Failed: sw.Failed, Held: sw.Held}
+	if doc.Joined == nil {
+		doc.Joined = []string{}
+	}
+	if doc.Skipped == nil {
+		doc.Skipped = map[string]int{}
+	}
+	var err error
+	if p.json {
+		err = p.printJSON(doc)
+	} else {
+		err = p.print(rescindText(&doc, w))
+	}
+	switch {
+	case err != nil:
+		return err
+	case doc.Held:
+		return status(exitHeld)
+	case doc.Apply && sw.State() == invitation.SweepRunning:
+		return status(exitInterrupted)
+	case doc.Failed > 0:
+		return status(exitRows)
+	}
+	return nil
+}
+
+// shownJoined is how many people who have joined are named one by one.
+const shownJoined = 20
+
+func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
+	t := table{right: []bool{true}}
+	add := func(n int, one, many string) {
+		if n > 0 {
+			what := many
+			if n == 1 {
+				what = one
+			}
+			t.add("  "+thousands(n), what)
+		}
+	}
+	t.add("  "+thousands(d.People), map[bool]string{true: "person", false: "people"}[d.People == 1])
+	add(d.Pending, "pending invitation", "pending invitations")
+	add(d.Waiting, "row that still waits", "rows that still wait")
+	add(d.Unknown, "of whom there is nothing to take back", "of whom there is nothing to take back")
+	done := d.Apply && !d.Held
+	if done {
+		add(d.Revoked, "revoked", "revoked")
+		add(d.Stopped, "cancelled", "cancelled")
+		for _, reason := range sweepReasons {
+			add(d.Skipped[reason[0]], "left alone: "+reason[1], "left alone: "+reason[1])
+		}
+		add(d.Failed, "failed; give the same command again", "failed; give the same command again")
+	}
+	var b strings.Builder
+	b.WriteString("\n" + t.String())
+	if n := len(d.Joined); n > 0 {
+		fmt.Fprintf(&b, "\nA user by now, which only Clerk's dashboard takes back (%s):\n\n", thousands(n))
+		for _, key := range d.Joined[:min(n, shownJoined)] {
+			b.WriteString("  " + plain(key) + "\n")
+		}
+		if n > shownJoined {
+			b.WriteString("  … --json has all\n")
+		}
+	}
+	switch {
+	case d.Held:
+		fmt.Fprintf(&b, "\nNothing was done: more than %s at a time ask for a person. --allow lets it\n", thousands(invitation.Threshold(w.Open)))
+	case !done:
+		b.WriteString("\nNothing was done. --apply does it\n")
+	case d.Sweep != 0:
+		fmt.Fprintf(&b, "\nSweep %d; bulkinvite sweep %d shows it again\n", d.Sweep, d.Sweep)
+	}
+	return b.String()
+}

@@ -1,0 +1,172 @@
+package invitation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Withdrawal is what withdrawing people comes to, by what is known of them.
+type Withdrawal struct {
+	People  int      // that are to be withdrawn
+	Targets []Target // their pending invitations, whoever made them
+	Waiting []RowID  // their rows that are undecided
+	Joined  []string // the people who have accepted, or are users: their keys
+	Unknown int      // people of whom there is nothing to take back, and who have not joined
+	Open    int      // of the whole instance: invitations that are pending and rows that are undecided
+}
+
+// Takes is how many invitations and rows are taken back.
+func (w *Withdrawal) Takes() int { return len(w.Targets) + len(w.Waiting) }
+
+// Over reports whether that is more than may be taken without a word of a
+// person: see [Threshold].
+func (w *Withdrawal) Over() bool { return w.Takes() > Threshold(w.Open) }
+
+// Withdrawing looks up what withdrawing the people with these keys comes to.
+// With lock, it first waits for answers that are being recorded for their
+// undecided rows, and keeps others from deciding these until the transaction ends.
+func (s *Store) Withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool) (*Withdrawal, error) {
+	w := &Withdrawal{People: len(keys)}
+	if err := s.withdrawing(ctx, tx, instance, keys, lock, w); err != nil {
+		return nil, fmt.Errorf("look what there is to take back of %d people: %w", len(keys), err)
+	}
+	return w, nil
+}
+
+func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool, w *Withdrawal) error {
+	waiting := `select r.batch_id, r.row_number, r.key from results r where r.instance_id = $1 and r.key = any($2) and r.outcome is null order by r.batch_id, r.row_number`
+	if lock {
+		waiting += ` for update`
+	}
+	known := map[string]bool{}
+	var key string
+	rows, _ := tx.Query(ctx, waiting, instance, keys)
+	var id RowID
+	if _, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row, &key}, func() error {
+		known[key] = true
+		w.Waiting = append(w.Waiting, id)
+		return nil
+	}); err != nil {
+		return err
+	}
+	// In a new statement, which sees what those that it waited for have recorded.
+	rows, _ = tx.Query(ctx, `
+		select distinct on (t.id) t.batch, t.number, t.key, t.id, t.invited, t.expires from (
+			select r.batch_id as batch, r.row_number as number, r.key, r.clerk_invitation_id as id, coalesce(r.invited_at, r.decided_at) as invited, r.expires_at as expires, r.outcome <> 'invited' as other
+			from results r where r.instance_id = $1 and r.key = any($2) and r.outcome in ('invited', 'already_invited') and r.status = 'pending'
+			  and r.clerk_invitation_id is not null and (r.expires_at is null or r.expires_at > clock_timestamp())
+			union all
+			select 0, 0, d.key, d.clerk_invitation_id, d.created_at, null, true from drift d
+			where d.instance_id = $1 and d.key = any($2) and d.kind in ('unexplained', 'pending_again') and d.ended_at is null and d.status = 'pending') t
+		order by t.id, t.other, t.batch desc, t.number`, instance, keys)
+	var t Target
+	var invited, expires *time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires}, func() error {
+		known[t.Key] = true
+		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+		w.Targets = append(w.Targets, t)
+		return nil
+	}); err != nil {
+		return err
+	}
+	rows, _ = tx.Query(ctx, `
+		select r.key from results r where r.instance_id = $1 and r.key = any($2) and (r.status = 'accepted' or r.outcome = 'already_registered')
+		union select d.key from drift d where d.instance_id = $1 and d.key = any($2) and d.kind = 'unexplained' and d.ended_at is null and d.status = 'accepted'
+		order by 1`, instance, keys)
+	if _, err := pgx.ForEachRow(rows, []any{&key}, func() error {
+		known[key] = true
+		w.Joined = append(w.Joined, key)
+		return nil
+	}); err != nil {
+		return err
+	}
+	w.Unknown = len(keys) - len(known)
+	pending, err := s.CountPending(ctx, tx, instance)
+	if err != nil {
+		return err
+	}
+	err = tx.QueryRow(ctx, `select count(*) from batches b join results r on r.batch_id = b.id
+		where b.instance_id = $1 and b.state not in ('done', 'cancelled') and r.outcome is null`, instance).Scan(&w.Open)
+	w.Open += pending
+	return err
+}
+
+// TakeAway takes undecided rows away from the workers for a sweep: nobody is
+// asked for them any more. The caller holds the instance's create and bulk
+// buckets, so that no claim slips between; the rest is [Store.FollowWithdrawn]'s.
+func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []RowID) error {
+	batches, numbers := split(rows)
+	_, err := tx.Exec(ctx, `update results r set withdrawn_by = $1 from unnest($2::bigint[], $3::int[]) as w (batch, number)
+		where r.batch_id = w.batch and r.row_number = w.number and r.outcome is null`, sweep, batches, numbers)
+	if err != nil {
+		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
+	}
+	return nil
+}
+
+// unfollowed says of a row r that the sweep s has taken away that something is
+// left to do about it: it waits, though no request for it is open; or one had
+// gone out that made an invitation, or met one, and nobody is to revoke it yet.
+const unfollowed = `(r.outcome is null and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
+	or r.outcome in ('invited', 'already_invited') and r.status = 'pending' and r.clerk_invitation_id is not null
+	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
+
+// following says of a sweep s that it has rows that are not over.
+const following = `exists (select from results r where r.withdrawn_by = s.id and (r.outcome is null or ` + unfollowed + `))`
+
+// FollowWithdrawn decides the rows that sweeps of an instance have taken away, of
+// which no request is open, and records revocations for those whose request had
+// gone out and made an invitation, or met one. It returns the revocations, which
+// need a job.
+func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) ([]RevocationID, error) {
+	_, err := tx.Exec(ctx, `select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null order by s.id for update`, instance)
+	if err != nil {
+		return nil, fmt.Errorf("lock the sweeps of instance %d: %w", instance, err)
+	}
+	_, err = tx.Exec(ctx, `
+		update results r set outcome = 'cancelled', reason = 'withdrawn', decided_at = clock_timestamp(), not_before = null
+		from sweeps s
+		where s.instance_id = $1 and s.apply and s.finished_at is null and r.withdrawn_by = s.id and r.outcome is null and `+unfollowed, instance)
+	if err != nil {
+		return nil, fmt.Errorf("cancel withdrawn rows of instance %d: %w", instance, err)
+	}
+	rows, _ := tx.Query(ctx, `
+		with late as (
+			insert into revocations (sweep_id, clerk_invitation_id, instance_id, key, batch_id, row_number, invited_at, expires_at)
+			select s.id, r.clerk_invitation_id, r.instance_id, r.key, r.batch_id, r.row_number, coalesce(r.invited_at, r.decided_at), r.expires_at
+			from sweeps s join results r on r.withdrawn_by = s.id
+			where s.instance_id = $1 and s.apply and s.finished_at is null and r.outcome is not null and `+unfollowed+`
+			on conflict do nothing returning sweep_id, clerk_invitation_id),
+		counted as (update sweeps s set stale = s.stale + l.n from (select sweep_id, count(*) as n from late group by 1) l where l.sweep_id = s.id)
+		select sweep_id, clerk_invitation_id from late`, instance)
+	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationID])
+	if err != nil {
+		return nil, fmt.Errorf("take back what withdrawn rows of instance %d made: %w", instance, err)
+	}
+	return ids, nil
+}
+
+// Roster returns the keys of the people of a batch: those of its rows that could
+// be sent.
+func (r *Reader) Roster(ctx context.Context, batch int64) ([]string, error) {
+	rows, _ := r.pool.Query(ctx, `select key from results where batch_id = $1 and key is not null
+		and coalesce(outcome, '') not in ('invalid', 'duplicate_row') order by row_number`, batch)
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list the people of batch %d: %w", batch, err)
+	}
+	return keys, nil
+}
+
+// LastRescind returns the newest applied sweep that took back people of a batch
+// by name; 0: there is none.
+func (r *Reader) LastRescind(ctx context.Context, instance, batch int64) (id int64, err error) {
+	err = r.pool.QueryRow(ctx, `select coalesce(max(id), 0) from sweeps where instance_id = $1 and batch_id = $2 and kind = 'rescind' and apply`, instance, batch).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("look for who was taken back of batch %d: %w", batch, err)
+	}
+	return id, nil
+}

@@ -1,0 +1,254 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+)
+
+// persons are the keys of person i for each i.
+func persons(numbers ...int) []string {
+	keys := make([]string, len(numbers))
+	for i, n := range numbers {
+		keys[i] = person(n)
+	}
+	return keys
+}
+
+// rescind withdraws people and works until that is done.
+func (b *bundle) rescind(keys []string) (*invitation.Sweep, *invitation.Withdrawal) {
+	b.t.Helper()
+	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	w, err := Rescind(b.t.Context(), b.pool, sw, keys)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if sw.Held {
+		return sw, w
+	}
+	return b.finish(sw.ID), w
+}
+
+// finish works until a sweep has ended, a minute at the most.
+func (b *bundle) finish(sweep int64) *invitation.Sweep {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	done, err := b.worker(sweeper).Finish(ctx, sweep)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.sums(done)
+	return done
+}
+
+// pendingAtClerk are the addresses that have a pending invitation at Clerk.
+func (b *bundle) pendingAtClerk() map[string]bool {
+	b.t.Helper()
+	var all []struct{ Email, Status string }
+	if err := json.Unmarshal(ask(b.t, b.sandbox, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
+		b.t.Fatal(err)
+	}
+	pending := map[string]bool{}
+	for _, one := range all {
+		if one.Status == "pending" {
+			pending[one.Email] = true
+		}
+	}
+	return pending
+}
+
+// TestRescind withdraws people who are invited, who wait in several batches, who
+// have accepted, whom somebody else invited, and nobody else.
+func TestRescind(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	first := b.batch(30, person)
+	b.run(b.worker(quick), first)
+	second := b.batch(20, func(i int) string { return person(30 + i) })
+	third := b.batch(20, func(i int) string { return person(30 + i) })
+	b.exec(`update batches set state = 'paused' where id = $1`, second)
+	b.exec(`update batches set state = 'draft', started_at = null where id = $1`, third)
+	b.plant(sandbox.Seed{Email: person(90)}, sandbox.Seed{Email: person(91)})
+	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": persons(3, 4)})
+	b.exec(`update results set status = 'accepted' where key = $1`, person(3))
+	if r := b.reconcile(); r.Drift.Unexplained != 2 {
+		t.Fatalf("%+v", r)
+	}
+	b.exec(`update results set status = 'pending' where key = $1`, person(4)) // as if they accepted just now
+
+	sw, w := b.rescind(persons(0, 1, 2, 3, 4, 30, 31, 90, 99))
+	if w.People != 9 || len(w.Targets) != 5 || len(w.Waiting) != 4 || len(w.Joined) != 1 || w.Unknown != 1 {
+		t.Errorf("%+v", w)
+	}
+	if sw.Revoked != 4 || sw.Skipped["accepted"] != 1 || sw.Failed != 0 || sw.Cancelled != 4 {
+		t.Errorf("%+v", sw)
+	}
+	for _, batch := range []int64{second, third} {
+		if got := b.outcomes(batch); got["cancelled"] != 2 || got[""] != 18 {
+			t.Errorf("outcomes %v, want the two withdrawn cancelled and the others waiting", got)
+		}
+	}
+	b.is("true", `select bool_and(reason = 'withdrawn') from results where outcome = 'cancelled'`)
+	b.is("3", `select count(*) from results where status = 'revoked'`)
+	pending := b.pendingAtClerk()
+	for i := range 92 {
+		want := i >= 5 && i < 30 || i == 91
+		if pending[person(i)] != want {
+			t.Errorf("person %d: pending %v, want %v", i, !want, want)
+		}
+	}
+	b.exec(`update batches set state = 'running' where id = $1`, second)
+	b.run(b.worker(quick), second)
+	if mails := b.mails(); mails[person(30)]+mails[person(31)] != 0 || mails[person(32)] != 1 {
+		t.Errorf("mails %v", mails)
+	}
+	again, w := b.rescind(persons(0, 1, 2, 30, 31, 90))
+	if w.Takes() != 0 || again.Revoked != 0 || again.Cancelled != 0 {
+		t.Errorf("a second time: %+v, %+v", again, w)
+	}
+}
+
+// TestRescindInFlight withdraws people of whom a request has gone out whose
+// answer was lost: what it made is revoked once it is found, also if the
+// process that withdrew them died.
+func TestRescindInFlight(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		fault              string
+		revoked, cancelled int
+	}{{sandbox.FaultCutAfter, 10, 0}, {sandbox.FaultCutBefore, 0, 10}} {
+		t.Run(c.fault, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: c.fault, First: 1}}})
+			batch := b.batch(10, person)
+			err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+				return b.count(`select count(*) from attempts where answered_at is not null and resolved_at is null`) == 1, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What Rescind's first transaction does; then the process dies.
+			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+			err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+				w, err := b.store.Withdrawing(t.Context(), tx, b.instance.ID, persons(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), true)
+				if err != nil {
+					return err
+				}
+				if err := BeginSweep(t.Context(), tx, b.store, sw, w.Targets); err != nil {
+					return err
+				}
+				return b.store.TakeAway(t.Context(), tx, sw.ID, w.Waiting)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Their requests are open: nothing is decided yet, and nothing over.
+			if err := follow(t.Context(), b.pool, b.instance.ID); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.store.FinishSweeps(t.Context(), b.instance.ID); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.outcomes(batch); got[""] != 10 {
+				t.Fatalf("outcomes %v while the answer is not known", got)
+			}
+			done := b.finish(sw.ID)
+			if done.Revoked != c.revoked || done.Cancelled != c.cancelled || len(b.pendingAtClerk()) != 0 {
+				t.Errorf("%+v, outcomes %v, %d pending at Clerk", done, b.outcomes(batch), len(b.pendingAtClerk()))
+			}
+			b.is("done", `select state from batches where id = $1`, batch)
+			b.proven(batch)
+		})
+	}
+}
+
+// TestRescindWhileSending withdraws half of the people while two workers invite
+// them: nobody of them keeps an invitation, and the others get theirs.
+func TestRescindWhileSending(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, Every: 5}, {Call: "create", Kind: sandbox.FaultCutBefore, Every: 3}}})
+	const n = 200
+	batch := b.batch(n, person)
+	var even []string
+	for i := 0; i < n; i += 2 {
+		even = append(even, person(i))
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	ended := make(chan error, 2)
+	for range 2 {
+		w := b.worker(quick)
+		go func() {
+			ended <- w.Run(ctx, func(ctx context.Context) (bool, error) {
+				return b.count(`select count(*) from sweeps where finished_at is not null`) == 1 && b.outcomes(batch)[""] == 0, nil
+			})
+		}()
+	}
+	b.await("some are invited", func() bool { return b.outcomes(batch)["invited"] >= n/10 })
+	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
+	if _, err := Rescind(ctx, b.pool, sw, even); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, err := b.store.Sweep(t.Context(), sw.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sums(done)
+	pending := b.pendingAtClerk()
+	for i := range n {
+		if pending[person(i)] != (i%2 == 1) {
+			t.Errorf("person %d: pending %v", i, pending[person(i)])
+		}
+	}
+	if done.Revoked+done.Cancelled != n/2 || done.Revoked == 0 || done.Cancelled == 0 {
+		t.Errorf("%+v, want each of %d either revoked or cancelled", done, n/2)
+	}
+	b.proven(batch)
+}
+
+// TestRescindOfTooMany does nothing without a person's word.
+func TestRescindOfTooMany(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(60, person)
+	b.run(b.worker(quick), batch)
+	waits := b.batch(20, func(i int) string { return person(100 + i) })
+	b.exec(`update batches set state = 'paused' where id = $1`, waits)
+	var keys []string
+	for i := range 25 { // 15 pending and 10 that wait; 24 would be 30 % of 80
+		keys = append(keys, person(map[bool]int{true: i, false: 85 + i}[i < 15]))
+	}
+	sw, _ := b.rescind(keys)
+	if !sw.Held || sw.ID != 0 || b.count(`select count(*) from sweeps`) != 0 || b.count(`select count(*) from results where withdrawn_by is not null`) != 0 {
+		t.Errorf("%+v, want it held and nothing written", sw)
+	}
+	dry := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria"}
+	if _, err := Rescind(t.Context(), b.pool, dry, keys); err != nil || dry.Stale != 15 || b.count(`select count(*) from revocations`) != 0 || b.outcomes(waits)["cancelled"] != 0 {
+		t.Errorf("a dry run: %+v, %v", dry, err)
+	}
+	if sw, _ := b.rescind(keys[:24]); sw.Revoked != 15 || sw.Cancelled != 9 {
+		t.Errorf("%+v", sw)
+	}
+	all := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
+	for i := range 60 {
+		keys = append(keys, person(i))
+	}
+	if _, err := Rescind(t.Context(), b.pool, all, keys); err != nil || all.Held || all.AllowedBy != "maria" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	b.is("45", fmt.Sprintf(`select count(*) from revocations where sweep_id = %d`, all.ID))
+}
