@@ -68,7 +68,9 @@ const loadRows = `
 	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
 	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, r.withdrawn_by is not null, coalesce(r.email, ''),
 	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp(),
-	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null
+	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null,
+	       case when b.on_duplicate = 'resend' then coalesce((
+	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
 	join results r using (batch_id, row_number)
 	join batches b on b.id = r.batch_id
@@ -85,7 +87,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
 			&c.Options, &redirect, &expires, &metadata, &users, &c.Now,
-			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links)
+			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted)
 		if err != nil {
 			return err
 		}

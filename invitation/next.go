@@ -100,6 +100,7 @@ type Evidence struct {
 	Others    []Other
 	Sightings []Sighting
 	Revoked   []Displaced // for this row, oldest first
+	Accepted  int64       // the attempt to revoke for this row whose answer said that they had accepted; 0: none
 	Resent    time.Time   // when the person was last invited again by another row; zero: never
 	Coverage  Coverage
 }

@@ -104,7 +104,7 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 		seen := slices.IndexFunc(ev.Sightings, func(s Sighting) bool { return !s.User && s.ID == o.InvitationID && s.Status == Accepted })
 		switch {
 		case o.Status == Accepted:
-			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted}, true
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted, AttemptID: ev.Accepted}, true
 		case seen >= 0:
 			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted, ReadID: ev.Sightings[seen].ReadID}, true
 		}

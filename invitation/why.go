@@ -13,7 +13,8 @@ import (
 // for them, what Clerk answered, and what reads showed. It is read in one
 // snapshot.
 type Story struct {
-	Key         string            `json:"key"` // the person, as [Key] gives it
+	Key         string            `json:"key"`  // the person, as [Key] gives it
+	Keys        []string          `json:"keys"` // with those of corrections: the mistyped and the right one
 	Rows        []StoryRow        `json:"rows"`
 	Attempts    []StoryAttempt    `json:"attempts"`
 	LateAnswers []StoryLateAnswer `json:"late_answers"`
@@ -121,13 +122,13 @@ type StorySum struct {
 // Why tells a person's story. The Story of somebody who is in no file has no
 // rows.
 func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
-	s := &Story{Key: key}
+	s := &Story{Key: key, Keys: []string{key}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
 		for _, part := range []struct {
 			what string
 			read func(context.Context, pgx.Tx) error
 		}{
-			{"rows", s.readRows}, {"attempts", s.readAttempts}, {"late answers", s.readLate},
+			{"addresses", s.readKeys}, {"rows", s.readRows}, {"attempts", s.readAttempts}, {"late answers", s.readLate},
 			{"sightings", s.readSightings}, {"reads", s.readReads}, {"events", s.readEvents}, {"summary", s.readSummary},
 		} {
 			if err := part.read(ctx, tx); err != nil {
@@ -142,20 +143,40 @@ func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	return s, nil
 }
 
-// collect runs a query by the person's key and reads its rows by position.
-func collect[T any](ctx context.Context, tx pgx.Tx, sql, key string) ([]T, error) {
-	rows, err := tx.Query(ctx, sql, key)
+// collect runs a query by the person's keys and reads its rows by position.
+func collect[T any](ctx context.Context, tx pgx.Tx, sql string, keys []string) ([]T, error) {
+	rows, err := tx.Query(ctx, sql, keys)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
 }
 
+// readKeys finds the addresses that corrections say are one person's.
+func (s *Story) readKeys(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, `
+		with recursive person (key) as (
+			select unnest($1::text[])
+			union
+			select case when n.key = person.key then o.key else n.key end
+			from person
+			join batches b on b.corrects is not null
+			join results n on n.batch_id = b.id and n.row_number = 1
+			join results o on o.batch_id = b.corrects and o.row_number = b.corrects_row
+			where person.key in (n.key, o.key) and o.key is not null)
+		select key from person order by key <> $2, key`, s.Keys, s.Key)
+	if err != nil {
+		return err
+	}
+	s.Keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	return err
+}
+
 func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		select `+resultColumns+`, b.actor, b.file_name, i.environment, b.created_at, b.resend_of, b.corrects, b.corrects_row, r.revoke_sent
 		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
-		where r.key = $1 order by r.batch_id, r.row_number`, s.Key)
+		where r.key = any($1) order by r.batch_id, r.row_number`, s.Keys)
 	if err != nil {
 		return err
 	}
@@ -183,7 +204,7 @@ func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
 		join attempts a on a.id = p.attempt_id
 		join instances i on i.id = a.instance_id
 		left join sweeps s on s.id = a.sweep_id
-		where p.key = $1 order by a.id`, s.Key)
+		where p.key = any($1) order by a.id`, s.Keys)
 	return err
 }
 
@@ -191,7 +212,7 @@ func (s *Story) readLate(ctx context.Context, tx pgx.Tx) (err error) {
 	s.LateAnswers, err = collect[StoryLateAnswer](ctx, tx, `
 		select l.attempt_id, l.received_at, l.http_status, l.error_code, l.trace_id, coalesce(l.clerk_invitation_ids, '{}')
 		from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
-		where p.key = $1 order by l.id`, s.Key)
+		where p.key = any($1) order by l.id`, s.Keys)
 	return err
 }
 
@@ -199,7 +220,7 @@ func (s *Story) readSightings(ctx context.Context, tx pgx.Tx) (err error) {
 	s.Sightings, err = collect[StorySighting](ctx, tx, `
 		select s.instance_id, i.environment, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at, s.first_seen, s.first_read, s.last_seen, s.last_read
 		from sightings s join instances i on i.id = s.instance_id
-		where s.key = $1 order by s.first_seen, s.clerk_id`, s.Key)
+		where s.key = any($1) order by s.first_seen, s.clerk_id`, s.Keys)
 	return err
 }
 
@@ -213,10 +234,10 @@ func (s *Story) readReads(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `
 		select id, call, begun_at, ended_at, http_status, error_code, trace_id, items, complete from reads
 		where id in (
-			select unnest(array[read_id, users_read_id, status_read_id]) from results where key = $1
-			union select unnest(array[first_read, last_read]) from sightings where key = $1
+			select unnest(array[read_id, users_read_id, status_read_id]) from results where key = any($1)
+			union select unnest(array[first_read, last_read]) from sightings where key = any($1)
 			union select unnest($2::bigint[]))
-		order by id`, s.Key, settled)
+		order by id`, s.Keys, settled)
 	if err != nil {
 		return err
 	}
@@ -227,7 +248,7 @@ func (s *Story) readReads(ctx context.Context, tx pgx.Tx) error {
 func (s *Story) readEvents(ctx context.Context, tx pgx.Tx) (err error) {
 	s.Events, err = collect[StoryEvent](ctx, tx, `
 		select at, batch_id, actor, action, details from events
-		where batch_id in (select batch_id from results where key = $1) order by id`, s.Key)
+		where batch_id in (select batch_id from results where key = any($1)) order by id`, s.Keys)
 	return err
 }
 
@@ -238,17 +259,17 @@ func (s *Story) readSummary(ctx context.Context, tx pgx.Tx) (err error) {
 		select i.id, i.environment,
 		       coalesce((select array_agg(distinct id) from (
 		           select p.clerk_invitation_id from attempt_people p
-		           where p.instance_id = i.id and p.key = $1 and (p.answer = 'created' or p.resolution = 'ours')
+		           where p.instance_id = i.id and p.key = any($1) and (p.answer = 'created' or p.resolution = 'ours')
 		           union
 		           select r.clerk_invitation_id from results r
-		           where r.instance_id = i.id and r.key = $1 and r.outcome = 'invited') made (id) where id is not null), '{}'),
+		           where r.instance_id = i.id and r.key = any($1) and r.outcome = 'invited') made (id) where id is not null), '{}'),
 		       (select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
-		        where p.instance_id = i.id and p.key = $1 and p.open and a.call <> 'revoke'),
+		        where p.instance_id = i.id and p.key = any($1) and p.open and a.call <> 'revoke'),
 		       (select count(*) from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
-		        where p.instance_id = i.id and p.key = $1 and l.http_status = 200 and p.resolution = 'not_there'),
-		       coalesce((select array_agg(p.attempt_id order by p.attempt_id) from attempt_people p where p.instance_id = i.id and p.key = $1), '{}')
+		        where p.instance_id = i.id and p.key = any($1) and l.http_status = 200 and p.resolution = 'not_there'),
+		       coalesce((select array_agg(p.attempt_id order by p.attempt_id) from attempt_people p where p.instance_id = i.id and p.key = any($1)), '{}')
 		from instances i
-		where i.id in (select instance_id from results where key = $1 union select instance_id from attempt_people where key = $1)
-		order by i.id`, s.Key)
+		where i.id in (select instance_id from results where key = any($1) union select instance_id from attempt_people where key = any($1))
+		order by i.id`, s.Keys)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
 	"bulkinvite/invitation"
@@ -173,4 +174,41 @@ func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b inv
 		return 0, 0, fmt.Errorf("resend batch %d: %w", of.ID, err)
 	}
 	return id, len(rows), store.StartBatch(ctx, tx, id, b.Actor, len(rows), 0)
+}
+
+// Correction is what sets a row right.
+type Correction struct {
+	Batch int64 // of one row: the right address
+	Sweep int64 // takes the wrong address' invitation back; 0: there is none
+}
+
+// Correct gives a row of a batch up, or takes its invitation back, and invites
+// another address in its place, all or nothing. It is
+// [invitation.ErrUnderWay] while Clerk is being asked for the row.
+func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
+	store := invitation.NewStore(pool)
+	var c Correction
+	err := change(ctx, pool, of.InstanceID, func(tx pgx.Tx) error {
+		batch, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
+		if err != nil {
+			return err
+		}
+		c.Batch = batch
+		if err := InsertInvites(ctx, tx, of.InstanceID, of.Priority, batch, []int{1}); err != nil {
+			return err
+		}
+		if err := store.StartBatch(ctx, tx, batch, actor, 1, 0); err != nil || len(targets) == 0 {
+			return err
+		}
+		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: 1}
+		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
+			return err
+		}
+		c.Sweep = sw.ID
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &c, nil
 }

@@ -132,6 +132,9 @@ func TestResendAcceptedAtTheRevocation(t *testing.T) {
 	if got := b.outcomes(second); got["invited"] != 2 || got["already_registered"] != 1 {
 		t.Errorf("outcomes %v, want 2 invited and one registered", got)
 	}
+	if n := b.count(`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.under is not null where r.outcome = 'already_registered'`); n != 1 {
+		t.Error("the answer to the revocation does not prove that they had accepted")
+	}
 	if n := b.count(`select count(*) from attempts where call = 'create' and under is null and resolution = 'not_sent'`); n != 1 {
 		t.Errorf("%d creates were never sent, want that of whom had accepted", n)
 	}

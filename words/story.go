@@ -48,8 +48,14 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 		where = ", in the sandbox"
 	}
 	first := Chapter{At: r.ImportedAt, Text: fmt.Sprintf("row %d of %s (batch %d%s), uploaded by %s", r.RowNumber, r.FileName, r.BatchID, where, r.Actor)}
+	if r.CorrectsID != nil {
+		first.Text = fmt.Sprintf("batch %d%s sets row %d of batch %d right, asked for by %s", r.BatchID, where, *r.CorrectsRow, *r.CorrectsID, r.Actor)
+	}
 	if r.ResendOf != nil {
 		first.Text = fmt.Sprintf("row %d of batch %d%s, which invites batch %d again, asked for by %s", r.RowNumber, r.BatchID, where, *r.ResendOf, r.Actor)
+	}
+	if len(s.Keys) > 1 && r.Email != nil {
+		first.Text += ": " + *r.Email
 	}
 	switch {
 	case r.Outcome == nil && r.RevokeSentAt != nil:
@@ -149,6 +155,8 @@ func Reason(code string) string {
 		return "Clerk had them as a user"
 	case "invited_again_recently":
 		return "invited again lately"
+	case "corrected":
+		return "given up: its address was set right"
 	case "revoked_elsewhere":
 		return "the invitation that was to be sent again was taken back"
 	case "made_since_the_batch_began":

@@ -35,6 +35,8 @@ type cli struct {
 	Cancel    cancelCmd    `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
 	Retry     retryCmd     `cmd:"" help:"Take up the rows of a batch that ended as failed."`
 	Resend    resendCmd    `cmd:"" help:"Invite again the people of a batch who have not accepted."`
+	Undo      undoCmd      `cmd:"" help:"Cancel a batch, and take back what it sent and nobody has accepted."`
+	Correct   correctCmd   `cmd:"" help:"Take a mistyped invitation back, and invite the right address."`
 	Batches   batchesCmd   `cmd:"" help:"List the batches."`
 	Status    statusCmd    `cmd:"" help:"Say where a batch stands."`
 	Results   resultsCmd   `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`

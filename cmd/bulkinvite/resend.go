@@ -82,7 +82,7 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 		return nil, nil, noBatch(err)
 	}
 	if b.InstanceID != u.instance.ID {
-		return nil, nil, fail(exitUsage, "instance", "use the key that it was sent with, or --sandbox for a rehearsal", "batch %d belongs to another Clerk instance than the key", b.ID)
+		return nil, nil, otherInstance(b)
 	}
 	return u, b, nil
 }

@@ -149,3 +149,127 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 		})
 	}
 }
+
+func TestUndo(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("send", "--yes", "--json", b.file("people.csv", people(9))).want(t, exitOK)
+	b.swift("send", "--yes", "--json", b.file("others.csv", "email\nother@example.com\n")).want(t, exitOK)
+	s.tell(t, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	b.swift("undo", "1").want(t, exitHeld)
+	if d := s.doors(t)["person2@example.com"]; d["pending"] != 1 {
+		t.Errorf("an undo that nobody confirmed left %v", d)
+	}
+	type sweep struct {
+		Kind                   string
+		Stale, Revoked, Failed int
+		Skipped                map[string]int
+	}
+	undone := decode[sweep](t, b.swift("undo", "1", "--yes", "--json").want(t, exitOK))
+	if undone.Kind != "undo" || undone.Revoked != 8 || undone.Skipped["accepted"] != 1 {
+		t.Errorf("%+v", undone)
+	}
+	for address, d := range s.doors(t) {
+		want := "revoked"
+		switch address {
+		case "person1@example.com":
+			want = "accepted"
+		case "other@example.com":
+			want = "pending"
+		}
+		if d[want] != 1 {
+			t.Errorf("%s has %v at Clerk, want it %s", address, d, want)
+		}
+	}
+	if again := decode[sweep](t, b.swift("undo", "1", "--yes", "--json").want(t, exitOK)); again.Revoked != 0 {
+		t.Errorf("a second undo revoked %d", again.Revoked)
+	}
+}
+
+// An undo of a batch that is under way cancels what waits, and waits for what is
+// at Clerk before it revokes.
+func TestUndoUnderWay(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("import", "--yes", b.file("people.csv", people(40))).want(t, exitOK)
+	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+	c := b.command(append([]string{"work", "--limit-bulk", "off"}, swift[:len(swift)-2]...)...)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("nobody was invited")
+		}
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // killed
+	s.tell(t, "/sandbox/faults", `[]`)
+	b.swift("undo", "1", "--yes").want(t, exitOK)
+	for address, d := range s.doors(t) {
+		if d["pending"] != 0 {
+			t.Errorf("%s has %v at Clerk", address, d)
+		}
+	}
+	left := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	if left.Undecided != 0 || left.Outcomes["cancelled"] == 0 || left.Outcomes["invited"] != len(s.doors(t)) {
+		t.Errorf("%+v", left)
+	}
+}
+
+func TestCorrect(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("send", "--yes", "--json", b.file("people.csv", "email\njane@gmial.com\nkim@example.com\nlee@exmaple.com\n")).want(t, exitOK)
+	b.swift("correct", "1", "1", "--email", "jane@gmail.com").want(t, exitHeld)
+	b.swift("correct", "1", "1", "--email", "JANE@gmial.com", "--yes").want(t, exitUsage)
+	b.swift("correct", "1", "9", "--email", "jane@gmail.com", "--yes").want(t, exitUsage)
+	b.swift("correct", "1", "1", "--email", "jane", "--yes").want(t, exitUsage)
+	done := decode[document](t, b.swift("correct", "1", "1", "--email", "jane@gmail.com", "--yes", "--json").want(t, exitOK))
+	if done.Batch != 2 || done.Rows != 1 || done.Outcomes["invited"] != 1 {
+		t.Errorf("%+v", done)
+	}
+	if again := decode[document](t, b.swift("correct", "1", "1", "--email", "jane@gmail.com", "--yes", "--json").want(t, exitOK)); again.Batch != 2 {
+		t.Errorf("given again it is batch %d", again.Batch)
+	}
+	b.swift("correct", "1", "1", "--email", "june@gmail.com", "--yes").want(t, exitHeld)
+	doors, mails := s.doors(t), s.mailbox(t).Addresses
+	if doors["jane@gmial.com"]["revoked"] != 1 || doors["jane@gmail.com"]["pending"] != 1 || mails["jane@gmail.com"] != 1 || doors["kim@example.com"]["pending"] != 1 {
+		t.Errorf("at Clerk %v, mails %v", doors, mails)
+	}
+	for _, address := range []string{"jane@gmial.com", "jane@gmail.com"} {
+		why := b.swift("why", address).want(t, exitOK)
+		for _, words := range []string{"row 1 of people.csv (batch 1), uploaded by", "batch 2 sets row 1 of batch 1 right", "revoked invitation", "2 invitations sent"} {
+			if !strings.Contains(why.out, words) {
+				t.Errorf("why %s does not say %q:\n%s", address, words, why.out)
+			}
+		}
+	}
+	// An accepted one can't be taken back; the right address is invited all the same once that is confirmed.
+	s.tell(t, "/sandbox/accept", `{"addresses":["lee@exmaple.com"]}`)
+	b.swift("reconcile").want(t, exitOK)
+	asked := b.swift("correct", "1", "3", "--email", "lee@example.com").want(t, exitHeld)
+	if !strings.Contains(asked.err, "ACCEPTED") {
+		t.Errorf("it does not say that somebody has accepted: %s", asked.err)
+	}
+	b.swift("correct", "1", "3", "--email", "lee@example.com", "--yes").want(t, exitOK)
+	if d := s.doors(t); d["lee@exmaple.com"]["accepted"] != 1 || d["lee@example.com"]["pending"] != 1 {
+		t.Errorf("at Clerk %v", d)
+	}
+}
+
+// A row that waits is given up, and its right address invited in its place.
+func TestCorrectWaiting(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("import", "--yes", "--start-at", "2099-01-01 08:00", b.file("people.csv", "email\njane@gmial.com\nkim@example.com\n")).want(t, exitOK)
+	b.swift("correct", "1", "1", "--email", "jane@gmail.com", "--yes").want(t, exitOK)
+	if mails := s.mailbox(t).Addresses; len(mails) != 1 || mails["jane@gmail.com"] != 1 {
+		t.Errorf("mails %v, want one to the right address", mails)
+	}
+	if left := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); left.Outcomes["cancelled"] != 1 || left.Undecided != 1 {
+		t.Errorf("%+v", left)
+	}
+}

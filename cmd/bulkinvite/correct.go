@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+type correctCmd struct {
+	Batch int64  `arg:"" help:"The batch's number; bulkinvite batches lists them."`
+	Row   int    `arg:"" help:"The row's number in it; bulkinvite results and why show it."`
+	Email string `required:"" placeholder:"ADDRESS" help:"The right address. Default: none, it must be given."`
+	Actor string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
+}
+
+// Help is shown before the flags.
+func (correctCmd) Help() string {
+	return `Examples:
+
+    bulkinvite correct 12 212 --email jane@gmail.com
+    bulkinvite correct 12 212 --email jane@gmail.com --yes --json
+
+Revokes the invitation that went to the mistyped address, or gives the row up if it was not sent yet, and invites the right one, with the row's own options, as a batch of one row that points to it. bulkinvite why of either address tells both. Should somebody have accepted the first one, it stays, and you are asked before the other is sent. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send, and 3 too if the first could not be revoked.`
+}
+
+// Run sets a row right and reports.
+func (c *correctCmd) Run(ctx context.Context, p *program) error {
+	email, _, code := importer.Clean(c.Email)
+	if code != "" {
+		return fail(exitUsage, "email", "write it as name@example.com", "--email: that is no address (%s)", code)
+	}
+	key, err := invitation.Key(email)
+	if err != nil {
+		return fail(exitUsage, "email", "write it as name@example.com", "--email: that is no address: %w", err)
+	}
+	u, of, err := openBatch(ctx, p, c.Batch, c.Actor)
+	if err != nil {
+		return err
+	}
+	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
+	if err != nil {
+		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
+	}
+	if row.Key == key {
+		return fail(exitUsage, "same_address", fmt.Sprintf("bulkinvite why shows the row; bulkinvite resend %d invites again", of.ID), "row %d of batch %d is for this address already", c.Row, of.ID)
+	}
+	made := &jobs.Correction{Batch: row.CorrectedBy, Sweep: row.Sweep}
+	switch {
+	case made.Batch == 0:
+		if err := c.consent(ctx, u, row); err != nil {
+			return err
+		}
+		if made, err = jobs.Correct(ctx, u.pool, of, c.Row, email, key, u.actor); err != nil {
+			return c.failure(err)
+		}
+	case row.CorrectedTo != key:
+		return fail(exitHeld, "corrected", fmt.Sprintf("bulkinvite correct %d 1 --email ADDRESS sets that one right", made.Batch), "row %d of batch %d was set right before, by batch %d", c.Row, of.ID, made.Batch)
+	}
+	return c.work(ctx, u, made)
+}
+
+// consent says what is about to happen and has a person confirm it.
+func (c *correctCmd) consent(ctx context.Context, u *upload, row *invitation.CorrectableRow) error {
+	what := "nothing was sent for it that is to be revoked"
+	switch {
+	case row.Status == invitation.Accepted:
+		what = "its invitation was ACCEPTED, by whoever has that address, and can't be revoked"
+	case row.Outcome == invitation.Invited && row.Status == invitation.Pending:
+		what = "its invitation is revoked"
+	case row.Outcome == "":
+		what = "it is not decided yet, and is given up"
+	}
+	message := fmt.Sprintf("Row %d of batch %d: %s.", c.Row, c.Batch, what)
+	if u.errTTY {
+		u.note("%s", message)
+	} else {
+		u.log.Info(message)
+	}
+	if u.settings.Yes {
+		return nil
+	}
+	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "row %d of batch %d: nobody confirmed that it is set right; nothing was sent", c.Row, c.Batch)
+	if !u.inTTY || !u.errTTY {
+		return refused
+	}
+	ok, err := u.confirm(ctx, "Invite the other address? [y/N] ", yes...)
+	if err == nil && !ok {
+		err = refused
+	}
+	return err
+}
+
+// work works until the right address has its outcome and the wrong one's
+// invitation is decided, and reports.
+func (c *correctCmd) work(ctx context.Context, u *upload, made *jobs.Correction) error {
+	u.batch = made.Batch
+	worker, err := jobs.New(u.pool, u.target.api, u.workerConfig(u.instance))
+	if err != nil {
+		return err
+	}
+	var sw *invitation.Sweep
+	err = worker.Run(ctx, func(ctx context.Context) (bool, error) {
+		if made.Sweep != 0 {
+			var err error
+			if sw, err = u.store.Sweep(ctx, made.Sweep); err != nil || sw.State() != invitation.SweepDone {
+				return false, err
+			}
+		}
+		b, err := u.store.Batch(ctx, made.Batch)
+		return err == nil && b.State != invitation.Running, err
+	})
+	if errors.Is(err, jobs.ErrUnauthorized) {
+		return u.badKey(err)
+	}
+	if err != nil {
+		return err
+	}
+	err = u.finish(ctx)
+	if err == nil && sw != nil && sw.Failed > 0 {
+		u.log.Error("the invitation of the mistyped address could not be revoked", "sweep", sw.ID)
+		err = status(exitRows)
+	}
+	return err
+}
+
+// failure says what to do about a row that can't be set right now.
+func (c *correctCmd) failure(err error) error {
+	if errors.Is(err, invitation.ErrUnderWay) {
+		return fail(exitHeld, "under_way", "try again in a minute", "%w", err)
+	}
+	return err
+}
