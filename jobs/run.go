@@ -215,10 +215,31 @@ func (w *Worker) holdLock(ctx context.Context) (release func(), err error) {
 	return func() { cancel(); <-done }, nil
 }
 
+// session makes a connection of the process' own, beside the pool and prepared as
+// the pool's are.
+func (w *Worker) session(ctx context.Context) (*pgx.Conn, error) {
+	config := w.pool.Config()
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil || config.AfterConnect == nil {
+		return conn, err
+	}
+	if err := config.AfterConnect(ctx, conn); err != nil {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return nil, errors.Join(err, conn.Close(within))
+	}
+	return conn, nil
+}
+
 // holdOnce holds the lock until the connection breaks or ctx is done.
 func (w *Worker) holdOnce(ctx context.Context, report chan<- error) error {
-	conn, err := pgx.ConnectConfig(ctx, w.pool.Config().ConnConfig.Copy())
+	conn, err := w.session(ctx)
 	if err == nil {
+		defer func() {
+			within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			_ = conn.Close(within) // the lock ends with the session, one way or the other
+		}()
 		_, err = conn.Exec(ctx, `select pg_advisory_lock($1)`, w.lockKey())
 	}
 	if report != nil {
@@ -227,19 +248,16 @@ func (w *Worker) holdOnce(ctx context.Context, report chan<- error) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = conn.Close(within) // the lock ends with the session, one way or the other
-	}()
 	_, err = conn.WaitForNotification(ctx) // nothing is listened to: this returns when the connection breaks
 	return err
 }
 
+// heartbeat is how often a process says that it lives.
+func (w *Worker) heartbeat() time.Duration { return min(5*time.Second, w.cfg.RecoverAfter/4) }
+
 // keep sends heartbeats and does the fleet's housekeeping until ctx is done.
 func (w *Worker) keep(ctx context.Context) {
-	beat := min(5*time.Second, w.cfg.RecoverAfter/4)
-	for sleep(ctx, beat) == nil {
+	for sleep(ctx, w.heartbeat()) == nil {
 		if err := w.housekeep(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("housekeeping", "error", err)
 		}

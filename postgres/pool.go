@@ -92,10 +92,13 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 }
 
 // prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
-// transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. These are statements,
+// transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. It also has the server
+// find out within half a minute that a machine of ours is gone, which would otherwise keep its session's locks, and so
+// its place among the living, for the two hours of a kernel's own keepalive. These are statements,
 // since a pooler in between may be told to ignore the parameters of a connection's start.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, "set synchronous_commit = on; set idle_in_transaction_session_timeout = '20s'")
+	_, err := conn.Exec(ctx, `set synchronous_commit = on; set idle_in_transaction_session_timeout = '20s';
+		set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set tcp_user_timeout = '25s'`)
 	return err
 }
 

@@ -192,6 +192,23 @@ func TestOpenForcesSettings(t *testing.T) {
 	}
 }
 
+// A machine that is gone without a word holds its locks no longer than it takes the
+// server to ask three times. (On a Unix socket the values themselves read as 0.)
+func TestOpenAsksForTheLiving(t *testing.T) {
+	t.Parallel()
+	pool, err := postgres.Open(t.Context(), start(t, config(newDir(t))).URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	var set int
+	err = pool.QueryRow(t.Context(), `select count(*) from pg_settings where source = 'session'
+		and name in ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout')`).Scan(&set)
+	if err != nil || set != 4 {
+		t.Errorf("%d of 4 settings are the session's own: %v", set, err)
+	}
+}
+
 // The text of an error is what ends up in logs and in the queue's tables.
 func TestErrorTextHasNoRows(t *testing.T) {
 	t.Parallel()
