@@ -116,6 +116,8 @@ func FuzzClean(f *testing.F) {
 	for _, cell := range []string{
 		"jane@example.com", " Jane Doe <jane@example.com>;", "mailto:jane@example.com?subject=x", `"a b"@example.com`, "ｊ＠ｘ．ｃｏｍ",
 		"a@x.com, b@x.com", "jane@bücher.example", "a@r3---sn-x.com", "a@xn--.com", "a@1.2", "\u200fa@x.com.", "a@x。com", "'a'@x.com", "a@ß.com", "\xff@x", "a@X-.com",
+		`"Doe, Jane" <jane.doe@example.com>`, "'jane@example.com' <jane@example.com>", "jane@example.com;", "jane@example.com / joe@example.com", "Jane\u00a0<JANE@Example.com>\u200b",
+		"jane(work)@example.com", "jane@localhost", "jane@[192.0.2.1]", "a@x.com <b@x.com>", "jane@example.com, ", "mailto:%6aane@example.com", "mu\u0308ller@münchen.example", "İ@x.com",
 	} {
 		f.Add(cell)
 	}

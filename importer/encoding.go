@@ -3,8 +3,10 @@ package importer
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -175,7 +177,11 @@ func (d *decoder) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n := ascii(b); n > 0 {
+	n := ascii(b)
+	if n < len(b) {
+		n = bytes.LastIndexByte(b[:n], '\n') + 1 // a word is judged as a whole
+	}
+	if n > 0 {
 		copy(p, b[:n])
 		return d.in.Discard(n)
 	}
@@ -226,7 +232,8 @@ const enoughForStatistics = 24
 // there it tells more what letters the bytes would be.
 //
 // It is not sure where most of the text would be nonsense in every encoding that
-// it knows.
+// it knows, and where a few letters make as much sense in another: the bytes of
+// 杨 in GB 18030 are those of Со in Windows-1251.
 func detect(sample []byte) (found charset, sure bool) {
 	good, bad := sequences(sample)
 	if good > bad { // by chance, one character in seven of GB 18030 is such a sequence, and fewer elsewhere
@@ -242,17 +249,28 @@ func detect(sample []byte) (found charset, sure bool) {
 			return c, true
 		}
 	}
-	best, most := windows1252, plausible1252(sample)
-	enough := 0.75
-	for _, c := range []struct {
+	type candidate struct {
 		charset
 		score, enough float64
-	}{{windows1251, plausible1251(sample), 0.75}, {gb18030, plausibleGB(sample), 0.5}, {shiftJIS, plausibleJIS(sample), 0.5}} {
-		if c.score > most {
-			best, most, enough = c.charset, c.score, c.enough
+	}
+	candidates := []candidate{{windows1252, plausible1252(sample), 0.75}, {windows1251, plausible1251(sample), 0.75},
+		{gb18030, plausibleGB(sample), 0.5}, {shiftJIS, plausibleJIS(sample), 0.55}}
+	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
+	best := candidates[0]
+	sure = best.score >= best.enough
+	for _, c := range candidates[1:] {
+		if c.score >= best.score-0.1 && !sameText(best.charset, c.charset, sample) {
+			sure = false
 		}
 	}
-	return best, most >= enough
+	return best.charset, sure
+}
+
+// sameText tells whether a text reads the same in two encodings.
+func sameText(a, b charset, text []byte) bool {
+	one, err1 := a.codec.NewDecoder().Bytes(text)
+	other, err2 := b.codec.NewDecoder().Bytes(text)
+	return err1 == nil && err2 == nil && bytes.Equal(one, other)
 }
 
 // sequences counts the multi-byte sequences of UTF-8 in text, and the bytes that
@@ -318,11 +336,14 @@ func fits(c charset, text []byte) bool {
 // plausible1252 and the three below tell how much of what isn't ASCII would be
 // what people write in an encoding: about 1 for such text, 0 or less for other.
 // In Western Europe's languages, marked letters stand one or two together in
-// words of plain ones.
+// words of plain ones, and none stands where a small letter meets a capital after it.
 func plausible1252(text []byte) float64 {
 	return words(charmap.Windows1252, text, func(word []rune) int {
 		plain, run, longest := 0, 0, 0
-		for _, r := range word {
+		for i, r := range word {
+			if i > 0 && max(r, word[i-1]) >= utf8.RuneSelf && unicode.IsLower(word[i-1]) && unicode.IsUpper(r) {
+				return 0
+			}
 			if r < utf8.RuneSelf {
 				plain, run = plain+1, 0
 				continue
@@ -437,11 +458,13 @@ func plausibleJIS(text []byte) float64 {
 		return 0.2
 	}, func(b byte) float64 {
 		if 0xa1 <= b && b <= 0xdf {
-			return 0.6
+			return 0.75
 		}
 		return -2
 	})
 }
+
+func isSmall(b byte) bool { return 'a' <= b && b <= 'z' }
 
 // pairs walks a text of double-byte characters, and gives the mean of what its
 // bytes outside ASCII score; -1 from pair means that the lead stands alone.
@@ -455,6 +478,9 @@ func pairs(text []byte, pair func(lead, trail byte) float64, single func(byte) f
 			break // the sample may end inside a character
 		}
 		if v := pair(text[i], text[i+1]); v != -1 {
+			if v > 0 && (i > 0 && isSmall(text[i-1]) && text[i+1] < utf8.RuneSelf || i+2 < len(text) && isSmall(text[i+2])) {
+				v = 0 // no Latin word has such a character in it
+			}
 			if v >= 0 {
 				i++
 			}

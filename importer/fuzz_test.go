@@ -1,9 +1,13 @@
 package importer
 
 import (
+	"bytes"
 	"context"
+	"encoding/csv"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +30,9 @@ func FuzzRead(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
+	for _, text := range samples(f) {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var rows []*Row
 		s, err := Read(context.Background(), strings.NewReader(string(text)), Options{Limits: fuzzLimits}, func(row *Row) error {
@@ -40,6 +47,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		account(t, rows, s)
+		sameRecords(t, text, rows, s)
 		seen := map[string]int{}
 		for _, row := range rows {
 			for _, cell := range row.Cells {
@@ -58,6 +66,134 @@ func FuzzRead(f *testing.F) {
 			}
 			if row.Problem == nil && seen[row.Key] == 0 {
 				seen[row.Key] = row.Number
+			}
+		}
+	})
+}
+
+// samples are the files in testdata.
+func samples(f *testing.F) [][]byte {
+	f.Helper()
+	names, err := filepath.Glob("testdata/*_*")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var texts [][]byte
+	for _, name := range names {
+		if strings.HasSuffix(name, ".golden") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// sameRecords checks that the rows that came are the records that are in the
+// file, no more and no fewer: as the splitter cuts them, of which FuzzSplit
+// shows that it loses nothing, and where encoding/csv has nothing to object to
+// the text, cell for cell as that reads them.
+func sameRecords(t *testing.T, file []byte, rows []*Row, s *Summary) {
+	t.Helper()
+	if s.Sheet != "" {
+		return
+	}
+	in, _, err := unpack(bytes.NewReader(file), fuzzLimits.FileBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Limits: fuzzLimits}
+	l, err := openText(in, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind, blanks := 0, 0
+	for {
+		text, line, broken, err := l.split.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) == 0 {
+			blanks++
+			continue
+		}
+		rec, err := l.record(text, line, broken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.code == "" && blank(rec.cells) {
+			blanks++
+		} else if line > s.HeaderLine {
+			behind++
+		}
+	}
+	if behind != s.Rows || blanks != s.Blank {
+		t.Fatalf("%d records and %d blank ones in the file, %d rows and %d blank came", behind, blanks, s.Rows, s.Blank)
+	}
+	sameCells(t, file, rows, s)
+}
+
+// sameCells compares with encoding/csv.
+func sameCells(t *testing.T, file []byte, rows []*Row, s *Summary) {
+	t.Helper()
+	if s.Encoding != "UTF-8" || !utf8.Valid(file) || bytes.IndexByte(file, 0) >= 0 || bytes.IndexByte(file, '\n') < 0 || len(s.Delimiter) != 1 || s.Delimiter[0] < ' ' && s.Delimiter != "\t" {
+		return
+	}
+	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(file, []byte("\ufeff"))))
+	r.Comma, r.FieldsPerRecord = rune(s.Delimiter[0]), -1
+	records, err := r.ReadAll()
+	if err != nil {
+		return
+	}
+	records = slices.DeleteFunc(records, blank)
+	if len(records) < len(rows) {
+		t.Fatalf("encoding/csv has %d records, %d rows came", len(records), len(rows))
+	}
+	for i, record := range records[len(records)-len(rows):] {
+		if rows[i].Problem != nil && rows[i].Problem.Code == BadEncoding {
+			continue // U+FFFD may stand for itself or for what was lost
+		}
+		if !slices.Equal(record, rows[i].Cells) {
+			t.Fatalf("row %d has the cells %q, encoding/csv has %q", i+1, rows[i].Cells, record)
+		}
+	}
+}
+
+// FuzzWorkbook plays with the XML of a sheet: what the reader takes for whole
+// gives as many rows as the sheet has with a value behind the header.
+func FuzzWorkbook(f *testing.F) {
+	for _, rows := range []string{
+		rawRow(1, "email", "name") + rawRow(2, "a@x.com", "A") + rawRow(5, "b@x.com"),
+		rawRow(0, "email") + rawRow(0, "a@x.com"),
+		`<row r="1"><c r="A1" t="s"><v>0</v></c></row><row r="2" hidden="1"><c r="A2" t="str"><f>1</f><v>a@x.com</v></c><c r="C2" s="3"><v>44000</v></c></row>`,
+		rawRow(1, "email") + `</sheetData><mergeCells><mergeCell ref="A1:B2"/></mergeCells><sheetData>`,
+		`<row><c t="inlineStr"><is><r><t>em</t></r><r><t>ail</t></r></is></c></row><row><c t="b"><v>1</v></c><c t="e"><v>#N/A</v></c><c t="d"><v>2026-12-01</v></c></row>`,
+	} {
+		f.Add(rows)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		var rows []*Row
+		s, err := Read(context.Background(), strings.NewReader(pack(t, parts(rawSheet(data)))), Options{Limits: fuzzLimits}, func(row *Row) error {
+			rows = append(rows, row)
+			return nil
+		})
+		if err != nil {
+			var fault *FileError
+			if !errors.As(err, &fault) {
+				t.Fatalf("not a FileError: %v", err)
+			}
+			return
+		}
+		account(t, rows, s)
+		for _, row := range rows {
+			if len(row.Cells) != len(s.Columns.Found) {
+				t.Fatalf("row %d has %d cells, the header %d", row.Number, len(row.Cells), len(s.Columns.Found))
 			}
 		}
 	})
@@ -104,7 +240,9 @@ func FuzzSplit(f *testing.F) {
 }
 
 func FuzzHeader(f *testing.F) {
-	for _, header := range []string{"email", "E-Mail-Adresse", "メール", "Redirect URL,email", "public_metadata.a,email", "Work  Email , ", "Courriel électronique", "é-mail", "ｅｍａｉｌ"} {
+	for _, header := range []string{"email", "E-Mail-Adresse", "メール", "Redirect URL,email", "public_metadata.a,email", "Work  Email , ", "Courriel électronique", "é-mail", "ｅｍａｉｌ",
+		"Employee ID,Legal Name,Work Email,Manager Email", "Vorname,Nachname,E-Mail-Adresse,Abteilung", "姓名,邮箱", "Имя,Почта", "email,email", "E-Mail (dienstlich),E-Mail (privat)",
+		"expires-in-days,REDIRECT URL,e mail", "Correo electrónico,,", "İ-mail,EMAİL,e\u0301mail", "public_metadata.,email,public_metadata.x,PUBLIC_METADATA.x"} {
 		f.Add(header, "email")
 	}
 	f.Fuzz(func(t *testing.T, header, want string) {

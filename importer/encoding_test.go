@@ -1,0 +1,47 @@
+package importer
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/japanese"
+	"golang.org/x/text/encoding/simplifiedchinese"
+)
+
+// In files of three lines, with one name in them, the encoding is found; or the
+// name makes as much sense in another, and that is said.
+func TestReadShortFiles(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		encoding string
+		codec    encoding.Encoding
+		names    string
+		unsure   string // of names: those that may be read wrong, but with a warning
+	}{
+		{"Windows-1252", charmap.Windows1252, "Müller,Jörg Weiß,Zoë,François Lefèvre,José Núñez,Søren Ærø,Åsa Öberg,Conceição Simões,O’Neil,Žižek,Šimon,ÅSE,Günther Größe,Þór Ægir,D’Arcy – Temp,Crème Brûlée,Mª José,Hélène Château-Rouge,Über,Bjørn Ødegård,Ángel,Íñigo", "€500"},
+		{"Windows-1251", charmap.Windows1251, "Иван,Иван Петров,Ольга Щукина,Ёлкин Пётр,Юлия,Василь Їжак,Жуков Я.,Цой,Ян,Анна-Мария Зайцева,№ 5 Отдел кадров,Ґалаґан Євген,Стоян Георгиев,Аня,Ия", "ИВАНОВ"},
+		{"Shift-JIS", japanese.ShiftJIS, "山田太郎,鈴木,佐藤花子,高橋 健,田中,伊藤みさき,渡辺ソニー,中村,小林,加藤 翔太,ヤマダ,やまだ,営業部,東京,斎藤", "林,清水,﨑,松本　一郎"},
+		{"GB18030", simplifiedchinese.GB18030, "张伟,王芳,李娜,刘洋,陈静,赵敏,欧阳娜娜,诸葛亮,技术部,人力资源部,王小明,司马懿,上海,曾国藩,龚俊,吕布,谭咏麟", "杨,镕"},
+	} {
+		for name := range strings.SplitSeq(test.names+","+test.unsure, ",") {
+			for _, form := range []string{"Name,Email\n%s,a@x.com\n", "Name;Email;Dept\r\n%s;a.b@example.com;IT\r\nJoe;joe@x.com;HR", "\"email\"\t\"name\"\n\"a@x.com\"\t\"%s\"\n"} {
+				text, err := test.codec.NewEncoder().String(fmt.Sprintf(form, name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				rows, s, err := read(t, text, Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				doubtful := strings.Contains(","+test.unsure+",", ","+name+",")
+				warned := len(s.Warnings) > 0 && s.Warnings[0].Code == UncertainEncoding
+				if warned != doubtful || !doubtful && s.Encoding != test.encoding {
+					t.Errorf("%s in %s is read as %s, %q; warned: %t", name, test.encoding, s.Encoding, rows[0].Cells, warned)
+				}
+			}
+		}
+	}
+}
