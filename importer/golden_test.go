@@ -132,3 +132,27 @@ func TestReadHundredRows(t *testing.T) {
 		}
 	}
 }
+
+// What the documents say of the examples.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"hires.csv":              "UTF-8: 17 valid, 2 invalid, 1 duplicate",
+		"hires.xlsx":             "Excel workbook: 3 valid, 0 invalid, 0 duplicate",
+		"hires-excel-german.csv": "Windows-1252: 3 valid, 0 invalid, 0 duplicate",
+		"options.csv":            "UTF-8: 3 valid, 0 invalid, 0 duplicate",
+		"mend-me.csv":            "UTF-8: 2 valid, 4 invalid, 0 duplicate",
+	} {
+		text, err := os.ReadFile(filepath.Join("../examples", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, s, err := read(t, string(text), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%s: %d valid, %d invalid, %d duplicate", s.Encoding, s.Valid, s.Invalid, s.DuplicateRow); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}

@@ -273,7 +273,7 @@ func (c *checker) row(number int, rec *record, p person) *Row {
 		if len(rec.cells) < len(c.columns.names) {
 			do = "write the delimiters of empty cells too"
 		}
-		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %d cells where the header has %d; %s", len(rec.cells), len(c.columns.names), do))
+		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where the header has %d; %s", counted(len(rec.cells), "cell"), len(c.columns.names), do))
 		return row
 	}
 	c.address(row, rec, p)
@@ -387,6 +387,13 @@ func (c *checker) name(column int) string {
 		return name
 	}
 	return fmt.Sprintf("column %d", column+1)
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 var _ gocsv.CSVReader = (*bridge)(nil)

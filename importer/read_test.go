@@ -437,6 +437,32 @@ func TestReadGzip(t *testing.T) {
 	}
 }
 
+// What is cut off, damaged or endless is refused whole; what was packed in
+// pieces is one file.
+func TestReadGzipErrors(t *testing.T) {
+	t.Parallel()
+	whole := gzipped(t, "email\n"+strings.Repeat("a@x.com\n", 1000))
+	for _, test := range []struct{ name, text, what string }{
+		{"cut off", whole[:len(whole)-1], "damaged"},
+		{"cut off in the middle", whole[:len(whole)/2], "damaged"},
+		{"a wrong checksum", whole[:len(whole)-8] + "\x00" + whole[len(whole)-7:], "damaged"},
+		{"something behind it", whole + "email", "damaged"},
+		{"a header alone", whole[:10], "damaged"},
+		{"nothing in it", gzipped(t, ""), "the file is empty"},
+		{"in itself", gzipped(t, whole), "not a CSV file"},
+		{"endless", gzipped(t, "email\n"+strings.Repeat("a@x.com\n", 10_000)), "larger than 50000 bytes"},
+	} {
+		_, _, err := read(t, test.text, Options{Limits: Limits{FileBytes: 50_000}})
+		var fault *FileError
+		if !errors.As(err, &fault) || !strings.Contains(err.Error(), test.what) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	if _, s, err := read(t, gzipped(t, "email\na@x.com\n")+gzipped(t, "b@x.com\n"), Options{}); err != nil || s.Valid != 2 {
+		t.Errorf("in pieces: %+v, %v", s, err)
+	}
+}
+
 func TestReadOptionsOfRows(t *testing.T) {
 	t.Parallel()
 	text := "email,Redirect URL,expires_in_days,public_metadata.team,Dept\n" +

@@ -169,6 +169,7 @@ func (f *inflater) Read(p []byte) (int, error) {
 func format(head []byte) string {
 	for _, f := range []struct{ magic, name string }{
 		{"PK\x05\x06", "an empty archive"},
+		{"\x1f\x8b", "a compressed file in a compressed file"},
 		{"%PDF", "a PDF document"},
 		{"\x89PNG", "a picture"},
 		{"\xff\xd8\xff", "a picture"},

@@ -243,7 +243,7 @@ func (w *workbook) describe(s *Summary) {
 	}
 	if n := w.sheet.uncomputed; n > 0 {
 		of = append(of, Problem{Line: w.sheet.uncomputedRow, Code: UncomputedFormula,
-			Message: fmt.Sprintf("%d formulas, the first one here, were saved without a value and read as empty; open the workbook in Excel and save it", n)})
+			Message: fmt.Sprintf("a formula here (of %d such cells the first) was saved without a value and reads as empty; open the workbook in Excel and save it", n)})
 	}
 	s.Warnings = append(of, s.Warnings...)
 }
