@@ -175,7 +175,8 @@ func (v *survey) rest(seen map[string]bool) error {
 	return nil
 }
 
-// read has use read a part of the workbook, to its end.
+// read has use read a part of the workbook. Only at a part's end is its checksum
+// compared.
 func (v *survey) read(name string, use func(io.Reader) error) error {
 	f := v.parts[name]
 	if f == nil {
@@ -186,9 +187,7 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 		return damagedWorkbook(err)
 	}
 	defer r.Close() //nolint:errcheck // it was only read
-	if err = use(r); err == nil {
-		_, err = io.Copy(io.Discard, r) // to where the checksum is compared
-	}
+	err = use(r)
 	var fault *FileError
 	if err == nil || errors.As(err, &fault) || v.ctx.Err() != nil {
 		return err
