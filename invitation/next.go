@@ -355,13 +355,15 @@ func standing(ev Evidence, since time.Time) (Sighting, bool) {
 
 // ours finds an invitation that an attempt of this row made without our being
 // told: one that an attempt without a deciding answer could have made, that no
-// earlier read had shown, and that no other row carries.
+// earlier read had shown, and that no other row carries. Where several attempts
+// could have, it is the last one: it was begun when reading had shown that those
+// before it had made nothing.
 func ours(ev Evidence) (Sighting, Attempt, bool) {
 	for _, s := range ev.Sightings {
 		if s.User || s.Taken {
 			continue
 		}
-		for _, a := range ev.Attempts {
+		for _, a := range slices.Backward(ev.Attempts) {
 			if !a.decided() && couldMake(a, s, ev) && !s.FirstSeen.Before(a.Started) {
 				return s, a, true
 			}

@@ -371,6 +371,10 @@ func TestNextOurs(t *testing.T) {
 			nothingKnown(attempts(lost(closed(invitation.ClosedNotSent)), lost(second, closed(invitation.ClosedNotThere))), seen(made(created(2001), firstSeen(2040)))),
 			ours(made(created(2001), firstSeen(2040)), 32)},
 
+		{"of the second attempt, begun as soon as the first was settled", waitingRow(),
+			nothingKnown(attempts(notThere, lost(closed(invitation.ClosedNotThere), func(a *invitation.Attempt) { a.ID, a.Started, a.Deadline = 32, at(1035), at(1055) })), seen(made(created(1036), firstSeen(1075)))),
+			ours(made(created(1036), firstSeen(1075)), 32)},
+
 		{"no attempt could have made it", waitingRow(), nothingKnown(seen(made())), theirs(made(), "pending_at_clerk")},
 		{"made as the attempt began, by a clock that may be slow", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(997)))), ours(made(created(997)), 31)},
 		{"made before the attempt", waitingRow(), nothingKnown(attempts(notThere), seen(made(created(996.999)))), theirs(made(created(996.999)), "pending_at_clerk")},
