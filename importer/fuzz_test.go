@@ -242,7 +242,7 @@ func FuzzSplit(f *testing.F) {
 func FuzzHeader(f *testing.F) {
 	for _, header := range []string{"email", "E-Mail-Adresse", "メール", "Redirect URL,email", "public_metadata.a,email", "Work  Email , ", "Courriel électronique", "é-mail", "ｅｍａｉｌ",
 		"Employee ID,Legal Name,Work Email,Manager Email", "Vorname,Nachname,E-Mail-Adresse,Abteilung", "姓名,邮箱", "Имя,Почта", "email,email", "E-Mail (dienstlich),E-Mail (privat)",
-		"expires-in-days,REDIRECT URL,e mail", "Correo electrónico,,", "İ-mail,EMAİL,e\u0301mail", "public_metadata.,email,public_metadata.x,PUBLIC_METADATA.x"} {
+		"expires-in-days,REDIRECT URL,e mail", "Correo electrónico,,", "İ-mail,EMAİL,e\u0301mail", "public_metadata.,email,public_metadata.x,PUBLIC_METADATA.x", "\u06c0 \u05c2"} {
 		f.Add(header, "email")
 	}
 	f.Fuzz(func(t *testing.T, header, want string) {

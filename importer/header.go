@@ -75,7 +75,7 @@ func normal(header string) string {
 			out.WriteRune(unicode.ToLower(r))
 		}
 	}
-	return out.String()
+	return norm.NFKD.String(out.String()) // marks that were apart may stand together now
 }
 
 // title is a header cell as it is shown: nothing invisible around or in it.
