@@ -62,6 +62,14 @@ show-budget:
 bench-import:
 	go run ./cmd/bench import -runs $(RUNS) $(if $(HUGE),-huge)
 
+# make show-roster  a roster of 5,000 rows against one of 5,000, of whom 300 are gone and 200 new (3 minutes)
+# make show-drift   100,000 invitations, held against our rows, with drift planted by hand (5 minutes)
+.PHONY: show-roster show-drift
+show-roster:
+	go run ./cmd/bench show-roster $(LINES)
+show-drift:
+	go run ./cmd/bench show-drift $(LINES)
+
 # make chaos        breaks things until 500 runs are made; writes docs/reliability.md (an hour)
 # make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew
 SEED ?= 1

@@ -70,13 +70,13 @@ func TestDrawWritesALineForEach(t *testing.T) {
 
 func TestChooseRefusesWhatIsNoLine(t *testing.T) {
 	t.Parallel()
-	if chosen, err := choose([]string{"kill", "known"}); err != nil || len(chosen) != 2 || chosen[0].name != "kill" {
+	if chosen, err := choose(budgetLines, []string{"kill", "known"}); err != nil || len(chosen) != 2 || chosen[0].name != "kill" {
 		t.Errorf("got %d lines, %v", len(chosen), err)
 	}
-	if _, err := choose([]string{"nothing"}); !errors.As(err, new(usageError)) {
+	if _, err := choose(budgetLines, []string{"nothing"}); !errors.As(err, new(usageError)) {
 		t.Errorf("got %v, want a usage error", err)
 	}
-	if all, err := choose(nil); err != nil || len(all) != len(lines) {
+	if all, err := choose(budgetLines, nil); err != nil || len(all) != len(budgetLines) {
 		t.Errorf("got %d lines, %v, want all", len(all), err)
 	}
 }

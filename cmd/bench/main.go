@@ -4,6 +4,8 @@
 //
 //	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
 //	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
+//	go run ./cmd/bench show-roster   what a new version of a roster does, in the same way
+//	go run ./cmd/bench show-drift    what reconciling finds, in the same way
 //	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
 //
 // It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
@@ -22,6 +24,8 @@ import (
 
 const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-budget [-list] [LINE…]
+       go run ./cmd/bench show-roster [-list] [LINE…]
+       go run ./cmd/bench show-drift [-list] [LINE…]
        go run ./cmd/bench import [flags]
 `
 
@@ -54,7 +58,11 @@ func run(ctx context.Context, args []string) error {
 	case "budget":
 		return budget(ctx, args[1:])
 	case "show-budget":
-		return showBudget(ctx, args[1:])
+		return showLines(ctx, args[0], budgetLines, args[1:])
+	case "show-roster":
+		return showLines(ctx, args[0], rosterLines, args[1:])
+	case "show-drift":
+		return showLines(ctx, args[0], driftLines, args[1:])
 	case "import":
 		return importBench(ctx, args[1:])
 	}

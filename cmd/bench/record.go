@@ -13,8 +13,9 @@ type record struct {
 	requests    []request    // in the order of arrival
 	invitations []invitation // in the order of creation
 	mailbox     struct {
-		Mails   int
-		Doubled []string
+		Mails     int
+		Doubled   []string
+		Addresses map[string]int
 	}
 }
 
@@ -29,7 +30,9 @@ type request struct {
 func (r request) creates() bool { return r.Call == "create" || r.Call == "bulk" }
 
 type invitation struct {
+	ID        string
 	Email     string
+	Status    string
 	CreatedAt time.Time `json:"created_at"` // in whole milliseconds
 }
 

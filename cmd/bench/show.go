@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// line is a promise of the budget, and how to see whether it is kept.
+// line is a promise, and how to see whether it is kept.
 type line struct {
 	name string
 	what string
 	show func(context.Context, *show) error
 }
 
-// lines are all of them, in the order in which they run.
-var lines = []line{
+// budgetLines are those of the budget, in the order in which they run.
+var budgetLines = []line{
 	{"settings", "limits that are none are refused, with the form that is expected", showSettings},
 	{"first-window", "files of exactly 350 and of 1,000 clean rows: 350 people in the first window", showFirstWindow},
 	{"ideal", "3,500 clean rows: within 5 % of nine windows and the margin; each window is used within a second", showIdeal},
@@ -50,15 +50,15 @@ type show struct {
 	clean  map[cleanCase]*cleanRun
 }
 
-// showBudget runs the lines that are named, or all, and prints what came of
-// each.
-func showBudget(ctx context.Context, args []string) (err error) {
-	flags := flag.NewFlagSet("show-budget", flag.ContinueOnError)
+// showLines runs those of all lines that are named, or all, and prints what came
+// of each.
+func showLines(ctx context.Context, command string, all []line, args []string) (err error) {
+	flags := flag.NewFlagSet(command, flag.ContinueOnError)
 	list := flags.Bool("list", false, "print the lines' names alone")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
-	chosen, err := choose(flags.Args())
+	chosen, err := choose(all, flags.Args())
 	if err != nil {
 		return err
 	}
@@ -82,17 +82,17 @@ func showBudget(ctx context.Context, args []string) (err error) {
 	return s.run(ctx, chosen)
 }
 
-func choose(names []string) ([]line, error) {
+func choose(all []line, names []string) ([]line, error) {
 	if len(names) == 0 {
-		return lines, nil
+		return all, nil
 	}
 	var chosen []line
 	for _, name := range names {
-		i := slices.IndexFunc(lines, func(l line) bool { return l.name == name })
+		i := slices.IndexFunc(all, func(l line) bool { return l.name == name })
 		if i < 0 {
 			return nil, usageError{fmt.Errorf("no line is called %q; -list names them", name)}
 		}
-		chosen = append(chosen, lines[i])
+		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }
