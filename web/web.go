@@ -55,6 +55,7 @@ type Server struct {
 	door    *door
 	link    *link
 	checks  checks
+	watches watches
 	life    context.Context // ends when the server stops: what outlives a request ends with it
 	end     context.CancelFunc
 	work    sync.WaitGroup
@@ -71,7 +72,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
-		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}}
+		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[int64]*watch{}}}
 	s.life, s.end = context.WithCancel(context.Background())
 	handler, err := s.routes()
 	if err != nil {
@@ -147,6 +148,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /{$}":                       s.batchList,
 		"GET /uploads/{id}":              s.uploadPage,
 		"GET /batches/{id}":              s.batchPage,
+		"GET /batches/{id}/live":         s.live,
 		"GET /batches/{id}/rows":         s.rowsPage,
 		"GET /batches/{id}/rows/{row}":   s.rowPage,
 		"GET /batches/{id}/results.csv":  s.resultsFile,

@@ -58,6 +58,11 @@
     upload.addEventListener("drop", (e) => { input.files = e.dataTransfer.files; send(); });
   }
 
+  // What can be done to a batch changes with its state: then the page is loaded anew.
+  const state = () => document.querySelector("#live [data-state]")?.dataset.state;
+  const began = state();
+  document.addEventListener("htmx:sse:after:message", () => { if (state() !== began) location.reload(); });
+
   localTimes(document);
-  document.addEventListener("htmx:after:swap", () => localTimes(document));
+  ["htmx:after:swap", "htmx:sse:after:message"].forEach((name) => document.addEventListener(name, () => localTimes(document)));
 })();

@@ -1,0 +1,179 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"bulkinvite/invitation"
+)
+
+// A batch that is watched is looked at once a second, or less often where a look
+// takes long: a watched batch costs a hundredth of a core at most, however many
+// watch it.
+const (
+	lookEvery  = time.Second
+	lookSeldom = 10 * time.Second // at one that is over, and whose invitations may still be accepted
+	lookShare  = 100
+	aliveEvery = 15 * time.Second // a word into a silent stream, so that no proxy thinks it dead
+)
+
+// watches are the batches that somebody watches: one goroutine looks at each,
+// for all who do.
+type watches struct {
+	mu  sync.Mutex
+	all map[int64]*watch
+}
+
+// watch is a batch that is watched.
+type watch struct {
+	stop     context.CancelFunc
+	watchers int
+	mu       sync.Mutex
+	text     []byte        // what the page shows; nil: not known yet
+	changed  chan struct{} // closed when there is another text
+}
+
+// join begins to watch a batch; leave ends it.
+func (s *Server) join(id int64) (w *watch, leave func()) {
+	s.watches.mu.Lock()
+	defer s.watches.mu.Unlock()
+	w = s.watches.all[id]
+	if w == nil {
+		ctx, stop := context.WithCancel(s.life)
+		w = &watch{stop: stop, changed: make(chan struct{})}
+		s.watches.all[id] = w
+		s.work.Go(func() { s.look(ctx, id, w) })
+	}
+	w.watchers++
+	return w, func() {
+		s.watches.mu.Lock()
+		defer s.watches.mu.Unlock()
+		if w.watchers--; w.watchers == 0 {
+			w.stop()
+			delete(s.watches.all, id)
+		}
+	}
+}
+
+// look looks at a batch until nobody watches it.
+func (s *Server) look(ctx context.Context, id int64, w *watch) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		wait := lookEvery
+		text, state, err := s.livePart(ctx, id)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.log.Warn("look at a watched batch", "batch", id, "error", err)
+			wait = lookSeldom
+		case err == nil:
+			w.show(text)
+			if state != invitation.Running && state != invitation.Paused {
+				wait = lookSeldom
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(max(wait, lookShare*time.Since(began))):
+		}
+	}
+}
+
+// livePart is the part of a batch's page that changes.
+func (s *Server) livePart(ctx context.Context, id int64) ([]byte, invitation.State, error) {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	view := batchView{Batch: b}
+	if view.Standing, err = s.standing(ctx, b); err != nil {
+		return nil, "", err
+	}
+	var text bytes.Buffer
+	if err := pages["batch"].ExecuteTemplate(&text, "standing", view); err != nil {
+		return nil, "", fmt.Errorf("write where batch %d stands: %w", id, err)
+	}
+	return text.Bytes(), b.State, nil
+}
+
+func (w *watch) show(text []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if bytes.Equal(text, w.text) {
+		return
+	}
+	w.text = text
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// now is what is shown, and what tells when it is another.
+func (w *watch) now() (text []byte, changed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text, w.changed
+}
+
+// live streams where a batch stands, as server-sent events, until who watches is
+// gone, is signed out, or the server stops: the page then connects again.
+func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	if _, err := s.store.Batch(r.Context(), id); err != nil {
+		return err
+	}
+	w, leave := s.join(id)
+	defer leave()
+	h := out.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // proxies that know it pass each event on at once
+	stream := http.NewResponseController(out)
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
+	var shown []byte
+	for {
+		text, changed := w.now()
+		if text != nil && !bytes.Equal(text, shown) {
+			shown = text
+			if _, err := out.Write(event(text)); err != nil {
+				return nil //nolint:nilerr // who watched is gone
+			}
+		}
+		extend(out, patience)
+		if stream.Flush() != nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-alive.C:
+			// Whoever was signed out meanwhile sees no more.
+			if who, err := s.identify(r); err != nil || who == nil {
+				return nil //nolint:nilerr // the page finds out when it connects again
+			}
+			if _, err := out.Write([]byte(":\n\n")); err != nil {
+				return nil //nolint:nilerr // who watched is gone
+			}
+		case <-r.Context().Done():
+			return nil
+		case <-s.life.Done():
+			return nil
+		}
+	}
+}
+
+// event writes a text as a server-sent event without a name, which htmx swaps in.
+func event(text []byte) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(text) {
+		b.WriteString("data: ")
+		b.Write(bytes.TrimRight(line, "\r\n"))
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
