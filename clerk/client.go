@@ -163,9 +163,12 @@ func (i Invite) params() *invitation.CreateParams {
 	return p
 }
 
+// unmailed reports whether Clerk sends no mail for it.
+func (i Invite) unmailed() bool { return i.Notify != nil && !*i.Notify }
+
 // Create invites one person: POST /invitations, of which Clerk takes 100 an hour.
 func (c *Client) Create(ctx context.Context, invite Invite) Answer {
-	r := &invitationReader{one: true}
+	r := &invitationReader{one: true, links: invite.unmailed()}
 	a := c.do(ctx, callCreate, http.MethodPost, "/invitations", invite.params(), r)
 	return a.showing(r)
 }
@@ -178,7 +181,7 @@ func (c *Client) Bulk(ctx context.Context, invites []Invite) Answer {
 	for _, i := range invites {
 		p.Invitations = append(p.Invitations, i.params())
 	}
-	r := &invitationReader{}
+	r := &invitationReader{links: len(invites) > 0 && invites[0].unmailed()}
 	a := c.do(ctx, callBulk, http.MethodPost, "/invitations/bulk", p, r)
 	return a.showing(r)
 }

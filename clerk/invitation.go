@@ -10,9 +10,28 @@ import (
 	sdk "github.com/clerk/clerk-sdk-go/v2"
 )
 
-// Invitation is an application invitation as Clerk shows it. Its url is a
-// sign-up ticket, a secret; there is no field for it, so that it goes no further
-// than the bytes of the answer.
+// Link is an invitation's url: a sign-up ticket, a secret. It prints as a word of
+// its own wherever it might be printed; Reveal gives it to whoever asked for it.
+type Link string
+
+// String hides the link.
+func (l Link) String() string {
+	if l == "" {
+		return ""
+	}
+	return "[link]"
+}
+
+// GoString hides the link.
+func (l Link) GoString() string { return l.String() }
+
+// MarshalText hides the link, from logs and JSON.
+func (l Link) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// Reveal returns the link itself.
+func (l Link) Reveal() string { return string(l) }
+
+// Invitation is an application invitation as Clerk shows it.
 type Invitation struct {
 	ID    string // inv_…
 	Email string // as Clerk writes it, which need not be as it was asked for
@@ -23,6 +42,9 @@ type Invitation struct {
 	CreatedAt, UpdatedAt time.Time
 	// ExpiresAt is zero where Clerk names no end.
 	ExpiresAt time.Time
+	// Link is kept of an invitation that was just made without a mail, and of no
+	// other: it goes no further than the bytes of the answer.
+	Link Link
 }
 
 // User is a user of the instance.
@@ -58,9 +80,10 @@ type reader interface {
 
 type invitationReader struct {
 	unread
-	one  bool // a single invitation is wanted, with this id unless it is empty
-	id   string
-	list []Invitation
+	one   bool // a single invitation is wanted, with this id unless it is empty
+	id    string
+	links bool // the links are kept
+	list  []Invitation
 	// total is -1 where Clerk gave a bare array.
 	total int
 }
@@ -85,7 +108,11 @@ func (r *invitationReader) UnmarshalJSON(body []byte) error {
 		if item == nil || token(item.ID) == "" || r.id != "" && item.ID != r.id {
 			return errShape
 		}
-		r.list = append(r.list, item.invitation())
+		made := item.invitation()
+		if r.links {
+			made.Link = Link(item.URL)
+		}
+		r.list = append(r.list, made)
 	}
 	r.done = true
 	return nil
@@ -99,6 +126,7 @@ type wireInvitation struct {
 	CreatedAt    int64  `json:"created_at"`
 	UpdatedAt    int64  `json:"updated_at"`
 	ExpiresAt    int64  `json:"expires_at"`
+	URL          string `json:"url"`
 }
 
 func (w *wireInvitation) invitation() Invitation {

@@ -53,8 +53,20 @@ func (s *Store) Peek(ctx context.Context, instance int64, n int, alone bool) (id
 	return ids, err
 }
 
-// open says that a batch's waiting rows may be asked for now.
-const open = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
+// open says that a batch's waiting rows may be asked for now by this store's
+// process.
+func (s *Store) open() string { return isOpen + ` and ` + s.mine() }
+
+// mine says of a batch b that its rows are for this store's process: links go to
+// one file, so that whoever has it works on that batch alone, and nobody else does.
+func (s *Store) mine() string {
+	if s.links == 0 {
+		return `b.links_file is null`
+	}
+	return fmt.Sprintf(`b.id = %d`, s.links)
+}
+
+const isOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
 	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
 
 // waiting says that a row of an open batch may be asked for now.
@@ -70,9 +82,10 @@ const halfway = `r.revoke_sent is not null and r.outcome is null and not exists 
 
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `
-		select 0 as id, 0 as priority where $2 and exists (select from results r where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
+		select 0 as id, 0 as priority where $2 and exists (
+			select from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
 		union all
-		select b.id, b.priority from batches b where b.instance_id = $1 and `+open+` order by priority, id`, instance, alone)
+		select b.id, b.priority from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
 	batches, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id int64, err error) {
 		var priority int
 		err = row.Scan(&id, &priority)
@@ -90,7 +103,7 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and ($3 or not r.alone) and r.revoke_sent is null and `+waiting+`
 			order by r.row_number limit $2 `, batch
 		if batch == 0 {
-			sql, of = `select r.batch_id, r.row_number from results r
+			sql, of = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+`
 				where r.instance_id = $1 and $3 and `+halfway+` and `+waiting+` order by r.revoke_sent limit $2 `, instance
 		}
 		rows, _ := tx.Query(ctx, sql+lock, of, n-len(ids), alone)
@@ -109,7 +122,7 @@ func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
 	var yes bool
 	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id
 		where r.batch_id = $1 and r.row_number = $2 and `+waiting+`
-		  and (r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+open+` or `+halfway+`))`, id.Batch, id.Row).Scan(&yes)
+		  and (r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine()+`))`, id.Batch, id.Row).Scan(&yes)
 	if err != nil {
 		return false, fmt.Errorf("look up row %d of batch %d: %w", id.Row, id.Batch, err)
 	}
@@ -124,7 +137,7 @@ func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecid
 		select count(*), count(*) filter (where preflight and users_read_id is null or exists (
 			select from sightings s where s.key = w.key and s.instance_id = $1)) from (
 			select b.preflight, r.users_read_id, r.key from batches b join results r on r.batch_id = b.id
-			where b.instance_id = $1 and b.state = 'running' and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &telling)
+			where b.instance_id = $1 and b.state = 'running' and `+s.mine()+` and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &telling)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the undecided rows of instance %d: %w", instance, err)
 	}
@@ -138,10 +151,10 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 		select w.batch_id, w.row_number from batches b cross join lateral (
 			select r.batch_id, r.row_number from results r
 			where r.batch_id = b.id and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+` order by r.row_number desc limit $2) w
-		where b.instance_id = $1 and `+open+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
+		where b.instance_id = $1 and `+s.open()+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err == nil && len(ids) < n {
-		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r where r.instance_id = $1 and `+halfway+` and `+waiting+` limit $2`, instance, n-len(ids))
+		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and `+halfway+` and `+waiting+` limit $2`, instance, n-len(ids))
 		var more []RowID
 		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		ids = append(ids, more...)

@@ -94,6 +94,17 @@ func (s *Store) CancelBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 	var n int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// An invitation whose link was lost is there all the same.
+		_, err := tx.Exec(ctx, `
+			update results r set outcome = 'invited', reason = 'link_lost', clerk_invitation_id = p.clerk_invitation_id, status = 'pending', status_at = clock_timestamp(),
+			       attempt_id = p.attempt_id, decided_at = clock_timestamp(), not_before = null
+			from batches b, attempt_people p
+			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and b.links_file is not null and r.batch_id = b.id and r.outcome is null and r.revoke_sent is null
+			  and (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.resolution = 'ours'
+			  and p.attempt_id = (select max(o.attempt_id) from attempt_people o where (o.batch_id, o.row_number) = (r.batch_id, r.row_number))`, instance)
+		if err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `
 			update results r set outcome = 'cancelled', decided_at = clock_timestamp(), not_before = null
 			from batches b

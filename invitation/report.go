@@ -258,7 +258,7 @@ func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
 func (r *Reader) MailedThisMonth(ctx context.Context, instance int64) (int, error) {
 	var n int
 	err := r.pool.QueryRow(ctx, `
-		select count(*) from results where instance_id = $1 and outcome = 'invited'
+		select count(*) from results r join batches b on b.id = r.batch_id and b.links_file is null where r.instance_id = $1 and outcome = 'invited'
 		  and invited_at >= date_trunc('month', now(), 'UTC')`, instance).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count this month's mails of instance %d: %w", instance, err)

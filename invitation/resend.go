@@ -143,7 +143,7 @@ func recently(row Row, ev Evidence) time.Time {
 // shows. Where its link must be kept it is lost: the attempt is closed, and the
 // next claim revokes what it made.
 func found(row Row, s Sighting, a Attempt) Action {
-	if row.Links && s.Status != Accepted {
+	if row.Links && s.Status != Accepted && !row.stopped() {
 		return void(row, Action{Close: ClosedOurs, InvitationID: s.ID, ReadID: s.ReadID, Alone: true})
 	}
 	return invited(s, a, ClosedOurs)

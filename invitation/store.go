@@ -12,11 +12,16 @@ import (
 
 // Store is the domain's SQL. It is safe for use by many goroutines.
 type Store struct {
-	pool *pgxpool.Pool
+	pool  *pgxpool.Pool
+	links int64 // the one batch whose rows it picks; 0: all but those whose links go to a file
 }
 
 // NewStore returns a store over a migrated database.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
+
+// ForLinks returns a store that picks the rows of one batch whose links go to a
+// file, and no others.
+func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links: batch} }
 
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {

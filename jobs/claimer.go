@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -21,6 +22,8 @@ type ticket struct {
 	revoke   invitation.Person           // whose invitation is revoked first, to make room; zero: nobody's
 	revoking int64                       // that attempt
 	cases    map[string]*invitation.Case // by key
+	links    map[string]clerk.Link       // of those just made without a mail, by key
+	linked   bool                        // they are in their file
 }
 
 // granted is what a job that asked for a request gets.

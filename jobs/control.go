@@ -29,9 +29,13 @@ func change(ctx context.Context, pool *pgxpool.Pool, instance int64, do func(pgx
 // forget deletes the jobs of batches that have not begun: a paused batch keeps
 // no job in the queue but of rows that are halfway, which nothing stops.
 func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) error {
-	_, err := tx.Exec(ctx, `delete from river_job where queue = $1 and kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending')
+	queues := []string{inviteQueue(instance)}
+	for _, b := range batches {
+		queues = append(queues, linksQueue(b))
+	}
+	_, err := tx.Exec(ctx, `delete from river_job where queue = any($1) and kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending')
 		and (args->>'batch')::bigint = any($2) and not exists (
-			select from results r where r.batch_id = (args->>'batch')::bigint and r.row_number = (args->>'row')::int and r.revoke_sent is not null and r.outcome is null)`, inviteQueue(instance), batches)
+			select from results r where r.batch_id = (args->>'batch')::bigint and r.row_number = (args->>'row')::int and r.revoke_sent is not null and r.outcome is null)`, queues, batches)
 	if err != nil {
 		return fmt.Errorf("delete the jobs of batches %d: %w", batches, err)
 	}

@@ -93,7 +93,7 @@ func (g *gate) fine() {
 
 // run moves the process off and onto the queue until ctx is done.
 func (g *gate) run(ctx context.Context) {
-	queue := inviteQueue(g.w.cfg.Instance.ID)
+	queue := g.w.queue()
 	g.kick(ctx)
 	for {
 		g.enter(ctx, queue)

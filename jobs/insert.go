@@ -40,7 +40,11 @@ func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int,
 	if len(rows) == 0 {
 		return nil
 	}
-	opts := &river.InsertOpts{Queue: inviteQueue(instance), Priority: priority}
+	var links bool
+	if err := tx.QueryRow(ctx, `select links_file is not null from batches where id = $1`, batch).Scan(&links); err != nil {
+		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
+	}
+	opts := &river.InsertOpts{Queue: queueOf(instance, batch, links), Priority: priority}
 	first, err := inserter.InsertTx(ctx, tx, InviteArgs{batch, rows[0]}, opts)
 	if err != nil {
 		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
@@ -65,7 +69,7 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 	}
 	params := make([]river.InsertManyParams, len(freed))
 	for i, f := range freed {
-		opts := &river.InsertOpts{Queue: inviteQueue(instance), Priority: f.Priority}
+		opts := &river.InsertOpts{Queue: queueOf(instance, f.Batch, f.Links), Priority: f.Priority}
 		if f.At != nil {
 			opts.ScheduledAt = *f.At
 		}
@@ -86,7 +90,7 @@ func (w *Worker) kick(ctx context.Context) error {
 	}
 	freed := make([]invitation.Freed, len(rows))
 	for i, id := range rows {
-		freed[i] = invitation.Freed{RowID: id, Priority: 1}
+		freed[i] = invitation.Freed{RowID: id, Priority: 1, Links: w.cfg.Links != nil}
 	}
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
@@ -112,7 +116,7 @@ func (w *Worker) reclaim(ctx context.Context) error {
 			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
 			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
 			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
-		[]string{inviteQueue(w.cfg.Instance.ID), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, fetchLimit)
+		[]string{w.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, fetchLimit)
 	if err != nil {
 		return fmt.Errorf("take back jobs that nobody works on: %w", err)
 	}
@@ -131,7 +135,7 @@ func (w *Worker) repair(ctx context.Context) error {
 		return nil
 	}
 	var lost bool
-	queue := inviteQueue(w.cfg.Instance.ID)
+	queue := w.queue()
 	err := w.pool.QueryRow(ctx, `
 		select (exists (select from batches b where b.instance_id = $2 and b.state = 'running'
 		                and exists (select from results r where r.batch_id = b.id and r.outcome is null))

@@ -99,8 +99,12 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 }
 
 func invite(c *invitation.Case) clerk.Invite {
-	return clerk.Invite{Email: c.Email, RedirectURL: c.Options.RedirectURL, ExpiresInDays: c.Options.ExpiresInDays,
+	i := clerk.Invite{Email: c.Email, RedirectURL: c.Options.RedirectURL, ExpiresInDays: c.Options.ExpiresInDays,
 		Template: c.Options.Template, PublicMetadata: c.PublicMetadata}
+	if c.Links {
+		i.Notify = new(bool) // false: nobody is mailed
+	}
+	return i
 }
 
 // persist repeats a write until it is done: PostgreSQL may be away for minutes.
@@ -131,6 +135,9 @@ func (w *Worker) record(ctx context.Context, t *ticket, a clerk.Answer) error {
 		verdicts = nil
 		open, err := w.store.Note(ctx, tx, t.AttemptID, said, w.cfg.Settle)
 		if err != nil || !open {
+			return err
+		}
+		if err := w.keepLinks(t, said); err != nil {
 			return err
 		}
 		ids := make([]invitation.RowID, len(t.People))
@@ -199,7 +206,14 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	switch a.Class {
 	case clerk.Success:
 		for _, i := range a.Invitations {
-			if key, err := invitation.Key(i.Email); err == nil && i.ID != "" {
+			key, err := invitation.Key(i.Email)
+			if c := t.cases[key]; c != nil && c.Links && i.Link == "" {
+				r.Backoff = backoff(t.tries()) // as good as no answer: it is made again
+				continue
+			} else if c != nil && c.Links {
+				t.keep(key, i.Link)
+			}
+			if err == nil && i.ID != "" {
 				r.People[key] = invitation.Said{Answer: invitation.AnswerCreated, InvitationID: i.ID, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt}
 			}
 		}
@@ -235,6 +249,14 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	}
 	r.Read = r.Soon || len(r.People) < len(t.People)
 	return r
+}
+
+// keep holds a link until it is in its file.
+func (t *ticket) keep(key string, link clerk.Link) {
+	if t.links == nil {
+		t.links = map[string]clerk.Link{}
+	}
+	t.links[key] = link
 }
 
 // tries is how many transient answers somebody in the request has got.

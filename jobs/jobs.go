@@ -62,6 +62,8 @@ type Config struct {
 	TZ             string        // its time zone; empty: the machine's
 	SweepOlderThan time.Duration // default 14 days
 
+	Links *Links // it sends one batch alone, whose links go to a file; nil: all whose invitations Clerk mails
+
 	OnlyRevokes bool // it sends no invitation, and only takes back and reads
 
 	ReconcileEvery time.Duration // how often everything at Clerk is held against our rows, by one process of the instance; 0: never
@@ -166,6 +168,9 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		id:      fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32()),
 		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
+	if cfg.Links != nil {
+		w.store = w.store.ForLinks(cfg.Links.Batch)
+	}
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
@@ -184,6 +189,25 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 // inviteQueue is the instance's own queue, so that a live worker never sees a
 // rehearsal's jobs. River's queue names refuse capitals.
 func inviteQueue(instance int64) string { return fmt.Sprintf("invite_%d", instance) }
+
+// linksQueue is a batch's own: only the process that has the file of its links
+// may work on it.
+func linksQueue(batch int64) string { return fmt.Sprintf("links_%d", batch) }
+
+func queueOf(instance, batch int64, links bool) string {
+	if links {
+		return linksQueue(batch)
+	}
+	return inviteQueue(instance)
+}
+
+// queue is where this process' jobs are.
+func (w *Worker) queue() string {
+	if w.cfg.Links != nil {
+		return linksQueue(w.cfg.Links.Batch)
+	}
+	return inviteQueue(w.cfg.Instance.ID)
+}
 
 // revokeQueue also keeps the client from running without a queue while the gate
 // is closed.

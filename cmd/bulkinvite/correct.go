@@ -41,6 +41,9 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if of.LinksFile != "" {
+		return unmailed(of)
+	}
 	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
 	if err != nil {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)

@@ -15,8 +15,8 @@ import (
 // fileFlags say how to read a file; every command that takes one has them.
 type fileFlags struct {
 	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column is what: email, redirect_url, expires_in_days, public_metadata.NAME. May be repeated. Default: found by the header."`
-	Metadata  []string          `placeholder:"COLUMN" help:"Columns that become public_metadata, which the user can read. Default: none but those named public_metadata.NAME."`
-	Delimiter string            `placeholder:"CHARACTER" help:"What stands between cells: comma, semicolon, tab, pipe or a character. Default: detected."`
+	Metadata  []string          `placeholder:"COLUMN" help:"Columns for public_metadata. Default: those named public_metadata.NAME."`
+	Delimiter string            `placeholder:"CHARACTER" help:"Between cells: comma, semicolon, tab, pipe or such. Default: detected."`
 	RevokeOn  string            `placeholder:"COLUMN" help:"Column of the day after which a sweep takes it back. Default: none."`
 	Encoding  string            `placeholder:"NAME" help:"The file's encoding, such as windows-1252. Default: detected."`
 	Max       map[string]int64  `env:"BULKINVITE_MAX" placeholder:"WHAT=N" help:"Refuse files with more: rows=N, columns=N, or with longer cells, lines or files: cell=BYTES, line=BYTES, file=BYTES. Default: rows=20000000, columns=1000, cell=1048576, line=4194304, file=8589934592."`

@@ -38,6 +38,9 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if of.LinksFile != "" {
+		return unmailed(of)
+	}
 	under, err := u.store.ResendUnderWay(ctx, of.ID)
 	if err != nil {
 		return err
@@ -54,6 +57,11 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	return u.finish(ctx)
+}
+
+// unmailed refuses to mail people of a batch that was to mail nobody.
+func unmailed(b *invitation.Batch) error {
+	return fail(exitHeld, "no_notify", "send a file of the people instead, with or without --no-notify", "batch %d was sent without mails, its links going to a file", b.ID)
 }
 
 // openBatch opens what it takes to work on a batch that is there already.

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
 )
@@ -42,6 +45,42 @@ func (s *stand) doors(t *testing.T) map[string]map[string]int {
 		doors[one.Email][one.Status]++
 	}
 	return doors
+}
+
+// pending is the id of the pending invitation of each address.
+func (s *stand) pending(t *testing.T) map[string]string {
+	t.Helper()
+	var all []struct{ ID, Email, Status string }
+	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]string{}
+	for _, one := range all {
+		if one.Status == "pending" {
+			ids[one.Email] = one.ID
+		}
+	}
+	return ids
+}
+
+// dump writes everything that the tables hold.
+func (b *bench) dump(to io.Writer) {
+	b.t.Helper()
+	conn, err := pgx.Connect(b.t.Context(), b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close(b.t.Context()) //nolint:errcheck // it was only read
+	rows, _ := conn.Query(b.t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, table := range tables {
+		if _, err := conn.PgConn().CopyTo(b.t.Context(), to, "copy "+pgx.Identifier{table}.Sanitize()+" to stdout"); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 // tell calls one of the stand-in's own calls.

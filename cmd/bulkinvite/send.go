@@ -77,6 +77,9 @@ func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 	if b.State != invitation.Running && b.State != invitation.Paused {
 		return u.sentAlready(b)
 	}
+	if err := u.sameLinks(b); err != nil {
+		return err
+	}
 	u.batch = b.ID
 	if err := u.goOnRoster(ctx); err != nil {
 		return err
@@ -197,6 +200,9 @@ func (u *upload) work(ctx context.Context) error {
 	vigil := u.vigil()
 	config := u.workerConfig(u.instance)
 	config.Log = vigil.listen()
+	if config.Links, err = u.openLinks(ctx); err != nil {
+		return err
+	}
 	worker, err := jobs.New(u.pool, u.target.api, config)
 	if err != nil {
 		return err

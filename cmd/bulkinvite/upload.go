@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,9 @@ type uploadFlags struct {
 	Roster           int64  `placeholder:"BATCH" help:"The file replaces this batch's: take back whom it lacks. Default: none."`
 	Allow            bool   `help:"Let --roster take back more than its threshold. Default: refused."`
 	Again            bool   `help:"Send the same file once more; nobody is mailed twice. Default: off."`
-	AllowUndelivered bool   `help:"Go past the 100 mails a month that a development instance delivers. Default: off."`
+	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance. Default: off."`
+	NoNotify         bool   `help:"Have Clerk mail nobody; only with --links. Default: off."`
+	Links            string `placeholder:"FILE" help:"With --no-notify: where the links go, and nowhere else. Default: none."`
 	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
 	whenFlags
 	fileFlags
@@ -49,6 +52,12 @@ func (f *uploadFlags) Validate() error {
 	}
 	if f.ExpiresInDays < 0 || f.ExpiresInDays > 365 {
 		return fmt.Errorf("--expires-in-days=%d must be 1 to 365", f.ExpiresInDays)
+	}
+	switch {
+	case f.NoNotify != (f.Links != ""):
+		return errors.New("--no-notify and --links FILE go together: nobody is mailed, and the links go to that file")
+	case f.Links != "" && f.OnDuplicate == string(invitation.Resend):
+		return errors.New("--on-duplicate resend mails people: it does not go with --no-notify")
 	}
 	if f.Canary != nil && *f.Canary < 1 {
 		return fmt.Errorf("--canary=%d must be a number of people, 1 or more", *f.Canary)
@@ -73,8 +82,9 @@ type upload struct {
 	limits   invitation.Limits
 	actor    string
 	batch    int64
-	draft    bool  // it is not started
-	sweep    int64 // takes back whom the new version of a roster lacks; 0: none
+	links    *jobs.Links // the file of its links; nil: none, or not open yet
+	draft    bool        // it is not started
+	sweep    int64       // takes back whom the new version of a roster lacks; 0: none
 }
 
 // openUpload reads the file, finds out whom it is for, and opens the database,
@@ -106,6 +116,11 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 		return nil, err
 	}
 	u.plan.resend = flags.OnDuplicate == string(invitation.Resend)
+	if flags.Links != "" {
+		if flags.Links, err = filepath.Abs(flags.Links); err != nil {
+			return nil, fmt.Errorf("--links: %w", err)
+		}
+	}
 	if u.plan.when = when; flags.Canary != nil {
 		u.plan.canary = *flags.Canary
 	}
@@ -197,7 +212,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 const undeliveredAfter = 100
 
 func (u *upload) checkDelivery(ctx context.Context) error {
-	return u.deliverable(ctx, plain(u.plan.input.name), u.plan.ToSend, u.flags.AllowUndelivered)
+	return u.deliverable(ctx, plain(u.plan.input.name), u.plan.ToSend, u.flags.AllowUndelivered || u.flags.NoNotify)
 }
 
 // deliverable refuses to invite so many people that Clerk drops their mails.
@@ -237,7 +252,10 @@ func (u *upload) consent(ctx context.Context) error {
 	}
 	back := u.plan.roster.words()
 	question, wanted := fmt.Sprintf("Invite %s%s? [y/N] ", counted(u.plan.ToSend, "person", "people"), back), yes
-	if u.target.real() && u.plan.ToSend > 0 {
+	if u.target.real() && u.plan.ToSend > 0 && u.flags.NoNotify {
+		question = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
+	} else if u.target.real() && u.plan.ToSend > 0 {
 		question = fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
 		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
 	}
@@ -274,7 +292,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
 			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight, Duplicates: invitation.OnDuplicate(u.flags.OnDuplicate),
 			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
-			RevokeAfter: time.Duration(u.flags.RevokeAfter),
+			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links,
 		})
 		if err != nil {
 			return err
@@ -306,4 +324,41 @@ func (u *upload) refusal(b *invitation.Batch) error {
 		return nil
 	}
 	return u.sentAlready(b)
+}
+
+// sameLinks refuses to go on with a batch with another file of links than it was
+// begun with: whoever lost a link would be in neither.
+func (u *upload) sameLinks(b *invitation.Batch) error {
+	switch {
+	case b.LinksFile == u.flags.Links:
+		return nil
+	case b.LinksFile == "":
+		return fail(exitUsage, "links", "give the command without --no-notify and --links", "batch %d was begun with invitations that Clerk mails", b.ID)
+	}
+	return fail(exitUsage, "links", "give it with --no-notify and the file that it was begun with: --links "+b.LinksFile, "batch %d was begun with a file of links", b.ID)
+}
+
+// openLinks opens the file of the batch's links, if it has one, for a worker of
+// this program, and keeps other processes from the batch until the program ends.
+func (u *upload) openLinks(ctx context.Context) (*jobs.Links, error) {
+	if u.flags == nil || u.flags.Links == "" || u.links != nil {
+		return u.links, nil
+	}
+	release, err := jobs.HoldLinks(ctx, u.pool, u.batch)
+	if errors.Is(err, jobs.ErrLinksHeld) {
+		return nil, fail(exitHeld, "links_held", "wait for it, or end it", "batch %d: %w", u.batch, jobs.ErrLinksHeld)
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.onClose(func() error { release(); return nil })
+	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch)
+	if errors.Is(err, jobs.ErrLinksShared) {
+		return nil, fail(exitUsage, "links", "chmod 600 closes it, or name another", "--links: %w", err)
+	}
+	if err != nil {
+		return nil, fail(exitUsage, "links", "see that its directory is there and may be written", "--links: %w", err)
+	}
+	u.onClose(u.links.Close)
+	return u.links, nil
 }

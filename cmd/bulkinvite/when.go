@@ -21,7 +21,7 @@ import (
 type whenFlags struct {
 	Priority int    `default:"2" placeholder:"1-4" help:"1 goes before 4, whoever came first. Default: 2."`
 	StartAt  string `placeholder:"TIME" help:"Send nothing before: 2026-11-24T08:00:00+01:00, or \"2026-11-24 08:00\" in --tz, or 08:00, the next one. Default: at once."`
-	Hours    string `placeholder:"FROM-TO" help:"Send only in these hours of the day, in --tz: 8-18, or 22-6 for the night. Default: all."`
+	Hours    string `placeholder:"FROM-TO" help:"Send only in these hours, in --tz: 8-18; 22-6 is the night. Default: all."`
 	zoneFlag
 }
 

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/csv"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// links reads a file of links: the last link of each address.
+func links(t *testing.T, path string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := csv.NewReader(strings.NewReader(string(text))).ReadAll()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	last := map[string]string{}
+	for i, row := range rows {
+		if i > 0 || row[0] != "row" {
+			last[row[1]] = row[2] + " " + row[3]
+		}
+	}
+	return last
+}
+
+// everyLink checks that each address has one pending invitation, whose link is in
+// the file, and that nobody got a mail.
+func (s *stand) everyLink(t *testing.T, path string, n int) {
+	t.Helper()
+	found := links(t, path)
+	if len(found) != n {
+		t.Errorf("%d people are in the file, want %d", len(found), n)
+	}
+	for address, d := range s.doors(t) {
+		if d["pending"] != 1 {
+			t.Errorf("%s has %v at Clerk", address, d)
+		}
+		id, link, _ := strings.Cut(found[address], " ")
+		if id != s.pending(t)[address] || !strings.HasPrefix(link, "http") {
+			t.Errorf("%s: the file has %q, which is not the pending invitation %s", address, found[address], s.pending(t)[address])
+		}
+	}
+	if mails := s.mailbox(t); mails.Mails != 0 {
+		t.Errorf("%d mails were sent", mails.Mails)
+	}
+}
+
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	file, out := b.file("people.csv", people(25)), filepath.Join(t.TempDir(), "links.csv")
+	b.swift("send", "--yes", "--no-notify", file).want(t, exitUsage)
+	b.swift("send", "--yes", "--links", out, file).want(t, exitUsage)
+	done := b.swift("send", "--yes", "--json", "--log-level", "debug", "--no-notify", "--links", out, file).want(t, exitOK)
+	if d := decode[document](t, done); d.Outcomes["invited"] != 25 || d.Requests["bulk"] == 0 {
+		t.Errorf("%+v", d)
+	}
+	s.everyLink(t, out, 25)
+	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file of links: %v, %v", info.Mode(), err)
+	}
+	// A link goes nowhere else: not to the log, not to the report, not into the database.
+	var dump strings.Builder
+	dump.WriteString(done.out + done.err)
+	b.dump(&dump)
+	for _, link := range links(t, out) {
+		_, link, _ = strings.Cut(link, " ")
+		ticket := link[strings.LastIndexAny(link, "/=")+1:]
+		if len(ticket) < 8 || strings.Contains(dump.String(), ticket) {
+			t.Fatalf("a link is somewhere else than in its file, or has no ticket: %q", ticket)
+		}
+	}
+	b.swift("resend", "1", "--pending-for", "1ms", "--yes").want(t, exitHeld)
+	b.swift("correct", "1", "1", "--email", "x@example.com", "--yes").want(t, exitHeld)
+	b.swift("undo", "1", "--yes").want(t, exitOK)
+	for address, d := range s.doors(t) {
+		if d["pending"] != 0 {
+			t.Errorf("after undo %s has %v", address, d)
+		}
+	}
+}
+
+// Killed at any point, and with answers lost, every link ends in the file; other
+// workers leave the batch alone, and it goes on with the same file only.
+func TestLinksAreNotLost(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]string{
+		"bulk":   `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"}]`,
+		"single": `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, s := newSwift(t)
+			file, out := b.file("people.csv", people(14)), filepath.Join(t.TempDir(), "links.csv")
+			args := append([]string{"send", "--yes", "--json", "--no-notify", "--links", out, file}, swift...)
+			s.tell(t, "/sandbox/faults", fault)
+			c := b.command(args...)
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("nobody was invited")
+				}
+			}
+			b.run(args...).want(t, exitHeld) // somebody has the file
+			if err := c.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Wait() // killed
+			s.tell(t, "/sandbox/faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3}]`)
+			before := len(links(t, out))
+			b.swift("work", "--until-idle").want(t, exitOK)
+			if after := len(links(t, out)); after != before {
+				t.Errorf("another worker wrote %d links", after-before)
+			}
+			if left := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); left.Undecided == 0 || left.State != "running" {
+				t.Errorf("another worker worked on it: %+v", left)
+			}
+			b.swift("send", "--yes", file).want(t, exitUsage)
+			b.swift("send", "--yes", "--no-notify", "--links", out+"2", file).want(t, exitUsage)
+			if done := decode[document](t, b.run(args...).want(t, exitOK)); done.Outcomes["invited"] != 14 {
+				t.Errorf("%+v", done)
+			}
+			s.everyLink(t, out, 14)
+		})
+	}
+}
+
+// A file that others may read gets no link.
+func TestLinksFileIsClosed(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	out := filepath.Join(t.TempDir(), "links.csv")
+	if err := os.WriteFile(out, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
+	if n := len(s.doors(t)); n != 0 {
+		t.Errorf("%d people were invited", n)
+	}
+}

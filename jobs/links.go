@@ -1,0 +1,147 @@
+package jobs
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+)
+
+// Links is the file that gets the links of a batch whose invitations Clerk does
+// not mail. A link is on the disk before its row is invited, and is nowhere else.
+type Links struct {
+	Batch int64
+
+	mu   sync.Mutex
+	file *os.File
+}
+
+// linksHeader is the first line of the file.
+var linksHeader = []string{"row", "email", "invitation", "link"}
+
+// ErrLinksShared says that others than its owner may read the file of links.
+var ErrLinksShared = errors.New("others may read the file of links")
+
+// OpenLinks opens the file of a batch's links to append to it, or makes it with
+// mode 0600. Of somebody whose link was lost on the way it may have two lines:
+// the last one counts.
+func OpenLinks(path string, batch int64) (_ *Links, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the file of links: %w", err)
+	}
+	l := &Links{Batch: batch, file: f}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open the file of links: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, ErrLinksShared
+	}
+	if info.Size() == 0 {
+		return l, errors.Join(l.write([][]string{linksHeader}), syncDirectory(filepath.Dir(path)))
+	}
+	// A process that was killed may have left half a line.
+	end := make([]byte, 1)
+	if _, err := f.ReadAt(end, info.Size()-1); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read the file of links: %w", err)
+	}
+	if end[0] != '\n' {
+		return l, l.append("\n")
+	}
+	return l, nil
+}
+
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open the directory of the file of links: %w", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("write the directory of the file of links: %w", err)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (l *Links) Close() error { return l.file.Close() }
+
+// write appends lines, and returns when they are on the disk.
+func (l *Links) write(lines [][]string) error {
+	var text strings.Builder
+	if err := csv.NewWriter(&text).WriteAll(lines); err != nil {
+		return fmt.Errorf("write links: %w", err)
+	}
+	return l.append(text.String())
+}
+
+func (l *Links) append(text string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.file.WriteString(text); err != nil {
+		return fmt.Errorf("write links: %w", err)
+	}
+	if err := l.file.Sync(); err != nil {
+		return fmt.Errorf("write links: %w", err)
+	}
+	return nil
+}
+
+// keepLinks writes the links of an answer that is about to be recorded, once.
+func (w *Worker) keepLinks(t *ticket, said invitation.Reply) error {
+	if w.cfg.Links == nil || t.linked {
+		return nil
+	}
+	var lines [][]string
+	for _, p := range t.People {
+		if s := said.People[p.Key]; s.Answer == invitation.AnswerCreated {
+			lines = append(lines, []string{strconv.Itoa(p.Row), t.cases[p.Key].Email, s.InvitationID, t.links[p.Key].Reveal()})
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	if err := w.cfg.Links.write(lines); err != nil {
+		return err
+	}
+	t.linked = true
+	return nil
+}
+
+// ErrLinksHeld says that another process works on the batch whose links are to go
+// to a file.
+var ErrLinksHeld = errors.New("another process writes the links of this batch")
+
+// HoldLinks keeps other processes from working on a batch whose links go to a
+// file, until release is called or the process ends.
+func HoldLinks(ctx context.Context, pool *pgxpool.Pool, batch int64) (release func(), err error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("hold the links of batch %d: %w", batch, err)
+	}
+	var ok bool
+	err = conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended('bulkinvite links ' || $1::bigint, 0))`, batch).Scan(&ok)
+	if err == nil && !ok {
+		err = ErrLinksHeld
+	}
+	if err != nil {
+		conn.Release()
+		return nil, fmt.Errorf("hold the links of batch %d: %w", batch, err)
+	}
+	return func() { _ = conn.Hijack().Close(context.WithoutCancel(ctx)) }, nil // the lock ends with the session
+}
