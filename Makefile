@@ -70,6 +70,14 @@ show-roster:
 show-drift:
 	go run ./cmd/bench show-drift $(LINES)
 
+# make fuzz         plays with the reader of files, the addresses and the headers (50 minutes, on one core); FUZZTIME=1m for less
+FUZZTIME ?= 10m
+.PHONY: fuzz
+fuzz:
+	for target in FuzzRead FuzzClean FuzzHeader FuzzWorkbook FuzzSplit; do \
+		go test ./importer -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 1; \
+	done
+
 # make chaos        breaks things until 500 runs are made; writes docs/reliability.md (an hour)
 # make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew
 SEED ?= 1
