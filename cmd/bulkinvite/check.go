@@ -87,7 +87,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 	if from.reader, from.instance, err = p.askedDatabase(ctx, to); err != nil {
 		return err
 	}
-	if err := pl.lookUp(ctx, from); err != nil {
+	if err := pl.lookUp(ctx, p, from); err != nil {
 		return err
 	}
 	var others []invitation.Load

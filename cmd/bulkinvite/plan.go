@@ -97,10 +97,11 @@ func (pl *plan) skipped() int {
 
 // read reads a whole file for its plan.
 func (p *program) read(ctx context.Context, in *input, options importer.Options) (*plan, error) {
-	r, err := in.rewind()
+	r, err := p.pass(in, "Reading")
 	if err != nil {
 		return nil, err
 	}
+	defer r.close()
 	pl := &plan{input: in, options: options}
 	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
 		for _, w := range row.Warnings {
@@ -134,7 +135,7 @@ type source struct {
 
 // lookUp counts the people who need no invitation. It reads the file once more,
 // so that memory does not grow with it.
-func (pl *plan) lookUp(ctx context.Context, from source) error {
+func (pl *plan) lookUp(ctx context.Context, p *program, from source) error {
 	if from.reader != nil {
 		any, err := from.reader.AnyInvited(ctx, from.instance)
 		if err != nil {
@@ -152,10 +153,11 @@ func (pl *plan) lookUp(ctx context.Context, from source) error {
 	if from.reader == nil && from.clerk == nil {
 		return nil
 	}
-	r, err := pl.input.rewind()
+	r, err := p.pass(pl.input, "Looking up")
 	if err != nil {
 		return err
 	}
+	defer r.close()
 	var k known
 	keys, emails := make([]string, 0, chunk), make([]string, 0, chunk)
 	flush := func() error {

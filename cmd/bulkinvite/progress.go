@@ -56,9 +56,8 @@ func (u *upload) newProgress(ctx context.Context) (*progress, error) {
 		return pr, nil
 	}
 	pr.view.Store(&view{})
-	pr.bars = mpb.New(mpb.WithOutput(u.errs), mpb.WithAutoRefresh(), mpb.WithRefreshRate(200*time.Millisecond))
-	pr.bar = pr.bars.New(int64(state.Rows),
-		mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("╸").Padding("─"),
+	pr.bars = u.newBars()
+	pr.bar = pr.bars.New(int64(state.Rows), barStyle(),
 		mpb.PrependDecorators(decor.Name(fmt.Sprintf("Batch %d ", u.batch))),
 		mpb.AppendDecorators(decor.Any(pr.beside)),
 		mpb.BarExtender(mpb.BarFillerFunc(pr.below), false),

@@ -35,6 +35,10 @@ func newTerminal(t *testing.T) (*terminal, *os.File) {
 			t.Fatal(errno)
 		}
 	}
+	size := [4]uint16{40, 120} // rows and columns: bars are drawn as wide as there is room
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		t.Fatal(errno)
+	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -69,17 +73,23 @@ func (term *terminal) text() string {
 	return term.seen.String()
 }
 
-// answer waits for a question and types a line.
-func (term *terminal) answer(question, line string) {
+// await waits until the terminal has shown a text.
+func (term *terminal) await(text string) {
 	term.t.Helper()
 	late := time.After(30 * time.Second)
-	for !strings.Contains(term.text(), question) {
+	for !strings.Contains(term.text(), text) {
 		select {
 		case <-term.more:
 		case <-late:
-			term.t.Fatalf("never asked %q:\n%s", question, term.text())
+			term.t.Fatalf("never showed %q:\n%s", text, term.text())
 		}
 	}
+}
+
+// answer waits for a question and types a line.
+func (term *terminal) answer(question, line string) {
+	term.t.Helper()
+	term.await(question)
 	if _, err := term.master.WriteString(line + "\n"); err != nil {
 		term.t.Fatal(err)
 	}

@@ -186,11 +186,11 @@ func (u *upload) makePlan(ctx context.Context) error {
 		from.clerk = &preflight{api: u.target.api, timeout: u.settings.RequestTimeout,
 			budget: ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)}
 	}
-	err := u.plan.lookUp(ctx, from)
+	err := u.plan.lookUp(ctx, u.program, from)
 	if err != nil && from.clerk != nil && ctx.Err() == nil {
 		u.log.Warn("who needs no invitation is found out later", "error", err)
 		from.clerk = nil
-		err = u.plan.lookUp(ctx, from)
+		err = u.plan.lookUp(ctx, u.program, from)
 	}
 	if err != nil {
 		return err
@@ -274,10 +274,11 @@ func (u *upload) importFile(ctx context.Context) error {
 	if err := u.takeBack(ctx); err != nil {
 		return err
 	}
-	r, err := u.plan.input.rewind()
+	r, err := u.pass(u.plan.input, "Importing")
 	if err != nil {
 		return err
 	}
+	defer r.close()
 	s := u.plan.summary
 	err = pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
 		if err := invitation.LockFile(ctx, tx, u.instance.ID, s.SHA256); err != nil {

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// An import that takes its time shows how far it is, also when all is read but
+// not yet written.
+func TestImportShowsItsProgress(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("migrate").want(t, 0)
+	file := filepath.Join(t.TempDir(), "people.csv")
+	if err := os.WriteFile(file, []byte(people(3)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // the test is over
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `lock table results in exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	exit, text := b.sit(func(term *terminal) {
+		term.await("Importing people.csv")
+		term.await("0.0 MB of 0.0 MB  100 %")
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}, "import", "--sandbox", "--yes", file)
+	if exit != 0 || !strings.Contains(text, "Batch 1") {
+		t.Errorf("exit %d:\n%s", exit, text)
+	}
+}
+
+// The bar goes with the bytes that were read, and away with the file; a program
+// that writes no terminal shows none.
+func TestPass(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "hires.csv")
+	if err := os.WriteFile(path, make([]byte, 2_000_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	for _, atTerminal := range []bool{true, false} {
+		term, slave := newTerminal(t)
+		p := &program{errs: slave, errTTY: atTerminal, logTo: &divertible{w: slave}}
+		ps, err := p.pass(&input{name: "hires.csv", file: file}, "Reading")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.CopyN(io.Discard, ps, 500_000); err != nil {
+			t.Fatal(err)
+		}
+		if atTerminal {
+			term.await("Reading hires.csv ")
+			term.await("0.5 MB of 2.0 MB  25 %")
+		}
+		if n, err := io.Copy(io.Discard, ps); n != 1_500_000 || err != nil {
+			t.Errorf("%d bytes are left, %v", n, err)
+		}
+		ps.close()
+		p.note("the end")
+		if err := slave.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-term.over
+		if text := term.text(); atTerminal && !strings.HasSuffix(text, "\x1b[Jthe end\r\n") || !atTerminal && text != "the end\r\n" {
+			t.Errorf("a terminal (%v) shows %q", atTerminal, text)
+		}
+	}
+}
+
+func TestPassBeside(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		read int64
+		took time.Duration
+		want string
+	}{
+		{0, 5 * time.Second, "  0.0 MB of 83.0 MB  0 %"},
+		{41_500_000, time.Millisecond, "  41.5 MB of 83.0 MB  50 %"},
+		{20_750_000, 10 * time.Second, "  20.8 MB of 83.0 MB  25 %   30 s left"},
+		{90_000_000, 10 * time.Second, "  83.0 MB of 83.0 MB  100 %"}, // it has grown meanwhile
+	} {
+		ps := &passage{size: 83_000_000, began: time.Now()}
+		ps.read.Store(test.read)
+		if got := ps.beside(ps.began.Add(test.took)); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
