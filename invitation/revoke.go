@@ -120,15 +120,15 @@ func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocat
 	return status, nil
 }
 
-// Revoking reports whether a request to revoke this very invitation for this
-// very sweep is open.
-func (s *Store) Revoking(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (yes bool, err error) {
-	err = tx.QueryRow(ctx, `select exists (select from attempt_people p join attempts a on a.id = p.attempt_id
-		where p.instance_id = $1 and p.key = $2 and p.open and a.sweep_id = $3 and p.clerk_invitation_id = $4)`, instance, r.Key, r.Sweep, r.Invitation).Scan(&yes)
-	if err != nil {
-		return false, fmt.Errorf("look whether invitation %s is being revoked: %w", r.Invitation, err)
+// Revoking returns the invitation of a revocation's person that the same sweep
+// has an open request to revoke; empty: there is none.
+func (s *Store) Revoking(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (invitation string, err error) {
+	err = tx.QueryRow(ctx, `select p.clerk_invitation_id from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.instance_id = $1 and p.key = $2 and p.open and a.sweep_id = $3`, instance, r.Key, r.Sweep).Scan(&invitation)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look whether invitation %s is being revoked: %w", r.Invitation, err)
 	}
-	return yes, nil
+	return invitation, nil
 }
 
 // RevocationEnd is what decides a revocation.

@@ -3,6 +3,7 @@ package invitation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,10 +13,11 @@ import (
 type Policy struct {
 	OlderThan time.Duration // for those whose batch and row say nothing else
 	Today     time.Time     // the day that it is where the sweep runs: revoke_on is past when it is before
+	Listed    []Seen        // what Clerk lists as pending, each once, where those count too that no row of ours made
 }
 
-// Stale returns the invitations of ours that are stale, the oldest first, and
-// how many pending ones there are. Those that are old but are left alone are
+// Stale returns the invitations that are stale, the oldest first, and how many
+// pending ones there are: those of ours and, where the policy lists them, others. Those that are old but are left alone are
 // counted by reason: they have expired, or may live to an expiry that their row
 // or batch has set, or a request for their person is under way, or another sweep
 // is at them, or Clerk did not know them the last time.
@@ -30,22 +32,38 @@ func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) 
 	if pending, err = s.CountPending(ctx, tx, instance); err != nil {
 		return nil, 0, nil, err
 	}
-	rows, err := tx.Query(ctx, `
-		select r.batch_id, r.row_number, r.key, r.clerk_invitation_id, coalesce(r.invited_at, r.decided_at), r.expires_at,
-		       case when r.expires_at <= clock_timestamp() then 'expired'
-		            when r.revoke_on is null and b.revoke_after is null and coalesce(r.expires_in_days, (b.options->>'expires_in_days')::int) is not null then 'own_expiry'
-		            when exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open) then 'open_attempt'
-		            when exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.instance_id = r.instance_id and v.clerk_invitation_id = r.clerk_invitation_id
-		                         and v.outcome is null and not s.held) then 'in_another_sweep'
-		            when exists (select from revocations v where v.instance_id = r.instance_id and v.clerk_invitation_id = r.clerk_invitation_id and v.outcome = 'gone') then 'gone'
-		            else '' end
-		from results r join batches b on b.id = r.batch_id
-		where r.instance_id = $1 and r.outcome = 'invited' and r.status = 'pending' and r.clerk_invitation_id is not null
-		  and case when r.revoke_on is not null then r.revoke_on < $3::date
-		           else coalesce(r.invited_at, r.decided_at) < clock_timestamp() - coalesce(b.revoke_after, $2::interval) end
-		order by coalesce(r.invited_at, r.decided_at), r.batch_id, r.row_number`, instance, p.OlderThan, p.Today.Format(time.DateOnly))
+	if targets, skipped, err = s.staleOurs(ctx, tx, instance, p); err != nil || len(p.Listed) == 0 {
+		return targets, pending, skipped, err
+	}
+	theirs, n, err := s.staleTheirs(ctx, tx, instance, p, skipped)
 	if err != nil {
-		return nil, 0, nil, fmt.Errorf("list stale invitations: %w", err)
+		return nil, 0, nil, err
+	}
+	targets = append(targets, theirs...)
+	slices.SortStableFunc(targets, func(a, b Target) int { return a.InvitedAt.Compare(b.InvitedAt) })
+	return targets, pending + n, skipped, nil
+}
+
+// whyLeft is why a stale invitation t of instance $1 is left alone.
+const whyLeft = `
+	when exists (select from attempt_people p where p.instance_id = $1 and p.key = t.key and p.open) then 'open_attempt'
+	when exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.instance_id = $1 and v.clerk_invitation_id = t.id and v.outcome is null and not s.held) then 'in_another_sweep'
+	when exists (select from revocations v where v.instance_id = $1 and v.clerk_invitation_id = t.id and v.outcome = 'gone') then 'gone'`
+
+func (s *Store) staleOurs(ctx context.Context, tx pgx.Tx, instance int64, p Policy) (targets []Target, skipped map[string]int, err error) {
+	rows, err := tx.Query(ctx, `
+		select t.batch_id, t.row_number, t.key, t.id, t.invited_at, t.expires_at,
+		       case when t.expires_at <= clock_timestamp() then 'expired' when t.lives then 'own_expiry' `+whyLeft+` else '' end
+		from (
+			select r.batch_id, r.row_number, r.key, r.clerk_invitation_id as id, coalesce(r.invited_at, r.decided_at) as invited_at, r.expires_at,
+			       r.revoke_on is null and b.revoke_after is null and coalesce(r.expires_in_days, (b.options->>'expires_in_days')::int) is not null as lives
+			from results r join batches b on b.id = r.batch_id
+			where r.instance_id = $1 and r.outcome = 'invited' and r.status = 'pending' and r.clerk_invitation_id is not null
+			  and case when r.revoke_on is not null then r.revoke_on < $3::date
+			           else coalesce(r.invited_at, r.decided_at) < clock_timestamp() - coalesce(b.revoke_after, $2::interval) end) t
+		order by t.invited_at, t.batch_id, t.row_number`, instance, p.OlderThan, p.Today.Format(time.DateOnly))
+	if err != nil {
+		return nil, nil, fmt.Errorf("list stale invitations: %w", err)
 	}
 	skipped = map[string]int{}
 	var t Target
@@ -61,9 +79,48 @@ func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) 
 		return nil
 	})
 	if err != nil {
-		return nil, 0, nil, fmt.Errorf("list stale invitations: %w", err)
+		return nil, nil, fmt.Errorf("list stale invitations: %w", err)
 	}
-	return targets, pending, skipped, nil
+	return targets, skipped, nil
+}
+
+// staleTheirs returns those of the listed invitations that are stale and that no
+// row of ours made, and how many of those there are, stale or not.
+func (s *Store) staleTheirs(ctx context.Context, tx pgx.Tx, instance int64, p Policy, skipped map[string]int) (targets []Target, pending int, err error) {
+	var ids, keys []string
+	var created, expires []*time.Time
+	for _, one := range p.Listed {
+		ids, keys = append(ids, one.ID), append(keys, one.Key)
+		created, expires = append(created, nullTime(one.CreatedAt)), append(expires, nullTime(one.ExpiresAt))
+	}
+	rows, err := tx.Query(ctx, `
+		select t.id, t.key, t.invited_at, t.expires_at, coalesce(t.invited_at < clock_timestamp() - $2::interval, false),
+		       case when t.expires_at <= clock_timestamp() then 'expired' `+whyLeft+` else '' end
+		from unnest($3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[]) as t (id, key, invited_at, expires_at)
+		where not exists (select from results r where r.instance_id = $1 and r.clerk_invitation_id = t.id and r.outcome = 'invited')`,
+		instance, p.OlderThan, ids, keys, created, expires)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list stale invitations of others: %w", err)
+	}
+	var t Target
+	var stale bool
+	var why string
+	var invited, expiring *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&t.InvitationID, &t.Key, &invited, &expiring, &stale, &why}, func() error {
+		pending++
+		switch {
+		case stale && why != "":
+			skipped[why]++
+		case stale:
+			t.InvitedAt, t.ExpiresAt = deref(invited), deref(expiring)
+			targets = append(targets, t)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list stale invitations of others: %w", err)
+	}
+	return targets, pending, nil
 }
 
 // Swept returns the time from which on nights are due by a schedule: the last

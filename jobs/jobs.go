@@ -61,6 +61,7 @@ type Config struct {
 	SweepAt        string        // a cron expression ("0 2 * * *"); empty: no nightly sweep
 	TZ             string        // its time zone; empty: the machine's
 	SweepOlderThan time.Duration // default 14 days
+	SweepScope     string        // of the nightly sweep: see SweepOptions
 
 	Links *Links // it sends one batch alone, whose links go to a file; nil: all whose invitations Clerk mails
 

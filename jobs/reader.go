@@ -66,7 +66,7 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 // our files, and returns its first GET.
 func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
 	status := map[string]invitation.Status{invitation.ReadPending: invitation.Pending, invitation.ReadRevoked: invitation.Revoked}[call]
-	return w.walk(ctx, list{call: call, status: status, back: back})
+	return w.walk(ctx, list{call: call, status: status, back: back, sight: true})
 }
 
 // list is one of Clerk's lists of invitations, and how far it is read.
@@ -74,7 +74,8 @@ type list struct {
 	call   string            // as reads.call has it
 	status invitation.Status // empty: every status but revoked
 	back   time.Time         // newest first, to this time by Postgres' clock; zero: to the end
-	// take gets each page instead of the sightings, some of them twice.
+	sight  bool              // keep what it shows of people in our files
+	// take gets each page, some invitations twice; nil: nobody wants them.
 	take  func(context.Context, invitation.GET, []clerk.Invitation) error
 	asked *int // counts the requests; nil: nobody wants to know
 }
@@ -108,7 +109,7 @@ func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 				done, e.Reached = true, l.back
 			}
 			e.Items, e.Complete = len(page), done
-			if l.take == nil {
+			if l.sight {
 				e.Seen = seen(shows)
 			}
 		})

@@ -239,14 +239,15 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (a
 }
 
 // leaveAlone is for a person who is in a request whose answer is not known: a
-// sweep passes them over, since its next one comes; whoever named them waits. If
-// the request is this very revoke, settling it decides, or inserts a job.
+// sweep passes them over, since its next one comes; whoever named them waits, and
+// so does a sweep that is at another invitation of theirs. If the request is this
+// very revoke, settling it decides, or inserts a job.
 func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (time.Duration, error) {
 	mine, err := w.store.Revoking(ctx, tx, w.cfg.Instance.ID, r)
-	if err != nil || mine {
+	if err != nil || mine == r.Invitation {
 		return 0, err
 	}
-	if r.Kind == invitation.KindSweep {
+	if r.Kind == invitation.KindSweep && mine == "" {
 		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: invitation.SkipOpenAttempt})
 	}
 	const again = 2 * time.Second

@@ -105,7 +105,12 @@ func (w *Worker) night(ctx context.Context) error {
 	if due.IsZero() {
 		return nil
 	}
-	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Apply: true, Actor: "nightly sweep", night: due.UTC()})
+	unlock, ok, err := w.lock(ctx, "night")
+	if err != nil || !ok { // another process is at it; should it die, this one looks again soon
+		return err
+	}
+	defer unlock()
+	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true, Actor: "nightly sweep", night: due.UTC()})
 	if errors.Is(err, invitation.ErrSwept) { // by another process, meanwhile
 		return nil
 	}

@@ -6,12 +6,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 )
+
+// ScopeAll is the scope of a sweep that takes back what others have made too.
+const ScopeAll = "all"
 
 // SweepOptions say what a sweep does.
 type SweepOptions struct {
 	OlderThan time.Duration // how old a pending invitation must be, where its batch and row do not say; 0: 14 days
+	Scope     string        // ours (default): what our rows invited; all: everything pending at the instance
 	Apply     bool          // false: only count
 	Allow     bool          // let it pass its threshold
 	Actor     string        // who asked for it
@@ -32,10 +37,16 @@ func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, 
 // BeginSweep records a sweep of what is stale and inserts its jobs, if it is
 // applied and not held.
 func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
-	sw := &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor,
+	sw := &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor, Scope: o.Scope,
 		OlderThan: o.OlderThan, Apply: o.Apply, Allow: o.Allow, Night: o.night}
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
 	policy := invitation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
+	if o.Scope == ScopeAll {
+		var err error
+		if policy.Listed, err = w.pending(ctx); err != nil {
+			return nil, err
+		}
+	}
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		var targets []invitation.Target
 		if targets, sw.Scanned, sw.Skipped, err = w.store.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
@@ -53,6 +64,22 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sw
 		w.log.Info("sweep begins", attributes...)
 	}
 	return sw, nil
+}
+
+// pending reads what Clerk lists as pending, each invitation once.
+func (w *Worker) pending(ctx context.Context) (all []invitation.Seen, err error) {
+	met := map[string]bool{}
+	_, err = w.walk(ctx, list{call: invitation.ReadPending, status: invitation.Pending, sight: true,
+		take: func(_ context.Context, _ invitation.GET, page []clerk.Invitation) error {
+			for _, one := range seen(page) {
+				if !met[one.ID] && one.Status == invitation.Pending {
+					met[one.ID] = true
+					all = append(all, one)
+				}
+			}
+			return nil
+		}})
+	return all, err
 }
 
 // today is the day that it is where the schedule's clock hangs.

@@ -413,3 +413,38 @@ func TestExpired(t *testing.T) {
 		})
 	}
 }
+
+// With scope all, what others have made is taken back too: several of one person,
+// one whose answer is lost, and one whose address no file could name.
+func TestSweepOfAll(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
+		{Call: "revoke", Kind: sandbox.FaultCutBefore, Address: "old@example.com", First: 1}, {Call: "revoke", Kind: sandbox.FaultCutAfter, Address: "older@example.com", First: 1}}})
+	b.aged(2)
+	b.post("/sandbox/invitations", `[{"email":"old@example.com","age":"500h"},{"email":"older@example.com","age":"600h"},{"email":"twice@example.com","age":"500h"},
+		{"email":"twice@example.com","age":"500h"},{"email":"new@example.com","age":"24h"},{"email":"expired@example.com","age":"900h"},{"email":"odd@xn--a.example","age":"500h"}]`)
+	ours, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours.Scanned != 2 || ours.Stale != 2 {
+		t.Errorf("of ours alone: %+v, want 2 of 2", *ours)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	all, err := b.worker(sweeper).Sweep(ctx, SweepOptions{Scope: ScopeAll, Apply: true, Actor: "maria"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.sums(all)
+	if all.Scanned != 8 || all.Stale != 7 || all.Revoked != 7 || all.Scope != ScopeAll {
+		t.Errorf("of all: %+v, want 7 revoked of 8", *all)
+	}
+	list := b.worker(sweeper).api.Invitations(t.Context(), clerk.ListQuery{Status: "pending", Limit: clerk.MaxPage})
+	if len(list.Invitations) != 1 || list.Invitations[0].Email != "new@example.com" {
+		t.Errorf("%d invitations are pending at Clerk, want the new one", len(list.Invitations))
+	}
+	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
+		t.Errorf("%d attempts are open", n)
+	}
+}

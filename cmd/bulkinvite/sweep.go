@@ -18,6 +18,7 @@ import (
 type sweepCmd struct {
 	Sweep     int64  `arg:"" optional:"" help:"A sweep that there is, by its number; --list lists them. Default: a new one."`
 	OlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be, where its batch says nothing: 14d, or 36h. Default: 14d."`
+	Scope     string `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"What we invited, or everything that is pending at the instance. Default: ours."`
 	Apply     bool   `help:"Revoke them. Default: only show how many."`
 	Allow     bool   `help:"Let it revoke more than 30 % of the pending ones, and more than 20. Default: then it is held."`
 	Stop      bool   `help:"End a sweep that is held or goes on; what is not revoked stays. Default: off."`
@@ -92,7 +93,7 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Apply: c.Apply, Allow: c.Allow, Actor: c.Actor})
+	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Scope: c.Scope, Apply: c.Apply, Allow: c.Allow, Actor: c.Actor})
 	if err == nil && c.Apply && !sw.Held {
 		sw, err = t.finish(ctx, sw.ID)
 	}

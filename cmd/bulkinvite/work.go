@@ -13,6 +13,8 @@ import (
 type workCmd struct {
 	UntilIdle      bool          `help:"End when nothing is left to do. Default: off."`
 	SweepAt        string        `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
+	SweepOlderThan age           `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
+	SweepScope     string        `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
 	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often everything at Clerk is held against our rows; 0: never. Default: 15m."`
 	TZ             string        `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
@@ -51,6 +53,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	config := p.workerConfig(instance)
+	config.SweepOlderThan, config.SweepScope = time.Duration(c.SweepOlderThan), c.SweepScope
 	config.SweepAt, config.TZ, config.ReconcileEvery = c.SweepAt, c.TZ, c.ReconcileEvery
 	worker, err := jobs.New(pool, t.api, config)
 	if err != nil {
