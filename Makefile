@@ -62,6 +62,10 @@ show-budget:
 bench-import:
 	go run ./cmd/bench import -runs $(RUNS) $(if $(HUGE),-huge)
 
+# make show-sweep   what sweeps promise, in the same way (6 minutes)
+.PHONY: show-sweep
+show-sweep:
+	go run ./cmd/bench show-sweep $(LINES)
 # make show-roster  a roster of 5,000 rows against one of 5,000, of whom 300 are gone and 200 new (3 minutes)
 # make show-drift   100,000 invitations, held against our rows, with drift planted by hand (5 minutes)
 .PHONY: show-roster show-drift

@@ -75,10 +75,10 @@ func (s *stage) plantDrift(ctx context.Context) (people []string, planted, truth
 	said := []string{"", "", "accepted", "revoked"} // by turns; empty: pending
 	seeds := make([]seed, 0, atClerk)
 	for i, p := range ours {
-		seeds = append(seeds, seed{p, said[i%len(said)]})
+		seeds = append(seeds, seed{Email: p, Status: said[i%len(said)]})
 	}
 	for i, p := range crowd("stranger", unexplained) {
-		seeds = append(seeds, seed{p, said[i%len(said)]})
+		seeds = append(seeds, seed{Email: p, Status: said[i%len(said)]})
 	}
 	ids, err := s.plant(ctx, seeds)
 	if err != nil {

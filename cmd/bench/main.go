@@ -4,6 +4,7 @@
 //
 //	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
 //	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
+//	go run ./cmd/bench show-sweep    what sweeps promise, in the same way
 //	go run ./cmd/bench show-roster   what a new version of a roster does, in the same way
 //	go run ./cmd/bench show-drift    what reconciling finds, in the same way
 //	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
@@ -24,6 +25,7 @@ import (
 
 const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-budget [-list] [LINE…]
+       go run ./cmd/bench show-sweep [-list] [LINE…]
        go run ./cmd/bench show-roster [-list] [LINE…]
        go run ./cmd/bench show-drift [-list] [LINE…]
        go run ./cmd/bench import [flags]
@@ -59,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return budget(ctx, args[1:])
 	case "show-budget":
 		return showLines(ctx, args[0], budgetLines, args[1:])
+	case "show-sweep":
+		return showLines(ctx, args[0], sweepLines, args[1:])
 	case "show-roster":
 		return showLines(ctx, args[0], rosterLines, args[1:])
 	case "show-drift":

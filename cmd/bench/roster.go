@@ -86,6 +86,7 @@ func (s *stage) call(ctx context.Context, args ...string) ([]byte, error) {
 type seed struct {
 	Email  string `json:"email"`
 	Status string `json:"status,omitempty"`
+	Age    string `json:"age,omitempty"`
 }
 
 // plant makes invitations at the sandbox and returns their ids by address.
