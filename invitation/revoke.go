@@ -39,6 +39,7 @@ const (
 	SkipExpired     = "expired"          // it has expired, so that it opens nothing
 	SkipOwnExpiry   = "own_expiry"       // its batch or row set an expiry, which it may live to
 	SkipOpenAttempt = "open_attempt"     // a request for this person is under way, or its answer was lost
+	SkipWaitingRow  = "waiting_row"      // a row for this person waits to be sent: a resend, perhaps
 	SkipOtherSweep  = "in_another_sweep" // another sweep is at it
 	SkipGone        = "gone"             // Clerk did not know it the last time
 	SkipSuperseded  = "superseded"       // the sweep was held, and a newer one has taken its place
@@ -109,15 +110,18 @@ func (s *Store) LockRevocation(ctx context.Context, tx pgx.Tx, id RevocationID) 
 	return r, nil
 }
 
-// Known returns where the row of a revocation says that its invitation stands;
-// empty: it has no row, or that does not say.
-func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (status Status, err error) {
-	err = tx.QueryRow(ctx, `select coalesce(status, '') from results where batch_id = $1 and row_number = $2 and clerk_invitation_id = $3`,
-		r.Batch, r.Row, r.Invitation).Scan(&status)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("look up where invitation %s stands: %w", r.Invitation, err)
+// Known returns where the row of a revocation says that its invitation stands
+// (empty: it has no row, or that does not say), and whether a row for the person
+// waits to be sent.
+func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (status Status, waits bool, err error) {
+	err = tx.QueryRow(ctx, `
+		select coalesce((select status from results where batch_id = $1 and row_number = $2 and clerk_invitation_id = $3), ''),
+		       exists (select from results w join batches b on b.id = w.batch_id and b.state in ('running', 'paused') where w.key = $4 and w.instance_id = $5 and w.outcome is null)`,
+		r.Batch, r.Row, r.Invitation, r.Key, instance).Scan(&status, &waits)
+	if err != nil {
+		return "", false, fmt.Errorf("look up where invitation %s stands: %w", r.Invitation, err)
 	}
-	return status, nil
+	return status, waits, nil
 }
 
 // Revoking returns the invitation of a revocation's person that the same sweep
@@ -206,9 +210,10 @@ func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Perso
 }
 
 // LastStatus returns where reads last saw an invitation, and the last of them;
-// empty: no read of a pass that began at or after since showed it.
+// empty: no read of a pass that began at or after since showed it. Accepted and
+// revoked are for ever, whenever they were seen.
 func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invitation string, since time.Time) (status Status, read int64, err error) {
-	err = tx.QueryRow(ctx, `select coalesce(status, ''), last_read from sightings where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen >= $3
+	err = tx.QueryRow(ctx, `select coalesce(status, ''), last_read from sightings where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and (last_seen >= $3 or status in ('accepted', 'revoked'))
 		order by last_seen desc limit 1`, instance, invitation, since).Scan(&status, &read)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", 0, nil
@@ -220,11 +225,13 @@ func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invit
 }
 
 // LostRevocations returns up to n revocations of an instance that may be tried
-// now, of sweeps that go on, the oldest first.
+// now, of sweeps that go on, the oldest first. One whose request is open waits
+// for what comes of that.
 func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]RevocationID, error) {
 	rows, _ := s.pool.Query(ctx, `
 		select v.sweep_id, v.clerk_invitation_id from sweeps s join revocations v on v.sweep_id = s.id and v.outcome is null
 		where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held and (v.not_before is null or v.not_before <= clock_timestamp())
+		  and not exists (select from attempt_people p where p.instance_id = v.instance_id and p.key = v.key and p.open)
 		order by s.id, v.clerk_invitation_id limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationID])
 	if err != nil {

@@ -47,6 +47,7 @@ func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) 
 // whyLeft is why a stale invitation t of instance $1 is left alone.
 const whyLeft = `
 	when exists (select from attempt_people p where p.instance_id = $1 and p.key = t.key and p.open) then 'open_attempt'
+	when exists (select from results w join batches b on b.id = w.batch_id and b.state in ('running', 'paused') where w.key = t.key and w.instance_id = $1 and w.outcome is null) then 'waiting_row'
 	when exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.instance_id = $1 and v.clerk_invitation_id = t.id and v.outcome is null and not s.held) then 'in_another_sweep'
 	when exists (select from revocations v where v.instance_id = $1 and v.clerk_invitation_id = t.id and v.outcome = 'gone') then 'gone'`
 

@@ -375,12 +375,12 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 		t.Fatal(err)
 	}
 	leave()
-	sw, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(invitation.KindUndo, first))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if sw.Revoked != 1 {
-		t.Fatalf("sweep %+v, want 1 revoked", *sw)
+		t.Fatalf("%+v, want 1 revoked", *sw)
 	}
 	b.run(b.worker(quick), second)
 	if got := b.outcomes(second); got["invited"] != 1 {

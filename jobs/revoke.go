@@ -258,7 +258,7 @@ func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revoca
 // foregone decides a revocation of which it is known that there is nothing to
 // revoke.
 func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (e invitation.RevocationEnd, err error) {
-	status, err := w.store.Known(ctx, tx, w.cfg.Instance.ID, r)
+	status, waits, err := w.store.Known(ctx, tx, w.cfg.Instance.ID, r)
 	switch {
 	case err != nil:
 	case status == invitation.Revoked:
@@ -267,6 +267,8 @@ func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocati
 		e.Outcome = invitation.RevokeAccepted
 	case status == invitation.Expired, !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(r.Now):
 		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
+	case waits && r.Kind == invitation.KindSweep: // a resend revokes it by itself; without it, would not invite again
+		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipWaitingRow
 	}
 	return e, err
 }
@@ -416,26 +418,25 @@ func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.Revoca
 }
 
 // repairRevokes inserts jobs for all revocations that wait if the queue has none
-// that could wake anybody: somebody deleted them, or they died with their process.
+// that could wake anybody soon: somebody deleted them, or they died with their process.
 func (w *Worker) repairRevokes(ctx context.Context) error {
-	var lost bool
+	var woken bool
 	err := w.pool.QueryRow(ctx, `
-		select exists (select from sweeps s join revocations v on v.sweep_id = s.id and v.outcome is null
-		               where s.instance_id = $2 and s.apply and s.finished_at is null and not s.held)
-		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable'))
-		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		                   where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), w.cfg.Instance.ID).Scan(&lost)
+		select exists (select from river_job where queue = $1 and state = 'available')
+		    or exists (select from river_job where queue = $1 and state in ('scheduled', 'retryable') and scheduled_at < clock_timestamp() + $2::interval)
+		    or exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
+		               where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), soon).Scan(&woken)
 	if err != nil {
 		return fmt.Errorf("look for revocations that lost their jobs: %w", err)
 	}
-	if !lost {
+	if woken {
 		return nil
 	}
 	ids, err := w.store.LostRevocations(ctx, w.cfg.Instance.ID, 100_000)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	w.log.Warn("revocations had lost their jobs", "revocations", len(ids))
+	w.log.Warn("revocations waited without jobs", "revocations", len(ids))
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return InsertRevokes(ctx, tx, w.cfg.Instance.ID, ids) })
 }
 

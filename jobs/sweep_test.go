@@ -44,6 +44,59 @@ func (b *bundle) sums(sw *invitation.Sweep) {
 	}
 }
 
+// takeBack begins to take back all that a batch has sent.
+func (b *bundle) takeBack(kind invitation.SweepKind, batch int64) int64 {
+	b.t.Helper()
+	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, Batch: batch, StartedBy: "maria", Apply: true, Allow: true}
+	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(b.t.Context(), `select row_number, key, clerk_invitation_id from results where batch_id = $1 and outcome = 'invited' and status = 'pending'`, batch)
+		targets, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t invitation.Target, err error) {
+			t.Batch = batch
+			return t, row.Scan(&t.Row, &t.Key, &t.InvitationID)
+		})
+		if err != nil {
+			return err
+		}
+		return BeginSweep(b.t.Context(), tx, b.store, sw, targets)
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return sw.ID
+}
+
+// Whom a row waits for is left to that row: a resend of which the old invitation
+// is gone would not invite again.
+func TestSweepLeavesWhoWaits(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.aged(3)
+	before, err := b.worker(sweeper).BeginSweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"}) // it has chosen all three
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := b.batch(1, person)
+	b.exec(`update batches set state = 'paused' where id = $1`, again)
+	for _, sweep := range []func() (*invitation.Sweep, error){
+		func() (*invitation.Sweep, error) { return b.worker(sweeper).Finish(t.Context(), before.ID) },
+		func() (*invitation.Sweep, error) {
+			return b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
+		},
+	} {
+		sw, err := sweep()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.sums(sw)
+		if sw.Skipped[invitation.SkipWaitingRow] != 1 {
+			t.Errorf("sweep %+v, want the person who waits left alone", *sw)
+		}
+	}
+	if n := b.count(`select count(*) from results where status = 'revoked'`); n != 2 {
+		t.Errorf("%d are revoked, want the two who wait for nothing", n)
+	}
+}
+
 // A sweep of too much revokes nothing until a person allows it; then it revokes
 // what they saw. A newer one takes its place.
 func TestHeldSweep(t *testing.T) {
@@ -98,7 +151,8 @@ func TestRevokesFindLostJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.exec(`delete from river_job where kind = 'revoke'`)
+	b.exec(`delete from river_job where kind = 'revoke' and args->>'invitation' <> (select min(clerk_invitation_id) from revocations)`)
+	b.exec(`update river_job set state = 'scheduled', scheduled_at = now() + interval '10 minutes' where kind = 'revoke'`) // one that comes late must not hold up the others
 	done, err := w.Finish(t.Context(), sw.ID)
 	if err != nil {
 		t.Fatal(err)

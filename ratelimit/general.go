@@ -34,6 +34,10 @@ type General struct {
 // leased all the same, since Clerk may throttle, which must stop the fleet.
 const blockUnlimited = 1000
 
+// spare is which part of the limit is leased to nobody, rounded down: who starts
+// asks Clerk which instance it is before anybody can know whose limit that uses.
+const spare = 100
+
 // lease is one block. Its fields are guarded by General.mu.
 type lease struct {
 	id    int64
@@ -175,7 +179,7 @@ func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, ne
 	if first != nil {
 		next = *first
 	}
-	tokens = min(g.limit.N-weighs, max(1, g.limit.N/20))
+	tokens = min(g.limit.N-g.limit.N/spare-weighs, max(1, g.limit.N/20))
 	if g.limit.None {
 		tokens = blockUnlimited
 	}

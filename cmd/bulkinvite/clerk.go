@@ -66,9 +66,7 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.settings.RequestTimeout)
-	defer cancel()
-	answer := api.Instance(ctx)
+	answer := p.askInstance(ctx, api)
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil, errInterrupted
 	}
@@ -84,6 +82,28 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 		t.environment = "production"
 	}
 	return t, nil
+}
+
+// askInstance asks Clerk who it is. Workers may be using the whole limit, which
+// this request is not counted in, since it is not known yet whose that is: a 429
+// is waited out, some times.
+func (p *program) askInstance(ctx context.Context, api *clerk.Client) clerk.InstanceAnswer {
+	const tries, longest = 5, 30 * time.Second
+	for try := 1; ; try++ {
+		within, cancel := context.WithTimeout(ctx, p.settings.RequestTimeout)
+		answer := api.Instance(within)
+		cancel()
+		if answer.Class != clerk.Throttled || try == tries {
+			return answer
+		}
+		wait := min(max(answer.RetryAfter, time.Second), longest)
+		p.log.Warn("Clerk answered 429 to who it is", "again_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return answer
+		}
+	}
 }
 
 // instanceFailure says why Clerk did not tell who it is.

@@ -151,6 +151,14 @@ func TestHeldSweep(t *testing.T) {
 	b.run("sweep", "--sandbox", "3").want(t, exitUsage)
 }
 
+// A command that starts while others use the whole limit waits its turn.
+func TestStartsDespiteThrottling(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "instance", Kind: sandbox.FaultStatus, Status: 429, RetryAfter: "1", First: 2}}})
+	b := newBench(t, "CLERK_SECRET_KEY=sk_live_test", "CLERK_API_URL="+s.url)
+	b.run("sweep", "--json").want(t, exitOK)
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

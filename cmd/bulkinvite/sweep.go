@@ -254,6 +254,7 @@ var sweepReasons = [][2]string{
 	{invitation.SkipExpired, "have expired"},
 	{invitation.SkipOwnExpiry, "live to an expiry that their batch or row set"},
 	{invitation.SkipOpenAttempt, "a request for the person is under way"},
+	{invitation.SkipWaitingRow, "a row for the person waits to be sent"},
 	{invitation.SkipOtherSweep, "another sweep is at them"},
 	{invitation.SkipSuperseded, "left to a newer sweep"},
 	{invitation.SkipStopped, "left when it was stopped"},
