@@ -16,6 +16,8 @@ import (
 func TestEachRowGetsItsJob(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
+	b.exec(`insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state) overriding system value
+		values (7, $1, 'people.csv', '', 0, '', '', '{}', 'test', 'draft')`, b.instance.ID)
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		for _, rows := range [][]int{nil, {3}, {4, 5, 1_000_000}} {
 			if err := InsertInvites(t.Context(), tx, b.instance.ID, 3, 7, rows); err != nil {
