@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -241,6 +242,25 @@ func (r *run) quiet() error {
 		       (select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending'))`, r.struck).Scan(&late, &waiting)
 	if err == nil && late+waiting > 0 {
 		r.uneasy = fmt.Sprintf("a batch that was stopped had %d requests reserved a second later, and kept %d jobs", late, waiting)
+	}
+	return err
+}
+
+// sendAgain has the file come again when everybody of it is decided, and invites
+// again whoever has a pending invitation.
+func (r *run) sendAgain() error {
+	if err := r.await("the end of the first batch", `select not exists (select from results where outcome is null)`); err != nil {
+		return err
+	}
+	file := filepath.Join(r.dir, "people-1.csv")
+	if err := os.WriteFile(file, []byte(r.crowd.file(1)), 0o600); err != nil {
+		return err
+	}
+	args := append([]string{"import", file, "--yes", "--json", "--actor=chaos", "--on-duplicate=resend"}, r.settings()...)
+	_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(args, r.imports...)...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 3 {
+		return nil // some rows are invalid, as they are meant to be
 	}
 	return err
 }

@@ -115,6 +115,7 @@ func (l largest) limit() int {
 type made struct {
 	ID        string
 	Email     string
+	Status    string
 	CreatedAt time.Time `json:"created_at"`
 
 	Metadata map[string]string `json:"public_metadata"` // ours has none
@@ -207,6 +208,10 @@ func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[st
 		i := r.crowd.at(row.File, row.RowNumber)
 		kind, key := r.crowd.kinds[i], r.crowd.keys[i]
 		want := r.expected(kind, key, t, explained)
+		theirs := 0 // which of the person's invitations the row is to name
+		if r.harm.resend && row.File == 1 && (kind == fresh || kind == pending) {
+			want, theirs = []string{string(invitation.Invited)}, len(t.made[key])-1
+		}
 		if row.Outcome == nil || !slices.Contains(want, *row.Outcome) {
 			class := untrue
 			if row.Outcome == nil || kind == fresh && len(t.made[key]) == 0 {
@@ -217,7 +222,7 @@ func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[st
 			continue
 		}
 		named := *row.Outcome == string(invitation.Invited) || *row.Outcome == string(invitation.AlreadyInvited)
-		if named && (len(t.made[key]) == 0 || text(row.ClerkID) != t.made[key][0].ID) {
+		if named && (len(t.made[key]) == 0 || text(row.ClerkID) != t.made[key][theirs].ID) {
 			v.add(untrue, row.id(), "%s names invitation %s, which is not the one that Clerk has", *row.Outcome, text(row.ClerkID))
 			v.wrongs[len(v.wrongs)-1].key = key
 		}
@@ -246,7 +251,7 @@ func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []
 			if explained[key] && !(rivals && r.mode == single && r.answer.name == "none") {
 				want = append(want, string(invitation.Invited))
 			}
-			if r.harm.restored && !explained[key] || r.harm.batches > 1 || rivals {
+			if r.harm.restored && !explained[key] || r.harm.batches > 1 && !r.harm.resend || rivals {
 				want = append(want, string(invitation.AlreadyInvited))
 			}
 			return want
@@ -276,6 +281,10 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 		if kind == fresh {
 			most = 1
 		}
+		if r.harm.resend && (kind == fresh || kind == pending) {
+			most++
+			r.judgeDoor(v, t, key, i)
+		}
 		if n > most {
 			v.add(doubled, rowID{1, i + 1}, "%d mails, want %d at the most", n, most)
 			v.wrongs[len(v.wrongs)-1].key = key
@@ -293,7 +302,7 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 		}
 	}
 	for key, n := range claimed {
-		if n > 1 {
+		if n > 1 && !(r.harm.resend && n == 2) {
 			row := rowID{1, slices.Index(r.crowd.keys, key) + 1}
 			v.add(untrue, row, "%d rows say that they were invited by themselves", n)
 		}
@@ -305,6 +314,21 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 		if kind == fresh && claimed[r.crowd.keys[i]] == 0 {
 			v.add(untrue, rowID{1, i + 1}, "no batch has the person as invited")
 		}
+	}
+}
+
+// judgeDoor looks whether somebody who was invited again has one invitation that
+// they can use: revoked and forgotten is as bad as lost.
+func (r *run) judgeDoor(v *verdict, t *truth, key string, i int) {
+	open := 0
+	for _, m := range t.made[key] {
+		if m.Status == string(invitation.Pending) || m.Status == string(invitation.Accepted) {
+			open++
+		}
+	}
+	if open != 1 {
+		v.add(lostOnes, rowID{2, i + 1}, "%d invitations stand, want one", open)
+		v.wrongs[len(v.wrongs)-1].key = key
 	}
 }
 

@@ -175,6 +175,9 @@ func (r *run) startSandbox() error {
 func (r *run) importPeople() error {
 	var group errgroup.Group
 	for i := range max(1, r.harm.batches) {
+		if i > 0 && r.harm.resend {
+			break // it comes when the first is done
+		}
 		file := filepath.Join(r.dir, fmt.Sprintf("people-%d.csv", i))
 		if err := os.WriteFile(file, []byte(r.crowd.file(i)), 0o600); err != nil {
 			return err

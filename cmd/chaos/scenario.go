@@ -270,6 +270,7 @@ type harm struct {
 	restored bool          // the ledger forgets some of what was done
 	batches  int           // how often the same people are imported; 0: once
 	through  bool          // workers reach PostgreSQL through a proxy
+	resend   bool          // once all are decided, the file comes again, and who was invited is invited again
 	long     bool          // it takes minutes: once in each mode, and not in the short form
 }
 
@@ -295,5 +296,8 @@ var harms = []harm{
 	{name: "two_batches", batches: 2},
 	{name: "rival", do: (*run).invite, rival: true},
 	{name: "cancel", do: (*run).cancel},
+	{name: "resend_die_before_revoke", point: "before_revoke", batches: 2, resend: true, do: (*run).sendAgain},
+	{name: "resend_die_after_revoke", point: "after_revoke", batches: 2, resend: true, do: (*run).sendAgain},
+	{name: "resend_die_between_halves", point: "between_halves", batches: 2, resend: true, do: (*run).sendAgain},
 	{name: "pause", do: (*run).pause, from: time.Second, to: 4 * time.Second},
 }
