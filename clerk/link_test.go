@@ -1,0 +1,62 @@
+package clerk_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+)
+
+// A link shows itself to nobody but who asks for it by name.
+func TestLinkHides(t *testing.T) {
+	t.Parallel()
+	const secret = "https://clerk.example.com/v1/tickets/accept?ticket=dvb_secret"
+	i := clerk.Invitation{ID: "inv_1", Link: secret}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("made", "invitation", i, "link", i.Link)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("made", "invitation", i, "link", i.Link)
+	body, err := json.Marshal(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{fmt.Sprint(i), fmt.Sprintf("%+v %#v %s %q", i, i, i.Link, i.Link), string(body), log.String()} {
+		if strings.Contains(text, "dvb_secret") {
+			t.Errorf("the link is shown: %s", text)
+		}
+	}
+	if i.Link.Reveal() != secret {
+		t.Errorf("revealed as %q", i.Link.Reveal())
+	}
+}
+
+// Links are kept of invitations that are made without a mail, and of no others.
+func TestLinkIsKeptOnlyInsteadOfAMail(t *testing.T) {
+	t.Parallel()
+	api := newStandIn(t, sandbox.Config{})
+	silent := false
+	for _, tt := range []struct {
+		name   string
+		answer clerk.Answer
+		want   bool
+	}{
+		{"mailed", api.Create(t.Context(), clerk.Invite{Email: "a@example.com"}), false},
+		{"not mailed", api.Create(t.Context(), clerk.Invite{Email: "b@example.com", Notify: &silent}), true},
+		{"mailed, bulk", api.Bulk(t.Context(), []clerk.Invite{{Email: "c@example.com"}}), false},
+		{"not mailed, bulk", api.Bulk(t.Context(), []clerk.Invite{{Email: "d@example.com", Notify: &silent}}), true},
+		{"listed", api.Invitations(t.Context(), clerk.ListQuery{}).Answer, false},
+	} {
+		if tt.answer.Class != clerk.Success || len(tt.answer.Invitations) == 0 {
+			t.Fatalf("%s: %v", tt.name, tt.answer)
+		}
+		for _, i := range tt.answer.Invitations {
+			if (i.Link != "") != tt.want {
+				t.Errorf("%s: a link is kept: %v, want %v", tt.name, i.Link != "", tt.want)
+			}
+		}
+	}
+}
