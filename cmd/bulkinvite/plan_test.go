@@ -40,11 +40,12 @@ func scaledStand(t *testing.T, config sandbox.Config) *stand {
 }
 
 // holds checks that a forecast is no promise of too much: nothing is done before
-// it, and it is of the right size. How close it comes is measured by a script on
-// a quiet machine, not here: a busy one answers late in every window.
-func holds(t *testing.T, what string, forecast, came time.Duration) {
+// it but for what may come early, and it is of the right size. How close it comes
+// is measured by a script on a quiet machine, not here: a busy one answers late
+// in every window.
+func holds(t *testing.T, what string, forecast, came, early time.Duration) {
 	t.Helper()
-	if late := came - forecast; late > forecast+15*time.Second || late < -forecast/20-100*time.Millisecond {
+	if late := came - forecast; late > forecast+15*time.Second || late < -forecast/20-100*time.Millisecond-early {
 		t.Errorf("%s: %s were forecast, it took %s", what, forecast, came)
 	}
 }
@@ -71,7 +72,7 @@ func TestPlanHolds(t *testing.T) {
 			t.Errorf("%s: %+v, want %d windows", tt.file, *p, tt.windows)
 		}
 		sent := run("send", file, "--yes")
-		holds(t, tt.file, seconds(before.Plan.Seconds), seconds(sent.Seconds))
+		holds(t, tt.file, seconds(before.Plan.Seconds), seconds(sent.Seconds), 0)
 		if sent.Plan != nil || sent.ETA != nil {
 			t.Errorf("something is planned of a batch that is done: %+v", sent)
 		}
@@ -105,8 +106,10 @@ func TestEtaHolds(t *testing.T) {
 	if err := worker.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	holds(t, "many", many.ETA.Sub(asked), status("1").FinishedAt.Sub(asked))
-	holds(t, "urgent", urgent.ETA.Sub(asked), status("2").FinishedAt.Sub(asked))
+	holds(t, "many", many.ETA.Sub(asked), status("1").FinishedAt.Sub(asked), 0)
+	// Windows that open late, on a busy machine, may open just after the start
+	// instead of just before it: then nobody waits for the next one.
+	holds(t, "urgent", urgent.ETA.Sub(asked), status("2").FinishedAt.Sub(asked), 2*time.Second)
 	if first := s.firstMail(t, "urgent"); first.Before(start) {
 		t.Errorf("an urgent mail at %s, before %s", first, start)
 	}
