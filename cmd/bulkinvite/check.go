@@ -11,7 +11,7 @@ import (
 )
 
 type checkCmd struct {
-	File      string `arg:"" help:"The file of people; - reads standard input."`
+	File      string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
 	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a file like the one read, in UTF-8, with what is wrong in a column before them. Mended, it can be sent as it is. Default: none."`
 	Preflight bool   `help:"Read at Clerk who is a user or invited already, and would be skipped. Needs the key. Default: off."`
 	whenFlags

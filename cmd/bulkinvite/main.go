@@ -23,32 +23,34 @@ import (
 type cli struct {
 	settings
 
-	Send      sendCmd      `cmd:"" help:"Check a file, show the plan, invite everyone in it, and report."`
-	Check     checkCmd     `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
-	Import    importCmd    `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
-	Work      workCmd      `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
-	Serve     serveCmd     `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
-	User      userCmd      `cmd:"" help:"Make a line for serve's file of users."`
-	Start     startCmd     `cmd:"" help:"Let a draft run."`
-	Pause     pauseCmd     `cmd:"" help:"Stop a running batch until it is resumed."`
-	Resume    resumeCmd    `cmd:"" help:"Let a paused batch go on."`
-	Cancel    cancelCmd    `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
-	Retry     retryCmd     `cmd:"" help:"Take up the rows of a batch that ended as failed."`
-	Resend    resendCmd    `cmd:"" help:"Invite again the people of a batch who have not accepted."`
-	Undo      undoCmd      `cmd:"" help:"Cancel a batch, and take back what it sent and nobody has accepted."`
-	Correct   correctCmd   `cmd:"" help:"Take a mistyped invitation back, and invite the right address."`
-	Batches   batchesCmd   `cmd:"" help:"List the batches."`
-	Status    statusCmd    `cmd:"" help:"Say where a batch stands."`
-	Results   resultsCmd   `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`
-	Audit     auditCmd     `cmd:"" help:"Find rows across all batches."`
-	Why       whyCmd       `cmd:"" help:"Tell one person's whole story, with the evidence."`
-	Sweep     sweepCmd     `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
-	Rescind   rescindCmd   `cmd:"" help:"Take back the people listed: revoke their invitations, stop those who still wait."`
-	Reconcile reconcileCmd `cmd:"" help:"Read everything at Clerk, bring every status up to date, and say what no row explains."`
-	Drift     driftCmd     `cmd:"" help:"List where Clerk and our rows tell different stories."`
-	Sandbox   sandboxCmd   `cmd:"" help:"Run the stand-in for Clerk as a server."`
-	Migrate   migrateCmd   `cmd:"" help:"Bring the database up to date."`
-	Version   versionCmd   `cmd:"" help:"Print the versions of the program, Go and PostgreSQL."`
+	Send       sendCmd       `cmd:"" help:"Check a file, show the plan, invite everyone in it, and report."`
+	Check      checkCmd      `cmd:"" help:"Show what a file holds and what sending it would take. Writes and sends nothing."`
+	Import     importCmd     `cmd:"" help:"Like send, but leave the work to workers that run elsewhere."`
+	Work       workCmd       `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
+	Serve      serveCmd      `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
+	User       userCmd       `cmd:"" help:"Make a line for serve's file of users."`
+	Start      startCmd      `cmd:"" help:"Let a draft run."`
+	Pause      pauseCmd      `cmd:"" help:"Stop a running batch until it is resumed."`
+	Resume     resumeCmd     `cmd:"" help:"Let a paused batch go on."`
+	Cancel     cancelCmd     `cmd:"" help:"Stop a batch for good. Who was invited stays invited."`
+	Retry      retryCmd      `cmd:"" help:"Take up the rows of a batch that ended as failed."`
+	Resend     resendCmd     `cmd:"" help:"Invite again the people of a batch who have not accepted."`
+	Undo       undoCmd       `cmd:"" help:"Cancel a batch, and take back what it sent and nobody has accepted."`
+	Correct    correctCmd    `cmd:"" help:"Take a mistyped invitation back, and invite the right address."`
+	Batches    batchesCmd    `cmd:"" help:"List the batches."`
+	Status     statusCmd     `cmd:"" help:"Say where a batch stands."`
+	Results    resultsCmd    `cmd:"" help:"Print every row of a batch with its outcome, in the file's order."`
+	Audit      auditCmd      `cmd:"" help:"Find rows across all batches."`
+	Why        whyCmd        `cmd:"" help:"Tell one person's whole story, with the evidence."`
+	Sweep      sweepCmd      `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
+	Rescind    rescindCmd    `cmd:"" help:"Take back the people listed: revoke their invitations, stop those who still wait."`
+	Reconcile  reconcileCmd  `cmd:"" help:"Read everything at Clerk, bring every status up to date, and say what no row explains."`
+	Drift      driftCmd      `cmd:"" help:"List where Clerk and our rows tell different stories."`
+	Sandbox    sandboxCmd    `cmd:"" help:"Run the stand-in for Clerk as a server."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Config     configCmd     `cmd:"" help:"Print the settings in force, and where each came from."`
+	Completion completionCmd `cmd:"" help:"Print what makes a shell complete this program's command lines."`
+	Version    versionCmd    `cmd:"" help:"Print the versions of the program, Go and PostgreSQL."`
 }
 
 func main() {
@@ -85,6 +87,9 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if completed(parser) {
+		return nil
+	}
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -95,6 +100,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err := p.configure(&c.settings); err != nil {
 		return err
 	}
+	command.Bind(&c)
 	command.BindTo(ctx, (*context.Context)(nil))
 	return command.Run(p)
 }

@@ -107,6 +107,14 @@ func (b *bench) runWith(stdin string, args ...string) outcome {
 	return outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
+// shell has bash run a script.
+func (b *bench) shell(script string) (string, error) {
+	c := exec.CommandContext(b.t.Context(), "bash", "-c", script)
+	c.Env = b.env
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
 // want fails the test unless the run ended with this exit status.
 func (o outcome) want(t *testing.T, exit int) outcome {
 	t.Helper()

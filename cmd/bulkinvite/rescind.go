@@ -13,7 +13,7 @@ import (
 )
 
 type rescindCmd struct {
-	File  string `arg:"" optional:"" help:"The file of people to take back; - reads standard input."`
+	File  string `arg:"" optional:"" predictor:"file" help:"The file of people to take back; - reads standard input."`
 	Email string `placeholder:"ADDRESS" help:"Take back this one person. Default: the people of FILE."`
 	NotIn string `name:"not-in" placeholder:"FILE" help:"With --batch: take back those of the batch who are not in this file. Default: off."`
 	Batch int64  `placeholder:"BATCH" help:"The batch of --not-in. Default: none."`

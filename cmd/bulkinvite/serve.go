@@ -19,7 +19,7 @@ import (
 type serveCmd struct {
 	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users. Default: 127.0.0.1:8080."`
 	Work      bool   `help:"Be a worker too. Default: off; bulkinvite work is one."`
-	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
+	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
 	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
 }
 

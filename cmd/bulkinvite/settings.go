@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,8 +28,8 @@ const keyVariable = "CLERK_SECRET_KEY"
 // variable over the configuration file.
 type settings struct {
 	DatabaseURL  string `group:"settings" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Default: a private one of the program's own."`
-	DataDir      string `group:"settings" env:"BULKINVITE_DATA_DIR" type:"path" placeholder:"DIR" help:"What the program keeps. Default: the user's data directory; as root /var/lib/bulkinvite."`
-	ClerkKeyFile string `group:"settings" type:"path" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY. Default: none."`
+	DataDir      string `group:"settings" predictor:"file" env:"BULKINVITE_DATA_DIR" type:"path" placeholder:"DIR" help:"What the program keeps. Default: the user's data directory; as root /var/lib/bulkinvite."`
+	ClerkKeyFile string `group:"settings" type:"path" predictor:"file" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY. Default: none."`
 	ClerkURL     string `group:"settings" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" placeholder:"URL" help:"Clerk's API, with the /v1. Default: https://api.clerk.com/v1."`
 	Sandbox      bool   `group:"settings" help:"The stand-in inside the program instead of Clerk. Default: off."`
 
@@ -45,7 +46,7 @@ type settings struct {
 
 	JSON   bool            `group:"settings" name:"json" help:"One JSON document on standard output, errors too. Default: off."`
 	Yes    bool            `group:"settings" help:"Answer every confirmation with yes. Default: off."`
-	Config kong.ConfigFlag `group:"settings" env:"BULKINVITE_CONFIG" placeholder:"FILE" help:"YAML file of flags: limit-create: 50/1h. Default: none."`
+	Config kong.ConfigFlag `group:"settings" predictor:"file" env:"BULKINVITE_CONFIG" placeholder:"FILE" help:"YAML file of flags: limit-create: 50/1h; a command's own below its name. Default: none."`
 }
 
 // Validate refuses settings that no command could work with.
@@ -110,10 +111,11 @@ func dropEmptyVariables() error {
 // is set is left alone here.
 type fileResolver struct {
 	kong.Resolver
-	keys []string
+	top map[string]any // the file's keys: settings, and commands with their flags
 }
 
-// loadConfig reads a configuration file: YAML, a flag's name for each key.
+// loadConfig reads a configuration file: YAML, a setting's name for each key; a
+// command's own flags stand below its name.
 func loadConfig(r io.Reader) (kong.Resolver, error) {
 	text, err := io.ReadAll(r)
 	if err != nil {
@@ -127,29 +129,49 @@ func loadConfig(r io.Reader) (kong.Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration file: %w", err)
 	}
-	var keys []string
-	for key := range top {
-		keys = append(keys, key)
-	}
-	return fileResolver{Resolver: inner, keys: keys}, nil
+	return fileResolver{Resolver: inner, top: top}, nil
 }
 
-// Validate refuses keys that are no flag: a slip there would go unnoticed.
+// Validate refuses keys that are no flag, or that stand where their flag is not
+// looked for: a slip there would go unnoticed.
 func (f fileResolver) Validate(app *kong.Application) error {
-	slices.Sort(f.keys)
-	for _, key := range f.keys {
-		if !isFlag(app, key) {
-			return fmt.Errorf("the configuration file sets %q, which is no flag", key)
+	for _, key := range slices.Sorted(maps.Keys(f.top)) {
+		command, flags := &kong.Node{}, f.top[key]
+		for _, child := range app.Children {
+			if child.Name == key {
+				command = child
+			}
+		}
+		own, nested := flags.(map[string]any)
+		switch {
+		case !nested && hasFlag(app.Node, key): // some commands are called as settings are: sandbox
+			continue
+		case command.Name == "":
+			return unknownKey(app, key)
+		case !nested:
+			return fmt.Errorf("the configuration file's %s is a command: the lines below it set its flags", key)
+		}
+		for _, name := range slices.Sorted(maps.Keys(own)) {
+			if !hasFlag(command, name) {
+				return fmt.Errorf("the configuration file sets %q below %s, which is no flag of that command", name, key)
+			}
 		}
 	}
 	return nil
 }
 
-func isFlag(app *kong.Application, key string) bool {
-	known := func(flags []*kong.Flag) bool {
-		return slices.ContainsFunc(flags, func(f *kong.Flag) bool { return f.Name == key })
+func hasFlag(n *kong.Node, name string) bool {
+	return slices.ContainsFunc(n.Flags, func(f *kong.Flag) bool { return f.Name == name })
+}
+
+// unknownKey says what is wrong with a key that is no setting.
+func unknownKey(app *kong.Application, key string) error {
+	for _, child := range app.Children {
+		if hasFlag(child, key) {
+			return fmt.Errorf("the configuration file sets %q, which is a flag of a command: put it below the command's name, as \"%s:\"", key, child.Name)
+		}
 	}
-	return known(app.Flags) || slices.ContainsFunc(app.Children, func(n *kong.Node) bool { return n.Name == key || known(n.Flags) })
+	return fmt.Errorf("the configuration file sets %q, which is no flag", key)
 }
 
 // Resolve returns the file's value for a flag, or nil.

@@ -73,6 +73,9 @@ func TestConfigFileFaults(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ name, text, says string }{
 		{"no such flag", "limit-creates: 1/1h\n", "limit-creates"},
+		{"a command's flag among the settings", "sweep-at: 0 2 * * *\n", "below the command's name"},
+		{"no such flag of a command", "work:\n  sweep-att: 0 2 * * *\n", "sweep-att"},
+		{"a command without flags", "work: true\n", "work is a command"},
 		{"no YAML", "limit-create: [\n", "YAML"},
 		{"bad value", "limit-create: lots\n", "100/1h"},
 	} {

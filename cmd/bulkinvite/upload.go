@@ -23,7 +23,7 @@ import (
 
 // uploadFlags are what send and import have in common.
 type uploadFlags struct {
-	File             string `arg:"" help:"The file of people; - reads standard input."`
+	File             string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
 	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own wins. Default: Clerk's."`
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
