@@ -106,10 +106,16 @@ func event(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action 
 	if details == nil {
 		details = map[string]any{}
 	}
-	_, err := tx.Exec(ctx, `insert into events (instance_id, batch_id, actor, action, details) values ($1, nullif($2, 0), $3, $4, $5)`,
+	_, err := tx.Exec(ctx, `insert into events (instance_id, batch_id, actor, action, details) values (nullif($1, 0), nullif($2, 0), $3, $4, $5)`,
 		instance, batch, actor, action, details)
 	if err != nil {
 		return fmt.Errorf("record event %s: %w", action, err)
 	}
 	return nil
+}
+
+// Record notes that somebody did something that concerns no batch and no
+// instance; details hold ids and numbers only.
+func Record(ctx context.Context, tx pgx.Tx, actor, action string, details map[string]any) error {
+	return event(ctx, tx, 0, 0, actor, action, details)
 }

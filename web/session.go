@@ -73,8 +73,8 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, value string,
 // identify finds out who asks: by the session of their cookie or, for scripts,
 // by a token. Nobody is nil.
 func (s *Server) identify(r *http.Request) (*visitor, error) {
-	if value, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return s.byToken(r.Context(), value)
+	if _, shown := bearer(r); shown {
+		return s.tokenOf(r.Context(), r)
 	}
 	cookie, err := r.Cookie(s.cookieName(r))
 	if err != nil {
@@ -110,28 +110,6 @@ func (s *Server) bySession(ctx context.Context, value string) (*visitor, error) 
 	if stale {
 		if _, err := s.pool.Exec(ctx, `update web_sessions set used_at = clock_timestamp() where hash = $1`, hashOf(value)); err != nil {
 			return nil, fmt.Errorf("note that a session is used: %w", err)
-		}
-	}
-	return &v, nil
-}
-
-// byToken looks a token up and, once a minute, notes that it is used.
-func (s *Server) byToken(ctx context.Context, value string) (*visitor, error) {
-	var v visitor
-	var id int64
-	var stale bool
-	err := s.pool.QueryRow(ctx, `
-		select id, name, role, coalesce(used_at < clock_timestamp() - interval '1 minute', true) from api_tokens
-		where hash = $1 and expires_at > clock_timestamp() and revoked_at is null`, hashOf(value)).Scan(&id, &v.Name, &v.Role, &stale)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look for a token: %w", err)
-	}
-	if stale {
-		if _, err := s.pool.Exec(ctx, `update api_tokens set used_at = clock_timestamp() where id = $1`, id); err != nil {
-			return nil, fmt.Errorf("note that token %d is used: %w", id, err)
 		}
 	}
 	return &v, nil
