@@ -273,6 +273,18 @@ func TestParseSchedule(t *testing.T) {
 			}
 		}
 	}
+	// One that is asked within the repeated hour goes on, never back, east of
+	// Greenwich and west of it.
+	for zone, day := range map[string]int{"Europe/Berlin": 25, "America/New_York": 32} {
+		if s, err = ParseSchedule("*/30 * * * *", zone); err != nil {
+			t.Fatal(err)
+		}
+		for at := time.Date(2026, 10, day, 0, 0, 0, 0, time.UTC); at.Hour() != 8; at = at.Add(10 * time.Minute) {
+			if next := s.Next(at); !next.After(at) {
+				t.Errorf("%s: after %v comes %v", zone, at, next)
+			}
+		}
+	}
 	for _, bad := range []struct{ expression, zone string }{{"0 2 * *", ""}, {"", ""}, {"0 25 * * *", ""}, {"0 2 * * *", "Mars/Olympus"}} {
 		if _, err := ParseSchedule(bad.expression, bad.zone); err == nil {
 			t.Errorf("ParseSchedule(%q, %q) is no error", bad.expression, bad.zone)

@@ -420,6 +420,10 @@ func TestStale(t *testing.T) {
 	check("the batch has an expiry", 14*day, []int{1, 4, 8}, map[string]int{"own_expiry": 2, "expired": 1})
 	b.exec(`update batches set revoke_after = interval '7 days' where id = $1`, plain)
 	check("the batch has an age", 30*day, []int{1, 3, 4, 7, 8, 9}, map[string]int{"expired": 1})
+	b.exec(`with s as (insert into sweeps (instance_id, kind, started_by, scope, apply, scanned, stale, skipped, held) select $1, 'rescind', 'maria', 'ours', true, 1, 1, '{}', false returning id)
+		insert into revocations (sweep_id, clerk_invitation_id, instance_id, key, batch_id, row_number)
+		select s.id, r.clerk_invitation_id, r.instance_id, r.key, r.batch_id, r.row_number from s, results r where r.row_number = 9`, b.instance.ID)
+	check("another sweep is at one", 30*day, []int{1, 3, 4, 7, 8}, map[string]int{"expired": 1, "in_another_sweep": 1})
 }
 
 // Whatever Clerk does with expired invitations: those whose expiry is known are
