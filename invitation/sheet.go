@@ -2,8 +2,10 @@ package invitation
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -69,6 +71,108 @@ func ResultsCSV(out io.Writer, columns []string, each func(func(*Result) error) 
 		err = w.Error()
 	}
 	return err
+}
+
+// ResultsJSON writes rows of a batch as one JSON array of objects, the file's own
+// columns first. A row without a cell of a column has null there.
+func ResultsJSON(out io.Writer, columns []string, each func(func(*Result) error) error) error {
+	names := uniqueNames(columns)
+	return JSONArray(out, func(add func(any) error) error {
+		return each(func(r *Result) error {
+			object := make(ordered, 0, len(names)+len(ResultFields))
+			for i, name := range names {
+				if i < len(r.Original) {
+					object = append(object, field{name, r.Original[i]})
+				} else {
+					object = append(object, field{name, nil})
+				}
+			}
+			for _, f := range ResultFields {
+				object = append(object, field{f.Name, f.Value(r)})
+			}
+			return add(object)
+		})
+	})
+}
+
+// uniqueNames makes keys of a file's column names: none is empty, none comes
+// twice, and none is one of ours.
+func uniqueNames(columns []string) []string {
+	taken := map[string]bool{}
+	for _, f := range ResultFields {
+		taken[f.Name] = true
+	}
+	names := make([]string, len(columns))
+	for i, name := range columns {
+		if name == "" {
+			name = "column " + strconv.Itoa(i+1)
+		}
+		unique := name
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s (%d)", name, n)
+		}
+		taken[unique] = true
+		names[i] = unique
+	}
+	return names
+}
+
+// ordered is a JSON object whose keys keep their order.
+type ordered []field
+
+type field struct {
+	name  string
+	value any
+}
+
+// MarshalJSON writes the object.
+func (o ordered) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, f := range o {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := json.Marshal(f.name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(f.value)
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
+}
+
+// JSONArray writes one JSON array, an element a line, as its elements come.
+func JSONArray(w io.Writer, each func(add func(any) error) error) error {
+	first := true
+	err := each(func(v any) error {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("write as JSON: %w", err)
+		}
+		start := ",\n"
+		if first {
+			start, first = "[\n", false
+		}
+		if _, err := fmt.Fprintf(w, "%s%s", start, text); err != nil {
+			return fmt.Errorf("write a JSON array: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	end := "\n]\n"
+	if first {
+		end = "[]\n"
+	}
+	if _, err := io.WriteString(w, end); err != nil {
+		return fmt.Errorf("write a JSON array: %w", err)
+	}
+	return nil
 }
 
 // CellText writes a value for a table or CSV; nil is an empty cell.

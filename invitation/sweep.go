@@ -361,48 +361,48 @@ func (s *Sweep) State() SweepState {
 	return SweepDone
 }
 
-// MarshalJSON writes a sweep as scripts read it. Times and ages that it does not
-// have are null; older_than is in seconds.
+// SweepDocument is a sweep as scripts read it. What it does not have is null.
+type SweepDocument struct {
+	Sweep      int64          `json:"sweep"`
+	Kind       SweepKind      `json:"kind"`
+	State      SweepState     `json:"state"`
+	Apply      bool           `json:"apply"`
+	Batch      *int64         `json:"batch"`
+	StartedBy  string         `json:"started_by"`
+	OlderThan  *float64       `json:"older_than"` // in seconds
+	Scope      string         `json:"scope"`
+	Scanned    int            `json:"scanned"`
+	Stale      int            `json:"stale"`
+	Revoked    int            `json:"revoked"`
+	Skipped    map[string]int `json:"skipped"`
+	Failed     int            `json:"failed"`
+	Undecided  int            `json:"undecided"`
+	Threshold  int            `json:"threshold"`
+	Held       bool           `json:"held"`
+	AllowedBy  *string        `json:"allowed_by"`
+	Night      *time.Time     `json:"night"`
+	StartedAt  time.Time      `json:"started_at"`
+	AllowedAt  *time.Time     `json:"allowed_at"`
+	FinishedAt *time.Time     `json:"finished_at"`
+}
+
+// MarshalJSON writes a [SweepDocument].
 func (s *Sweep) MarshalJSON() ([]byte, error) {
-	var batch *int64
+	d := SweepDocument{Sweep: s.ID, Kind: s.Kind, State: s.State(), Apply: s.Apply, StartedBy: s.StartedBy, Scope: s.Scope,
+		Scanned: s.Scanned, Stale: s.Stale, Revoked: s.Revoked, Skipped: s.Skipped, Failed: s.Failed, Undecided: s.Undecided,
+		Threshold: s.Threshold, Held: s.Held, Night: nullTime(s.Night), StartedAt: s.StartedAt, AllowedAt: nullTime(s.AllowedAt), FinishedAt: nullTime(s.FinishedAt)}
 	if s.Batch != 0 {
-		batch = &s.Batch
+		d.Batch = &s.Batch
 	}
-	var older *float64
 	if s.OlderThan != 0 {
 		seconds := s.OlderThan.Seconds()
-		older = &seconds
+		d.OlderThan = &seconds
 	}
-	var allowed *string
 	if s.AllowedBy != "" {
-		allowed = &s.AllowedBy
+		d.AllowedBy = &s.AllowedBy
 	}
-	skipped := s.Skipped
-	if skipped == nil {
-		skipped = map[string]int{}
+	if d.Skipped == nil {
+		d.Skipped = map[string]int{}
 	}
-	return json.Marshal(struct {
-		Sweep      int64          `json:"sweep"`
-		Kind       SweepKind      `json:"kind"`
-		State      SweepState     `json:"state"`
-		Apply      bool           `json:"apply"`
-		Batch      *int64         `json:"batch"`
-		StartedBy  string         `json:"started_by"`
-		OlderThan  *float64       `json:"older_than"`
-		Scope      string         `json:"scope"`
-		Scanned    int            `json:"scanned"`
-		Stale      int            `json:"stale"`
-		Revoked    int            `json:"revoked"`
-		Skipped    map[string]int `json:"skipped"`
-		Failed     int            `json:"failed"`
-		Undecided  int            `json:"undecided"`
-		Threshold  int            `json:"threshold"`
-		Held       bool           `json:"held"`
-		AllowedBy  *string        `json:"allowed_by"`
-		Night      *time.Time     `json:"night"`
-		StartedAt  time.Time      `json:"started_at"`
-		AllowedAt  *time.Time     `json:"allowed_at"`
-		FinishedAt *time.Time     `json:"finished_at"`
-	}{s.ID, s.Kind, s.State(), s.Apply, batch, s.StartedBy, older, s.Scope, s.Scanned, s.Stale, s.Revoked, skipped, s.Failed, s.Undecided,
-		s.Threshold, s.Held, allowed, nullTime(s.Night), s.StartedAt, nullTime(s.AllowedAt), nullTime(s.FinishedAt)})
+	return json.Marshal(d)
 }

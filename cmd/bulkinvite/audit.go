@@ -49,7 +49,7 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 		case "csv":
 			return auditCSV(w, each)
 		case "json":
-			return jsonArray(w, func(add func(any) error) error {
+			return invitation.JSONArray(w, func(add func(any) error) error {
 				return each(func(r *invitation.AuditRow) error { return add(r) })
 			})
 		}

@@ -170,7 +170,7 @@ func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budge
 		return invitation.Plan{}, budget, err
 	}
 	loads, err := pr.reader.Loads(ctx, pr.instance.ID)
-	return pr.planOf(pr.batch, loads, budget), budget, err
+	return invitation.PlanLeft(pr.batch, loads, pr.limits, budget), budget, err
 }
 
 func perHour(n float64) string {

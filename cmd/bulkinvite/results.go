@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -59,7 +58,7 @@ func (c *resultsCmd) Run(ctx context.Context, p *program) error {
 		case "csv":
 			return invitation.ResultsCSV(w, columns, each)
 		case "json":
-			return resultsJSON(w, columns, each)
+			return invitation.ResultsJSON(w, columns, each)
 		}
 		return resultsTable(w, each)
 	})
@@ -74,106 +73,6 @@ func (p *program) stream(write func(io.Writer) error) error {
 		err = fmt.Errorf("write to standard output: %w", flushing)
 	}
 	return err
-}
-
-func resultsJSON(w io.Writer, columns []string, each func(func(*invitation.Result) error) error) error {
-	names := uniqueNames(columns)
-	return jsonArray(w, func(add func(any) error) error {
-		return each(func(r *invitation.Result) error {
-			object := make(ordered, 0, len(names)+len(invitation.ResultFields))
-			for i, name := range names {
-				if i < len(r.Original) {
-					object = append(object, field{name, r.Original[i]})
-				} else {
-					object = append(object, field{name, nil})
-				}
-			}
-			for _, f := range invitation.ResultFields {
-				object = append(object, field{f.Name, f.Value(r)})
-			}
-			return add(object)
-		})
-	})
-}
-
-// uniqueNames makes keys of a file's column names: none is empty, none comes
-// twice, and none is one of ours.
-func uniqueNames(columns []string) []string {
-	taken := map[string]bool{}
-	for _, f := range invitation.ResultFields {
-		taken[f.Name] = true
-	}
-	names := make([]string, len(columns))
-	for i, name := range columns {
-		if name == "" {
-			name = "column " + strconv.Itoa(i+1)
-		}
-		unique := name
-		for n := 2; taken[unique]; n++ {
-			unique = fmt.Sprintf("%s (%d)", name, n)
-		}
-		taken[unique] = true
-		names[i] = unique
-	}
-	return names
-}
-
-// ordered is a JSON object whose keys keep their order.
-type ordered []field
-
-type field struct {
-	name  string
-	value any
-}
-
-// MarshalJSON writes the object.
-func (o ordered) MarshalJSON() ([]byte, error) {
-	b := []byte{'{'}
-	for i, f := range o {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		name, err := json.Marshal(f.name)
-		if err != nil {
-			return nil, err
-		}
-		value, err := json.Marshal(f.value)
-		if err != nil {
-			return nil, err
-		}
-		b = append(append(append(b, name...), ':'), value...)
-	}
-	return append(b, '}'), nil
-}
-
-// jsonArray writes one JSON array, an element a line, as its elements come.
-func jsonArray(w io.Writer, each func(add func(any) error) error) error {
-	first := true
-	err := each(func(v any) error {
-		text, err := json.Marshal(v)
-		if err != nil {
-			return fmt.Errorf("write as JSON: %w", err)
-		}
-		start := ",\n"
-		if first {
-			start, first = "[\n", false
-		}
-		if _, err := fmt.Fprintf(w, "%s%s", start, text); err != nil {
-			return fmt.Errorf("write to standard output: %w", err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	end := "\n]\n"
-	if first {
-		end = "[]\n"
-	}
-	if _, err := io.WriteString(w, end); err != nil {
-		return fmt.Errorf("write to standard output: %w", err)
-	}
-	return nil
 }
 
 // tableRows is how many rows are laid out at a time: a table of a million rows

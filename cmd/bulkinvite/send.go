@@ -252,7 +252,7 @@ func (u *upload) finish(ctx context.Context) error {
 	if err := u.unfinished(report, interrupted); err != nil {
 		return err
 	}
-	err = u.printReport(ctx, u.reader, report)
+	err = u.printStatus(ctx, u.reader, u.batch)
 	if err == nil && report.Outcomes.Trouble() > 0 {
 		err = status(exitRows)
 	}

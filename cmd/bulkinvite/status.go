@@ -39,80 +39,27 @@ func (c *statusCmd) Run(ctx context.Context, p *program) error {
 	return p.printStatus(ctx, invitation.NewReader(pool), c.Batch)
 }
 
-// statusDocument is what status, send, import, and what changes a batch print
-// with --json.
-type statusDocument struct {
-	*invitation.Report
-	Plan     *invitation.Plan     `json:"plan"` // of what is left; nil when nothing is sent
-	Frozen   []invitation.Freeze  `json:"frozen"`
-	Ceilings []invitation.Ceiling `json:"ceilings"`
-}
-
-// printStatus prints where a batch stands.
+// printStatus prints where a batch stands, and what it waits for.
 func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, batch int64) error {
-	report, err := reader.Report(ctx, batch)
+	d, budget, err := reader.Document(ctx, batch, p.limits)
 	if err != nil {
 		return noBatch(err)
 	}
-	return p.printReport(ctx, reader, report)
-}
-
-// printReport prints a report, and what the batch waits for.
-func (p *program) printReport(ctx context.Context, reader *invitation.Reader, report *invitation.Report) error {
-	budget, err := reader.Budget(ctx, report.InstanceID, p.limits(report.Environment))
-	if err != nil {
-		return err
-	}
-	plan, err := p.estimate(ctx, reader, report, budget)
-	if err != nil {
-		return err
-	}
 	if p.json {
-		return p.printJSON(statusDocument{report, plan, budget.Frozen, budget.Ceilings})
+		return p.printJSON(d)
 	}
-	text := reportText(report)
-	if plan != nil {
-		text += leftText(report, *plan)
+	text := reportText(d.Report)
+	if d.Plan != nil {
+		text += leftText(d.Report, *d.Plan)
 	}
 	for _, line := range budgetLines(budget) {
 		text += "\n" + line + "\n"
 	}
-	held, err := heldSweeps(ctx, reader, report.InstanceID)
+	held, err := heldSweeps(ctx, reader, d.InstanceID)
 	if err != nil {
 		return err
 	}
 	return p.print(text + held)
-}
-
-// estimate works out what is left to do of a running batch and when its last
-// row goes out, by the budget, what it has spent, and who comes first. It returns nil
-// for one of which nothing will be sent.
-func (p *program) estimate(ctx context.Context, reader *invitation.Reader, report *invitation.Report, budget invitation.Budget) (*invitation.Plan, error) {
-	if report.State != invitation.Running || report.Undecided == 0 {
-		return nil, nil
-	}
-	loads, err := reader.Loads(ctx, report.InstanceID)
-	if err != nil {
-		return nil, err
-	}
-	plan := p.planOf(report.Batch, loads, budget)
-	eta := budget.Now.Add(time.Duration(plan.Seconds * float64(time.Second))).UTC()
-	report.ETA = &eta
-	return &plan, nil
-}
-
-// planOf plans what is left of one of the batches that wait.
-func (p *program) planOf(batch int64, loads []invitation.Load, budget invitation.Budget) invitation.Plan {
-	var own invitation.Load
-	var others []invitation.Load
-	for _, l := range loads {
-		if l.Batch == batch {
-			own = l
-		} else {
-			others = append(others, l)
-		}
-	}
-	return invitation.MakePlan(budget.Now, own, others, p.settings.LimitCreate, p.settings.LimitBulk, budget.Spent)
 }
 
 // leftText says what is left to do of a batch.
