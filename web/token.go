@@ -45,6 +45,9 @@ func (t Token) State(now time.Time) string {
 // user can have it.
 func (t Token) Actor() string { return "token:" + t.Name }
 
+// ErrTokenName says that a token can't have the name that it was to have.
+var ErrTokenName = errors.New("a token's name has letters, digits and . _ @ + - in it, and no more than 100 of them")
+
 // ErrNoToken says that there is no token of that number.
 var ErrNoToken = errors.New("no such token")
 
@@ -53,7 +56,7 @@ var ErrNoToken = errors.New("no such token")
 func CreateToken(ctx context.Context, db *pgxpool.Pool, name string, role Role, createdBy string, expires time.Time) (text string, err error) {
 	switch {
 	case !userName.MatchString(name):
-		return "", errors.New("a token's name has letters, digits and . _ @ + - in it, and no more than 100 of them")
+		return "", ErrTokenName
 	case !role.Valid():
 		return "", fmt.Errorf("%q is no role: take auditor or operator", role)
 	}

@@ -58,7 +58,7 @@ func usageLine(node *kong.Node) string {
 	if node.Parent == nil {
 		return node.Name + " <command> [flags]"
 	}
-	return node.Parent.Name + " " + node.Summary()
+	return "bulkinvite " + node.Summary()
 }
 
 func writeArguments(b *strings.Builder, node *kong.Node) {
@@ -81,7 +81,11 @@ func writeCommands(b *strings.Builder, node *kong.Node) {
 	for _, child := range node.Children {
 		rows = append(rows, [2]string{child.Name, child.Help})
 	}
-	b.WriteString("\nCommands (bulkinvite <command> --help says more):\n")
+	of := "bulkinvite"
+	if path := node.Path(); path != "" {
+		of += " " + path
+	}
+	b.WriteString("\nCommands (" + of + " <command> --help says more):\n")
 	columns(b, rows)
 }
 

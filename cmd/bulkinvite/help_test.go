@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -18,11 +19,16 @@ func TestHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range append([]*kong.Node{parser.Model.Node}, parser.Model.Children...) {
-		t.Run(command.Name, func(t *testing.T) {
+	commands := []*kong.Node{parser.Model.Node}
+	for _, child := range parser.Model.Children {
+		commands = append(append(commands, child), child.Children...)
+	}
+	for _, command := range commands {
+		name := strings.ReplaceAll(cmp.Or(command.Path(), command.Name), " ", "-")
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text := help(t, command)
-			golden(t, "help-"+command.Name, text)
+			golden(t, "help-"+name, text)
 			lines := strings.Split(text, "\n")
 			screen := 70
 			if command.Parent == nil { // the list of all commands has a line for each
@@ -59,7 +65,7 @@ func help(t *testing.T, command *kong.Node) string {
 	}
 	args := []string{"--help"}
 	if command.Parent != nil {
-		args = []string{command.Name, "--help"}
+		args = append(strings.Fields(command.Path()), "--help")
 	}
 	parser.Exit = func(int) {}
 	_, _ = parser.Parse(args) // after help, an argument that is missing is no matter

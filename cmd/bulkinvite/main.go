@@ -29,6 +29,7 @@ type cli struct {
 	Work       workCmd       `cmd:"" help:"Be a worker: send what is waiting. Any number of them may run."`
 	Serve      serveCmd      `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
 	User       userCmd       `cmd:"" help:"Make a line for serve's file of users."`
+	Token      tokenCmd      `cmd:"" help:"Make, list and revoke what scripts sign their requests with."`
 	Start      startCmd      `cmd:"" help:"Let a draft run."`
 	Pause      pauseCmd      `cmd:"" help:"Stop a running batch until it is resumed."`
 	Resume     resumeCmd     `cmd:"" help:"Let a paused batch go on."`

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"net/http"
 	"net/http/cookiejar"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,4 +84,31 @@ func TestUser(t *testing.T) {
 		t.Errorf("%q: %v, %v", o.out, users, err)
 	}
 	b.runWith("short", "user", "maria").want(t, exitUsage)
+}
+
+// TestToken makes a token, lists it without its text, and revokes it.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("token", "create", "a b").want(t, exitUsage)
+	b.run("token", "create", "hr", "--expires", "soon").want(t, exitUsage)
+	o := b.run("token", "create", "hr-import", "--role", "operator", "--expires", "36h", "--actor", "olga").want(t, exitOK)
+	text := strings.TrimSpace(o.out)
+	if !regexp.MustCompile(`^biv_[A-Za-z0-9_-]{43}$`).MatchString(text) || strings.Contains(o.err, text) {
+		t.Errorf("%q, %q", o.out, o.err)
+	}
+	made := decode[map[string]any](t, b.run("--json", "token", "create", "other").want(t, exitOK))
+	if len(made) != 4 || made["role"] != "auditor" || !strings.HasPrefix(fmt.Sprint(made["token_text"]), "biv_") {
+		t.Errorf("%v", made)
+	}
+	listed := b.run("token", "list").want(t, exitOK).out
+	if !strings.Contains(listed, "hr-import") || !strings.Contains(listed, "olga") || strings.Contains(listed, "biv_") {
+		t.Error(listed)
+	}
+	b.run("token", "revoke", "9").want(t, exitUsage)
+	b.run("token", "revoke", "1").want(t, exitOK)
+	all := decode[[]web.Token](t, b.run("token", "list", "--json").want(t, exitOK))
+	if len(all) != 2 || all[1].RevokedAt == nil || all[0].RevokedAt != nil {
+		t.Errorf("%+v", all)
+	}
 }
