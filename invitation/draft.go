@@ -15,8 +15,10 @@ func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 	if err := lockDraft(ctx, tx, id, "read again"); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, `delete from results where batch_id = $1`, id); err != nil {
-		return fmt.Errorf("empty draft %d: %w", id, err)
+	for _, table := range []string{"previews", "results"} {
+		if _, err := tx.Exec(ctx, `delete from `+table+` where batch_id = $1`, id); err != nil {
+			return fmt.Errorf("empty draft %d: %w", id, err)
+		}
 	}
 	return nil
 }

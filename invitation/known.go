@@ -8,6 +8,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Addressee is a person whom a file names.
+type Addressee struct {
+	Row   int // in the file
+	Email string
+	Key   string
+}
+
+// Known counts the people of a file of whom something is known already, each
+// under the first of these that holds.
+type Known struct {
+	Registered int `json:"registered"` // users: skipped
+	Invited    int `json:"invited"`    // by an earlier batch, and that may stand: skipped
+	Pending    int `json:"pending"`    // by somebody else: skipped
+	Lapsed     int `json:"lapsed"`     // by an earlier batch, revoked or expired since: invited again
+}
+
+// Skipped is how many of them are not invited.
+func (k Known) Skipped(on OnDuplicate) int {
+	if on == Resend {
+		return k.Registered
+	}
+	return k.Registered + k.Invited + k.Pending
+}
+
 // AnyInvited reports whether anybody was invited at an instance.
 func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
 	var any bool

@@ -214,27 +214,17 @@ func (r *Reader) Events(ctx context.Context, batch, before int64, limit int) ([]
 	return events, nil
 }
 
-// KnownCounts is who of a batch's undecided rows was invited by other batches.
-type KnownCounts struct {
-	Standing int // an invitation of theirs may stand: they are skipped
-	Lapsed   int // all were revoked or have expired: they are invited again
-}
-
-// KnownOf counts whom of a batch that was not started other batches have
-// invited, by the rules of [Reader.Known].
-func (r *Reader) KnownOf(ctx context.Context, b *Batch) (KnownCounts, error) {
-	var k KnownCounts
-	any, err := r.AnyInvited(ctx, b.InstanceID)
-	if err != nil || !any {
-		return k, err
+// Emails returns the addresses of rows of a batch, of those that have one.
+func (r *Reader) Emails(ctx context.Context, batch int64, numbers []int) (map[int]string, error) {
+	emails := map[int]string{}
+	if len(numbers) == 0 {
+		return emails, nil
 	}
-	err = r.pool.QueryRow(ctx, `
-		select count(*) filter (where stands), count(*) filter (where not stands) from (
-			select bool_or(coalesce(o.status, 'pending') in ('pending', 'accepted') and (o.expires_at is null or o.expires_at > now())) as stands
-			from results r join results o on o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited'
-			where r.batch_id = $1 and r.outcome is null group by r.row_number) known`, b.ID).Scan(&k.Standing, &k.Lapsed)
-	if err != nil {
-		return k, fmt.Errorf("look for people of batch %d who were invited before: %w", b.ID, err)
+	rows, _ := r.pool.Query(ctx, `select row_number, email from results where batch_id = $1 and row_number = any($2) and email is not null`, batch, numbers)
+	var number int
+	var email string
+	if _, err := pgx.ForEachRow(rows, []any{&number, &email}, func() error { emails[number] = email; return nil }); err != nil {
+		return nil, fmt.Errorf("read addresses of batch %d: %w", batch, err)
 	}
-	return k, nil
+	return emails, nil
 }

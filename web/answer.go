@@ -152,7 +152,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, st
 		return fmt.Errorf("no template %s", page)
 	}
 	part := "frame"
-	if want := r.Header.Get("HX-Target"); want != "" && status == http.StatusOK {
+	if want := r.Header.Get("HX-Target"); want != "" && page != "error" {
 		_, want, _ = strings.Cut(want, "#")
 		if t.Lookup("part-"+want) != nil {
 			part = "part-" + want

@@ -59,7 +59,7 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	}
 	view.Environment = view.Standing.Environment
 	if b.State == invitation.Draft {
-		if view.Draft, err = s.draft(r, b, view.Standing); err != nil {
+		if view.Draft, err = s.draft(r, b, view.Standing.Undecided); err != nil {
 			return err
 		}
 	}
@@ -93,10 +93,10 @@ func (s standing) Decided() int { return s.Outcomes.Sum() }
 
 // Rate is how many people the limits let through, once the first are.
 func (s standing) Rate() string {
-	if s.Plan == nil || s.Plan.Window == 0 || s.Plan.Each == 0 {
+	if s.Plan == nil {
 		return ""
 	}
-	return fmt.Sprintf("%d people %s", s.Plan.Each, perWindow(s.Plan.Window))
+	return pace(*s.Plan)
 }
 
 func perWindow(d time.Duration) string {
@@ -125,10 +125,10 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 		return st, err
 	}
 	st.Gauges, st.Frozen = gauges(budget, limits), budget.Frozen
-	if st.Undecided == 0 || (b.State != invitation.Running && b.State != invitation.Draft) {
+	if st.Undecided == 0 || b.State != invitation.Running {
 		return st, nil
 	}
-	plan, err := s.plan(ctx, b, st.Undecided, limits, budget)
+	plan, err := s.plan(ctx, b, limits, budget)
 	if err != nil {
 		return st, err
 	}
@@ -136,13 +136,13 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	return st, nil
 }
 
-// plan works out what is left to do of a batch that runs, or of a draft.
-func (s *Server) plan(ctx context.Context, b *invitation.Batch, waiting int, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
+// plan works out what is left to do of a batch that runs.
+func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
 	loads, err := s.reader.Loads(ctx, b.InstanceID)
 	if err != nil {
 		return invitation.Plan{}, err
 	}
-	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: waiting, StartAt: b.StartAt}
+	var own invitation.Load
 	others := make([]invitation.Load, 0, len(loads))
 	for _, l := range loads {
 		if l.Batch == b.ID {
@@ -282,17 +282,22 @@ func (s *Server) startDraft(ctx context.Context, id int64, o draftOptions, peopl
 	if err != nil {
 		return err
 	}
-	if (s.cfg.Real && b.InstanceID == s.cfg.Instance.ID || people >= 0) && people != tally.Undecided {
-		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", tally.Undecided), "This sends real e-mail, and the number that was typed is not the number of people: %d.", tally.Undecided)
+	preview, err := s.reader.Preview(ctx, id)
+	if err != nil {
+		return err
+	}
+	n := preview.ToInvite(tally.Undecided, b.Duplicates)
+	if (s.cfg.Real && b.InstanceID == s.cfg.Instance.ID || people >= 0) && people != n {
+		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
 	}
 	if s.cfg.Instance.Environment == "development" && !undelivered {
 		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
 		if err != nil {
 			return err
 		}
-		if mailed+tally.Undecided > undeliveredAfter {
+		if n > 0 && mailed+n > undeliveredAfter {
 			return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.",
-				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, tally.Undecided)
+				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, n)
 		}
 	}
 	if err := s.store.SetOptions(ctx, id, who.Name, o.Options, o.Priority, o.Canary); err != nil {

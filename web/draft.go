@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -192,13 +193,9 @@ type draftView struct {
 	First    []invitation.Result
 	Problems []importer.Problem
 	More     int // problems that are not listed
-	Known    invitation.KnownCounts
+	Preview  *previewView
 	Real     bool
-	Limited  bool // a development instance that would not deliver all mails
 }
-
-// ToInvite is how many people of a draft will be asked for, as far as is known.
-func (v draftView) ToInvite(waiting int) int { return waiting - v.Known.Standing }
 
 // columnView is a column of the file and what it is taken for.
 type columnView struct {
@@ -209,17 +206,16 @@ type columnView struct {
 const shownFirst = 8
 
 // draft reads what there is to see of a draft.
-func (s *Server) draft(r *http.Request, b *invitation.Batch, st standing) (*draftView, error) {
-	view := &draftView{Real: s.cfg.Real && b.InstanceID == s.cfg.Instance.ID}
-	var err error
-	if view.Upload, err = s.uploadOf(r.Context(), b.ID); err != nil {
+func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draftView, error) {
+	view, u, err := s.draftCard(r.Context(), b, waiting)
+	if err != nil {
 		return nil, err
 	}
+	view.Upload = u
 	mapped := map[string]string{}
-	if view.Upload != nil && view.Upload.Summary != nil {
-		sum := view.Upload.Summary
-		view.Problems, view.More = sum.Problems, sum.MoreProblems
-		for ours, theirs := range sum.Columns.Mapped {
+	if u != nil && u.Summary != nil {
+		view.Problems, view.More = u.Summary.Problems, u.Summary.MoreProblems
+		for ours, theirs := range u.Summary.Columns.Mapped {
 			if strings.HasPrefix(ours, "public_metadata.") {
 				ours = "metadata"
 			}
@@ -234,15 +230,16 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, st standing) (*draf
 		return nil, err
 	}
 	view.First = first.Rows
-	if view.Known, err = s.reader.KnownOf(r.Context(), b); err != nil {
-		return nil, err
-	}
-	if st.Environment == "development" {
-		mailed, err := s.reader.MailedThisMonth(r.Context(), b.InstanceID)
-		if err != nil {
-			return nil, err
-		}
-		view.Limited = mailed+view.ToInvite(st.Undecided) > undeliveredAfter
-	}
 	return view, nil
+}
+
+// draftCard reads what the card of a draft shows.
+func (s *Server) draftCard(ctx context.Context, b *invitation.Batch, waiting int) (*draftView, *upload, error) {
+	view := &draftView{Real: s.cfg.Real && b.InstanceID == s.cfg.Instance.ID}
+	u, err := s.uploadOf(ctx, b.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	view.Preview, err = s.preview(ctx, b, waiting, u)
+	return view, u, err
 }

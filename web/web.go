@@ -17,14 +17,17 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/clerk"
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // Config says for whom a server is. Its zero fields take the defaults named.
@@ -33,6 +36,9 @@ type Config struct {
 	Target   string              // the same, in words
 	Real     bool                // mail reaches people: who starts a batch types how many
 	Limits   func(environment string) invitation.Limits
+
+	Clerk          *clerk.Client // asked who needs no invitation before a draft is started; nil: nobody is
+	RequestTimeout time.Duration // how long such a read may take
 
 	Users []User   // who may sign in with a password; none: by the one-time link alone
 	URL   *url.URL // what browsers call the server by; nil: what they say
@@ -48,6 +54,7 @@ type Server struct {
 	pool    *pgxpool.Pool
 	store   *invitation.Store
 	reader  *invitation.Reader
+	general *ratelimit.General // the right to read at Clerk; nil: nobody reads
 	cfg     Config
 	log     *slog.Logger
 	now     func() time.Time
@@ -73,6 +80,9 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[int64]*watch{}}}
+	if cfg.Clerk != nil {
+		s.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, fmt.Sprintf("serve_%d", os.Getpid()), cfg.Limits(cfg.Instance.Environment).General, cfg.RequestTimeout, cfg.Log)
+	}
 	s.life, s.end = context.WithCancel(context.Background())
 	handler, err := s.routes()
 	if err != nil {
@@ -149,6 +159,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /uploads/{id}":              s.uploadPage,
 		"GET /batches/{id}":              s.batchPage,
 		"GET /batches/{id}/live":         s.live,
+		"GET /batches/{id}/plan":         s.planPart,
 		"GET /batches/{id}/rows":         s.rowsPage,
 		"GET /batches/{id}/rows/{row}":   s.rowPage,
 		"GET /batches/{id}/results.csv":  s.resultsFile,

@@ -7,6 +7,7 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 	"bulkinvite/migrations"
 )
 
@@ -72,7 +73,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 // plan works out the requests. It asks a database that runs already whom it
 // knows and, with --preflight, Clerk.
 func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
-	var from source
+	var from jobs.Lookup
 	var to *target
 	environment := "production"
 	if c.Preflight {
@@ -81,10 +82,10 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 			return err
 		}
 		pl.clerk, environment = to.String(), to.environment
-		from.clerk = &preflight{api: to.api, budget: newPacer(p.limits(environment).General), timeout: p.settings.RequestTimeout}
+		from.Clerk = jobs.NewPreflight(to.api, jobs.NewPacer(p.limits(environment).General), p.settings.RequestTimeout)
 	}
 	var err error
-	if from.reader, from.instance, err = p.askedDatabase(ctx, to); err != nil {
+	if from.Reader, from.Instance, err = p.askedDatabase(ctx, to); err != nil {
 		return err
 	}
 	if err := pl.lookUp(ctx, p, from); err != nil {
@@ -92,11 +93,11 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 	}
 	var others []invitation.Load
 	var budget invitation.Budget
-	if from.reader != nil {
-		if budget, err = from.reader.Budget(ctx, from.instance, p.limits(environment)); err != nil {
+	if from.Reader != nil {
+		if budget, err = from.Reader.Budget(ctx, from.Instance, p.limits(environment)); err != nil {
 			return err
 		}
-		if others, err = from.reader.Loads(ctx, from.instance); err != nil {
+		if others, err = from.Reader.Loads(ctx, from.Instance); err != nil {
 			return err
 		}
 	}
@@ -149,5 +150,5 @@ func checkJSON(pl *plan) checkDocument {
 	s := *pl.summary
 	s.Problems = append([]importer.Problem{}, s.Problems...) // [] rather than null
 	s.Warnings = append([]importer.Problem{}, s.Warnings...)
-	return checkDocument{Summary: &s, AlreadyInvited: pl.known.invited + pl.known.pending, AlreadyRegistered: pl.known.registered, Plan: pl.Plan}
+	return checkDocument{Summary: &s, AlreadyInvited: pl.known.Invited + pl.known.Pending, AlreadyRegistered: pl.known.Registered, Plan: pl.Plan}
 }

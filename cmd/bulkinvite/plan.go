@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 )
 
 // fileFlags say how to read a file; every command that takes one has them.
@@ -69,7 +71,7 @@ type plan struct {
 	options  importer.Options
 	summary  *importer.Summary
 	warnings []warning // the first few
-	known    known
+	known    invitation.Known
 	roster   *rosterPlan // nil: it is no new version of a roster
 	when     when
 	canary   int    // how many people go first; 0: all at once
@@ -79,20 +81,12 @@ type plan struct {
 	invitation.Plan
 }
 
-// known counts the people of a file of whom something is known already.
-type known struct {
-	invited    int // by an earlier batch: skipped
-	pending    int // by somebody else: skipped
-	registered int // users: skipped
-	lapsed     int // of those who are sent: their invitations were revoked or have expired
-}
-
 // skipped counts those who are not invited.
 func (pl *plan) skipped() int {
 	if pl.resend {
-		return pl.known.registered
+		return pl.known.Skipped(invitation.Resend)
 	}
-	return pl.known.invited + pl.known.pending + pl.known.registered
+	return pl.known.Skipped(invitation.Skip)
 }
 
 // read reads a whole file for its plan.
@@ -122,54 +116,30 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	return pl, nil
 }
 
-// chunk is how many people are looked up in the database at a time.
-const chunk = 1000
-
-// source is where it is found out who needs no invitation: our database, Clerk,
-// or both.
-type source struct {
-	reader   *invitation.Reader // nil: no database
-	instance int64
-	clerk    *preflight // nil: Clerk is not asked
-}
-
 // lookUp counts the people who need no invitation. It reads the file once more,
 // so that memory does not grow with it.
-func (pl *plan) lookUp(ctx context.Context, p *program, from source) error {
-	if from.reader != nil {
-		any, err := from.reader.AnyInvited(ctx, from.instance)
-		if err != nil {
-			return err
-		}
-		if !any {
-			from.reader = nil
-		}
-	}
-	if from.clerk != nil {
-		if err := from.clerk.readPending(ctx); err != nil {
-			return err
-		}
-	}
-	if from.reader == nil && from.clerk == nil {
-		return nil
+func (pl *plan) lookUp(ctx context.Context, p *program, from jobs.Lookup) error {
+	needed, err := from.Begin(ctx)
+	if err != nil || !needed {
+		return unanswered(err)
 	}
 	r, err := p.pass(pl.input, "Looking up")
 	if err != nil {
 		return err
 	}
 	defer r.close()
-	var k known
-	keys, emails := make([]string, 0, chunk), make([]string, 0, chunk)
+	var k invitation.Known
+	people := make([]invitation.Addressee, 0, jobs.LookupChunk)
 	flush := func() error {
-		err := from.count(ctx, keys, emails, &k)
-		keys, emails = keys[:0], emails[:0]
+		err := from.Count(ctx, people, &k)
+		people = people[:0]
 		return err
 	}
 	_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
 		if row.Problem != nil || row.DuplicateOf != 0 {
 			return nil
 		}
-		if keys, emails = append(keys, row.Key), append(emails, row.Email); len(keys) == chunk {
+		if people = append(people, invitation.Addressee{Row: row.Number, Email: row.Email, Key: row.Key}); len(people) == cap(people) {
 			return flush()
 		}
 		return nil
@@ -178,40 +148,19 @@ func (pl *plan) lookUp(ctx context.Context, p *program, from source) error {
 		err = flush()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), err)
+		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), unanswered(err))
 	}
 	pl.known = k
 	return nil
 }
 
-// count counts who of some people needs no invitation.
-func (s source) count(ctx context.Context, keys, emails []string, k *known) error {
-	var ours, users map[string]bool
-	var err error
-	if s.reader != nil {
-		if ours, err = s.reader.Known(ctx, s.instance, keys); err != nil {
-			return err
-		}
+// unanswered says what to do about a Clerk that does not answer.
+func unanswered(err error) error {
+	var silent *jobs.UnansweredError
+	if errors.As(err, &silent) {
+		return fail(exitFailed, "clerk", "try again later; nothing was sent", "%w", err)
 	}
-	if s.clerk != nil {
-		if users, err = s.clerk.users(ctx, emails); err != nil {
-			return err
-		}
-	}
-	for _, key := range keys {
-		stands, invited := ours[key]
-		switch {
-		case users[key]:
-			k.registered++
-		case stands:
-			k.invited++
-		case s.clerk != nil && s.clerk.pending[key]:
-			k.pending++
-		case invited:
-			k.lapsed++
-		}
-	}
-	return nil
+	return err
 }
 
 // load is what the file would add to what waits.
@@ -266,13 +215,13 @@ func (pl *plan) people() string {
 			t.add("  "+thousands(n), what, why)
 		}
 	}
-	add(pl.known.lapsed, "of them again", "their invitations were revoked or have expired")
-	add(pl.known.registered, "already users", "skipped")
+	add(pl.known.Lapsed, "of them again", "their invitations were revoked or have expired")
+	add(pl.known.Registered, "already users", "skipped")
 	if pl.resend {
-		add(pl.known.invited+pl.known.pending, "of them again", "their invitations are revoked, if three days have passed since the last time; singly")
+		add(pl.known.Invited+pl.known.Pending, "of them again", "their invitations are revoked, if three days have passed since the last time; singly")
 	} else {
-		add(pl.known.invited, "invited by an earlier batch", "skipped")
-		add(pl.known.pending, "already invited", "skipped")
+		add(pl.known.Invited, "invited by an earlier batch", "skipped")
+		add(pl.known.Pending, "already invited", "skipped")
 	}
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
 	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)

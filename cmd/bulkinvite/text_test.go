@@ -28,7 +28,7 @@ func TestPlanText(t *testing.T) {
 			Columns:  importer.Columns{Mapped: map[string]string{"email": "E-Mail-Adresse"}},
 			Warnings: make([]importer.Problem, 3)},
 		warnings: []warning{{212, "jane@gmial.com", "did you mean gmail.com?"}, {907, "info@example.com", "looks like a mailbox that several people read"}},
-		known:    known{invited: 22, lapsed: 3},
+		known:    invitation.Known{Invited: 22, Lapsed: 3},
 	}
 	pl.work(at("20:39:00"), invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}, 2, nil, invitation.Budget{})
 	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00")))

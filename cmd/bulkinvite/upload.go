@@ -181,15 +181,15 @@ func (u *upload) makePlan(ctx context.Context) error {
 	if err := u.planRoster(ctx); err != nil {
 		return err
 	}
-	from := source{reader: u.reader, instance: u.instance.ID}
-	if u.flags.Preflight && u.plan.summary.Valid <= preflightAtMost {
-		from.clerk = &preflight{api: u.target.api, timeout: u.settings.RequestTimeout,
-			budget: ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)}
+	from := jobs.Lookup{Reader: u.reader, Instance: u.instance.ID}
+	if u.flags.Preflight && u.plan.summary.Valid <= jobs.PreflightAtMost {
+		budget := ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)
+		from.Clerk = jobs.NewPreflight(u.target.api, budget, u.settings.RequestTimeout)
 	}
 	err := u.plan.lookUp(ctx, u.program, from)
-	if err != nil && from.clerk != nil && ctx.Err() == nil {
+	if err != nil && from.Clerk != nil && ctx.Err() == nil {
 		u.log.Warn("who needs no invitation is found out later", "error", err)
-		from.clerk = nil
+		from.Clerk = nil
 		err = u.plan.lookUp(ctx, u.program, from)
 	}
 	if err != nil {
@@ -238,8 +238,8 @@ func (u *upload) consent(ctx context.Context) error {
 	if u.errTTY {
 		u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
 	} else {
-		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.invited+u.plan.known.pending,
-			"already_registered", u.plan.known.registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
+		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
+			"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
 			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(time.Duration(u.plan.Seconds*float64(time.Second))).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
 	}
 	if u.settings.Yes {

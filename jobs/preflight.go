@@ -1,0 +1,245 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// PreflightAtMost is how many people Clerk is asked about before a plan is shown:
+// that takes a second or two. Of longer files the workers find it out.
+const PreflightAtMost = 10_000
+
+// preflightTries is how often a read is tried that Clerk does not answer.
+const preflightTries = 3
+
+// Preflight reads at Clerk who needs no invitation, for a plan. It keeps nothing
+// in the ledger, since no claim relies on it.
+type Preflight struct {
+	api     *clerk.Client
+	budget  Acquirer
+	timeout time.Duration
+	pending map[string]bool // the people with a pending invitation, by key
+}
+
+// NewPreflight returns a preflight whose reads take their right from budget, and
+// may take as long as timeout each.
+func NewPreflight(api *clerk.Client, budget Acquirer, timeout time.Duration) *Preflight {
+	return &Preflight{api: api, budget: budget, timeout: timeout}
+}
+
+// Acquirer gives the right to send one read; [ratelimit.General] does for a
+// fleet, [Pacer] for a program that writes nothing.
+type Acquirer interface {
+	Acquire(context.Context) (release func(*ratelimit.Throttled), err error)
+}
+
+// Pacer paces the reads of a program that may write nothing, and so can take no
+// part in the fleet's count: it leaves nine tenths of the limit to others.
+type Pacer struct {
+	*rate.Limiter
+	until time.Time // Clerk said to wait
+}
+
+// NewPacer returns a pacer under a limit.
+func NewPacer(limit ratelimit.Limit) *Pacer {
+	if limit.None {
+		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1)}
+	}
+	return &Pacer{Limiter: rate.NewLimiter(rate.Limit(float64(limit.N)/limit.Window.Seconds()/10), max(1, limit.N/50))}
+}
+
+// Acquire waits for the right to send a read.
+func (p *Pacer) Acquire(ctx context.Context) (func(*ratelimit.Throttled), error) {
+	if sleep(ctx, time.Until(p.until)) != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := p.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return func(t *ratelimit.Throttled) {
+		if t != nil {
+			p.until = time.Now().Add(max(t.Wait, time.Second))
+		}
+	}, nil
+}
+
+// UnansweredError says that Clerk did not tell what it knows of people.
+type UnansweredError struct {
+	Answer clerk.Answer // the last
+}
+
+func (e *UnansweredError) Error() string {
+	return fmt.Sprintf("Clerk does not answer what it knows of people: %s (%d %s)", e.Answer.Class, e.Answer.Status, e.Answer.Code)
+}
+
+// get sends a read until it is answered. Being told to slow down is no try.
+func (f *Preflight) get(ctx context.Context, send func(context.Context) clerk.Answer) (clerk.Answer, error) {
+	for try := 1; ; {
+		release, err := f.budget.Acquire(ctx)
+		if err != nil {
+			return clerk.Answer{}, err
+		}
+		calling, cancel := context.WithTimeout(ctx, f.timeout)
+		a := send(calling)
+		cancel()
+		if a.Class == clerk.Throttled {
+			release(&ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter})
+			continue
+		}
+		release(nil)
+		switch {
+		case ctx.Err() != nil:
+			return a, context.Cause(ctx)
+		case a.Class == clerk.Success, a.Class == clerk.Rejected:
+			return a, nil
+		case a.Class == clerk.Unauthorized, try == preflightTries:
+			return a, &UnansweredError{a}
+		}
+		try++
+		if sleep(ctx, time.Second) != nil {
+			return a, context.Cause(ctx)
+		}
+	}
+}
+
+// readPending reads the list of pending invitations.
+func (f *Preflight) readPending(ctx context.Context) error {
+	f.pending = map[string]bool{}
+	for offset := 0; ; {
+		var page clerk.ListAnswer
+		_, err := f.get(ctx, func(ctx context.Context) clerk.Answer {
+			page = f.api.Invitations(ctx, clerk.ListQuery{Status: string(invitation.Pending), Offset: offset})
+			return page.Answer
+		})
+		if err != nil {
+			return fmt.Errorf("read the pending invitations: %w", err)
+		}
+		for _, one := range page.Invitations {
+			if key, err := invitation.Key(one.Email); err == nil { // others no file could name
+				f.pending[key] = true
+			}
+		}
+		offset += len(page.Invitations)
+		if len(page.Invitations) == 0 || page.Total >= 0 && offset >= page.Total {
+			return nil
+		}
+	}
+}
+
+// users tells which of the people are users.
+func (f *Preflight) users(ctx context.Context, people []invitation.Addressee) (map[string]bool, error) {
+	users := map[string]bool{}
+	for chunk := range slices.Chunk(people, clerk.MaxUsers) {
+		emails := make([]string, len(chunk))
+		for i, p := range chunk {
+			emails[i] = p.Email
+		}
+		if err := f.readUsers(ctx, emails, users); err != nil {
+			return nil, fmt.Errorf("read which people are users: %w", err)
+		}
+	}
+	return users, nil
+}
+
+// readUsers asks in halves where Clerk refuses the question for an address in
+// it; whoever can't be asked for is taken for no user.
+func (f *Preflight) readUsers(ctx context.Context, emails []string, users map[string]bool) error {
+	var found clerk.UsersAnswer
+	a, err := f.get(ctx, func(ctx context.Context) clerk.Answer {
+		found = f.api.Users(ctx, emails)
+		return found.Answer
+	})
+	if err != nil {
+		return err
+	}
+	if a.Class == clerk.Rejected {
+		if len(emails) == 1 {
+			return nil
+		}
+		half := len(emails) / 2
+		if err := f.readUsers(ctx, emails[:half], users); err != nil {
+			return err
+		}
+		return f.readUsers(ctx, emails[half:], users)
+	}
+	for _, u := range found.Users {
+		for _, email := range u.Emails {
+			if key, err := invitation.Key(email); err == nil {
+				users[key] = true
+			}
+		}
+	}
+	return nil
+}
+
+// Lookup finds out who needs no invitation: in our rows, at Clerk, or both.
+type Lookup struct {
+	Reader   *invitation.Reader // nil: there is no database
+	Instance int64
+	Clerk    *Preflight // nil: Clerk is not asked
+}
+
+// LookupChunk is how many people are best looked up at a time.
+const LookupChunk = 1000
+
+// Begin reads what is read once for all people, and reports whether there is
+// anything to look people up in. Where it returns false, nobody is known.
+func (l *Lookup) Begin(ctx context.Context) (bool, error) {
+	if l.Reader != nil {
+		any, err := l.Reader.AnyInvited(ctx, l.Instance)
+		if err != nil {
+			return false, err
+		}
+		if !any {
+			l.Reader = nil
+		}
+	}
+	if l.Clerk != nil {
+		if err := l.Clerk.readPending(ctx); err != nil {
+			return false, err
+		}
+	}
+	return l.Reader != nil || l.Clerk != nil, nil
+}
+
+// Count adds to k who of some people needs no invitation, and why.
+func (l *Lookup) Count(ctx context.Context, people []invitation.Addressee, k *invitation.Known) error {
+	var ours, users map[string]bool
+	var err error
+	if l.Reader != nil {
+		keys := make([]string, len(people))
+		for i, p := range people {
+			keys[i] = p.Key
+		}
+		if ours, err = l.Reader.Known(ctx, l.Instance, keys); err != nil {
+			return err
+		}
+	}
+	if l.Clerk != nil {
+		if users, err = l.Clerk.users(ctx, people); err != nil {
+			return err
+		}
+	}
+	for _, p := range people {
+		stands, invited := ours[p.Key]
+		switch {
+		case users[p.Key]:
+			k.Registered++
+		case stands:
+			k.Invited++
+		case l.Clerk != nil && l.Clerk.pending[p.Key]:
+			k.Pending++
+		case invited:
+			k.Lapsed++
+		}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+)
+
+// dropWithin is how long giving a preview up may take once its context is over.
+const dropWithin = 5 * time.Second
+
+// LookUp finds out who of a draft's people needs no invitation and records it:
+// see [invitation.Store.BeginPreview], whose answer begun is. Clerk is asked where
+// it is given, the batch allows it, and there are no more than [PreflightAtMost]
+// people; should it not answer, our own rows have to do, and the preview says why.
+func LookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, begun time.Time, clerk *Preflight) error {
+	store := invitation.NewStore(pool)
+	found, err := lookUp(ctx, pool, b, clerk)
+	if err == nil {
+		err = store.EndPreview(ctx, b.ID, begun, found)
+	}
+	if err != nil {
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropWithin)
+		defer cancel()
+		return errors.Join(err, store.DropPreview(within, b.ID, begun))
+	}
+	return nil
+}
+
+func lookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (invitation.Preview, error) {
+	var p invitation.Preview
+	waiting, _, err := invitation.NewStore(pool).Undecided(ctx, b.ID)
+	if err != nil {
+		return p, err
+	}
+	if clerk != nil && b.Preflight && waiting <= PreflightAtMost {
+		p.AskedClerk = true
+		p.Known, err = count(ctx, pool, b, clerk)
+		var silent *UnansweredError
+		if !errors.As(err, &silent) {
+			return p, err
+		}
+		p.Problem = silent.Error()
+	}
+	p.Known, err = count(ctx, pool, b, nil)
+	return p, err
+}
+
+// count counts who of a batch's undecided rows needs no invitation.
+func count(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (invitation.Known, error) {
+	var k invitation.Known
+	reader := invitation.NewReader(pool)
+	from := Lookup{Reader: reader, Instance: b.InstanceID, Clerk: clerk}
+	needed, err := from.Begin(ctx)
+	if err != nil || !needed {
+		return k, err
+	}
+	for after := 0; ; {
+		people, err := reader.Addressees(ctx, b.ID, after, LookupChunk)
+		if err != nil || len(people) == 0 {
+			return k, err
+		}
+		if err := from.Count(ctx, people, &k); err != nil {
+			return k, fmt.Errorf("look up the people of batch %d: %w", b.ID, err)
+		}
+		after = people[len(people)-1].Row
+	}
+}

@@ -1,0 +1,161 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+// lookUp has a draft's people looked up in the background, unless that was done
+// lately or is being done, and returns what is known of them so far. It does not
+// wait: a list of Clerk's may be long, and its budget spent.
+func (s *Server) lookUp(ctx context.Context, b *invitation.Batch) (*invitation.Preview, error) {
+	begun, ok, err := s.store.BeginPreview(ctx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		var clerk *jobs.Preflight
+		if s.cfg.Clerk != nil && b.InstanceID == s.cfg.Instance.ID {
+			clerk = jobs.NewPreflight(s.cfg.Clerk, s.general, s.cfg.RequestTimeout)
+		}
+		s.work.Go(func() {
+			if err := jobs.LookUp(s.life, s.pool, b, begun, clerk); err != nil && s.life.Err() == nil {
+				s.log.Error("a draft's people could not be looked up", "batch", b.ID, "error", err)
+			}
+		})
+	}
+	return s.reader.Preview(ctx, b.ID)
+}
+
+// Later reports whether nobody is invited at once.
+func (v previewView) Later() bool { return v.Plan.First >= time.Minute }
+
+// Begins is when the first people are invited.
+func (v previewView) Begins() time.Time { return v.now.Add(v.Plan.First) }
+
+// warned is how many warnings a draft's card shows one by one.
+const warned = 5
+
+// previewView is what sending a draft takes, as its card shows it.
+type previewView struct {
+	*invitation.Preview
+	ToInvite int
+	Skip     bool // who has an invitation is left alone, not invited again
+	Plan     invitation.Plan
+	Done     time.Time // when the last goes out
+	Rate     string
+	Limited  bool // a development instance that would not deliver all mails
+	Warnings []warning
+	More     int // warnings that are not shown
+
+	now time.Time // the plan's
+}
+
+// warning is a row that is sent, but that somebody may want to look at first.
+type warning struct {
+	importer.Problem
+	Email string
+}
+
+// preview works out what sending a draft takes, given what is known of its people.
+func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, u *upload) (*previewView, error) {
+	v := &previewView{Skip: b.Duplicates != invitation.Resend}
+	var err error
+	if v.Preview, err = s.lookUp(ctx, b); err != nil {
+		return nil, err
+	}
+	if v.Preview == nil { // it was begun by another process, which gave it up
+		v.Preview = &invitation.Preview{}
+	}
+	v.ToInvite = v.Preview.ToInvite(waiting, b.Duplicates)
+	instance, _, err := s.reader.Fleet(ctx, b.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	limits := s.cfg.Limits(instance.Environment)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	if err != nil {
+		return nil, err
+	}
+	own, err := s.reader.Load(ctx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	own.People = v.ToInvite
+	others, err := s.reader.Loads(ctx, b.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	v.Plan = invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent)
+	v.now = budget.Now
+	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
+	if instance.Environment == "development" {
+		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
+		if err != nil {
+			return nil, err
+		}
+		v.Limited = mailed+v.ToInvite > undeliveredAfter
+	}
+	return v, s.warn(ctx, b.ID, u, v)
+}
+
+// warn adds the first warnings of a draft's file, those about all of it before
+// those about rows, with the addresses of these.
+func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewView) error {
+	if u == nil || u.Summary == nil {
+		return nil
+	}
+	var rows []int
+	for _, whole := range []bool{true, false} {
+		for _, w := range u.Summary.Warnings {
+			if whole == (w.Row == 0) && len(v.Warnings) < warned {
+				v.Warnings, rows = append(v.Warnings, warning{Problem: w}), append(rows, w.Row)
+			}
+		}
+	}
+	v.More = len(u.Summary.Warnings) + u.Summary.MoreWarnings - len(v.Warnings)
+	emails, err := s.reader.Emails(ctx, batch, rows)
+	for i, w := range v.Warnings {
+		v.Warnings[i].Email = emails[w.Row]
+	}
+	return err
+}
+
+// planPart shows what sending a draft takes, for a page that waits until its
+// people are looked up.
+func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	b, err := s.store.Batch(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if b.State != invitation.Draft || r.Header.Get("HX-Request") == "" {
+		return s.leave(w, r, id, "")
+	}
+	view := batchView{Batch: b}
+	if view.Standing.Tally, err = s.reader.Tally(r.Context(), id); err != nil {
+		return err
+	}
+	if view.Draft, _, err = s.draftCard(r.Context(), b, view.Standing.Undecided); err != nil {
+		return err
+	}
+	return s.render(w, r, who, http.StatusOK, "draft", "", view)
+}
+
+// pace is how many people the limits let through, once the first are; empty where
+// nothing limits them.
+func pace(p invitation.Plan) string {
+	if p.Window == 0 || p.Each == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d people %s", p.Each, perWindow(p.Window))
+}
