@@ -11,18 +11,26 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+
+// hoursColumns are the hours of batches, from and up to; null where they are all.
+const hoursColumns = `(select lower(h) from unnest(hours) h order by h desc limit 1), (select upper(h) from unnest(hours) h order by h limit 1), coalesce(tz, '')`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
 	var b Batch
 	var sha []byte
 	var started, finished, startAt *time.Time
+	var from, to *int
+	var tz string
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &from, &to, &tz, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
 	copy(b.FileSHA256[:], sha)
+	if from != nil && to != nil {
+		b.Hours = Hours{From: *from, To: *to, TZ: tz}
+	}
 	b.StartedAt, b.FinishedAt, b.StartAt = deref(started), deref(finished), deref(startAt)
 	return &b, nil
 }

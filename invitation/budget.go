@@ -110,8 +110,7 @@ func (r *Reader) Load(ctx context.Context, batch int64) (Load, error) {
 
 func (r *Reader) loads(ctx context.Context, where string, arg int64) ([]Load, error) {
 	rows, _ := r.pool.Query(ctx, `
-		select b.id, b.priority, b.start_at,
-		       (select lower(h) from unnest(b.hours) h order by h desc limit 1), (select upper(h) from unnest(b.hours) h order by h limit 1), coalesce(b.tz, ''),
+		select b.id, b.priority, b.start_at, `+hoursColumns+`,
 		       w.waiting - o.open, b.canary_row is not null, w.canary - o.canary, w.not_before
 		from batches b
 		cross join lateral (

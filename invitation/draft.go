@@ -1,6 +1,7 @@
 package invitation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,25 +36,37 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	return nil
 }
 
-// SetOptions gives a draft other options, priority and canary (0: none) than it
-// was imported with. It returns a [StateError] for a batch that is no draft.
-func (s *Store) SetOptions(ctx context.Context, id int64, actor string, o Options, priority, canary int) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := lockDraft(ctx, tx, id, "set"); err != nil {
+// SetOptions gives a draft the options that b has, in the place of those it was
+// imported with: Options, Priority, Canary, Duplicates, StartAt, Hours and
+// RevokeAfter. It returns a [StateError] for a batch that is no draft.
+func (s *Store) SetOptions(ctx context.Context, b *Batch, actor string) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := lockDraft(ctx, tx, b.ID, "set"); err != nil {
 			return err
 		}
-		var instance int64
-		err := tx.QueryRow(ctx, `update batches set options = $2, priority = $3, canary = nullif($4, 0) where id = $1
-			and (options, priority, coalesce(canary, 0)) is distinct from ($2::jsonb, $3::smallint, $4::integer) returning instance_id`, id, o, priority, canary).Scan(&instance)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil // it has them already
-		}
+		before, err := scanBatch(tx.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1`, b.ID))
 		if err != nil {
-			return fmt.Errorf("set the options of batch %d: %w", id, err)
+			return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
 		}
-		return event(ctx, tx, instance, id, actor, "set", map[string]any{"priority": priority, "canary": canary})
+		if b.sameOptions(before) {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `
+			update batches set options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
+			where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
+		if err != nil {
+			return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
+		}
+		return event(ctx, tx, before.InstanceID, b.ID, actor, "set", map[string]any{
+			"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
+		})
 	})
-	return err
+}
+
+// sameOptions reports whether two batches have the same options.
+func (b *Batch) sameOptions(o *Batch) bool {
+	return b.Options == o.Options && b.Priority == o.Priority && b.Canary == o.Canary && cmp.Or(b.Duplicates, Skip) == cmp.Or(o.Duplicates, Skip) &&
+		b.StartAt.Equal(o.StartAt) && b.Hours == o.Hours && b.RevokeAfter == o.RevokeAfter
 }
 
 // lockDraft locks a batch that must be a draft until the transaction ends.

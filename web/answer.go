@@ -113,6 +113,10 @@ func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, e
 		_ = json.NewEncoder(w).Encode(map[string]any{"status": said.Status, "title": http.StatusText(said.Status), "detail": strings.TrimSpace(said.Title + " " + said.Remedy)})
 		return
 	}
+	if r.Header.Get("HX-Request") != "" { // the page stays, and says so above
+		w.Header().Set("HX-Retarget", "#trouble")
+		w.Header().Set("HX-Reswap", "outerMorph")
+	}
 	if err := s.render(w, r, who, said.Status, "error", said.Title, said); err != nil {
 		s.log.Error("a page failed", "page", r.Pattern, "error", err)
 	}
@@ -142,6 +146,7 @@ var notices = map[string]string{
 	"retry":   "The failed rows are taken up again.",
 	"same":    "This file was uploaded before: here is what became of it.",
 	"columns": "The file was read again.",
+	"options": "Noted. Nothing is sent yet.",
 }
 
 // render writes a page, or with htmx the part of it that was asked for.
@@ -152,7 +157,9 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, st
 		return fmt.Errorf("no template %s", page)
 	}
 	part := "frame"
-	if want := r.Header.Get("HX-Target"); want != "" && page != "error" {
+	if page == "error" && r.Header.Get("HX-Request") != "" {
+		part = "trouble"
+	} else if want := r.Header.Get("HX-Target"); want != "" {
 		_, want, _ = strings.Cut(want, "#")
 		if t.Lookup("part-"+want) != nil {
 			part = "part-" + want

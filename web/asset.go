@@ -99,17 +99,18 @@ var pages = func() map[string]*template.Template {
 
 // functions are what templates can do besides showing.
 var functions = template.FuncMap{
-	"asset":   func(name string) string { return "/static/" + name + "?" + assets[name].tag },
-	"n":       words.Thousands,
-	"counted": words.Counted,
-	"moment":  shownTime,
-	"text":    shownText,
-	"outcome": func(o *invitation.Outcome) string { return words.Outcomes[*o] },
-	"reason":  func(code *string) string { return words.Plain(words.Reason(*code)) },
-	"percent": percent,
-	"of":      func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
-	"n64":     func(n int64) string { return words.Thousands(int(n)) },
-	"call":    func(bucket string) string { return words.Calls[bucket] },
+	"asset":    func(name string) string { return "/static/" + name + "?" + assets[name].tag },
+	"n":        words.Thousands,
+	"counted":  words.Counted,
+	"requests": words.Requests,
+	"moment":   shownTime,
+	"text":     shownText,
+	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
+	"reason":   func(code *string) string { return words.Plain(words.Reason(*code)) },
+	"percent":  percent,
+	"of":       func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
+	"n64":      func(n int64) string { return words.Thousands(int(n)) },
+	"call":     func(bucket string) string { return words.Calls[bucket] },
 	"outcomes": func() []named {
 		all := []named{{invitation.Undecided, "undecided"}}
 		for _, o := range words.Order {

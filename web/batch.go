@@ -202,8 +202,11 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	if err := r.ParseForm(); err != nil {
 		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
 	}
-	o, err := optionsOf(r.PostForm)
+	b, err := s.store.Batch(r.Context(), id)
 	if err != nil {
+		return err
+	}
+	if err := s.readOptions(r.Context(), b, r.PostForm); err != nil {
 		return err
 	}
 	people := -1
@@ -212,7 +215,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 			people = 0
 		}
 	}
-	err = s.startDraft(r.Context(), id, o, people, r.PostForm.Get("undelivered") != "", who)
+	err = s.startDraft(r.Context(), b, people, r.PostForm.Get("undelivered") != "", who)
 	var state *invitation.StateError
 	if errors.As(err, &state) && state.State == invitation.Running {
 		return seeBatch(w, r, id, "start") // the form was sent twice, or somebody else was faster: it runs
@@ -223,58 +226,14 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	return seeBatch(w, r, id, "start")
 }
 
-// draftOptions are what is set on a draft before it is started.
-type draftOptions struct {
-	invitation.Options
-	Priority int
-	Canary   int
-}
-
-// optionsOf reads the options of a draft from its form.
-func optionsOf(form url.Values) (draftOptions, error) {
-	o := draftOptions{Priority: invitation.DefaultPriority}
-	o.RedirectURL = strings.TrimSpace(form.Get("redirect_url"))
-	o.Template = form.Get("template")
-	for name, to := range map[string]*int{"expires_in_days": &o.ExpiresInDays, "priority": &o.Priority, "canary": &o.Canary} {
-		text := strings.TrimSpace(form.Get(name))
-		if text == "" {
-			continue
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return o, refuse(http.StatusUnprocessableEntity, "Write it in digits, or leave it empty.", "What stands under %s is no number.", name)
-		}
-		*to = n
-	}
-	return o, o.check()
-}
-
-// check refuses what Clerk would refuse for each row.
-func (o draftOptions) check() error {
-	u, err := url.Parse(o.RedirectURL)
-	switch {
-	case o.RedirectURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http"):
-		return refuse(http.StatusUnprocessableEntity, "It begins with https:// or http://.", "The address that the invitation leads to must be a whole one.")
-	case o.ExpiresInDays < 0 || o.ExpiresInDays > 365:
-		return refuse(http.StatusUnprocessableEntity, "Write 1 to 365, or leave it empty.", "An invitation can't be valid for %d days.", o.ExpiresInDays)
-	case o.Priority < 1 || o.Priority > 4:
-		return refuse(http.StatusUnprocessableEntity, "Take 1 to 4.", "There is no priority %d.", o.Priority)
-	case o.Canary < 0:
-		return refuse(http.StatusUnprocessableEntity, "Write how many people go first, or leave it empty.", "%d people can't go first.", o.Canary)
-	}
-	return nil
-}
-
 // undeliveredAfter is how many mails a development instance delivers in a
 // calendar month, by Clerk's documentation; past that they are dropped.
 const undeliveredAfter = 100
 
-// startDraft starts a draft. people is the number that somebody typed, -1: none.
-func (s *Server) startDraft(ctx context.Context, id int64, o draftOptions, people int, undelivered bool, who *visitor) error {
-	b, err := s.store.Batch(ctx, id)
-	if err != nil {
-		return err
-	}
+// startDraft starts a draft with the options that b has. people is the number
+// that somebody typed, -1: none.
+func (s *Server) startDraft(ctx context.Context, b *invitation.Batch, people int, undelivered bool, who *visitor) error {
+	id := b.ID
 	if b.State != invitation.Draft {
 		return &invitation.StateError{Batch: id, State: b.State, Action: "start"}
 	}
@@ -300,7 +259,7 @@ func (s *Server) startDraft(ctx context.Context, id int64, o draftOptions, peopl
 				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, n)
 		}
 	}
-	if err := s.store.SetOptions(ctx, id, who.Name, o.Options, o.Priority, o.Canary); err != nil {
+	if err := s.store.SetOptions(ctx, b, who.Name); err != nil {
 		return err
 	}
 	return s.do(ctx, id, "start", who)

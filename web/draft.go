@@ -132,6 +132,8 @@ func (s *Server) uploadAgain(w http.ResponseWriter, r *http.Request, who *visito
 		if o.Map, err = mapOf(r.PostForm["column"], r.PostForm["meaning"]); err != nil {
 			return err
 		}
+		o.RevokeOn = o.Map["revoke_on"]
+		delete(o.Map, "revoke_on")
 	}
 	if r.PostForm.Has("encoding") {
 		o.Encoding, o.Delimiter = r.PostForm.Get("encoding"), r.PostForm.Get("delimiter")
@@ -158,7 +160,7 @@ func (s *Server) readAgain(r *http.Request, u *upload, o reading) error {
 }
 
 // meanings are what a column can be, as the menu over it says.
-var meanings = []string{"email", "redirect_url", "expires_in_days", "metadata"}
+var meanings = []string{"email", "redirect_url", "expires_in_days", "revoke_on", "metadata"}
 
 // mapOf makes a map of the menus over the columns.
 func mapOf(columns, chosen []string) (map[string]string, error) {

@@ -67,7 +67,7 @@ func TestMendMapping(t *testing.T) {
 	w := b.as("olga")
 	w.draft("hires.csv", messy).want(http.StatusOK)
 	columns := []string{"Name", "E-Mail-Adresse", "Zweite"}
-	a := w.follow(w.post("/uploads/1", url.Values{"column": columns, "meaning": {"metadata", "", "email"}}).want(http.StatusSeeOther))
+	a := w.again("/uploads/1", url.Values{"column": columns, "meaning": {"metadata", "", "email"}})
 	a.want(http.StatusOK).says("Invite 2 people", `<option value="metadata" selected>`)
 	if n := b.count(`select count(*) from results where batch_id = 1 and email = 'jane2@example.com' and public_metadata = '{"Name": "Jane"}'`); n != 1 {
 		t.Error("the row is as it was")
@@ -176,7 +176,7 @@ func TestSameFile(t *testing.T) {
 	b.exec(`update results set outcome = 'rejected', decided_at = now() where outcome is null`)
 	b.exec(`update batches set state = 'done', started_at = now()`)
 	w.draft("copy.csv", messy).want(http.StatusOK).says("This file is batch 1 already (done)", "Check it once more")
-	a := w.follow(w.post("/uploads/3", url.Values{"again": {"yes"}}).want(http.StatusSeeOther))
+	a := w.again("/uploads/3", url.Values{"again": {"yes"}})
 	a.want(http.StatusOK).says("Invite 2 people")
 	if n := b.count(`select count(*) from batches`); n != 2 {
 		t.Errorf("%d batches", n)

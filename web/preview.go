@@ -50,7 +50,8 @@ type previewView struct {
 	Plan     invitation.Plan
 	Done     time.Time // when the last goes out
 	Rate     string
-	Limited  bool // a development instance that would not deliver all mails
+	Besides  []string // what else holds for when it is sent
+	Limited  bool     // a development instance that would not deliver all mails
 	Warnings []warning
 	More     int // warnings that are not shown
 
@@ -93,7 +94,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 		return nil, err
 	}
 	v.Plan = invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent)
-	v.now = budget.Now
+	v.now, v.Besides = budget.Now, conditions(b, v.ToInvite)
 	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
 	if instance.Environment == "development" {
 		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
@@ -141,8 +142,14 @@ func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor) 
 	if b.State != invitation.Draft || r.Header.Get("HX-Request") == "" {
 		return s.leave(w, r, id, "")
 	}
+	return s.showCard(w, r, who, b)
+}
+
+// showCard shows the card of a draft alone.
+func (s *Server) showCard(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	view := batchView{Batch: b}
-	if view.Standing.Tally, err = s.reader.Tally(r.Context(), id); err != nil {
+	var err error
+	if view.Standing.Tally, err = s.reader.Tally(r.Context(), b.ID); err != nil {
 		return err
 	}
 	if view.Draft, _, err = s.draftCard(r.Context(), b, view.Standing.Undecided); err != nil {

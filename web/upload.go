@@ -36,7 +36,8 @@ type upload struct {
 
 // reading is how an upload's file is to be read.
 type reading struct {
-	Map       map[string]string `json:"map,omitempty"` // as importer.Options has it
+	Map       map[string]string `json:"map,omitempty"`       // as importer.Options has it
+	RevokeOn  string            `json:"revoke_on,omitempty"` // the column of the day after which a pending invitation is taken back
 	Delimiter string            `json:"delimiter,omitempty"`
 	Encoding  string            `json:"encoding,omitempty"`
 	Again     bool              `json:"again,omitempty"` // though the same file is a batch already
@@ -308,7 +309,7 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 		return nil, err
 	}
 	file := &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}
-	options := importer.Options{Map: u.Options.Map, Delimiter: u.Options.Delimiter, Encoding: u.Options.Encoding}
+	options := importer.Options{Map: u.Options.Map, RevokeOn: u.Options.RevokeOn, Delimiter: u.Options.Delimiter, Encoding: u.Options.Encoding}
 	found, err := importer.Import(ctx, tx, file, options, importer.Target{BatchID: b.ID, InstanceID: b.InstanceID}, func(context.Context, pgx.Tx, []int) error {
 		return nil // a draft's rows get their jobs when it is started
 	})

@@ -171,13 +171,14 @@ func (s *Server) routes() (http.Handler, error) {
 		mux.HandleFunc(pattern, s.page(Auditor, h))
 	}
 	for pattern, h := range map[string]handler{
-		"POST /uploads":             s.uploadFile,
-		"POST /uploads/{id}":        s.uploadAgain,
-		"POST /batches/{id}/start":  s.start,
-		"POST /batches/{id}/pause":  s.act("pause"),
-		"POST /batches/{id}/resume": s.act("resume"),
-		"POST /batches/{id}/cancel": s.act("cancel"),
-		"POST /batches/{id}/retry":  s.act("retry"),
+		"POST /uploads":              s.uploadFile,
+		"POST /uploads/{id}":         s.uploadAgain,
+		"POST /batches/{id}/start":   s.start,
+		"POST /batches/{id}/options": s.options,
+		"POST /batches/{id}/pause":   s.act("pause"),
+		"POST /batches/{id}/resume":  s.act("resume"),
+		"POST /batches/{id}/cancel":  s.act("cancel"),
+		"POST /batches/{id}/retry":   s.act("retry"),
 	} {
 		mux.HandleFunc(pattern, s.page(Operator, h))
 	}

@@ -197,15 +197,37 @@ func (w *browser) follow(a answer) answer {
 // draft uploads a file and waits until it is a draft, whose page it returns.
 func (w *browser) draft(name, text string) answer {
 	w.t.Helper()
-	a := w.follow(w.upload(name, text).want(http.StatusSeeOther))
-	for range 100 {
+	return w.checked(w.upload(name, text))
+}
+
+// again has an upload read in another way, and waits until it is.
+func (w *browser) again(path string, form url.Values) answer {
+	w.t.Helper()
+	return w.checked(w.post(path, form))
+}
+
+// checked waits until an upload is checked, and returns the page of what came of it.
+func (w *browser) checked(a answer) answer {
+	w.t.Helper()
+	a = w.follow(a.want(http.StatusSeeOther))
+	w.until("the file is checked", func() bool {
 		if !strings.Contains(a.body, `id="checking"`) {
-			return a
+			return true
 		}
 		a = w.follow(w.get(a.location))
-	}
-	w.t.Fatal("the file is never checked")
+		return false
+	})
 	return a
+}
+
+// until waits for something, as long as a busy machine may take.
+func (b *bench) until(what string, done func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("it never comes to this: %s", what)
+		}
+	}
 }
 
 func (b *bench) count(sql string, args ...any) int {

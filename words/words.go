@@ -33,6 +33,17 @@ func Counted(n int, one, many string) string {
 	return Thousands(n) + " " + many
 }
 
+// Requests counts requests, leaving out a kind that there is none of.
+func Requests(bulk, create int) string {
+	switch {
+	case bulk == 0:
+		return Counted(create, "single request", "single requests")
+	case create == 0:
+		return Counted(bulk, "bulk request", "bulk requests")
+	}
+	return fmt.Sprintf("%s bulk and %s", Thousands(bulk), Counted(create, "single request", "single requests"))
+}
+
 // Span writes a length of time in its two largest units: 13 h 2 m.
 func Span(d time.Duration) string {
 	switch {

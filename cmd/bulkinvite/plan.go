@@ -12,6 +12,7 @@ import (
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/words"
 )
 
 // fileFlags say how to read a file; every command that takes one has them.
@@ -244,7 +245,7 @@ func (pl *plan) schedule(now time.Time) []string {
 // scheduleLines says of a plan, for people, how many requests it takes and when
 // the last one leaves.
 func scheduleLines(pl invitation.Plan, now time.Time) []string {
-	requests := requestWords(pl.Bulk, pl.Create)
+	requests := words.Requests(pl.Bulk, pl.Create)
 	last := time.Duration(pl.Seconds * float64(time.Second))
 	first := "now"
 	if pl.First >= time.Second {
@@ -279,17 +280,6 @@ func (pl *plan) conditions() []string {
 		lines = append(lines, fmt.Sprintf("after %s of other batches", counted(pl.Ahead, "person", "people")))
 	}
 	return append(lines, budgetLines(pl.budget)...)
-}
-
-// requestWords counts requests, leaving out a kind that there is none of.
-func requestWords(bulk, create int) string {
-	switch {
-	case bulk == 0:
-		return counted(create, "single request", "single requests")
-	case create == 0:
-		return counted(bulk, "bulk request", "bulk requests")
-	}
-	return fmt.Sprintf("%s bulk and %s", thousands(bulk), counted(create, "single request", "single requests"))
 }
 
 func (pl *plan) warningLines(width int, cells bool) string {

@@ -14,6 +14,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
+	"bulkinvite/words"
 )
 
 // logEvery is the least time between two lines of progress in a log.
@@ -148,7 +149,7 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 		v.rate = fmt.Sprintf("%.0f/s", float64(decided-pr.before)/took.Seconds())
 	}
 	if plan.Windows > 1 {
-		v.left = fmt.Sprintf("%s in %s, done %s", requestWords(plan.Bulk, plan.Create), counted(plan.Windows, "window", "windows"), moment(v.end))
+		v.left = fmt.Sprintf("%s in %s, done %s", words.Requests(plan.Bulk, plan.Create), counted(plan.Windows, "window", "windows"), moment(v.end))
 	}
 	v.budget = budgetText(pr.settings, budget)
 	if undecided > 0 && plan.First > 0 {

@@ -130,11 +130,11 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.pool, err = p.database(ctx); err != nil {
 		return nil, err
 	}
-	if err := knowsZone(ctx, u.pool, when.hours); err != nil {
+	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
+	if err := knowsZone(ctx, u.store, when.hours); err != nil {
 		return nil, err
 	}
 	u.limits = p.limits(u.target.environment)
-	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
 	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
 	return u, err
 }

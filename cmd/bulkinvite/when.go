@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	_ "time/tzdata" // zones by name, also where the system has none
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 )
@@ -36,20 +32,12 @@ func (f *zoneFlag) apply() error {
 	if f.TZ == "" {
 		return nil
 	}
-	zone, err := loadZone(f.TZ)
+	zone, err := invitation.LoadZone(f.TZ)
 	if err != nil {
 		return usage(fmt.Errorf("--tz=%s is no time zone: write it as Europe/Berlin", f.TZ))
 	}
 	time.Local = zone
 	return nil
-}
-
-// loadZone is time.LoadLocation, but for the two names that are no zones.
-func loadZone(name string) (*time.Location, error) {
-	if name == "" || name == "Local" {
-		return nil, errors.New("no time zone")
-	}
-	return time.LoadLocation(name)
 }
 
 // when is when a batch goes out.
@@ -70,11 +58,11 @@ func (f *whenFlags) openWhen(now time.Time) (when, error) {
 		return w, usage(fmt.Errorf("--priority=%d must be 1 to 4", f.Priority))
 	}
 	var err error
-	if w.startAt, err = parseStart(f.StartAt, now.Local()); err != nil {
-		return w, usage(err)
+	if w.startAt, err = invitation.ParseStart(f.StartAt, now.Local()); err != nil {
+		return w, usage(fmt.Errorf("--start-at=%s %w", f.StartAt, err))
 	}
-	if w.hours, err = parseHours(f.Hours); err != nil {
-		return w, usage(err)
+	if w.hours, err = invitation.ParseHours(f.Hours); err != nil {
+		return w, usage(fmt.Errorf("--hours=%s %w", f.Hours, err))
 	}
 	if w.hours.IsZero() {
 		return w, nil
@@ -84,62 +72,8 @@ func (f *whenFlags) openWhen(now time.Time) (when, error) {
 			return w, usage(err)
 		}
 	}
-	w.zone, err = loadZone(w.hours.TZ)
+	w.zone, err = invitation.LoadZone(w.hours.TZ)
 	return w, err
-}
-
-// parseStart reads --start-at in the zone of now.
-func parseStart(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
-	}
-	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
-		t, err := time.ParseInLocation(layout, text, now.Location())
-		if err != nil {
-			continue
-		}
-		if t.Format(layout) != text {
-			return t, fmt.Errorf("--start-at=%s: there is no such time, since the clocks are put forward over it", text)
-		}
-		return t, nil
-	}
-	if t, err := time.Parse("15:04", text); err == nil {
-		next := time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location())
-		if !next.After(now) {
-			next = time.Date(now.Year(), now.Month(), now.Day()+1, t.Hour(), t.Minute(), 0, 0, now.Location())
-		}
-		return next, nil
-	}
-	return time.Time{}, fmt.Errorf("--start-at=%s is no time: write 2026-11-24T08:00:00+01:00, or \"2026-11-24 08:00\", or 08:00", text)
-}
-
-var hoursForm = regexp.MustCompile(`^(\d{1,2})-(\d{1,2})$`)
-
-// parseHours reads --hours; the zone is left open.
-func parseHours(text string) (invitation.Hours, error) {
-	if text == "" {
-		return invitation.Hours{}, nil
-	}
-	bad := fmt.Errorf("--hours=%s: write two hours of the day from 0 to 24, such as 8-18, or 22-6 for the night", text)
-	m := hoursForm.FindStringSubmatch(text)
-	if m == nil {
-		return invitation.Hours{}, bad
-	}
-	from, err := strconv.Atoi(m[1])
-	if err != nil {
-		return invitation.Hours{}, bad
-	}
-	to, err := strconv.Atoi(m[2])
-	if err != nil || from > 23 || to > 24 || from == to {
-		return invitation.Hours{}, bad
-	}
-	if from == 0 && to == 24 {
-		return invitation.Hours{}, nil
-	}
-	return invitation.Hours{From: from, To: to}, nil
 }
 
 // machineZone finds the name of the machine's time zone: the batch keeps it, so
@@ -166,27 +100,23 @@ func machineZone() (string, error) {
 		}
 	}
 	for _, name := range names {
-		if _, err := loadZone(name); err == nil {
+		if _, err := invitation.LoadZone(name); err == nil {
 			return name, nil
 		}
 	}
 	return "", errors.New("the name of this machine's time zone is not known: give it, as in --tz Europe/Berlin")
 }
 
-// knowsZone sees that PostgreSQL knows the zone too: workers ask it what the
-// hour is.
-func knowsZone(ctx context.Context, pool *pgxpool.Pool, h invitation.Hours) error {
+// knowsZone sees that PostgreSQL knows the zone too.
+func knowsZone(ctx context.Context, store *invitation.Store, h invitation.Hours) error {
 	if h.IsZero() {
 		return nil
 	}
-	var known bool
-	if err := pool.QueryRow(ctx, `select exists (select from pg_timezone_names where name = $1)`, h.TZ).Scan(&known); err != nil {
-		return fmt.Errorf("look for the time zone: %w", err)
+	known, err := store.KnowsZone(ctx, h.TZ)
+	if err == nil && !known {
+		err = fail(exitUsage, "usage", "take one that it knows, such as Europe/Berlin", "--tz: PostgreSQL does not know the time zone %s", h.TZ)
 	}
-	if !known {
-		return fail(exitUsage, "usage", "take one that it knows, such as Europe/Berlin", "--tz: PostgreSQL does not know the time zone %s", h.TZ)
-	}
-	return nil
+	return err
 }
 
 // words says in which hours, for people; empty: in all.

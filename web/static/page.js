@@ -21,6 +21,10 @@
   // A menu over a column is followed at once.
   document.getElementById("columns")?.addEventListener("change", (e) => e.currentTarget.requestSubmit());
 
+  // Times of a draft are meant in the reader's own zone, unless they say another.
+  const zone = document.querySelector("#start input[name=tz]");
+  if (zone && !zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
   const upload = document.getElementById("upload");
   if (upload) {
     const input = upload.querySelector("input[type=file]"), bar = upload.querySelector("progress");

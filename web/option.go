@@ -1,0 +1,193 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"bulkinvite/invitation"
+)
+
+// options sets what goes with a draft, and shows what sending it takes then.
+func (s *Server) options(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := r.ParseForm(); err != nil {
+		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	}
+	b, err := s.store.Batch(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if err = s.readOptions(r.Context(), b, r.PostForm); err == nil {
+		err = s.store.SetOptions(r.Context(), b, who.Name)
+	}
+	if err != nil {
+		return err
+	}
+	if r.Header.Get("HX-Request") == "" {
+		return seeBatch(w, r, id, "options")
+	}
+	return s.showCard(w, r, who, b)
+}
+
+// field is an option of a draft: what its form calls it, what people do, and how
+// it is read. A field that a form lacks stays as it is; an empty one is Clerk's or
+// the program's default.
+type field struct {
+	name, label string
+	read        func(b *invitation.Batch, text string) error
+}
+
+var fields = []field{
+	{"redirect_url", "Where the invitation leads", func(b *invitation.Batch, text string) error { b.Options.RedirectURL = text; return nil }},
+	{"template", "Template", func(b *invitation.Batch, text string) error { b.Options.Template = text; return nil }},
+	{"expires_in_days", "Valid for days", func(b *invitation.Batch, text string) error { return whole(text, 0, &b.Options.ExpiresInDays) }},
+	{"priority", "Priority", func(b *invitation.Batch, text string) error {
+		return whole(text, invitation.DefaultPriority, &b.Priority)
+	}},
+	{"canary", "So many people first", func(b *invitation.Batch, text string) error { return whole(text, 0, &b.Canary) }},
+	{"on_duplicate", "Who is invited already", func(b *invitation.Batch, text string) error {
+		b.Duplicates = cmp.Or(invitation.OnDuplicate(text), invitation.Skip)
+		return nil
+	}},
+	{"revoke_after_days", "Taken back after days", func(b *invitation.Batch, text string) error {
+		days := 0
+		err := whole(text, 0, &days)
+		b.RevokeAfter = time.Duration(days) * 24 * time.Hour
+		return err
+	}},
+}
+
+// whole reads a whole number.
+func whole(text string, empty int, to *int) error {
+	*to = empty
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n > 1<<31-1 || n < 0 {
+		return refuse(http.StatusUnprocessableEntity, "Write it in digits, or leave it empty.", "%q is no number.", shownText(text))
+	}
+	*to = n
+	return nil
+}
+
+// readOptions reads the options of a draft from its form into b.
+func (s *Server) readOptions(ctx context.Context, b *invitation.Batch, form url.Values) error {
+	for _, f := range fields {
+		if !form.Has(f.name) {
+			continue
+		}
+		if err := f.read(b, strings.TrimSpace(form.Get(f.name))); err != nil {
+			said := asRefusal(err)
+			return &refusal{said.Status, f.label + ": " + said.Title, said.Remedy}
+		}
+	}
+	if form.Has("start_at") || form.Has("hours") {
+		if err := s.readTimes(b, strings.TrimSpace(form.Get("start_at")), strings.ReplaceAll(form.Get("hours"), " ", ""), strings.TrimSpace(form.Get("tz"))); err != nil {
+			return err
+		}
+	}
+	return s.checkOptions(ctx, b)
+}
+
+// readTimes reads when a draft is sent, in a time zone.
+func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
+	b.StartAt, b.Hours = time.Time{}, invitation.Hours{}
+	if start == "" && hours == "" {
+		return nil
+	}
+	zone, err := invitation.LoadZone(tz)
+	if err != nil {
+		return refuse(http.StatusUnprocessableEntity, "Write it as Europe/Berlin.", "Time zone: %q is none.", shownText(tz))
+	}
+	if b.StartAt, err = invitation.ParseStart(start, s.now().In(zone)); err != nil {
+		return refuse(http.StatusUnprocessableEntity, "", "Not before: %s %s.", shownText(start), err)
+	}
+	if b.Hours, err = invitation.ParseHours(hours); err != nil {
+		return refuse(http.StatusUnprocessableEntity, "", "Hours: %s %s.", shownText(hours), err)
+	}
+	if !b.Hours.IsZero() {
+		b.Hours.TZ = tz
+	}
+	return nil
+}
+
+// checkOptions refuses what Clerk would refuse for each row, and what goes with
+// nothing else that was asked.
+func (s *Server) checkOptions(ctx context.Context, b *invitation.Batch) error {
+	u, err := url.Parse(b.Options.RedirectURL)
+	switch {
+	case b.Options.RedirectURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http"):
+		return refuse(http.StatusUnprocessableEntity, "It begins with https:// or http://.", "The address that the invitation leads to must be a whole one.")
+	case len(b.Options.RedirectURL) > 2048:
+		return refuse(http.StatusUnprocessableEntity, "2,048 characters are room enough.", "The address that the invitation leads to is too long.")
+	case b.Options.ExpiresInDays < 0 || b.Options.ExpiresInDays > 365:
+		return refuse(http.StatusUnprocessableEntity, "Write 1 to 365, or leave it empty.", "An invitation can't be valid for %d days.", b.Options.ExpiresInDays)
+	case b.Priority < 1 || b.Priority > 4:
+		return refuse(http.StatusUnprocessableEntity, "Take 1 to 4.", "There is no priority %d.", b.Priority)
+	case b.Canary < 0:
+		return refuse(http.StatusUnprocessableEntity, "Write how many people go first, or leave it empty.", "%d people can't go first.", b.Canary)
+	case b.Duplicates != "" && b.Duplicates != invitation.Skip && b.Duplicates != invitation.Resend:
+		return refuse(http.StatusUnprocessableEntity, "Take skip or resend.", "Who is invited already can't be dealt with by %q.", shownText(string(b.Duplicates)))
+	case b.Duplicates == invitation.Resend && b.LinksFile != "":
+		return refuse(http.StatusUnprocessableEntity, "Leave them alone.", "The links of this batch go into a file, and inviting people again would mail them.")
+	case b.RevokeAfter < 0 || b.RevokeAfter > 36500*24*time.Hour:
+		return refuse(http.StatusUnprocessableEntity, "Write a number of days, or leave it empty.", "An invitation can't be taken back after %d days.", b.RevokeAfter/(24*time.Hour))
+	case b.Hours.IsZero():
+		return nil
+	}
+	known, err := s.store.KnowsZone(ctx, b.Hours.TZ)
+	if err == nil && !known {
+		err = refuse(http.StatusUnprocessableEntity, "Take one that it knows, such as Europe/Berlin.", "Time zone: PostgreSQL does not know %s.", b.Hours.TZ)
+	}
+	return err
+}
+
+// Days is after how many days a pending invitation of the batch is taken back;
+// empty: as the sweep says.
+func (v batchView) Days() string {
+	if v.RevokeAfter == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(v.RevokeAfter / (24 * time.Hour)))
+}
+
+// Zone is the time zone that Start and the hours are written in; empty: neither is
+// set.
+func (v batchView) Zone() string {
+	if v.StartAt.IsZero() {
+		return v.Hours.TZ
+	}
+	return cmp.Or(v.Hours.TZ, "UTC")
+}
+
+// Start is when the batch starts, as a form's field has it; empty: at once.
+func (v batchView) Start() string {
+	zone, err := invitation.LoadZone(v.Zone())
+	if v.StartAt.IsZero() || err != nil {
+		return ""
+	}
+	return v.StartAt.In(zone).Format("2006-01-02T15:04")
+}
+
+// conditions says in words what else holds for when a batch is sent.
+func conditions(b *invitation.Batch, toInvite int) []string {
+	var all []string
+	if b.Canary > 0 && b.Canary < toInvite {
+		all = append(all, fmt.Sprintf("The first %d go alone; then it waits for somebody to go on.", b.Canary))
+	}
+	if !b.Hours.IsZero() {
+		all = append(all, fmt.Sprintf("Only from %d to %d o'clock (%s).", b.Hours.From, b.Hours.To, b.Hours.TZ))
+	}
+	return all
+}
