@@ -56,6 +56,8 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock that deadlines are held against. Zero: time.Now.
 	Now func() time.Time
+	// Answered is told every answer, before the call returns. Zero: nobody is.
+	Answered func(Answer)
 }
 
 // Format keeps the key out of whatever prints a Config.
@@ -69,10 +71,11 @@ func (Config) LogValue() slog.Value { return slog.StringValue("clerk.Config") }
 
 // Client calls one instance. It may be used by any number of goroutines.
 type Client struct {
-	backend sdk.Backend
-	log     *slog.Logger
-	now     func() time.Time
-	live    bool
+	backend  sdk.Backend
+	log      *slog.Logger
+	now      func() time.Time
+	answered func(Answer)
+	live     bool
 }
 
 // New returns a client. It calls nobody: whether the key is good, the first
@@ -87,12 +90,15 @@ func New(config Config) (*Client, error) {
 	if err := checkURL(config.URL); err != nil {
 		return nil, err
 	}
-	c := &Client{log: config.Log, now: config.Now, live: strings.HasPrefix(config.Key, livePrefix)}
+	c := &Client{log: config.Log, now: config.Now, answered: config.Answered, live: strings.HasPrefix(config.Key, livePrefix)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	if c.now == nil {
 		c.now = time.Now
+	}
+	if c.answered == nil {
+		c.answered = func(Answer) {}
 	}
 	c.backend = sdk.NewBackend(&sdk.BackendConfig{
 		HTTPClient: &http.Client{Transport: newTransport()},
@@ -293,6 +299,7 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 	a := x.answer(call, err)
 	a.Begun, a.Ended = begun, c.now()
 	c.log.DebugContext(ctx, "called Clerk", "answer", a)
+	c.answered(a)
 	return a
 }
 

@@ -250,3 +250,16 @@ func (g *General) Prune(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Leased counts the requests of the general limit that weigh on it now, given
+// how long one may take: those of leases that are out, used or not, and of
+// those that ended within the window.
+func Leased(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) (int, error) {
+	var n int
+	err := pool.QueryRow(ctx, `select coalesce(sum(tokens), 0) from leases
+		where instance_id = $1 and coalesce(settled_at, use_by + $3::interval) > clock_timestamp() - $2::interval`, instance, limit.Weight(), timeout).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count the leases of instance %d: %w", instance, err)
+	}
+	return n, nil
+}

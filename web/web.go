@@ -43,6 +43,7 @@ type Config struct {
 	Users []User   // who may sign in with a password; none: by the one-time link alone
 	URL   *url.URL // what browsers call the server by; nil: what they say
 
+	Metrics   http.Handler     // what GET /metrics answers to those who may read; nil: there is none
 	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]
 	Version   string           // of the program
 	Now       func() time.Time // default [time.Now]
@@ -154,6 +155,12 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("POST /login", s.public(s.login))
 	mux.HandleFunc("POST /logout", s.public(s.logout))
 
+	if s.cfg.Metrics != nil {
+		mux.HandleFunc("GET /metrics", s.page(Auditor, func(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+			s.cfg.Metrics.ServeHTTP(w, r)
+			return nil
+		}))
+	}
 	for pattern, h := range map[string]handler{
 		"GET /{$}":                       s.batchList,
 		"GET /uploads/{id}":              s.uploadPage,
@@ -251,4 +258,6 @@ func plainText(w http.ResponseWriter, status int, text string) {
 }
 
 // forAPI reports whether a request is a script's rather than a page's.
-func forAPI(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/") }
+func forAPI(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, "/api/") || r.URL.Path == "/metrics"
+}

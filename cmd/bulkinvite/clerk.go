@@ -121,7 +121,7 @@ func (p *program) instanceFailure(a clerk.Answer) error {
 
 // client makes the adapter for a key and a base URL.
 func (p *program) client(key, url string) (*clerk.Client, error) {
-	api, err := clerk.New(clerk.Config{Key: key, URL: url, Log: p.log})
+	api, err := clerk.New(clerk.Config{Key: key, URL: url, Log: p.log, Answered: p.requests.Answered})
 	switch {
 	case errors.Is(err, clerk.ErrKey):
 		return nil, fail(exitFailed, "clerk_key", "take the secret key from Clerk's dashboard, API keys", "what is given as Clerk's key is none: it begins with sk_test_ or sk_live_")
@@ -230,22 +230,32 @@ func (p *program) serveSandbox(config sandbox.Config, address string) (string, e
 		return "", sandboxFailure(err)
 	}
 	p.onClose(stand.Close)
+	at, err := p.listen("the sandbox", address, stand.Handler())
+	if err != nil {
+		return "", err
+	}
+	return "http://" + at.String() + "/v1", nil
+}
+
+// listen has what serves on an address until the program ends, and returns the
+// address, whose port the system may have chosen.
+func (p *program) listen(what, address string, handler http.Handler) (net.Addr, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", fail(exitFailed, "listen", "name another address: --listen 127.0.0.1:8092", "start the sandbox: %w", err)
+		return nil, fail(exitFailed, "listen", "name an address that is free, such as 127.0.0.1:8092", "start %s: %w", what, err)
 	}
 	server := &http.Server{
-		Handler:           stand.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	p.onClose(server.Close)
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			p.log.Error("the sandbox stopped serving", "error", err)
+			p.log.Error(what+" stopped serving", "error", err)
 		}
 	}()
-	return "http://" + listener.Addr().String() + "/v1", nil
+	return listener.Addr(), nil
 }
 
 func sandboxLimit(l ratelimit.Limit) sandbox.Limit {

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"bulkinvite/invitation"
+	"bulkinvite/metrics"
 	"bulkinvite/ratelimit"
 )
 
@@ -30,6 +31,7 @@ type program struct {
 	log      *slog.Logger
 	logTo    *divertible
 	level    slog.LevelVar
+	requests *metrics.Requests // to Clerk
 	closers  []func() error
 }
 
@@ -63,6 +65,7 @@ func (d *divertible) divert(w io.Writer) (restore func()) {
 // configure takes up the parsed settings.
 func (p *program) configure(s *settings) error {
 	p.settings, p.json = s, s.JSON
+	p.requests = metrics.NewRequests()
 	p.logTo = &divertible{w: p.errs}
 	if s.LogLevel != "" {
 		if err := p.level.UnmarshalText([]byte(s.LogLevel)); err != nil {

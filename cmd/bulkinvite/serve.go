@@ -62,7 +62,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	server, err := web.New(pool, web.Config{
 		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, URL: address,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
-		Version: built().Version, Log: p.log,
+		Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
 	})
 	if err != nil {
 		return err

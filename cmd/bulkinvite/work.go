@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/metrics"
 )
 
 type workCmd struct {
@@ -16,6 +20,7 @@ type workCmd struct {
 	SweepOlderThan age           `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
 	SweepScope     string        `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
 	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often everything at Clerk is held against our rows; 0: never. Default: 15m."`
+	MetricsListen  string        `env:"BULKINVITE_METRICS_LISTEN" placeholder:"ADDRESS" help:"Serve /metrics for Prometheus here, to whoever asks: 127.0.0.1:9090. Default: nowhere."`
 	TZ             string        `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
 
@@ -59,6 +64,13 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if c.MetricsListen != "" {
+		at, err := p.listen("the metrics", c.MetricsListen, p.metricsServer(pool, instance))
+		if err != nil {
+			return err
+		}
+		p.log.Info("serving metrics", "address", at.String())
+	}
 	p.log.Info("working", "instance", t.clerkID, "environment", t.environment)
 	var idle func(context.Context) (bool, error)
 	if c.UntilIdle {
@@ -68,5 +80,23 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return fail(exitFailed, "clerk_key", "nothing is lost: start it again with a good key in "+keyVariable, "%w", err)
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was told to end before it had begun
+	}
 	return err
+}
+
+// metricsServer serves what Prometheus asks of a worker, and what a scheduler
+// of containers asks: whether the process still answers.
+func (p *program) metricsServer(pool *pgxpool.Pool, instance invitation.Instance) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", p.metrics(pool, instance))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	return mux
+}
+
+// metrics serves what Prometheus asks of any process.
+func (p *program) metrics(pool *pgxpool.Pool, instance invitation.Instance) http.Handler {
+	return metrics.Handler(metrics.New(pool, p.requests, metrics.Config{Instance: instance, Limits: p.limits(instance.Environment),
+		RequestTimeout: p.settings.RequestTimeout, Version: built().Version, Log: p.log}))
 }

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestWorkTellsMetrics starts a worker that serves metrics, on a port of the
+// system's choice, and asks it.
+func TestWorkTellsMetrics(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "BULKINVITE_LOG_FORMAT=json")
+	b.run("send", "--sandbox", "--yes", b.file("people.csv", "email\nplanted@example.com\nnobody\n")).want(t, exitRows)
+	c := b.command("work", "--sandbox", "--metrics-listen", "127.0.0.1:0")
+	errs, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var line struct{ Msg, Address string }
+	lines := bufio.NewScanner(errs)
+	for line.Msg != "serving metrics" && lines.Scan() {
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := fetch(t, "http://"+line.Address+"/metrics")
+	for _, want := range []string{`bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("lacks %s:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "planted") {
+		t.Error("an address is told")
+	}
+	fetch(t, "http://"+line.Address+"/healthz")
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+}
+
+// fetch reads what a URL answers, which must be a 200.
+func fetch(t *testing.T, url string) string {
+	t.Helper()
+	answer, err := http.Get(url) //nolint:noctx // the test's programs end with it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", url, answer.Status, err)
+	}
+	return string(text)
+}

@@ -1,0 +1,30 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Depth counts jobs of an instance that are not over: of a kind (invite, revoke,
+// notice), in a state of River's (available, scheduled, retryable, running).
+type Depth struct {
+	Kind  string
+	State string
+	Jobs  int
+}
+
+// Depths counts the jobs of an instance that are not over.
+func Depths(ctx context.Context, pool *pgxpool.Pool, instance int64) ([]Depth, error) {
+	rows, _ := pool.Query(ctx, `
+		select kind, state::text, count(*) from river_job
+		where queue = any($1) and state in ('available', 'scheduled', 'retryable', 'running') group by 1, 2 order by 1, 2`,
+		[]string{inviteQueue(instance), revokeQueue(instance)})
+	depths, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Depth])
+	if err != nil {
+		return nil, fmt.Errorf("count the jobs of instance %d: %w", instance, err)
+	}
+	return depths, nil
+}
