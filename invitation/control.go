@@ -145,10 +145,14 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 // RetryBatch opens the rows that ended failed again and returns their numbers:
 // they need jobs. A batch that has none stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
+	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
+	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
+		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
+	}
 	rows, _ := tx.Query(ctx, `
-		update results set outcome = null, decided_at = null, reason = null, attempt_id = null, read_id = null,
-		       tries = 0, transient_since = null, not_before = null
-		where batch_id = $1 and outcome = 'failed' returning row_number`, b.ID)
+		insert into retries (batch_id, row_number, reason, attempt_id, read_id, decided_at)
+		select batch_id, row_number, reason, attempt_id, read_id, decided_at from results where batch_id = $1 and outcome = 'failed' order by row_number for update
+		returning row_number`, b.ID)
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
@@ -160,7 +164,14 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	if err := s.move(ctx, tx, b, actor, retried); err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(ctx, `update batches set finished_at = null, judged_from = clock_timestamp() where id = $1`, b.ID)
+	_, err = tx.Exec(ctx, `
+		update results set outcome = null, decided_at = null, reason = null, attempt_id = null, read_id = null,
+		       tries = 0, transient_since = null, not_before = null
+		where batch_id = $1 and row_number = any($2)`, b.ID, numbers)
+	if err != nil {
+		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
+	}
+	_, err = tx.Exec(ctx, `update batches set finished_at = null, certificate = null, judged_from = clock_timestamp() where id = $1`, b.ID)
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}

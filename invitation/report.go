@@ -63,25 +63,26 @@ type Requests struct {
 // Report says where a batch stands. Every row is in it: Rows is the sum of
 // Outcomes and Undecided.
 type Report struct {
-	Batch       int64      `json:"batch"`
-	State       State      `json:"state"`
-	Rows        int        `json:"rows"`
-	Outcomes    Counts     `json:"outcomes"`
-	Undecided   int        `json:"undecided"`
-	Requests    Requests   `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran, but for reconciling
-	RateLimited int        `json:"rate_limited"` // 429 answers among them
-	StartedAt   *time.Time `json:"started_at"`
-	FinishedAt  *time.Time `json:"finished_at"`
-	Seconds     float64    `json:"seconds"` // from the start to the end, or until now
-	ETA         *time.Time `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
-	StateReason *string    `json:"state_reason"`
-	PausedBy    *Pauser    `json:"paused_by"` // nil: it is not paused
-	Unknown     *Unknown   `json:"unknown"`   // nil: there is no request whose answer was lost
-	FileName    string     `json:"file_name"`
-	Environment string     `json:"environment"` // production, development or sandbox
-	InstanceID  int64      `json:"-"`
-	Priority    int        `json:"-"`
-	Now         time.Time  `json:"-"` // the database's clock when it was asked
+	Batch       int64        `json:"batch"`
+	State       State        `json:"state"`
+	Rows        int          `json:"rows"`
+	Outcomes    Counts       `json:"outcomes"`
+	Undecided   int          `json:"undecided"`
+	Requests    Requests     `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran, but for reconciling
+	RateLimited int          `json:"rate_limited"` // 429 answers among them
+	StartedAt   *time.Time   `json:"started_at"`
+	FinishedAt  *time.Time   `json:"finished_at"`
+	Seconds     float64      `json:"seconds"` // from the start to the end, or until now
+	ETA         *time.Time   `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
+	StateReason *string      `json:"state_reason"`
+	PausedBy    *Pauser      `json:"paused_by"` // nil: it is not paused
+	Unknown     *Unknown     `json:"unknown"`   // nil: there is no request whose answer was lost
+	FileName    string       `json:"file_name"`
+	Environment string       `json:"environment"` // production, development or sandbox
+	Certificate *Certificate `json:"certificate"` // of the batch's end; nil: it has not ended, or it is still to be made
+	InstanceID  int64        `json:"-"`
+	Priority    int          `json:"-"`
+	Now         time.Time    `json:"-"` // the database's clock when it was asked
 }
 
 // Unknown are undecided rows of a batch that Clerk was asked for, and whose answer
@@ -148,6 +149,9 @@ func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
 		r.Seconds = max(0, end.Sub(*r.StartedAt).Round(time.Millisecond).Seconds())
 	}
 	if r.Unknown, err = readUnknown(ctx, tx, r); err != nil {
+		return nil, err
+	}
+	if r.Certificate, err = readCertificate(ctx, tx, batch); err != nil {
 		return nil, err
 	}
 	return r, readRequests(ctx, tx, r)

@@ -89,7 +89,7 @@ func TestReport(t *testing.T) {
 		`"outcomes":{"invited":2,"already_invited":0,"already_registered":0,"invalid":1,"rejected":1,"duplicate_row":1,"failed":0,"cancelled":0},` +
 		`"undecided":0,"requests":{"create":1,"bulk":1,"read":2,"revoke":0},"rate_limited":0,` +
 		`"started_at":"2026-11-22T20:11:03Z","finished_at":"2026-11-22T20:12:03Z","seconds":60,"eta":null,` +
-		`"state_reason":null,"paused_by":null,"unknown":null,"file_name":"hires.csv","environment":"production"}`
+		`"state_reason":null,"paused_by":null,"unknown":null,"file_name":"hires.csv","environment":"production","certificate":null}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -104,9 +104,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("no batch: %v", err)
 	}
 	// A row that went missing must not go unnoticed.
-	if _, err := pool.Exec(t.Context(), "delete from results where batch_id = 1 and row_number = 4"); err != nil {
-		t.Fatal(err)
-	}
+	postgrestest.Plant(t, pool, "delete from results where batch_id = 1 and row_number = 4")
 	if _, err := r.Report(t.Context(), 1); err == nil {
 		t.Error("a batch with a row too few is reported as if nothing was wrong")
 	}

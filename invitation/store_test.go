@@ -65,9 +65,7 @@ func (l *ledger) tx(f func(context.Context, pgx.Tx) error) {
 
 func (l *ledger) exec(sql string, args ...any) {
 	l.Helper()
-	if _, err := l.pool.Exec(l.Context(), sql, args...); err != nil {
-		l.Fatal(err)
-	}
+	postgrestest.Plant(l, l.pool, sql, args...)
 }
 
 // get reads one value.

@@ -20,11 +20,12 @@ func (s *Store) Stopped(ctx context.Context, tx pgx.Tx, instance int64) ([]int64
 
 // Chores are what the housekeeping of an instance finds to do.
 type Chores struct {
-	Canary bool // a running batch sends its canary
-	Finish bool // a batch has no undecided row left
-	Cancel bool // a cancelled batch has rows that are to be decided
-	Sweep  bool // a sweep has no undecided revocation left
-	Follow bool // rows that a sweep has taken away are to be decided, or what they made is to be revoked
+	Canary  bool // a running batch sends its canary
+	Finish  bool // a batch has no undecided row left
+	Cancel  bool // a cancelled batch has rows that are to be decided
+	Sweep   bool // a sweep has no undecided revocation left
+	Follow  bool // rows that a sweep has taken away are to be decided, or what they made is to be revoked
+	Certify bool // a batch has ended and has no certificate
 }
 
 // Chores looks for all of them in one statement, since each process looks every
@@ -37,9 +38,10 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 		       coalesce(bool_or(state = 'cancelled'), false),
 		       exists (select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held
 		               and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null)),
-		       exists (select from sweeps s join results r on r.withdrawn_by = s.id where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`)
+		       exists (select from sweeps s join results r on r.withdrawn_by = s.id where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`),
+		       exists (select from batches where instance_id = $1 and finished_at is not null and certificate is null)
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
-		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow)
+		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow, &c.Certify)
 	if err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)
 	}

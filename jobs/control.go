@@ -78,7 +78,10 @@ func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 	if err != nil {
 		return err
 	}
-	_, err = store.CancelRows(ctx, b.InstanceID)
+	if _, err = store.CancelRows(ctx, b.InstanceID); err != nil {
+		return err
+	}
+	_, err = store.Certify(ctx, b.InstanceID)
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
 
@@ -34,9 +35,7 @@ func (b *bundle) count(sql string, args ...any) (n int) {
 
 func (b *bundle) exec(sql string, args ...any) {
 	b.t.Helper()
-	if _, err := b.pool.Exec(b.t.Context(), sql, args...); err != nil {
-		b.t.Fatal(err)
-	}
+	postgrestest.Plant(b.t, b.pool, sql, args...)
 }
 
 // await looks until something holds.

@@ -117,8 +117,14 @@ func (w *Worker) tidy(ctx context.Context) error {
 			return err
 		}
 	}
+	finished := 0
 	if chores.Finish {
-		_, err = w.store.Finish(ctx, w.cfg.Instance.ID)
+		if finished, err = w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
+			return err
+		}
+	}
+	if chores.Certify || chores.Cancel || finished > 0 {
+		_, err = w.store.Certify(ctx, w.cfg.Instance.ID)
 	}
 	return err
 }

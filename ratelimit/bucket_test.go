@@ -55,9 +55,7 @@ func (b *bundle) tx(f func(context.Context, pgx.Tx) error) {
 
 func (b *bundle) exec(sql string, args ...any) {
 	b.Helper()
-	if _, err := b.pool.Exec(b.Context(), sql, args...); err != nil {
-		b.Fatal(err)
-	}
+	postgrestest.Plant(b, b.pool, sql, args...)
 }
 
 func (b *bundle) count(name string, limit ratelimit.Limit) ratelimit.Bucket {

@@ -241,9 +241,7 @@ func (b *bench) count(sql string, args ...any) int {
 
 func (b *bench) exec(sql string, args ...any) {
 	b.t.Helper()
-	if _, err := b.pool.Exec(b.t.Context(), sql, args...); err != nil {
-		b.t.Fatal(err)
-	}
+	postgrestest.Plant(b.t, b.pool, sql, args...)
 }
 
 func TestSignIn(t *testing.T) {

@@ -32,7 +32,7 @@ func Story(s *invitation.Story) []Chapter {
 		all = append(all, sightingChapter(s, &s.Sightings[i]))
 	}
 	for _, e := range s.Events {
-		if e.Action != "imported" && e.Action != "started" && e.Action != "done" {
+		if e.Action != "imported" && e.Action != "started" && e.Action != "done" && e.Action != "certified" {
 			all = append(all, Chapter{At: e.At, Text: fmt.Sprintf("batch %d %s by %s", e.BatchID, e.Action, e.Actor)})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/postgres/postgrestest"
 )
 
 // TestControl takes a batch through its states with the commands, and asks in
@@ -62,10 +63,7 @@ func TestControl(t *testing.T) {
 	}
 
 	pool := open(t, b.url)
-	_, err := pool.Exec(t.Context(), `update results set outcome = 'failed', attempt_id = null, clerk_invitation_id = null, status = null where row_number <= 3`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	postgrestest.Plant(t, pool, `update results set outcome = 'failed', attempt_id = null, clerk_invitation_id = null, status = null where row_number <= 3`)
 	if o := b.run("retry", "1", "--json", "--actor", "ann"); !strings.Contains(o.err, "3 rows are taken up again") {
 		t.Errorf("retry: %s", o.err)
 	} else {
@@ -81,8 +79,8 @@ func TestControl(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	var story string
-	err = pool.QueryRow(t.Context(), `select string_agg(action || ' ' || actor, ', ' order by id) filter (where actor in ('maria', 'tom', 'ann', 'eve', 'bulkinvite')) from events`).Scan(&story)
-	if want := "started maria, paused tom, done bulkinvite, retried ann, cancelled eve"; err != nil || story != want {
+	err := pool.QueryRow(t.Context(), `select string_agg(action || ' ' || actor, ', ' order by id) filter (where actor in ('maria', 'tom', 'ann', 'eve', 'bulkinvite')) from events`).Scan(&story)
+	if want := "started maria, paused tom, done bulkinvite, certified bulkinvite, retried ann, cancelled eve, certified bulkinvite"; err != nil || story != want {
 		t.Errorf("events: %q, %v; want %q", story, err, want)
 	}
 }

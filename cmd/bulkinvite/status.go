@@ -138,6 +138,9 @@ func reportText(r *invitation.Report) string {
 		fmt.Fprintf(&b, "%s · ", counted(q.Revoke, "revocation", "revocations"))
 	}
 	fmt.Fprintf(&b, "%s told to slow down\n", thousands(r.RateLimited))
+	if c := r.Certificate; c != nil {
+		fmt.Fprintf(&b, "Proof     bulkinvite verify %d --head %s\n", r.Batch, c.Head)
+	}
 	for i, line := range words.Unknown(r.Unknown) {
 		heading := "          "
 		if i == 0 {

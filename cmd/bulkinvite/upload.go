@@ -317,7 +317,8 @@ func (u *upload) importFile(ctx context.Context) error {
 		return fmt.Errorf("import (nothing was written): %w", err)
 	}
 	u.log.Info("imported", "batch", u.batch, "rows", s.Rows)
-	return nil
+	_, err = u.store.Certify(ctx, u.instance.ID) // where there was nothing to send it has ended
+	return err
 }
 
 func (u *upload) refusal(b *invitation.Batch) error {

@@ -1,0 +1,320 @@
+package invitation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Certificate says what a batch came to at its end. Its head is the end of a
+// hash chain over the batch, its rows and the attempts that were made for them,
+// as docs/audit.md lays it down. Kept outside the database, it proves that
+// nothing of them was changed since; see [Reader.Verify].
+type Certificate struct {
+	Batch    int64     `json:"batch"`
+	Number   int       `json:"number"` // 1 for the batch's first end, one more for each after a retry
+	MadeAt   time.Time `json:"made_at"`
+	Rows     int       `json:"rows"`
+	Outcomes Counts    `json:"outcomes"`
+	Attempts int       `json:"attempts"` // records in the chain: one for each attempt and person
+	Head     Hash      `json:"head"`
+
+	lastAttempt, lastRetry int64
+	checkpoints            []Hash // after the header, after the attempts, and, from the third on, after each thousand row numbers
+}
+
+// span is for how many row numbers a chain has a checkpoint.
+const span = 1000
+
+// The places of checkpoints.
+const (
+	afterHeader = iota
+	afterAttempts
+	afterRows // and more
+)
+
+// Certificate returns the certificate of a batch's last end, or nil where it has
+// not ended, was opened again by a retry, or its certificate is not made yet.
+func (r *Reader) Certificate(ctx context.Context, batch int64) (*Certificate, error) {
+	var c *Certificate
+	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+		c, err = readCertificate(ctx, tx, batch)
+		return err
+	})
+	return c, err
+}
+
+func readCertificate(ctx context.Context, tx pgx.Tx, batch int64) (*Certificate, error) {
+	all, err := certificates(ctx, tx, `c.batch_id = $1 and c.number = (select certificate from batches where id = $1)`, batch)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+func certificates(ctx context.Context, tx pgx.Tx, where string, args ...any) ([]*Certificate, error) {
+	rows, _ := tx.Query(ctx, `select batch_id, number, made_at, rows, outcomes, attempts, head, last_attempt, last_retry, checkpoints
+		from certificates c where `+where+` order by number desc`, args...)
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Certificate, error) {
+		c := &Certificate{Outcomes: Counts{}}
+		var head []byte
+		var checkpoints [][]byte
+		var outcomes []byte
+		if err := row.Scan(&c.Batch, &c.Number, &c.MadeAt, &c.Rows, &outcomes, &c.Attempts, &head, &c.lastAttempt, &c.lastRetry, &checkpoints); err != nil {
+			return nil, err
+		}
+		copy(c.Head[:], head)
+		for _, b := range checkpoints {
+			var h Hash
+			copy(h[:], b)
+			c.checkpoints = append(c.checkpoints, h)
+		}
+		return c, json.Unmarshal(outcomes, &c.Outcomes)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read certificates: %w", err)
+	}
+	return all, nil
+}
+
+// Certify makes the certificates of the batches of an instance that have ended
+// and have none. One waits while an attempt of its rows is open, as one that also
+// carries people of another batch may be. It returns how many it made.
+func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
+	rows, _ := s.pool.Query(ctx, `select id from batches b where instance_id = $1 and finished_at is not null and certificate is null and not `+unsettled+` order by id`, instance)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return 0, fmt.Errorf("look for batches without a certificate: %w", err)
+	}
+	made := 0
+	for _, id := range ids {
+		err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error { return certify(ctx, tx, id) })
+		switch {
+		case errors.Is(err, pgx.ErrNoRows), changedMeanwhile(err): // another process is at it, or it was opened again
+		case err != nil:
+			return made, fmt.Errorf("certify batch %d: %w", id, err)
+		default:
+			made++
+		}
+	}
+	return made, nil
+}
+
+// changedMeanwhile tells that a transaction of one snapshot met a row that was
+// changed after it: SQLSTATE serialization_failure.
+func changedMeanwhile(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "40001"
+}
+
+// unsettled says of a batch b that an attempt is open that was made for its rows.
+const unsettled = `exists (select from attempts a join attempt_people p on p.attempt_id = a.id
+	where a.instance_id = b.instance_id and a.resolved_at is null and p.batch_id = b.id and ` + own + `)`
+
+// own says of an attempt a that it was made to invite somebody: what takes
+// invitations back later is a sweep's.
+const own = `(a.call <> 'revoke' or a.under is not null)`
+
+// certify makes a batch's certificate over one state of the database. With a
+// batch that somebody holds, or that needs none, it is pgx.ErrNoRows.
+func certify(ctx context.Context, tx pgx.Tx, batch int64) error {
+	c := Certificate{Batch: batch}
+	var instance int64
+	err := tx.QueryRow(ctx, `
+		select b.instance_id, clock_timestamp(),
+		       coalesce((select max(number) from certificates c where c.batch_id = b.id), 0) + 1,
+		       coalesce((select max(a.id) from attempt_people p join attempts a on a.id = p.attempt_id where p.batch_id = b.id and `+own+`), 0),
+		       coalesce((select max(t.id) from retries t where t.batch_id = b.id), 0)
+		from batches b where id = $1 and finished_at is not null and certificate is null and not `+unsettled+` for no key update skip locked`, batch).
+		Scan(&instance, &c.MadeAt, &c.Number, &c.lastAttempt, &c.lastRetry)
+	if err != nil {
+		return err
+	}
+	if _, err := c.follow(ctx, tx, nil); err != nil {
+		return err
+	}
+	checkpoints := make([][]byte, len(c.checkpoints))
+	for i := range checkpoints {
+		checkpoints[i] = c.checkpoints[i][:]
+	}
+	_, err = tx.Exec(ctx, `insert into certificates (batch_id, number, made_at, rows, outcomes, attempts, last_attempt, last_retry, checkpoints, head)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, c.Batch, c.Number, c.MadeAt, c.Rows, c.Outcomes, c.Attempts, c.lastAttempt, c.lastRetry, checkpoints, c.Head[:])
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `update batches set certificate = $2 where id = $1`, batch, c.Number); err != nil {
+		return err
+	}
+	return event(ctx, tx, instance, batch, "bulkinvite", "certified", map[string]any{"certificate": c.Number, "head": c.Head})
+}
+
+// The records of a chain. Each is an array of texts, so that PostgreSQL alone
+// says how a value is written.
+const (
+	moment = `to_char(%s at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+
+	// privateCells are what an erasure removes of a row r.
+	privateCells = `array[r.email, r.key, r.redirect_url, r.public_metadata::text, cardinality(r.notes)::text] || r.notes || array[cardinality(r.original)::text] || r.original`
+)
+
+var (
+	// header is of the batch, and of the certificate: $2 to $5 are its number, when it was made, its last attempt and last retry.
+	headerRecord = `select array['batch', b.id::text, $2::text, ` + at("$3::timestamptz") + `, $4::text, $5::text,
+		    (select encode(head, 'hex') from certificates c where c.batch_id = b.id and c.number = $2::integer - 1),
+		    encode(b.file_sha256, 'hex'), b.file_bytes::text, b.actor, b.rows::text, b.blank::text, ` + at("b.created_at") + `, ` + at("b.started_at") + `]
+		from batches b where b.id = $1`
+
+	// rowRecords are the rows as they stood before the first retry after $2. The fourth field, the hash of the private
+	// cells, is put in where these are there.
+	rowRecords = `
+		select r.row_number, array['row', r.row_number::text, r.line::text, encode(r.private_hash, 'hex'), r.expires_in_days::text, r.revoke_on::text]
+		       || case when t.id is null then array[r.outcome, r.reason, r.duplicate_of::text, r.clerk_invitation_id, r.clerk_user_id, r.attempt_id::text, r.read_id::text, ` + at("r.decided_at") + `]
+		          else array['failed', t.reason, null, null, null, t.attempt_id::text, t.read_id::text, ` + at("t.decided_at") + `] end,
+		       case when r.private_hash is null then ` + privateCells + ` end
+		from results r left join (
+			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number
+		where r.batch_id = $1 order by r.row_number`
+
+	// attemptRecords are one for each attempt, up to $2, and person of the batch.
+	attemptRecords = `
+		select a.id, array['attempt', a.id::text, p.row_number::text, a.call, a.bucket, a.under::text, a.worker_id, ` + at("a.started_at") + `, ` + at("a.deadline") + `,
+		       ` + at("a.answered_at") + `, a.http_status::text, a.error_code, a.trace_id, ` + at("a.resolved_at") + `, a.resolution,
+		       p.answer, p.error_code, p.clerk_invitation_id, ` + at("p.closed_at") + `, p.resolution]
+		from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.batch_id = $1 and a.id <= $2 and ` + own + ` order by a.id, p.row_number`
+)
+
+// at is a time as the chain has it: in UTC, to the microsecond.
+func at(expression string) string { return fmt.Sprintf(moment, expression) }
+
+// The fields of a row's record that the chain fills in or counts by.
+const (
+	privateField = 3
+	outcomeField = 6
+)
+
+// follow walks the chain of a certificate and sets what it comes to: rows,
+// outcomes, attempts, checkpoints and head. Where against is given, that is what
+// these should be; it returns where they are not. Memory does not grow with the
+// batch, but for 32 bytes for each thousand rows.
+func (c *Certificate) follow(ctx context.Context, tx pgx.Tx, against *Certificate) ([]Difference, error) {
+	h, err := newHasher(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	w := walk{hasher: h, made: c, against: against}
+	c.Outcomes, c.checkpoints = Counts{}, make([]Hash, afterRows)
+	var header []*string
+	if err := tx.QueryRow(ctx, headerRecord, c.Batch, strconv.Itoa(c.Number), c.MadeAt, strconv.FormatInt(c.lastAttempt, 10), strconv.FormatInt(c.lastRetry, 10)).Scan(&header); err != nil {
+		return nil, fmt.Errorf("read what the batch was made of: %w", err)
+	}
+	w.add(header)
+	w.checkpoint(afterHeader, Difference{What: DiffersBatch})
+	if err := w.rows(ctx, tx); err != nil {
+		return nil, fmt.Errorf("read the rows: %w", err)
+	}
+	if err := w.attempts(ctx, tx); err != nil {
+		return nil, fmt.Errorf("read the attempts: %w", err)
+	}
+	w.checkpoint(afterAttempts, Difference{What: DiffersAttempts})
+	end := []string{"end", strconv.Itoa(c.Rows), strconv.Itoa(c.Attempts)}
+	for _, o := range Outcomes {
+		end = append(end, strconv.Itoa(c.Outcomes[o]))
+	}
+	w.add(pointers(end))
+	c.Head = w.chain
+	if against != nil && c.Head != against.Head && len(w.differs) == 0 {
+		w.differs = append(w.differs, Difference{What: DiffersBatch})
+	}
+	return w.differs, nil
+}
+
+func pointers(texts []string) []*string {
+	list := make([]*string, len(texts))
+	for i := range texts {
+		list[i] = &texts[i]
+	}
+	return list
+}
+
+// walk is a chain on its way.
+type walk struct {
+	*hasher
+	made    *Certificate
+	against *Certificate // nil: there is nothing to hold it against
+	chain   Hash
+	differs []Difference
+}
+
+func (w *walk) add(record []*string) { w.chain = w.next(w.chain, record) }
+
+// checkpoint notes the chain at a place. Where it is not what it should be there,
+// it goes on from that, so that it can be said what else differs.
+func (w *walk) checkpoint(place int, d Difference) {
+	if place == len(w.made.checkpoints) {
+		w.made.checkpoints = append(w.made.checkpoints, Hash{})
+	}
+	w.made.checkpoints[place] = w.chain
+	switch {
+	case w.against == nil:
+	case place >= len(w.against.checkpoints): // rows beyond the last
+		w.differs = append(w.differs, d)
+		w.chain = w.against.checkpoints[len(w.against.checkpoints)-1]
+	case w.chain != w.against.checkpoints[place]:
+		w.differs = append(w.differs, d)
+		w.chain = w.against.checkpoints[place]
+	}
+}
+
+// rowsThrough makes the checkpoint after a thousand row numbers.
+func (w *walk) rowsThrough(last int) {
+	w.checkpoint(afterRows+last/span-1, Difference{What: DiffersRows, From: int64(last - span + 1), To: int64(last)})
+}
+
+func (w *walk) rows(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, rowRecords, w.made.Batch, w.made.lastRetry)
+	var number int
+	var record, cells []*string
+	through := span // the last row number before the next checkpoint
+	_, err := pgx.ForEachRow(rows, []any{&number, &record, &cells}, func() error {
+		for ; number > through; through += span {
+			w.rowsThrough(through)
+		}
+		if cells != nil {
+			text := w.private(cells).String()
+			record[privateField] = &text
+		}
+		w.made.Rows++
+		if o := record[outcomeField]; o != nil {
+			w.made.Outcomes[Outcome(*o)]++
+		}
+		w.add(record)
+		record, cells = nil, nil
+		return nil
+	})
+	w.rowsThrough(through)
+	for w.against != nil && len(w.made.checkpoints) < len(w.against.checkpoints) { // rows are missing at the end
+		through += span
+		w.rowsThrough(through)
+	}
+	return err
+}
+
+func (w *walk) attempts(ctx context.Context, tx pgx.Tx) error {
+	rows, _ := tx.Query(ctx, attemptRecords, w.made.Batch, w.made.lastAttempt)
+	var id int64
+	var record []*string
+	_, err := pgx.ForEachRow(rows, []any{&id, &record}, func() error {
+		w.made.Attempts++
+		w.add(record)
+		record = nil
+		return nil
+	})
+	return err
+}

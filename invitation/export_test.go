@@ -1,0 +1,13 @@
+package invitation
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// VerifyIn is [Reader.Verify] in a transaction that a test takes back.
+func VerifyIn(ctx context.Context, tx pgx.Tx, batch int64, head *Hash) (*Verification, error) {
+	v := &Verification{Batch: batch, Given: head}
+	return v, v.run(ctx, tx)
+}

@@ -1,0 +1,77 @@
+package invitation
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Hash is a SHA-256; as text it is 64 hexadecimal digits.
+type Hash [sha256.Size]byte
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText gives the hexadecimal digits.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads 64 hexadecimal digits.
+func (h *Hash) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(h) {
+		return fmt.Errorf("no hash: it has 64 hexadecimal digits")
+	}
+	copy(h[:], b)
+	return nil
+}
+
+// hasher makes the hashes that docs/audit.md lays down: of records, and keyed
+// ones of what is private. It is not safe for use by several goroutines.
+type hasher struct {
+	key  []byte // hash_key.value
+	text []byte
+}
+
+func newHasher(ctx context.Context, q interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}) (*hasher, error) {
+	h := &hasher{}
+	if err := q.QueryRow(ctx, `select value from hash_key`).Scan(&h.key); err != nil {
+		return nil, fmt.Errorf("read the key of the hashes: %w", err)
+	}
+	return h, nil
+}
+
+// record encodes fields as netstrings: each is its length in bytes, a colon,
+// itself and a comma; NULL is a hyphen. So no two records have one text.
+func (h *hasher) record(fields []*string) []byte {
+	h.text = h.text[:0]
+	for _, f := range fields {
+		if f == nil {
+			h.text = append(h.text, '-')
+			continue
+		}
+		h.text = strconv.AppendInt(h.text, int64(len(*f)), 10)
+		h.text = append(append(append(h.text, ':'), *f...), ',')
+	}
+	return h.text
+}
+
+// next is the chain after one more record.
+func (h *hasher) next(chain Hash, fields []*string) Hash {
+	sum := sha256.New()
+	sum.Write(chain[:])
+	sum.Write(h.record(fields))
+	return Hash(sum.Sum(nil))
+}
+
+// private is the keyed hash of a row's private cells.
+func (h *hasher) private(cells []*string) Hash {
+	mac := hmac.New(sha256.New, h.key)
+	mac.Write(h.record(cells))
+	return Hash(mac.Sum(nil))
+}

@@ -1,0 +1,303 @@
+package invitation_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"bulkinvite/invitation"
+)
+
+// ended makes a batch of as many people that has ended: of each ten, nine were
+// invited by a bulk call, and the tenth failed. Its first retry is still to come.
+func (l *ledger) ended(n int) int64 {
+	l.Helper()
+	batch := l.batch()
+	l.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key, public_metadata, notes)
+		select $1, n, $2, n + 1, array['P' || n || '@Example.com', 'Name ' || n], 'p' || n || '@example.com', 'p' || n || '@example.com', '{"n": 1}', array['trimmed']
+		from generate_series(1, $3::int) n`, batch, l.instance, n)
+	l.exec(`insert into attempts (instance_id, bucket, call, worker_id, deadline, answered_at, http_status, trace_id, resolved_at, resolution)
+		select $1, 'bulk', 'bulk', 'w', now(), now(), 200, 'trace-' || n, now(), 'answered' from generate_series(1, ($2::int + 9) / 10) n`, l.instance, n)
+	l.exec(`insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open, answer, clerk_invitation_id, closed_at, resolution)
+		select (row_number + 9) / 10, instance_id, key, batch_id, row_number, false, case when row_number % 10 = 0 then null else 'created' end,
+		       case when row_number % 10 = 0 then null else 'inv_' || row_number end, now(), case when row_number % 10 = 0 then 'not_there' else 'answered' end
+		from results where batch_id = $1`, batch)
+	l.exec(`update results set outcome = case when row_number % 10 = 0 then 'failed' else 'invited' end, reason = case when row_number % 10 = 0 then 'timeout' end,
+		clerk_invitation_id = case when row_number % 10 <> 0 then 'inv_' || row_number end, status = case when row_number % 10 <> 0 then 'pending' end,
+		decided_at = clock_timestamp(), attempt_id = (row_number + 9) / 10 where batch_id = $1`, batch)
+	l.exec(`update batches set state = 'done', rows = $2, finished_at = clock_timestamp(), certificate = null where id = $1`, batch, n)
+	return batch
+}
+
+func (l *ledger) certify(batch int64) *invitation.Certificate {
+	l.Helper()
+	if _, err := l.store.Certify(l.Context(), l.instance); err != nil {
+		l.Fatal(err)
+	}
+	c, err := invitation.NewReader(l.pool).Certificate(l.Context(), batch)
+	if err != nil || c == nil {
+		l.Fatalf("no certificate: %v", err)
+	}
+	return c
+}
+
+func (l *ledger) verify(batch int64, head *invitation.Hash) *invitation.Verification {
+	l.Helper()
+	v, err := invitation.NewReader(l.pool).Verify(l.Context(), batch, head)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if v.Holds != (len(v.Differences) == 0) {
+		l.Errorf("holds: %v, with %v", v.Holds, v.Differences)
+	}
+	return v
+}
+
+// TestCertificateFindsWhatWasChanged plays whoever owns the tables, and so can
+// get past the triggers.
+func TestCertificateFindsWhatWasChanged(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(2500)
+	c := l.certify(batch)
+	if c.Number != 1 || c.Rows != 2500 || c.Attempts != 2500 || c.Outcomes[invitation.Invited] != 2250 || c.Outcomes[invitation.Failed] != 250 {
+		t.Fatalf("%+v", c)
+	}
+	if v := l.verify(batch, &c.Head); !v.Holds || v.Certificate.Head != c.Head {
+		t.Fatalf("untouched: %+v", v)
+	}
+	if v := l.verify(batch, nil); !v.Holds {
+		t.Fatalf("untouched, without its head: %+v", v)
+	}
+	rows := func(from, to int64) invitation.Difference {
+		return invitation.Difference{What: invitation.DiffersRows, From: from, To: to}
+	}
+	attempts := invitation.Difference{What: invitation.DiffersAttempts}
+	whole := invitation.Difference{What: invitation.DiffersBatch}
+	for _, test := range []struct {
+		name, do string
+		want     []invitation.Difference
+	}{
+		{"an outcome", `update results set outcome = 'already_invited' where batch_id = $1 and row_number = 7`, []invitation.Difference{rows(1, 1000)}},
+		{"an address", `update results set email = 'eve@example.com' where batch_id = $1 and row_number = 2500`, []invitation.Difference{rows(2001, 3000)}},
+		{"a cell", `update results set original[2] = 'Eve' where batch_id = $1 and row_number = 1000`, []invitation.Difference{rows(1, 1000)}},
+		{"when it was decided", `update results set decided_at = decided_at + interval '1 us' where batch_id = $1 and row_number = 1001`, []invitation.Difference{rows(1001, 2000)}},
+		{"a row is deleted", `delete from results where batch_id = $1 and row_number = 1500`, []invitation.Difference{rows(1001, 2000)}},
+		{"the last rows are deleted", `delete from results where batch_id = $1 and row_number > 1999`, []invitation.Difference{rows(1001, 2000), rows(2001, 3000)}},
+		{"a row is added", `insert into results (batch_id, row_number, instance_id, line, original, outcome, decided_at) values ($1, 3001, 1, 3002, '{}', 'invalid', now())`,
+			[]invitation.Difference{rows(3001, 4000)}},
+		{"two rows are swapped", `update results r set outcome = o.outcome, clerk_invitation_id = o.clerk_invitation_id || 'x', attempt_id = o.attempt_id, decided_at = o.decided_at, reason = o.reason
+			from results o where r.batch_id = $1 and o.batch_id = $1 and (r.row_number, o.row_number) in ((9, 10), (10, 9))`, []invitation.Difference{rows(1, 1000)}},
+		{"two people are swapped", `update results r set email = o.email, key = o.key, original = o.original
+			from results o where r.batch_id = $1 and o.batch_id = $1 and (r.row_number, o.row_number) in ((1, 1200), (1200, 1))`, []invitation.Difference{rows(1, 1000), rows(1001, 2000)}},
+		{"an attempt is changed", `update attempts set trace_id = 'other' where id = 3 and $1 > 0`, []invitation.Difference{attempts}},
+		{"its person is changed", `update attempt_people set answer = 'created' where attempt_id = 1 and row_number = 10 and batch_id = $1`, []invitation.Difference{attempts}},
+		{"an attempt is deleted", `delete from attempt_people where attempt_id = 250 and batch_id = $1`, []invitation.Difference{attempts}},
+		{"an attempt is added", `with a as (insert into attempts (instance_id, bucket, call, worker_id, deadline, resolved_at, resolution) values (1, 'create', 'create', 'w', now(), now(), 'answered') returning id)
+			insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open) select id, 1, 'p5@example.com', $1, 5, false from a`,
+			[]invitation.Difference{{What: invitation.DiffersAdded, From: 251, To: 251}}},
+		{"an attempt is added in between", `insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open) values (9, 1, 'p5@example.com', $1, 5, false)`, []invitation.Difference{attempts}},
+		{"another file", `update batches set file_sha256 = '\x00' where id = $1`, []invitation.Difference{whole}},
+		{"another sender", `update batches set actor = 'eve' where id = $1`, []invitation.Difference{whole}},
+		{"the certificate's counts", `update certificates set outcomes = '{"invited": 2500}' where batch_id = $1`, []invitation.Difference{whole}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := &ledger{T: t, pool: l.pool, store: l.store, instance: l.instance}
+			undo := errors.New("undo")
+			err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(t.Context(), `set local session_replication_role = replica`); err != nil {
+					return err
+				}
+				if tag, err := tx.Exec(t.Context(), test.do, batch); err != nil || tag.RowsAffected() == 0 {
+					t.Fatalf("%v, %v", tag, err)
+				}
+				v, err := invitation.VerifyIn(t.Context(), tx, batch, &c.Head)
+				if err != nil {
+					return err
+				}
+				if !slices.Equal(v.Differences, test.want) {
+					t.Errorf("found %+v, want %+v", v.Differences, test.want)
+				}
+				return undo
+			})
+			if !errors.Is(err, undo) {
+				t.Fatal(err)
+			}
+		})
+	}
+
+	// Whoever changes a row and has the chain made anew is found by the head alone.
+	l.exec(`update results set outcome = 'already_invited' where batch_id = $1 and row_number = 7`, batch)
+	l.exec(`delete from certificates where batch_id = $1`, batch)
+	l.exec(`update batches set certificate = null where id = $1`, batch)
+	anew := l.certify(batch)
+	if v := l.verify(batch, nil); !v.Holds {
+		t.Errorf("made anew, held against itself: %+v", v)
+	}
+	if v := l.verify(batch, &c.Head); v.Holds || !slices.Equal(v.Differences, []invitation.Difference{{What: invitation.DiffersHead}}) || v.Certificate.Head != anew.Head {
+		t.Errorf("made anew: %+v", v)
+	}
+}
+
+// TestCertificatesOfRetries: each end has its own, and those before hold for ever.
+func TestCertificatesOfRetries(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(40)
+	first := l.certify(batch)
+	retry := func() {
+		l.tx(func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
+			if len(rows) != 4 && len(rows) != 3 {
+				t.Errorf("retried %v", rows)
+			}
+			return err
+		})
+	}
+	retry()
+	if c, err := invitation.NewReader(l.pool).Certificate(t.Context(), batch); c != nil || err != nil {
+		t.Errorf("a batch that was opened again has %+v, %v", c, err)
+	}
+	if v := l.verify(batch, &first.Head); !v.Holds {
+		t.Errorf("the first end, while it is retried: %+v", v)
+	}
+	id := l.attempt(single(person(batch, 10, "p10")))
+	if n, err := l.store.Certify(t.Context(), l.instance); n != 0 || err != nil {
+		t.Errorf("certified %d, %v, with rows undecided", n, err)
+	}
+	l.answered(id, row(batch, 10), invitation.Invited)
+	l.exec(`update results set outcome = 'failed', reason = 'again', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, batch)
+	if n, err := l.store.Finish(t.Context(), l.instance); n != 1 || err != nil {
+		t.Fatalf("finished %d, %v", n, err)
+	}
+	second := l.certify(batch)
+	retry()
+	l.exec(`update results set outcome = 'rejected', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, batch)
+	if _, err := l.store.Finish(t.Context(), l.instance); err != nil {
+		t.Fatal(err)
+	}
+	third := l.certify(batch)
+	if first.Number != 1 || second.Number != 2 || third.Number != 3 || second.Attempts != first.Attempts+1 || second.Outcomes[invitation.Failed] != 3 || third.Outcomes[invitation.Rejected] != 3 {
+		t.Errorf("%+v\n%+v\n%+v", first, second, third)
+	}
+	for _, c := range []*invitation.Certificate{first, second, third} {
+		if v := l.verify(batch, &c.Head); !v.Holds || v.Certificate.Number != c.Number {
+			t.Errorf("certificate %d: %+v", c.Number, v)
+		}
+	}
+	l.exec(`update retries set reason = 'other' where batch_id = $1 and row_number = 20 and reason = 'timeout'`, batch)
+	if v := l.verify(batch, &first.Head); v.Holds {
+		t.Error("what a retry opened again was changed: the end before it holds all the same")
+	}
+	if v := l.verify(batch, &second.Head); !v.Holds {
+		t.Errorf("the end after it: %+v", v)
+	}
+}
+
+// answered closes an attempt for one person and decides the row.
+func (l *ledger) answered(attempt int64, id invitation.RowID, outcome invitation.Outcome) {
+	l.Helper()
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		k := get[string](l, `select key from results where batch_id = $1 and row_number = $2`, id.Batch, id.Row)
+		said := map[string]invitation.Said{k: {Answer: "created", InvitationID: "inv_of_" + k}}
+		if _, err := l.store.Note(ctx, tx, attempt, invitation.Reply{Status: 200, TraceID: "t", People: said}, 0); err != nil {
+			return err
+		}
+		_, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{{RowID: id, Key: k, Action: invitation.Action{
+			Kind: invitation.Decide, Outcome: outcome, InvitationID: "inv_of_" + k, Status: invitation.Pending, AttemptID: attempt, Close: "answered"}}})
+		return err
+	})
+}
+
+// TestOpenAttemptPutsOffTheCertificate: one that also carries people of another
+// batch, whose answer may still be recorded.
+func TestOpenAttemptPutsOffTheCertificate(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	one, other := l.batch("a"), l.batch("b")
+	id := l.attempt(bulk(person(one, 1, "a"), person(other, 1, "b")))
+	l.answered(id, row(one, 1), invitation.Invited)
+	if n, err := l.store.Finish(t.Context(), l.instance); n != 1 || err != nil {
+		t.Fatalf("finished %d, %v", n, err)
+	}
+	if n, err := l.store.Certify(t.Context(), l.instance); n != 0 || err != nil {
+		t.Errorf("certified %d, %v, while the attempt is open", n, err)
+	}
+	l.exec(`update attempt_people set open = false where attempt_id = $1`, id)
+	l.exec(`update attempts set resolved_at = now(), resolution = 'read' where id = $1`, id)
+	c := l.certify(one)
+	if v := l.verify(one, &c.Head); !v.Holds {
+		t.Errorf("%+v", v)
+	}
+	if _, err := invitation.NewReader(l.pool).Verify(t.Context(), other, nil); !errors.Is(err, invitation.ErrNoCertificate) {
+		t.Errorf("a batch that runs: %v", err)
+	}
+	if _, err := invitation.NewReader(l.pool).Verify(t.Context(), 99, nil); !errors.Is(err, invitation.ErrNoBatch) {
+		t.Errorf("no batch: %v", err)
+	}
+	var details string
+	if err := l.pool.QueryRow(t.Context(), `select details::text from events where action = 'certified' and batch_id = $1`, one).Scan(&details); err != nil || !strings.Contains(details, c.Head.String()) {
+		t.Errorf("event: %s, %v", details, err)
+	}
+	if b, err := json.Marshal(c); err != nil || !strings.Contains(string(b), `"head":"`+c.Head.String()+`"`) {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
+// TestEvidenceFillsOnce tries as the program's own role what must not be done.
+func TestEvidenceFillsOnce(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(20)
+	l.certify(batch)
+	running := l.batch("a")
+	l.attempt(single(person(running, 1, "a")))
+	l.batch("z")
+	l.exec(`insert into late_answers (attempt_id) values (1)`)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
+		return err
+	})
+	for _, sql := range []string{
+		`update events set actor = 'eve'`, `delete from events`, `truncate events`,
+		`update attempts set http_status = 201 where id = 1`, `update attempts set trace_id = null where id = 1`, `update attempts set resolution = 'read' where id = 1`,
+		`update attempts set started_at = started_at - interval '1 s' where resolved_at is null`, `update attempts set worker_id = 'other' where resolved_at is null`,
+		`delete from attempts where id = 1`, `delete from attempts where resolved_at is null`, `truncate attempts cascade`,
+		`update attempt_people set open = true where attempt_id = 1`, `update attempt_people set answer = 'exists' where attempt_id = 1 and answer is not null`,
+		`update attempt_people set key = 'eve@example.com' where attempt_id = 1`, `update attempt_people set clerk_invitation_id = 'inv_x' where attempt_id = 1 and clerk_invitation_id is not null`,
+		`update attempt_people set key = 'erased:' || repeat('0', 64) where open`, `delete from attempt_people where attempt_id = 2`,
+		`update results set outcome = 'failed' where outcome = 'invited'`, `update results set outcome = null, decided_at = null where outcome = 'invited'`,
+		`update results set reason = 'x' where outcome = 'invited'`, `update results set attempt_id = 2 where outcome = 'invited' and row_number = 1`,
+		`update results set clerk_invitation_id = 'inv_x' where outcome = 'invited' and row_number = 1`, `update results set decided_at = now() where outcome = 'invited'`,
+		`update results set email = 'eve@example.com' where outcome is null`, `update results set key = 'eve@example.com' where row_number = 1`, `update results set original = '{}' where row_number = 1`,
+		`update results set row_number = row_number + 100`, `update results set erased_by = 1 where row_number = 1`, `update results set private_hash = '\x00' where row_number = 1`,
+		`delete from results where batch_id = 3`, `truncate results cascade`,
+		`update batches set file_sha256 = '\x00'`, `update batches set actor = 'eve'`, `update batches set rows = 1`, `update batches set state = 'draft'`, `delete from batches`,
+		`update certificates set head = '\x00'`, `delete from certificates`, `update retries set reason = 'x'`, `delete from retries`, `update late_answers set http_status = 200`, `delete from late_answers`,
+	} {
+		_, err := l.pool.Exec(t.Context(), sql)
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || pg.Code != "23000" || !strings.Contains(pg.Message, "is refused") {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	for _, sql := range []string{ // what the program does
+		`update attempts set read_after = now() where resolved_at is null`, `update results set status = 'accepted', status_at = now() where outcome = 'invited'`,
+		`update results set not_before = now(), tries = 3, last_error = 'x', alone = true where outcome is null`, `update batches set state = 'paused', paused_by = 'person' where state = 'running'`,
+	} {
+		if tag, err := l.pool.Exec(t.Context(), sql); err != nil || tag.RowsAffected() == 0 {
+			t.Errorf("%s: %v, %v", sql, tag, err)
+		}
+	}
+	// A failed row opens again on the record alone.
+	l.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1 and outcome is null`, batch)
+	if _, err := l.pool.Exec(t.Context(), `update results set outcome = null, decided_at = null where outcome = 'failed'`); err == nil || !strings.Contains(err.Error(), "on record") {
+		t.Errorf("opened again off the record: %v", err)
+	}
+}
