@@ -3,6 +3,8 @@ package invitation
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,6 +14,35 @@ type AuditFilter struct {
 	Key     string // the person, as [Key] gives it
 	Batch   int64
 	Outcome Outcome
+	Status  Status
+	Actor   string    // who sent the file
+	Since   time.Time // decided at this time or later; of undecided rows: imported
+	Until   time.Time // and before this one
+	Trace   string    // Clerk's trace id of a request that was made for the row
+}
+
+// where is the filter as SQL, with only what narrows it: so PostgreSQL plans for
+// that alone.
+func (f AuditFilter) where() (string, pgx.NamedArgs) {
+	args := pgx.NamedArgs{}
+	conditions := []string{"true"}
+	narrow := func(set bool, condition, name string, value any) {
+		if set {
+			conditions, args[name] = append(conditions, condition), value
+		}
+	}
+	narrow(f.Key != "", `r.key = @key`, "key", f.Key)
+	narrow(f.Batch != 0, `r.batch_id = @batch`, "batch", f.Batch)
+	narrow(f.Outcome != "", `r.outcome = @outcome`, "outcome", f.Outcome)
+	narrow(f.Status != "", `r.status = @status`, "status", f.Status)
+	narrow(f.Actor != "", `b.actor = @actor`, "actor", f.Actor)
+	// What the batch's own times tell spares the rows of all others.
+	narrow(!f.Since.IsZero(), `coalesce(r.decided_at, b.created_at) >= @since and coalesce(b.finished_at, 'infinity') >= @since`, "since", f.Since)
+	narrow(!f.Until.IsZero(), `coalesce(r.decided_at, b.created_at) < @until and b.created_at < @until`, "until", f.Until)
+	narrow(f.Trace != "", `(r.batch_id, r.row_number) in (
+		select p.batch_id, p.row_number from attempt_people p where p.attempt_id in (
+			select id from attempts where trace_id = @trace union all select attempt_id from late_answers where trace_id = @trace))`, "trace", f.Trace)
+	return strings.Join(conditions, " and "), args
 }
 
 // AuditRow is a row as an audit shows it, with who sent its file and whom to.
@@ -26,12 +57,11 @@ type AuditRow struct {
 // batch and row. It reads as yield takes, and reuses the AuditRow, as
 // [Reader.Results] does.
 func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow) error) error {
+	where, args := f.where()
 	rows, err := r.pool.Query(ctx, `
 		select `+resultColumns+`, b.actor, b.file_name, i.environment
 		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
-		where (@key = '' or r.key = @key) and (@batch::bigint = 0 or r.batch_id = @batch) and (@outcome = '' or r.outcome = @outcome)
-		order by r.batch_id, r.row_number`,
-		pgx.NamedArgs{"key": f.Key, "batch": f.Batch, "outcome": f.Outcome})
+		where `+where+` order by r.batch_id, r.row_number`, args)
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -299,5 +300,45 @@ func TestEvidenceFillsOnce(t *testing.T) {
 	l.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1 and outcome is null`, batch)
 	if _, err := l.pool.Exec(t.Context(), `update results set outcome = null, decided_at = null where outcome = 'failed'`); err == nil || !strings.Contains(err.Error(), "on record") {
 		t.Errorf("opened again off the record: %v", err)
+	}
+}
+
+// TestAuditFilters: each narrows, alone and together.
+func TestAuditFilters(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(20)
+	other := l.batch("a", "b")
+	l.exec(`update batches set actor = 'tom', created_at = '2026-05-01' where id = $1`, other)
+	l.exec(`update batches set created_at = '2026-03-01', finished_at = '2026-03-31' where id = $1`, batch)
+	l.exec(`update results set decided_at = timestamptz '2026-03-01' + row_number * interval '1 day' where batch_id = $1`, batch)
+	l.exec(`update results set status = 'accepted' where batch_id = $1 and row_number <= 3`, batch)
+	l.exec(`insert into late_answers (attempt_id, trace_id) values (2, 'late')`)
+	day := func(month time.Month, day int) time.Time { return time.Date(2026, month, day, 0, 0, 0, 0, time.UTC) }
+	for _, test := range []struct {
+		name   string
+		filter invitation.AuditFilter
+		want   int
+	}{
+		{"all", invitation.AuditFilter{}, 22},
+		{"key", invitation.AuditFilter{Key: "p7@example.com"}, 1},
+		{"batch", invitation.AuditFilter{Batch: other}, 2},
+		{"outcome", invitation.AuditFilter{Outcome: invitation.Failed}, 2},
+		{"status", invitation.AuditFilter{Status: invitation.Accepted}, 3},
+		{"actor", invitation.AuditFilter{Actor: "tom"}, 2},
+		{"since", invitation.AuditFilter{Since: day(3, 11)}, 13},
+		{"until", invitation.AuditFilter{Until: day(3, 11)}, 9},
+		{"between", invitation.AuditFilter{Since: day(3, 5), Until: day(3, 7)}, 2},
+		{"imported since", invitation.AuditFilter{Since: day(4, 15)}, 2},
+		{"trace", invitation.AuditFilter{Trace: "trace-1"}, 10},
+		{"trace of a late answer", invitation.AuditFilter{Trace: "late"}, 10},
+		{"no such trace", invitation.AuditFilter{Trace: "x"}, 0},
+		{"together", invitation.AuditFilter{Actor: "maria", Status: invitation.Pending, Since: day(3, 5), Until: day(3, 12), Trace: "trace-1"}, 6},
+	} {
+		n := 0
+		err := invitation.NewReader(l.pool).Audit(t.Context(), test.filter, func(*invitation.AuditRow) error { n++; return nil })
+		if err != nil || n != test.want {
+			t.Errorf("%s: %d rows, %v; want %d", test.name, n, err, test.want)
+		}
 	}
 }

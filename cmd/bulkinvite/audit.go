@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
@@ -15,6 +16,12 @@ type auditCmd struct {
 	Email string `placeholder:"ADDRESS" help:"Only this person's rows, in any spelling of the address. Default: everybody's."`
 	Batch int64  `placeholder:"NUMBER" help:"Only this batch's rows. Default: all batches'."`
 	outFlags
+	Status string `enum:"pending,accepted,revoked,expired," default:"" placeholder:"STATUS" help:"Only rows whose invitation stands so: pending, accepted, revoked, expired. Default: all."`
+	Actor  string `placeholder:"NAME" help:"Only rows of files that this person sent. Default: everybody's."`
+	Since  string `placeholder:"TIME" help:"Only rows that were decided at this time or later (undecided ones: imported): 2026-03-01, \"2026-03-01 08:00\" in --tz, or 2026-03-01T08:00:00+01:00. Default: all."`
+	Until  string `placeholder:"TIME" help:"Only rows that were decided before this time; a day without a time is not in it. Default: all."`
+	Trace  string `placeholder:"ID" help:"Only rows for which Clerk answered a request with this trace id. Default: all."`
+	zoneFlag
 }
 
 // Help is shown before the flags.
@@ -24,13 +31,25 @@ func (auditCmd) Help() string {
     bulkinvite audit --email jane@example.com
     bulkinvite audit --outcome rejected --format csv
     bulkinvite audit --batch 12 --json
+    bulkinvite audit --actor maria --since 2026-03-01 --until 2026-04-01
+    bulkinvite audit --trace 4bf92f3577b34da6a3ce929d0e0e4736
 
 Rows come by batch and row. A rehearsal's rows are there too: environment says sandbox.`
 }
 
 // Run prints the rows that the flags let through.
 func (c *auditCmd) Run(ctx context.Context, p *program) error {
-	filter := invitation.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome)}
+	if err := c.apply(); err != nil {
+		return err
+	}
+	filter := invitation.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome), Status: invitation.Status(c.Status), Actor: c.Actor, Trace: c.Trace}
+	var err error
+	if filter.Since, err = parseMoment("since", c.Since); err != nil {
+		return err
+	}
+	if filter.Until, err = parseMoment("until", c.Until); err != nil {
+		return err
+	}
 	if c.Email != "" {
 		key, err := personKey(c.Email)
 		if err != nil {
@@ -55,6 +74,19 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 		}
 		return auditTable(w, each)
 	})
+}
+
+// parseMoment reads a time that a flag gives; empty is the zero time.
+func parseMoment(flag, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usage(fmt.Errorf("--%s=%s is no time: write a day as 2026-03-01, a time as \"2026-03-01 08:00\", or with its zone as 2026-03-01T08:00:00+01:00", flag, text))
 }
 
 // personKey finds the person that an address names, however it is written.
