@@ -2,6 +2,7 @@ package invitation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -257,6 +258,24 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 	return nil
 }
 
+// LastReconcile returns the last reconciling of an instance that ended; nil:
+// there was none.
+func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile, error) {
+	var last Reconcile
+	err := r.pool.QueryRow(ctx, `
+		select id, started_by, started_at, complete, coalesce(error, ''), requests, scanned, accepted, expired, revoked, unexplained, gone, pending_again
+		from reconciles where instance_id = $1 and finished_at is not null order by started_at desc limit 1`, instance).
+		Scan(&last.ID, &last.StartedBy, &last.StartedAt, &last.Complete, &last.Error, &last.Requests, &last.Scanned, &last.Accepted, &last.Expired, &last.Revoked,
+			&last.Drift.Unexplained, &last.Drift.Gone, &last.Drift.PendingAgain)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for the last reconciling of instance %d: %w", instance, err)
+	}
+	return &last, nil
+}
+
 // Drift is one invitation of which Clerk and our rows tell different stories.
 type Drift struct {
 	Kind              DriftKind  `json:"kind"`
@@ -269,20 +288,35 @@ type Drift struct {
 	FirstSeen         time.Time  `json:"first_seen"`
 	LastSeen          time.Time  `json:"last_seen"`
 	Environment       string     `json:"environment"`
+	InstanceID        int64      `json:"-"`
+}
+
+// DriftFilter says which drift a page of it shows.
+type DriftFilter struct {
+	Kind  DriftKind // empty: any
+	After *Drift    // the last of the page before: its FirstSeen, ClerkInvitationID, Kind and InstanceID; nil: from the newest
+	Limit int       // 0: all
 }
 
 // Drift calls yield with the drift that stands, at every instance, the newest
 // first. The Drift is reused: yield must not keep it.
-func (r *Reader) Drift(ctx context.Context, yield func(*Drift) error) error {
+func (r *Reader) Drift(ctx context.Context, f DriftFilter, yield func(*Drift) error) error {
+	after := f.After
+	if after == nil {
+		after = &Drift{}
+	}
 	rows, err := r.pool.Query(ctx, `
-		select d.kind, d.clerk_invitation_id, d.key, d.status, d.created_at, d.batch_id, d.row_number, d.first_seen, d.last_seen, i.environment
+		select d.kind, d.clerk_invitation_id, d.key, d.status, d.created_at, d.batch_id, d.row_number, d.first_seen, d.last_seen, i.environment, i.id
 		from drift d join instances i on i.id = d.instance_id
-		where d.ended_at is null order by d.first_seen desc, d.kind, d.created_at desc, d.clerk_invitation_id`)
+		where d.ended_at is null and ($1 = '' or d.kind = $1)
+		  and ($2::bigint = 0 or (d.first_seen, d.clerk_invitation_id, d.kind, d.instance_id) < ($3, $4, $5, $2))
+		order by d.first_seen desc, d.clerk_invitation_id desc, d.kind desc, d.instance_id desc limit nullif($6, 0)`,
+		f.Kind, after.InstanceID, after.FirstSeen, after.ClerkInvitationID, after.Kind, f.Limit)
 	if err != nil {
 		return fmt.Errorf("list the drift: %w", err)
 	}
 	var d Drift
-	_, err = pgx.ForEachRow(rows, []any{&d.Kind, &d.ClerkInvitationID, &d.Email, &d.Status, &d.CreatedAt, &d.BatchID, &d.RowNumber, &d.FirstSeen, &d.LastSeen, &d.Environment},
+	_, err = pgx.ForEachRow(rows, []any{&d.Kind, &d.ClerkInvitationID, &d.Email, &d.Status, &d.CreatedAt, &d.BatchID, &d.RowNumber, &d.FirstSeen, &d.LastSeen, &d.Environment, &d.InstanceID},
 		func() error { return yield(&d) })
 	if err != nil {
 		return fmt.Errorf("list the drift: %w", err)

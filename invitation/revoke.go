@@ -239,3 +239,29 @@ func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]R
 	}
 	return ids, nil
 }
+
+// RevocationLine is one invitation of a sweep, and what came of it.
+type RevocationLine struct {
+	ClerkInvitationID string
+	Key               string // the person, as results.key
+	BatchID           *int64 // the row's; nil: no row of ours
+	RowNumber         *int
+	InvitedAt         *time.Time
+	Outcome           *Revoking // nil: undecided
+	Reason            *string   // why it failed or was skipped
+	LastError         *string   // of one that is undecided
+	DecidedAt         *time.Time
+}
+
+// Revocations returns what a sweep takes back, by Clerk's ids; after is the one
+// to go on after, empty: from the first.
+func (r *Reader) Revocations(ctx context.Context, sweep int64, after string, limit int) ([]RevocationLine, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select clerk_invitation_id, key, batch_id, row_number, invited_at, outcome, reason, last_error, decided_at from revocations
+		where sweep_id = $1 and clerk_invitation_id > $2 order by clerk_invitation_id limit $3`, sweep, after, limit)
+	lines, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationLine])
+	if err != nil {
+		return nil, fmt.Errorf("list what sweep %d takes back: %w", sweep, err)
+	}
+	return lines, nil
+}

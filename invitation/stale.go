@@ -140,3 +140,23 @@ func (s *Store) Swept(ctx context.Context, instance int64, expression, tz string
 	}
 	return since, nil
 }
+
+// Schedule is when workers sweep by themselves.
+type Schedule struct {
+	Expression  string // cron: minute hour day month weekday
+	TZ          string // an IANA name; empty: the worker's own
+	Environment string // of the instance
+	Workers     int    // processes that work for the instance now
+}
+
+// Schedules returns the schedules that workers were started with, the last first.
+func (r *Reader) Schedules(ctx context.Context) ([]Schedule, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select s.expression, s.tz, i.environment, (select count(*) from workers w where w.instance_id = i.id)
+		from schedules s join instances i on i.id = s.instance_id order by s.since desc`)
+	schedules, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Schedule])
+	if err != nil {
+		return nil, fmt.Errorf("list the schedules of sweeps: %w", err)
+	}
+	return schedules, nil
+}

@@ -317,9 +317,20 @@ func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
 	return sw, nil
 }
 
-// Sweeps returns the newest sweeps, at most so many; of one instance, or of all (0).
-func (r *Reader) Sweeps(ctx context.Context, instance int64, limit int) ([]*Sweep, error) {
-	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) order by s.id desc limit $2`, instance, limit)
+// Sweeps returns the newest sweeps, at most so many; of one instance, or of all
+// (0). before is the number of the sweep to go on after, 0: from the newest.
+func (r *Reader) Sweeps(ctx context.Context, instance, before int64, limit int) ([]*Sweep, error) {
+	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) and ($2::bigint = 0 or s.id < $2) order by s.id desc limit $3`, instance, before, limit)
+}
+
+// LastNight returns the newest sweep that a schedule began, of all instances;
+// nil: there was none.
+func (r *Reader) LastNight(ctx context.Context) (*Sweep, error) {
+	sweeps, err := r.sweeps(ctx, `s.night is not null order by s.id desc limit 1`)
+	if err != nil || len(sweeps) == 0 {
+		return nil, err
+	}
+	return sweeps[0], nil
 }
 
 // HeldSweeps returns the sweeps that wait for a person, the newest first; of one

@@ -251,15 +251,32 @@ func (g *General) Prune(ctx context.Context) error {
 	return nil
 }
 
-// Leased counts the requests of the general limit that weigh on it now, given
-// how long one may take: those of leases that are out, used or not, and of
-// those that ended within the window.
-func Leased(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) (int, error) {
-	var n int
-	err := pool.QueryRow(ctx, `select coalesce(sum(tokens), 0) from leases
-		where instance_id = $1 and coalesce(settled_at, use_by + $3::interval) > clock_timestamp() - $2::interval`, instance, limit.Weight(), timeout).Scan(&n)
+// Lease is a block of the general limit that was taken and weighs on it.
+type Lease struct {
+	Tokens int           // requests
+	Weighs time.Duration // for how much longer; of one that is out: if it were settled now
+}
+
+// Leases lists what weighs on the general limit of an instance, for showing.
+// timeout is a request's, as for [NewGeneral].
+func Leases(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) ([]Lease, error) {
+	rows, _ := pool.Query(ctx, `
+		select tokens, least(coalesce(settled_at, use_by + $3::interval), clock_timestamp()) + $2::interval - clock_timestamp() from leases
+		where instance_id = $1 and coalesce(settled_at, use_by + $3::interval) > clock_timestamp() - $2::interval order by 2`,
+		instance, limit.Weight(), timeout)
+	leases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Lease])
 	if err != nil {
-		return 0, fmt.Errorf("count the leases of instance %d: %w", instance, err)
+		return nil, fmt.Errorf("list the leases of instance %d: %w", instance, err)
 	}
-	return n, nil
+	return leases, nil
+}
+
+// Leased counts the requests of the general limit that weigh on it now: see [Leases].
+func Leased(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) (int, error) {
+	leases, err := Leases(ctx, pool, instance, limit, timeout)
+	n := 0
+	for _, l := range leases {
+		n += l.Tokens
+	}
+	return n, err
 }

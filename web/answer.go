@@ -48,6 +48,8 @@ func asRefusal(err error) *refusal {
 		return said
 	case errors.Is(err, invitation.ErrNoBatch):
 		return &refusal{http.StatusNotFound, "There is no batch of that number.", "The list of batches has those that there are."}
+	case errors.Is(err, invitation.ErrNoSweep):
+		return &refusal{http.StatusNotFound, "There is no sweep of that number.", "The list of sweeps has those that there are."}
 	case errors.As(err, &state):
 		return &refusal{http.StatusConflict, upperFirst(state.Error()) + ".", "Somebody may have been faster: look at the batch as it is now."}
 	case errors.As(err, &file):
@@ -147,6 +149,8 @@ var notices = map[string]string{
 	"same":    "This file was uploaded before: here is what became of it.",
 	"columns": "The file was read again.",
 	"options": "Noted. Nothing is sent yet.",
+	"allow":   "Allowed. Workers revoke what it found.",
+	"stop":    "Stopped. What was not revoked is left alone.",
 }
 
 // render writes a page, or with htmx the part of it that was asked for.

@@ -121,12 +121,39 @@ var functions = template.FuncMap{
 	"statuses": func() []invitation.Status {
 		return []invitation.Status{invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired}
 	},
+	"sweepState":  func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
+	"sweepReason": func(code *string) string { return words.Plain(words.SweepReason(*code)) },
+	"skipped": func(sw *invitation.Sweep) (all []counted) {
+		for _, r := range words.SweepReasons {
+			if n := sw.Skipped[r[0]]; n > 0 {
+				all = append(all, counted{n, r[1]})
+			}
+		}
+		return all
+	},
+	"sum": func(of map[string]int) (n int) {
+		for _, m := range of {
+			n += m
+		}
+		return n
+	},
+	"span":      words.Span,
+	"driftKind": func(k invitation.DriftKind) string { return words.DriftKinds[k] },
+	"driftKinds": func() []invitation.DriftKind {
+		return []invitation.DriftKind{invitation.Unexplained, invitation.Gone, invitation.PendingAgain}
+	},
 	"priorities": func() []int { return []int{1, 2, 3, 4} },
 }
 
 // named is an outcome and its word.
 type named struct {
 	Name invitation.Outcome
+	Word string
+}
+
+// counted is how many there are of something.
+type counted struct {
+	N    int
 	Word string
 }
 
@@ -162,6 +189,11 @@ func shownText(v any) string {
 			return ""
 		}
 		return string(*v)
+	case *invitation.Revoking:
+		if v == nil {
+			return ""
+		}
+		return strings.ReplaceAll(string(*v), "_", " ")
 	case *invitation.Status:
 		if v == nil {
 			return ""

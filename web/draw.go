@@ -70,6 +70,15 @@ func (g gauge) X() int {
 	return 100 * g.Free / g.Of
 }
 
+// freeze empties a gauge whose bucket is frozen.
+func (g *gauge) freeze(frozen []invitation.Freeze) {
+	for _, f := range frozen {
+		if f.Bucket == g.Name {
+			g.Frozen, g.Why, g.Free = f.Until, f.Reason, 0
+		}
+	}
+}
+
 // gauges shows the limits on what invites.
 func gauges(b invitation.Budget, limits invitation.Limits) []gauge {
 	var all []gauge
@@ -93,11 +102,7 @@ func gauges(b invitation.Budget, limits invitation.Limits) []gauge {
 		if len(one.use.Busy) > 0 {
 			g.Next, g.Full = b.Now.Add(slices.Min(one.use.Busy)), b.Now.Add(slices.Max(one.use.Busy))
 		}
-		for _, f := range b.Frozen {
-			if f.Bucket == one.name {
-				g.Frozen, g.Why, g.Free = f.Until, f.Reason, 0
-			}
-		}
+		g.freeze(b.Frozen)
 		all = append(all, g)
 	}
 	return all

@@ -38,7 +38,7 @@ type Config struct {
 	Limits   func(environment string) invitation.Limits
 
 	Clerk          *clerk.Client // asked who needs no invitation before a draft is started; nil: nobody is
-	RequestTimeout time.Duration // how long such a read may take
+	RequestTimeout time.Duration // how long a request at Clerk may take; default 20 seconds
 
 	Users []User   // who may sign in with a password; none: by the one-time link alone
 	URL   *url.URL // what browsers call the server by; nil: what they say
@@ -73,6 +73,7 @@ type Server struct {
 // [Server.Serve].
 func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, importer.DefaultFileBytes)
+	cfg.RequestTimeout = cmp.Or(cfg.RequestTimeout, 20*time.Second)
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -172,6 +173,10 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /batches/{id}/results.csv":  s.resultsFile,
 		"GET /batches/{id}/problems.csv": s.problemsFile,
 		"GET /people":                    s.peoplePage,
+		"GET /sweeps":                    s.sweepsPage,
+		"GET /sweeps/{id}":               s.sweepPage,
+		"GET /drift":                     s.driftPage,
+		"GET /budget":                    s.budgetPage,
 		"GET /events":                    s.eventsPage,
 		"/":                              s.nowhere,
 	} {
@@ -186,6 +191,8 @@ func (s *Server) routes() (http.Handler, error) {
 		"POST /batches/{id}/resume":  s.act("resume"),
 		"POST /batches/{id}/cancel":  s.act("cancel"),
 		"POST /batches/{id}/retry":   s.act("retry"),
+		"POST /sweeps/{id}/allow":    s.allowSweep,
+		"POST /sweeps/{id}/stop":     s.stopSweep,
 	} {
 		mux.HandleFunc(pattern, s.page(Operator, h))
 	}

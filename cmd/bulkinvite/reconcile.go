@@ -8,6 +8,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/words"
 )
 
 type reconcileCmd struct {
@@ -63,17 +64,10 @@ func reconcileText(r *invitation.Reconcile) string {
 		kind invitation.DriftKind
 	}{{r.Drift.Unexplained, invitation.Unexplained}, {r.Drift.Gone, invitation.Gone}, {r.Drift.PendingAgain, invitation.PendingAgain}} {
 		if k.n > 0 {
-			t.add("  "+thousands(k.n), driftWords[k.kind])
+			t.add("  "+thousands(k.n), words.DriftKinds[k.kind])
 		}
 	}
 	return text + "\nDrift\n\n" + t.String() + "\nbulkinvite drift lists it\n"
-}
-
-// driftWords names each kind of drift as a person reads it.
-var driftWords = map[invitation.DriftKind]string{
-	invitation.Unexplained:  "at Clerk, but no row explains it",
-	invitation.Gone:         "of a row, but gone at Clerk",
-	invitation.PendingAgain: "over by our row, but pending at Clerk",
 }
 
 type driftCmd struct{}
@@ -96,7 +90,7 @@ func (driftCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	all := []invitation.Drift{}
-	err = invitation.NewReader(pool).Drift(ctx, func(d *invitation.Drift) error {
+	err = invitation.NewReader(pool).Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error {
 		all = append(all, *d)
 		return nil
 	})

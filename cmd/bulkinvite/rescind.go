@@ -10,6 +10,7 @@ import (
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/words"
 )
 
 type rescindCmd struct {
@@ -275,7 +276,7 @@ func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
 	if done {
 		add(d.Revoked, "revoked", "revoked")
 		add(d.Stopped, "cancelled", "cancelled")
-		for _, reason := range sweepReasons {
+		for _, reason := range words.SweepReasons {
 			add(d.Skipped[reason[0]], "left alone: "+reason[1], "left alone: "+reason[1])
 		}
 		add(d.Failed, "failed; give the same command again", "failed; give the same command again")

@@ -13,6 +13,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/words"
 )
 
 type sweepCmd struct {
@@ -120,7 +121,7 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	state := sw.State()
 	switch {
 	case c.Stop && state != invitation.SweepHeld && state != invitation.SweepRunning, (c.Apply || c.Allow) && state == invitation.SweepDry:
-		return fail(exitHeld, "sweep_ended", fmt.Sprintf("bulkinvite sweep %d shows it; bulkinvite sweep --apply begins another", sw.ID), "sweep %d is %s", sw.ID, sweepStates[state])
+		return fail(exitHeld, "sweep_ended", fmt.Sprintf("bulkinvite sweep %d shows it; bulkinvite sweep --apply begins another", sw.ID), "sweep %d is %s", sw.ID, words.SweepStates[state])
 	case c.Stop:
 		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.StopSweep(ctx, tx, sw.ID, c.Actor) })
 	case c.Allow || c.Apply && state == invitation.SweepRunning:
@@ -240,29 +241,9 @@ func (p *program) showSweep(sw *invitation.Sweep) error {
 	return p.print(sweepText(sw))
 }
 
-// sweepStates names the states of a sweep as a person reads them.
-var sweepStates = map[invitation.SweepState]string{
-	invitation.SweepDry: "a dry run: nothing was revoked", invitation.SweepHeld: "held: nothing is revoked before somebody allows it",
-	invitation.SweepRunning: "going on", invitation.SweepDone: "done",
-}
-
-// sweepReasons says why invitations were left alone, as a person reads it.
-var sweepReasons = [][2]string{
-	{string(invitation.RevokeAccepted), "had been accepted"},
-	{string(invitation.RevokeBefore), "had been revoked"},
-	{string(invitation.RevokeGone), "Clerk does not know them"},
-	{invitation.SkipExpired, "have expired"},
-	{invitation.SkipOwnExpiry, "live to an expiry that their batch or row set"},
-	{invitation.SkipOpenAttempt, "a request for the person is under way"},
-	{invitation.SkipWaitingRow, "a row for the person waits to be sent"},
-	{invitation.SkipOtherSweep, "another sweep is at them"},
-	{invitation.SkipSuperseded, "left to a newer sweep"},
-	{invitation.SkipStopped, "left when it was stopped"},
-}
-
 func sweepText(sw *invitation.Sweep) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Sweep %d is %s\n\n", sw.ID, sweepStates[sw.State()])
+	fmt.Fprintf(&b, "Sweep %d is %s\n\n", sw.ID, words.SweepStates[sw.State()])
 	t := table{right: []bool{true}}
 	add := func(n int, what string) { t.add("  "+thousands(n), what) }
 	add(sw.Scanned, "pending invitations")
@@ -274,7 +255,7 @@ func sweepText(sw *invitation.Sweep) string {
 	if sw.State() == invitation.SweepRunning || sw.State() == invitation.SweepDone {
 		add(sw.Revoked, "revoked")
 	}
-	for _, reason := range sweepReasons {
+	for _, reason := range words.SweepReasons {
 		if n := sw.Skipped[reason[0]]; n > 0 {
 			add(n, "left alone: "+reason[1])
 		}
@@ -305,7 +286,7 @@ func (p *program) listSweeps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, 0, listed)
+	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, 0, 0, listed)
 	if err != nil {
 		return err
 	}
@@ -317,7 +298,7 @@ func (p *program) listSweeps(ctx context.Context) error {
 	}
 	t := table{head: []string{"Sweep", "Kind", "By", "Clerk", "Begun", "Pending", "Stale", "Revoked", "State"}, right: []bool{true, false, false, false, false, true, true, true}}
 	for _, sw := range sweeps {
-		state, _, _ := strings.Cut(sweepStates[sw.State()], ":")
+		state, _, _ := strings.Cut(words.SweepStates[sw.State()], ":")
 		t.add(strconv.FormatInt(sw.ID, 10), string(sw.Kind), sw.StartedBy, sw.Environment, moment(sw.StartedAt), thousands(sw.Scanned), thousands(sw.Stale), thousands(sw.Revoked), state)
 	}
 	return p.print(t.String())

@@ -1,0 +1,208 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+	"bulkinvite/words"
+)
+
+// sweepsView is what was taken back, and what waits for a person.
+type sweepsView struct {
+	Held   []*invitation.Sweep
+	Last   *invitation.Sweep // of last night; nil: none
+	Nights []night
+	Sweeps []*invitation.Sweep
+	More   string // where earlier ones are; empty: there are none
+}
+
+// night is when workers sweep next.
+type night struct {
+	invitation.Schedule
+	Next time.Time // zero: never
+}
+
+// sweepsPage shows the sweeps, those that are held on top.
+func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	before, err := keyNumber(r, "before")
+	if err != nil {
+		return err
+	}
+	var view sweepsView
+	if view.Held, err = s.reader.HeldSweeps(r.Context(), 0); err != nil {
+		return err
+	}
+	if view.Last, err = s.reader.LastNight(r.Context()); err != nil {
+		return err
+	}
+	schedules, err := s.reader.Schedules(r.Context())
+	if err != nil {
+		return err
+	}
+	for _, one := range schedules {
+		at, err := jobs.ParseSchedule(one.Expression, one.TZ)
+		if err != nil {
+			return err
+		}
+		view.Nights = append(view.Nights, night{one, at.Next(s.now())})
+	}
+	if view.Sweeps, err = s.reader.Sweeps(r.Context(), 0, before, pageRows+1); err != nil {
+		return err
+	}
+	if len(view.Sweeps) > pageRows {
+		view.Sweeps = view.Sweeps[:pageRows]
+		view.More = fmt.Sprintf("/sweeps?before=%d", view.Sweeps[pageRows-1].ID)
+	}
+	return s.render(w, r, who, http.StatusOK, "sweeps", "Sweeps", view)
+}
+
+// keyNumber reads the number that a page goes on after; 0: from the first.
+func keyNumber(r *http.Request, name string) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return 0, refuse(http.StatusUnprocessableEntity, "", "%s must be a number.", name)
+	}
+	return n, nil
+}
+
+// sweepView is a sweep and each invitation of it.
+type sweepView struct {
+	*invitation.Sweep
+	Workers     int
+	Revocations []invitation.RevocationLine
+	More        string
+}
+
+// Left is how many a held sweep would revoke, or one that goes on has left.
+func (v sweepView) Left() int { return v.Undecided }
+
+// sweepPage shows what a sweep has done, or would do.
+func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	sw, err := s.sweepOf(r)
+	if err != nil {
+		return err
+	}
+	view := sweepView{Sweep: sw}
+	if _, view.Workers, err = s.reader.Fleet(r.Context(), sw.InstanceID); err != nil {
+		return err
+	}
+	after := r.URL.Query().Get("after")
+	if len(after) > 200 {
+		return refuse(http.StatusUnprocessableEntity, "", "after must be the id of an invitation.")
+	}
+	if view.Revocations, err = s.reader.Revocations(r.Context(), sw.ID, after, pageRows+1); err != nil {
+		return err
+	}
+	if len(view.Revocations) > pageRows {
+		view.Revocations = view.Revocations[:pageRows]
+		view.More = fmt.Sprintf("/sweeps/%d?%s", sw.ID, url.Values{"after": {view.Revocations[pageRows-1].ClerkInvitationID}}.Encode())
+	}
+	return s.render(w, r, who, http.StatusOK, "sweep", fmt.Sprintf("Sweep %d", sw.ID), view)
+}
+
+func (s *Server) sweepOf(r *http.Request) (*invitation.Sweep, error) {
+	id, err := number(r, "id")
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Sweep(r.Context(), id)
+}
+
+// allowSweep lets a held sweep revoke what it found.
+func (s *Server) allowSweep(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	return s.changeSweep(w, r, "allow", func(tx pgx.Tx, sw *invitation.Sweep) error {
+		if sw.State() != invitation.SweepHeld {
+			return refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[sw.State()])
+		}
+		return jobs.AllowSweep(r.Context(), tx, s.store, sw, who.Name)
+	})
+}
+
+// stopSweep ends a sweep that is held or goes on.
+func (s *Server) stopSweep(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	return s.changeSweep(w, r, "stop", func(tx pgx.Tx, sw *invitation.Sweep) error {
+		if state := sw.State(); state != invitation.SweepHeld && state != invitation.SweepRunning {
+			return refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[state])
+		}
+		return s.store.StopSweep(r.Context(), tx, sw.ID, who.Name)
+	})
+}
+
+func (s *Server) changeSweep(w http.ResponseWriter, r *http.Request, done string, change func(pgx.Tx, *invitation.Sweep) error) error {
+	sw, err := s.sweepOf(r)
+	if err != nil {
+		return err
+	}
+	if err := pgx.BeginFunc(r.Context(), s.pool, func(tx pgx.Tx) error { return change(tx, sw) }); err != nil {
+		return err
+	}
+	s.log.Info("sweep changed", "sweep", sw.ID, "action", done)
+	http.Redirect(w, r, fmt.Sprintf("/sweeps/%d?done=%s", sw.ID, done), http.StatusSeeOther)
+	return nil
+}
+
+// driftView is where Clerk and our rows tell different stories.
+type driftView struct {
+	Last  *invitation.Reconcile // nil: there was none
+	Kind  invitation.DriftKind  // the only kind that is shown; empty: all are
+	Drift []invitation.Drift
+	More  string
+}
+
+// driftPage shows what the last reconciling found.
+func (s *Server) driftPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	q := r.URL.Query()
+	view := driftView{Kind: invitation.DriftKind(q.Get("kind"))}
+	if _, known := words.DriftKinds[view.Kind]; view.Kind != "" && !known {
+		return refuse(http.StatusUnprocessableEntity, "", "There is no drift %q.", view.Kind)
+	}
+	after, err := driftAfter(q)
+	if err != nil {
+		return err
+	}
+	if view.Last, err = s.reader.LastReconcile(r.Context(), s.cfg.Instance.ID); err != nil {
+		return err
+	}
+	err = s.reader.Drift(r.Context(), invitation.DriftFilter{Kind: view.Kind, After: after, Limit: pageRows + 1}, func(d *invitation.Drift) error {
+		view.Drift = append(view.Drift, *d)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(view.Drift) > pageRows {
+		view.Drift = view.Drift[:pageRows]
+		last := view.Drift[pageRows-1]
+		more := url.Values{"seen": {last.FirstSeen.UTC().Format(time.RFC3339Nano)}, "after": {last.ClerkInvitationID},
+			"after_kind": {string(last.Kind)}, "instance": {strconv.FormatInt(last.InstanceID, 10)}}
+		if view.Kind != "" {
+			more.Set("kind", string(view.Kind))
+		}
+		view.More = "/drift?" + more.Encode()
+	}
+	return s.render(w, r, who, http.StatusOK, "drift", "Drift", view)
+}
+
+// driftAfter reads where a page of drift begins; nil: at the newest.
+func driftAfter(q url.Values) (*invitation.Drift, error) {
+	if q.Get("after") == "" {
+		return nil, nil
+	}
+	seen, err := time.Parse(time.RFC3339Nano, q.Get("seen"))
+	instance, also := strconv.ParseInt(q.Get("instance"), 10, 64)
+	if err != nil || also != nil || instance < 1 || len(q.Get("after")) > 200 {
+		return nil, refuse(http.StatusUnprocessableEntity, "Begin at the first page.", "This is no page of the drift.")
+	}
+	return &invitation.Drift{FirstSeen: seen, ClerkInvitationID: q.Get("after"), Kind: invitation.DriftKind(q.Get("after_kind")), InstanceID: instance}, nil
+}
