@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"riverqueue.com/riverui"
 
 	"bulkinvite/clerk"
 	"bulkinvite/importer"
@@ -62,6 +63,7 @@ type Server struct {
 	handler http.Handler
 	door    *door
 	link    *link
+	river   *riverui.Handler
 	checks  checks
 	watches watches
 	life    context.Context // ends when the server stops: what outlives a request ends with it
@@ -86,6 +88,10 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		s.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, fmt.Sprintf("serve_%d", os.Getpid()), cfg.Limits(cfg.Instance.Environment).General, cfg.RequestTimeout, cfg.Log)
 	}
 	s.life, s.end = context.WithCancel(context.Background())
+	var err error
+	if s.river, err = s.newRiver(); err != nil {
+		return nil, err
+	}
 	handler, err := s.routes()
 	if err != nil {
 		return nil, err
@@ -114,6 +120,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		Handler: s.handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	if err := s.river.Start(s.life); err != nil {
+		return errors.Join(fmt.Errorf("start the page of jobs: %w", err), listener.Close())
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -196,6 +205,7 @@ func (s *Server) routes() (http.Handler, error) {
 	} {
 		mux.HandleFunc(pattern, s.page(Operator, h))
 	}
+	mux.HandleFunc(riverPrefix+"/", s.page(Operator, s.riverPage))
 	guard := http.NewCrossOriginProtection()
 	if s.cfg.URL != nil {
 		if err := guard.AddTrustedOrigin(s.cfg.URL.Scheme + "://" + s.cfg.URL.Host); err != nil {

@@ -1,0 +1,118 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk"
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/jobs"
+)
+
+// TestRiverPage: operators alone see River's page, what they change there is in
+// the events under their name, and another site can change nothing.
+func TestRiverPage(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	olga, alex := b.as("olga"), b.as("alex")
+	page := olga.get("/river/").want(http.StatusOK).says(`id="root"`)
+	if got := page.header.Get("Content-Security-Policy"); !strings.Contains(got, "script-src 'self';") || !strings.Contains(got, "style-src 'self' 'unsafe-inline'") {
+		t.Errorf("policy: %s", got)
+	}
+	_, script, _ := strings.Cut(page.body, `<script type="module" src="`)
+	script, _, _ = strings.Cut(script, `"`)
+	if a := olga.get(script).want(http.StatusOK); !strings.Contains(a.header.Get("Cache-Control"), "immutable") {
+		t.Errorf("%s: %s", script, a.header.Get("Cache-Control"))
+	}
+	olga.get("/river/api/queues?limit=10").want(http.StatusOK)
+	olga.get("/river/api/features").want(http.StatusOK).says(`"job_list_hide_args_by_default":true`)
+	olga.get("/").want(http.StatusOK).says(`href="/river/"`)
+
+	for _, path := range []string{"/river/", "/river/jobs", "/river/api/jobs", script} {
+		alex.get(path).want(http.StatusForbidden)
+		b.browser().get(path).want(http.StatusSeeOther)
+	}
+	if strings.Contains(alex.get("/").body, "/river/") {
+		t.Error("an auditor is shown the way")
+	}
+	remove := func(w *browser, from string) answer {
+		r := w.request(http.MethodPost, "/river/api/jobs/delete", strings.NewReader(`{"ids":["7"]}`))
+		if from != "" {
+			r.Header.Set("Sec-Fetch-Site", from)
+		}
+		return w.do(r)
+	}
+	remove(olga, "cross-site").want(http.StatusForbidden).says("another site")
+	remove(alex, "").want(http.StatusForbidden)
+	remove(b.browser(), "").want(http.StatusUnauthorized)
+	if n := b.count(`select count(*) from events`); n != 0 {
+		t.Errorf("%d events of what was refused", n)
+	}
+	remove(olga, "same-origin").want(http.StatusNotFound)
+	if n := b.count(`select count(*) from events where action = 'river_jobs_delete' and actor = 'olga' and details = '{"jobs": [7]}'`); n != 1 {
+		t.Error("what was asked for is not in the events")
+	}
+}
+
+// TestDeletedJobsAreMadeAgain deletes the jobs of a batch on River's page while a
+// worker waits for its start: every row is sent all the same.
+func TestDeletedJobsAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	stand, err := sandbox.New(sandbox.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(stand.Handler())
+	t.Cleanup(func() {
+		server.Close()
+		if err := stand.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := b.as("olga")
+	w.draft("hires.csv", "email\na@example.com\nb@example.com\nc@example.com\n")
+	w.post("/batches/1/start", url.Values{"people": {"3"}}).want(http.StatusSeeOther)
+	var ids []string
+	rows, err := b.pool.Query(t.Context(), `select id from river_job where kind = 'invite'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, fmt.Sprintf(`"%d"`, id))
+	}
+	if len(ids) != 3 {
+		t.Fatalf("%d jobs", len(ids))
+	}
+	w.do(w.request(http.MethodPost, "/river/api/jobs/delete", strings.NewReader(`{"ids":[`+strings.Join(ids, ",")+`]}`))).want(http.StatusOK)
+	if n := b.count(`select count(*) from river_job where kind = 'invite'`); n != 0 {
+		t.Fatalf("%d jobs are left", n)
+	}
+	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: server.URL + "/v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	worker, err := jobs.New(b.pool, api, jobs.Config{Instance: b.server.cfg.Instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	err = worker.Run(ctx, func(ctx context.Context) (bool, error) { return jobs.Idle(ctx, b.pool, b.server.cfg.Instance.ID) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from results where outcome = 'invited'`); n != 3 {
+		t.Errorf("%d of 3 were invited", n)
+	}
+}
