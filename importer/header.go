@@ -249,7 +249,7 @@ func resolve(t *table, rec *record, o Options) (*columns, error) {
 		}
 	}
 	if len(candidates) == 0 {
-		return nil, &FileError{What: "no e-mail column but one that is mapped to something else. Found: " + list(c.names), Fix: suggestion(emailColumn, likely(t, c.names))}
+		return nil, &FileError{What: "no e-mail column but one that is mapped to something else. Found: " + list(c.names), Fix: suggestion(emailColumn, likely(t, c.names)), Columns: titled(c.names)}
 	}
 	if err := c.choose(t, candidates); err != nil {
 		return nil, err
@@ -387,11 +387,10 @@ func (c *columns) choose(t *table, candidates []int) error {
 	for _, i := range candidates {
 		names = append(names, c.names[i])
 	}
-	fix := fmt.Sprintf("Name the right one: --map email=%q", names[0])
 	if slices.Contains(names[1:], names[0]) {
-		fix = "Rename or take out all but one of them in the file."
+		return &FileError{What: "more than one e-mail column: " + list(names), Fix: "Rename or take out all but one of them in the file."}
 	}
-	return &FileError{What: "more than one e-mail column: " + list(names), Fix: fix}
+	return &FileError{What: "more than one e-mail column: " + list(names), Fix: fmt.Sprintf("Name the right one: --map email=%q", names[0]), Columns: names}
 }
 
 // usage tells which of some columns have anything in them near the top.
@@ -435,8 +434,23 @@ func noColumn(t *table, above []*record, o Options) error {
 	if want := o.Map[emailColumn]; want != "" {
 		return &FileError{What: fmt.Sprintf("no column %q. Found: %s", want, list(names)), Fix: suggestion(emailColumn, nearest(names, []string{normal(want)}))}
 	}
-	return &FileError{What: "no e-mail column. Found: " + list(names), Fix: suggestion(emailColumn, likely(t, names))}
+	return &FileError{What: "no e-mail column. Found: " + list(names), Fix: suggestion(emailColumn, likely(t, names)), Columns: titled(names)}
 }
+
+// titled are the names of columns that have one, each once: those that a person
+// can choose among.
+func titled(names []string) []string {
+	var all []string
+	for _, name := range names {
+		if name != "" && !slices.Contains(all, name) && len(all) < chosenAmong {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// chosenAmong is how many columns a person can choose among.
+const chosenAmong = 200
 
 func noHeader(line int) *FileError {
 	return &FileError{Line: line, What: "no header: this line holds an address, not the names of columns", Fix: "Write a line above it with a name for each column, one of them email."}

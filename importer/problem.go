@@ -69,6 +69,21 @@ var remedies = map[string]string{
 	DifferentOptions:  "the same address again with other options; those of the first row count",
 }
 
+// Remedy says what to do about problems with a code, in words that hold for all
+// of them.
+func Remedy(code string) string {
+	switch code {
+	case RaggedRow:
+		return "has more or fewer cells than the header; a cell that holds the delimiter needs quotation marks around it"
+	case LikelySlip:
+		return "the domain may be misspelt"
+	}
+	if text := remedies[code]; text != "" {
+		return text
+	}
+	return code
+}
+
 // FileError is a fault of the whole file, or of how it is to be read: nothing
 // of it can be used until somebody mends that. Its text names header cells at
 // most, never a cell of a row.
@@ -77,6 +92,9 @@ type FileError struct {
 	What   string // what is wrong, in one line
 	Fix    string // what to do; may be empty
 	Reason error  // what the operating system or a decoder said; may be nil
+	// Columns are those that may hold the addresses, where somebody has to say
+	// which does; nil: that is not what is wrong.
+	Columns []string
 }
 
 // Error says in one line what is wrong. It doesn't name the file, whose name
