@@ -2,6 +2,7 @@ package invitation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,4 +46,39 @@ func (s *Store) Undecided(ctx context.Context, batch int64) (n, halfway int, err
 		return 0, 0, fmt.Errorf("count the undecided rows of batch %d: %w", batch, err)
 	}
 	return n, halfway, nil
+}
+
+// LockUndecided locks the undecided rows of a batch until the transaction ends,
+// and returns them: it waits for answers that are being recorded for them.
+func (s *Store) LockUndecided(ctx context.Context, tx pgx.Tx, batch int64) ([]RowID, error) {
+	rows, _ := tx.Query(ctx, `select batch_id, row_number from results where batch_id = $1 and outcome is null order by row_number for update`, batch)
+	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
+	if err != nil {
+		return nil, fmt.Errorf("lock the undecided rows of batch %d: %w", batch, err)
+	}
+	return ids, nil
+}
+
+// Undoing returns the sweep that undoes a batch now; nil: there is none. The
+// caller has [LockSweeps].
+func (s *Store) Undoing(ctx context.Context, tx pgx.Tx, batch int64) (*Sweep, error) {
+	var id int64
+	err := tx.QueryRow(ctx, `select id from sweeps where batch_id = $1 and kind = $2 and apply and finished_at is null order by id limit 1`, batch, KindUndo).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for who undoes batch %d: %w", batch, err)
+	}
+	return s.Sweep(ctx, id)
+}
+
+// LastUndo returns the newest sweep that undid, or undoes, a batch; 0: there is
+// none.
+func (r *Reader) LastUndo(ctx context.Context, batch int64) (id int64, err error) {
+	err = r.pool.QueryRow(ctx, `select coalesce(max(id), 0) from sweeps where batch_id = $1 and kind = $2 and apply`, batch, KindUndo).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("look for who undid batch %d: %w", batch, err)
+	}
+	return id, nil
 }

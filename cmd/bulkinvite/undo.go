@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strconv"
-
-	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
@@ -42,64 +39,14 @@ func (c *undoCmd) Run(ctx context.Context, p *program) error {
 	if err := c.confirm(ctx, t, b); err != nil {
 		return err
 	}
-	err = jobs.Cancel(ctx, t.pool, b, c.Actor)
-	var state *invitation.StateError
-	if err != nil && (!errors.As(err, &state) || state.State != invitation.Done && state.State != invitation.StateCancelled) {
+	sw, err := jobs.Undo(ctx, t.pool, b, c.Actor)
+	if err != nil {
 		return err
 	}
-	sw, err := c.takeBack(ctx, t, b)
-	if err != nil {
+	if sw, err = t.finish(ctx, sw.ID); err != nil {
 		return sweepFailure(err)
 	}
 	return p.printSweep(sw)
-}
-
-// takeBack waits until every row of a cancelled batch is decided, since what is
-// under way may yet make an invitation, and then revokes what it sent.
-func (c *undoCmd) takeBack(ctx context.Context, t *takingBack, b *invitation.Batch) (*invitation.Sweep, error) {
-	var sw *invitation.Sweep
-	err := t.worker.Run(ctx, func(ctx context.Context) (bool, error) {
-		if sw != nil {
-			now, err := t.store.Sweep(ctx, sw.ID)
-			return err == nil && now.State() == invitation.SweepDone, err
-		}
-		left, halfway, err := t.store.Undecided(ctx, b.ID)
-		if err != nil || left > halfway {
-			return false, err
-		}
-		if halfway > 0 {
-			t.p.log.Warn("people who have lost an invitation to make room for this batch's are invited first; undo it once more when a worker has done so", "batch", b.ID, "people", halfway)
-		}
-		sw, err = c.begin(ctx, t, b)
-		return false, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if sw == nil {
-		return nil, fail(exitInterrupted, "interrupted", "the same command goes on with it", "interrupted: batch %d is cancelled, and nothing is revoked yet", b.ID)
-	}
-	return t.store.Sweep(context.WithoutCancel(ctx), sw.ID)
-}
-
-// begin records what is taken back.
-func (c *undoCmd) begin(ctx context.Context, t *takingBack, b *invitation.Batch) (*invitation.Sweep, error) {
-	sw := &invitation.Sweep{InstanceID: b.InstanceID, Kind: invitation.KindUndo, Batch: b.ID, StartedBy: c.Actor, Apply: true, Allow: true}
-	err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
-		if err := invitation.LockSweeps(ctx, tx, b.InstanceID); err != nil {
-			return err
-		}
-		targets, err := t.store.Sent(ctx, tx, b.ID, 0)
-		if err != nil {
-			return err
-		}
-		sw.Scanned = len(targets)
-		return jobs.BeginSweep(ctx, tx, t.store, sw, targets)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return sw, nil
 }
 
 func otherInstance(b *invitation.Batch) error {

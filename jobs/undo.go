@@ -1,0 +1,76 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// Undo takes a batch back: it cancels what is left of it, and begins a sweep that
+// revokes each invitation that it sent and nobody has accepted. Where a request has
+// gone out whose answer is not known, that is resolved first, and what it made is
+// revoked. It returns the sweep, which ends when all of that is done, by whichever
+// process; see [Worker.Finish]. A batch that is being undone gives the sweep that
+// there is.
+func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) (*invitation.Sweep, error) {
+	store := invitation.NewStore(pool)
+	var sw *invitation.Sweep
+	begin := func(tx pgx.Tx) (err error) {
+		if err := invitation.LockSweeps(ctx, tx, b.InstanceID); err != nil {
+			return err
+		}
+		if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
+		if sw, err = store.Undoing(ctx, tx, b.ID); err != nil || sw != nil {
+			return err
+		}
+		err = store.CancelBatch(ctx, tx, b, actor)
+		var state *invitation.StateError
+		if err != nil && (!errors.As(err, &state) || !slices.Contains([]invitation.State{invitation.Done, invitation.StateCancelled}, state.State)) {
+			return err
+		}
+		if err := forget(ctx, tx, b.InstanceID, b.ID); err != nil {
+			return err
+		}
+		waiting, err := store.LockUndecided(ctx, tx, b.ID)
+		if err != nil {
+			return err
+		}
+		// In a new statement, which sees what those that it waited for have recorded.
+		targets, err := store.Sent(ctx, tx, b.ID, 0)
+		if err != nil {
+			return err
+		}
+		sw = &invitation.Sweep{InstanceID: b.InstanceID, Kind: invitation.KindUndo, Batch: b.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: len(targets)}
+		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
+			return err
+		}
+		return store.TakeAway(ctx, tx, sw.ID, waiting)
+	}
+	var err error
+	for range 5 {
+		err = pgx.BeginFunc(ctx, pool, begin)
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || pg.Code != deadlock {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("undo batch %d (nothing was done): %w", b.ID, err)
+	}
+	failpoint("before_follow")
+	if err := follow(ctx, pool, b.InstanceID); err != nil {
+		return nil, err
+	}
+	_, err = store.CancelRows(ctx, b.InstanceID)
+	return sw, err
+}
