@@ -111,10 +111,11 @@ func (r *Reader) Load(ctx context.Context, batch int64) (Load, error) {
 func (r *Reader) loads(ctx context.Context, where string, arg int64) ([]Load, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select b.id, b.priority, b.start_at, `+hoursColumns+`,
-		       w.waiting - o.open, b.canary_row is not null, w.canary - o.canary, w.not_before
+		       w.waiting - o.open, b.canary_row is not null, w.canary - o.canary,
+		       (select max(r.not_before) from results r where r.batch_id = b.id and r.outcome is null and r.not_before is not null)
 		from batches b
 		cross join lateral (
-			select count(*) as waiting, count(*) filter (where r.row_number <= b.canary_row) as canary, max(r.not_before) as not_before
+			select count(*) as waiting, count(*) filter (where r.row_number <= b.canary_row) as canary
 			from results r where r.batch_id = b.id and r.outcome is null) w
 		cross join lateral (
 			select count(*) as open, count(*) filter (where p.row_number <= b.canary_row) as canary

@@ -26,7 +26,7 @@ func (e *StateError) Error() string {
 }
 
 // pastOf is what has come of an action: the words that events.action holds.
-var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "start": "started", "retry": "retried"}
+var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "start": "started", "retry": "retried", "undo": "undone"}
 
 // change is what move makes of a batch.
 type change struct {

@@ -18,6 +18,7 @@ const Undecided Outcome = "undecided"
 type RowFilter struct {
 	Outcome Outcome // or [Undecided]
 	Status  Status
+	Reason  string // results.reason: a problem's code, of those that are invalid
 	Search  string // the beginning of an address, as [Key] writes it; or a row's number, or an invitation's id
 	After   int    // only rows that come after this one
 	Before  int    // only rows that come before this one, the last of them; After does not count then
@@ -79,11 +80,16 @@ func (f RowFilter) where(batch int64) (string, []any) {
 	if f.Status != "" {
 		add("r.status = $%d", f.Status)
 	}
+	if f.Reason != "" {
+		add("r.reason = $%d", f.Reason)
+	}
 	var number int
 	switch {
 	case f.Search == "":
 	case strings.HasPrefix(f.Search, "inv_"):
-		add("r.clerk_invitation_id = $%d", f.Search)
+		args = append(args, f.Search)
+		where += fmt.Sprintf(` and (r.outcome = 'invited' and r.clerk_invitation_id = $%[1]d and r.instance_id = (select instance_id from batches where id = $1)
+			or r.outcome = 'already_invited' and r.clerk_invitation_id = $%[1]d)`, len(args))
 	case isNumber(f.Search, &number):
 		add("r.row_number = $%d", number)
 	default:
@@ -119,29 +125,58 @@ func (t Tally) Rows() int { return t.Outcomes.Sum() + t.Undecided }
 // Tally counts the rows of a batch. It reads indexes alone, but all of the
 // batch's: some tens of milliseconds for a million rows.
 func (r *Reader) Tally(ctx context.Context, batch int64) (Tally, error) {
-	t := Tally{Outcomes: Counts{}, Statuses: map[Status]int{}}
+	all, err := r.Tallies(ctx, []int64{batch})
+	return all[batch], err
+}
+
+// Tallies counts the rows of batches, each of them in the map that it returns.
+func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally, error) {
+	all := make(map[int64]Tally, len(batches))
+	for _, id := range batches {
+		all[id] = Tally{Outcomes: Counts{}, Statuses: map[Status]int{}}
+	}
 	rows, _ := r.pool.Query(ctx, `
-		select outcome, coalesce(status, ''), count(*) from results where batch_id = $1 and outcome is not null group by 1, 2
+		select batch_id, outcome, coalesce(status, ''), count(*) from results where batch_id = any($1) and outcome is not null group by 1, 2, 3
 		union all
-		select '', '', count(*) from results where batch_id = $1 and outcome is null`, batch)
+		select batch_id, '', '', count(*) from results where batch_id = any($1) and outcome is null group by 1`, batches)
+	var id int64
 	var outcome Outcome
 	var status Status
 	var n int
-	_, err := pgx.ForEachRow(rows, []any{&outcome, &status, &n}, func() error {
-		if outcome == "" {
+	_, err := pgx.ForEachRow(rows, []any{&id, &outcome, &status, &n}, func() error {
+		t := all[id]
+		switch {
+		case outcome == "":
 			t.Undecided = n
+			all[id] = t
 			return nil
-		}
-		t.Outcomes[outcome] += n
-		if outcome == Invited && status != "" {
+		case outcome == Invited && status != "":
 			t.Statuses[status] += n
 		}
+		t.Outcomes[outcome] += n
 		return nil
 	})
 	if err != nil {
-		return t, fmt.Errorf("count the rows of batch %d: %w", batch, err)
+		return nil, fmt.Errorf("count the rows of batches: %w", err)
 	}
-	return t, nil
+	return all, nil
+}
+
+// ReasonCount is how many rows ended with a reason.
+type ReasonCount struct {
+	Reason string
+	Count  int
+}
+
+// Problems counts the invalid rows of a batch by their problems' codes, the
+// commonest first.
+func (r *Reader) Problems(ctx context.Context, batch int64) ([]ReasonCount, error) {
+	rows, _ := r.pool.Query(ctx, `select reason, count(*) from results where batch_id = $1 and outcome = 'invalid' and reason is not null group by 1 order by 2 desc, 1`, batch)
+	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ReasonCount])
+	if err != nil {
+		return nil, fmt.Errorf("count the problems of batch %d: %w", batch, err)
+	}
+	return counts, nil
 }
 
 // PersonLine is a person as a list shows them, with the last row that names them.

@@ -3,9 +3,9 @@ package invitation
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -303,40 +303,55 @@ type BatchLine struct {
 
 // Batches returns every batch, the newest first.
 func (r *Reader) Batches(ctx context.Context) ([]BatchLine, error) {
+	lines, err := r.BatchLines(ctx, 0, math.MaxInt32)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]int64, len(lines))
+	for i, l := range lines {
+		ids[i] = l.Batch
+	}
+	tallies, err := r.Tallies(ctx, ids)
+	for i := range lines {
+		lines[i].Count(tallies[lines[i].Batch])
+	}
+	return lines, err
+}
+
+// BatchLines returns batches without their counts, the newest first: those before
+// one, or 0 for all, at most so many. Rows is how many their imports found.
+func (r *Reader) BatchLines(ctx context.Context, before int64, limit int) ([]BatchLine, error) {
 	lines := []BatchLine{}
-	err := r.snapshot(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
-			select b.id, b.file_name, b.actor, i.environment, b.state, b.state_reason, b.created_at, b.started_at, b.finished_at,
-			       coalesce(c.counts, '{}'), coalesce(c.accepted, 0)
-			from batches b
-			join instances i on i.id = b.instance_id
-			left join (
-				select batch_id, jsonb_object_agg(outcome, n) as counts, sum(accepted)::bigint as accepted
-				from (select batch_id, coalesce(outcome, '') as outcome, count(*) as n, count(*) filter (where status = 'accepted') as accepted
-				      from results group by 1, 2) o
-				group by batch_id) c on c.batch_id = b.id
-			order by b.id desc`)
-		if err != nil {
-			return err
-		}
-		var line BatchLine
-		var counts []byte
-		_, err = pgx.ForEachRow(rows, []any{&line.Batch, &line.FileName, &line.Actor, &line.Environment, &line.State, &line.StateReason,
-			&line.CreatedAt, &line.StartedAt, &line.FinishedAt, &counts, &line.Accepted}, func() error {
-			line.Outcomes = Counts{}
-			if err := json.Unmarshal(counts, &line.Outcomes); err != nil {
-				return err
-			}
-			line.Rows = line.Outcomes.Sum()
-			line.Undecided = line.Outcomes[""]
-			delete(line.Outcomes, "")
-			lines = append(lines, line)
-			return nil
-		})
-		return err
+	rows, _ := r.pool.Query(ctx, `
+		select b.id, b.file_name, b.actor, i.environment, b.state, b.state_reason, b.rows, b.created_at, b.started_at, b.finished_at
+		from batches b join instances i on i.id = b.instance_id
+		where $1::bigint = 0 or b.id < $1 order by b.id desc limit $2`, before, limit)
+	var line BatchLine
+	_, err := pgx.ForEachRow(rows, []any{&line.Batch, &line.FileName, &line.Actor, &line.Environment, &line.State, &line.StateReason, &line.Rows,
+		&line.CreatedAt, &line.StartedAt, &line.FinishedAt}, func() error {
+		lines = append(lines, line)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the batches: %w", err)
 	}
 	return lines, nil
+}
+
+// Count fills in the counts of a line.
+func (l *BatchLine) Count(t Tally) {
+	l.Rows, l.Undecided, l.Outcomes, l.Accepted = t.Rows(), t.Undecided, t.Outcomes, t.Statuses[Accepted]
+	if l.Outcomes == nil {
+		l.Outcomes = Counts{}
+	}
+}
+
+// RunningBatches lists the running batches of an instance.
+func (r *Reader) RunningBatches(ctx context.Context, instance int64) ([]int64, error) {
+	rows, _ := r.pool.Query(ctx, `select id from batches where instance_id = $1 and state = 'running' order by id`, instance)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("list the running batches of instance %d: %w", instance, err)
+	}
+	return ids, nil
 }

@@ -146,6 +146,7 @@ var notices = map[string]string{
 	"resume":  "It goes on.",
 	"cancel":  "Cancelled. Who was invited stays invited.",
 	"retry":   "The failed rows are taken up again.",
+	"undo":    "It is being undone: nobody more is invited, and what was sent is taken back.",
 	"same":    "This file was uploaded before: here is what became of it.",
 	"columns": "The file was read again.",
 	"options": "Noted. Nothing is sent yet.",

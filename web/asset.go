@@ -142,6 +142,7 @@ var functions = template.FuncMap{
 	"driftKinds": func() []invitation.DriftKind {
 		return []invitation.DriftKind{invitation.Unexplained, invitation.Gone, invitation.PendingAgain}
 	},
+	"trouble":    func() []string { return []string{"failed", "rejected", "invalid"} },
 	"priorities": func() []int { return []int{1, 2, 3, 4} },
 }
 

@@ -16,17 +16,65 @@ import (
 	"bulkinvite/jobs"
 )
 
-// batchList shows every batch, and takes a new file.
+// batchList shows the batches, the newest first, and takes a new file.
 func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	lines, err := s.reader.Batches(r.Context())
+	var before int64
+	if text := r.URL.Query().Get("before"); text != "" {
+		var err error
+		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
+			return errNoPage
+		}
+	}
+	lines, err := s.batchLines(r.Context(), before, pageRows+1)
 	if err != nil {
 		return err
 	}
-	views := make([]lineView, len(lines))
-	for i, l := range lines {
-		views[i] = lineView{l, barOf(l.Outcomes, l.Undecided)}
+	view := listView{Newer: before > 0}
+	if len(lines) > pageRows {
+		lines = lines[:pageRows]
+		view.Before = lines[pageRows-1].Batch
 	}
-	return s.render(w, r, who, http.StatusOK, "batches", "Batches", views)
+	for _, l := range lines {
+		view.Lines = append(view.Lines, lineView{l, barOf(l.Outcomes, l.Undecided)})
+	}
+	return s.render(w, r, who, http.StatusOK, "batches", "Batches", view)
+}
+
+// batchLines lists batches with their counts; those of large ones may be some
+// seconds old.
+func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]invitation.BatchLine, error) {
+	lines, err := s.reader.BatchLines(ctx, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	var small []int64
+	for _, l := range lines {
+		if l.Rows < largeFrom {
+			small = append(small, l.Batch)
+		}
+	}
+	tallies, err := s.reader.Tallies(ctx, small)
+	if err != nil {
+		return nil, err
+	}
+	for i := range lines {
+		l := &lines[i]
+		t, counted := tallies[l.Batch]
+		if !counted {
+			if t, err = s.tally(ctx, l.Batch, l.State, l.FinishedAt); err != nil {
+				return nil, err
+			}
+		}
+		l.Count(t)
+	}
+	return lines, nil
+}
+
+// listView is a page of the list of batches.
+type listView struct {
+	Lines  []lineView
+	Before int64 // where the next page begins; 0: there is none
+	Newer  bool  // there are pages before
 }
 
 type lineView struct {
@@ -40,7 +88,22 @@ type batchView struct {
 	Environment string
 	Standing    standing
 	Table       tableView
-	Draft       *draftView // nil: it is no draft
+	Draft       *draftView  // nil: it is no draft
+	Course      *courseView // nil: nobody was invited, or it is not drawn
+	Drawn       bool        // Course was looked for
+	Undo        *undoView   // nil: it is no page of a batch
+}
+
+// undoView is what undoing a batch takes, or where that stands.
+type undoView struct {
+	Revoke int               // invitations that would be taken back
+	Cancel int               // people who would not be invited any more
+	Sweep  *invitation.Sweep // what undid it, or does so; nil: nothing
+}
+
+// Offer reports whether there is anything to undo.
+func (v undoView) Offer() bool {
+	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == invitation.SweepDone)
 }
 
 // batchPage shows a batch, or a draft and what sending it would take.
@@ -66,11 +129,82 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	if view.Table, err = s.table(r, b); err != nil {
 		return err
 	}
-	page := "batch"
-	if b.State == invitation.Draft {
-		page = "draft"
+	page := "draft"
+	if b.State != invitation.Draft {
+		page = "batch"
+		if view.Undo, err = s.undoing(r.Context(), b, view.Standing.Tally); err != nil {
+			return err
+		}
 	}
 	return s.render(w, r, who, http.StatusOK, page, fmt.Sprintf("Batch %d: %s", b.ID, b.FileName), view)
+}
+
+// undoing tells what undoing a batch takes, or where that stands.
+func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
+	v := &undoView{Revoke: t.Statuses[invitation.Pending]}
+	if b.State != invitation.StateCancelled {
+		v.Cancel = t.Undecided
+	}
+	id, err := s.reader.LastUndo(ctx, b.ID)
+	if err == nil && id > 0 {
+		v.Sweep, err = s.store.Sweep(ctx, id)
+	}
+	return v, err
+}
+
+// undo takes a batch back, if as many invitations were typed as there are to
+// revoke, and shows it again.
+func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	if err := r.ParseForm(); err != nil {
+		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	}
+	if err := s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who); err != nil {
+		return err
+	}
+	return seeBatch(w, r, id, "undo")
+}
+
+// undoBatch takes a batch back. invitations is how many somebody typed: it must be
+// as many as are to be revoked now.
+func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) error {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return err
+	}
+	if b.State == invitation.Draft {
+		return &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
+	}
+	sent, err := s.reader.CountSent(ctx, id)
+	if err != nil {
+		return err
+	}
+	if n := sent[invitation.Pending]; invitations != n {
+		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "What was typed is not the number of invitations to revoke: %d.", n)
+	}
+	if _, err := jobs.Undo(ctx, s.pool, b, who.Name); err != nil {
+		return err
+	}
+	s.log.Info("batch changed", "batch", id, "action", "undo")
+	return nil
+}
+
+// typedNumber reads a number as people type it; -1: there is none, 0: it is no
+// number.
+func typedNumber(text string) int {
+	text = strings.NewReplacer(",", "", ".", "", " ", "", "\u00a0", "", "\u202f", "").Replace(text)
+	if text == "" {
+		return -1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
 }
 
 // standing is where a batch stands.
@@ -86,6 +220,7 @@ type standing struct {
 	Gauges      []gauge
 	Frozen      []invitation.Freeze
 	Workers     int // processes that work for the instance
+	Lately      int // people invited in the last hour
 }
 
 // Decided is how many rows have an outcome.
@@ -110,7 +245,7 @@ func perWindow(d time.Duration) string {
 func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, error) {
 	st := standing{State: b.State, Reason: b.Reason, PausedBy: b.PausedBy}
 	var err error
-	if st.Tally, err = s.reader.Tally(ctx, b.ID); err != nil {
+	if st.Tally, err = s.tally(ctx, b.ID, b.State, &b.FinishedAt); err != nil {
 		return st, err
 	}
 	st.Bar = barOf(st.Outcomes, st.Undecided)
@@ -132,13 +267,16 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	if err != nil {
 		return st, err
 	}
+	if st.Lately, err = s.reader.InvitedLately(ctx, b, time.Hour); err != nil {
+		return st, err
+	}
 	st.Plan, st.Done = &plan, budget.Now.Add(time.Duration(plan.Seconds*float64(time.Second)))
 	return st, nil
 }
 
 // plan works out what is left to do of a batch that runs.
 func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
-	loads, err := s.reader.Loads(ctx, b.InstanceID)
+	loads, err := s.loads(ctx, b.InstanceID)
 	if err != nil {
 		return invitation.Plan{}, err
 	}
@@ -209,12 +347,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	if err := s.readOptions(r.Context(), b, r.PostForm); err != nil {
 		return err
 	}
-	people := -1
-	if typed := strings.NewReplacer(",", "", ".", "", " ", "", " ", "").Replace(r.PostForm.Get("people")); typed != "" {
-		if people, err = strconv.Atoi(typed); err != nil {
-			people = 0
-		}
-	}
+	people := typedNumber(r.PostForm.Get("people"))
 	err = s.startDraft(r.Context(), b, people, r.PostForm.Get("undelivered") != "", who)
 	var state *invitation.StateError
 	if errors.As(err, &state) && state.State == invitation.Running {

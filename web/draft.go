@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/importer"
 	"bulkinvite/invitation"
 )
 
@@ -193,8 +192,7 @@ type draftView struct {
 	Upload   *upload // nil: it did not come by the page, and can't be read in another way
 	Columns  []columnView
 	First    []invitation.Result
-	Problems []importer.Problem
-	More     int // problems that are not listed
+	Problems *problemsView // nil: every row can be sent
 	Preview  *previewView
 	Real     bool
 }
@@ -216,7 +214,6 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 	view.Upload = u
 	mapped := map[string]string{}
 	if u != nil && u.Summary != nil {
-		view.Problems, view.More = u.Summary.Problems, u.Summary.MoreProblems
 		for ours, theirs := range u.Summary.Columns.Mapped {
 			if strings.HasPrefix(ours, "public_metadata.") {
 				ours = "metadata"
@@ -232,7 +229,8 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 		return nil, err
 	}
 	view.First = first.Rows
-	return view, nil
+	view.Problems, err = s.problems(r.Context(), b, u, "", 0)
+	return view, err
 }
 
 // draftCard reads what the card of a draft shows.

@@ -84,12 +84,13 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	if err != nil {
 		return nil, err
 	}
-	own, err := s.reader.Load(ctx, b.ID)
-	if err != nil {
-		return nil, err
+	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: v.ToInvite, StartAt: b.StartAt, Hours: b.Hours}
+	if !b.Hours.IsZero() {
+		if own.Zone, err = invitation.LoadZone(b.Hours.TZ); err != nil {
+			return nil, err
+		}
 	}
-	own.People = v.ToInvite
-	others, err := s.reader.Loads(ctx, b.InstanceID)
+	others, err := s.loads(ctx, b.InstanceID)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor) 
 func (s *Server) showCard(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	view := batchView{Batch: b}
 	var err error
-	if view.Standing.Tally, err = s.reader.Tally(r.Context(), b.ID); err != nil {
+	if view.Standing.Tally, err = s.tally(r.Context(), b.ID, b.State, &b.FinishedAt); err != nil {
 		return err
 	}
 	if view.Draft, _, err = s.draftCard(r.Context(), b, view.Standing.Undecided); err != nil {

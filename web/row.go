@@ -38,6 +38,14 @@ func (t tableView) Older() string { return t.link("", "", "after", t.Rows[len(t.
 // Newer leads to the page before.
 func (t tableView) Newer() string { return t.link("", "", "before", t.Rows[0].RowNumber) }
 
+// Self is the address of this page of the table.
+func (t tableView) Self() string {
+	if t.Filter.Before > 0 {
+		return t.link("", "", "before", t.Filter.Before)
+	}
+	return t.link("", "", "after", t.Filter.After)
+}
+
 func (t tableView) link(name, value, where string, row int) string {
 	q := url.Values{}
 	for key, v := range map[string]string{"outcome": string(t.Filter.Outcome), "status": string(t.Filter.Status), "q": t.Filter.Search} {
@@ -48,7 +56,7 @@ func (t tableView) link(name, value, where string, row int) string {
 			q.Set(key, v)
 		}
 	}
-	if where != "" {
+	if where != "" && row > 0 {
 		q.Set(where, strconv.Itoa(row))
 	}
 	return fmt.Sprintf("/batches/%d/rows?%s", t.Batch, q.Encode())

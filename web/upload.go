@@ -242,6 +242,9 @@ func (s *Server) check(u *upload) *checking {
 		if err := s.makeDraft(s.life, u.ID, c); err != nil && s.life.Err() == nil {
 			s.log.Error("an upload could not be checked", "upload", u.ID, "error", err)
 		}
+		if u.Batch != nil {
+			s.tallies.forget(*u.Batch) // it was read in another way
+		}
 		s.checks.mu.Lock()
 		delete(s.checks.all, u.ID)
 		s.checks.mu.Unlock()
@@ -315,7 +318,11 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	})
 	var fault *importer.FileError
 	if errors.As(err, &fault) {
-		return &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy()}, nil
+		f := &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy(), Found: fault.Columns}
+		if len(f.Found) > 0 {
+			f.Remedy = "" // it names a flag; the page has a menu
+		}
+		return f, nil
 	}
 	if err != nil {
 		return nil, err

@@ -66,6 +66,9 @@ type Server struct {
 	river   *riverui.Handler
 	checks  checks
 	watches watches
+	tallies shelf[invitation.Tally]
+	waiting shelf[[]invitation.Load]
+	courses shelf[invitation.Course]
 	life    context.Context // ends when the server stops: what outlives a request ends with it
 	end     context.CancelFunc
 	work    sync.WaitGroup
@@ -84,6 +87,15 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[int64]*watch{}}}
+	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
+	s.waiting.large = func(all []invitation.Load) bool {
+		n := 0
+		for _, l := range all {
+			n += l.People
+		}
+		return n >= largeFrom
+	}
+	s.courses.large = func(c invitation.Course) bool { return c.Steps[len(c.Steps)-1].Invited >= largeFrom }
 	if cfg.Clerk != nil {
 		s.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, fmt.Sprintf("serve_%d", os.Getpid()), cfg.Limits(cfg.Instance.Environment).General, cfg.RequestTimeout, cfg.Log)
 	}
@@ -178,8 +190,10 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /batches/{id}/live":         s.live,
 		"GET /batches/{id}/plan":         s.planPart,
 		"GET /batches/{id}/rows":         s.rowsPage,
+		"GET /batches/{id}/course":       s.coursePage,
 		"GET /batches/{id}/rows/{row}":   s.rowPage,
 		"GET /batches/{id}/results.csv":  s.resultsFile,
+		"GET /batches/{id}/problems":     s.problemsPage,
 		"GET /batches/{id}/problems.csv": s.problemsFile,
 		"GET /people":                    s.peoplePage,
 		"GET /sweeps":                    s.sweepsPage,
@@ -202,6 +216,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"POST /batches/{id}/retry":   s.act("retry"),
 		"POST /sweeps/{id}/allow":    s.allowSweep,
 		"POST /sweeps/{id}/stop":     s.stopSweep,
+		"POST /batches/{id}/undo":    s.undo,
 	} {
 		mux.HandleFunc(pattern, s.page(Operator, h))
 	}

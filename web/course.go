@@ -1,0 +1,66 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"bulkinvite/invitation"
+)
+
+// courseView is the picture of how a batch went: people invited and accepted, as
+// time went by.
+type courseView struct {
+	From, To          time.Time
+	Invited, Accepted int
+	InvitedLine       string // the points of a polyline in a box 600 wide and 100 high
+	AcceptedLine      string
+}
+
+// courseSteps is how many steps the picture has.
+const courseSteps = 100
+
+// coursePage shows the picture alone: it may take a moment to count.
+func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	b, err := s.store.Batch(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	view := batchView{Batch: b, Drawn: true}
+	if view.Course, err = s.course(r, b); err != nil {
+		return err
+	}
+	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", id), view)
+}
+
+// course draws how a batch went; nil: nobody was invited.
+func (s *Server) course(r *http.Request, b *invitation.Batch) (*courseView, error) {
+	c, err := s.courses.get(r.Context(), s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, error) {
+		return s.reader.Course(ctx, b.ID, courseSteps)
+	})
+	if err != nil || c.From.IsZero() {
+		return nil, err
+	}
+	last := c.Steps[len(c.Steps)-1]
+	v := &courseView{From: c.From, To: c.To, Invited: last.Invited, Accepted: last.Accepted}
+	v.InvitedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Invited })
+	if v.Accepted > 0 {
+		v.AcceptedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Accepted })
+	}
+	return v, nil
+}
+
+// polyline draws counts from left to right, of most.
+func polyline(steps []invitation.Step, most int, of func(invitation.Step) int) string {
+	points := []string{"0,100"}
+	for i, step := range steps {
+		points = append(points, fmt.Sprintf("%g,%g", float64(600*(i+1))/float64(len(steps)), 100-100*float64(of(step))/float64(max(most, 1))))
+	}
+	return strings.Join(points, " ")
+}

@@ -1,0 +1,110 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"bulkinvite/invitation"
+)
+
+// shelf keeps what is dear to count. What is small is counted each time that
+// somebody asks; of what is large the last count is given, and counted anew in the
+// background once that costs no more than a hundredth of the time since: counting a
+// batch of a million rows takes a hundredth of a core, however many ask.
+type shelf[V any] struct {
+	large func(V) bool
+	mu    sync.Mutex
+	all   map[int64]*kept[V]
+}
+
+// largeFrom is how many rows are too many to be counted each time.
+const largeFrom = 5000
+
+// kept is a count, and what it is of: with another stamp it is of something else.
+type kept[V any] struct {
+	value  V
+	stamp  string
+	at     time.Time
+	cost   time.Duration
+	anew   bool // it is being counted
+	looked time.Time
+}
+
+// shelfLife is how long a count is kept that nobody asks for.
+const shelfLife = time.Hour
+
+// get returns what count does, or has done lately for the same stamp.
+func (h *shelf[V]) get(ctx context.Context, s *Server, id int64, stamp string, count func(context.Context) (V, error)) (V, error) {
+	h.mu.Lock()
+	k := h.all[id]
+	if k == nil || k.stamp != stamp {
+		h.mu.Unlock()
+		return h.fill(ctx, id, stamp, count)
+	}
+	defer h.mu.Unlock()
+	k.looked = time.Now()
+	if !k.anew && time.Since(k.at) > lookShare*k.cost {
+		k.anew = true
+		s.work.Go(func() {
+			if _, err := h.fill(s.life, id, stamp, count); err != nil && s.life.Err() == nil {
+				s.log.Warn("count again", "id", id, "error", err)
+			}
+		})
+	}
+	return k.value, nil
+}
+
+// fill counts, and keeps what comes of it if it is large.
+func (h *shelf[V]) fill(ctx context.Context, id int64, stamp string, count func(context.Context) (V, error)) (V, error) {
+	began := time.Now()
+	value, err := count(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		if k := h.all[id]; k != nil {
+			k.anew = false
+		}
+		return value, err
+	}
+	for other, k := range h.all {
+		if time.Since(k.looked) > shelfLife {
+			delete(h.all, other)
+		}
+	}
+	if !h.large(value) {
+		delete(h.all, id)
+		return value, nil
+	}
+	if h.all == nil {
+		h.all = map[int64]*kept[V]{}
+	}
+	h.all[id] = &kept[V]{value: value, stamp: stamp, at: time.Now(), cost: time.Since(began), looked: time.Now()}
+	return value, nil
+}
+
+// forget drops what is kept of a batch.
+func (h *shelf[V]) forget(id int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.all, id)
+}
+
+// tally counts the rows of a batch, or gives a count of them that is not old.
+func (s *Server) tally(ctx context.Context, id int64, state invitation.State, finished *time.Time) (invitation.Tally, error) {
+	return s.tallies.get(ctx, s, id, fmt.Sprint(state, finished != nil && !finished.IsZero()), func(ctx context.Context) (invitation.Tally, error) {
+		return s.reader.Tally(ctx, id)
+	})
+}
+
+// loads counts who waits in the running batches of an instance, in the same way.
+func (s *Server) loads(ctx context.Context, instance int64) ([]invitation.Load, error) {
+	running, err := s.reader.RunningBatches(ctx, instance)
+	if err != nil {
+		return nil, err
+	}
+	return s.waiting.get(ctx, s, instance, fmt.Sprint(running), func(ctx context.Context) ([]invitation.Load, error) {
+		return s.reader.Loads(ctx, instance)
+	})
+}
