@@ -98,6 +98,9 @@ func (s *Server) bySession(ctx context.Context, value string) (*visitor, error) 
 	if err != nil {
 		return nil, fmt.Errorf("look for a session: %w", err)
 	}
+	if via == "openid" && s.cfg.OpenID == nil {
+		return nil, nil // the provider was given up
+	}
 	if via == "password" {
 		// Who was taken off the list of users, or has another role there now, is
 		// that from the next start on.
@@ -154,8 +157,9 @@ type loginView struct {
 	Next     string
 	Name     string
 	Problem  string
-	Password bool // there are users with passwords
-	Link     bool // there is a one-time link
+	Password bool   // there are users with passwords
+	Link     bool   // there is a one-time link
+	OpenID   string // where signing in with the provider begins; empty: there is none
 }
 
 // loginPage asks who it is, or takes a one-time link.
@@ -177,6 +181,9 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, status int, view loginView) error {
 	view.Password, view.Link = len(s.door.users) > 0, s.link.told != nil
+	if s.cfg.OpenID != nil {
+		view.OpenID = openIDPath + "?" + url.Values{"next": {view.Next}}.Encode()
+	}
 	return s.render(w, r, nil, status, "login", "Sign in", view)
 }
 

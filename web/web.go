@@ -41,8 +41,9 @@ type Config struct {
 	Clerk          *clerk.Client // asked who needs no invitation before a draft is started; nil: nobody is
 	RequestTimeout time.Duration // how long a request at Clerk may take; default 20 seconds
 
-	Users []User   // who may sign in with a password; none: by the one-time link alone
-	URL   *url.URL // what browsers call the server by; nil: what they say
+	Users  []User   // who may sign in with a password; none: by the one-time link alone
+	OpenID *OpenID  // the provider that people sign in with; it needs URL; nil: none
+	URL    *url.URL // what browsers call the server by; nil: what they say
 
 	Metrics   http.Handler     // what GET /metrics answers to those who may read; nil: there is none
 	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]
@@ -53,25 +54,26 @@ type Config struct {
 
 // Server is the page and the API. See [New].
 type Server struct {
-	pool    *pgxpool.Pool
-	store   *invitation.Store
-	reader  *invitation.Reader
-	general *ratelimit.General // the right to read at Clerk; nil: nobody reads
-	cfg     Config
-	log     *slog.Logger
-	now     func() time.Time
-	handler http.Handler
-	door    *door
-	link    *link
-	river   *riverui.Handler
-	checks  checks
-	watches watches
-	tallies shelf[invitation.Tally]
-	waiting shelf[[]invitation.Load]
-	courses shelf[invitation.Course]
-	life    context.Context // ends when the server stops: what outlives a request ends with it
-	end     context.CancelFunc
-	work    sync.WaitGroup
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	reader   *invitation.Reader
+	general  *ratelimit.General // the right to read at Clerk; nil: nobody reads
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	handler  http.Handler
+	door     *door
+	link     *link
+	provider provider
+	river    *riverui.Handler
+	checks   checks
+	watches  watches
+	tallies  shelf[invitation.Tally]
+	waiting  shelf[[]invitation.Load]
+	courses  shelf[invitation.Course]
+	life     context.Context // ends when the server stops: what outlives a request ends with it
+	end      context.CancelFunc
+	work     sync.WaitGroup
 }
 
 // New returns a server over a migrated database. It serves nothing yet: see
@@ -79,6 +81,9 @@ type Server struct {
 func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, importer.DefaultFileBytes)
 	cfg.RequestTimeout = cmp.Or(cfg.RequestTimeout, 20*time.Second)
+	if cfg.OpenID != nil && cfg.URL == nil {
+		return nil, errors.New("signing in with an identity provider needs the server's URL")
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -176,6 +181,10 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.HandleFunc("GET /login", s.public(s.loginPage))
 	mux.HandleFunc("POST /login", s.public(s.login))
 	mux.HandleFunc("POST /logout", s.public(s.logout))
+	if s.cfg.OpenID != nil {
+		mux.HandleFunc("GET "+openIDPath, s.public(s.openID))
+		mux.HandleFunc("GET "+openIDReturn, s.public(s.openIDBack))
+	}
 
 	if s.cfg.Metrics != nil {
 		mux.HandleFunc("GET /metrics", s.page(Auditor, func(w http.ResponseWriter, r *http.Request, _ *visitor) error {

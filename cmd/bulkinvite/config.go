@@ -35,7 +35,7 @@ type inForce struct {
 
 // secretVariables hold what is shown to nobody. They are no flags, since the list
 // of processes shows flags.
-var secretVariables = []string{keyVariable, usersVariable}
+var secretVariables = []string{keyVariable, usersVariable, openIDSecretVariable}
 
 // Run prints what is in force.
 func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {

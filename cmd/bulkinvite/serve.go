@@ -17,10 +17,11 @@ import (
 )
 
 type serveCmd struct {
-	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users. Default: 127.0.0.1:8080."`
+	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
 	Work      bool   `help:"Be a worker too. Default: off; bulkinvite work is one."`
 	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
 	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+	openIDFlags
 }
 
 // usersVariable holds users as --users-file does.
@@ -43,7 +44,11 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	address, err := c.address(users)
+	address, err := c.address(len(users) > 0 || c.OpenIDIssuer != "")
+	if err != nil {
+		return err
+	}
+	openID, err := c.openID(address)
 	if err != nil {
 		return err
 	}
@@ -60,7 +65,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	server, err := web.New(pool, web.Config{
-		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, URL: address,
+		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
 		Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
 	})
@@ -75,10 +80,10 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if address != nil {
 		base = address.Scheme + "://" + address.Host
 	}
-	if len(users) == 0 {
+	if len(users) == 0 && openID == nil {
 		server.Link(loginName(), func(path string) { p.note("Sign in, once:  %s%s", base, path) })
 	}
-	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "work", c.Work)
+	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "openid", openID != nil, "work", c.Work)
 	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) { return jobs.New(pool, t.api, p.workerConfig(instance)) })
 }
 
@@ -126,15 +131,14 @@ func (c *serveCmd) users() ([]web.User, error) {
 }
 
 // address reads --url, and refuses to listen where strangers come by without
-// users who sign in.
-func (c *serveCmd) address(users []web.User) (*url.URL, error) {
+// anybody who could sign in.
+func (c *serveCmd) address(users bool) (*url.URL, error) {
 	host, _, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return nil, fail(exitUsage, "listen", "write it as 127.0.0.1:8080 or :8080", "--listen=%s is no address", c.Listen)
 	}
-	ip := net.ParseIP(host)
-	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && len(users) == 0 {
-		return nil, fail(exitUsage, "users", "bulkinvite user NAME --role operator >> users, then --users-file users; or --listen 127.0.0.1:8080",
+	if !isLoopback(host) && !users {
+		return nil, fail(exitUsage, "users", "bulkinvite user NAME --role operator >> users, then --users-file users; or --openid-issuer; or --listen 127.0.0.1:8080",
 			"--listen=%s lets others than this machine in, and there are no users who could sign in", c.Listen)
 	}
 	if c.URL == "" {

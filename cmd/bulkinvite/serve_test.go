@@ -29,6 +29,12 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--users-file", b.file("users", "olga:operator:secret")}, "no bcrypt hash"},
 		{[]string{"--users-file", "/does/not/exist"}, "read --users-file"},
 		{[]string{"--url", "invite.example.com"}, "--url="},
+		{[]string{"--openid-issuer", "http://login.example.com"}, "is no https address"},
+		{[]string{"--openid-issuer", "https://login.example.com"}, "needs --openid-client-id"},
+		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x"}, "needs --url"},
+		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x", "--url", "https://invite.example.com"}, "no group has a role"},
+		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x", "--url", "https://invite.example.com", "--openid-operators", "hr", "--openid-scopes", "email"}, "lacks openid"},
+		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x", "--url", "https://invite.example.com", "--openid-operators", "hr", "--openid-client-secret-file", "/does/not/exist"}, "read --openid-client-secret-file"},
 	} {
 		o := b.run(append([]string{"serve", "--sandbox"}, c.args...)...).want(t, exitUsage)
 		if !strings.Contains(o.err, c.want) {

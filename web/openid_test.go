@@ -1,0 +1,211 @@
+package web
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/coreos/go-oidc/v3/oidc/oidctest"
+)
+
+// idp is an identity provider that signs what the test wants it to say.
+type idp struct {
+	*httptest.Server
+	key, other *rsa.PrivateKey
+	asked      url.Values     // the last request to sign somebody in
+	says       map[string]any // claims, beside or instead of those that are right
+	forged     bool           // sign with a key that is not the provider's
+	status     int            // of the token endpoint; 0: it answers
+}
+
+func newIDP(t *testing.T) *idp {
+	t.Helper()
+	p := &idp{}
+	for _, to := range []**rsa.PrivateKey{&p.key, &p.other} {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*to = key
+	}
+	known := &oidctest.Server{PublicKeys: []oidctest.PublicKey{{PublicKey: p.key.Public(), KeyID: "k1", Algorithm: oidc.RS256}}}
+	mux := http.NewServeMux()
+	mux.Handle("/", known)
+	mux.HandleFunc("POST /token", p.token)
+	p.Server = httptest.NewServer(mux)
+	t.Cleanup(p.Close)
+	known.SetIssuer(p.URL)
+	return p
+}
+
+// token gives an ID token for the code, to whoever has the verifier and the secret.
+func (p *idp) token(w http.ResponseWriter, r *http.Request) {
+	sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
+	id, secret, _ := r.BasicAuth()
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case p.status != 0:
+		w.WriteHeader(p.status)
+		return
+	case r.FormValue("code") != "good" || base64.RawURLEncoding.EncodeToString(sum[:]) != p.asked.Get("code_challenge") || p.asked.Get("code_challenge_method") != "S256" ||
+		id != "bulkinvite" || secret != "s3cret" || r.FormValue("redirect_uri") != p.asked.Get("redirect_uri"):
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+		return
+	}
+	claims := map[string]any{"iss": p.URL, "aud": "bulkinvite", "sub": "u-1", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": p.asked.Get("nonce")}
+	maps.Copy(claims, p.says)
+	text, _ := json.Marshal(claims)
+	key := p.key
+	if p.forged {
+		key = p.other
+	}
+	answer, _ := json.Marshal(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": oidctest.SignIDToken(key, "k1", oidc.RS256, string(text))})
+	_, _ = w.Write(answer)
+}
+
+func setupOpenID(t *testing.T) (*bench, *idp) {
+	t.Helper()
+	p := newIDP(t)
+	return setup(t, func(c *Config) {
+		c.Users, c.URL = nil, &url.URL{Scheme: "http", Host: "invite.test"}
+		c.OpenID = &OpenID{Issuer: p.URL, ClientID: "bulkinvite", ClientSecret: "s3cret", Scopes: []string{"openid", "email"}, GroupsClaim: "groups", Operators: []string{"hr"}, Auditors: []string{"audit", "board"}}
+	}), p
+}
+
+// begin goes to the provider, and returns the way back with a code.
+func (p *idp) begin(w *browser, next string) url.Values {
+	w.t.Helper()
+	a := w.get("/login/openid?next=" + url.QueryEscape(next)).want(http.StatusSeeOther)
+	to, err := url.Parse(a.location)
+	if err != nil || !strings.HasPrefix(a.location, p.URL+"/auth?") {
+		w.t.Fatalf("signing in begins at %s", a.location)
+	}
+	p.asked = to.Query()
+	return url.Values{"code": {"good"}, "state": {p.asked.Get("state")}}
+}
+
+func TestOpenID(t *testing.T) {
+	t.Parallel()
+	b, p := setupOpenID(t)
+	w := b.browser()
+	w.get("/people?q=a").want(http.StatusSeeOther)
+	w.get("/login?next=/people%3Fq=a").want(http.StatusOK).says(`href="/login/openid?next=%2Fpeople%3Fq%3Da"`)
+	p.says = map[string]any{"email": "maria@example.com", "email_verified": true, "groups": []string{"all", "hr"}}
+	back := p.begin(w, "/people?q=a")
+	for name, want := range map[string]string{"client_id": "bulkinvite", "response_type": "code", "redirect_uri": "http://invite.test/login/openid/return", "scope": "openid email"} {
+		if p.asked.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, p.asked.Get(name), want)
+		}
+	}
+	if a := w.get("/login/openid/return?" + back.Encode()).want(http.StatusSeeOther); a.location != "/people?q=a" {
+		t.Errorf("back to %s", a.location)
+	}
+	w.get("/").want(http.StatusOK).says("maria@example.com · operator")
+	w.get("/login/openid/return?" + back.Encode()).want(http.StatusForbidden).says("not begun here") // once
+
+	// When the provider is given up, so are the sessions that it began.
+	b.server.cfg.OpenID = nil
+	w.get("/").want(http.StatusSeeOther)
+}
+
+// TestOpenIDRoles: groups decide, and a name that is not verified is no actor.
+func TestOpenIDRoles(t *testing.T) {
+	t.Parallel()
+	b, p := setupOpenID(t)
+	for want, says := range map[string]map[string]any{
+		"a@example.com · auditor":  {"email": "a@example.com", "groups": []string{"board"}},
+		"b@example.com · operator": {"email": "b@example.com", "groups": []string{"audit", "hr"}},
+		"c@example.com · auditor":  {"email": "c@example.com", "groups": "audit"},
+		"openid:u-1 · operator":    {"email": "d@example.com", "email_verified": false, "groups": []string{"hr"}},
+		"openid:u-2 · operator":    {"sub": "u-2", "email": "token:x", "groups": []string{"hr"}},
+		"":                         {"email": "e@example.com", "groups": []string{"HR", "hr2", ""}},
+		" ":                        {"email": "f@example.com"},
+		"  ":                       {"email": "g@example.com", "groups": map[string]any{"hr": true}},
+	} {
+		w := b.browser()
+		p.says = says
+		back := "/login/openid/return?" + p.begin(w, "//evil.example").Encode()
+		if strings.TrimSpace(want) == "" {
+			w.get(back).want(http.StatusForbidden).says(`role="alert"`)
+			w.get("/").want(http.StatusSeeOther)
+			continue
+		}
+		if a := w.get(back).want(http.StatusSeeOther); a.location != "/" {
+			t.Errorf("back to %s", a.location)
+		}
+		w.get("/").want(http.StatusOK).says(want)
+	}
+}
+
+// TestOpenIDIsNotBelieved comes back with each thing wrong that somebody could
+// have had a hand in: nobody is signed in.
+func TestOpenIDIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	b, p := setupOpenID(t)
+	right := map[string]any{"email": "maria@example.com", "groups": []string{"hr"}}
+	for name, wrong := range map[string]struct {
+		says   map[string]any
+		query  url.Values
+		forged bool
+		status int
+		want   int
+	}{
+		"state":          {query: url.Values{"state": {"another"}}, want: 403},
+		"no state":       {query: url.Values{"state": {""}}, want: 403},
+		"code":           {query: url.Values{"code": {"another"}}, want: 403},
+		"refused":        {query: url.Values{"error": {"access_denied"}}, want: 403},
+		"nonce":          {says: map[string]any{"nonce": "another"}, want: 403},
+		"no nonce":       {says: map[string]any{"nonce": ""}, want: 403},
+		"expired":        {says: map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}, want: 403},
+		"audience":       {says: map[string]any{"aud": "another"}, want: 403},
+		"issuer":         {says: map[string]any{"iss": "https://evil.example"}, want: 403},
+		"signature":      {forged: true, want: 403},
+		"provider fails": {status: 503, want: 502},
+	} {
+		w := b.browser()
+		p.says, p.forged, p.status = maps.Clone(right), wrong.forged, wrong.status
+		maps.Copy(p.says, wrong.says)
+		back := p.begin(w, "/")
+		maps.Copy(back, wrong.query)
+		if a := w.get("/login/openid/return?" + back.Encode()); a.status != wrong.want {
+			t.Errorf("%s: %d, want %d", name, a.status, wrong.want)
+		}
+		w.get("/").want(http.StatusSeeOther)
+	}
+	// Somebody else's way back, in a browser that began nothing, or began its own.
+	p.says, p.forged, p.status = right, false, 0
+	back := p.begin(b.browser(), "/").Encode()
+	b.browser().get("/login/openid/return?" + back).want(http.StatusForbidden)
+	victim := b.browser()
+	p.begin(victim, "/")
+	victim.get("/login/openid/return?" + back).want(http.StatusForbidden)
+	victim.get("/").want(http.StatusSeeOther)
+	if n := b.count(`select count(*) from web_sessions`); n != 0 {
+		t.Errorf("%d sessions began", n)
+	}
+}
+
+// TestOpenIDProviderAway: the server serves while its provider is away, says so,
+// and signs people in once it is back.
+func TestOpenIDProviderAway(t *testing.T) {
+	t.Parallel()
+	b, p := setupOpenID(t)
+	away := httptest.NewServer(http.NotFoundHandler())
+	away.Close()
+	issuer := b.server.cfg.OpenID.Issuer
+	b.server.cfg.OpenID.Issuer = away.URL
+	b.browser().get("/login/openid").want(http.StatusBadGateway).says("identity provider does not answer")
+	b.server.cfg.OpenID.Issuer = issuer
+	p.begin(b.browser(), "/")
+}
