@@ -5,14 +5,16 @@ import (
 	"encoding/binary"
 	"io"
 	"time"
+
+	"bulkinvite/invitation"
 )
 
 // copyCommand is what takes the rows that copyRows writes.
 const copyCommand = `copy results (batch_id, instance_id, row_number, line, original, email, key, redirect_url, expires_in_days,
-	public_metadata, notes, outcome, reason, duplicate_of, decided_at, revoke_on) from stdin (format binary)`
+	public_metadata, notes, outcome, reason, duplicate_of, decided_at, revoke_on, erased_by, private_hash) from stdin (format binary)`
 
 // copyColumns is how many columns that names.
-const copyColumns = 16
+const copyColumns = 18
 
 // copyRows are rows in the binary form of COPY, which PostgreSQL's documentation
 // of COPY lays down ("Binary Format"). pgx writes that form too, but by looking
@@ -32,21 +34,31 @@ func (c *copyRows) reader() io.Reader {
 }
 
 // add adds a row, its values in the order of copyCommand's columns. now is when
-// rows that the file alone decides were.
-func (c *copyRows) add(batch Target, now time.Time, row *Row) {
+// rows that the file alone decides were. erased is what stands for the person, if
+// they were erased: nothing is kept of what the file says of them.
+func (c *copyRows) add(batch Target, now time.Time, row *Row, erased *invitation.ErasedRow) {
 	c.n++
 	c.text = binary.BigEndian.AppendUint16(c.text, copyColumns)
 	c.bigint(batch.BatchID)
 	c.bigint(batch.InstanceID)
 	c.integer(row.Number)
 	c.integer(row.Line)
-	c.strings(row.Cells)
-	c.optional(row.Email)
-	c.optional(row.Key)
-	c.optional(row.RedirectURL)
-	c.positive(row.ExpiresInDays)
-	c.json(row.PublicMetadata)
-	if row.Notes == nil {
+	if erased == nil {
+		c.strings(row.Cells)
+		c.optional(row.Email)
+		c.optional(row.Key)
+		c.optional(row.RedirectURL)
+		c.positive(row.ExpiresInDays)
+		c.json(row.PublicMetadata)
+	} else {
+		c.strings(nil)
+		c.null()
+		c.string(erased.Key)
+		c.null()
+		c.positive(row.ExpiresInDays)
+		c.null()
+	}
+	if row.Notes == nil || erased != nil {
 		c.null()
 	} else {
 		c.strings(row.Notes)
@@ -62,6 +74,11 @@ func (c *copyRows) add(batch Target, now time.Time, row *Row) {
 		c.null()
 		c.integer(row.DuplicateOf)
 		c.moment(now)
+	case erased != nil:
+		c.string("cancelled")
+		c.string("erased")
+		c.null()
+		c.moment(now)
 	default:
 		c.null()
 		c.null()
@@ -72,6 +89,13 @@ func (c *copyRows) add(batch Target, now time.Time, row *Row) {
 		c.null()
 	} else {
 		c.date(row.RevokeOn)
+	}
+	if erased == nil {
+		c.null()
+		c.null()
+	} else {
+		c.bigint(erased.By)
+		c.string(string(erased.Private[:]))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
 )
 
 // Rows are written by chunks. Inserting a job for each is fastest by about
@@ -28,6 +30,9 @@ type Target struct {
 	// SHA256 is the hash of the file that was checked; where it is not zero and
 	// the file now has another, Import fails with [ErrChanged].
 	SHA256 [32]byte
+	// IncludeErased invites also people who were erased. Otherwise their rows end
+	// as cancelled, and nothing is kept of what the file says of them.
+	IncludeErased bool
 }
 
 // Import reads a file as [Read] does and writes each row into results: an
@@ -43,6 +48,11 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
 		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
 	}
+	erased, err := invitation.LoadErased(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+	}
+	var included []string
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	chunks, written := make(chan *chunk, 1), make(chan *chunk, 3)
@@ -53,7 +63,7 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 	var unread error
 	go func() {
 		defer close(chunks)
-		summary, unread = readChunks(reading, r, o, batch, now, chunks, written)
+		summary, unread = readChunks(reading, r, o, batch, now, erased, &included, chunks, written)
 	}()
 	var unwritten error
 	for c := range chunks {
@@ -75,6 +85,11 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 	case batch.SHA256 != [32]byte{} && batch.SHA256 != summary.SHA256:
 		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, ErrChanged)
 	}
+	if len(included) > 0 {
+		if err := erased.Lift(ctx, tx, batch.BatchID, included); err != nil {
+			return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+		}
+	}
 	return summary, nil
 }
 
@@ -88,8 +103,9 @@ type chunk struct {
 func (c *chunk) reset() { c.rows.reset(); c.valid = c.valid[:0]; c.from = 0 }
 
 // readChunks reads a file's rows and sends them on in chunks. Those that were
-// written come back to be filled again.
-func readChunks(ctx context.Context, r io.Reader, o Options, batch Target, now time.Time, chunks chan<- *chunk, written <-chan *chunk) (*Summary, error) {
+// written come back to be filled again. included takes the people who were
+// erased and are invited all the same.
+func readChunks(ctx context.Context, r io.Reader, o Options, batch Target, now time.Time, erased *invitation.Erased, included *[]string, chunks chan<- *chunk, written <-chan *chunk) (*Summary, error) {
 	c := <-written
 	send := func() error {
 		select {
@@ -110,10 +126,15 @@ func readChunks(ctx context.Context, r io.Reader, o Options, batch Target, now t
 			c.from = row.Number
 		}
 		c.to = row.Number
-		if row.Problem == nil && row.DuplicateOf == 0 {
+		gone := erased.Row(row.Key, row.Cells)
+		if gone != nil && batch.IncludeErased {
+			*included = append(*included, gone.Key)
+			gone = nil
+		}
+		if row.Problem == nil && row.DuplicateOf == 0 && gone == nil {
 			c.valid = append(c.valid, row.Number)
 		}
-		c.rows.add(batch, now, row)
+		c.rows.add(batch, now, row, gone)
 		if c.rows.n == chunkRows || len(c.rows.text) >= chunkBytes {
 			return send()
 		}

@@ -194,7 +194,7 @@ func TestImportFails(t *testing.T) {
 			var fault *FileError
 			return errors.As(err, &fault) && err == error(fault)
 		}},
-		{"changed", many, Target{to.BatchID, to.InstanceID, [32]byte{1}}, noJobs, func(err error) bool { return errors.Is(err, ErrChanged) }},
+		{"changed", many, Target{BatchID: to.BatchID, InstanceID: to.InstanceID, SHA256: [32]byte{1}}, noJobs, func(err error) bool { return errors.Is(err, ErrChanged) }},
 		{"no such batch", many, Target{BatchID: to.BatchID + 1, InstanceID: to.InstanceID}, noJobs, func(err error) bool { return strings.Contains(err.Error(), "write rows 1 to") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -52,13 +52,23 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)
 	}
-	var open bool
-	err := tx.QueryRow(ctx, `
-		select r.outcome is null and (r.revoke_sent is not null
-		       or exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open))
-		from results r where r.batch_id = $1 and r.row_number = $2 for update`, of.ID, row).Scan(&open)
+	erased, err := LoadErased(ctx, tx)
 	if err != nil {
 		return fault(err)
+	}
+	if erased.Row(key, nil) != nil {
+		return fault(ErrErased)
+	}
+	var open, gone bool
+	err = tx.QueryRow(ctx, `
+		select r.erased_by is not null, r.outcome is null and (r.revoke_sent is not null
+		       or exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open))
+		from results r where r.batch_id = $1 and r.row_number = $2 for update`, of.ID, row).Scan(&gone, &open)
+	if err != nil {
+		return fault(err)
+	}
+	if gone {
+		return fault(ErrErased)
 	}
 	if open {
 		return fault(ErrUnderWay)

@@ -67,6 +67,9 @@ type ReadEnd struct {
 // EndRead records how a GET ended and what it showed, and returns when that was
 // by Postgres' clock.
 func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd) (ended time.Time, err error) {
+	if err := s.Veil(ctx, instance, end.Seen); err != nil {
+		return ended, fmt.Errorf("end read %d: %w", g.ID, err)
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			update reads set ended_at = clock_timestamp(), http_status = nullif($2, 0), error_code = nullif($3, ''), trace_id = nullif($4, ''),

@@ -105,6 +105,9 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 	if len(page) == 0 {
 		return false, nil
 	}
+	if err := s.Veil(ctx, instance, page); err != nil {
+		return false, fmt.Errorf("hold read %d against our rows: %w", read, err)
+	}
 	var ids, keys, statuses []string
 	var created, expires []*time.Time
 	for _, one := range page {

@@ -152,7 +152,7 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 // Roster returns the keys of the people of a batch: those of its rows that could
 // be sent.
 func (r *Reader) Roster(ctx context.Context, batch int64) ([]string, error) {
-	rows, _ := r.pool.Query(ctx, `select key from results where batch_id = $1 and key is not null
+	rows, _ := r.pool.Query(ctx, `select key from results where batch_id = $1 and key is not null and erased_by is null
 		and coalesce(outcome, '') not in ('invalid', 'duplicate_row') order by row_number`, batch)
 	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {

@@ -69,6 +69,8 @@ type Config struct {
 
 	ReconcileEvery time.Duration // how often everything at Clerk is held against our rows, by one process of the instance; 0: never
 
+	PurgeOlderThan time.Duration // how long after its end a batch's addresses and original rows are removed; 0: never
+
 	Version string // for the workers table
 	Log     *slog.Logger
 }

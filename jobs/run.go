@@ -40,7 +40,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	begun := []func(context.Context){w.settleLoop, w.keep, w.nights, w.reconcileLoop}
+	begun := []func(context.Context){w.settleLoop, w.keep, w.nights, w.reconcileLoop, w.purgeLoop}
 	if !w.cfg.OnlyRevokes {
 		begun = append(begun, w.claimer.run, w.gate.run)
 	}

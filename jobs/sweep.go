@@ -70,8 +70,12 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sw
 func (w *Worker) pending(ctx context.Context) (all []invitation.Seen, err error) {
 	met := map[string]bool{}
 	_, err = w.walk(ctx, list{call: invitation.ReadPending, status: invitation.Pending, sight: true,
-		take: func(_ context.Context, _ invitation.GET, page []clerk.Invitation) error {
-			for _, one := range seen(page) {
+		take: func(ctx context.Context, _ invitation.GET, page []clerk.Invitation) error {
+			shown := seen(page)
+			if err := w.store.Veil(ctx, w.cfg.Instance.ID, shown); err != nil {
+				return err
+			}
+			for _, one := range shown {
 				if !met[one.ID] && one.Status == invitation.Pending {
 					met[one.ID] = true
 					all = append(all, one)

@@ -48,6 +48,8 @@ type cli struct {
 	Rescind    rescindCmd    `cmd:"" help:"Take back the people listed: revoke their invitations, stop those who still wait."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Read everything at Clerk, bring every status up to date, and say what no row explains."`
 	Drift      driftCmd      `cmd:"" help:"List where Clerk and our rows tell different stories."`
+	Erase      eraseCmd      `cmd:"" help:"Remove a person's address, name and original rows. What is left proves that it was done."`
+	Purge      purgeCmd      `cmd:"" help:"Remove addresses and original rows of batches that ended long ago."`
 	Sandbox    sandboxCmd    `cmd:"" help:"Run the stand-in for Clerk as a server."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
 	Config     configCmd     `cmd:"" help:"Print the settings in force, and where each came from."`

@@ -28,6 +28,7 @@ type uploadFlags struct {
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
+	IncludeErased    bool   `help:"Invite also people who were erased. Default: their rows end as cancelled."`
 	Canary           *int   `placeholder:"N" help:"Invite N people first, then pause and ask. Default: off."`
 	Preflight        bool   `negatable:"" default:"true" help:"Read who is a user or invited before they are asked for. Default: on."`
 	OnDuplicate      string `enum:"skip,resend" default:"skip" placeholder:"WHAT" help:"skip who was invited, or resend: revoke, and invite again. Default: skip."`
@@ -298,7 +299,7 @@ func (u *upload) importFile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		target := importer.Target{BatchID: u.batch, InstanceID: u.instance.ID, SHA256: s.SHA256}
+		target := importer.Target{BatchID: u.batch, InstanceID: u.instance.ID, SHA256: s.SHA256, IncludeErased: u.flags.IncludeErased}
 		imported, err := importer.Import(ctx, tx, r, u.plan.options, target, func(ctx context.Context, tx pgx.Tx, rows []int) error {
 			if u.draft {
 				return nil // its rows get their jobs when it is started

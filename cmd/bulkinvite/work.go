@@ -20,6 +20,7 @@ type workCmd struct {
 	SweepOlderThan age           `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
 	SweepScope     string        `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
 	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often everything at Clerk is held against our rows; 0: never. Default: 15m."`
+	PurgeOlderThan age           `env:"BULKINVITE_PURGE_OLDER_THAN" placeholder:"AGE" help:"Remove addresses and original rows of batches that ended longer ago, such as 365d, as bulkinvite purge does. Default: never."`
 	MetricsListen  string        `env:"BULKINVITE_METRICS_LISTEN" placeholder:"ADDRESS" help:"Serve /metrics for Prometheus here, to whoever asks: 127.0.0.1:9090. Default: nowhere."`
 	TZ             string        `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
@@ -60,6 +61,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	config := p.workerConfig(instance)
 	config.SweepOlderThan, config.SweepScope = time.Duration(c.SweepOlderThan), c.SweepScope
 	config.SweepAt, config.TZ, config.ReconcileEvery = c.SweepAt, c.TZ, c.ReconcileEvery
+	config.PurgeOlderThan = time.Duration(c.PurgeOlderThan)
 	worker, err := jobs.New(pool, t.api, config)
 	if err != nil {
 		return err

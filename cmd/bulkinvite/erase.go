@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+type eraseCmd struct {
+	Email  string        `arg:"" help:"The person's address, in any spelling."`
+	Revoke bool          `help:"Take back their pending invitations first; needs the key. Default: on a terminal it asks, else they stay."`
+	Wait   time.Duration `default:"2m" placeholder:"TIME" help:"How long a request for the person that is under way is waited for. Default: 2m."`
+	Actor  string        `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+}
+
+// Help is shown before the flags.
+func (eraseCmd) Help() string {
+	return `Examples:
+
+    bulkinvite erase jane@example.com
+    bulkinvite erase jane@example.com --revoke --actor maria
+
+Removes the person's address, name and original rows for good, in every batch, with those of corrections. Rows that still wait end as cancelled. Outcomes, times, Clerk's ids and a keyed hash stay, so that counts add up and certificates hold. A file that names the person later does not invite them, unless it is sent with --include-erased. What Clerk, your files, your backups and old logs hold is not touched. Exit status 0; 2 if no file names the person; 4 if a request for them is still under way.`
+}
+
+// erasureDocument is what erase --json prints.
+type erasureDocument struct {
+	*invitation.Erasure
+	Pending int `json:"pending"` // invitations that are left pending at Clerk
+	Revoked int `json:"revoked"`
+}
+
+// Run erases a person.
+func (c *eraseCmd) Run(ctx context.Context, p *program) error {
+	if c.Actor == "" {
+		c.Actor = loginName()
+	}
+	key, err := personKey(c.Email)
+	if err != nil {
+		return err
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	reader := invitation.NewReader(pool)
+	story, err := reader.Why(ctx, key)
+	if err != nil {
+		return err
+	}
+	if len(story.Rows)+len(story.Attempts)+len(story.Sightings) == 0 {
+		return fail(exitUsage, "no_person", "see that the address is spelt as in the file, or that they were not erased before", "nobody by that address is in any file")
+	}
+	doc := erasureDocument{Pending: pendingOf(story)}
+	if doc.Pending > 0 {
+		if doc.Revoked, err = c.takeBack(ctx, p, story.Keys, doc.Pending); err != nil {
+			return err
+		}
+		doc.Pending = max(0, doc.Pending-doc.Revoked)
+	}
+	until := time.Now().Add(c.Wait)
+	for told := false; ; told = true {
+		doc.Erasure, err = jobs.Erase(ctx, pool, story.Keys, c.Actor)
+		if !errors.Is(err, invitation.ErrUnderWay) {
+			break
+		}
+		if time.Now().After(until) {
+			return fail(exitHeld, "under_way", "let a worker settle it (bulkinvite work --until-idle), then give the same command again", "nothing was erased: %w", err)
+		}
+		if !told {
+			p.note("A request for the person is under way; waiting until it is known what it did, %s at most", span(c.Wait))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(doc)
+	}
+	return p.print(erasureText(&doc))
+}
+
+// pendingOf counts the invitations of a person that stand open, as far as is known.
+func pendingOf(s *invitation.Story) int {
+	open := map[string]bool{}
+	for _, r := range s.Rows {
+		if r.Status != nil && *r.Status == invitation.Pending && r.ClerkInvitationID != nil {
+			open[*r.ClerkInvitationID] = true
+		}
+	}
+	return len(open)
+}
+
+// takeBack revokes what is pending, if that is wanted, and returns how many were.
+func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string, pending int) (int, error) {
+	if !c.Revoke && p.inTTY && p.errTTY && !p.settings.Yes {
+		ok, err := p.confirm(ctx, fmt.Sprintf("%s at Clerk: revoke first? [y/N] ", counted(pending, "invitation is pending", "invitations are pending")), yes...)
+		if err != nil {
+			return 0, err
+		}
+		c.Revoke = ok
+	}
+	if !c.Revoke {
+		return 0, nil
+	}
+	t, err := p.openTakingBack(ctx)
+	if err != nil {
+		return 0, err
+	}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor, Apply: true, Allow: true}
+	if _, err := jobs.Rescind(ctx, t.pool, sw, keys); err != nil {
+		return 0, err
+	}
+	if sw, err = t.finish(ctx, sw.ID); err != nil {
+		return 0, sweepFailure(err)
+	}
+	if sw.Failed > 0 || sw.State() != invitation.SweepDone {
+		return 0, fail(exitHeld, "not_revoked", fmt.Sprintf("bulkinvite sweep %d says why; without --revoke the invitation stays", sw.ID), "nothing was erased: not every pending invitation could be revoked")
+	}
+	return sw.Revoked, nil
+}
+
+func erasureText(d *erasureDocument) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"), counted(len(d.Batches), "batch", "batches"), d.ID)
+	if d.Cancelled > 0 {
+		fmt.Fprintf(&b, "  %s and ended as cancelled\n", counted(d.Cancelled, "of them still waited,", "of them still waited,"))
+	}
+	if d.Revoked > 0 {
+		fmt.Fprintf(&b, "  %s revoked at Clerk\n", counted(d.Revoked, "invitation was", "invitations were"))
+	}
+	if d.Pending > 0 {
+		fmt.Fprintf(&b, "  %s pending at Clerk: only Clerk's dashboard or a sweep takes back what is left\n", counted(d.Pending, "invitation is still", "invitations are still"))
+	}
+	return b.String()
+}
+
+type purgeCmd struct {
+	OlderThan age    `required:"" placeholder:"AGE" help:"How long ago a batch must have ended: 365d. Default: none."`
+	Actor     string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+}
+
+// Help is shown before the flags.
+func (purgeCmd) Help() string {
+	return `Examples:
+
+    bulkinvite purge --older-than 365d
+    bulkinvite purge --older-than 365d --yes --actor maria
+
+Removes addresses, names and original rows of every batch that ended longer ago, as erase does of one person; nobody is kept from being invited later by it. Asks before; off a terminal it needs --yes. bulkinvite work --purge-older-than does so by itself. Exit status 0; 4 not confirmed.`
+}
+
+// purgeDocument is what purge --json prints.
+type purgeDocument struct {
+	Erasure int64   `json:"erasure"` // 0: there was nothing to remove
+	Batches []int64 `json:"batches"`
+	Rows    int     `json:"rows"`
+}
+
+// Run removes what is older than it has to be.
+func (c *purgeCmd) Run(ctx context.Context, p *program) error {
+	if c.OlderThan <= 0 {
+		return usage(fmt.Errorf("--older-than must be an age such as 365d"))
+	}
+	if c.Actor == "" {
+		c.Actor = loginName()
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	batches, err := invitation.NewReader(pool).Purgeable(ctx, time.Duration(c.OlderThan))
+	if err != nil {
+		return err
+	}
+	if len(batches) > 0 && !p.settings.Yes {
+		refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "nobody confirmed that %s lose addresses and original rows for good", counted(len(batches), "batch", "batches"))
+		if !p.inTTY || !p.errTTY {
+			return refused
+		}
+		ok, err := p.confirm(ctx, fmt.Sprintf("Remove addresses and original rows of %s for good? [y/N] ", counted(len(batches), "batch", "batches")), yes...)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return refused
+		}
+	}
+	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(purgeDocument{e.ID, e.Batches, e.Rows})
+	}
+	return p.print(fmt.Sprintf("Removed: %s of %s\n", counted(e.Rows, "row", "rows"), counted(len(e.Batches), "batch", "batches")))
+}

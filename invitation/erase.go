@@ -1,0 +1,356 @@
+package invitation
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrErased says that a person was erased and is not to be invited.
+var ErrErased = errors.New("the person was erased")
+
+// person is what stands for a person who was erased where their key was:
+// "erased:" and the keyed hash of it. The same person has the same, so that what
+// is left still tells people apart.
+func (h *hasher) person(key string) string {
+	mac := h.private(pointers([]string{"person", key}))
+	return "erased:" + hex.EncodeToString(mac[:])
+}
+
+// lockErasures makes erasures wait for imports and each other until the
+// transaction ends, so that nobody is imported while they are erased.
+func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
+	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock`+mode+`(hashtextextended('erasures', 0))`); err != nil {
+		return fmt.Errorf("wait for imports and erasures: %w", err)
+	}
+	return nil
+}
+
+// Erased are the people who were erased, for whoever imports a file.
+type Erased struct {
+	hasher *hasher
+	by     map[string]int64 // the erasure, by what stands for the person
+}
+
+// LoadErased returns the people who were erased and are not to be invited, or
+// nil where there are none. Until the transaction ends nobody is erased.
+func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
+	if err := lockErasures(ctx, tx, "_shared"); err != nil {
+		return nil, err
+	}
+	e := &Erased{by: map[string]int64{}}
+	rows, _ := tx.Query(ctx, `select hash, erasure_id from erased_people where lifted_by is null`)
+	var hash string
+	var erasure int64
+	_, err := pgx.ForEachRow(rows, []any{&hash, &erasure}, func() error { e.by[hash] = erasure; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("list who was erased: %w", err)
+	}
+	if len(e.by) == 0 {
+		return nil, nil
+	}
+	e.hasher, err = newHasher(ctx, tx)
+	return e, err
+}
+
+// ErasedRow is what a row of an erased person has instead of what the file said.
+type ErasedRow struct {
+	Key     string // what stands for the person
+	By      int64  // erasures.id
+	Private Hash   // of what the file said
+}
+
+// Row returns what stands for a row of an erased person, or nil. cells are what
+// the file said, in whatever order.
+func (e *Erased) Row(key string, cells []string) *ErasedRow {
+	if e == nil || key == "" {
+		return nil
+	}
+	hash := e.hasher.person(key)
+	by, ok := e.by[hash]
+	if !ok {
+		return nil
+	}
+	return &ErasedRow{Key: hash, By: by, Private: e.hasher.private(pointers(append([]string{key}, cells...)))}
+}
+
+// Lift lets people be invited again whom a batch names, as its sender said.
+func (e *Erased) Lift(ctx context.Context, tx pgx.Tx, batch int64, people []string) error {
+	_, err := tx.Exec(ctx, `update erased_people set lifted_by = $1 where hash = any($2) and lifted_by is null`, batch, people)
+	if err != nil {
+		return fmt.Errorf("include %d people who were erased: %w", len(people), err)
+	}
+	return nil
+}
+
+// Erasure is what an erasure removed.
+type Erasure struct {
+	ID        int64   `json:"erasure"`
+	Rows      int     `json:"rows"`
+	Cancelled int     `json:"cancelled"` // of them, that still waited
+	Batches   []int64 `json:"batches"`
+}
+
+// Erase removes what is known of a person, whose keys these are: addresses,
+// names, original rows. Rows that wait end as cancelled. Outcomes, attempts and
+// a keyed hash stay, and certificates hold. The caller holds the create and bulk
+// buckets of all instances. While a request for the person is open, or an
+// invitation of theirs is being revoked, it is [ErrUnderWay].
+func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {
+	fault := func(err error) (*Erasure, error) { return nil, fmt.Errorf("erase a person: %w", err) }
+	if err := lockErasures(ctx, tx, ""); err != nil {
+		return fault(err)
+	}
+	// In a statement of its own: what is read after it, nobody changes meanwhile.
+	if _, err := tx.Exec(ctx, `select from results where key = any($1) order by batch_id, row_number for update`, keys); err != nil {
+		return fault(err)
+	}
+	var open bool
+	err := tx.QueryRow(ctx, `
+		select exists (select from attempt_people where key = any($1) and open)
+		    or exists (select from results where key = any($1) and outcome is null and revoke_sent is not null)
+		    or exists (select from attempt_people p join attempts a on a.id = p.attempt_id where p.key = any($1) and a.resolved_at is null)
+		    or exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.key = any($1) and v.outcome is null and s.finished_at is null and not s.held)`, keys).Scan(&open)
+	if err != nil {
+		return fault(err)
+	}
+	if open {
+		return fault(ErrUnderWay)
+	}
+	e := &Erasure{Batches: []int64{}}
+	if err := tx.QueryRow(ctx, `insert into erasures (kind, actor) values ('erase', $1) returning id`, actor).Scan(&e.ID); err != nil {
+		return fault(err)
+	}
+	tag, err := tx.Exec(ctx, `update results set outcome = 'cancelled', reason = 'erased', decided_at = clock_timestamp(), not_before = null where key = any($1) and outcome is null`, keys)
+	if err != nil {
+		return fault(err)
+	}
+	e.Cancelled = int(tag.RowsAffected())
+	h, err := newHasher(ctx, tx)
+	if err != nil {
+		return fault(err)
+	}
+	rows, err := h.blot(ctx, tx, e.ID, `r.key = any($1)`, keys)
+	if err != nil {
+		return fault(err)
+	}
+	e.Rows = len(rows)
+	if err := h.forget(ctx, tx, keys, true); err != nil {
+		return fault(err)
+	}
+	people := make([]string, len(keys))
+	for i, key := range keys {
+		people[i] = h.person(key)
+	}
+	var b pgx.Batch
+	b.Queue(`insert into erased_people (hash, erasure_id) select unnest($1::text[]), $2 on conflict (hash) do update set erasure_id = excluded.erasure_id, lifted_by = null`, people, e.ID)
+	// The file itself, where it waits for a draft to be started.
+	b.Queue(`delete from upload_chunks c using uploads u, results r where u.id = c.upload_id and r.batch_id = u.batch_id and r.erased_by = $1`, e.ID)
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fault(err)
+	}
+	e.Batches, err = recordErasure(ctx, tx, "erased", actor, e.ID, rows)
+	if err != nil {
+		return fault(err)
+	}
+	return e, nil
+}
+
+// blotted is a row whose private cells are gone.
+type blotted struct {
+	RowID
+	instance int64
+}
+
+// blot removes the private cells of rows that a condition chooses, and leaves
+// their hash.
+func (h *hasher) blot(ctx context.Context, tx pgx.Tx, erasure int64, where string, args ...any) ([]blotted, error) {
+	rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number, r.instance_id, r.key, `+privateCells+` from results r where r.erased_by is null and `+where, args...)
+	var gone []blotted
+	var batches []int64
+	var numbers []int
+	var keys []*string
+	var hashes [][]byte
+	var b blotted
+	var key *string
+	var cells []*string
+	_, err := pgx.ForEachRow(rows, []any{&b.Batch, &b.Row, &b.instance, &key, &cells}, func() error {
+		hash := h.private(cells)
+		if key != nil {
+			person := h.person(*key)
+			key = &person
+		}
+		gone, batches, numbers, keys, hashes = append(gone, b), append(batches, b.Batch), append(numbers, b.Row), append(keys, key), append(hashes, hash[:])
+		key, cells = nil, nil
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.Exec(ctx, `
+		update results r set original = '{}', email = null, key = d.key, redirect_url = null, public_metadata = null, notes = null, erased_by = $1, private_hash = d.hash
+		from unnest($2::bigint[], $3::int[], $4::text[], $5::bytea[]) as d (batch, number, key, hash)
+		where r.batch_id = d.batch and r.row_number = d.number`, erasure, batches, numbers, keys, hashes)
+	return gone, err
+}
+
+// forget puts what stands for people in the place of their keys, but in results.
+// What reads showed of them goes; the keys of people of whom rows are left stay,
+// unless all is to go.
+func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool) error {
+	people := make([]string, len(keys))
+	for i, key := range keys {
+		people[i] = h.person(key)
+	}
+	for _, sql := range []string{
+		`update attempt_people p set key = d.person`,
+		`update revocations p set key = d.person`,
+		`update drift p set key = d.person`,
+	} {
+		_, err := tx.Exec(ctx, sql+` from unnest($1::text[], $2::text[]) as d (key, person) where p.key = d.key
+			and ($3 or not exists (select from results r where r.key = d.key))`, keys, people, all)
+		if err != nil {
+			return err
+		}
+	}
+	_, err := tx.Exec(ctx, `delete from sightings s where s.key = any($1) and ($2 or not exists (select from results r where r.key = s.key))`, keys, all)
+	return err
+}
+
+// recordErasure records an erasure with each batch that it touched, and returns these.
+func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure int64, rows []blotted) ([]int64, error) {
+	instances, counts := map[int64]int64{}, map[int64]int{}
+	batches := []int64{}
+	for _, r := range rows {
+		if counts[r.Batch]++; counts[r.Batch] == 1 {
+			batches, instances[r.Batch] = append(batches, r.Batch), r.instance
+		}
+	}
+	for _, b := range batches {
+		if err := event(ctx, tx, instances[b], b, actor, action, map[string]any{"erasure": erasure, "rows": counts[b]}); err != nil {
+			return nil, err
+		}
+	}
+	return batches, nil
+}
+
+// Purge removes the private cells of all batches that ended longer ago than
+// olderThan and have their certificate, batch by batch, some thousand rows at a
+// time. Interrupted, the next one goes on with it. Nobody is kept from being
+// invited later by it. A batch that has a request open is left for the next.
+func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string) (*Erasure, error) {
+	e := &Erasure{Batches: []int64{}}
+	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)
+	if err != nil || len(ids) == 0 {
+		return e, err
+	}
+	if err := s.pool.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`, actor, olderThan).Scan(&e.ID); err != nil {
+		return nil, fmt.Errorf("purge: %w", err)
+	}
+	for _, id := range ids {
+		n, err := s.purgeBatch(ctx, id, e.ID, actor)
+		if err != nil {
+			return e, fmt.Errorf("purge batch %d: %w", id, err)
+		}
+		e.Rows += n
+		e.Batches = append(e.Batches, id)
+	}
+	return e, nil
+}
+
+// Purgeable lists the batches that a purge would empty.
+func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int64, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select id from batches b where finished_at < clock_timestamp() - $1::interval and certificate is not null and purged_by is null
+		  and not exists (select from attempt_people p where p.batch_id = b.id and p.open)
+		  and not exists (select from revocations v join sweeps s on s.id = v.sweep_id where v.batch_id = b.id and v.outcome is null and s.finished_at is null)
+		order by id`, olderThan)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("list the batches to be purged: %w", err)
+	}
+	return ids, nil
+}
+
+// purgeRows is how many rows a purge empties in a transaction.
+const purgeRows = 2000
+
+func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string) (n int, err error) {
+	for done := false; !done; {
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			rows, _ := tx.Query(ctx, `select row_number, coalesce(key, '') from results where batch_id = $1 and erased_by is null order by row_number limit $2 for update`, batch, purgeRows)
+			var numbers []int
+			var keys []string
+			var number int
+			var key string
+			if _, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
+				numbers, keys = append(numbers, number), append(keys, key)
+				return nil
+			}); err != nil {
+				return err
+			}
+			done = len(numbers) < purgeRows
+			h, err := newHasher(ctx, tx)
+			if err != nil {
+				return err
+			}
+			gone, err := h.blot(ctx, tx, erasure, `r.batch_id = $1 and r.row_number = any($2)`, batch, numbers)
+			if err != nil {
+				return err
+			}
+			n += len(gone)
+			// Of this batch's attempts, whoever else names the person.
+			_, err = tx.Exec(ctx, `update attempt_people p set key = r.key from results r
+				where p.batch_id = $1 and p.row_number = any($2) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and p.key <> r.key`, batch, numbers)
+			if err != nil {
+				return err
+			}
+			if err := h.forget(ctx, tx, keys, false); err != nil || !done {
+				return err
+			}
+			var instance int64
+			if err := tx.QueryRow(ctx, `update batches set purged_by = $2 where id = $1 returning instance_id`, batch, erasure).Scan(&instance); err != nil {
+				return err
+			}
+			return event(ctx, tx, instance, batch, actor, "purged", map[string]any{"erasure": erasure, "rows": n})
+		})
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Veil puts what stands for erased people in the place of their keys in what
+// Clerk shows, so that these don't come back. Whoever is in a file again, by
+// their own name, keeps it.
+func (s *Store) Veil(ctx context.Context, instance int64, seen []Seen) error {
+	var erased bool
+	if err := s.pool.QueryRow(ctx, `select exists (select from erasures)`).Scan(&erased); err != nil {
+		return fmt.Errorf("look whether anybody was erased: %w", err)
+	}
+	if !erased || len(seen) == 0 {
+		return nil
+	}
+	h, err := newHasher(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	keys, people := make([]string, len(seen)), make([]string, len(seen))
+	for i := range seen {
+		keys[i], people[i] = seen[i].Key, h.person(seen[i].Key)
+	}
+	rows, _ := s.pool.Query(ctx, `
+		select d.n from unnest($2::text[], $3::text[]) with ordinality as d (key, person, n)
+		where exists (select from results r where r.key = d.person and r.instance_id = $1 offset 0)
+		  and not exists (select from results r where r.key = d.key and r.instance_id = $1 offset 0)`, instance, keys, people)
+	var n int
+	if _, err := pgx.ForEachRow(rows, []any{&n}, func() error { seen[n-1].Key = people[n-1]; return nil }); err != nil {
+		return fmt.Errorf("look who of what Clerk shows was erased: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package invitation_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+func (l *ledger) erase(keys ...string) (e *invitation.Erasure, err error) {
+	err = pgx.BeginFunc(l.Context(), l.pool, func(tx pgx.Tx) error {
+		e, err = l.store.Erase(l.Context(), tx, keys, "maria")
+		return err
+	})
+	return e, err
+}
+
+// holds lists the tables' rows that hold a text, in any column.
+func (l *ledger) holds(text string) (tables []string) {
+	l.Helper()
+	rows, _ := l.pool.Query(l.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE' order by 1`)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, table := range all {
+		if get[bool](l, `select exists (select from `+pgx.Identifier{table}.Sanitize()+` t where t::text ilike '%' || $1 || '%')`, text) {
+			tables = append(tables, table)
+		}
+	}
+	return tables
+}
+
+func TestErase(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(20)
+	c := l.certify(batch)
+	waits := l.batch("p7", "b")
+	l.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, first_seen, last_seen) values ($1, 'gone', 'inv_7', 'p7@example.com', now(), now())`, l.instance)
+	read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sight := func(key string) {
+		t.Helper()
+		_, err := l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	sight("p7@example.com")
+	if got := l.holds("p7@example.com"); !slices.Equal(got, []string{"attempt_people", "drift", "results", "sightings"}) {
+		t.Fatalf("before: %v", got)
+	}
+
+	open := l.attempt(single(person(waits, 1, "p7")))
+	if _, err := l.erase("p7@example.com"); !errors.Is(err, invitation.ErrUnderWay) {
+		t.Errorf("with a request under way: %v", err)
+	}
+	l.exec(`update attempts set resolved_at = now(), resolution = 'not_sent' where id = $1`, open)
+	l.exec(`update attempt_people set open = false, closed_at = now(), resolution = 'not_sent' where attempt_id = $1`, open)
+	e, err := l.erase("p7@example.com")
+	if err != nil || e.Rows != 2 || e.Cancelled != 1 || !slices.Equal(e.Batches, []int64{batch, waits}) {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	sight("p7@example.com") // Clerk still shows it
+	for _, text := range []string{"p7@example.com", "Name 7\""} {
+		if got := l.holds(text); len(got) > 0 {
+			t.Errorf("%s is left in %v", text, got)
+		}
+	}
+	l.is("cancelled erased", `select outcome || ' ' || reason from results where batch_id = $1 and row_number = 1`, waits)
+	l.is("invited inv_7", `select outcome || ' ' || clerk_invitation_id from results where batch_id = $1 and row_number = 7`, batch)
+	l.is("1", `select count(distinct key) from results where erased_by is not null`)
+	l.is("2", `select count(*) from events where action = 'erased' and actor = 'maria'`)
+	if v := l.verify(batch, &c.Head); !v.Holds {
+		t.Errorf("the certificate of before: %+v", v)
+	}
+
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		erased, err := invitation.LoadErased(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if erased.Row("b@example.com", nil) != nil || erased.Row("p7@example.com", nil) == nil {
+			t.Error("not the one who was erased")
+		}
+		if err := erased.Lift(ctx, tx, waits, []string{erased.Row("p7@example.com", nil).Key}); err != nil {
+			return err
+		}
+		erased, err = invitation.LoadErased(ctx, tx)
+		if erased != nil {
+			t.Error("erased again though they were included")
+		}
+		return err
+	})
+}
+
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	old, young := l.ended(2500), l.batch("a")
+	c := l.certify(old)
+	l.exec(`update batches set finished_at = now() - interval '400 days' where id = $1`, old)
+	l.exec(`insert into sightings (instance_id, clerk_id, key, kind, first_read, first_seen, last_read, last_seen) values ($1, 'inv_5', 'p5@example.com', 'invitation', 1, now(), 1, now())`, l.instance)
+	year := 365 * 24 * time.Hour
+	e, err := l.store.Purge(t.Context(), year, "maria")
+	if err != nil || e.Rows != 2500 || !slices.Equal(e.Batches, []int64{old}) {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if got := l.holds("p5@example.com"); len(got) > 0 {
+		t.Errorf("left in %v", got)
+	}
+	l.is("a@example.com", `select key from results where batch_id = $1`, young)
+	l.is("2250", `select count(*) from results where batch_id = $1 and outcome = 'invited'`, old)
+	if v := l.verify(old, &c.Head); !v.Holds {
+		t.Errorf("the certificate of before: %+v", v)
+	}
+	l.is("1", `select count(*) from events where action = 'purged' and batch_id = $1 and details->>'rows' = '2500'`, old)
+	if again, err := l.store.Purge(t.Context(), year, "maria"); err != nil || again.ID != 0 {
+		t.Errorf("once more: %+v, %v", again, err)
+	}
+	l.is("1", `select count(*) from erasures`)
+}

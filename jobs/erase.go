@@ -1,0 +1,82 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// Erase removes what is known of a person, whose keys these are; see
+// [invitation.Store.Erase]. It is [invitation.ErrUnderWay] while a request for
+// them is open: a worker settles that.
+func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string) (*invitation.Erasure, error) {
+	store := invitation.NewStore(pool)
+	var e *invitation.Erasure
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `select distinct instance_id from results where key = any($1) order by 1`, keys)
+		instances, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return fmt.Errorf("list the instances of a person: %w", err)
+		}
+		for _, in := range instances { // claims read after they hold the buckets
+			if err := ratelimit.Lock(ctx, tx, in, ratelimit.Create, ratelimit.Bulk); err != nil {
+				return err
+			}
+		}
+		e, err = store.Erase(ctx, tx, keys, actor)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range e.Batches { // the erased row may have been a batch's last
+		b, err := store.Batch(ctx, id)
+		if err != nil {
+			return e, err
+		}
+		if _, err := store.Finish(ctx, b.InstanceID); err != nil {
+			return e, err
+		}
+		if _, err := store.Certify(ctx, b.InstanceID); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
+// purgeEvery is how often a worker looks whether batches are old enough to be
+// purged.
+const purgeEvery = time.Hour
+
+// purgeLoop keeps the retention that the worker was given, until ctx is done: one
+// process at a time does.
+func (w *Worker) purgeLoop(ctx context.Context) {
+	if w.cfg.PurgeOlderThan <= 0 {
+		return
+	}
+	for ctx.Err() == nil {
+		if err := w.purge(ctx); err != nil && ctx.Err() == nil {
+			w.log.Error("old batches can't be purged", "error", err, "again_in", purgeEvery)
+		}
+		_ = sleep(ctx, purgeEvery)
+	}
+}
+
+func (w *Worker) purge(ctx context.Context) error {
+	unlock, ok, err := w.lock(ctx, "purge")
+	if err != nil || !ok {
+		return err
+	}
+	defer unlock()
+	e, err := w.store.Purge(ctx, w.cfg.PurgeOlderThan, "bulkinvite")
+	if err == nil && e.ID != 0 {
+		w.log.Info("old batches were purged", "erasure", e.ID, "batches", len(e.Batches), "rows", e.Rows)
+	}
+	return err
+}
