@@ -189,17 +189,17 @@ func shownText(v any) string {
 		if v == nil {
 			return ""
 		}
-		return string(*v)
+		return words.Plain(string(*v))
 	case *invitation.Revoking:
 		if v == nil {
 			return ""
 		}
-		return strings.ReplaceAll(string(*v), "_", " ")
+		return words.Plain(strings.ReplaceAll(string(*v), "_", " "))
 	case *invitation.Status:
 		if v == nil {
 			return ""
 		}
-		return string(*v)
+		return words.Plain(string(*v))
 	case string:
 		return words.Plain(v)
 	}

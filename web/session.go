@@ -190,14 +190,20 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, status int, v
 // login takes a name and a password.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	r.Body = http.MaxBytesReader(w, r.Body, 8<<10)
+	if err := r.ParseForm(); err != nil {
+		return err
+	}
 	view := loginView{Next: local(r.FormValue("next")), Name: r.PostFormValue("name")}
-	u, err := s.door.open(view.Name, r.PostFormValue("password"), s.now())
+	u, err := s.door.open(r.Context(), s.from(r), view.Name, r.PostFormValue("password"), s.now())
+	var refused *refusal
 	switch {
 	case errors.Is(err, errTooManyTries):
 		s.log.Warn("signing in is slowed down: too many tries")
 		w.Header().Set("Retry-After", fmt.Sprint(int(tryEvery.Seconds())))
 		view.Problem = "Too many tries. Wait ten seconds before the next one."
 		return s.showLogin(w, r, http.StatusTooManyRequests, view)
+	case errors.As(err, &refused):
+		return err
 	case err != nil:
 		view.Problem = "Name and password do not belong together."
 		return s.showLogin(w, r, http.StatusUnauthorized, view)

@@ -4,14 +4,11 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"regexp"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/time/rate"
 )
 
 // Role is what somebody may do.
@@ -118,52 +115,3 @@ func parseUser(field string) (User, error) {
 // nobody is what the password of a name that no user has is compared with, so
 // that it takes as long: a hash of random bytes that were thrown away.
 const nobody = "$2a$11$Kpos/eEQk/GX5.E.SeilMOSP1dkKXf.7p/WQ58DC31xrU1AiJxFhq"
-
-// door lets users in by their passwords, and slows down who guesses.
-type door struct {
-	users map[string]User
-	seed  maphash.Seed
-	names [1024]*rate.Limiter // by a hash of the name: what is kept does not grow with what is tried
-	all   *rate.Limiter
-}
-
-// Ten tries for a name at once, then one every ten seconds; and for all names
-// together no more than the machine has hashes to spare for.
-const (
-	triesAtOnce = 10
-	tryEvery    = 10 * time.Second
-	allAtOnce   = 50
-	allEach     = 4 // a second
-)
-
-func newDoor(users []User) *door {
-	d := &door{users: map[string]User{}, seed: maphash.MakeSeed(), all: rate.NewLimiter(allEach, allAtOnce)}
-	for _, u := range users {
-		d.users[u.Name] = u
-	}
-	for i := range d.names {
-		d.names[i] = rate.NewLimiter(rate.Every(tryEvery), triesAtOnce)
-	}
-	return d
-}
-
-var (
-	errWrongPassword = errors.New("name and password do not belong together")
-	errTooManyTries  = errors.New("too many tries")
-)
-
-// open returns the user whose password it is.
-func (d *door) open(name, password string, now time.Time) (User, error) {
-	if !d.names[maphash.String(d.seed, name)%uint64(len(d.names))].AllowN(now, 1) || !d.all.AllowN(now, 1) {
-		return User{}, errTooManyTries
-	}
-	u, known := d.users[name]
-	hash := nobody
-	if known {
-		hash = u.Hash
-	}
-	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil || !known {
-		return User{}, errWrongPassword
-	}
-	return u, nil
-}

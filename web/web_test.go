@@ -2,6 +2,8 @@ package web
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -9,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -290,22 +293,66 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
+// TestTriesAreLimited: who guesses is slowed down, and nobody else is: not
+// another name, nor the same name from elsewhere.
 func TestTriesAreLimited(t *testing.T) {
 	t.Parallel()
-	b := setup(t, nil)
-	w := b.browser()
-	for range triesAtOnce {
-		w.post("/login", url.Values{"name": {"olga"}, "password": {"guess"}}).want(http.StatusUnauthorized)
+	b := setup(t, func(c *Config) { c.URL = &url.URL{Scheme: "http", Host: "invite.test"} })
+	try := func(from, name, word string) answer {
+		t.Helper()
+		w := b.browser()
+		r := w.request(http.MethodPost, "/login", strings.NewReader(url.Values{"name": {name}, "password": {word}}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("X-Forwarded-For", "203.0.113.9, "+from) // the proxy's own word is the last
+		return w.do(r)
+	}
+	for i := range triesAtOnce {
+		try(fmt.Sprintf("2001:db8::%d", i), "olga", "guess").want(http.StatusUnauthorized)
 	}
 	// Now the right one is refused too: else a guess would be told from a wrong one.
-	right := url.Values{"name": {"olga"}, "password": {password}}
-	a := w.post("/login", right).want(http.StatusTooManyRequests).says("Too many tries")
+	a := try("2001:db8::ffff", "olga", password).want(http.StatusTooManyRequests).says("Too many tries")
 	if a.header.Get("Retry-After") != "10" {
 		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
 	}
-	w.post("/login", url.Values{"name": {"alex"}, "password": {password}}).want(http.StatusSeeOther)
+	try("2001:db8::1", "alex", password).want(http.StatusSeeOther)
+	try("192.0.2.1", "olga", password).want(http.StatusSeeOther)
 	b.now = b.now.Add(tryEvery)
-	w.post("/login", right).want(http.StatusSeeOther)
+	try("2001:db8::1", "olga", password).want(http.StatusSeeOther)
+}
+
+// TestTriesAreForgotten: what is kept of tries does not grow without end, and
+// whoever has used up theirs is not the first to be forgotten.
+func TestTriesAreForgotten(t *testing.T) {
+	t.Parallel()
+	d, now := newDoor(nil), time.Now()
+	for range triesAtOnce {
+		d.tries.allow("192.0.2.1", "olga", now)
+	}
+	for i := range 2 * triesKept {
+		now = now.Add(tryEvery / triesKept)
+		d.tries.allow("192.0.2.2", fmt.Sprint(i), now)
+		if len(d.tries.all) > triesKept {
+			t.Fatalf("%d are kept", len(d.tries.all))
+		}
+	}
+	if d.tries.allow("192.0.2.3", "olga", now) != true {
+		t.Error("a new one is refused")
+	}
+}
+
+// TestNoTurnToHash: where the machine has no turn left for a password, whoever
+// asks is told so, and nothing is said of the password.
+func TestNoTurnToHash(t *testing.T) {
+	t.Parallel()
+	d := newDoor(users)
+	for range cap(d.turns) {
+		d.turns <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.open(ctx, "192.0.2.1", "olga", password, time.Now()); !errors.Is(err, errNoTurn) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestLinkSignsInOnce(t *testing.T) {
@@ -454,5 +501,68 @@ func TestOddAddresses(t *testing.T) {
 		if a := w.post(path, nil); a.status != want && !(path == "/" && a.status == 404) {
 			t.Errorf("POST %s: %d, want %d", path, a.status, want)
 		}
+	}
+}
+
+// TestNastyEvidence shows what came from Clerk, from a command line and from a
+// worker's own words, each as bad as a cell.
+func TestNastyEvidence(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	id := b.server.cfg.Instance.ID
+	for i, text := range nasty {
+		b.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, status, first_seen, last_seen) values ($1, 'unexplained', $3 || $2, $2, $2, now(), now())`, id, text[:min(len(text), 900)], fmt.Sprint(i))
+		b.exec(`insert into reconciles (instance_id, worker_id, started_by, finished_at, complete, error) values ($1, 'w', $2, now(), false, $2)`, id, text)
+		b.exec(`insert into schedules (instance_id, expression, tz) values ($1, $2, '')`, id, fmt.Sprintf("%d 2 * * *", i))
+		b.exec(`insert into sweeps (instance_id, kind, started_by, apply, held, threshold, allowed_by, skipped) values ($1, 'sweep', $2, true, true, 1, $2, jsonb_build_object($2::text, 1))`, id, text)
+		b.exec(`insert into revocations (sweep_id, clerk_invitation_id, instance_id, key, outcome, reason, decided_at) values ($1, $3, $4, $3, 'failed', $2, now())`, i+1, text, text[:min(len(text), 900)], id)
+		b.exec(`update buckets set frozen_until = now() + interval '1 hour', frozen_reason = $1, frozen_at = now()`, text)
+		b.post(w, "/login", url.Values{"name": {text[:min(len(text), 5000)]}, "password": {"x"}, "next": {text[:min(len(text), 1000)]}})
+		for _, path := range []string{"/sweeps", fmt.Sprintf("/sweeps/%d", i+1), "/drift", "/budget", "/events", "/people?email=" + url.QueryEscape(text[:min(len(text), 300)])} {
+			a := w.get(path).want(http.StatusOK)
+			if strings.Contains(a.body, "<script>") || strings.Contains(a.body, "\u202e") {
+				t.Errorf("%s lets markup through", path)
+			}
+		}
+	}
+	w.post("/login", url.Values{"name": {strings.Repeat("x", 10<<10)}}).want(http.StatusRequestEntityTooLarge)
+}
+
+// post signs in with something nasty, and looks at what the page says of it.
+func (b *bench) post(w *browser, path string, form url.Values) {
+	b.t.Helper()
+	if a := w.post(path, form).want(http.StatusUnauthorized); strings.Contains(a.body, "<script>") {
+		b.t.Error("the page for signing in lets markup through")
+	}
+}
+
+// TestFirstPaint adds up what the home page and all that it names take on the way.
+func TestFirstPaint(t *testing.T) {
+	t.Parallel()
+	w := setup(t, nil).as("olga")
+	fetch := func(path string) answer {
+		t.Helper()
+		r := w.request(http.MethodGet, path, nil)
+		r.Header.Set("Accept-Encoding", "gzip") // asked for by hand, it is not unpacked
+		a := w.do(r).want(http.StatusOK)
+		if a.header.Get("Content-Encoding") != "gzip" {
+			t.Errorf("%s is not compressed", path)
+		}
+		return a
+	}
+	page := fetch("/")
+	sum := len(page.body)
+	links := regexp.MustCompile(`(?:href|src)="(/static/[^"]+)"`).FindAllStringSubmatch(w.get("/").body, -1)
+	for _, link := range links {
+		a := fetch(link[1])
+		sum += len(a.body)
+		if got := a.header.Get("Cache-Control"); !strings.Contains(got, "immutable") {
+			t.Errorf("%s: Cache-Control: %s", link[1], got)
+		}
+	}
+	t.Logf("%d bytes in %d answers", sum, 1+len(links))
+	if len(links) < 4 || sum > 50<<10 {
+		t.Errorf("the first page takes %d bytes in %d answers, want 50 KB at most", sum, 1+len(links))
 	}
 }
