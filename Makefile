@@ -74,6 +74,11 @@ show-roster:
 show-drift:
 	go run ./cmd/bench show-drift $(LINES)
 
+# make show-web     the pages of a batch of 1,000,000 rows: how fast, and what watching costs (5 minutes)
+.PHONY: show-web
+show-web:
+	go run ./cmd/bench show-web $(LINES)
+
 # make fuzz         plays with the reader of files, the addresses and the headers (50 minutes, on one core); FUZZTIME=1m for less
 FUZZTIME ?= 10m
 .PHONY: fuzz

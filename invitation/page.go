@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -195,17 +196,19 @@ type PersonLine struct {
 // line a person, by address.
 func (r *Reader) People(ctx context.Context, search, after string, limit int) ([]PersonLine, error) {
 	// One step of the recursion a person: a distinct would read everybody whose
-	// address begins so.
+	// address begins so. Bounds, not a pattern: a plan that is made once for all
+	// patterns could not look a beginning up.
+	from := strings.ToLower(search)
 	rows, _ := r.pool.Query(ctx, `
 		with recursive p (key, n) as (
-			(select key, 1 from results where key like $1 and key ~>~ $2 order by key using ~<~ limit 1)
+			(select key, 1 from results where key ~>=~ $1 and key ~<~ $4 and key ~>~ $2 order by key using ~<~ limit 1)
 			union all
-			select (select r.key from results r where r.key like $1 and r.key ~>~ p.key order by r.key using ~<~ limit 1), n + 1 from p where p.n < $3 and p.key is not null)
+			select (select r.key from results r where r.key ~>~ p.key and r.key ~<~ $4 order by r.key using ~<~ limit 1), n + 1 from p where p.n < $3 and p.key is not null)
 		select p.key, l.batch_id, l.row_number, l.outcome, l.status, l.decided_at, b.file_name, i.environment
 		from p
 		cross join lateral (select * from results r where r.key = p.key order by r.batch_id desc, r.row_number desc limit 1) l
 		join batches b on b.id = l.batch_id join instances i on i.id = l.instance_id
-		where p.key is not null order by p.n`, likePrefix(search), after, limit)
+		where p.key is not null order by p.n`, from, after, limit, from+string(unicode.MaxRune))
 	people, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PersonLine])
 	if err != nil {
 		return nil, fmt.Errorf("look for people: %w", err)

@@ -133,6 +133,50 @@ func TestRefusedUploads(t *testing.T) {
 	}
 }
 
+// TestBrokenForms: a form that is none, one that ends early, and one without its
+// file get a clear word and leave nothing.
+func TestBrokenForms(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	const part = "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"hires.csv\"\r\n\r\n"
+	for name, c := range map[string]struct {
+		kind, body string
+		status     int
+		says       string
+	}{
+		"no form":        {"text/csv", "email\na@example.com\n", http.StatusUnsupportedMediaType, "no form with a file"},
+		"no boundary":    {"multipart/form-data", part, http.StatusUnsupportedMediaType, "no form with a file"},
+		"ends in a file": {"multipart/form-data; boundary=x", part + "email\na@example.com\n", http.StatusBadRequest, "cut off half way"},
+		"ends in a head": {"multipart/form-data; boundary=x", part[:30], http.StatusUnprocessableEntity, "no file in the form"},
+		"empty":          {"multipart/form-data; boundary=x", "--x--\r\n", http.StatusUnprocessableEntity, "no file in the form"},
+	} {
+		r := w.request(http.MethodPost, "/uploads", strings.NewReader(c.body))
+		r.Header.Set("Content-Type", c.kind)
+		if a := w.do(r); a.status != c.status || !strings.Contains(a.body, c.says) {
+			t.Errorf("%s: %d, want %d that says %q:\n%s", name, a.status, c.status, c.says, a.body)
+		}
+	}
+	if n := b.count(`select (select count(*) from uploads) + (select count(*) from upload_chunks)`); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
+// TestUploadTwiceAtOnce: of a form that is sent twice one batch is made.
+func TestUploadTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	var all sync.WaitGroup
+	for range 3 {
+		w := b.as("olga")
+		all.Go(func() { w.draft("hires.csv", messy) })
+	}
+	all.Wait()
+	if batches, rows := b.count(`select count(*) from batches`), b.count(`select count(*) from results`); batches != 1 || rows != 4 {
+		t.Errorf("%d batches with %d rows", batches, rows)
+	}
+}
+
 // TestCutOffUpload: the connection breaks half way, and nothing is left.
 func TestCutOffUpload(t *testing.T) {
 	t.Parallel()

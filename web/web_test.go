@@ -378,7 +378,7 @@ func TestWhoMay(t *testing.T) {
 	b := setup(t, nil)
 	olga, alex := b.as("olga"), b.as("alex")
 	page := olga.draft("hires.csv", "email\na@example.com\nb@example.com\n").want(http.StatusOK)
-	for _, path := range []string{"/batches/1/start", "/batches/1/pause", "/batches/1/resume", "/batches/1/cancel", "/batches/1/retry", "/uploads/1"} {
+	for _, path := range []string{"/batches/1/start", "/batches/1/pause", "/batches/1/resume", "/batches/1/cancel", "/batches/1/retry", "/batches/1/undo", "/batches/1/options", "/uploads/1"} {
 		alex.post(path, nil).want(http.StatusForbidden).says("not change anything")
 		r := olga.request(http.MethodPost, path, nil)
 		r.Header.Set("Sec-Fetch-Site", "cross-site")

@@ -7,6 +7,7 @@
 //	go run ./cmd/bench show-sweep    what sweeps promise, in the same way
 //	go run ./cmd/bench show-roster   what a new version of a roster does, in the same way
 //	go run ./cmd/bench show-drift    what reconciling finds, in the same way
+//	go run ./cmd/bench show-web      what the pages of a batch of a million rows take, in the same way
 //	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
 //
 // It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
@@ -28,6 +29,7 @@ const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-sweep [-list] [LINE…]
        go run ./cmd/bench show-roster [-list] [LINE…]
        go run ./cmd/bench show-drift [-list] [LINE…]
+       go run ./cmd/bench show-web [-list] [LINE…]
        go run ./cmd/bench import [flags]
 `
 
@@ -67,6 +69,8 @@ func run(ctx context.Context, args []string) error {
 		return showLines(ctx, args[0], rosterLines, args[1:])
 	case "show-drift":
 		return showLines(ctx, args[0], driftLines, args[1:])
+	case "show-web":
+		return showLines(ctx, args[0], webLines, args[1:])
 	case "import":
 		return importBench(ctx, args[1:])
 	}
