@@ -240,8 +240,14 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 // inviteQueueConfig fetches as fast as River can: most jobs find their row
 // decided by another job's bulk call and end at once.
 func (c Config) inviteQueueConfig() river.QueueConfig {
-	return river.QueueConfig{MaxWorkers: c.workers(), FetchCooldown: 2 * time.Millisecond}
+	q := Unlimited
+	q.MaxWorkers = c.workers()
+	return q
 }
+
+// Unlimited is how a process works its queue of invitations where no limit of
+// Clerk's is in the way.
+var Unlimited = river.QueueConfig{MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond}
 
 // quiet keeps River's own information out of the log: only warnings and errors
 // of the queue concern an operator.

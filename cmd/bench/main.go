@@ -8,6 +8,7 @@
 //	go run ./cmd/bench show-roster   what a new version of a roster does, in the same way
 //	go run ./cmd/bench show-drift    what reconciling finds, in the same way
 //	go run ./cmd/bench show-web      what the pages of a batch of a million rows take, in the same way
+//	go run ./cmd/bench invite        inviting without limits beside River's worker that does nothing; writes docs/bench/invite.md
 //	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
 //
 // It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
@@ -31,6 +32,7 @@ const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-drift [-list] [LINE…]
        go run ./cmd/bench show-web [-list] [LINE…]
        go run ./cmd/bench import [flags]
+       go run ./cmd/bench invite [flags]
 `
 
 // errFailed says that a promise was seen broken; what and how was printed.
@@ -73,14 +75,18 @@ func run(ctx context.Context, args []string) error {
 		return showLines(ctx, args[0], webLines, args[1:])
 	case "import":
 		return importBench(ctx, args[1:])
+	case "invite":
+		return inviteBench(ctx, args[1:])
 	}
-	// What import runs in processes of its own.
+	// What these run in processes of their own.
 	switch {
 	case args[0] == "bare-parse" && len(args) == 2:
 		_, err := bareParse(args[1])
 		return err
 	case args[0] == "bare-import" && len(args) == 3:
 		return bareImport(ctx, args[1], args[2])
+	case args[0] == "noop" && len(args) == 3:
+		return runNoop(ctx, args[1], args[2])
 	}
 	return usageError{fmt.Errorf("%q is no command", args[0])}
 }

@@ -31,10 +31,14 @@ type conditions struct {
 	window  time.Duration // what an hour is
 	sandbox []string      // more flags for the sandbox
 	worker  []string      // more flags for import and work
+	free    bool          // there is no limit
 }
 
 // limits are the limits on creates as flags, the sandbox's and a worker's.
 func (c conditions) limits() []string {
+	if c.free {
+		return []string{"--limit-create=none", "--limit-bulk=none", "--limit-general=none"}
+	}
 	return []string{fmt.Sprintf("--limit-create=%d/%s", singles, c.window), fmt.Sprintf("--limit-bulk=%d/%s", bulks, c.window)}
 }
 
