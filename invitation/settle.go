@@ -2,8 +2,9 @@ package invitation
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,48 +31,75 @@ type Said struct {
 	ExpiresAt    time.Time
 }
 
-// Note writes the answer to an attempt into the ledger and reports whether the
-// attempt was still open. An answer that comes after that is kept apart and
+// Noted is the answer to an attempt.
+type Noted struct {
+	Attempt int64
+	Reply
+}
+
+// Note writes answers to attempts into the ledger and returns which of the
+// attempts were still open. An answer that comes after that is kept apart and
 // changes nothing.
-func (s *Store) Note(ctx context.Context, tx pgx.Tx, attempt int64, r Reply, settle time.Duration) (open bool, err error) {
-	err = tx.QueryRow(ctx, `
-		update attempts set answered_at = clock_timestamp(), http_status = nullif($2, 0), error_code = nullif($3, ''), trace_id = nullif($4, ''),
-		       read_after = case when not $5 then null when $6 then clock_timestamp() else clock_timestamp() + $7::interval end
-		where id = $1 and answered_at is null and resolved_at is null returning true`,
-		attempt, r.Status, r.Code, r.TraceID, r.Read, r.Soon, settle).Scan(&open)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, s.late(ctx, tx, attempt, r)
+func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answers ...Noted) (open map[int64]bool, err error) {
+	var ids, named []int64
+	var statuses []int32
+	var codes, traces []string
+	var reads, soon []bool
+	var keys, said, errs, invitations []string
+	for _, n := range answers {
+		ids, statuses, codes, traces = append(ids, n.Attempt), append(statuses, int32(n.Status)), append(codes, n.Code), append(traces, n.TraceID)
+		reads, soon = append(reads, n.Read), append(soon, n.Soon)
+		for key, one := range n.People {
+			named, keys, said = append(named, n.Attempt), append(keys, key), append(said, string(one.Answer))
+			errs, invitations = append(errs, one.Code), append(invitations, one.InvitationID)
+		}
 	}
-	if err != nil {
-		return false, fmt.Errorf("note the answer to attempt %d: %w", attempt, err)
-	}
-	var keys, answers, codes, invitations []string
-	for key, said := range r.People {
-		keys, answers = append(keys, key), append(answers, string(said.Answer))
-		codes, invitations = append(codes, said.Code), append(invitations, said.InvitationID)
+	rows, _ := tx.Query(ctx, `
+		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
+		       read_after = case when not d.read then null when d.soon then clock_timestamp() else clock_timestamp() + $7::interval end
+		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::bool[]) as d (id, status, code, trace, read, soon)
+		where a.id = d.id and a.answered_at is null and a.resolved_at is null returning a.id`, ids, statuses, codes, traces, reads, soon, settle)
+	open = map[int64]bool{}
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { open[id] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("note the answers to attempts %v: %w", ids, err)
 	}
 	_, err = tx.Exec(ctx, `
 		update attempt_people p set answer = d.answer, error_code = nullif(d.code, ''), clerk_invitation_id = coalesce(nullif(d.invitation, ''), p.clerk_invitation_id)
-		from unnest($2::text[], $3::text[], $4::text[], $5::text[]) as d (key, answer, code, invitation)
-		where p.attempt_id = $1 and p.key = d.key`, attempt, keys, answers, codes, invitations)
+		from unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[]) as d (id, key, answer, code, invitation)
+		where p.attempt_id = d.id and p.key = d.key and d.id = any($1)`, slices.Collect(maps.Keys(open)), named, keys, said, errs, invitations)
 	if err != nil {
-		return false, fmt.Errorf("note what the answer to attempt %d says: %w", attempt, err)
+		return nil, fmt.Errorf("note what the answers to attempts %v say: %w", ids, err)
 	}
-	if r.Backoff > 0 {
-		// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed
-		// between an attempt's deadline and this note was waiting for PostgreSQL: neither counts.
-		_, err = tx.Exec(ctx, `
-			update results r set tries = tries + 1,
-			       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s') + greatest(clock_timestamp() - a.deadline, '0 s'), clock_timestamp()),
-			       last_error = $3, not_before = clock_timestamp() + $2::interval
-			from attempt_people p join attempts a on a.id = p.attempt_id
-			where p.attempt_id = $1 and p.open and (p.answer is null or r.revoke_sent is not null) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and r.outcome is null`,
-			attempt, r.Backoff, r.Code)
+	for _, n := range answers {
+		switch {
+		case !open[n.Attempt]:
+			err = s.late(ctx, tx, n.Attempt, n.Reply)
+		case n.Backoff > 0:
+			err = s.backOff(ctx, tx, n)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
+	return open, nil
+}
+
+// backOff leaves those alone for a while whom an answer did not decide.
+func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
+	// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed
+	// between an attempt's deadline and this note was waiting for PostgreSQL: neither counts.
+	_, err := tx.Exec(ctx, `
+		update results r set tries = tries + 1,
+		       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s') + greatest(clock_timestamp() - a.deadline, '0 s'), clock_timestamp()),
+		       last_error = $3, not_before = clock_timestamp() + $2::interval
+		from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.attempt_id = $1 and p.open and (p.answer is null or r.revoke_sent is not null) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and r.outcome is null`,
+		n.Attempt, n.Backoff, n.Code)
 	if err != nil {
-		return false, fmt.Errorf("back off after attempt %d: %w", attempt, err)
+		return fmt.Errorf("back off after attempt %d: %w", n.Attempt, err)
 	}
-	return true, nil
+	return nil
 }
 
 func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) error {
@@ -120,34 +148,58 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, verdicts []Verdict) error
 	if len(verdicts) == 0 {
 		return nil
 	}
-	var b pgx.Batch
-	for _, v := range verdicts {
-		b.Queue(`
-			update results set outcome = $3, reason = nullif($4, ''), clerk_invitation_id = nullif($5, ''), clerk_user_id = nullif($6, ''),
-			       status = nullif($7, ''), status_at = case when $7 = '' then null else clock_timestamp() end, invited_at = $8, expires_at = $9,
-			       attempt_id = nullif($10, 0), read_id = nullif($11, 0), decided_at = clock_timestamp(), not_before = null
-			where batch_id = $1 and row_number = $2 and outcome is null
-			  and not exists (select from attempt_people p where p.batch_id = $1 and p.row_number = $2 and p.open and $12 = '')`,
-			v.Batch, v.Row, v.Outcome, v.Reason, v.InvitationID, v.UserID, string(v.Status), nullTime(v.InvitedAt), nullTime(v.ExpiresAt), v.AttemptID, v.ReadID, v.Close)
+	ids := make([]RowID, len(verdicts))
+	var outcomes, reasons, invitations, users, statuses, closes []string
+	var invited, expires []*time.Time
+	var attempts, reads []int64
+	for i, v := range verdicts {
+		ids[i] = v.RowID
+		outcomes, reasons, closes = append(outcomes, string(v.Outcome)), append(reasons, v.Reason), append(closes, v.Close)
+		invitations, users, statuses = append(invitations, v.InvitationID), append(users, v.UserID), append(statuses, string(v.Status))
+		invited, expires = append(invited, nullTime(v.InvitedAt)), append(expires, nullTime(v.ExpiresAt))
+		attempts, reads = append(attempts, v.AttemptID), append(reads, v.ReadID)
 	}
-	var batches []int64
-	var numbers []int32
-	for _, v := range verdicts {
-		batches, numbers = append(batches, v.Batch), append(numbers, int32(v.Row))
+	batches, numbers := split(ids)
+	rows, _ := tx.Query(ctx, `
+		update results r set outcome = d.outcome, reason = nullif(d.reason, ''), clerk_invitation_id = nullif(d.invitation, ''), clerk_user_id = nullif(d.person, ''),
+		       status = nullif(d.status, ''), status_at = case when d.status <> '' then clock_timestamp() end, invited_at = d.invited, expires_at = d.expires,
+		       attempt_id = nullif(d.attempt, 0), read_id = nullif(d.read, 0), decided_at = clock_timestamp(), not_before = null
+		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[], $12::text[])
+			as d (batch, number, outcome, reason, invitation, person, status, invited, expires, attempt, read, closes)
+		where r.batch_id = d.batch and r.row_number = d.number and r.outcome is null
+		  and not (d.closes = '' and exists (select from attempt_people p where p.batch_id = d.batch and p.row_number = d.number and p.open))
+		returning r.batch_id, r.row_number, r.revoke_sent is not null`,
+		batches, numbers, outcomes, reasons, invitations, users, statuses, invited, expires, attempts, reads, closes)
+	var id RowID
+	var halfway bool
+	ids = ids[:0]
+	_, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row, &halfway}, func() error {
+		if halfway {
+			ids = append(ids, id)
+		}
+		return nil
+	})
+	if err == nil && len(ids) > 0 {
+		err = closeRoom(ctx, tx, ids)
 	}
-	// What was revoked to make room is settled with the row that it made room for.
-	b.Queue(`
-		with room as (
-			update attempt_people p set closed_at = clock_timestamp(), resolution = 'answered'
-			from unnest($1::bigint[], $2::int[]) as d (batch, number)
-			join results r on r.batch_id = d.batch and r.row_number = d.number and r.revoke_sent is not null and r.outcome is not null
-			where p.batch_id = r.batch_id and p.row_number = r.row_number and p.closed_at is null and p.answer in ('revoked', 'gone')
-			returning p.attempt_id)
-		update attempts a set resolved_at = clock_timestamp(), resolution = 'answered' from room where a.id = room.attempt_id and a.under is not null`, batches, numbers)
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+	if err != nil {
 		return fmt.Errorf("decide %d rows: %w", len(verdicts), err)
 	}
 	return nil
+}
+
+// closeRoom settles what was revoked to make room with the rows that it made room
+// for, which are decided.
+func closeRoom(ctx context.Context, tx pgx.Tx, ids []RowID) error {
+	batches, numbers := split(ids)
+	_, err := tx.Exec(ctx, `
+		with room as (
+			update attempt_people p set closed_at = clock_timestamp(), resolution = 'answered'
+			from unnest($1::bigint[], $2::int[]) as d (batch, number)
+			where p.batch_id = d.batch and p.row_number = d.number and p.closed_at is null and p.answer in ('revoked', 'gone')
+			returning p.attempt_id)
+		update attempts a set resolved_at = clock_timestamp(), resolution = 'answered' from room where a.id = room.attempt_id and a.under is not null`, batches, numbers)
+	return err
 }
 
 // Freed is a row that waits again, and when it may be taken up.
@@ -170,29 +222,33 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		batches, numbers = append(batches, v.Batch), append(numbers, int32(v.Row))
 		hows, keys, invitations, alone = append(hows, v.Close), append(keys, v.Key), append(invitations, v.InvitationID), append(alone, v.Alone)
 	}
-	var b pgx.Batch
-	b.Queue(`
+	rows, _ := tx.Query(ctx, `
 		update attempt_people p set open = false, closed_at = clock_timestamp(), resolution = d.how,
 		       clerk_invitation_id = coalesce(p.clerk_invitation_id, nullif(d.invitation, ''))
 		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as d (batch, number, how, invitation)
-		where p.batch_id = d.batch and p.row_number = d.number and p.open`, batches, numbers, hows, invitations)
-	b.Queue(`
-		with touched as (
-			select distinct p.attempt_id from attempt_people p join unnest($1::bigint[], $2::int[]) as d (batch, number)
-			on p.batch_id = d.batch and p.row_number = d.number),
-		ended as (
-			select p.attempt_id, array_agg(distinct p.resolution) as hows
-			from attempt_people p join touched using (attempt_id) group by p.attempt_id having not bool_or(p.open))
+		where p.batch_id = d.batch and p.row_number = d.number and p.open returning p.attempt_id`, batches, numbers, hows, invitations)
+	attempts, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("close %d claims: %w", len(verdicts), err)
+	}
+	_, err = tx.Exec(ctx, `
 		update attempts a set resolved_at = clock_timestamp(), resolution = case
 		       when hows = array['not_sent'] then 'not_sent' when hows = array['refused'] then 'refused'
 		       when hows <@ array['answered', 'refused'] then 'answered' else 'read' end
-		from ended where a.id = ended.attempt_id and a.resolved_at is null and a.under is null`, batches, numbers)
-	b.Queue(`
-		update results r set alone = true
-		from unnest($1::bigint[], $2::int[], $3::bool[]) as d (batch, number, alone)
-		where r.batch_id = d.batch and r.row_number = d.number and d.alone and r.outcome is null and not r.alone`, batches, numbers, alone)
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		from (select p.attempt_id, array_agg(distinct p.resolution) as hows
+			from attempt_people p where p.attempt_id = any($1) group by p.attempt_id having not bool_or(p.open)) ended
+		where a.id = ended.attempt_id and a.resolved_at is null and a.under is null`, attempts)
+	if err != nil {
 		return nil, fmt.Errorf("close %d claims: %w", len(verdicts), err)
+	}
+	if slices.Contains(alone, true) {
+		_, err = tx.Exec(ctx, `
+			update results r set alone = true
+			from unnest($1::bigint[], $2::int[], $3::bool[]) as d (batch, number, alone)
+			where r.batch_id = d.batch and r.row_number = d.number and d.alone and r.outcome is null and not r.alone`, batches, numbers, alone)
+		if err != nil {
+			return nil, fmt.Errorf("have rows go alone: %w", err)
+		}
 	}
 	return freed(ctx, tx, instance, keys)
 }

@@ -16,7 +16,8 @@ import (
 func (l *ledger) note(attempt int64, r invitation.Reply) (open bool) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
-		open, err = l.store.Note(ctx, tx, attempt, r, settle)
+		noted, err := l.store.Note(ctx, tx, settle, invitation.Noted{Attempt: attempt, Reply: r})
+		open = noted[attempt]
 		return err
 	})
 	return open

@@ -41,6 +41,9 @@ type claimer struct {
 	asks chan chan granted
 	done chan string // a request of this bucket was answered
 
+	opened  int // requests, by this process
+	analyze int // after how many of them the ledger's statistics are refreshed
+
 	readAgain time.Time // reads failed: no claim waits for one before this time
 	failures  int       // in a row
 
@@ -49,7 +52,7 @@ type claimer struct {
 }
 
 func newClaimer(w *Worker) *claimer {
-	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}}
+	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}, analyze: 500}
 }
 
 // claim waits for a request to send.
@@ -208,6 +211,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	if len(r.tickets) > 0 {
 		failpoint("after_reserve")
 	}
+	c.keepPlans(claiming, len(r.tickets))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range r.tickets {
@@ -215,6 +219,20 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 		c.out[t.Bucket]++
 	}
 	return r, nil
+}
+
+// keepPlans has PostgreSQL look at the ledger anew each time it has grown
+// fourfold. A connection keeps the plans that it made when the tables were all but
+// empty, which read them whole; autovacuum looks once a minute, and by then there
+// may be a hundred thousand rows.
+func (c *claimer) keepPlans(ctx context.Context, opened int) {
+	if c.opened += opened; c.opened < c.analyze {
+		return
+	}
+	c.analyze = 4 * c.opened
+	if _, err := c.w.pool.Exec(ctx, `analyze attempts, attempt_people`); err != nil {
+		c.w.log.Warn("refresh the statistics of the ledger", "error", err)
+	}
 }
 
 // claimIn is the claim's transaction.

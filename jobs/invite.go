@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk"
@@ -28,7 +27,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 	handOver := time.Now().Add(jobLimit / 2)
 	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
 	for {
-		waits, err := i.w.store.Waits(context.WithoutCancel(ctx), row)
+		waits, err := i.w.waits(ctx, row)
 		if err == nil && !waits {
 			failpoint("before_completion")
 			return nil
@@ -49,7 +48,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			i.w.gate.hold(ctx)
 		}
 		// A pause or a cancel may have come meanwhile, which leaves no job behind.
-		if waits, err := i.w.store.Waits(context.WithoutCancel(ctx), row); err == nil && !waits {
+		if waits, err := i.w.waits(ctx, row); err == nil && !waits {
 			return nil
 		}
 		switch {
@@ -61,6 +60,14 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			return river.JobSnooze(time.Second)
 		}
 	}
+}
+
+// waits reports whether a row waits: see [invitation.Store.Waits].
+func (w *Worker) waits(ctx context.Context, row invitation.RowID) (bool, error) {
+	if w.decided.has(row) {
+		return false, nil
+	}
+	return w.store.Waits(context.WithoutCancel(ctx), row)
 }
 
 // send sends a claimed request and records what came of it. It comes to its end
@@ -92,7 +99,7 @@ func (w *Worker) send(ctx context.Context, t *ticket) {
 		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
 	}
 	failpoint("before_outcome")
-	w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, t, a) })
+	w.recorder.record(ctx, answered{t, a, reply(t, a)})
 	failpoint("after_outcome")
 	w.react(ctx, t, a)
 	poke(w.active)
@@ -124,64 +131,6 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 			return
 		}
 	}
-}
-
-// record writes an answer and all that follows from it into the ledger, in one
-// transaction that touches rows of this attempt only.
-func (w *Worker) record(ctx context.Context, t *ticket, a clerk.Answer) error {
-	said := reply(t, a)
-	var verdicts []invitation.Verdict
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		verdicts = nil
-		open, err := w.store.Note(ctx, tx, t.AttemptID, said, w.cfg.Settle)
-		if err != nil || !open {
-			return err
-		}
-		if err := w.keepLinks(t, said); err != nil {
-			return err
-		}
-		ids := make([]invitation.RowID, len(t.People))
-		for i, p := range t.People {
-			ids[i] = p.RowID
-		}
-		cases, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
-		if err != nil {
-			return err
-		}
-		for _, c := range cases {
-			v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
-			if v.Kind != invitation.Decide && v.Close == "" {
-				continue // it must be read first
-			}
-			if p, ok := said.People[c.Key]; ok && v.Outcome == invitation.Invited {
-				v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
-			}
-			if said.NotSent {
-				v.Close = invitation.ClosedNotSent
-			}
-			v.Alone = v.Alone || a.Class == clerk.BadCall
-			verdicts = append(verdicts, v)
-		}
-		freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, verdicts)
-		if err != nil {
-			return err
-		}
-		return free(ctx, tx, w.cfg.Instance.ID, freed)
-	})
-	if err != nil {
-		return err
-	}
-	for _, v := range verdicts {
-		if v.Kind == invitation.Decide {
-			w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
-			w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", t.AttemptID)
-		}
-	}
-	if len(verdicts) < len(t.People) {
-		w.log.Warn("attempt must be read", "attempt", t.AttemptID, "class", a.Class.String(), "code", a.Code, "people", len(t.People)-len(verdicts))
-		poke(w.resolve)
-	}
-	return nil
 }
 
 // reply turns an answer into what the ledger keeps.

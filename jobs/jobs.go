@@ -141,8 +141,10 @@ type Worker struct {
 	river    *river.Client[pgx.Tx]
 	general  *ratelimit.General
 	claimer  *claimer
+	recorder *recorder
 	gate     *gate
 	working  sync.Map      // the ids of jobs at work here
+	decided  decided       // rows that are
 	skew     skew          // between Postgres' clock and Clerk's
 	schedule cron.Schedule // of the nightly sweep; nil: none
 	revoking patience
@@ -177,6 +179,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
+	w.recorder = &recorder{w: w}
 	w.gate = newGate(w)
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {

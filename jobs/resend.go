@@ -79,10 +79,11 @@ func (w *Worker) recordRoom(ctx context.Context, t *ticket, a clerk.Answer) (fre
 		said.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code, InvitationID: p.InvitationID}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		open, err := w.store.Note(ctx, tx, t.revoking, said, w.cfg.Settle)
+		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Reply: said})
 		if err != nil {
 			return err
 		}
+		open := noted[t.revoking]
 		free = open && (answer == invitation.AnswerRevoked || answer == invitation.AnswerGone)
 		if free && a.Class == clerk.AlreadyRevoked {
 			// Somebody else took it back, unless an earlier revocation of ours did: then
@@ -115,8 +116,8 @@ func (w *Worker) giveBack(ctx context.Context, tx pgx.Tx, t *ticket, how string,
 	if a.Class != clerk.AlreadyAccepted && a.Class != clerk.AlreadyRevoked {
 		unsent.Backoff, unsent.Code = backoff(t.tries()), a.Code
 	}
-	open, err := w.store.Note(ctx, tx, t.AttemptID, unsent, w.cfg.Settle)
-	if err != nil || !open {
+	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Reply: unsent})
+	if err != nil || !open[t.AttemptID] {
 		return err
 	}
 	if how != "" {

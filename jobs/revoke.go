@@ -315,8 +315,8 @@ func (w *Worker) recordRevoke(ctx context.Context, attempt int64, r *invitation.
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		wait = 0
-		open, err := w.store.Note(ctx, tx, attempt, reply, w.cfg.Settle)
-		if err != nil || !open {
+		open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: attempt, Reply: reply})
+		if err != nil || !open[attempt] {
 			return err // settled by a read meanwhile, which has decided it
 		}
 		if wait, err = w.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {

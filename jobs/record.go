@@ -1,0 +1,199 @@
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+)
+
+// answered is a request whose answer is to be recorded.
+type answered struct {
+	*ticket
+	answer clerk.Answer
+	said   invitation.Reply
+}
+
+// recorder writes answers into the ledger. Those that come while it writes are
+// written together after that: one transaction for many, as the claimer opens
+// many attempts in one.
+type recorder struct {
+	w *Worker
+
+	mu      sync.Mutex
+	writing bool
+	waiting []recording
+}
+
+type recording struct {
+	answered
+	done chan error
+}
+
+// record returns when an answer is in the ledger. Should the process end before,
+// the attempt is open and settled by reading.
+func (r *recorder) record(ctx context.Context, a answered) {
+	one := recording{a, make(chan error, 1)}
+	r.mu.Lock()
+	r.waiting = append(r.waiting, one)
+	if !r.writing {
+		r.writing = true
+		go r.run(context.WithoutCancel(ctx))
+	}
+	r.mu.Unlock()
+	if err := <-one.done; err != nil {
+		// By itself, so that nobody's answer keeps others from being recorded.
+		r.w.log.Debug("answers are recorded one by one", "error", err)
+		r.w.persist(ctx, func(ctx context.Context) error { return r.w.record(ctx, a) })
+	}
+}
+
+// run writes what waits until nothing does.
+func (r *recorder) run(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		batch := r.waiting
+		r.waiting = nil
+		r.writing = len(batch) > 0
+		r.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
+		// Every transaction that writes several attempts takes them in this order.
+		slices.SortFunc(batch, func(a, b recording) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
+		all := make([]answered, len(batch))
+		for i, one := range batch {
+			all[i] = one.answered
+		}
+		within, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := r.w.record(within, all...)
+		cancel()
+		for _, one := range batch {
+			one.done <- err
+		}
+	}
+}
+
+// record writes answers and all that follows from them into the ledger, in one
+// transaction that touches rows of these attempts only.
+func (w *Worker) record(ctx context.Context, all ...answered) error {
+	var verdicts map[int64][]invitation.Verdict // by attempt
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		notes := make([]invitation.Noted, len(all))
+		for i, a := range all {
+			notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}
+		}
+		open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
+		if err != nil {
+			return err
+		}
+		if verdicts, err = w.verdicts(ctx, tx, all, open); err != nil {
+			return err
+		}
+		var together []invitation.Verdict
+		for _, a := range all {
+			if open[a.AttemptID] {
+				if err := w.keepLinks(a.ticket, a.said); err != nil {
+					return err
+				}
+			}
+			together = append(together, verdicts[a.AttemptID]...)
+		}
+		freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, together)
+		if err != nil {
+			return err
+		}
+		return free(ctx, tx, w.cfg.Instance.ID, freed)
+	})
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		w.tell(a, verdicts[a.AttemptID])
+	}
+	return nil
+}
+
+// verdicts says what follows from answers for the people of those attempts that
+// were open, by attempt. Whoever is not in it must be read first.
+func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (map[int64][]invitation.Verdict, error) {
+	of := map[invitation.RowID]answered{}
+	var cases []*invitation.Case
+	var unclear []invitation.RowID
+	for _, a := range all {
+		if !open[a.AttemptID] {
+			continue
+		}
+		for _, p := range a.People {
+			of[p.RowID] = a
+		}
+		made, rest := a.created()
+		cases, unclear = append(cases, made...), append(unclear, rest...)
+	}
+	if len(unclear) > 0 {
+		more, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.rules(), invitation.Coverage{})
+		if err != nil {
+			return nil, err
+		}
+		cases = append(cases, more...)
+	}
+	verdicts := map[int64][]invitation.Verdict{}
+	for _, c := range cases {
+		a := of[c.RowID]
+		v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
+		if v.Kind != invitation.Decide && v.Close == "" {
+			continue
+		}
+		if p, ok := a.said.People[c.Key]; ok && v.Outcome == invitation.Invited {
+			v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
+		}
+		if a.said.NotSent {
+			v.Close = invitation.ClosedNotSent
+		}
+		v.Alone = v.Alone || a.answer.Class == clerk.BadCall
+		verdicts[a.AttemptID] = append(verdicts[a.AttemptID], v)
+	}
+	return verdicts, nil
+}
+
+// created returns the cases of those whom the answer made an invitation for, as
+// they were when they were claimed, and the rows of all others. Nothing else that
+// can be known of somebody changes what such an answer means, so that it need not
+// be looked up; a row that is decided meanwhile stays as it is.
+func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) {
+	for _, p := range a.People {
+		one := a.said.People[p.Key]
+		if one.Answer != invitation.AnswerCreated {
+			rest = append(rest, p.RowID)
+			continue
+		}
+		c := *a.cases[p.Key]
+		c.Attempts = append(slices.Clone(c.Attempts), invitation.Attempt{ID: a.AttemptID, Open: true, Answer: one.Answer, InvitationID: one.InvitationID})
+		cases = append(cases, &c)
+	}
+	return cases, rest
+}
+
+// tell says what was recorded of an answer.
+func (w *Worker) tell(a answered, verdicts []invitation.Verdict) {
+	for _, v := range verdicts {
+		if v.Kind != invitation.Decide {
+			continue
+		}
+		w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
+		w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", a.AttemptID)
+		if v.Outcome == invitation.Invited {
+			w.decided.add(v.RowID)
+		}
+	}
+	if len(verdicts) < len(a.People) {
+		w.log.Warn("attempt must be read", "attempt", a.AttemptID, "class", a.answer.Class.String(), "code", a.answer.Code, "people", len(a.People)-len(verdicts))
+		poke(w.resolve)
+	}
+}
