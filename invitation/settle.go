@@ -254,13 +254,14 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 }
 
 // freed returns the undecided rows of people in running batches, and those that
-// are halfway in any.
+// are halfway in any. Who pauses or cancels one of these batches waits for the
+// transaction, lest the jobs that it inserts are left behind.
 func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Freed, error) {
 	rows, _ := tx.Query(ctx, `
 		select r.batch_id, r.row_number, b.priority, case when r.not_before > clock_timestamp() then r.not_before end, b.links_file is not null
 		from unnest($2::text[]) as k (key)
 		cross join lateral (select * from results r where r.key = k.key and r.instance_id = $1 and r.outcome is null offset 0) r
-		join batches b on b.id = r.batch_id and (b.state = 'running' or r.revoke_sent is not null)`, instance, keys)
+		join batches b on b.id = r.batch_id and (b.state = 'running' or r.revoke_sent is not null) for share of b`, instance, keys)
 	freed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (f Freed, err error) {
 		err = row.Scan(&f.Batch, &f.Row, &f.Priority, &f.At, &f.Links)
 		return f, err

@@ -262,6 +262,57 @@ func TestPausedBatchKeepsNoJob(t *testing.T) {
 	}
 }
 
+// A pause comes while an answer is recorded that frees people for another request:
+// their jobs, which are not committed yet, are not left behind.
+func TestPauseRacesAnswer(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultStatus, Status: 429, First: 1}}})
+	batch := b.batch(5, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	one, err := b.store.Batch(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := quick
+	cfg.Create = ratelimit.Limit{Off: true}
+	w := b.worker(cfg)
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.claimer.round(t.Context(), 1)
+	if err != nil || len(r.tickets) != 1 {
+		t.Fatalf("%d requests, %v", len(r.tickets), err)
+	}
+	// Whoever inserts a job can't commit while this session holds the lock.
+	b.exec(`create function stay() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock_shared(4711); return null; end'`)
+	b.exec(`create constraint trigger stay after insert on river_job deferrable initially deferred for each row execute function stay()`)
+	waiting := func() int {
+		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+	}
+	paused, sent := make(chan error, 1), make(chan struct{})
+	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(4711)`); err != nil {
+			return err
+		}
+		go func() { w.send(t.Context(), r.tickets[0]); close(sent) }()
+		b.await("the answer is all but recorded", func() bool { return waiting() == 1 })
+		go func() { paused <- Pause(t.Context(), b.pool, one, "maria") }()
+		b.await("the pause waits, or has not waited", func() bool { return waiting() == 2 || len(paused) == 1 })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-sent
+	if err := <-paused; err != nil {
+		t.Fatal(err)
+	}
+	if n := b.jobs(batch); n != 0 {
+		t.Errorf("%d jobs of the paused batch are left", n)
+	}
+	b.is("0", `select count(*) from attempt_people where open`)
+}
+
 // A batch is paused, resumed, cancelled and retried while three workers run, with
 // others beside it; every row is accounted for, and nobody is mailed twice.
 func TestControlWhileThreeWork(t *testing.T) {
