@@ -62,6 +62,11 @@ show-budget:
 bench-import:
 	go run ./cmd/bench import -runs $(RUNS) $(if $(HUGE),-huge)
 
+# make bench-invite   inviting without limits beside River's worker that does nothing; writes docs/bench/invite.md (15 minutes)
+.PHONY: bench-invite
+bench-invite:
+	go run ./cmd/bench invite -runs $(RUNS)
+
 # make show-sweep   what sweeps promise, in the same way (6 minutes)
 .PHONY: show-sweep
 show-sweep:
