@@ -359,6 +359,9 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	return seeBatch(w, r, id, "start")
 }
 
+// elsewhere is what to do about what belongs to another instance.
+const elsewhere = "Do it at a server that has that instance's key, or with the command line."
+
 // undeliveredAfter is how many mails a development instance delivers in a
 // calendar month, by Clerk's documentation; past that they are dropped.
 const undeliveredAfter = 100
@@ -370,6 +373,9 @@ func (s *Server) startDraft(ctx context.Context, b *invitation.Batch, people int
 	if b.State != invitation.Draft {
 		return &invitation.StateError{Batch: id, State: b.State, Action: "start"}
 	}
+	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
+		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
+	}
 	tally, err := s.reader.Tally(ctx, id)
 	if err != nil {
 		return err
@@ -379,7 +385,7 @@ func (s *Server) startDraft(ctx context.Context, b *invitation.Batch, people int
 		return err
 	}
 	n := preview.ToInvite(tally.Undecided, b.Duplicates)
-	if (s.cfg.Real && b.InstanceID == s.cfg.Instance.ID || people >= 0) && people != n {
+	if (s.cfg.Real || people >= 0) && people != n {
 		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
 	}
 	if s.cfg.Instance.Environment == "development" && !undelivered {

@@ -189,12 +189,13 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 
 // draftView is what there is to see before a batch is started.
 type draftView struct {
-	Upload   *upload // nil: it did not come by the page, and can't be read in another way
-	Columns  []columnView
-	First    []invitation.Result
-	Problems *problemsView // nil: every row can be sent
-	Preview  *previewView
-	Real     bool
+	Upload    *upload // nil: it did not come by the page, and can't be read in another way
+	Columns   []columnView
+	First     []invitation.Result
+	Problems  *problemsView // nil: every row can be sent
+	Preview   *previewView
+	Real      bool
+	Elsewhere bool // it is for another instance than the server's, and can't be started here
 }
 
 // columnView is a column of the file and what it is taken for.
@@ -235,7 +236,7 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 
 // draftCard reads what the card of a draft shows.
 func (s *Server) draftCard(ctx context.Context, b *invitation.Batch, waiting int) (*draftView, *upload, error) {
-	view := &draftView{Real: s.cfg.Real && b.InstanceID == s.cfg.Instance.ID}
+	view := &draftView{Real: s.cfg.Real, Elsewhere: b.InstanceID != s.cfg.Instance.ID}
 	u, err := s.uploadOf(ctx, b.ID)
 	if err != nil {
 		return nil, nil, err

@@ -125,6 +125,9 @@ func (s *Server) allowSweep(w http.ResponseWriter, r *http.Request, who *visitor
 		if sw.State() != invitation.SweepHeld {
 			return refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[sw.State()])
 		}
+		if sw.InstanceID != s.cfg.Instance.ID {
+			return refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
+		}
 		return jobs.AllowSweep(r.Context(), tx, s.store, sw, who.Name)
 	})
 }

@@ -566,3 +566,26 @@ func TestFirstPaint(t *testing.T) {
 		t.Errorf("the first page takes %d bytes in %d answers, want 50 KB at most", sum, 1+len(links))
 	}
 }
+
+// TestAnotherInstance: what belongs to another instance of Clerk is there to be
+// read, but a rehearsal can't start what goes to people.
+func TestAnotherInstance(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	page := w.draft("hires.csv", "email\na@example.com\n").want(http.StatusOK).says("/start")
+	sw := b.sweep(60)
+	rehearsal, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "sandbox", "sandbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.server.cfg.Instance = rehearsal
+	if a := w.get(page.location).want(http.StatusOK).says("a@example.com", "another instance"); strings.Contains(a.body, "/start\"") {
+		t.Error("the page offers to start it")
+	}
+	w.post("/batches/1/start", url.Values{"people": {"1"}}).want(http.StatusConflict).says("another instance of Clerk")
+	w.post(fmt.Sprintf("/sweeps/%d/allow", sw.ID), nil).want(http.StatusConflict).says("another instance of Clerk")
+	if n := b.count(`select count(*) from river_job`); n != 0 {
+		t.Errorf("%d jobs were made", n)
+	}
+}
