@@ -51,6 +51,7 @@ func TestComposeServices(t *testing.T) {
 		want     []string
 	}{
 		{nil, []string{"migrate", "postgres", "worker"}},
+		{[]string{"monitoring"}, []string{"grafana", "migrate", "postgres", "prometheus", "worker"}},
 		{[]string{"sandbox"}, []string{"migrate", "postgres", "sandbox", "sandbox-worker", "worker"}},
 	} {
 		if got := slices.Sorted(maps.Keys(mustLoad(t, c.profiles...).Services)); !slices.Equal(got, c.want) {
@@ -151,7 +152,35 @@ func TestComposeOrderAndHealth(t *testing.T) {
 	if len(data) != 1 || data[0].Type != types.VolumeTypeVolume || data[0].Source == "" {
 		t.Errorf("postgres keeps its data in %+v, want one named volume", data)
 	}
-	if command := project.Services["worker"].Command; !slices.Equal(command, []string{"work", "--sweep-at", "0 2 * * *", "--tz", "UTC"}) {
+	if command := project.Services["worker"].Command; !slices.Equal(command, []string{"work", "--sweep-at", "0 2 * * *", "--tz", "UTC", "--metrics-listen", ":9090"}) {
 		t.Errorf("the worker runs %q", command)
+	}
+}
+
+// TestComposeLimits: what is ours may write nowhere but where it is meant to and
+// gains no rights; nothing takes all of the machine's memory; and every file
+// that is mounted is there.
+func TestComposeLimits(t *testing.T) {
+	t.Parallel()
+	for name, s := range mustLoad(t, "sandbox", "monitoring").Services {
+		if s.Image == "bulkinvite" && (!s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Contains(s.SecurityOpt, "no-new-privileges:true")) {
+			t.Errorf("%s may write or gain rights", name)
+		}
+		if s.MemLimit == 0 && name != "postgres" {
+			t.Errorf("%s has no limit of memory", name)
+		}
+		for _, v := range s.Volumes {
+			if v.Type != types.VolumeTypeBind {
+				continue
+			}
+			if _, err := os.Stat(v.Source); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" {
+				t.Errorf("%s is open to %q", name, port.HostIP)
+			}
+		}
 	}
 }

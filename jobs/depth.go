@@ -21,7 +21,7 @@ func Depths(ctx context.Context, pool *pgxpool.Pool, instance int64) ([]Depth, e
 	rows, _ := pool.Query(ctx, `
 		select kind, state::text, count(*) from river_job
 		where queue = any($1) and state in ('available', 'scheduled', 'retryable', 'running') group by 1, 2 order by 1, 2`,
-		[]string{inviteQueue(instance), revokeQueue(instance)})
+		[]string{inviteQueue(instance), revokeQueue(instance), noticeQueue(instance)})
 	depths, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Depth])
 	if err != nil {
 		return nil, fmt.Errorf("count the jobs of instance %d: %w", instance, err)

@@ -19,6 +19,7 @@
 //   - The gate takes the process off the queue while no budget is left, and puts
 //     it back when the window opens.
 //   - Revocations are jobs of their own, in a queue of their own: see BeginSweep.
+//     So are notices, which the database itself inserts: see Webhook.
 //   - The resolver settles open attempts by reading.
 //   - The keeper sends heartbeats, declares others dead, repairs lost jobs and
 //     finishes batches.
@@ -69,7 +70,9 @@ type Config struct {
 
 	ReconcileEvery time.Duration // how often everything at Clerk is held against our rows, by one process of the instance; 0: never
 
-	PurgeOlderThan time.Duration // how long after its end a batch's addresses and original rows are removed; 0: never
+	PurgeOlderThan time.Duration   // how long after its end a batch's addresses and original rows are removed; 0: never
+	Webhook        *Webhook        // where it delivers notices; nil: others may
+	retries        []time.Duration // of notices; tests are in a hurry
 
 	Version string // for the workers table
 	Log     *slog.Logger
@@ -92,6 +95,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RequestTimeout, 20*time.Second)
 	orDefault(&c.RecoverAfter, 20*time.Second)
 	orDefault(&c.SweepOlderThan, 14*24*time.Hour)
+	if c.retries == nil {
+		c.retries = noticeRetries
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -232,6 +238,10 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		RescueStuckJobsAfter: 2 * jobLimit,
 		// Finished jobs prove nothing and only weigh on the table.
 		CompletedJobRetentionPeriod: time.Hour,
+	}
+	if w.cfg.Webhook != nil {
+		river.AddWorker(workers, &noticeWorker{w: w, retries: w.cfg.retries})
+		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2}
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)
 	if err != nil {

@@ -292,7 +292,7 @@ func (w *Worker) housekeep(ctx context.Context) error {
 		if err := w.general.Prune(ctx); err != nil {
 			return err
 		}
-		if err := w.forgetStopped(ctx); err != nil {
+		if err := errors.Join(w.forgetStopped(ctx), w.forgetNotices(ctx)); err != nil {
 			return err
 		}
 	}

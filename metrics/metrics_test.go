@@ -58,9 +58,7 @@ func instance(t *testing.T) (*pgxpool.Pool, invitation.Instance) {
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
-	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
+	postgrestest.Plant(t, pool, sql, args...)
 }
 
 func config(in invitation.Instance) Config {

@@ -35,7 +35,7 @@ type inForce struct {
 
 // secretVariables hold what is shown to nobody. They are no flags, since the list
 // of processes shows flags.
-var secretVariables = []string{keyVariable, usersVariable, openIDSecretVariable}
+var secretVariables = []string{keyVariable, usersVariable, openIDSecretVariable, webhookVariable}
 
 // Run prints what is in force.
 func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
@@ -158,7 +158,7 @@ var passwordWord = regexp.MustCompile(`(?i)(password\s*=\s*)('(?:[^'\\]|\\.)*'|\
 // hidden takes what is secret out of a value.
 func hidden(name, value string) string {
 	switch {
-	case slices.Contains(secretVariables, name):
+	case slices.Contains(secretVariables, name), name == "webhook-url": // whoever has such a URL may often post to it
 		return "set, and hidden"
 	case name != "database-url":
 		return value

@@ -17,6 +17,8 @@ import (
 )
 
 type serveCmd struct {
+	noticeFlags
+
 	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
 	Work      bool   `help:"Be a worker too. Default: off; bulkinvite work is one."`
 	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
@@ -41,6 +43,10 @@ The page and the JSON API. Without users it prints a link that signs in once, an
 // Run serves until a signal comes.
 func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	users, err := c.users()
+	if err != nil {
+		return err
+	}
+	webhook, err := c.webhook()
 	if err != nil {
 		return err
 	}
@@ -84,7 +90,11 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		server.Link(loginName(), func(path string) { p.note("Sign in, once:  %s%s", base, path) })
 	}
 	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "openid", openID != nil, "work", c.Work)
-	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) { return jobs.New(pool, t.api, p.workerConfig(instance)) })
+	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) {
+		config := p.workerConfig(instance)
+		config.Webhook = webhook
+		return jobs.New(pool, t.api, config)
+	})
 }
 
 // serve serves and, if so asked, works, until ctx ends or one of them fails.

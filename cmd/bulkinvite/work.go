@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,7 +15,29 @@ import (
 	"bulkinvite/metrics"
 )
 
+// noticeFlags are what processes that work have in common.
+type noticeFlags struct {
+	WebhookURL string `name:"webhook-url" env:"BULKINVITE_WEBHOOK_URL" placeholder:"URL" help:"Tell this URL when a batch ends or pauses itself and when a sweep is held, signed with $$BULKINVITE_WEBHOOK_SECRET. Default: nobody is told."`
+}
+
+// webhookVariable holds the secret that a webhook's receiver shares with us.
+const webhookVariable = "BULKINVITE_WEBHOOK_SECRET"
+
+// webhook reads where notices go; nil: nobody is told.
+func (f *noticeFlags) webhook() (*jobs.Webhook, error) {
+	if f.WebhookURL == "" {
+		return nil, nil
+	}
+	h, err := jobs.NewWebhook(f.WebhookURL, os.Getenv(webhookVariable))
+	if err != nil {
+		return nil, fail(exitUsage, "webhook", "--webhook-url https://host/path, and "+webhookVariable+"=whsec_… as the receiver has it; see docs/operating.md", "%w", err)
+	}
+	return h, nil
+}
+
 type workCmd struct {
+	noticeFlags
+
 	UntilIdle      bool          `help:"End when nothing is left to do. Default: off."`
 	SweepAt        string        `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
 	SweepOlderThan age           `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
@@ -46,6 +69,10 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if c.ReconcileEvery < 0 {
 		return usage(fmt.Errorf("--reconcile-every=%s must be a time such as 15m, or 0 for never", c.ReconcileEvery))
 	}
+	webhook, err := c.webhook()
+	if err != nil {
+		return err
+	}
 	t, err := p.connect(ctx)
 	if err != nil {
 		return err
@@ -60,6 +87,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	}
 	config := p.workerConfig(instance)
 	config.SweepOlderThan, config.SweepScope = time.Duration(c.SweepOlderThan), c.SweepScope
+	config.Webhook = webhook
 	config.SweepAt, config.TZ, config.ReconcileEvery = c.SweepAt, c.TZ, c.ReconcileEvery
 	config.PurgeOlderThan = time.Duration(c.PurgeOlderThan)
 	worker, err := jobs.New(pool, t.api, config)

@@ -1,0 +1,219 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"bulkinvite/invitation"
+)
+
+// Webhook is where notices go: when a batch ends or pauses itself, and when a
+// sweep is held. They are signed as the Standard Webhooks specification says.
+type Webhook struct {
+	address string
+	signer  *webhooks.Webhook
+	client  *http.Client
+}
+
+// secretPrefix begins a webhook's secret.
+const secretPrefix = "whsec_"
+
+// NewWebhook takes the URL of a receiver and the secret that it shares with us,
+// whsec_ and the base64 of 24 to 64 bytes. Errors hold neither. http:// is allowed
+// on loopback only.
+func NewWebhook(address, secret string) (*Webhook, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return nil, errors.New("the webhook's URL is none: write it as https://host/path")
+	}
+	ip := net.ParseIP(u.Hostname())
+	if loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(); u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+		return nil, errors.New("the webhook's URL must be https://; http:// is for loopback only")
+	}
+	signer, err := webhooks.NewWebhook(secret)
+	if encoded, ok := strings.CutPrefix(secret, secretPrefix); err != nil || !ok || len(encoded) < 32 || len(encoded) > 88 {
+		return nil, errors.New("the webhook's secret is none: it is " + secretPrefix + " and the base64 of 24 to 64 bytes")
+	}
+	return &Webhook{address: address, signer: signer, client: &http.Client{
+		Timeout:       15 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what is signed for one is sent to no other
+	}}, nil
+}
+
+// NoticeArgs is a notice to be sent. The database inserts it, in the transaction
+// of what it tells of. It carries ids only.
+type NoticeArgs struct {
+	ID    string    `json:"id"`   // the same however often it is sent
+	Type  string    `json:"type"` // batch.done, batch.cancelled, batch.paused or sweep.held
+	At    time.Time `json:"at"`   // when it happened
+	Batch int64     `json:"batch,omitempty"`
+	Sweep int64     `json:"sweep,omitempty"`
+}
+
+// Kind is River's name of the job.
+func (NoticeArgs) Kind() string { return "notice" }
+
+func noticeQueue(instance int64) string { return fmt.Sprintf("notice_%d", instance) }
+
+// noticeRetries is how long after a failed delivery the next one is tried: the
+// times that the specification proposes. The jobs have as many attempts and one.
+var noticeRetries = []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour, 24 * time.Hour}
+
+// noticesKept is how long a notice waits that no process can deliver, since none
+// has a webhook.
+const noticesKept = 72 * time.Hour
+
+// noticeWorker delivers notices.
+type noticeWorker struct {
+	river.WorkerDefaults[NoticeArgs]
+	w       *Worker
+	retries []time.Duration
+}
+
+// NextRetry says when a notice is tried again that could not be delivered.
+func (n *noticeWorker) NextRetry(job *river.Job[NoticeArgs]) time.Time {
+	return time.Now().Add(n.retries[min(job.Attempt, len(n.retries))-1])
+}
+
+// Work delivers a notice: any answer of 200 to 299 takes it.
+func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) error {
+	body, err := n.body(ctx, job.Args)
+	if errors.Is(err, errNoCertificate) {
+		return river.JobSnooze(time.Second)
+	}
+	if err != nil {
+		return err
+	}
+	if err := n.w.cfg.Webhook.deliver(ctx, "msg_"+job.Args.ID, body); err != nil {
+		n.w.log.Warn("notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type, "try", job.Attempt, "tries", job.MaxAttempts, "error", err)
+		return err
+	}
+	n.w.log.Info("notice delivered", "notice", job.Args.ID, "type", job.Args.Type, "batch", job.Args.Batch, "sweep", job.Args.Sweep)
+	return nil
+}
+
+// batchNotice is what a notice says of a batch, as it is when the notice is sent.
+type batchNotice struct {
+	Batch       int64                   `json:"batch"`
+	State       invitation.State        `json:"state"`
+	PausedBy    invitation.Pauser       `json:"paused_by,omitempty"`
+	Reason      string                  `json:"reason,omitempty"`
+	Rows        int                     `json:"rows"`
+	Outcomes    invitation.Counts       `json:"outcomes"`
+	Undecided   int                     `json:"undecided"`
+	FileSHA256  string                  `json:"file_sha256"`
+	Environment string                  `json:"environment"`
+	StartedAt   *time.Time              `json:"started_at"`
+	FinishedAt  *time.Time              `json:"finished_at"`
+	Certificate *invitation.Certificate `json:"certificate"` // of the batch's end, with the head of its chain; nil: it has not ended
+}
+
+// A certificate is made a moment after the end, or when the last request is
+// settled that also had people of another batch in it. A notice waits for it, so
+// that its head stands outside the database, but not for ever.
+const certificatePatience = time.Hour
+
+var errNoCertificate = errors.New("the batch has ended and has no certificate yet")
+
+// sweepNotice is what a notice says of a sweep.
+type sweepNotice struct {
+	Sweep       int64                `json:"sweep"`
+	Kind        invitation.SweepKind `json:"kind"`
+	Scanned     int                  `json:"scanned"`
+	Stale       int                  `json:"stale"`
+	Threshold   int                  `json:"threshold"`
+	Held        bool                 `json:"held"` // false: somebody was faster
+	Environment string               `json:"environment"`
+}
+
+// body writes what a notice says: counts, ids and times.
+func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error) {
+	var data any
+	if args.Sweep != 0 {
+		sw, err := n.w.store.Sweep(ctx, args.Sweep)
+		if err != nil {
+			return nil, err
+		}
+		data = sweepNotice{sw.ID, sw.Kind, sw.Scanned, sw.Stale, sw.Threshold, sw.Held, sw.Environment}
+	} else {
+		r, err := invitation.NewReader(n.w.pool).Report(ctx, args.Batch)
+		if err != nil {
+			return nil, err
+		}
+		b, err := n.w.store.Batch(ctx, args.Batch)
+		if err != nil {
+			return nil, err
+		}
+		if r.FinishedAt != nil && r.Certificate == nil && r.Now.Sub(args.At) < certificatePatience {
+			return nil, errNoCertificate
+		}
+		said := batchNotice{Certificate: r.Certificate, Batch: r.Batch, State: r.State, Rows: r.Rows, Outcomes: r.Outcomes, Undecided: r.Undecided,
+			FileSHA256: hex.EncodeToString(b.FileSHA256[:]), Environment: r.Environment, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt}
+		// What a person gave as a reason is theirs, and may hold anything.
+		if r.PausedBy != nil && *r.PausedBy != invitation.ByPerson {
+			said.PausedBy, said.Reason = *r.PausedBy, b.Reason
+		}
+		data = said
+	}
+	body, err := json.Marshal(map[string]any{"type": args.Type, "timestamp": args.At, "data": data})
+	if err != nil {
+		return nil, fmt.Errorf("write notice %s: %w", args.ID, err)
+	}
+	return body, nil
+}
+
+// deliver sends a notice once. Its errors are kept in the job, so that they hold
+// neither the URL nor what the receiver said.
+func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
+	now := time.Now()
+	signature, err := h.signer.Sign(id, now, body)
+	if err != nil {
+		return fmt.Errorf("sign notice %s: %w", id, err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.address, bytes.NewReader(body))
+	if err != nil {
+		return errors.New("send a notice: the webhook's URL is none")
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(webhooks.HeaderWebhookID, id)
+	r.Header.Set(webhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	r.Header.Set(webhooks.HeaderWebhookSignature, signature)
+	answer, err := h.client.Do(r)
+	if err != nil {
+		var quoting *url.Error
+		if errors.As(err, &quoting) {
+			err = quoting.Err
+		}
+		return fmt.Errorf("send a notice: %w", err)
+	}
+	defer answer.Body.Close()                                       //nolint:errcheck // nothing is read of it
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
+	if answer.StatusCode < 200 || answer.StatusCode > 299 {
+		return fmt.Errorf("send a notice: the receiver answered %d", answer.StatusCode)
+	}
+	return nil
+}
+
+// forgetNotices deletes notices that nobody could deliver for days.
+func (w *Worker) forgetNotices(ctx context.Context) error {
+	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'available' and created_at < clock_timestamp() - $2::interval`,
+		noticeQueue(w.cfg.Instance.ID), noticesKept)
+	if err != nil {
+		return fmt.Errorf("delete old notices: %w", err)
+	}
+	return nil
+}
