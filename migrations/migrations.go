@@ -80,6 +80,12 @@ func Status(ctx context.Context, pool *pgxpool.Pool) ([]Migration, error) {
 	return list, nil
 }
 
+// Current returns [ErrNewer] if the database is newer than the program, and nil if it is not. It changes nothing.
+func Current(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := current(ctx, pool)
+	return err
+}
+
 // current tells whether every migration is applied.
 func current(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	known, err := sources()

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/clerk"
+	"bulkinvite/invitation"
+	"bulkinvite/migrations"
+	"bulkinvite/ratelimit"
+)
+
+type doctorCmd struct {
+	AfterRestore bool `help:"Read everything at Clerk too, and say what it has that this database lacks, as after a backup was restored. Default: off."`
+}
+
+// Help is shown before the flags.
+func (doctorCmd) Help() string {
+	return `Examples:
+
+    bulkinvite doctor
+    bulkinvite doctor --json
+    bulkinvite doctor --after-restore
+
+Looks at the database and its version, at clocks, at the key and whose it is, at limits, workers, rows that are stuck, and what waits for a person; says what is wrong and what to do. Changes nothing, and sends nothing but reads. Exit status: 0, also with warnings; 1 if anything is wrong.`
+}
+
+// The verdicts of a check.
+const (
+	verdictOK      = "ok"
+	verdictWarning = "warning" // works, but a person should know
+	verdictWrong   = "wrong"
+)
+
+// finding is what one check came to.
+type finding struct {
+	Check   string `json:"check"` // in a word
+	Verdict string `json:"verdict"`
+	Message string `json:"message"`
+	Remedy  string `json:"remedy"` // empty where nothing is to be done
+}
+
+// diagnosis is what doctor prints.
+type diagnosis struct {
+	OK       bool      `json:"ok"` // nothing is wrong; there may be warnings
+	Findings []finding `json:"findings"`
+}
+
+func (d *diagnosis) add(check, verdict, remedy, format string, args ...any) {
+	d.Findings = append(d.Findings, finding{check, verdict, fmt.Sprintf(format, args...), remedy})
+	d.OK = d.OK && verdict != verdictWrong
+}
+
+// failed adds what an error says of a check.
+func (d *diagnosis) failed(ctx context.Context, check string, err error) {
+	f := classify(ctx, err)
+	d.add(check, verdictWrong, f.remedy, "%s", address.ReplaceAllString(f.Error(), "…@…"))
+}
+
+// Run looks at everything that it can get at.
+func (c *doctorCmd) Run(ctx context.Context, p *program) error {
+	p.quiet()
+	d := diagnosis{OK: true, Findings: []finding{}}
+	pool := p.examineDatabase(ctx, &d)
+	t := p.examineClerk(ctx, &d)
+	if pool != nil && t != nil {
+		if err := p.examineInstance(ctx, &d, pool, t); err != nil {
+			d.failed(ctx, "instance", err)
+		}
+		if c.AfterRestore {
+			p.examineRestored(ctx, &d)
+		}
+	} else if c.AfterRestore {
+		d.add("restore", verdictWrong, "mend what is wrong above, and give the same command again", "whether Clerk has what this database lacks is not known")
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := p.printDiagnosis(d); err != nil || d.OK {
+		return err
+	}
+	return status(exitFailed)
+}
+
+func (p *program) printDiagnosis(d diagnosis) error {
+	if p.json {
+		return p.printJSON(d)
+	}
+	var t table
+	for _, f := range d.Findings {
+		t.add(f.Verdict, f.Check, f.Message)
+		if f.Remedy != "" {
+			t.add("", "", "→ "+f.Remedy)
+		}
+	}
+	return p.print(t.String())
+}
+
+// clockSlack is how far clocks may differ before a person should know. The
+// program allows for any difference; people who read times do not.
+const clockSlack = 5 * time.Second
+
+// examineDatabase returns nil where there is no database that the program can
+// work with as it is.
+func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Pool {
+	pool, err := p.databaseAsItIs(ctx)
+	if err != nil {
+		d.failed(ctx, "database", err)
+		return nil
+	}
+	var version string
+	var number int
+	var theirs time.Time
+	began := time.Now()
+	err = pool.QueryRow(ctx, `select current_setting('server_version'), current_setting('server_version_num')::int, clock_timestamp()`).Scan(&version, &number, &theirs)
+	if err != nil {
+		d.failed(ctx, "database", err)
+		return nil
+	}
+	if number < 150000 {
+		d.add("database", verdictWrong, "use PostgreSQL 15 or newer", "PostgreSQL %s is too old", version)
+		return nil
+	}
+	d.add("database", verdictOK, "", "PostgreSQL %s answers", version)
+	d.clock("clock of PostgreSQL", theirs, began, time.Now())
+	return examineSchema(ctx, d, pool)
+}
+
+func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpool.Pool {
+	all, err := migrations.Status(ctx, pool)
+	if err != nil {
+		d.failed(ctx, "schema", err)
+		return nil
+	}
+	waiting, last := 0, all[len(all)-1]
+	for _, m := range all {
+		if !m.Applied {
+			waiting++
+		}
+	}
+	switch err := migrations.Current(ctx, pool); {
+	case errors.Is(err, migrations.ErrNewer):
+		d.failed(ctx, "schema", err)
+		return nil
+	case waiting > 0:
+		d.add("schema", verdictWrong, "bulkinvite migrate, as every command does that works", "%s not applied", counted(waiting, "migration is", "migrations are"))
+		return nil
+	}
+	d.add("schema", verdictOK, "", "as this program has it, up to %s", last.Name)
+	return pool
+}
+
+// clock compares a clock that was read between two moments of ours.
+func (d *diagnosis) clock(check string, theirs, before, after time.Time) {
+	switch {
+	case theirs.Before(before.Add(-clockSlack)):
+		d.add(check, verdictWarning, "let NTP set both clocks", "%s behind this machine's", span(before.Sub(theirs)))
+	case theirs.After(after.Add(clockSlack)):
+		d.add(check, verdictWarning, "let NTP set both clocks", "%s ahead of this machine's", span(theirs.Sub(after)))
+	default:
+		d.add(check, verdictOK, "", "agrees with this machine's within %s", clockSlack)
+	}
+}
+
+// examineClerk returns nil where Clerk does not say who it is.
+func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
+	t, err := p.connect(ctx)
+	if err != nil {
+		d.failed(ctx, "key", err)
+		return nil
+	}
+	if strings.HasPrefix(t.clerkID, "key:") {
+		d.add("key", verdictWarning, "finish running batches before the key is rotated", "Clerk does not tell which instance it belongs to: the key's fingerprint stands for it")
+	} else {
+		d.add("key", verdictOK, "", "%s", t)
+	}
+	began := time.Now()
+	answer := p.askInstance(ctx, t.api)
+	switch {
+	case !answer.Date.IsZero(): // whole seconds, rounded down
+		d.clock("clock of Clerk", answer.Date, began.Add(-time.Second), time.Now())
+	case answer.Class != clerk.Success:
+		d.add("clock of Clerk", verdictWarning, "try again", "it is not known: Clerk answered %d %s", answer.Status, answer.Code)
+	}
+	return t
+}
+
+// examineInstance looks at what the database says of the instance of the key.
+func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
+	reader := invitation.NewReader(pool)
+	instance, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
+	if err != nil {
+		return err
+	}
+	if !known {
+		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
+		return nil
+	}
+	h, err := reader.Health(ctx, instance)
+	if err != nil {
+		return err
+	}
+	budget, err := reader.Budget(ctx, instance, p.limits(t.environment))
+	if err != nil {
+		return err
+	}
+	d.workers(h)
+	d.answers(h)
+	d.limits(budget)
+	d.waitForPeople(h)
+	if t.environment != "development" {
+		return nil
+	}
+	mailed, err := reader.MailedThisMonth(ctx, instance)
+	if err != nil {
+		return err
+	}
+	if mailed >= undeliveredAfter*8/10 {
+		d.add("mails", verdictWarning, "use a production instance; what is over is made, and not mailed", "%s of the %d that a development instance delivers in a month", counted(mailed, "mail", "mails"), undeliveredAfter)
+	} else {
+		d.add("mails", verdictOK, "", "%d of the %d that a development instance delivers in a month", mailed, undeliveredAfter)
+	}
+	return nil
+}
+
+func (d *diagnosis) workers(h invitation.Health) {
+	switch {
+	case h.Waiting == 0:
+		d.add("workers", verdictOK, "", "%s; no row waits", counted(h.Workers, "process works", "processes work"))
+	case h.Workers == 0:
+		d.add("workers", verdictWrong, "start one: bulkinvite work", "%s, the oldest for %s, and no process works", counted(h.Waiting, "row waits", "rows wait"), span(h.Oldest))
+	default:
+		d.add("workers", verdictOK, "", "%s on %s", counted(h.Workers, "process works", "processes work"), counted(h.Waiting, "row", "rows"))
+	}
+}
+
+// unknownFor is how long an answer may be unknown before that is wrong: at the
+// defaults it is settled within a minute.
+const unknownFor = 10 * time.Minute
+
+func (d *diagnosis) answers(h invitation.Health) {
+	switch {
+	case h.Unknown == 0:
+		d.add("answers", verdictOK, "", "of every request it is known what it did at Clerk")
+	case h.Lost > unknownFor:
+		d.add("answers", verdictWrong, "bulkinvite status says why Clerk can't be read; a worker must live", "of %s it is not known what became of it at Clerk, for %s", counted(h.Unknown, "request", "requests"), span(h.Lost))
+	default:
+		d.add("answers", verdictWarning, "wait a minute: workers read what became of it", "the answer to %s was lost", counted(h.Unknown, "request", "requests"))
+	}
+}
+
+func (d *diagnosis) limits(b invitation.Budget) {
+	for _, f := range b.Frozen {
+		d.add("limits", verdictWarning, "another program may use the same instance: leave room for it with --limit-"+f.Bucket, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
+	}
+	for _, c := range b.Ceilings {
+		d.add("limits", verdictWarning, fmt.Sprintf("--limit-%s %d/%s, if that is so", c.Bucket, c.Ceiling, ratelimit.DefaultCreate.Window), "Clerk seems to allow %d of %s, %s is set", c.Ceiling, c.Bucket, c.Limit)
+	}
+	if len(b.Frozen)+len(b.Ceilings) == 0 {
+		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
+	}
+}
+
+// waitForPeople names what goes on only when a person says so.
+func (d *diagnosis) waitForPeople(h invitation.Health) {
+	if n := h.Batches[invitation.Paused]; n > 0 {
+		d.add("batches", verdictWarning, "bulkinvite batches lists them, status NUMBER says why, resume NUMBER goes on", "%s paused", counted(n, "batch is", "batches are"))
+	}
+	if h.Held > 0 {
+		d.add("sweeps", verdictWarning, "bulkinvite sweep --list, then sweep NUMBER --allow or --stop", "%s held", counted(h.Held, "sweep is", "sweeps are"))
+	}
+	if n := h.Drift.Sum(); n > 0 {
+		d.add("drift", verdictWarning, "bulkinvite drift lists it", "%s by which Clerk and our rows tell different stories", counted(n, "invitation", "invitations"))
+	}
+	if d.OK && h.Batches[invitation.Paused]+h.Held+h.Drift.Sum() == 0 {
+		d.add("people", verdictOK, "", "nothing waits for a person")
+	}
+}
+
+// examineRestored reads everything at Clerk and says what this database lacks.
+func (p *program) examineRestored(ctx context.Context, d *diagnosis) {
+	t, err := p.openTakingBack(ctx)
+	if err != nil {
+		d.failed(ctx, "restore", err)
+		return
+	}
+	r, err := t.worker.Reconcile(ctx, loginName())
+	if err != nil {
+		d.failed(ctx, "restore", err)
+		return
+	}
+	if r.Drift.Unexplained == 0 {
+		d.add("restore", verdictOK, "", "this database has all of the %s at Clerk", counted(r.Scanned, "invitation", "invitations"))
+		return
+	}
+	d.add("restore", verdictWarning, "bulkinvite drift lists them. Start workers: who of them still waits here ends as already_invited, and gets no second mail",
+		"of %s at Clerk this database lacks %s", counted(r.Scanned, "invitation", "invitations"), thousands(r.Drift.Unexplained))
+}

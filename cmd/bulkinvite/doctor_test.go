@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/postgres/postgrestest"
+)
+
+// has fails the test unless a diagnosis has a finding with this verdict, whose
+// message or remedy says a word.
+func (d diagnosis) has(t *testing.T, check, verdict, word string) {
+	t.Helper()
+	for _, f := range d.Findings {
+		if f.Check == check && f.Verdict == verdict && strings.Contains(f.Message+f.Remedy, word) {
+			return
+		}
+	}
+	t.Errorf("no %s of %s says %q: %+v", verdict, check, word, d.Findings)
+}
+
+func connectTo(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// TestDoctor: where all is well nothing is wrong, and each thing that can be
+// wrong is found, with what to do.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	stand := newStand(t, sandbox.Config{})
+	b := newBench(t, keyVariable+"=sk_test_planted", "CLERK_API_URL="+stand.url)
+	well := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitOK))
+	well.has(t, "database", verdictOK, "PostgreSQL")
+	well.has(t, "schema", verdictOK, ".sql")
+	well.has(t, "clock of PostgreSQL", verdictOK, "agrees")
+	well.has(t, "clock of Clerk", verdictOK, "agrees")
+	well.has(t, "key", verdictOK, "instance")
+	b.run("import", "--yes", b.file("people.csv", "email\na@example.com\nb@example.com\n")).want(t, exitOK)
+	ill := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed))
+	ill.has(t, "workers", verdictWrong, "bulkinvite work")
+	if ill.OK {
+		t.Error("all is said to be well while rows wait and nobody works")
+	}
+	pool := connectTo(t, b.url)
+	plant := func(sql string) { t.Helper(); postgrestest.Plant(t, pool, sql) }
+	plant(`insert into workers (id, instance_id, host, pid, version, lock_key) select 'w', id, 'h', 1, 'v', 1 from instances`)
+	plant(`insert into attempts (instance_id, bucket, call, worker_id, started_at, deadline) select id, 'create', 'create', 'w', now() - interval '1 hour', now() - interval '1 hour' from instances`)
+	plant(`update buckets set frozen_until = now() + interval '1 hour', frozen_reason = 'Clerk answered 429', frozen_at = now() where name = 'bulk'`)
+	plant(`insert into sweeps (instance_id, kind, started_by, apply, held) select id, 'sweep', 'maria', true, true from instances`)
+	plant(`update batches set state = 'paused', paused_by = 'clerk'`)
+	o := b.run("doctor", "--json").want(t, exitFailed)
+	ill = decode[diagnosis](t, o)
+	ill.has(t, "workers", verdictOK, "1 process")
+	ill.has(t, "answers", verdictWrong, "1 request")
+	ill.has(t, "limits", verdictWarning, "bulk is closed")
+	ill.has(t, "batches", verdictWarning, "resume")
+	ill.has(t, "sweeps", verdictWarning, "--allow")
+	if strings.Contains(o.out+o.err, "planted") || strings.Contains(o.out+o.err, "example.com") {
+		t.Error("a key or an address is told")
+	}
+	plant(`insert into goose_db_version (version_id, is_applied) values (9999, true)`)
+	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed)).has(t, "schema", verdictWrong, "9999")
+	b.env = append(b.env, "CLERK_API_URL=http://127.0.0.1:1/v1", "DATABASE_URL=postgres://127.0.0.1:1/none")
+	text := b.run("doctor", "--after-restore").want(t, exitFailed).out
+	for _, want := range []string{"wrong", "database", "key", "restore", "→ "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestRestoredBackup takes a backup in the middle of a run, lets the run come to
+// its end, and goes on from the backup: doctor tells what it lacks, and nobody
+// gets a second mail.
+func TestRestoredBackup(t *testing.T) {
+	t.Parallel()
+	const people = 30
+	stand := newStand(t, sandbox.Config{})
+	b := newBench(t, keyVariable+"=sk_test_secret", "CLERK_API_URL="+stand.url)
+	var file strings.Builder
+	file.WriteString("email\n")
+	for i := range people {
+		fmt.Fprintf(&file, "p%d@example.com\n", i)
+	}
+	b.run("import", "--yes", b.file("people.csv", file.String())).want(t, exitOK)
+	pool := connectTo(t, b.url)
+	// A bulk call an hour: ten are invited, and then the run stands still.
+	c := b.start("work", "--limit-create", "off", "--limit-bulk", "1/1h", "--settle", "100ms")
+	awaitCount(t, pool, 10, `select count(*) from results where outcome = 'invited'`)
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	c.ends()
+	pool.Close()
+	backup := copyDatabase(t, b.url)
+	fast := []string{"work", "--until-idle", "--settle", "100ms", "--recover-after", "500ms", "--limit-create", "none", "--limit-bulk", "none"}
+	b.run(fast...).want(t, exitOK)
+	if m := stand.mailbox(t); m.Mails != people {
+		t.Fatalf("%d mails went out before the restore, want %d", m.Mails, people)
+	}
+	restored := *b
+	restored.env = append(restored.env[:len(restored.env):len(restored.env)], "DATABASE_URL="+backup)
+	found := decode[diagnosis](t, restored.run("doctor", "--after-restore", "--json", "--settle", "100ms"))
+	found.has(t, "restore", verdictWarning, fmt.Sprintf("lacks %d", people-10))
+	restored.run(fast...).want(t, exitOK)
+	m := stand.mailbox(t)
+	if m.Mails != people || len(m.Doubled) > 0 || len(m.Addresses) != people {
+		t.Errorf("after the restore: %d mails, %d people, doubled %v", m.Mails, len(m.Addresses), m.Doubled)
+	}
+	var invited, already int
+	if err := connectTo(t, backup).QueryRow(t.Context(), `select count(*) filter (where outcome = 'invited'), count(*) filter (where outcome = 'already_invited') from results`).Scan(&invited, &already); err != nil {
+		t.Fatal(err)
+	}
+	if invited != 10 || already != people-10 {
+		t.Errorf("%d invited, %d already; want 10 and %d", invited, already, people-10)
+	}
+}
+
+// copyDatabase copies a database that nobody uses, as a backup and its restore
+// would, and returns its URL.
+func copyDatabase(t *testing.T, from string) string {
+	t.Helper()
+	u, err := url.Parse(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	u.Path = "/postgres"
+	admin := connectTo(t, u.String())
+	var made error
+	for range 100 { // the sessions of a process that was killed end a moment later
+		if _, made = admin.Exec(t.Context(), fmt.Sprintf(`create database %q template %q`, name+"_backup", name)); made == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if made != nil {
+		t.Fatal(made)
+	}
+	t.Cleanup(func() {
+		if _, err := admin.Exec(context.Background(), fmt.Sprintf(`drop database %q with (force)`, name+"_backup")); err != nil {
+			t.Error(err)
+		}
+	})
+	u.Path = "/" + name + "_backup"
+	return u.String()
+}
