@@ -31,6 +31,20 @@ const (
 	noteDomain    = "wrote the domain in its ASCII form"
 )
 
+// Person names the person that an address belongs to, however it is written: see
+// [invitation.Key]. code says why it is no address, as [Clean] does.
+func Person(address string) (key, code string) {
+	email, _, code := Clean(address)
+	if code != "" {
+		return "", code
+	}
+	key, err := invitation.Key(email)
+	if err != nil {
+		return "", BadDomain
+	}
+	return key, ""
+}
+
 // Clean reads an address out of a cell as a person would, and notes each change.
 // Where it can't, code is one of MissingEmail, NoAt, BadLocal, BadDomain,
 // NoDotDomain, TooLong, SeveralAddresses and BadEncoding, and email is empty.

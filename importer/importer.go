@@ -10,6 +10,8 @@ package importer
 import (
 	"encoding/json"
 	"time"
+
+	"bulkinvite/invitation"
 )
 
 // The limits that hold where Limits has a zero.
@@ -138,6 +140,23 @@ type Summary struct {
 	Sheet     string   `json:"sheet,omitempty"` // the sheet that was read of a workbook
 	SHA256    [32]byte `json:"-"`               // of the file's bytes as they were read, compressed or not
 	Bytes     int64    `json:"-"`               // how many those were
+}
+
+// Check is what there is to say of a file before it is sent, as check --json and
+// the API tell it.
+type Check struct {
+	*Summary
+	AlreadyInvited    int             `json:"already_invited"`    // by an earlier batch; by anybody, where Clerk was asked
+	AlreadyRegistered int             `json:"already_registered"` // users; 0 where Clerk was not asked
+	Plan              invitation.Plan `json:"plan"`
+}
+
+// NewCheck makes a Check of what was read and of whom is known.
+func NewCheck(found *Summary, known invitation.Known, plan invitation.Plan) Check {
+	s := *found
+	s.Problems = append([]Problem{}, s.Problems...) // [] rather than null
+	s.Warnings = append([]Problem{}, s.Warnings...)
+	return Check{Summary: &s, AlreadyInvited: known.Invited + known.Pending, AlreadyRegistered: known.Registered, Plan: plan}
 }
 
 func (s *Summary) add(row *Row) {

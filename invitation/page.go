@@ -182,14 +182,14 @@ func (r *Reader) Problems(ctx context.Context, batch int64) ([]ReasonCount, erro
 
 // PersonLine is a person as a list shows them, with the last row that names them.
 type PersonLine struct {
-	Key         string
-	BatchID     int64
-	RowNumber   int
-	Outcome     *Outcome
-	Status      *Status
-	DecidedAt   *time.Time
-	FileName    string
-	Environment string
+	Key         string     `json:"key"`
+	BatchID     int64      `json:"batch_id"`
+	RowNumber   int        `json:"row_number"`
+	Outcome     *Outcome   `json:"outcome"`
+	Status      *Status    `json:"status"`
+	DecidedAt   *time.Time `json:"decided_at"`
+	FileName    string     `json:"file_name"`
+	Environment string     `json:"environment"`
 }
 
 // People finds people by the beginning of their address, across batches, one

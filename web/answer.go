@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,6 +32,8 @@ var (
 	errOrigin = refuse(http.StatusForbidden, "Open the page itself and do it there.", "This request came from another site.")
 	errRole   = refuse(http.StatusForbidden, "Ask an operator, or sign in as one.", "You may look at everything here, but not change anything.")
 	errNobody = refuse(http.StatusUnauthorized, "Sign in, or send a token: Authorization: Bearer …", "Nobody is signed in.")
+	errNoFile = refuse(http.StatusUnprocessableEntity, "Choose one first.", "There is no file in the form.")
+	errCutOff = refuse(http.StatusBadRequest, "Nothing of it was kept: send it once more.", "The file was cut off half way.")
 	errNoPage = refuse(http.StatusNotFound, "", "There is no such page.")
 )
 
@@ -105,15 +106,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.fai
 
 // failFor answers with an error: a page for people, problem+json for scripts.
 func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
+	if forAPI(r) {
+		s.failAPI(w, r, err)
+		return
+	}
 	said := asRefusal(err)
 	if said.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
 		s.log.Error("a page failed", "page", r.Pattern, "error", err)
-	}
-	if forAPI(r) {
-		w.Header().Set("Content-Type", "application/problem+json")
-		w.WriteHeader(said.Status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"status": said.Status, "title": http.StatusText(said.Status), "detail": strings.TrimSpace(said.Title + " " + said.Remedy)})
-		return
 	}
 	if r.Header.Get("HX-Request") != "" { // the page stays, and says so above
 		w.Header().Set("HX-Retarget", "#trouble")

@@ -163,34 +163,35 @@ func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) erro
 	if err := r.ParseForm(); err != nil {
 		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
 	}
-	if err := s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who); err != nil {
+	if _, err := s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who); err != nil {
 		return err
 	}
 	return seeBatch(w, r, id, "undo")
 }
 
 // undoBatch takes a batch back. invitations is how many somebody typed: it must be
-// as many as are to be revoked now.
-func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) error {
+// as many as are to be revoked now. The sweep that it returns ends when all of them are.
+func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) (*invitation.Sweep, error) {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if b.State == invitation.Draft {
-		return &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
+		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
 	sent, err := s.reader.CountSent(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if n := sent[invitation.Pending]; invitations != n {
-		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "What was typed is not the number of invitations to revoke: %d.", n)
+		return nil, refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "What was typed is not the number of invitations to revoke: %d.", n)
 	}
-	if _, err := jobs.Undo(ctx, s.pool, b, who.Name); err != nil {
-		return err
+	sw, err := jobs.Undo(ctx, s.pool, b, who.Name)
+	if err != nil {
+		return nil, err
 	}
 	s.log.Info("batch changed", "batch", id, "action", "undo")
-	return nil
+	return s.store.Sweep(ctx, sw.ID)
 }
 
 // typedNumber reads a number as people type it; -1: there is none, 0: it is no

@@ -25,16 +25,16 @@ func (s *Server) uploadFile(w http.ResponseWriter, r *http.Request, who *visitor
 	for {
 		part, err := parts.NextPart()
 		if err == io.EOF {
-			return refuse(http.StatusUnprocessableEntity, "Choose one first.", "There is no file in the form.")
+			return errNoFile
 		}
 		if err != nil {
-			return refuse(http.StatusBadRequest, "Nothing of it was kept: send it once more.", "The file was cut off half way.")
+			return errCutOff
 		}
 		if part.FormName() != "file" {
 			continue
 		}
 		if part.FileName() == "" {
-			return refuse(http.StatusUnprocessableEntity, "Choose one first.", "There is no file in the form.")
+			return errNoFile
 		}
 		u, _, err := s.receive(r.Context(), part, who.Name, part.FileName(), reading{}, "", func() { extend(w, patience) })
 		if err != nil {

@@ -25,7 +25,13 @@ const (
 // for all who do.
 type watches struct {
 	mu  sync.Mutex
-	all map[int64]*watch
+	all map[watched]*watch
+}
+
+// watched is what somebody watches: a batch, in the form of the page or the API.
+type watched struct {
+	batch int64
+	api   bool
 }
 
 // watch is a batch that is watched.
@@ -38,7 +44,7 @@ type watch struct {
 }
 
 // join begins to watch a batch; leave ends it.
-func (s *Server) join(id int64) (w *watch, leave func()) {
+func (s *Server) join(id watched) (w *watch, leave func()) {
 	s.watches.mu.Lock()
 	defer s.watches.mu.Unlock()
 	w = s.watches.all[id]
@@ -60,14 +66,18 @@ func (s *Server) join(id int64) (w *watch, leave func()) {
 }
 
 // look looks at a batch until nobody watches it.
-func (s *Server) look(ctx context.Context, id int64, w *watch) {
+func (s *Server) look(ctx context.Context, id watched, w *watch) {
+	tell := s.livePart
+	if id.api {
+		tell = s.liveDocument
+	}
 	for ctx.Err() == nil {
 		began := time.Now()
 		wait := lookEvery
-		text, state, err := s.livePart(ctx, id)
+		text, state, err := tell(ctx, id.batch)
 		switch {
 		case err != nil && ctx.Err() == nil:
-			s.log.Warn("look at a watched batch", "batch", id, "error", err)
+			s.log.Warn("look at a watched batch", "batch", id.batch, "error", err)
 			wait = lookSeldom
 		case err == nil:
 			w.show(text)
@@ -127,6 +137,12 @@ func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) erro
 	if _, err := s.store.Batch(r.Context(), id); err != nil {
 		return err
 	}
+	s.stream(out, r, watched{batch: id})
+	return nil
+}
+
+// stream sends what is watched, and again whenever it has changed.
+func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 	w, leave := s.join(id)
 	defer leave()
 	h := out.Header()
@@ -141,27 +157,27 @@ func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) erro
 		if text != nil && !bytes.Equal(text, shown) {
 			shown = text
 			if _, err := out.Write(event(text)); err != nil {
-				return nil //nolint:nilerr // who watched is gone
+				return // who watched is gone
 			}
 		}
 		extend(out, patience)
 		if stream.Flush() != nil {
-			return nil
+			return
 		}
 		select {
 		case <-changed:
 		case <-alive.C:
 			// Whoever was signed out meanwhile sees no more.
 			if who, err := s.identify(r); err != nil || who == nil {
-				return nil //nolint:nilerr // the page finds out when it connects again
+				return // the page finds out when it connects again
 			}
 			if _, err := out.Write([]byte(":\n\n")); err != nil {
-				return nil //nolint:nilerr // who watched is gone
+				return // who watched is gone
 			}
 		case <-r.Context().Done():
-			return nil
+			return
 		case <-s.life.Done():
-			return nil
+			return
 		}
 	}
 }

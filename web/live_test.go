@@ -52,7 +52,7 @@ func TestLive(t *testing.T) {
 	}
 	await("running")
 	b.server.watches.mu.Lock()
-	watched, watchers := len(b.server.watches.all), b.server.watches.all[1].watchers
+	watched, watchers := len(b.server.watches.all), b.server.watches.all[watched{batch: 1}].watchers
 	b.server.watches.mu.Unlock()
 	if watched != 1 || watchers != eyes {
 		t.Errorf("%d batches are looked at, for %d eyes", watched, watchers)

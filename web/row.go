@@ -1,9 +1,7 @@
 package web
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -65,16 +63,8 @@ func (t tableView) link(name, value, where string, row int) string {
 // filterOf reads which rows are wanted.
 func filterOf(q url.Values) (invitation.RowFilter, error) {
 	f := invitation.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")), Search: strings.TrimSpace(q.Get("q")), Limit: pageRows}
-	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != invitation.Undecided && !known {
-		return f, refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", f.Outcome)
-	}
-	switch f.Status {
-	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired:
-	default:
-		return f, refuse(http.StatusUnprocessableEntity, "", "There is no status %q.", f.Status)
-	}
-	if len(f.Search) > 320 {
-		return f, refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
+	if err := checkFilter(f); err != nil {
+		return f, err
 	}
 	for name, to := range map[string]*int{"after": &f.After, "before": &f.Before} {
 		if text := q.Get(name); text != "" {
@@ -86,6 +76,22 @@ func filterOf(q url.Values) (invitation.RowFilter, error) {
 		}
 	}
 	return f, nil
+}
+
+// checkFilter refuses words that no row can have.
+func checkFilter(f invitation.RowFilter) error {
+	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != invitation.Undecided && !known {
+		return refuse(http.StatusUnprocessableEntity, "Take undecided, invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed or cancelled.", "There is no outcome %q.", f.Outcome)
+	}
+	switch f.Status {
+	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired:
+	default:
+		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked or expired.", "There is no status %q.", f.Status)
+	}
+	if len(f.Search) > 320 {
+		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
+	}
+	return nil
 }
 
 // table reads the page of rows that a request asks for.
@@ -126,7 +132,23 @@ type rowView struct {
 	Summary []string
 }
 
-type cell struct{ Name, Value string }
+// cell is one cell of a row under the name of its column.
+type cell struct {
+	Name  string `json:"column"`
+	Value string `json:"value"`
+}
+
+func cellsOf(b *invitation.Batch, row *invitation.Result) []cell {
+	cells := make([]cell, 0, len(row.Original))
+	for i, value := range row.Original {
+		name := fmt.Sprintf("column %d", i+1)
+		if i < len(b.Columns) && b.Columns[i] != "" {
+			name = b.Columns[i]
+		}
+		cells = append(cells, cell{name, value})
+	}
+	return cells
+}
 
 // rowPage shows a row: its cells, and the story of its person.
 func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
@@ -139,24 +161,11 @@ func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor) e
 		return errNoPage
 	}
 	view := rowView{}
-	if view.Batch, err = s.store.Batch(r.Context(), id); err != nil {
-		return err
-	}
-	page, err := s.reader.Page(r.Context(), id, invitation.RowFilter{After: int(row) - 1, Limit: 1})
+	b, found, err := s.row(r.Context(), id, int(row))
 	if err != nil {
 		return err
 	}
-	if len(page.Rows) == 0 || page.Rows[0].RowNumber != int(row) {
-		return refuse(http.StatusNotFound, "", "Batch %d has no row %d.", id, row)
-	}
-	view.Row = page.Rows[0]
-	for i, value := range view.Row.Original {
-		name := fmt.Sprintf("column %d", i+1)
-		if i < len(view.Batch.Columns) && view.Batch.Columns[i] != "" {
-			name = view.Batch.Columns[i]
-		}
-		view.Cells = append(view.Cells, cell{name, value})
-	}
+	view.Batch, view.Row, view.Cells = b, *found, cellsOf(b, found)
 	if view.Row.Email != nil {
 		if view.Story, view.Summary, err = s.story(r, *view.Row.Email); err != nil {
 			return err
@@ -205,17 +214,9 @@ func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Type", csvType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
-	out := bufio.NewWriterSize(patient{w}, 64<<10)
-	err = invitation.ResultsCSV(out, columns, func(yield func(*invitation.Result) error) error {
-		return s.reader.Results(r.Context(), id, only, yield)
-	})
-	if err = errors.Join(err, out.Flush()); err != nil {
-		// Half of it has gone out: only a broken connection tells that it is not all.
-		s.log.Warn("results were cut off", "batch", id, "error", err)
-		panic(http.ErrAbortHandler)
-	}
+	s.streamResults(w, r, id, only, columns, invitation.ResultsCSV)
 	return nil
 }
 

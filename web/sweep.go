@@ -1,9 +1,11 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -119,40 +121,51 @@ func (s *Server) sweepOf(r *http.Request) (*invitation.Sweep, error) {
 	return s.store.Sweep(r.Context(), id)
 }
 
-// allowSweep lets a held sweep revoke what it found.
-func (s *Server) allowSweep(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	return s.changeSweep(w, r, "allow", func(tx pgx.Tx, sw *invitation.Sweep) error {
-		if sw.State() != invitation.SweepHeld {
-			return refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[sw.State()])
-		}
-		if sw.InstanceID != s.cfg.Instance.ID {
-			return refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
-		}
-		return jobs.AllowSweep(r.Context(), tx, s.store, sw, who.Name)
-	})
+// sweepActions are what can be done to a sweep, and in which of its states.
+var sweepActions = map[string]struct {
+	states []invitation.SweepState
+	do     func(context.Context, pgx.Tx, *invitation.Store, *invitation.Sweep, string) error
+}{
+	"allow": {[]invitation.SweepState{invitation.SweepHeld}, jobs.AllowSweep},
+	"stop": {[]invitation.SweepState{invitation.SweepHeld, invitation.SweepRunning}, func(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, actor string) error {
+		return store.StopSweep(ctx, tx, sw.ID, actor)
+	}},
 }
 
-// stopSweep ends a sweep that is held or goes on.
-func (s *Server) stopSweep(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	return s.changeSweep(w, r, "stop", func(tx pgx.Tx, sw *invitation.Sweep) error {
-		if state := sw.State(); state != invitation.SweepHeld && state != invitation.SweepRunning {
-			return refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[state])
-		}
-		return s.store.StopSweep(r.Context(), tx, sw.ID, who.Name)
-	})
-}
-
-func (s *Server) changeSweep(w http.ResponseWriter, r *http.Request, done string, change func(pgx.Tx, *invitation.Sweep) error) error {
-	sw, err := s.sweepOf(r)
+// changeSweep does something to a sweep in somebody's name, and returns it as it
+// is then.
+func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *visitor) (*invitation.Sweep, error) {
+	sw, err := s.store.Sweep(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := pgx.BeginFunc(r.Context(), s.pool, func(tx pgx.Tx) error { return change(tx, sw) }); err != nil {
-		return err
+	if !slices.Contains(sweepActions[action].states, sw.State()) {
+		return nil, refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[sw.State()])
 	}
-	s.log.Info("sweep changed", "sweep", sw.ID, "action", done)
-	http.Redirect(w, r, fmt.Sprintf("/sweeps/%d?done=%s", sw.ID, done), http.StatusSeeOther)
-	return nil
+	if action == "allow" && sw.InstanceID != s.cfg.Instance.ID {
+		return nil, refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return sweepActions[action].do(ctx, tx, s.store, sw, who.Name) })
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("sweep changed", "sweep", id, "action", action)
+	return s.store.Sweep(ctx, id)
+}
+
+// actOnSweep does something to a sweep and shows it again.
+func (s *Server) actOnSweep(action string) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
+		id, err := number(r, "id")
+		if err != nil {
+			return err
+		}
+		if _, err := s.changeSweep(r.Context(), id, action, who); err != nil {
+			return err
+		}
+		http.Redirect(w, r, fmt.Sprintf("/sweeps/%d?done=%s", id, action), http.StatusSeeOther)
+		return nil
+	}
 }
 
 // driftView is where Clerk and our rows tell different stories.

@@ -2,10 +2,12 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path"
 	"strings"
 	"sync"
@@ -14,7 +16,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
@@ -41,6 +42,7 @@ type reading struct {
 	Delimiter string            `json:"delimiter,omitempty"`
 	Encoding  string            `json:"encoding,omitempty"`
 	Again     bool              `json:"again,omitempty"` // though the same file is a batch already
+	Draft     url.Values        `json:"draft,omitempty"` // the options that its batch begins with, as the draft's form has them
 }
 
 // failure is why a file can't be made a batch.
@@ -84,19 +86,15 @@ func (s *Server) uploadOf(ctx context.Context, batch int64) (*upload, error) {
 const chunkBytes = 1 << 20
 
 // receive keeps a file as it comes. One that is cut off leaves nothing. A key
-// that was used before gives the upload that it was used for.
+// that was used before gives the upload that it was used for: see [Server.sent].
 func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (u *upload, again bool, err error) {
 	name = fileName(name)
-	u, err = scanUpload(s.pool.QueryRow(ctx, `
-		insert into uploads (instance_id, actor, file_name, options, idempotency_key) values ($1, $2, $3, $4, nullif($5, ''))
-		returning `+uploadColumns, s.cfg.Instance.ID, actor, name, o, key))
-	var taken *pgconn.PgError
-	if errors.As(err, &taken) && taken.ConstraintName == "uploads_idempotency" {
-		u, err = scanUpload(s.pool.QueryRow(ctx, `select `+uploadColumns+` from uploads where actor = $1 and idempotency_key = $2`, actor, key))
-		return u, true, err
-	}
-	if err != nil {
+	if u, err = s.begin(ctx, actor, name, o, key); err != nil {
 		return nil, false, err
+	}
+	if u == nil {
+		u, err = s.sent(ctx, body, actor, name, o, key, more)
+		return u, true, err
 	}
 	id := u.ID
 	defer func() {
@@ -108,40 +106,104 @@ func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string
 			err = errors.Join(err, gone)
 		}
 	}()
-	if u.Bytes, err = s.keep(ctx, u.ID, body, more); err != nil {
+	sum := sha256.New()
+	if u.Bytes, err = s.chunked(io.TeeReader(body, sum), func(number int, chunk []byte) error {
+		more()
+		return s.keep(ctx, id, number, chunk)
+	}); err != nil {
 		return nil, false, err
 	}
-	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes).Scan(&u.Received)
+	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, sha256 = $3, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes, sum.Sum(nil)).Scan(&u.Received)
 	if err != nil {
 		return nil, false, fmt.Errorf("keep upload %d: %w", u.ID, err)
 	}
 	return u, false, nil
 }
 
-// keep writes what comes into chunks and returns how much it was; more is called
-// after each.
-func (s *Server) keep(ctx context.Context, id int64, body io.Reader, more func()) (int64, error) {
+// silent is how long an upload may be without a byte before it is taken for dead:
+// its request would have ended long before.
+const silent = 2 * patience
+
+// begin records that a file comes, or returns nil where the actor has used its
+// key before. An upload that died with its server gives its key up.
+func (s *Server) begin(ctx context.Context, actor, name string, o reading, key string) (*upload, error) {
+	if key != "" {
+		_, err := s.pool.Exec(ctx, `delete from uploads where actor = $1 and idempotency_key = $2 and received_at is null and came_at < clock_timestamp() - $3::interval`, actor, key, silent)
+		if err != nil {
+			return nil, fmt.Errorf("look for an upload that died: %w", err)
+		}
+	}
+	u, err := scanUpload(s.pool.QueryRow(ctx, `
+		insert into uploads (instance_id, actor, file_name, options, sent, idempotency_key) values ($1, $2, $3, $4, $4, nullif($5, ''))
+		on conflict (actor, idempotency_key) where idempotency_key is not null do nothing
+		returning `+uploadColumns, s.cfg.Instance.ID, actor, name, o, key))
+	if errors.Is(err, errNoUpload) {
+		return nil, nil
+	}
+	return u, err
+}
+
+var (
+	errKeyBusy  = refuse(http.StatusConflict, "Wait for its answer, or send this again in a while.", "Another request with this Idempotency-Key is under way.")
+	errKeyTaken = refuse(http.StatusUnprocessableEntity, "Take a new key for it.", "This Idempotency-Key was used for another file, or with other options.")
+)
+
+// sent finds the upload that a key was used for, if it was of the same file with
+// the same options: the file is read for that, and not kept.
+func (s *Server) sent(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (*upload, error) {
+	sum := sha256.New()
+	if _, err := s.chunked(io.TeeReader(body, sum), func(int, []byte) error { more(); return nil }); err != nil {
+		return nil, err
+	}
+	var id int64
+	var busy, same bool
+	err := s.pool.QueryRow(ctx, `
+		select id, received_at is null, coalesce(instance_id = $3 and file_name = $4 and sent = $5::jsonb and sha256 = $6, false)
+		from uploads where actor = $1 and idempotency_key = $2`, actor, key, s.cfg.Instance.ID, name, o, sum.Sum(nil)).Scan(&id, &busy, &same)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) || err == nil && busy:
+		return nil, errKeyBusy // it was cut off just now, or is still coming
+	case err != nil:
+		return nil, fmt.Errorf("look for the upload of a key: %w", err)
+	case !same:
+		return nil, errKeyTaken
+	}
+	return s.upload(ctx, id)
+}
+
+// chunked reads a file piece by piece, and returns how much it was.
+func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) error) (int64, error) {
 	var total int64
 	chunk := make([]byte, chunkBytes)
 	for number := 0; ; number++ {
 		n, err := fill(body, chunk)
 		last := err == io.EOF
 		if err != nil && !last {
-			return 0, refuse(http.StatusBadRequest, "Nothing of it was kept: send it once more.", "The file was cut off half way.")
+			return 0, errCutOff
 		}
 		if total += int64(n); total > s.cfg.MaxUpload {
 			return 0, refuse(http.StatusRequestEntityTooLarge, "Split it.", "The file is larger than %d bytes.", s.cfg.MaxUpload)
 		}
 		if n > 0 {
-			if _, err := s.pool.Exec(ctx, `insert into upload_chunks (upload_id, number, data) values ($1, $2, $3)`, id, number, chunk[:n]); err != nil {
-				return 0, fmt.Errorf("keep upload %d: %w", id, err)
+			if err := take(number, chunk[:n]); err != nil {
+				return 0, err
 			}
 		}
 		if last {
 			return total, nil
 		}
-		more()
 	}
+}
+
+// keep writes a piece of a file.
+func (s *Server) keep(ctx context.Context, id int64, number int, chunk []byte) error {
+	_, err := s.pool.Exec(ctx, `
+		with piece as (insert into upload_chunks (upload_id, number, data) values ($1, $2, $3))
+		update uploads set bytes = bytes + $4, came_at = clock_timestamp() where id = $1`, id, number, chunk, len(chunk))
+	if err != nil {
+		return fmt.Errorf("keep upload %d: %w", id, err)
+	}
+	return nil
 }
 
 // fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
@@ -301,7 +363,10 @@ func (s *Server) recordFailure(ctx context.Context, id int64, f *failure) error 
 // another way before, the same.
 func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) (*failure, error) {
 	var err error
-	b := &invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor, Columns: []string{}, Preflight: true}
+	b := &invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor, Priority: invitation.DefaultPriority, Columns: []string{}, Preflight: true}
+	if err := s.readOptions(ctx, b, u.Options.Draft); err != nil {
+		return nil, err
+	}
 	if u.Batch != nil {
 		b.ID = *u.Batch
 		err = s.store.EmptyDraft(ctx, tx, b.ID)

@@ -62,6 +62,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 	handler  http.Handler
+	api      *api
 	door     *door
 	link     *link
 	provider provider
@@ -91,7 +92,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
-		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[int64]*watch{}}}
+		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[watched]*watch{}}}
 	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
 	s.waiting.large = func(all []invitation.Load) bool {
 		n := 0
@@ -223,13 +224,20 @@ func (s *Server) routes() (http.Handler, error) {
 		"POST /batches/{id}/resume":  s.act("resume"),
 		"POST /batches/{id}/cancel":  s.act("cancel"),
 		"POST /batches/{id}/retry":   s.act("retry"),
-		"POST /sweeps/{id}/allow":    s.allowSweep,
-		"POST /sweeps/{id}/stop":     s.stopSweep,
 		"POST /batches/{id}/undo":    s.undo,
+		"POST /sweeps/{id}/allow":    s.actOnSweep("allow"),
+		"POST /sweeps/{id}/stop":     s.actOnSweep("stop"),
 	} {
 		mux.HandleFunc(pattern, s.page(Operator, h))
 	}
 	mux.HandleFunc(riverPrefix+"/", s.page(Operator, s.riverPage))
+	var err error
+	s.api, err = s.newAPI()
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle(apiRoot, s.api)
+	mux.Handle(apiRoot+"/", s.api)
 	guard := http.NewCrossOriginProtection()
 	if s.cfg.URL != nil {
 		if err := guard.AddTrustedOrigin(s.cfg.URL.Scheme + "://" + s.cfg.URL.Host); err != nil {

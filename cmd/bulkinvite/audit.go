@@ -91,11 +91,9 @@ func parseMoment(flag, text string) (time.Time, error) {
 
 // personKey finds the person that an address names, however it is written.
 func personKey(address string) (string, error) {
-	email, _, problem := importer.Clean(address)
+	key, problem := importer.Person(address)
 	if problem == "" {
-		if key, err := invitation.Key(email); err == nil {
-			return key, nil
-		}
+		return key, nil
 	}
 	return "", fail(exitUsage, "address", "write it as name@example.com", "what is given as an address is none (%s)", problem)
 }

@@ -60,7 +60,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	if p.json {
-		err = p.printJSON(checkJSON(pl))
+		err = p.printJSON(importer.NewCheck(pl.summary, pl.known, pl.Plan))
 	} else {
 		err = p.print(pl.text(pl.clerk, true, time.Now()))
 	}
@@ -136,19 +136,4 @@ func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, 
 		return reader.InstanceByClerkID(ctx, sandboxInstance)
 	}
 	return reader.OnlyInstance(ctx)
-}
-
-// checkDocument is what check --json prints.
-type checkDocument struct {
-	*importer.Summary
-	AlreadyInvited    int             `json:"already_invited"`    // by an earlier batch, as far as a database was asked; by anybody, with --preflight
-	AlreadyRegistered int             `json:"already_registered"` // users; 0 without --preflight
-	Plan              invitation.Plan `json:"plan"`
-}
-
-func checkJSON(pl *plan) checkDocument {
-	s := *pl.summary
-	s.Problems = append([]importer.Problem{}, s.Problems...) // [] rather than null
-	s.Warnings = append([]importer.Problem{}, s.Warnings...)
-	return checkDocument{Summary: &s, AlreadyInvited: pl.known.Invited + pl.known.Pending, AlreadyRegistered: pl.known.Registered, Plan: pl.Plan}
 }

@@ -1,0 +1,210 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// otherOperations are those on people, sweeps, drift, the budget and events.
+func (a *api) otherOperations() {
+	a.peopleOperations()
+	a.sweepOperations()
+	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
+		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, streamed.",
+		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
+		func(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+			e := exchangeOf(ctx)
+			return &huma.StreamResponse{Body: func(huma.Context) {
+				e.w.Header().Set("Content-Type", jsonType)
+				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
+					return a.reader.Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error { return add(d) })
+				})
+				if err != nil {
+					a.log.Warn("the drift was cut off", "error", err)
+					panic(http.ErrAbortHandler)
+				}
+			}}, nil
+		})
+	register(a, Auditor, huma.Operation{OperationID: "get-budget", Method: http.MethodGet, Path: "/budget", Tags: []string{"Clerk"},
+		Summary: "See what Clerk's limits have left", Description: "Of the instance that the server speaks for."},
+		func(ctx context.Context, _ *struct{}) (*one[budgetDocument], error) {
+			d, err := a.budget(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &one[budgetDocument]{*d}, nil
+		})
+	type eventsInput struct {
+		Paging
+		After int64 `query:"after" minimum:"1" doc:"Only events older than this one: the last of the page before."`
+		Batch int64 `query:"batch" minimum:"1" doc:"Only what was done to this batch."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "list-events", Method: http.MethodGet, Path: "/events", Tags: []string{"Events"},
+		Summary: "List who did what, the newest first"},
+		func(ctx context.Context, in *eventsInput) (*many[invitation.Event], error) {
+			found, err := a.reader.Events(ctx, in.Batch, in.After, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return list(ctx, found, in.Limit, func(last invitation.Event) (string, string) {
+				return "after", strconv.FormatInt(last.ID, 10)
+			}), nil
+		})
+}
+
+func (a *api) peopleOperations() {
+	type peopleInput struct {
+		Paging
+		Search string `query:"q" required:"true" minLength:"1" maxLength:"320" doc:"The beginning of an address."`
+		After  string `query:"after" maxLength:"320" doc:"Only people after this one: the key of the last of the page before."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "find-people", Method: http.MethodGet, Path: "/people", Tags: []string{"People"},
+		Summary: "Find people in all batches", Description: "One line a person, by address, with the last row that names them."},
+		func(ctx context.Context, in *peopleInput) (*many[invitation.PersonLine], error) {
+			found, err := a.reader.People(ctx, in.Search, in.After, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return list(ctx, found, in.Limit, func(last invitation.PersonLine) (string, string) { return "after", last.Key }), nil
+		})
+	type personPath struct {
+		Email string `path:"email" maxLength:"320" doc:"The address, in any spelling."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "get-person", Method: http.MethodGet, Path: "/people/{email}", Tags: []string{"People"},
+		Summary:     "Read one person's whole story",
+		Description: "The same as `bulkinvite why --json`: every row, attempt, answer, read and event, with ids."},
+		func(ctx context.Context, in *personPath) (*one[invitation.Story], error) {
+			return a.storyOf(ctx, in.Email)
+		})
+}
+
+// storyOf tells the story of the person with an address.
+func (a *api) storyOf(ctx context.Context, address string) (*one[invitation.Story], error) {
+	key, problem := importer.Person(address)
+	if problem != "" {
+		return nil, refuse(http.StatusUnprocessableEntity, "Write it as name@example.com.", "What is given as an address is none (%s).", problem)
+	}
+	story, err := a.reader.Why(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if len(story.Rows)+len(story.Attempts) == 0 {
+		return nil, refuse(http.StatusNotFound, "See that the address is spelt as in the file.", "Nobody by that address is in any file.")
+	}
+	return &one[invitation.Story]{*story}, nil
+}
+
+func (a *api) sweepOperations() {
+	type sweepsInput struct {
+		Paging
+		After int64 `query:"after" minimum:"1" doc:"Only sweeps older than this one: the last of the page before."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "list-sweeps", Method: http.MethodGet, Path: "/sweeps", Tags: []string{"Sweeps"},
+		Summary: "List the sweeps, the newest first", Description: "The same as `bulkinvite sweep --list --json`, in pages."},
+		func(ctx context.Context, in *sweepsInput) (*many[*invitation.Sweep], error) {
+			found, err := a.reader.Sweeps(ctx, 0, in.After, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return list(ctx, found, in.Limit, func(last *invitation.Sweep) (string, string) {
+				return "after", strconv.FormatInt(last.ID, 10)
+			}), nil
+		})
+	type sweepPath struct {
+		Sweep int64 `path:"sweep" minimum:"1" doc:"The sweep's number."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "get-sweep", Method: http.MethodGet, Path: "/sweeps/{sweep}", Tags: []string{"Sweeps"},
+		Summary: "See what a sweep has done"},
+		func(ctx context.Context, in *sweepPath) (*one[*invitation.Sweep], error) {
+			sw, err := a.store.Sweep(ctx, in.Sweep)
+			if err != nil {
+				return nil, err
+			}
+			return &one[*invitation.Sweep]{sw}, nil
+		})
+	for _, d := range []struct{ action, summary string }{
+		{"allow", "Let a held sweep revoke what it found"},
+		{"stop", "End a sweep that is held or goes on; what is not revoked stays"},
+	} {
+		register(a, Operator, huma.Operation{OperationID: d.action + "-sweep", Method: http.MethodPost, Path: "/sweeps/{sweep}/" + d.action, Tags: []string{"Sweeps"}, Summary: d.summary},
+			func(ctx context.Context, in *sweepPath) (*one[*invitation.Sweep], error) {
+				sw, err := a.changeSweep(ctx, in.Sweep, d.action, exchangeOf(ctx).who)
+				if err != nil {
+					return nil, err
+				}
+				return &one[*invitation.Sweep]{sw}, nil
+			})
+	}
+}
+
+// budgetDocument is what the limits have left.
+type budgetDocument struct {
+	Environment string        `json:"environment"` // production, development or sandbox
+	At          time.Time     `json:"at"`
+	Limits      []limitBudget `json:"limits"`
+}
+
+// limitBudget is one limit. What it does not have is null.
+type limitBudget struct {
+	Bucket       string          `json:"bucket"` // bulk, create or general
+	Limit        ratelimit.Limit `json:"limit" doc:"Requests in a window: N/DURATION."`
+	Free         *int            `json:"free" doc:"How many requests may be made now; null: any number."`
+	NextAt       *time.Time      `json:"next_at" doc:"When the first request that weighs returns."`
+	FullAt       *time.Time      `json:"full_at" doc:"When all have."`
+	FrozenUntil  *time.Time      `json:"frozen_until" doc:"Nothing is sent before: Clerk answered 429."`
+	FrozenReason *string         `json:"frozen_reason"`
+	Ceiling      *int            `json:"ceiling" doc:"What Clerk seems to allow, where that is less than the limit."`
+}
+
+func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
+	limits := s.cfg.Limits(s.cfg.Instance.Environment)
+	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, limits)
+	if err != nil {
+		return nil, err
+	}
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now}
+	for _, g := range gauges(b, limits) {
+		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}
+		d.Limits = append(d.Limits, one)
+	}
+	general := limitBudget{Bucket: ratelimit.GeneralCall}
+	if !limits.General.None {
+		leases, err := ratelimit.Leases(ctx, s.pool, s.cfg.Instance.ID, limits.General, s.cfg.RequestTimeout)
+		if err != nil {
+			return nil, err
+		}
+		g := generalGauge(b, limits.General, leases)
+		general.Free, general.NextAt, general.FullAt = &g.Free, timeOrNil(g.Next), timeOrNil(g.Full)
+	}
+	d.Limits = append(d.Limits, general)
+	for i := range d.Limits {
+		l := &d.Limits[i]
+		l.Limit = map[string]ratelimit.Limit{ratelimit.Bulk: limits.Bulk, ratelimit.Create: limits.Create, ratelimit.GeneralCall: limits.General}[l.Bucket]
+		for _, f := range b.Frozen {
+			if f.Bucket == l.Bucket {
+				l.FrozenUntil, l.FrozenReason = &f.Until, &f.Reason
+			}
+		}
+		for _, c := range b.Ceilings {
+			if c.Bucket == l.Bucket {
+				l.Ceiling = &c.Ceiling
+			}
+		}
+	}
+	return d, nil
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
