@@ -42,7 +42,6 @@ type StoryAttempt struct {
 	BatchID           *int64     `json:"batch_id"`
 	RowNumber         *int       `json:"row_number"`
 	Call              string     `json:"call"`   // create, bulk or revoke
-	Number            int        `json:"number"` // the how manieth request of this call at its instance
 	Others            int        `json:"others"` // how many other people it carried
 	WorkerID          string     `json:"worker_id"`
 	SweepID           *int64     `json:"sweep_id"`
@@ -191,7 +190,6 @@ func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
 func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
 	s.Attempts, err = collect[StoryAttempt](ctx, tx, `
 		select a.id, a.instance_id, i.environment, p.batch_id, p.row_number, a.call,
-		       (select count(*) from attempts e where e.instance_id = a.instance_id and e.call = a.call and e.id <= a.id),
 		       (select count(*) - 1 from attempt_people o where o.attempt_id = a.id),
 		       a.worker_id, a.sweep_id, s.started_by, a.under, a.started_at, a.deadline, a.answered_at, a.http_status,
 		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution,

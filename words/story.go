@@ -174,7 +174,7 @@ func attemptChapters(s *invitation.Story, a *invitation.StoryAttempt) []Chapter 
 	if again(s, a) {
 		asked += " again"
 	}
-	text := fmt.Sprintf("%s, %s %d", asked, call, a.Number)
+	text := fmt.Sprintf("%s, %s %d", asked, call, a.AttemptID)
 	if a.Others > 0 {
 		text += fmt.Sprintf(" with %s", Counted(a.Others, "other", "others"))
 	}

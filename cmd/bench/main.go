@@ -9,6 +9,7 @@
 //	go run ./cmd/bench show-drift    what reconciling finds, in the same way
 //	go run ./cmd/bench show-web      what the pages of a batch of a million rows take, in the same way
 //	go run ./cmd/bench invite        inviting without limits beside River's worker that does nothing; writes docs/bench/invite.md
+//	go run ./cmd/bench show-audit    how long questions take of 10,000,000 rows, in the same way
 //	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
 //
 // It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
@@ -31,6 +32,7 @@ const usage = `usage: go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-roster [-list] [LINE…]
        go run ./cmd/bench show-drift [-list] [LINE…]
        go run ./cmd/bench show-web [-list] [LINE…]
+       go run ./cmd/bench show-audit [-list] [LINE…]
        go run ./cmd/bench import [flags]
        go run ./cmd/bench invite [flags]
 `
@@ -73,6 +75,8 @@ func run(ctx context.Context, args []string) error {
 		return showLines(ctx, args[0], driftLines, args[1:])
 	case "show-web":
 		return showLines(ctx, args[0], webLines, args[1:])
+	case "show-audit":
+		return showLines(ctx, args[0], auditLines, args[1:])
 	case "import":
 		return importBench(ctx, args[1:])
 	case "invite":

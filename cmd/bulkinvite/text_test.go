@@ -57,7 +57,7 @@ func TestStoryText(t *testing.T) {
 	t.Parallel()
 	row := invitation.StoryRow{ImportedAt: at("20:11:02")}
 	row.BatchID, row.RowNumber, row.FileName, row.Actor, row.Environment = 12, 212, "hires.csv", "maria", "production"
-	lost := invitation.StoryAttempt{AttemptID: 481, InstanceID: 1, Call: "bulk", Number: 31, Others: 9, StartedAt: at("20:11:40"), ErrorCode: ptr("connection_closed")}
+	lost := invitation.StoryAttempt{AttemptID: 481, InstanceID: 1, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), ErrorCode: ptr("connection_closed")}
 	open := &invitation.Story{Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
 	open.Attempts[0].Open = true
@@ -87,13 +87,13 @@ func TestStoryOfUnknown(t *testing.T) {
 	golden(t, "why-unknown", storyText(&invitation.Story{
 		Key: "jane@example.com", Rows: []invitation.StoryRow{row},
 		Attempts: []invitation.StoryAttempt{
-			attempt(invitation.StoryAttempt{AttemptID: 481, Call: "bulk", Number: 31, Others: 9, StartedAt: at("20:11:40"), AnsweredAt: ptr(at("20:11:41")), ErrorCode: ptr("connection_closed"),
+			attempt(invitation.StoryAttempt{AttemptID: 481, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), AnsweredAt: ptr(at("20:11:41")), ErrorCode: ptr("connection_closed"),
 				ClosedAt: ptr(at("20:11:57")), Resolution: ptr("not_there"), SettledBy: ptr(int64(77))}),
-			attempt(invitation.StoryAttempt{AttemptID: 485, Call: "bulk", Number: 32, Others: 9, StartedAt: at("20:11:58"), Deadline: at("20:12:18"),
+			attempt(invitation.StoryAttempt{AttemptID: 485, Call: "bulk", Others: 9, StartedAt: at("20:11:58"), Deadline: at("20:12:18"),
 				ClosedAt: ptr(at("20:12:34")), Resolution: ptr("not_there"), SettledBy: ptr(int64(79))}),
-			attempt(invitation.StoryAttempt{AttemptID: 488, Call: "create", Number: 4, StartedAt: at("20:12:36"), AnsweredAt: ptr(at("20:12:37")), HTTPStatus: ptr(500), ErrorCode: ptr("internal_clerk_error"),
+			attempt(invitation.StoryAttempt{AttemptID: 488, Call: "create", StartedAt: at("20:12:36"), AnsweredAt: ptr(at("20:12:37")), HTTPStatus: ptr(500), ErrorCode: ptr("internal_clerk_error"),
 				ClosedAt: ptr(at("20:12:53")), Resolution: ptr("not_there"), SettledBy: ptr(int64(81))}),
-			attempt(invitation.StoryAttempt{AttemptID: 490, Call: "create", Number: 5, StartedAt: at("20:13:00"), AnsweredAt: ptr(at("20:13:01")), HTTPStatus: ptr(200),
+			attempt(invitation.StoryAttempt{AttemptID: 490, Call: "create", StartedAt: at("20:13:00"), AnsweredAt: ptr(at("20:13:01")), HTTPStatus: ptr(200),
 				ClosedAt: ptr(at("20:13:01")), Resolution: ptr("answered"), Answer: ptr("created"), ClerkInvitationID: ptr("inv_2xYz")}),
 		},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
