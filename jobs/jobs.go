@@ -269,6 +269,16 @@ type quiet struct{ slog.Handler }
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && q.Handler.Enabled(ctx, l)
 }
+
+// Handle leaves out that River's listener has lost its connection: it listens
+// again by itself, jobs are fetched without it, and that the database is away is
+// said once, by whoever needs it.
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "notifier.Notifier: ") {
+		return nil
+	}
+	return q.Handler.Handle(ctx, r)
+}
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
 

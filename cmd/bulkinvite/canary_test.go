@@ -21,7 +21,7 @@ func TestCanary(t *testing.T) {
 	}
 	var story string
 	err := open(t, b.url).QueryRow(t.Context(), `select string_agg(action || coalesce(' by ' || (details->>'by'), ''), ', ' order by id) from events`).Scan(&story)
-	if want := "imported, started, paused by canary, resumed, done"; err != nil || story != want {
+	if want := "imported, started, paused by canary, resumed, done, certified"; err != nil || story != want {
 		t.Errorf("events: %q, %v; want %q", story, err, want)
 	}
 	// More than there are: no question is left.
