@@ -177,6 +177,11 @@ func TestLargeBatch(t *testing.T) {
 	w.get("/batches/1").want(http.StatusOK).says("<b>0</b> of 5,000 decided", "done about")
 	w.post("/batches/1/cancel", nil).want(http.StatusSeeOther)
 	w.get("/batches/1").want(http.StatusOK).says("<b>5,000</b> of 5,000 decided")
+	b.server.tallies.forget(1)
+	b.server.warm()
+	if n := len(b.server.tallies.all); n != 1 {
+		t.Errorf("%d batches are counted before anybody asks", n)
+	}
 	if l, err := b.server.batchLines(t.Context(), 0, 1); err != nil || l[0].Outcomes[invitation.Cancelled] != largeFrom {
 		t.Errorf("%+v, %v", l, err)
 	}

@@ -91,6 +91,14 @@ func (h *shelf[V]) forget(id int64) {
 	delete(h.all, id)
 }
 
+// warm counts the large batches of the list's first page, so that whoever asks for
+// it first does not wait for that.
+func (s *Server) warm() {
+	if _, err := s.batchLines(s.life, 0, pageRows+1); err != nil && s.life.Err() == nil {
+		s.log.Warn("count the batches", "error", err)
+	}
+}
+
 // tally counts the rows of a batch, or gives a count of them that is not old.
 func (s *Server) tally(ctx context.Context, id int64, state invitation.State, finished *time.Time) (invitation.Tally, error) {
 	return s.tallies.get(ctx, s, id, fmt.Sprint(state, finished != nil && !finished.IsZero()), func(ctx context.Context) (invitation.Tally, error) {

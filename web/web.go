@@ -145,6 +145,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	s.work.Go(s.janitor)
+	s.work.Go(s.warm)
 	var err error
 	select {
 	case err = <-ended:
