@@ -141,9 +141,12 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{Revoke: t.Statuses[invitation.Pending]}
-	if b.State != invitation.StateCancelled {
-		v.Cancel = t.Undecided
+	v := &undoView{}
+	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
+		v.Revoke = t.Statuses[invitation.Pending]
+		if b.State != invitation.StateCancelled {
+			v.Cancel = t.Undecided
+		}
 	}
 	id, err := s.reader.LastUndo(ctx, b.ID)
 	if err == nil && id > 0 {
@@ -176,7 +179,10 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *
 	if err != nil {
 		return nil, err
 	}
-	if b.State == invitation.Draft {
+	switch {
+	case b.InstanceID != s.cfg.Instance.ID:
+		return nil, refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
+	case b.State == invitation.Draft:
 		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
 	sent, err := s.reader.CountSent(ctx, id)

@@ -585,7 +585,8 @@ func TestAnotherInstance(t *testing.T) {
 	}
 	w.post("/batches/1/start", url.Values{"people": {"1"}}).want(http.StatusConflict).says("another instance of Clerk")
 	w.post(fmt.Sprintf("/sweeps/%d/allow", sw.ID), nil).want(http.StatusConflict).says("another instance of Clerk")
-	if n := b.count(`select count(*) from river_job`); n != 0 {
+	w.post("/batches/1/undo", url.Values{"invitations": {"0"}}).want(http.StatusConflict).says("another instance of Clerk")
+	if n := b.count(`select count(*) from river_job where kind <> 'notice'`); n != 0 {
 		t.Errorf("%d jobs were made", n)
 	}
 }
