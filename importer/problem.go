@@ -70,7 +70,7 @@ var remedies = map[string]string{
 }
 
 // Remedy says what to do about problems with a code, in words that hold for all
-// of them.
+// of them; what is no code comes back as it is.
 func Remedy(code string) string {
 	switch code {
 	case RaggedRow:

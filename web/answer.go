@@ -77,7 +77,7 @@ func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 		who, err := s.identify(r)
 		switch {
 		case err != nil:
-		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r):
+		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "":
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		case who == nil:

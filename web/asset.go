@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/words"
 )
@@ -106,7 +107,7 @@ var functions = template.FuncMap{
 	"moment":   shownTime,
 	"text":     shownText,
 	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
-	"reason":   func(code *string) string { return words.Plain(words.Reason(*code)) },
+	"reason":   func(code *string) string { return words.Plain(importer.Remedy(words.Reason(*code))) },
 	"percent":  percent,
 	"of":       func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
 	"n64":      func(n int64) string { return words.Thousands(int(n)) },

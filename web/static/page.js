@@ -18,8 +18,13 @@
   });
   addEventListener("pageshow", () => document.querySelectorAll("form[method=post] button[disabled]").forEach((b) => { b.disabled = false; }));
 
-  // A menu over a column is followed at once.
-  document.getElementById("columns")?.addEventListener("change", (e) => e.currentTarget.requestSubmit());
+  // A menu over a column is followed at once: what the column is now, no other is.
+  // Without a column of addresses it waits for the next choice.
+  document.getElementById("columns")?.addEventListener("change", (e) => {
+    const menus = [...e.currentTarget.querySelectorAll("select[name=meaning]")];
+    if (!["", "metadata"].includes(e.target.value)) menus.forEach((m) => { if (m !== e.target && m.value === e.target.value) m.value = ""; });
+    if (menus.some((m) => m.value === "email")) e.currentTarget.requestSubmit();
+  });
 
   // Times of a draft are meant in the reader's own zone, unless they say another.
   const zone = document.querySelector("#start input[name=tz]");
@@ -66,6 +71,26 @@
   const state = () => document.querySelector("#live [data-state]")?.dataset.state;
   const began = state();
   document.addEventListener("htmx:sse:after:message", () => { if (state() !== began) location.reload(); });
+
+  // Numbers that may be old are called so, until the server answers again; who is
+  // not signed in any more is sent to do so.
+  const live = document.getElementById("live"), lost = document.getElementById("lost");
+  const failed = (e, status) => {
+    if (status === 401) location.reload();
+    if (e.target === live) lost.hidden = false;
+  };
+  // The first connection is htmx's own, which does not try again by itself.
+  const first = (e, status) => {
+    failed(e, status);
+    if (e.target === live) setTimeout(() => htmx.trigger(live, "again"), 2000);
+  };
+  document.addEventListener("htmx:sse:error", (e) => failed(e, e.detail.status));
+  document.addEventListener("htmx:response:error", (e) => first(e, e.detail.ctx.response.status));
+  document.addEventListener("htmx:error", (e) => first(e));
+  document.addEventListener("htmx:sse:after:connection", () => { lost.hidden = true; });
+
+  // What was refused is said until something else is tried.
+  document.addEventListener("change", () => { document.getElementById("trouble").hidden = true; });
 
   localTimes(document);
   ["htmx:after:swap", "htmx:sse:after:message"].forEach((name) => document.addEventListener(name, () => localTimes(document)));
