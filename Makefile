@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 .PHONY: test
-test: gofmt vet staticcheck imports race
+test: gofmt vet staticcheck imports chromium race
 	@echo "== all passed"
 
 .PHONY: gofmt
@@ -34,6 +34,13 @@ imports:
 	@echo "== imports go one way"
 	@go test -run '^TestImport' .
 
+# The pages are tested in Chromium, which is installed where that may be: on
+# Debian, by root or by who needs no password for sudo. Elsewhere the tests say
+# what is missing.
+.PHONY: chromium
+chromium:
+	@.ci/chromium
+
 # The tests start a PostgreSQL of their own; nothing has to run already.
 .PHONY: race
 race:
@@ -47,6 +54,11 @@ build:
 .PHONY: fmt
 fmt:
 	gofmt -w .
+
+# make pages          take the pictures in docs/pages anew, when a page has changed
+.PHONY: pages
+pages: chromium
+	go test ./cmd/bulkinvite/browsertest -run '^TestPages$$' -count=1 -update
 
 # make bench-budget   how much of the limits is used, beside plain loops; writes docs/bench (5 minutes a run)
 # make show-budget    what the budget promises, with pass or fail; LINES="kill idle" for some (17 minutes)

@@ -28,12 +28,15 @@ const (
 	templatePrefix = "template_"
 )
 
-// Main runs the tests of a package and gives its share in the server up. Call it from TestMain; it ends the process.
-func Main(m *testing.M) {
+// Main runs the tests of a package, closes what they shared besides, and gives its share in the server up. Call it from
+// TestMain; it ends the process.
+func Main(m *testing.M, closes ...func() error) {
 	code := m.Run()
-	if err := shared.release(); err != nil {
-		fmt.Fprintln(os.Stderr, "postgrestest:", err)
-		code = max(code, 1)
+	for _, end := range append(closes, shared.release) {
+		if err := end(); err != nil {
+			fmt.Fprintln(os.Stderr, "after the tests:", err)
+			code = max(code, 1)
+		}
 	}
 	os.Exit(code)
 }

@@ -36,7 +36,16 @@ type Rig struct {
 	config Config
 }
 
-// New builds and starts everything. It runs in the module's directory.
+// Build builds bulkinvite into a file. It runs within the module.
+func Build(ctx context.Context, binary, tags string) error {
+	build := exec.CommandContext(ctx, "go", "build", "-tags="+tags, "-o", binary, "bulkinvite/cmd/bulkinvite")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build bulkinvite, within its module: %w: %s", err, out)
+	}
+	return nil
+}
+
+// New builds and starts everything. It runs within the module.
 func New(ctx context.Context, config Config) (_ *Rig, err error) {
 	dir, err := os.MkdirTemp("", "bulkinvite-"+config.Name+"-")
 	if err != nil {
@@ -52,9 +61,8 @@ func New(ctx context.Context, config Config) (_ *Rig, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-tags="+config.Tags, "-o", r.Binary, "./cmd/bulkinvite")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build bulkinvite (%s runs in the module's directory): %w: %s", config.Name, err, out)
+	if err := Build(ctx, r.Binary, config.Tags); err != nil {
+		return nil, err
 	}
 	if err := r.Start(ctx); err != nil {
 		return nil, err
