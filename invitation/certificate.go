@@ -94,16 +94,28 @@ func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 	}
 	made := 0
 	for _, id := range ids {
-		err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error { return certify(ctx, tx, id) })
-		switch {
-		case errors.Is(err, pgx.ErrNoRows), changedMeanwhile(err): // another process is at it, or it was opened again
-		case err != nil:
-			return made, fmt.Errorf("certify batch %d: %w", id, err)
-		default:
+		ok, err := s.CertifyBatch(ctx, id)
+		if err != nil {
+			return made, err
+		}
+		if ok {
 			made++
 		}
 	}
 	return made, nil
+}
+
+// CertifyBatch is [Store.Certify] of one batch, and reports whether it made a
+// certificate.
+func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error { return certify(ctx, tx, batch) })
+	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // it needs none, another process is at it, or it was opened again
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("certify batch %d: %w", batch, err)
+	}
+	return true, nil
 }
 
 // changedMeanwhile tells that a transaction of one snapshot met a row that was

@@ -81,7 +81,7 @@ func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 	if _, err = store.CancelRows(ctx, b.InstanceID); err != nil {
 		return err
 	}
-	_, err = store.Certify(ctx, b.InstanceID)
+	_, err = store.CertifyBatch(ctx, b.ID)
 	return err
 }
 

@@ -43,7 +43,7 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 		if _, err := store.Finish(ctx, b.InstanceID); err != nil {
 			return e, err
 		}
-		if _, err := store.Certify(ctx, b.InstanceID); err != nil {
+		if _, err := store.CertifyBatch(ctx, b.ID); err != nil {
 			return e, err
 		}
 	}

@@ -318,7 +318,7 @@ func (u *upload) importFile(ctx context.Context) error {
 		return fmt.Errorf("import (nothing was written): %w", err)
 	}
 	u.log.Info("imported", "batch", u.batch, "rows", s.Rows)
-	_, err = u.store.Certify(ctx, u.instance.ID) // where there was nothing to send it has ended
+	_, err = u.store.CertifyBatch(ctx, u.batch) // where there was nothing to send it has ended
 	return err
 }
 
