@@ -208,9 +208,10 @@ func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
 	return nil
 }
 
-// forgetNotices deletes notices that nobody could deliver for days.
+// forgetNotices deletes notices that nobody took up for days. One that was tried
+// is given up when its attempts are.
 func (w *Worker) forgetNotices(ctx context.Context) error {
-	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'available' and created_at < clock_timestamp() - $2::interval`,
+	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'available' and attempt = 0 and created_at < clock_timestamp() - $2::interval`,
 		noticeQueue(w.cfg.Instance.ID), noticesKept)
 	if err != nil {
 		return fmt.Errorf("delete old notices: %w", err)
