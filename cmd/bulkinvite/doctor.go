@@ -11,6 +11,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 	"bulkinvite/migrations"
 	"bulkinvite/ratelimit"
 )
@@ -73,7 +74,7 @@ func (c *doctorCmd) Run(ctx context.Context, p *program) error {
 			d.failed(ctx, "instance", err)
 		}
 		if c.AfterRestore {
-			p.examineRestored(ctx, &d)
+			p.examineRestored(ctx, &d, pool, t)
 		}
 	} else if c.AfterRestore {
 		d.add("restore", verdictWrong, "mend what is wrong above, and give the same command again", "whether Clerk has what this database lacks is not known")
@@ -147,8 +148,11 @@ func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpo
 	case errors.Is(err, migrations.ErrNewer):
 		d.failed(ctx, "schema", err)
 		return nil
+	case waiting == len(all):
+		d.add("schema", verdictWarning, "nothing is to be done: the first command that works makes the tables", "the database is new and empty")
+		return nil
 	case waiting > 0:
-		d.add("schema", verdictWrong, "bulkinvite migrate, as every command does that works", "%s not applied", counted(waiting, "migration is", "migrations are"))
+		d.add("schema", verdictWarning, "bulkinvite migrate, as every command does that works", "%s not applied", counted(waiting, "migration is", "migrations are"))
 		return nil
 	}
 	d.add("schema", verdictOK, "", "as this program has it, up to %s", last.Name)
@@ -283,13 +287,18 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 }
 
 // examineRestored reads everything at Clerk and says what this database lacks.
-func (p *program) examineRestored(ctx context.Context, d *diagnosis) {
-	t, err := p.openTakingBack(ctx)
+func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) {
+	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
 	if err != nil {
 		d.failed(ctx, "restore", err)
 		return
 	}
-	r, err := t.worker.Reconcile(ctx, loginName())
+	worker, err := jobs.New(pool, t.api, p.workerConfig(instance))
+	if err != nil {
+		d.failed(ctx, "restore", err)
+		return
+	}
+	r, err := worker.Reconcile(ctx, loginName())
 	if err != nil {
 		d.failed(ctx, "restore", err)
 		return
@@ -299,5 +308,5 @@ func (p *program) examineRestored(ctx context.Context, d *diagnosis) {
 		return
 	}
 	d.add("restore", verdictWarning, "bulkinvite drift lists them. Start workers: who of them still waits here ends as already_invited, and gets no second mail",
-		"of %s at Clerk this database lacks %s", counted(r.Scanned, "invitation", "invitations"), thousands(r.Drift.Unexplained))
+		"of %s at Clerk this database lacks %s, made after the backup or by somebody else", counted(r.Scanned, "invitation", "invitations"), thousands(r.Drift.Unexplained))
 }

@@ -42,6 +42,11 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	stand := newStand(t, sandbox.Config{})
 	b := newBench(t, keyVariable+"=sk_test_planted", "CLERK_API_URL="+stand.url)
+	fresh := newBench(t, keyVariable+"=sk_test_planted", "CLERK_API_URL="+stand.url)
+	fresh.private()
+	decode[diagnosis](t, fresh.run("doctor", "--json").want(t, exitOK)).has(t, "schema", verdictWarning, "new and empty")
+	fresh.run("send", "--sandbox", "--yes", fresh.file("people.csv", "email\na@example.com\n")).want(t, exitOK)
+	decode[diagnosis](t, fresh.run("doctor", "--sandbox", "--after-restore", "--json").want(t, exitOK)).has(t, "restore", verdictWarning, "lacks 3") // which the stand-in has from the start
 	well := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitOK))
 	well.has(t, "database", verdictOK, "PostgreSQL")
 	well.has(t, "schema", verdictOK, ".sql")
