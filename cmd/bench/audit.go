@@ -19,8 +19,8 @@ var auditLines = []line{
 	{"ten-million", "the same of 10,000,000 rows and 12,000,000 attempts", func(ctx context.Context, s *show) error { return s.audit(ctx, 10_000_000) }},
 }
 
-// The database of a show: as many batches, and months in which ten people sent
-// them, one after another.
+// The database of a show: as many batches, of which each of as many people sent
+// one in each of as many months.
 const (
 	auditBatches = 200
 	auditActors  = 10
@@ -35,7 +35,7 @@ const fillAudit = `
 set session_replication_role = replica;
 insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, created_at, started_at, finished_at) overriding system value
 	select b, 1, 'file-' || b || '.csv', sha256(b::text::bytea), 1000, 'UTF-8', ',', '{email,Name}', 'actor' || b %% %[2]d, 'done', %[1]d,
-	       timestamptz '2025-01-05Z' + (b %% %[3]d) * interval '1 month', timestamptz '2025-01-05Z' + (b %% %[3]d) * interval '1 month', timestamptz '2025-01-06Z' + (b %% %[3]d) * interval '1 month'
+	       timestamptz '2025-01-05Z' + (b / %[2]d %% %[3]d) * interval '1 month', timestamptz '2025-01-05Z' + (b / %[2]d %% %[3]d) * interval '1 month', timestamptz '2025-01-06Z' + (b / %[2]d %% %[3]d) * interval '1 month'
 	from generate_series(1, %[4]d) b;
 insert into results (batch_id, row_number, instance_id, line, original, email, key, outcome, clerk_invitation_id, attempt_id, decided_at, status, status_at, invited_at)
 	select b.id, n, 1, n + 1, array['p' || b.id || '-' || n || '@example.com', 'Name ' || n], 'p' || b.id || '-' || n || '@example.com', 'p' || b.id || '-' || n || '@example.com',
@@ -119,9 +119,9 @@ func (s *show) askAudit(ctx context.Context, r *domain.Reader, rows, each int) e
 		}},
 		{"an actor's month", time.Second, func(i int) error {
 			month := time.Date(2025, time.January+time.Month(i%auditMonths), 1, 0, 0, 0, 0, time.UTC)
-			actor := fmt.Sprintf("actor%d", i%auditMonths%auditActors)
+			actor := fmt.Sprintf("actor%d", i%auditActors)
 			n, err := count(domain.AuditFilter{Actor: actor, Since: month, Until: month.AddDate(0, 1, 0)})
-			return expect(n, each*auditBatches/auditMonths, err)
+			return expect(n, each*auditBatches/auditMonths/auditActors, err)
 		}},
 	} {
 		if err := q.ask(0); err != nil { // the first one also plans
