@@ -173,8 +173,11 @@ func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 
 const loadSightings = `
 	select s.key, s.clerk_id, s.kind = 'user', coalesce(s.status, ''), s.created_at, s.expires_at, s.first_seen, s.last_seen, s.last_read,
-	       (select array_agg(t.batch_id || ':' || t.row_number) from results t where t.instance_id = $1 and t.clerk_invitation_id = s.clerk_id and t.outcome = 'invited')
+	       t.carriers, coalesce(t.guessed, false)
 	from (` + keysOf + `) k cross join lateral (select * from sightings s where s.key = k.key and s.instance_id = $1 offset 0) s
+	cross join lateral (
+		select array_agg(t.batch_id || ':' || t.row_number) as carriers, bool_and(t.reason = 'found_by_reading') as guessed
+		from results t where t.instance_id = $1 and t.clerk_invitation_id = s.clerk_id and t.outcome = 'invited') t
 	order by s.created_at, s.clerk_id`
 
 func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
@@ -183,13 +186,15 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 		var s Sighting
 		var created, expires *time.Time
 		var carriers []string
-		err := rows.Scan(&key, &s.ID, &s.User, &s.Status, &created, &expires, &s.FirstSeen, &s.LastSeen, &s.ReadID, &carriers)
+		var guessed bool
+		err := rows.Scan(&key, &s.ID, &s.User, &s.Status, &created, &expires, &s.FirstSeen, &s.LastSeen, &s.ReadID, &carriers, &guessed)
 		if err != nil {
 			return err
 		}
 		s.CreatedAt, s.ExpiresAt = deref(created), deref(expires)
 		for _, c := range byKey[key] {
 			s.Taken = slices.ContainsFunc(carriers, func(id string) bool { return id != fmt.Sprintf("%d:%d", c.Batch, c.Row.RowID.Row) })
+			s.Guessed = s.Taken && guessed
 			c.Sightings = append(c.Sightings, s)
 		}
 	}

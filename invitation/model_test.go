@@ -244,13 +244,14 @@ func (w *world) happens() moment {
 	return w.now
 }
 
-// giveUp is for how many ticks transient answers are retried. Where lists are
-// late they are retried for as good as ever, as in earnest.
-func (m *model) giveUp() int8 {
+// patience is how long transient answers are retried. Where lists are
+// late they are retried for as good as ever, as in earnest: longer than what a
+// moment can hold.
+func (m *model) patience() time.Duration {
 	if m.lateLists {
-		return 100
+		return 100 * tickLength
 	}
-	return 1
+	return tickLength
 }
 
 // statusNow is an invitation's status at Clerk.
@@ -280,6 +281,16 @@ func (w *world) openTry(row int) int {
 	return -1
 }
 
+// told reports whether an answer said that the row's invitation was made.
+func (w *world) told(row int) bool {
+	for k := range w.tries {
+		if t := &w.tries[k]; t.row == int8(row+1) && modelAnswers[t.answer] == invitation.AnswerCreated {
+			return true
+		}
+	}
+	return false
+}
+
 func (w *world) anyOpen() bool { return w.openTry(0) >= 0 || w.openTry(1) >= 0 }
 
 func (w *world) triesMade() (n int) {
@@ -305,7 +316,7 @@ func (m *model) evidence(w *world, row int, settled moment) (invitation.Row, inv
 		NotBefore: e.notBefore.time(), Since: e.since.time(), Tries: int(e.tries), Alone: e.alone, LastError: "internal_clerk_error",
 	}
 	ev := invitation.Evidence{
-		Now: w.now.time(), Settle: settleTicks * tickLength, GiveUp: time.Duration(m.giveUp()) * tickLength, Fresh: freshTicks * tickLength,
+		Now: w.now.time(), Settle: settleTicks * tickLength, GiveUp: m.patience(), Fresh: freshTicks * tickLength,
 		Slack:    time.Duration(m.offset)*tickLength + m.over,
 		Least:    time.Duration(m.offset)*tickLength + min(m.over, time.Second),
 		Coverage: invitation.Coverage{Users: e.users.time(), Invitations: w.lists.time(), Settled: settled.time()},
@@ -332,9 +343,10 @@ func (m *model) evidence(w *world, row int, settled moment) (invitation.Row, inv
 	for i, s := range w.seen {
 		if !s.last.zero() {
 			o := w.rows[1-row]
+			taken := modelOutcomes[o.outcome] == invitation.Invited && o.inv == int8(i+1)
 			ev.Sightings = append(ev.Sightings, invitation.Sighting{ID: modelIDs[i+1], Status: modelStatuses[s.status], CreatedAt: m.createdAt(w, i), ExpiresAt: m.expiresAt(w, i),
 				FirstSeen: s.first.time(), LastSeen: s.last.time(), ReadID: listRead + int64(i+1),
-				Taken: modelOutcomes[o.outcome] == invitation.Invited && o.inv == int8(i+1)})
+				Taken: taken, Guessed: taken && !w.told(1-row)})
 		}
 	}
 	if s := w.seenUser; !s.last.zero() {

@@ -49,7 +49,7 @@ func (m *model) claimable(w *world, row int, act invitation.Action) {
 			m.breaks("row %d is claimed though nobody has read lately", row+1)
 		}
 	}
-	if !e.since.zero() && e.since.plus(m.giveUp()).before(e.notBefore) {
+	if !e.since.zero() && e.notBefore.time().Sub(e.since.time()) > m.patience() {
 		m.breaks("row %d is claimed though it was retried for too long", row+1)
 	}
 	if e.alone != act.Alone {
@@ -160,7 +160,7 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 		case i < 0:
 		case w.invs[i].by == int8(row+1):
 			bad("that invitation is its own")
-		case byOther && m.knownOver(w, i):
+		case byOther && m.knownOver(w, i) && (w.told(1-row) || act.Reason != "made_since_the_batch_began"):
 			bad("that invitation is known to be over")
 		case byOther:
 		case !sighted:
@@ -180,7 +180,7 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 			bad("no answer proves it")
 		}
 	case invitation.Failed:
-		if e.since.zero() || !e.since.plus(m.giveUp()).before(w.now) || e.state != isRunning {
+		if e.since.zero() || w.now.time().Sub(e.since.time()) <= m.patience() || e.state != isRunning {
 			bad("it was not retried for long enough")
 		}
 	case invitation.Cancelled:

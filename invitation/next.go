@@ -78,6 +78,7 @@ type Sighting struct {
 	LastSeen  time.Time // when the last read that showed it so began
 	ReadID    int64     // the last read that showed it
 	Taken     bool      // another row carries its id
+	Guessed   bool      // that row was told so by a read alone: a request of this row may have made it
 }
 
 // Coverage says how far reads of Clerk reached. Times are Postgres'.
@@ -321,9 +322,10 @@ func known(row Row, ev Evidence) (Action, bool) {
 		return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: "user_at_clerk", UserID: s.ID, ReadID: s.ReadID}, true
 	}
 	// An invitation made since the batch began that no attempt explains is one
-	// that a database restored from a backup has forgotten.
+	// that a database restored from a backup has forgotten; so may be one that an
+	// attempt of another row explains, but whose answer nobody remembers.
 	for _, s := range ev.Sightings {
-		if !s.User && !s.Taken && !s.CreatedAt.Before(row.BatchStarted.Add(-ev.Slack)) {
+		if !s.User && (!s.Taken || s.Guessed) && !s.CreatedAt.Before(row.BatchStarted.Add(-ev.Slack)) {
 			return already(s, "made_since_the_batch_began"), true
 		}
 	}

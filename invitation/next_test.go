@@ -317,6 +317,7 @@ func TestNextSeen(t *testing.T) {
 	forEver := func(v *invitation.Sighting) { v.ExpiresAt = time.Time{} }
 	taken := func(v *invitation.Sighting) { v.Taken = true }
 	registered := decide(invitation.AlreadyRegistered, "user_at_clerk", byRead(78), func(a *invitation.Action) { a.UserID = "user_1" })
+	guessed := func(v *invitation.Sighting) { v.Taken, v.Guessed = true, true }
 	const since = "made_since_the_batch_began"
 	checkNext(t, []nextCase{
 		{"a pending invitation", waitingRow(), nothingKnown(seen(made(old))), theirs(made(old), "pending_at_clerk")},
@@ -343,6 +344,7 @@ func TestNextSeen(t *testing.T) {
 			theirs(made(status(invitation.Revoked), created(-2)), since)},
 		{"made before the batch began", waitingRow(), nothingKnown(seen(made(status(invitation.Revoked), created(-2.001)))), claim},
 		{"made since by another row, which explains it", waitingRow(), nothingKnown(seen(made(status(invitation.Revoked), taken))), claim},
+		{"made since, and another row took it for its own by reading", waitingRow(), nothingKnown(seen(made(status(invitation.Revoked), guessed))), theirs(made(status(invitation.Revoked), guessed), since)},
 	})
 }
 

@@ -650,6 +650,9 @@ func TestSightings(t *testing.T) {
 	if c := l.load(row(batch, 1)); !c.Sightings[0].Taken || len(c.Others) != 1 || c.Others[0].InvitationID != "inv_1" || c.Others[0].Outcome != invitation.Invited {
 		t.Errorf("another row carries it: %+v", c)
 	}
+	if c := l.load(row(batch, 1)); c.Sightings[0].Guessed {
+		t.Errorf("another row was told that it made it: %+v", c)
+	}
 	if c := l.load(row(other, 1)); c.Sightings[0].Taken {
 		t.Errorf("the row that carries it: %+v", c)
 	}

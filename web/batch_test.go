@@ -76,7 +76,7 @@ func TestStates(t *testing.T) {
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key) values ('w', 1, 'h', 1, 'v', 1)`)
 	b.exec(`with a as (insert into attempts (instance_id, bucket, call, worker_id, deadline, answered_at, resolved_at, resolution) values (1, 'create', 'create', 'w', now(), now(), now(), 'answered') returning id)
 		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open, answer, closed_at, resolution) select id, 1, 'a@example.com', 1, 1, false, 'created', now(), 'answered' from a`)
-	w.get("/batches/1").want(http.StatusOK).says("up to 350 people an hour, 1 in the last one", "99 of 100 left", "the next returns")
+	w.get("/batches/1").want(http.StatusOK).says("up to 350 people an hour, 1 in the last one", "99 of 100 left · all ")
 	b.exec(`update buckets set frozen_until = now() + interval '1 hour', frozen_reason = 'Clerk said so', frozen_at = now() where name = 'bulk'`)
 	w.get("/batches/1").want(http.StatusOK).says("Clerk said to slow down: no bulk requests until", "Clerk said so", "frozen until")
 	for change, says := range map[string]string{
