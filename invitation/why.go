@@ -99,7 +99,8 @@ type StorySighting struct {
 	LastRead    int64      `json:"last_read"`
 }
 
-// StoryEvent is what somebody did to a batch that holds the person.
+// StoryEvent is what somebody did to a batch that holds the person; what was done
+// to other rows of it is left out.
 type StoryEvent struct {
 	At      time.Time       `json:"at"`
 	BatchID int64           `json:"batch_id"`
@@ -245,8 +246,13 @@ func (s *Story) readReads(ctx context.Context, tx pgx.Tx) error {
 
 func (s *Story) readEvents(ctx context.Context, tx pgx.Tx) (err error) {
 	s.Events, err = collect[StoryEvent](ctx, tx, `
-		select at, batch_id, actor, action, details from events
-		where batch_id in (select batch_id from results where key = any($1)) order by id`, s.Keys)
+		select e.at, e.batch_id, e.actor, e.action, e.details from events e
+		where e.batch_id in (select batch_id from results where key = any($1))
+		  and (e.details->'row' is null or exists (
+		      select from results r where r.key = any($1) and r.batch_id = e.batch_id and r.row_number = (e.details->>'row')::int))
+		  and (e.details->'sweep' is null or exists (
+		      select from revocations v where v.key = any($1) and v.sweep_id = (e.details->>'sweep')::bigint))
+		order by e.id`, s.Keys)
 	return err
 }
 

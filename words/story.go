@@ -32,13 +32,16 @@ func Story(s *invitation.Story) []Chapter {
 		all = append(all, sightingChapter(s, &s.Sightings[i]))
 	}
 	for _, e := range s.Events {
-		if e.Action != "imported" && e.Action != "started" && e.Action != "done" && e.Action != "certified" {
-			all = append(all, Chapter{At: e.At, Text: fmt.Sprintf("batch %d %s by %s", e.BatchID, e.Action, e.Actor)})
+		if !slices.Contains(toldElsewhere, e.Action) {
+			all = append(all, Chapter{At: e.At, Text: fmt.Sprintf("batch %d %s by %s", e.BatchID, strings.ReplaceAll(e.Action, "_", " "), e.Actor)})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Chapter) int { return a.At.Compare(b.At) })
 	return all
 }
+
+// toldElsewhere are what a row's, an attempt's or another row's chapter tells.
+var toldElsewhere = []string{"imported", "started", "done", "certified", "corrected", "sweep_started"}
 
 // rowChapters tell where a row came from and, unless an attempt or a sighting
 // tells it, how it ended.

@@ -286,6 +286,9 @@ func TestCorrect(t *testing.T) {
 			}
 		}
 	}
+	if why := b.swift("why", "kim@example.com", "--json").want(t, exitOK); strings.Contains(why.out, "corrected") || strings.Contains(why.out, "sweep_started") {
+		t.Errorf("the story of somebody else in the batch tells of the correction:\n%s", why.out)
+	}
 	// An accepted one can't be taken back; the right address is invited all the same once that is confirmed.
 	s.tell(t, "/sandbox/accept", `{"addresses":["lee@exmaple.com"]}`)
 	b.swift("reconcile").want(t, exitOK)
