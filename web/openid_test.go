@@ -1,11 +1,6 @@
 package web
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -14,85 +9,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
-	"github.com/coreos/go-oidc/v3/oidc/oidctest"
+	"bulkinvite/web/openidtest"
 )
 
-// idp is an identity provider that signs what the test wants it to say.
-type idp struct {
-	*httptest.Server
-	key, other *rsa.PrivateKey
-	asked      url.Values     // the last request to sign somebody in
-	says       map[string]any // claims, beside or instead of those that are right
-	forged     bool           // sign with a key that is not the provider's
-	status     int            // of the token endpoint; 0: it answers
-}
-
-func newIDP(t *testing.T) *idp {
+func setupOpenID(t *testing.T) (*bench, *openidtest.Provider) {
 	t.Helper()
-	p := &idp{}
-	for _, to := range []**rsa.PrivateKey{&p.key, &p.other} {
-		key, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
-		*to = key
-	}
-	known := &oidctest.Server{PublicKeys: []oidctest.PublicKey{{PublicKey: p.key.Public(), KeyID: "k1", Algorithm: oidc.RS256}}}
-	mux := http.NewServeMux()
-	mux.Handle("/", known)
-	mux.HandleFunc("POST /token", p.token)
-	p.Server = httptest.NewServer(mux)
-	t.Cleanup(p.Close)
-	known.SetIssuer(p.URL)
-	return p
-}
-
-// token gives an ID token for the code, to whoever has the verifier and the secret.
-func (p *idp) token(w http.ResponseWriter, r *http.Request) {
-	sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
-	id, secret, _ := r.BasicAuth()
-	w.Header().Set("Content-Type", "application/json")
-	switch {
-	case p.status != 0:
-		w.WriteHeader(p.status)
-		return
-	case r.FormValue("code") != "good" || base64.RawURLEncoding.EncodeToString(sum[:]) != p.asked.Get("code_challenge") || p.asked.Get("code_challenge_method") != "S256" ||
-		id != "bulkinvite" || secret != "s3cret" || r.FormValue("redirect_uri") != p.asked.Get("redirect_uri"):
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
-		return
-	}
-	claims := map[string]any{"iss": p.URL, "aud": "bulkinvite", "sub": "u-1", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": p.asked.Get("nonce")}
-	maps.Copy(claims, p.says)
-	text, _ := json.Marshal(claims)
-	key := p.key
-	if p.forged {
-		key = p.other
-	}
-	answer, _ := json.Marshal(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": oidctest.SignIDToken(key, "k1", oidc.RS256, string(text))})
-	_, _ = w.Write(answer)
-}
-
-func setupOpenID(t *testing.T) (*bench, *idp) {
-	t.Helper()
-	p := newIDP(t)
+	p := openidtest.New(t)
 	return setup(t, func(c *Config) {
 		c.Users, c.URL = nil, &url.URL{Scheme: "http", Host: "invite.test"}
-		c.OpenID = &OpenID{Issuer: p.URL, ClientID: "bulkinvite", ClientSecret: "s3cret", Scopes: []string{"openid", "email"}, GroupsClaim: "groups", Operators: []string{"hr"}, Auditors: []string{"audit", "board"}}
+		c.OpenID = &OpenID{Issuer: p.URL, ClientID: openidtest.ClientID, ClientSecret: openidtest.ClientSecret, Scopes: []string{"openid", "email"}, GroupsClaim: "groups", Operators: []string{"hr"}, Auditors: []string{"audit", "board"}}
 	}), p
 }
 
-// begin goes to the provider, and returns the way back with a code.
-func (p *idp) begin(w *browser, next string) url.Values {
+// begin has a browser sent to the provider, and returns the way back with a code.
+func begin(w *browser, p *openidtest.Provider, next string) url.Values {
 	w.t.Helper()
 	a := w.get("/login/openid?next=" + url.QueryEscape(next)).want(http.StatusSeeOther)
 	to, err := url.Parse(a.location)
 	if err != nil || !strings.HasPrefix(a.location, p.URL+"/auth?") {
 		w.t.Fatalf("signing in begins at %s", a.location)
 	}
-	p.asked = to.Query()
-	return url.Values{"code": {"good"}, "state": {p.asked.Get("state")}}
+	p.Asked = to.Query()
+	return p.Back()
 }
 
 func TestOpenID(t *testing.T) {
@@ -101,11 +39,11 @@ func TestOpenID(t *testing.T) {
 	w := b.browser()
 	w.get("/people?q=a").want(http.StatusSeeOther)
 	w.get("/login?next=/people%3Fq=a").want(http.StatusOK).says(`href="/login/openid?next=%2Fpeople%3Fq%3Da"`)
-	p.says = map[string]any{"email": "maria@example.com", "email_verified": true, "groups": []string{"all", "hr"}}
-	back := p.begin(w, "/people?q=a")
+	p.Says = map[string]any{"email": "maria@example.com", "email_verified": true, "groups": []string{"all", "hr"}}
+	back := begin(w, p, "/people?q=a")
 	for name, want := range map[string]string{"client_id": "bulkinvite", "response_type": "code", "redirect_uri": "http://invite.test/login/openid/return", "scope": "openid email"} {
-		if p.asked.Get(name) != want {
-			t.Errorf("%s is %q, want %q", name, p.asked.Get(name), want)
+		if p.Asked.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, p.Asked.Get(name), want)
 		}
 	}
 	if a := w.get("/login/openid/return?" + back.Encode()).want(http.StatusSeeOther); a.location != "/people?q=a" {
@@ -134,8 +72,8 @@ func TestOpenIDRoles(t *testing.T) {
 		"  ":                       {"email": "g@example.com", "groups": map[string]any{"hr": true}},
 	} {
 		w := b.browser()
-		p.says = says
-		back := "/login/openid/return?" + p.begin(w, "//evil.example").Encode()
+		p.Says = says
+		back := "/login/openid/return?" + begin(w, p, "//evil.example").Encode()
 		if strings.TrimSpace(want) == "" {
 			w.get(back).want(http.StatusForbidden).says(`role="alert"`)
 			w.get("/").want(http.StatusSeeOther)
@@ -174,9 +112,9 @@ func TestOpenIDIsNotBelieved(t *testing.T) {
 		"provider fails": {status: 503, want: 502},
 	} {
 		w := b.browser()
-		p.says, p.forged, p.status = maps.Clone(right), wrong.forged, wrong.status
-		maps.Copy(p.says, wrong.says)
-		back := p.begin(w, "/")
+		p.Says, p.Forged, p.Status = maps.Clone(right), wrong.forged, wrong.status
+		maps.Copy(p.Says, wrong.says)
+		back := begin(w, p, "/")
 		maps.Copy(back, wrong.query)
 		if a := w.get("/login/openid/return?" + back.Encode()); a.status != wrong.want {
 			t.Errorf("%s: %d, want %d", name, a.status, wrong.want)
@@ -184,11 +122,11 @@ func TestOpenIDIsNotBelieved(t *testing.T) {
 		w.get("/").want(http.StatusSeeOther)
 	}
 	// Somebody else's way back, in a browser that began nothing, or began its own.
-	p.says, p.forged, p.status = right, false, 0
-	back := p.begin(b.browser(), "/").Encode()
+	p.Says, p.Forged, p.Status = right, false, 0
+	back := begin(b.browser(), p, "/").Encode()
 	b.browser().get("/login/openid/return?" + back).want(http.StatusForbidden)
 	victim := b.browser()
-	p.begin(victim, "/")
+	begin(victim, p, "/")
 	victim.get("/login/openid/return?" + back).want(http.StatusForbidden)
 	victim.get("/").want(http.StatusSeeOther)
 	if n := b.count(`select count(*) from web_sessions`); n != 0 {
@@ -207,5 +145,5 @@ func TestOpenIDProviderAway(t *testing.T) {
 	b.server.cfg.OpenID.Issuer = away.URL
 	b.browser().get("/login/openid").want(http.StatusBadGateway).says("identity provider does not answer")
 	b.server.cfg.OpenID.Issuer = issuer
-	p.begin(b.browser(), "/")
+	begin(b.browser(), p, "/")
 }
