@@ -40,7 +40,9 @@ type watch struct {
 	watchers int
 	mu       sync.Mutex
 	text     []byte        // what the page shows; nil: not known yet
-	changed  chan struct{} // closed when there is another text
+	at       time.Time     // when the look began that saw it
+	joined   time.Time     // when the last joined who waits for a look; zero: nobody waits
+	changed  chan struct{} // closed when there is another text, or the first for who joined
 }
 
 // join begins to watch a batch; leave ends it.
@@ -55,6 +57,9 @@ func (s *Server) join(id watched) (w *watch, leave func()) {
 		s.work.Go(func() { s.look(ctx, id, w) })
 	}
 	w.watchers++
+	w.mu.Lock()
+	w.joined = time.Now()
+	w.mu.Unlock()
 	return w, func() {
 		s.watches.mu.Lock()
 		defer s.watches.mu.Unlock()
@@ -80,7 +85,7 @@ func (s *Server) look(ctx context.Context, id watched, w *watch) {
 			s.log.Warn("look at a watched batch", "batch", id.batch, "error", err)
 			wait = lookSeldom
 		case err == nil:
-			w.show(text)
+			w.show(text, began)
 			if state != invitation.Running && state != invitation.Paused {
 				wait = lookSeldom
 			}
@@ -109,21 +114,30 @@ func (s *Server) livePart(ctx context.Context, id int64) ([]byte, invitation.Sta
 	return text.Bytes(), b.State, nil
 }
 
-func (w *watch) show(text []byte) {
+func (w *watch) show(text []byte, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if bytes.Equal(text, w.text) {
+	awaited := !w.joined.IsZero() && at.After(w.joined)
+	w.at = at
+	if bytes.Equal(text, w.text) && !awaited {
 		return
+	}
+	if awaited {
+		w.joined = time.Time{}
 	}
 	w.text = text
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// now is what is shown, and what tells when it is another.
-func (w *watch) now() (text []byte, changed <-chan struct{}) {
+// now is what a look showed that began after a moment, nil where none did, and
+// what tells when there is another.
+func (w *watch) now(after time.Time) (text []byte, changed <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.at.After(after) {
+		return nil, w.changed
+	}
 	return w.text, w.changed
 }
 
@@ -141,8 +155,14 @@ func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) erro
 	return nil
 }
 
-// stream sends what is watched, and again whenever it has changed.
+// stream sends what is watched, and again whenever it has changed. A page shows
+// how it is already, and must not be set back to a look from before: it may have
+// come of an action that others watched since. A script is told at once.
 func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
+	var since time.Time
+	if !id.api {
+		since = time.Now()
+	}
 	w, leave := s.join(id)
 	defer leave()
 	h := out.Header()
@@ -153,7 +173,7 @@ func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 	defer alive.Stop()
 	var shown []byte
 	for {
-		text, changed := w.now()
+		text, changed := w.now(since)
 		if text != nil && !bytes.Equal(text, shown) {
 			shown = text
 			if _, err := out.Write(event(text)); err != nil {
