@@ -110,7 +110,7 @@ var functions = template.FuncMap{
 	"reason":   func(code *string) string { return words.Plain(importer.Remedy(words.Reason(*code))) },
 	"percent":  percent,
 	"of":       func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
-	"n64":      func(n int64) string { return words.Thousands(int(n)) },
+	"bytes":    words.Bytes,
 	"call":     func(bucket string) string { return words.Calls[bucket] },
 	"outcomes": func() []named {
 		all := []named{{invitation.Undecided, "undecided"}}

@@ -14,6 +14,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
+	"bulkinvite/words"
 )
 
 // batchList shows the batches, the newest first, and takes a new file.
@@ -29,7 +30,7 @@ func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor)
 	if err != nil {
 		return err
 	}
-	view := listView{Newer: before > 0}
+	view := listView{Newer: before > 0, Most: s.cfg.MaxUpload}
 	if len(lines) > pageRows {
 		lines = lines[:pageRows]
 		view.Before = lines[pageRows-1].Batch
@@ -75,6 +76,7 @@ type listView struct {
 	Lines  []lineView
 	Before int64 // where the next page begins; 0: there is none
 	Newer  bool  // there are pages before
+	Most   int64 // bytes of a file
 }
 
 type lineView struct {
@@ -245,7 +247,7 @@ func perWindow(d time.Duration) string {
 	if d == time.Hour {
 		return "an hour"
 	}
-	return "each " + strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	return "each " + words.Span(d)
 }
 
 // standing reads where a batch stands.

@@ -76,14 +76,14 @@ func TestStates(t *testing.T) {
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key) values ('w', 1, 'h', 1, 'v', 1)`)
 	b.exec(`with a as (insert into attempts (instance_id, bucket, call, worker_id, deadline, answered_at, resolved_at, resolution) values (1, 'create', 'create', 'w', now(), now(), now(), 'answered') returning id)
 		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open, answer, closed_at, resolution) select id, 1, 'a@example.com', 1, 1, false, 'created', now(), 'answered' from a`)
-	w.get("/batches/1").want(http.StatusOK).says("up to 350 people an hour, 1 in the last one", "99 of 100 left · all ")
+	w.get("/batches/1").want(http.StatusOK).says("up to 350 people an hour, 1 in the last hour", "99 of 100 left · all ")
 	b.exec(`update buckets set frozen_until = now() + interval '1 hour', frozen_reason = 'Clerk said so', frozen_at = now() where name = 'bulk'`)
 	w.get("/batches/1").want(http.StatusOK).says("Clerk said to slow down: no bulk requests until", "Clerk said so", "frozen until")
 	for change, says := range map[string]string{
 		`state = 'paused', paused_by = 'person', state_reason = null`:                         "Paused by a person. Nothing more is sent",
 		`state = 'paused', paused_by = 'canary', state_reason = 'the first 5 were asked for'`: "It waits for a word: the first 5 were asked for",
 		`state = 'paused', paused_by = 'breaker', state_reason = '9 of 20 were rejected'`:     "It stopped by itself: 9 of 20 were rejected",
-		`state = 'paused', paused_by = 'clerk', state_reason = 'user_quota_exceeded'`:         "Paused: user_quota_exceeded",
+		`state = 'paused', paused_by = 'clerk', state_reason = 'user_quota_exceeded'`:         "It stopped by itself: user_quota_exceeded",
 		`state = 'cancelled', paused_by = null, state_reason = null, finished_at = null`:      "The answers of 1 row are awaited",
 		`state = 'done', paused_by = null, state_reason = null, finished_at = now()`:          "1 row needs somebody to look",
 	} {

@@ -7,6 +7,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
+	"bulkinvite/words"
 )
 
 // budgetView is what the limits on our calls have left.
@@ -25,6 +26,9 @@ type strip struct {
 	Returns []returning
 	Until   int // how much of the strip it is frozen for, of a thousand
 }
+
+// Allows says what the limit lets through.
+func (s strip) Allows() string { return words.Thousands(s.Limit.N) + " " + perWindow(s.Limit.Window) }
 
 // tick is a request, or a block of them, at the moment when it returns.
 type tick struct{ X, Y, H int } // of a thousand by a hundred

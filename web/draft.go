@@ -191,11 +191,18 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 type draftView struct {
 	Upload    *upload // nil: it did not come by the page, and can't be read in another way
 	Columns   []columnView
-	First     []invitation.Result
+	First     [][]firstCell
 	Problems  *problemsView // nil: every row can be sent
 	Preview   *previewView
 	Real      bool
 	Elsewhere bool // it is for another instance than the server's, and can't be started here
+}
+
+// firstCell is a cell of one of the first rows.
+type firstCell struct {
+	Text  string
+	Bad   bool   // it keeps its row from being sent
+	Fault string // why; empty: all is well, or another cell of the row says it
 }
 
 // columnView is a column of the file and what it is taken for.
@@ -229,9 +236,41 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 	if err != nil {
 		return nil, err
 	}
-	view.First = first.Rows
-	view.Problems, err = s.problems(r.Context(), b, u, "", 0)
-	return view, err
+	if view.Problems, err = s.problems(r.Context(), b, u, "", 0); err != nil {
+		return nil, err
+	}
+	for _, row := range first.Rows {
+		view.First = append(view.First, firstCells(row, b.Columns, view.Problems))
+	}
+	return view, nil
+}
+
+// firstCells are the cells of a row with what is wrong with them. What no single
+// cell is at fault for, all are, and the first says it.
+func firstCells(row invitation.Result, columns []string, problems *problemsView) []firstCell {
+	cells := make([]firstCell, len(row.Original))
+	for i, text := range row.Original {
+		cells[i].Text = text
+	}
+	if problems == nil {
+		return cells
+	}
+	for _, p := range problems.Rows {
+		if p.Row != row.RowNumber {
+			continue
+		}
+		at := slices.Index(columns, p.Column)
+		for i := range cells {
+			cells[i].Bad = i == at || at < 0 || at >= len(cells)
+		}
+		if at = max(at, 0); at >= len(cells) {
+			at = 0
+		}
+		if len(cells) > 0 {
+			cells[at].Fault = p.Message
+		}
+	}
+	return cells
 }
 
 // draftCard reads what the card of a draft shows.

@@ -81,6 +81,7 @@ func keyNumber(r *http.Request, name string) (int64, error) {
 // sweepView is a sweep and each invitation of it.
 type sweepView struct {
 	*invitation.Sweep
+	Self        string // the address of this page of it
 	Workers     int
 	Revocations []invitation.RevocationLine
 	More        string
@@ -95,7 +96,7 @@ func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	if err != nil {
 		return err
 	}
-	view := sweepView{Sweep: sw}
+	view := sweepView{Sweep: sw, Self: r.URL.RequestURI()}
 	if _, view.Workers, err = s.reader.Fleet(r.Context(), sw.InstanceID); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package words
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -66,6 +67,19 @@ func two(a int, unitA string, b int, unitB string) string {
 		return fmt.Sprintf("%d %s", a, unitA)
 	}
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
+}
+
+// Bytes writes a size in the largest unit that it fills: 8 GiB.
+func Bytes(n int64) string {
+	for _, unit := range []struct {
+		size int64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= unit.size {
+			return strconv.FormatFloat(math.Round(10*float64(n)/float64(unit.size))/10, 'f', -1, 64) + " " + unit.name
+		}
+	}
+	return Counted(int(n), "byte", "bytes")
 }
 
 // Moment writes a time in the user's zone, to the minute.
