@@ -58,7 +58,7 @@ fmt:
 # make pages          take the pictures in docs/pages anew, when a page has changed
 .PHONY: pages
 pages: chromium
-	go test ./cmd/bulkinvite/browsertest -run '^TestPages$$' -count=1 -update
+	go test ./cmd/bulkinvite/browsertest -count=1 -update
 
 # make bench-budget   how much of the limits is used, beside plain loops; writes docs/bench (5 minutes a run)
 # make show-budget    what the budget promises, with pass or fail; LINES="kill idle" for some (17 minutes)

@@ -52,6 +52,9 @@ func TestUploadToDone(t *testing.T) {
 	p.lacks("can't be sent")
 	p.choose("What Dienstlich is", "e-mail address")
 	p.sees("Invite 12 people", "1 row can't be sent", "there is no @", "the same address again", "Type the number of people")
+	if bad := eval[[]string](p, `[...document.querySelectorAll(".file td.bad")].map((e) => e.innerText)`); len(bad) != 1 || !strings.HasPrefix(bad[0], "zoe.weiss(at)example.com") || !strings.Contains(bad[0], "there is no @") {
+		t.Errorf("of the first rows these cells are shown as faulty: %q", bad)
+	}
 	if sent := len(clerk.mails()); sent != 0 {
 		t.Fatalf("%d mails went out before the start", sent)
 	}
@@ -161,6 +164,7 @@ func TestPauseAndCancel(t *testing.T) {
 	p.sees("4 people are then not invited.")
 	p.press("Cancel the rest")
 	p.sees("cancelled", "4 of 4 decided")
+	p.state("cancelled")
 	p.choose("Outcome", "cancelled")
 	p.until(`document.querySelectorAll("#rows tbody tr").length === 4`)
 	p.lacks("Go on", "Pause")

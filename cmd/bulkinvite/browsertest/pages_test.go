@@ -140,10 +140,17 @@ func (p *tab) inspect(name string) {
 		p.t.Errorf("%s moves for those who want no motion: %q", name, moving)
 	}
 	p.fits(name)
-	if *update {
-		p.picture(name, 1280, 800)
-		p.picture(name, 360, 740)
+	p.photograph(name)
+}
+
+// photograph takes the pictures of the page that the tab shows, if so asked.
+func (p *tab) photograph(name string) {
+	p.t.Helper()
+	if !*update {
+		return
 	}
+	p.picture(name, 1280, 800)
+	p.picture(name, 360, 740)
 	p.size(1280, 900)
 }
 

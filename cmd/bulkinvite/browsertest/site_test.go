@@ -6,7 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +19,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/bcrypt"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/ratelimit"
+	"bulkinvite/web"
 )
 
 const password = "correct horse"
@@ -36,12 +44,13 @@ var users = sync.OnceValue(func() string {
 
 // site is the program over a database of its own, and its server.
 type site struct {
-	t      *testing.T
-	dir    string
-	env    []string
-	flags  []string     // of each of its processes
-	server *rig.Process // nil: it does not serve now
-	listen string       // its address, once it has one
+	t        *testing.T
+	dir      string
+	database string // its URL
+	env      []string
+	flags    []string     // of each of its processes
+	server   *rig.Process // nil: it does not serve now
+	listen   string       // its address, once it has one
 }
 
 // newSite gives a test a database; the flags are those that every process gets.
@@ -50,8 +59,8 @@ func newSite(t *testing.T, flags ...string) *site {
 	if err := shared.open(); err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, dir: t.TempDir(), flags: flags, listen: "127.0.0.1:0"}
-	s.env = append(rig.Environment(s.dir, postgrestest.URL(t), "sk_live_browser"), "BULKINVITE_USERS="+users(), "TZ=UTC")
+	s := &site{t: t, dir: t.TempDir(), database: postgrestest.URL(t), flags: flags, listen: "127.0.0.1:0"}
+	s.env = append(rig.Environment(s.dir, s.database, "sk_live_browser"), "BULKINVITE_USERS="+users(), "TZ=UTC")
 	return s
 }
 
@@ -138,6 +147,85 @@ func (s *site) call(args ...string) string {
 	return string(out)
 }
 
+// with opens the site's database.
+func (s *site) with(do func(context.Context, *pgx.Conn) error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.database)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err = errors.Join(do(ctx, conn), conn.Close(ctx)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// exec changes the database as no page can: it lets days pass.
+func (s *site) exec(sql string) {
+	s.t.Helper()
+	s.with(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, sql)
+		return err
+	})
+}
+
+// until waits until a question to the database is answered with yes.
+func (s *site) until(sql string) {
+	s.t.Helper()
+	s.with(func(ctx context.Context, conn *pgx.Conn) error {
+		for {
+			var yes bool
+			if err := conn.QueryRow(ctx, sql).Scan(&yes); err != nil || yes {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("never true: %s", sql)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+}
+
+// within is a server inside the test's process, without a worker, for what the
+// program's flags do not reach. change is told what browsers call it by.
+func within(t *testing.T, change func(*web.Config)) *site {
+	t.Helper()
+	if err := shared.open(); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := postgrestest.New(t)
+	cfg := web.Config{URL: &url.URL{Scheme: "http", Host: listener.Addr().String()}, Limits: func(string) invitation.Limits {
+		return invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk, General: ratelimit.DefaultProduction}
+	}}
+	if cfg.Instance, err = invitation.NewStore(pool).EnsureInstance(t.Context(), "ins_within", "production"); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Users, err = web.ParseUsers(strings.NewReader(users())); err != nil {
+		t.Fatal(err)
+	}
+	change(&cfg)
+	server, err := web.New(pool, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return &site{t: t, listen: listener.Addr().String()}
+}
+
 // file writes a file for people to upload, and returns its path.
 func (s *site) file(name, text string) string {
 	s.t.Helper()
@@ -169,6 +257,16 @@ func newStandin(t *testing.T, config sandbox.Config) *standin {
 		}
 	})
 	return &standin{t, server, web.URL + "/v1"}
+}
+
+// tell posts to one of the stand-in's own calls.
+func (s *standin) tell(path, body string) {
+	s.t.Helper()
+	w := httptest.NewRecorder()
+	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(s.t.Context(), "POST", "/sandbox/"+path, strings.NewReader(body)))
+	if w.Code != http.StatusOK {
+		s.t.Fatalf("%s: %d %s", path, w.Code, w.Body)
+	}
 }
 
 // mails tells how many mails each address got.

@@ -322,10 +322,13 @@ func (p *tab) batch() string {
 	return strings.TrimPrefix(p.path(), "/batches/")
 }
 
-// state waits until the batch that the tab shows is in a state.
+// state waits until the batch that the tab shows is in a state, and the page,
+// which is loaded anew when that changes, offers what goes with it.
 func (p *tab) state(state string) {
 	p.t.Helper()
-	p.until(`document.readyState === "complete" && document.querySelector("[data-state=` + state + `]")`)
+	p.until(`document.readyState === "complete" && document.querySelector("[data-state=` + state + `]") && ((may) =>
+		may("pause") === (` + quote(state) + ` === "running") && may("resume") === (` + quote(state) + ` === "paused")
+	)((action) => !!document.querySelector("form[action$='/" + action + "']"))`)
 }
 
 // download does what begins a download, and returns the file.
