@@ -46,6 +46,7 @@ type invites struct {
 	bench   *bench
 	profile bool
 	rates   map[string][]float64 // people or jobs a second by way, in the order of the runs
+	weights map[string]weight    // by way, of its last run
 }
 
 const noop = "River's worker that does nothing"
@@ -64,7 +65,7 @@ func inviteBench(ctx context.Context, args []string) (err error) {
 	if flags.NArg() > 0 || *runs < 1 || *rows < 1000 {
 		return usageError{errors.New("invite takes flags alone, at least one run and 1,000 rows")}
 	}
-	b := &invites{rates: map[string][]float64{}, profile: *profile}
+	b := &invites{rates: map[string][]float64{}, weights: map[string]weight{}, profile: *profile}
 	var settings map[string]string
 	if b.profile {
 		settings = map[string]string{"shared_preload_libraries": "pg_stat_statements"}
@@ -121,44 +122,70 @@ func (b *invites) run(ctx context.Context, ways []way, rows int, only string) er
 		if !strings.Contains(r.name, only) {
 			continue
 		}
-		took, err := b.invite(ctx, r)
+		took, left, err := b.invite(ctx, r)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
+		b.weights[r.name] = left
 		note(r.name, r.people, took)
+		fmt.Printf("%-44s %s\n", "", left)
 	}
 	return nil
 }
 
-// invite has people invited, checks that each got one mail, and returns the time
-// from the first attempt in the ledger to the last outcome.
-func (b *invites) invite(ctx context.Context, r way) (took time.Duration, err error) {
+// invite has people imported and invited, checks that each got one mail, and
+// returns the time from the first attempt in the ledger to the last outcome, and
+// what all that leaves on the disk.
+func (b *invites) invite(ctx context.Context, r way) (took time.Duration, left weight, err error) {
 	c := conditions{mode: "sliding", free: true, worker: append([]string{"--no-preflight"}, r.flags...)}
 	s, err := b.bench.stage(ctx, c)
 	if err != nil {
-		return 0, err
+		return 0, left, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.importFile(ctx, crowd("invite", r.people)); err != nil {
-		return 0, err
+	began, err := s.written(ctx)
+	if err != nil {
+		return 0, left, err
 	}
+	if err := s.importFile(ctx, crowd("invite", r.people)); err != nil {
+		return 0, left, err
+	}
+	if err := b.prepare(ctx, s, r); err != nil {
+		return 0, left, err
+	}
+	s.conditions.worker = r.flags
+	if err := s.work(ctx, r.processes); err != nil {
+		return 0, left, err
+	}
+	if err := s.wait(ctx); err != nil {
+		return 0, left, err
+	}
+	if took, err = b.check(ctx, s, r); err != nil {
+		return 0, left, err
+	}
+	left, err = s.weigh(ctx, began, r.people)
+	return took, left, err
+}
+
+// prepare makes the sandbox slow and has PostgreSQL count its statements, where
+// that is asked for.
+func (b *invites) prepare(ctx context.Context, s *stage, r way) error {
 	if r.slow {
 		if err := s.standin.Post(ctx, "/sandbox/faults", []map[string]string{{"call": "create", "kind": "slow", "delay": slowAnswer.String()}}); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if b.profile {
 		if _, err := s.pool.Exec(ctx, `create extension pg_stat_statements; select pg_stat_statements_reset()`); err != nil {
-			return 0, fmt.Errorf("have PostgreSQL count its statements: %w", err)
+			return fmt.Errorf("have PostgreSQL count its statements: %w", err)
 		}
 	}
-	s.conditions.worker = r.flags
-	if err := s.work(ctx, r.processes); err != nil {
-		return 0, err
-	}
-	if err := s.wait(ctx); err != nil {
-		return 0, err
-	}
+	return nil
+}
+
+// check looks that everybody is invited and has one mail, and says how long it
+// took.
+func (b *invites) check(ctx context.Context, s *stage, r way) (took time.Duration, err error) {
 	var invited int
 	err = s.pool.QueryRow(ctx, `select (select count(*) from results where outcome = 'invited'),
 		(select max(decided_at) from results) - (select min(started_at) from attempts)`).Scan(&invited, &took)
@@ -182,13 +209,13 @@ func (b *invites) invite(ctx context.Context, r way) (took time.Duration, err er
 
 // busiest prints what PostgreSQL was busy with.
 func (s *stage) busiest(ctx context.Context) error {
-	rows, _ := s.pool.Query(ctx, `select total_exec_time / 1000, calls, rows, regexp_replace(query, '\s+', ' ', 'g') from pg_stat_statements
+	rows, _ := s.pool.Query(ctx, `select total_exec_time / 1000, calls, rows, wal_bytes::bigint, regexp_replace(query, '\s+', ' ', 'g') from pg_stat_statements
 		where dbid = (select oid from pg_database where datname = current_database()) order by total_exec_time desc limit 20`)
 	var spent float64
-	var calls, n int
+	var calls, n, wal int
 	var text string
-	_, err := pgx.ForEachRow(rows, []any{&spent, &calls, &n, &text}, func() error {
-		fmt.Printf("    %8.2f s %9s calls %9s rows  %.110s\n", spent, grouped(calls), grouped(n), text)
+	_, err := pgx.ForEachRow(rows, []any{&spent, &calls, &n, &wal, &text}, func() error {
+		fmt.Printf("    %8.2f s %9s calls %9s rows %12s bytes of WAL  %.110s\n", spent, grouped(calls), grouped(n), grouped(wal), text)
 		return nil
 	})
 	if err != nil {

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// weight is what importing and inviting leaves on the disk, in bytes a row.
+type weight struct {
+	wal    int            // written ahead, from before the import on
+	tables map[string]int // with their indexes and large values, after a vacuum; those of less than a byte are left out
+}
+
+// weighed are the tables that grow with the rows, in the order of a report.
+var weighed = []string{"results", "attempts", "attempt_people", "river_job"}
+
+// disk is what all tables hold.
+func (w weight) disk() int {
+	sum := 0
+	for _, n := range w.tables {
+		sum += n
+	}
+	return sum
+}
+
+func (w weight) String() string {
+	parts := []string{fmt.Sprintf("bytes a row: %s of WAL, %s of disk", grouped(w.wal), grouped(w.disk()))}
+	for _, name := range weighed {
+		parts = append(parts, name+" "+grouped(w.tables[name]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// written says how much WAL the server has written, in bytes.
+func (s *stage) written(ctx context.Context) (n int64, err error) {
+	if err := s.pool.QueryRow(ctx, `select (pg_current_wal_lsn() - '0/0')::bigint`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("look how much WAL there is: %w", err)
+	}
+	return n, nil
+}
+
+// weigh says what is on the disk of so many rows. began is how much WAL there was
+// before them.
+func (s *stage) weigh(ctx context.Context, began int64, people int) (w weight, err error) {
+	ended, err := s.written(ctx)
+	if err != nil {
+		return w, err
+	}
+	w.wal, w.tables = int(ended-began)/people, map[string]int{}
+	if _, err := s.pool.Exec(ctx, `vacuum`); err != nil {
+		return w, fmt.Errorf("vacuum: %w", err)
+	}
+	rows, _ := s.pool.Query(ctx, `select c.relname, pg_total_relation_size(c.oid) from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace`)
+	var name string
+	var size int64
+	_, err = pgx.ForEachRow(rows, []any{&name, &size}, func() error {
+		if n := int(size) / people; n > 0 {
+			w.tables[name] = n
+		}
+		return nil
+	})
+	if err != nil {
+		return w, fmt.Errorf("weigh the tables: %w", err)
+	}
+	return w, nil
+}
