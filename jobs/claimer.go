@@ -264,7 +264,9 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	requests := pack(p.ready, b, want, c.w.cfg.Create.Off)
 	switch {
 	case len(requests) > 0:
-		r.tickets, err = c.open(ctx, tx, requests, create.Probe, bulk.Probe)
+		if r.tickets, err = c.open(ctx, tx, requests, create.Probe, bulk.Probe); err == nil {
+			err = c.w.dismiss(ctx, tx, r.tickets)
+		}
 	case p.unread:
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
 	case !alone && create.Free > 0:

@@ -81,6 +81,42 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 	return nil
 }
 
+// dismiss deletes the jobs of the rows that are being asked for, in the
+// transaction that claims them: an open attempt is in their way, and whatever
+// closes it inserts jobs for those that it leaves undecided. It looks among those
+// that are first in line, where they are as long as nothing has changed the order;
+// a job that it does not find is worked, and ends at once.
+func (w *Worker) dismiss(ctx context.Context, tx pgx.Tx, tickets []*ticket) error {
+	here := map[invitation.RowID]bool{}
+	w.working.Range(func(_, row any) bool {
+		here[row.(invitation.RowID)] = true
+		return true
+	})
+	var batches []int64
+	var numbers []int32
+	for _, t := range tickets {
+		for _, p := range t.People {
+			if !here[p.RowID] {
+				batches, numbers = append(batches, p.Batch), append(numbers, int32(p.Row))
+			}
+		}
+	}
+	if len(batches) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		with first as materialized (
+			select id, args from river_job where state = 'available' and queue = $1 order by priority, scheduled_at, id limit 2 * cardinality($2::bigint[])),
+		found as (
+			select j.id from first f join unnest($2::bigint[], $3::int[]) r (batch, number) on (f.args->>'batch')::bigint = r.batch and (f.args->>'row')::int = r.number
+			join river_job j on j.id = f.id where j.state = 'available' for update of j skip locked)
+		delete from river_job j using found where j.id = found.id`, w.queue(), batches, numbers)
+	if err != nil {
+		return fmt.Errorf("delete the jobs of %d rows: %w", len(batches), err)
+	}
+	return nil
+}
+
 // kick inserts a few jobs for the rows that are last in line: each of them works
 // until its own row no longer waits, and so until all before it are done.
 func (w *Worker) kick(ctx context.Context) error {

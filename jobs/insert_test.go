@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 
@@ -9,6 +10,8 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // TestEachRowGetsItsJob: the jobs that the database makes after the first are
@@ -73,7 +76,7 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	if err := b.pool.QueryRow(t.Context(), `select id from river_job where (args->>'row')::int = 11`).Scan(&atWork); err != nil {
 		t.Fatal(err)
 	}
-	w.working.Store(atWork, nil)
+	w.working.Store(atWork, invitation.RowID{})
 	if err := w.housekeep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -85,5 +88,49 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	}
 	if waiting, running := count(t.Context(), "available"), count(t.Context(), "running"); waiting != 7 || running != 3 {
 		t.Errorf("%d jobs wait and %d run, want 7 and 3", waiting, running)
+	}
+}
+
+// Whom a request is for needs no job from the claim on, but where one is at work;
+// a claim that comes to nothing leaves the jobs, and an answer that decides nobody
+// gives them back.
+func TestClaimedRowsNeedNoJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultStatus, Status: 429}}})
+	batch := b.batch(30, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	w := b.worker(Config{Create: ratelimit.Limit{Off: true}, Bulk: ratelimit.Limit{None: true}})
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.working.Store(int64(1), invitation.RowID{Batch: batch, Row: 3})
+	waiting := func() (rows []int) {
+		err := b.pool.QueryRow(t.Context(), `select array_agg(distinct (args->>'row')::int order by (args->>'row')::int) from river_job where state = 'available'`).Scan(&rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	all := waiting()
+	undone := errors.New("undone")
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := w.claimer.claimIn(t.Context(), tx, 1); err != nil {
+			return err
+		}
+		return undone
+	})
+	if got := waiting(); !errors.Is(err, undone) || len(all) != 30 || !slices.Equal(got, all) {
+		t.Fatalf("after a claim that was undone (%v) the rows with jobs are %v, want those from 1 to 30", err, got)
+	}
+	r, err := w.claimer.round(t.Context(), 1)
+	if err != nil || len(r.tickets) != 1 || len(r.tickets[0].People) != 10 {
+		t.Fatalf("claimed %+v, %v, want ten people in one request", r, err)
+	}
+	if got, want := waiting(), append([]int{3}, all[10:]...); !slices.Equal(got, want) {
+		t.Errorf("while ten are asked for the rows with jobs are %v, want %v", got, want)
+	}
+	w.send(t.Context(), r.tickets[0])
+	if got := waiting(); b.outcomes(batch)[""] != 30 || !slices.Equal(got, all) {
+		t.Errorf("after a refusal the rows with jobs are %v, want those from 1 to 30", got)
 	}
 }

@@ -19,15 +19,25 @@ type inviteWorker struct {
 	w *Worker
 }
 
-// Work sends requests, whoever they are for, until the job's own row no longer
-// waits or there is no budget.
+// stint is how many requests a job sends at least before it ends, as long as
+// anybody waits and there is budget. Whom a request is for needs no job of their
+// own any more: see [Worker.dismiss]. So most jobs are never fetched, which costs
+// as much as an invitation does.
+const stint = 20
+
+// Work sends requests, whoever they are for, until there is no budget, or the
+// job's own row no longer waits and its stint is over. A job whose row does not
+// wait to begin with ends at once.
 func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
-	i.w.working.Store(job.ID, nil)
+	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
+	i.w.working.Store(job.ID, row)
 	defer i.w.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
-	row := invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
-	for {
-		waits, err := i.w.waits(ctx, row)
+	for sent := 0; ; {
+		waits, err := sent > 0 && sent < stint, error(nil)
+		if !waits {
+			waits, err = i.w.waits(ctx, row)
+		}
 		if err == nil && !waits {
 			failpoint("before_completion")
 			return nil
@@ -42,6 +52,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		}
 		if g.ticket != nil {
 			i.w.send(ctx, g.ticket)
+			sent++
 			continue
 		}
 		if !g.closed.IsZero() {

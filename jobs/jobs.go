@@ -149,7 +149,7 @@ type Worker struct {
 	claimer  *claimer
 	recorder *recorder
 	gate     *gate
-	working  sync.Map      // the ids of jobs at work here
+	working  sync.Map      // the jobs at work here: their rows by their ids
 	decided  decided       // rows that are
 	skew     skew          // between Postgres' clock and Clerk's
 	schedule cron.Schedule // of the nightly sweep; nil: none

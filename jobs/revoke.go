@@ -95,7 +95,7 @@ type revokeWorker struct {
 // Work takes one invitation back, or says when that can be tried again.
 func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) error {
 	w := r.w
-	w.working.Store(job.ID, nil)
+	w.working.Store(job.ID, invitation.RowID{})
 	defer w.working.Delete(job.ID)
 	ctx, cancel := w.untilStop(ctx)
 	defer cancel()
