@@ -85,6 +85,55 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	return open, nil
 }
 
+// Conclude records answers that decide everybody whom they were about, each with
+// an invitation, and closes their attempts; the verdicts are those of these
+// people. It returns which attempts it has closed, and the rows that this frees.
+// Attempts that are answered or resolved already, and those of which somebody was
+// settled by reading, are left for [Store.Note].
+func (s *Store) Conclude(ctx context.Context, tx pgx.Tx, instance int64, answers []Noted, verdicts []Verdict) (closed map[int64]bool, free []Freed, err error) {
+	var ids []int64
+	var statuses []int32
+	var codes, traces []string
+	for _, n := range answers {
+		ids, statuses, codes, traces = append(ids, n.Attempt), append(statuses, int32(n.Status)), append(codes, n.Code), append(traces, n.TraceID)
+	}
+	rows, _ := tx.Query(ctx, `
+		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
+		       resolved_at = clock_timestamp(), resolution = 'answered'
+		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as d (id, status, code, trace)
+		where a.id = d.id and a.answered_at is null and a.resolved_at is null
+		  and not exists (select from attempt_people p where p.attempt_id = a.id and not p.open)
+		returning a.id`, ids, statuses, codes, traces)
+	closed = map[int64]bool{}
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { closed[id] = true; return nil }); err != nil {
+		return nil, nil, fmt.Errorf("close attempts %v: %w", ids, err)
+	}
+	if len(closed) == 0 {
+		return nil, nil, nil
+	}
+	verdicts = slices.DeleteFunc(verdicts, func(v Verdict) bool { return !closed[v.AttemptID] })
+	keys, invitations, attempts := make([]string, len(verdicts)), make([]string, len(verdicts)), make([]int64, len(verdicts))
+	for i, v := range verdicts {
+		keys[i], invitations[i], attempts[i] = v.Key, v.InvitationID, v.AttemptID
+	}
+	tag, err := tx.Exec(ctx, `
+		update attempt_people p set answer = 'created', clerk_invitation_id = d.invitation, open = false, closed_at = clock_timestamp(), resolution = 'answered'
+		from unnest($1::bigint[], $2::text[], $3::text[]) as d (id, key, invitation)
+		where p.attempt_id = d.id and p.key = d.key and p.open`, attempts, keys, invitations)
+	if err == nil && int(tag.RowsAffected()) != len(verdicts) { // settled by reading, between the statement before and this one
+		err = fmt.Errorf("%d people are claimed, want %d", tag.RowsAffected(), len(verdicts))
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("close attempts %v: %w", ids, err)
+	}
+	if err := s.decide(ctx, tx, verdicts); err != nil {
+		return nil, nil, err
+	}
+	free, err = freed(ctx, tx, instance, keys)
+	return closed, free, err
+}
+
 // backOff leaves those alone for a while whom an answer did not decide.
 func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
 	// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed

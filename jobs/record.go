@@ -84,32 +84,18 @@ func (r *recorder) run(ctx context.Context) {
 // transaction that touches rows of these attempts only.
 func (w *Worker) record(ctx context.Context, all ...answered) error {
 	var verdicts map[int64][]invitation.Verdict // by attempt
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		notes := make([]invitation.Noted, len(all))
-		for i, a := range all {
-			notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}
-		}
-		open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
-		if err != nil {
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		var freed, more []invitation.Freed
+		var rest []answered
+		if verdicts, rest, freed, err = w.conclude(ctx, tx, all); err != nil {
 			return err
 		}
-		if verdicts, err = w.verdicts(ctx, tx, all, open); err != nil {
-			return err
-		}
-		var together []invitation.Verdict
-		for _, a := range all {
-			if open[a.AttemptID] {
-				if err := w.keepLinks(a.ticket, a.said); err != nil {
-					return err
-				}
+		if len(rest) > 0 {
+			if more, err = w.note(ctx, tx, rest, verdicts); err != nil {
+				return err
 			}
-			together = append(together, verdicts[a.AttemptID]...)
 		}
-		freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, together)
-		if err != nil {
-			return err
-		}
-		return free(ctx, tx, w.cfg.Instance.ID, freed)
+		return free(ctx, tx, w.cfg.Instance.ID, append(freed, more...))
 	})
 	if err != nil {
 		return err
@@ -118,6 +104,78 @@ func (w *Worker) record(ctx context.Context, all ...answered) error {
 		w.tell(a, verdicts[a.AttemptID])
 	}
 	return nil
+}
+
+// conclude records the answers that made an invitation for everybody, as most do,
+// in fewer statements than all others take. It returns the verdicts by attempt, and
+// the answers that are left.
+func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdicts map[int64][]invitation.Verdict, rest []answered, freed []invitation.Freed, err error) {
+	var notes []invitation.Noted
+	var together []invitation.Verdict
+	verdicts = map[int64][]invitation.Verdict{}
+	for _, a := range all {
+		if made, others := a.created(); len(others) == 0 && len(a.links) == 0 {
+			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Reply: a.said})
+			for _, c := range made {
+				verdicts[a.AttemptID] = append(verdicts[a.AttemptID], a.verdict(c))
+			}
+			together = append(together, verdicts[a.AttemptID]...)
+		}
+	}
+	closed := map[int64]bool{}
+	if len(notes) > 0 {
+		if closed, freed, err = w.store.Conclude(ctx, tx, w.cfg.Instance.ID, notes, together); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	for _, a := range all {
+		if !closed[a.AttemptID] {
+			delete(verdicts, a.AttemptID)
+			rest = append(rest, a)
+		}
+	}
+	return verdicts, rest, freed, nil
+}
+
+// note records answers, adds what follows from them to the verdicts, and returns
+// the rows that this frees.
+func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict) ([]invitation.Freed, error) {
+	notes := make([]invitation.Noted, len(all))
+	for i, a := range all {
+		notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}
+	}
+	open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
+	if err != nil {
+		return nil, err
+	}
+	follows, err := w.verdicts(ctx, tx, all, open)
+	if err != nil {
+		return nil, err
+	}
+	var together []invitation.Verdict
+	for _, a := range all {
+		if open[a.AttemptID] {
+			if err := w.keepLinks(a.ticket, a.said); err != nil {
+				return nil, err
+			}
+		}
+		verdicts[a.AttemptID] = follows[a.AttemptID]
+		together = append(together, follows[a.AttemptID]...)
+	}
+	return w.store.Settle(ctx, tx, w.cfg.Instance.ID, together)
+}
+
+// verdict is what follows from an answer for somebody.
+func (a answered) verdict(c *invitation.Case) invitation.Verdict {
+	v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
+	if p, ok := a.said.People[c.Key]; ok && v.Outcome == invitation.Invited {
+		v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
+	}
+	if a.said.NotSent && (v.Kind == invitation.Decide || v.Close != "") {
+		v.Close = invitation.ClosedNotSent
+	}
+	v.Alone = v.Alone || a.answer.Class == clerk.BadCall
+	return v
 }
 
 // verdicts says what follows from answers for the people of those attempts that
@@ -146,18 +204,9 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 	verdicts := map[int64][]invitation.Verdict{}
 	for _, c := range cases {
 		a := of[c.RowID]
-		v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
-		if v.Kind != invitation.Decide && v.Close == "" {
-			continue
+		if v := a.verdict(c); v.Kind == invitation.Decide || v.Close != "" {
+			verdicts[a.AttemptID] = append(verdicts[a.AttemptID], v)
 		}
-		if p, ok := a.said.People[c.Key]; ok && v.Outcome == invitation.Invited {
-			v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
-		}
-		if a.said.NotSent {
-			v.Close = invitation.ClosedNotSent
-		}
-		v.Alone = v.Alone || a.answer.Class == clerk.BadCall
-		verdicts[a.AttemptID] = append(verdicts[a.AttemptID], v)
 	}
 	return verdicts, nil
 }
