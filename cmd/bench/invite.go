@@ -163,7 +163,9 @@ func (b *invites) invite(ctx context.Context, r way) (took time.Duration, left w
 	if took, err = b.check(ctx, s, r); err != nil {
 		return 0, left, err
 	}
-	left, err = s.weigh(ctx, began, r.people)
+	if left, err = s.weigh(ctx, began, r.people); err == nil && b.profile {
+		err = s.largest(ctx, r.people)
+	}
 	return took, left, err
 }
 

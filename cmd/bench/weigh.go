@@ -67,3 +67,18 @@ func (s *stage) weigh(ctx context.Context, began int64, people int) (w weight, e
 	}
 	return w, nil
 }
+
+// largest prints which tables and indexes are large.
+func (s *stage) largest(ctx context.Context, people int) error {
+	rows, _ := s.pool.Query(ctx, `select relname, pg_relation_size(oid) from pg_class where relkind in ('r', 'i', 't') and pg_relation_size(oid) > 8 * $1::int order by 2 desc`, people)
+	var name string
+	var size int64
+	_, err := pgx.ForEachRow(rows, []any{&name, &size}, func() error {
+		fmt.Printf("    %8s bytes a row  %s\n", grouped(int(size)/people), name)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look which relations are large: %w", err)
+	}
+	return nil
+}
