@@ -129,7 +129,7 @@ func TestClaimedRowsNeedNoJobs(t *testing.T) {
 	if got, want := waiting(), append([]int{3}, all[10:]...); !slices.Equal(got, want) {
 		t.Errorf("while ten are asked for the rows with jobs are %v, want %v", got, want)
 	}
-	w.send(t.Context(), r.tickets[0])
+	b.send(w, r.tickets[0])
 	if got := waiting(); b.outcomes(batch)[""] != 30 || !slices.Equal(got, all) {
 		t.Errorf("after a refusal the rows with jobs are %v, want those from 1 to 30", got)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -33,6 +34,8 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 	i.w.working.Store(job.ID, row)
 	defer i.w.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
+	var recording sync.WaitGroup
+	defer recording.Wait()
 	for sent := 0; ; {
 		waits, err := sent > 0 && sent < stint, error(nil)
 		if !waits {
@@ -51,7 +54,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			return river.JobSnooze(0)
 		}
 		if g.ticket != nil {
-			i.w.send(ctx, g.ticket)
+			i.w.send(ctx, g.ticket, &recording)
 			sent++
 			continue
 		}
@@ -82,33 +85,52 @@ func (w *Worker) waits(ctx context.Context, row invitation.RowID) (bool, error) 
 }
 
 // send sends a claimed request and records what came of it. It comes to its end
-// whatever happens to the job.
-func (w *Worker) send(ctx context.Context, t *ticket) {
-	defer w.claimer.ended(t.Bucket)
+// whatever happens to the job. That it invited people is recorded in the
+// background, once what came of the request before is, so that the next one can be
+// under way; all else may concern the next one.
+func (w *Worker) send(ctx context.Context, t *ticket, recording *sync.WaitGroup) {
 	ctx = context.WithoutCancel(ctx)
-	calling, cancel := context.WithDeadline(ctx, t.deadline)
-	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {
-		cancel()
+	a, asked := w.ask(ctx, t)
+	recording.Wait()
+	switch {
+	case !asked:
 		poke(w.active)
-		return
+	case a.Class == clerk.Success && !t.probe:
+		recording.Go(func() { w.taken(ctx, t, a) })
+	default:
+		w.taken(ctx, t, a)
+	}
+}
+
+// ask sends a claimed request. It reports false where the invitation that it was
+// to replace was not revoked.
+func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool) {
+	defer w.claimer.ended(t.Bucket)
+	calling, cancel := context.WithDeadline(ctx, t.deadline)
+	defer cancel()
+	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {
+		return a, false
 	}
 	invites := make([]clerk.Invite, len(t.People))
 	for i, p := range t.People {
 		invites[i] = invite(t.cases[p.Key])
 	}
 	failpoint("before_send")
-	var a clerk.Answer
 	if t.Call == ratelimit.Bulk {
 		a = w.api.Bulk(calling, invites)
 	} else {
 		a = w.api.Create(calling, invites[0])
 	}
-	cancel()
 	failpoint("after_send")
 	w.log.Debug("answered", "attempt", t.AttemptID, "answer", a)
 	if a.Class == clerk.Throttled {
 		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
 	}
+	return a, true
+}
+
+// taken records an answer, and does what it asks for.
+func (w *Worker) taken(ctx context.Context, t *ticket, a clerk.Answer) {
 	failpoint("before_outcome")
 	w.recorder.record(ctx, answered{t, a, reply(t, a)})
 	failpoint("after_outcome")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +115,13 @@ func (b *bundle) run(w *Worker, batch int64) {
 	if ctx.Err() != nil {
 		b.t.Fatal("the batch was not done in time: ", b.outcomes(batch))
 	}
+}
+
+// send sends a request and returns when what came of it is recorded.
+func (b *bundle) send(w *Worker, t *ticket) {
+	var recording sync.WaitGroup
+	w.send(b.t.Context(), t, &recording)
+	recording.Wait()
 }
 
 // outcomes counts the rows of a batch by outcome; "" is undecided.
