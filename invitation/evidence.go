@@ -72,7 +72,7 @@ const loadRows = `
 	       case when b.on_duplicate = 'resend' then coalesce((
 	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
-	join results r using (batch_id, row_number)
+	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r
 	join batches b on b.id = r.batch_id
 	left join (reads u join workers l on l.id = u.worker_id) on u.id = r.users_read_id
 	order by w.place`
@@ -116,7 +116,7 @@ const loadAttempts = `
 	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours'))),
 	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key)
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
-	join attempt_people p using (batch_id, row_number)
+	cross join lateral (select * from attempt_people p where p.batch_id = w.batch_id and p.row_number = w.row_number offset 0) p
 	join attempts a on a.id = p.attempt_id and a.call in ('create', 'bulk')
 	order by a.id`
 
@@ -143,7 +143,8 @@ func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
 // offset as a fence, is looked up person by person through the index on the key:
 // right after an import the planner has no statistics, and would rather read the
 // whole table than believe that they are few.
-const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number) join results r using (batch_id, row_number)`
+const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number)
+	cross join lateral (select r.key from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r`
 
 const loadOthers = `
 	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.decided_at, o.expires_at,
