@@ -252,7 +252,11 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	}
 	// Rows that must go alone wait for a single, and let the others pass meanwhile.
 	alone := b.single > 0 || c.w.cfg.Create.Off
-	n := min(b.single+bulkSize*b.bulk, bulkSize*want, readAhead)
+	each := 1
+	if b.bulk > 0 {
+		each = bulkSize
+	}
+	n := min(b.single+bulkSize*b.bulk, each*want, readAhead)
 	p, err := c.pick(ctx, tx, n, alone, false)
 	if err != nil {
 		return r, err
