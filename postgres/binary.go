@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,18 +12,23 @@ import (
 	"strings"
 )
 
-// packaged are the places where the common packages put their binaries outside PATH: Debian and Ubuntu, the PostgreSQL
-// project's RPMs, Homebrew on either processor, Postgres.app.
+// packaged are the places where the common packages put their binaries outside PATH. Those under ~ lie in the user's home.
 var packaged = []string{
-	"/usr/lib/postgresql/*/bin",
-	"/usr/pgsql-*/bin",
-	"/opt/homebrew/opt/postgresql@*/bin",
-	"/usr/local/opt/postgresql@*/bin",
-	"/Applications/Postgres.app/Contents/Versions/*/bin",
+	"/usr/lib/postgresql/*/bin",                               // Debian, Ubuntu
+	"/usr/pgsql-*/bin",                                        // the PostgreSQL project's RPMs
+	"/usr/bin",                                                // Fedora, Arch, where PATH is short
+	"/opt/pgsql-*/bin",                                        // Arch, the major version before
+	"/usr/libexec/postgresql*",                                // Alpine
+	"/opt/homebrew/opt/postgresql@*/bin",                      // Homebrew on Apple's processors
+	"/usr/local/opt/postgresql@*/bin",                         // on Intel's
+	"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",         // on Linux
+	"/Applications/Postgres.app/Contents/Versions/[0-9]*/bin", // one of them is a link that is called latest
+	"~/.nix-profile/bin",
+	"/run/current-system/sw/bin", // NixOS
 }
 
 const installRemedy = "install it: apt-get install postgresql (Debian, Ubuntu), dnf install postgresql-server (Fedora), " +
-	"apk add postgresql (Alpine), brew install postgresql@17 (macOS); or give a server's URL"
+	"apk add postgresql (Alpine), brew install postgresql@17 (macOS); or give a server's URL (DATABASE_URL)"
 
 // binaries is one installation of PostgreSQL.
 type binaries struct {
@@ -33,11 +39,11 @@ type binaries struct {
 
 func (b binaries) path(name string) string { return filepath.Join(b.dir, name) }
 
-// installations lists what is installed: binDir alone where it is given, else PATH, then the packages' places, newest
-// first.
-func installations(ctx context.Context, binDir string) ([]binaries, error) {
+// installations lists what there is: config.BinDir alone where it is given, else PATH, then the packages' places and what
+// was fetched, newest first.
+func installations(ctx context.Context, config Config) ([]binaries, error) {
 	var found []binaries
-	for _, dir := range binaryDirs(binDir) {
+	for _, dir := range binaryDirs(config) {
 		b, err := inspectBinaries(ctx, dir)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("look for PostgreSQL: %w", ctx.Err())
@@ -47,6 +53,7 @@ func installations(ctx context.Context, binDir string) ([]binaries, error) {
 		}
 		found = append(found, b)
 	}
+	found = append(found, fetched(config)...)
 	rest := found
 	if len(rest) > 0 && onPath(rest[0].dir) {
 		rest = rest[1:] // somebody's choice stays in front
@@ -56,10 +63,10 @@ func installations(ctx context.Context, binDir string) ([]binaries, error) {
 }
 
 // choose takes the installation that new data is made with.
-func choose(found []binaries, binDir string) (binaries, error) {
+func choose(found []binaries, config Config) (binaries, error) {
 	where := "PATH or the usual places"
-	if binDir != "" {
-		where = binDir
+	if config.BinDir != "" {
+		where = config.BinDir
 	}
 	for _, b := range found {
 		if b.major >= MinMajor {
@@ -68,20 +75,22 @@ func choose(found []binaries, binDir string) (binaries, error) {
 	}
 	if len(found) == 0 {
 		return binaries{}, &Error{
-			Kind:   ErrNoBinaries,
-			Text:   fmt.Sprintf("no PostgreSQL (initdb and postgres) in %s", where),
-			Remedy: installRemedy,
+			Kind:      ErrNoBinaries,
+			Text:      fmt.Sprintf("no PostgreSQL (initdb and postgres) in %s", where),
+			Remedy:    installRemedy,
+			fetchable: config.fetches(),
 		}
 	}
 	return binaries{}, &Error{
-		Kind:   ErrTooOld,
-		Text:   fmt.Sprintf("the PostgreSQL in %s is too old (%s); %d or newer is needed", where, versions(found), MinMajor),
-		Remedy: installRemedy,
+		Kind:      ErrTooOld,
+		Text:      fmt.Sprintf("the PostgreSQL in %s is too old (%s); %d or newer is needed", where, versions(found), MinMajor),
+		Remedy:    installRemedy,
+		fetchable: config.fetches(),
 	}
 }
 
-// match takes the installation that can run the data in dir, which the major version want made.
-func match(found []binaries, want, dir string) (binaries, error) {
+// match takes the installation that can run the data, which the major version want made.
+func match(found []binaries, want string, config Config) (binaries, error) {
 	for _, b := range found {
 		if strconv.Itoa(b.major) == want {
 			return b, nil
@@ -93,9 +102,10 @@ func match(found []binaries, want, dir string) (binaries, error) {
 	}
 	return binaries{}, &Error{
 		Kind: ErrVersion,
-		Text: fmt.Sprintf("the data in %s was made by PostgreSQL %s, which is not here (%s)", dir, want, have),
-		Remedy: fmt.Sprintf("install PostgreSQL %s beside it; to move to a newer one, dump the database with the old one and restore it "+
+		Text: fmt.Sprintf("the data in %s was made by PostgreSQL %s, which is not here (%s)", filepath.Join(config.Dir, dataName), want, have),
+		Remedy: fmt.Sprintf("install PostgreSQL %s beside it; to move to another one, dump the database with the old one and load it "+
 			"into a new data directory; the data was not touched", want),
+		fetchable: config.fetches() && want == strconv.Itoa(majorOf(config.Release)),
 	}
 }
 
@@ -112,31 +122,36 @@ func onPath(dir string) bool {
 	return err == nil && filepath.Dir(path) == dir
 }
 
-func binaryDirs(binDir string) []string {
-	if binDir != "" {
-		return []string{binDir}
+func binaryDirs(config Config) []string {
+	if config.BinDir != "" {
+		return []string{config.BinDir}
 	}
 	var dirs []string
 	if path, err := exec.LookPath("postgres"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
 	}
 	for _, pattern := range packaged {
-		matches, err := filepath.Glob(pattern)
-		if err != nil {
-			continue // only a malformed pattern fails, and these are constants
+		if below, ok := strings.CutPrefix(pattern, "~/"); ok {
+			pattern = filepath.Join(os.Getenv("HOME"), below)
 		}
-		dirs = append(dirs, matches...)
+		matches, err := filepath.Glob(filepath.Join("/", config.Root, pattern))
+		if err != nil {
+			continue // only a malformed pattern fails: a home with a bracket in its name
+		}
+		for _, dir := range matches {
+			if !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
 	}
 	return dirs
 }
 
-// inspectBinaries asks the server in dir for its version ("postgres (PostgreSQL) 15.18 (Debian …)").
+// inspectBinaries asks the server in dir for its version.
 func inspectBinaries(ctx context.Context, dir string) (binaries, error) {
 	b := binaries{dir: dir}
-	for _, name := range []string{"initdb", "postgres"} {
-		if _, err := os.Stat(b.path(name)); err != nil {
-			return b, err
-		}
+	if !b.whole() {
+		return b, fs.ErrNotExist
 	}
 	cmd := exec.CommandContext(ctx, b.path("postgres"), "--version")
 	cmd.Env = environment()
@@ -144,7 +159,19 @@ func inspectBinaries(ctx context.Context, dir string) (binaries, error) {
 	if err != nil {
 		return b, err
 	}
-	_, version, _ := strings.Cut(strings.TrimSpace(string(out)), ") ")
-	b.version, b.major = version, majorOf(version)
+	b.version = versionIn(string(out))
+	b.major = majorOf(b.version)
 	return b, nil
+}
+
+func (b binaries) whole() bool {
+	_, initdb := os.Stat(b.path("initdb"))
+	_, postgres := os.Stat(b.path("postgres"))
+	return initdb == nil && postgres == nil
+}
+
+// versionIn takes the version out of what a server says of it: "postgres (PostgreSQL) 15.18 (Debian …)".
+func versionIn(said string) string {
+	_, version, _ := strings.Cut(strings.TrimSpace(said), ") ")
+	return version
 }

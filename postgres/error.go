@@ -21,6 +21,8 @@ var (
 	ErrURL = errors.New("the database URL cannot be read")
 	// ErrUnreachable: nobody answers, or the server turns us away.
 	ErrUnreachable = errors.New("the database cannot be reached")
+	// ErrFetch: PostgreSQL could not be fetched.
+	ErrFetch = errors.New("PostgreSQL could not be fetched")
 	// ErrFailed: the private server could not be started or stopped.
 	ErrFailed = errors.New("the private PostgreSQL failed")
 )
@@ -36,6 +38,14 @@ type Error struct {
 	Remedy string
 	// Err is the cause; nil where the cause itself could give a secret away.
 	Err error
+
+	fetchable bool // Fetch would help
+}
+
+// Fetchable tells whether err comes of binaries that [Fetch] would get.
+func Fetchable(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.fetchable
 }
 
 // Error returns Text.

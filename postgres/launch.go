@@ -119,7 +119,7 @@ func (s *Server) launch(ctx context.Context) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	bin, err := pick(ctx, s.dir.file(dataName), made, s.config.BinDir)
+	bin, err := pick(ctx, made, s.config)
 	if err != nil {
 		return process{}, err
 	}

@@ -20,8 +20,18 @@ type Config struct {
 	Log *slog.Logger
 	// Settings are more of PostgreSQL's settings, by name. They count only when this program starts the server.
 	Settings map[string]string
-	// BinDir is where initdb and postgres are; empty: the PATH, then the places where packages put them, newest first.
+	// BinDir is where initdb and postgres are; empty: the PATH, then the places where packages put them and what was
+	// fetched, newest first.
 	BinDir string
+	// Root is what the packages' places lie below; empty: the file system's own.
+	Root string
+	// Fetched is the directory of what [Fetch] got, a directory below it for each version; empty: nothing is, and nothing
+	// can be fetched.
+	Fetched string
+	// Repository is the Maven repository that [Fetch] gets it from, such as [DefaultRepository].
+	Repository string
+	// Release is the version that Fetch gets, such as [DefaultRelease]; empty: nothing can be fetched.
+	Release string
 }
 
 // Server is a share in a private server. The server runs until the last share in it, in any process, is closed; the
@@ -47,7 +57,7 @@ const (
 // for as long as ctx lasts.
 //
 // It never changes a directory that holds something else ([ErrForeign]) or data of a major version that is not installed
-// ([ErrVersion]). Other kinds of [*Error]: [ErrNoBinaries], [ErrTooOld], [ErrAccess], [ErrFailed].
+// ([ErrVersion]). Where [Fetch] would help, [Fetchable] says so. Other kinds of [*Error]: [ErrNoBinaries], [ErrTooOld], [ErrAccess], [ErrFailed].
 func Start(ctx context.Context, config Config) (*Server, error) {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -56,7 +66,8 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := precheck(ctx, dir, config.BinDir); err != nil {
+	config.Dir = dir.path
+	if err := precheck(ctx, dir, config); err != nil {
 		return nil, err
 	}
 	own, err := findOwner(dir)
@@ -182,7 +193,7 @@ func (s *Server) failed(doing string, err error) error {
 }
 
 // precheck finds out, before anything is written, whether the directory is one that we can work with.
-func precheck(ctx context.Context, dir directory, binDir string) error {
+func precheck(ctx context.Context, dir directory, config Config) error {
 	made, err := dir.version()
 	if err != nil {
 		return err
@@ -191,20 +202,20 @@ func precheck(ctx context.Context, dir directory, binDir string) error {
 	if err != nil || exists {
 		return err // a server that runs needs no starting, and to look for one takes longer than to join this one
 	}
-	_, err = pick(ctx, dir.file(dataName), made, binDir)
+	_, err = pick(ctx, made, config)
 	return err
 }
 
 // pick chooses the installation for data that the major version made has made, or, where there is none yet, any.
-func pick(ctx context.Context, data, made, binDir string) (binaries, error) {
-	found, err := installations(ctx, binDir)
+func pick(ctx context.Context, made string, config Config) (binaries, error) {
+	found, err := installations(ctx, config)
 	if err != nil {
 		return binaries{}, err
 	}
 	if made != "" {
-		return match(found, made, data)
+		return match(found, made, config)
 	}
-	return choose(found, binDir)
+	return choose(found, config)
 }
 
 // logLimit is the size, in bytes, past which the server's log begins anew at a start.

@@ -160,7 +160,7 @@ func hidden(name, value string) string {
 	switch {
 	case slices.Contains(secretVariables, name), name == "webhook-url": // whoever has such a URL may often post to it
 		return "set, and hidden"
-	case name != "database-url":
+	case name != "database-url" && name != "postgres-from":
 		return value
 	}
 	u, err := url.Parse(value)

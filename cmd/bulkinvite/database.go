@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -35,6 +36,12 @@ func (p *program) databaseAsItIs(ctx context.Context) (*pgxpool.Pool, error) {
 			return nil, err
 		}
 		server, err := postgres.Start(ctx, config)
+		if postgres.Fetchable(err) {
+			if err := p.fetchPostgres(ctx, config, err); err != nil {
+				return nil, err
+			}
+			server, err = postgres.Start(ctx, config)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -87,12 +94,40 @@ func closeWithin(f func()) {
 	}
 }
 
+// installed says where PostgreSQL is looked for, and which is fetched where there
+// is none. Tests look elsewhere.
+var installed = postgres.Config{Release: postgres.DefaultRelease}
+
 func (p *program) privateServer() (postgres.Config, error) {
 	dir, err := p.settings.dataDir()
 	if err != nil {
 		return postgres.Config{}, err
 	}
-	return postgres.Config{Dir: filepath.Join(dir, "postgres"), Log: p.log}, nil
+	config := installed
+	config.Dir, config.Log = filepath.Join(dir, "postgres"), p.log
+	config.Fetched, config.Repository = filepath.Join(dir, "postgres-binaries"), p.settings.PostgresFrom
+	return config, nil
+}
+
+// fetchPostgres gets the binaries that are missing. At a terminal it asks first;
+// elsewhere, where nobody could answer and a private server was asked for, it
+// says what it does.
+func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, missing error) error {
+	from := hidden("postgres-from", config.Repository)
+	switch {
+	case p.settings.Yes || !p.inTTY || !p.errTTY:
+		p.log.Warn("PostgreSQL is fetched, once: "+missing.Error(), "release", config.Release, "from", from, "to", config.Fetched)
+	default:
+		question := fmt.Sprintf("%s.\nFetch PostgreSQL %s (some 20 MB) from %s and keep it in %s? [y/N] ", missing, config.Release, from, config.Fetched)
+		ok, err := p.confirm(ctx, question, yes...)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fail(exitHeld, "not_confirmed", "--yes confirms it; or install PostgreSQL, or set DATABASE_URL", "nobody confirmed that PostgreSQL is fetched: %w", missing)
+		}
+	}
+	return postgres.Fetch(ctx, config)
 }
 
 // classifyDatabase says what to do about an error of a database that was

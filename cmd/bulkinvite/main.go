@@ -44,7 +44,7 @@ type cli struct {
 	Audit      auditCmd      `cmd:"" help:"Find rows across all batches."`
 	Why        whyCmd        `cmd:"" help:"Tell one person's whole story, with the evidence."`
 	Verify     verifyCmd     `cmd:"" help:"Hold a batch against the certificate of its end: was anything changed since?"`
-	Sweep      sweepCmd      `cmd:"" help:"Take back our invitations that nobody accepted. Shows what it would do, unless --apply."`
+	Sweep      sweepCmd      `cmd:"" help:"Revoke our invitations that nobody accepted. Shows what it would do, unless --apply."`
 	Rescind    rescindCmd    `cmd:"" help:"Take back the people listed: revoke their invitations, stop those who still wait."`
 	Reconcile  reconcileCmd  `cmd:"" help:"Read everything at Clerk, bring every status up to date, and say what no row explains."`
 	Drift      driftCmd      `cmd:"" help:"List where Clerk and our rows tell different stories."`

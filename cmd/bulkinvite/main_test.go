@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,8 +27,16 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // process of its own: with signals, exit statuses and kill -9.
 const asProgram = "TEST_AS_PROGRAM"
 
+// Where such a program looks for PostgreSQL, and which version it fetches.
+const (
+	searchRoot = "TEST_SEARCH_ROOT"
+	release    = "TEST_RELEASE"
+)
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
+		installed.Root = os.Getenv(searchRoot)
+		installed.Release = cmp.Or(os.Getenv(release), installed.Release)
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	postgrestest.Main(m)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -29,6 +30,7 @@ const keyVariable = "CLERK_SECRET_KEY"
 type settings struct {
 	DatabaseURL  string `group:"settings" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Default: a private one of the program's own."`
 	DataDir      string `group:"settings" predictor:"file" env:"BULKINVITE_DATA_DIR" type:"path" placeholder:"DIR" help:"What the program keeps. Default: the user's data directory; as root /var/lib/bulkinvite."`
+	PostgresFrom string `group:"settings" env:"BULKINVITE_POSTGRES_FROM" default:"https://repo1.maven.org/maven2" placeholder:"URL" help:"Where PostgreSQL is fetched from, once, if none is installed. Default: https://repo1.maven.org/maven2."`
 	ClerkKeyFile string `group:"settings" type:"path" predictor:"file" placeholder:"FILE" help:"File that holds Clerk's secret key; otherwise the key itself is taken from $$CLERK_SECRET_KEY. Default: none."`
 	ClerkURL     string `group:"settings" env:"CLERK_API_URL" default:"https://api.clerk.com/v1" placeholder:"URL" help:"Clerk's API, with the /v1. Default: https://api.clerk.com/v1."`
 	Sandbox      bool   `group:"settings" help:"The stand-in inside the program instead of Clerk. Default: off."`
@@ -56,6 +58,10 @@ func (s *settings) Validate() error {
 	}
 	if s.LimitGeneral != nil && s.LimitGeneral.Off {
 		return errors.New("--limit-general can't be off: what became of a lost answer is found out by reading")
+	}
+	repository, err := url.Parse(s.PostgresFrom)
+	if err != nil || repository.Host == "" || repository.Scheme != "https" && (repository.Scheme != "http" || !isLoopback(repository.Hostname())) {
+		return errors.New("--postgres-from must be a URL that begins with https://; http:// is for loopback only")
 	}
 	for name, d := range map[string]time.Duration{"settle": s.Settle, "request-timeout": s.RequestTimeout, "recover-after": s.RecoverAfter} {
 		if d <= 0 {

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/ulikunitz/xz"
+
+	"bulkinvite/postgres/postgrestest"
+)
+
+// bare puts the bench on a machine that has no PostgreSQL, and returns where what
+// is fetched comes to lie.
+func (b *bench) bare(env ...string) string {
+	b.t.Helper()
+	b.private()
+	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "PATH=") })
+	b.env = append(append(b.env, "PATH="+b.t.TempDir(), searchRoot+"="+b.t.TempDir()), env...)
+	return filepath.Join(b.dir, "postgres-binaries")
+}
+
+// mirror serves the PostgreSQL that is installed here as a repository would.
+type mirror struct {
+	url     string
+	release string
+	asked   atomic.Int32 // for the archive
+}
+
+// newMirror makes the archive from where the tests' own server comes from.
+func newMirror(t *testing.T) *mirror {
+	t.Helper()
+	archive, release := pack(t)
+	m := &mirror{release: release}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch base := path.Base(r.URL.Path); {
+		case base == path.Base(path.Dir(path.Dir(r.URL.Path)))+"-"+release+".jar":
+			m.asked.Add(1)
+			_, _ = w.Write(archive) // the other side sees what is missing
+		case strings.HasSuffix(base, "-"+release+".jar.sha256"):
+			fmt.Fprintf(w, "%x", sha256.Sum256(archive))
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	m.url = server.URL
+	return m
+}
+
+// pack makes a repository's archive of the PostgreSQL that runs here: its
+// programs, the two libraries that every database needs, and what it shares.
+func pack(t *testing.T) (archive []byte, release string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), postgrestest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bin, lib, share, major string
+	err = conn.QueryRow(t.Context(), `
+		select (select setting from pg_config where name = 'BINDIR'), (select setting from pg_config where name = 'PKGLIBDIR'),
+		       (select setting from pg_config where name = 'SHAREDIR'), (current_setting('server_version_num')::int / 10000)::text`).Scan(&bin, &lib, &share, &major)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	outer := zip.NewWriter(&out)
+	inner, err := outer.Create("postgres.txz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compressed, err := xz.WriterConfig{DictCap: 1 << 16}.NewWriter(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := tar.NewWriter(compressed)
+	add(t, files, "bin", bin, "initdb", "postgres")
+	add(t, files, "lib", lib, "plpgsql.so", "dict_snowball.so")
+	add(t, files, "share", share, ".")
+	for _, closes := range []func() error{files.Close, compressed.Close, outer.Close} {
+		if err := closes(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes(), major + ".0.0"
+}
+
+// add writes what there is at these names below a directory, links followed.
+func add(t *testing.T, files *tar.Writer, as, dir string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		err := filepath.WalkDir(filepath.Join(dir, name), func(file string, _ os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := os.Stat(file)
+			if err != nil || !info.Mode().IsRegular() {
+				return err
+			}
+			below, err := filepath.Rel(dir, file)
+			if err != nil {
+				return err
+			}
+			if err := files.WriteHeader(&tar.Header{Name: path.Join(as, below), Mode: int64(info.Mode().Perm()), Size: info.Size()}); err != nil {
+				return err
+			}
+			content, err := os.Open(file)
+			if err != nil {
+				return err
+			}
+			defer content.Close() // only read
+			_, err = io.Copy(files, content)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFetchPostgres runs the README's first command, twice at once, on a machine
+// that has no PostgreSQL: it is fetched once, and never again.
+func TestFetchPostgres(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	b := newBench(t)
+	b.umask = "077"
+	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
+	b.env = append(b.env, "BULKINVITE_DATA_DIR="+filepath.Join(b.dir, "new"))
+	at = filepath.Join(b.dir, "new", filepath.Base(at))
+	b.run("check", hires).want(t, exitRows) // starts no database, and so fetches none
+	if _, err := os.Stat(at); !os.IsNotExist(err) || m.asked.Load() != 0 {
+		t.Fatalf("check has fetched PostgreSQL: %v", err)
+	}
+	var group sync.WaitGroup
+	group.Go(func() { b.run("batches").want(t, exitOK) })
+	group.Go(func() {
+		o := b.run("send", "--sandbox", "--yes", "--json", hires).want(t, exitRows)
+		decode[document](t, o).addsUp(t)
+		if n := strings.Count(o.err, "PostgreSQL is fetched"); n > 1 || n == 1 && !strings.Contains(o.err, m.url) {
+			t.Errorf("it says: %s", o.err)
+		}
+	})
+	group.Wait()
+	if n := m.asked.Load(); n != 1 {
+		t.Errorf("fetched %d times", n)
+	}
+	o := b.run("status", "1", "--json").want(t, exitOK)
+	if n := m.asked.Load(); n != 1 || strings.Contains(o.err, "fetched") {
+		t.Errorf("fetched %d times; it says %s", n, o.err)
+	}
+	// Without the binaries the data is theirs alone: they are fetched anew, and others never touch it.
+	if err := os.RemoveAll(at); err != nil {
+		t.Fatal(err)
+	}
+	other := *b
+	other.env = append(slices.Clone(b.env), release+"=99.0.0")
+	o = other.run("status", "1").want(t, exitFailed)
+	if !strings.Contains(o.err, "was made by PostgreSQL") || m.asked.Load() != 1 {
+		t.Errorf("data of another major version: %s", o.err)
+	}
+	decode[document](t, b.run("status", "1", "--json").want(t, exitOK)).addsUp(t)
+}
+
+// TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so.
+func TestFetchAsks(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	b := newBench(t)
+	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
+	question := "Fetch PostgreSQL " + m.release + " (some 20 MB) from " + m.url + " and keep it in " + at + "? [y/N]"
+	exit, text := b.sit(func(term *terminal) { term.answer(question, "") }, "batches")
+	if exit != exitHeld || m.asked.Load() != 0 {
+		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
+	}
+	exit, text = b.sit(func(term *terminal) { term.answer(question, "y") }, "batches")
+	if exit != exitOK || m.asked.Load() != 1 {
+		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
+	}
+}
+
+// TestFetchFails: a machine without PostgreSQL and without the repository is told
+// what to do, and nothing is begun.
+func TestFetchFails(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	at := b.bare("BULKINVITE_POSTGRES_FROM=" + gone.URL)
+	o := b.run("send", "--sandbox", "--yes", hires).want(t, exitFailed)
+	for _, says := range []string{"refused", "apt-get install postgresql", "DATABASE_URL"} {
+		if !strings.Contains(o.err, says) {
+			t.Errorf("it does not say %q: %s", says, o.err)
+		}
+	}
+	if left, err := os.ReadDir(at); err != nil || len(left) > 1 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	for _, url := range []string{"http://example.com/maven2", "ftp://example.com", "maven2"} {
+		b.run("batches", "--postgres-from", url).want(t, exitUsage)
+	}
+}
