@@ -52,6 +52,8 @@ type cli struct {
 	Purge      purgeCmd      `cmd:"" help:"Remove addresses and original rows of batches that ended long ago."`
 	Sandbox    sandboxCmd    `cmd:"" help:"Run the stand-in for Clerk as a server."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Dump       dumpCmd       `cmd:"" help:"Write every row of the database to a file, to move it."`
+	Load       loadCmd       `cmd:"" help:"Load what dump wrote into an empty database."`
 	Doctor     doctorCmd     `cmd:"" help:"Look whether anything is wrong here, and say what to do."`
 	Config     configCmd     `cmd:"" help:"Print the settings in force, and where each came from."`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete this program's command lines."`
