@@ -2,11 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
+	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -43,42 +47,107 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
+// serving is a server without users under way, and an operator's token for it.
+type serving struct {
+	*bench
+	*exec.Cmd
+	link  string // that signs in, once
+	base  string // the server's address
+	token string
+	log   bytes.Buffer // to be read once it has ended
+	heard sync.WaitGroup
+}
+
+// serve starts the server on a port of the system's choice.
+func (b *bench) serve(args ...string) *serving {
+	b.t.Helper()
+	s := &serving{bench: b, Cmd: b.command(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
+	s.token = strings.TrimSpace(b.run("token", "create", "scripts", "--role", "operator").want(b.t, exitOK).out)
+	errs, err := s.StderrPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	link := make(chan string, 1)
+	s.heard.Go(func() {
+		defer close(link)
+		for lines := bufio.NewScanner(errs); lines.Scan(); {
+			s.log.WriteString(lines.Text() + "\n")
+			if _, found, ok := strings.Cut(lines.Text(), "Sign in, once:  "); ok {
+				link <- found
+			}
+		}
+	})
+	if s.link = <-link; s.link == "" {
+		b.t.Fatalf("the server gives no link: %s", &s.log)
+	}
+	s.base, _, _ = strings.Cut(s.link, "/login")
+	return s
+}
+
+// ask sends a request with the token, and returns the status and the text of its answer.
+func (s *serving) ask(method, path, kind, body string) (int, string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+s.token)
+	r.Header.Set("Content-Type", kind)
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return answer.StatusCode, string(text)
+}
+
+// get returns what a path answers, which must be a 200.
+func (s *serving) get(path string) string {
+	s.t.Helper()
+	status, text := s.ask(http.MethodGet, path, "", "")
+	if status != http.StatusOK {
+		s.t.Fatalf("GET %s: %d %s", path, status, text)
+	}
+	return text
+}
+
+// stop ends it by SIGTERM and returns its log.
+func (s *serving) stop() string {
+	s.t.Helper()
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		s.t.Fatal(err)
+	}
+	s.heard.Wait()
+	if err := s.Wait(); err != nil {
+		s.t.Errorf("after SIGTERM: %v", err)
+	}
+	return s.log.String()
+}
+
 // TestServe starts the server without users, signs in by its link, and ends it
 // by SIGTERM.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	c := b.command("serve", "--sandbox", "--work", "--listen", "127.0.0.1:0")
-	errs, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var link string
-	for lines := bufio.NewScanner(errs); link == "" && lines.Scan(); {
-		if _, found, ok := strings.Cut(lines.Text(), "Sign in, once:  "); ok {
-			link = found
-		}
-	}
+	s := newBench(t).serve("--sandbox", "--work")
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := (&http.Client{Jar: jar}).Get(link) //nolint:noctx // the process is ended below
+	answer, err := (&http.Client{Jar: jar}).Get(s.link) //nolint:noctx // the process is ended below
 	if err != nil || answer.StatusCode != http.StatusOK || answer.Request.URL.Path != "/" {
 		t.Errorf("%v, %v", answer, err)
 	}
 	if err := answer.Body.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Wait(); err != nil {
-		t.Errorf("after SIGTERM: %v", err)
-	}
+	s.stop()
 }
 
 func TestUser(t *testing.T) {
