@@ -28,6 +28,9 @@ const (
 	callInstance    = "instance"
 )
 
+// Calls are the names that Answer.Call has.
+var Calls = []string{callCreate, callBulk, callRevoke, callInvitations, callUsers, callInstance}
+
 // Answer is what became of one call.
 type Answer struct {
 	// Call is create, bulk, revoke, invitations, users or instance.

@@ -2,13 +2,16 @@ package metrics
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"bulkinvite/clerk"
 )
 
 // alertRules is the part of a file of rules that is looked at here.
@@ -25,13 +28,24 @@ type alertRules struct {
 	}
 }
 
-// exported lists the metrics that there are, by their names in queries.
-func exported(t *testing.T) []string {
+// told asks for /metrics where there is something of everything, as Prometheus
+// does, and returns the names of the metrics, each with the labels that it has.
+func told(t *testing.T) map[string]map[string]bool {
 	t.Helper()
-	name := regexp.MustCompile(`fqName: "([a-z_]+)"`)
-	names := []string{"bulkinvite_build_info", "bulkinvite_clerk_requests_total", "bulkinvite_clerk_request_duration_seconds_bucket"}
-	for _, d := range all {
-		names = append(names, name.FindStringSubmatch(d.String())[1])
+	pool, in := instance(t)
+	exec(t, pool, `insert into river_job (args, kind, queue, state, max_attempts) values ('{}', 'invite', 'invite_' || $1::bigint, 'available', 1)`, in.ID)
+	requests := NewRequests()
+	requests.Answered(clerk.Answer{Call: "create", Class: clerk.Success, Sent: true})
+	w := httptest.NewRecorder()
+	Handler(New(pool, requests, config(in))).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	names := map[string]map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(bulkinvite_[a-z_]+)(?:\{(.*)\})? `).FindAllStringSubmatch(w.Body.String(), -1) {
+		if names[m[1]] == nil {
+			names[m[1]] = map[string]bool{}
+		}
+		for _, label := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(m[2], -1) {
+			names[m[1]][label[1]] = true
+		}
 	}
 	return names
 }
@@ -75,15 +89,72 @@ func TestAlertsAndDashboardName(t *testing.T) {
 	if len(queries) < 25 {
 		t.Fatalf("only %d alerts and panels were found", len(queries))
 	}
-	names, metric := exported(t), regexp.MustCompile(`bulkinvite_[a-z_]+`)
+	names, metric, label := told(t), regexp.MustCompile(`(bulkinvite_[a-z_]+)(?:\{([^}]*)\})?`), regexp.MustCompile(`([a-z_]+)=~?"([^"]*)"`)
 	for where, query := range queries {
-		used := metric.FindAllString(query, -1)
+		used := metric.FindAllStringSubmatch(query, -1)
 		if len(used) == 0 {
 			t.Errorf("%s asks for nothing of ours", where)
 		}
-		for _, name := range used {
-			if !slices.Contains(names, name) {
-				t.Errorf("%s asks for %s, which there is not", where, name)
+		for _, m := range used {
+			has, ok := names[m[1]]
+			if !ok {
+				t.Errorf("%s asks for %s, which there is not", where, m[1])
+			}
+			for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+				if !has[l[1]] {
+					t.Errorf("%s asks for %s by %s, which it has not", where, m[1], l[1])
+				}
+				for answer := range strings.SplitSeq(l[2], "|") {
+					if l[1] == "answer" && !isClass(answer) {
+						t.Errorf("%s asks for answers that are %s, which none is", where, answer)
+					}
+				}
+			}
+		}
+	}
+}
+
+func isClass(name string) bool {
+	for c := clerk.Lost; c.String() != "unknown"; c++ {
+		if c.String() == name {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAlertsAreTried: of each alert alerts_test.yaml, which promtool runs, has a
+// moment at which it fires, and one at which it does not.
+func TestAlertsAreTried(t *testing.T) {
+	t.Parallel()
+	var rules alertRules
+	var tried struct {
+		Tests []struct {
+			AlertRuleTest []struct {
+				Alertname string
+				ExpAlerts []any `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	for path, into := range map[string]any{"alerts.yaml": &rules, "alerts_test.yaml": &tried} {
+		if err := yaml.Unmarshal([]byte(file(t, "../deploy/prometheus/"+path)), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fires, quiet := map[string]bool{}, map[string]bool{}
+	for _, one := range tried.Tests {
+		for _, moment := range one.AlertRuleTest {
+			if len(moment.ExpAlerts) > 0 {
+				fires[moment.Alertname] = true
+			} else {
+				quiet[moment.Alertname] = true
+			}
+		}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if !fires[r.Alert] || !quiet[r.Alert] {
+				t.Errorf("%s: tried where it fires: %v, where it does not: %v", r.Alert, fires[r.Alert], quiet[r.Alert])
 			}
 		}
 	}

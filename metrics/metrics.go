@@ -36,7 +36,7 @@ type Requests struct {
 
 // NewRequests returns counters that nothing was counted in.
 func NewRequests() *Requests {
-	return &Requests{
+	r := &Requests{
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bulkinvite_clerk_requests_total", Help: "Requests of this process to Clerk, by call and by what the answer means.",
 		}, []string{"call", "answer"}),
@@ -45,6 +45,12 @@ func NewRequests() *Requests {
 			Buckets: []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"call"}),
 	}
+	// An alert goes by the first of these: a counter that begins with 1 has not
+	// increased as far as Prometheus can tell.
+	for _, call := range clerk.Calls {
+		r.answers.WithLabelValues(call, clerk.Unauthorized.String())
+	}
+	return r
 }
 
 // Answered counts an answer. It is what clerk.Config.Answered takes.
