@@ -57,6 +57,11 @@ race:
 	@echo "== go test -race"
 	@go test -race -v ./... 2>&1 | awk -f .ci/tally.awk
 
+# make upgrade      this version's migrations under the workers of the version before (a minute)
+.PHONY: upgrade
+upgrade:
+	.ci/upgrade
+
 .PHONY: build
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/bulkinvite ./cmd/bulkinvite
