@@ -3,10 +3,14 @@ package main
 import (
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
+	"bulkinvite/postgres/postgrestest"
 )
 
 func TestEraseCommand(t *testing.T) {
@@ -73,4 +77,42 @@ func TestPurgeCommand(t *testing.T) {
 	if d := decode[purgeDocument](t, b.run("purge", "--older-than", "1ms", "--json").want(t, exitOK)); d.Erasure != 0 || d.Rows != 0 {
 		t.Errorf("once more: %+v", d)
 	}
+}
+
+// TestRetention: a worker that is told how long addresses are kept removes those
+// of the batch that ended longer ago, records it, and leaves all others: one that
+// ended a day later, one whose request is open, one that has not ended.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "BULKINVITE_PURGE_OLDER_THAN=365d")
+	for i, name := range []string{"old", "younger", "open"} {
+		b.run("send", "--sandbox", "--yes", b.file(name+".csv", listOf(10*i, 10*i+4))).want(t, exitOK)
+	}
+	b.run("import", "--sandbox", "--yes", "--draft", b.file("draft.csv", listOf(30, 34))).want(t, exitOK)
+	pool := open(t, b.url)
+	for _, sql := range []string{
+		`update batches set finished_at = clock_timestamp() - case when id = 2 then interval '364 days' else interval '366 days' end where finished_at is not null`,
+		`update attempt_people set open = true, closed_at = null where batch_id = 3 and row_number = 2`,
+	} {
+		postgrestest.Plant(t, pool, sql)
+	}
+	w := b.start("work", "--sandbox")
+	awaitCount(t, pool, 1, `select count(*) from batches where purged_by is not null`)
+	if err := w.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if exit := w.ends(); exit != exitOK {
+		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
+	}
+	rows, _ := pool.Query(t.Context(), `
+		select concat_ws(' ', batch_id, count(email), count(key) filter (where key like '%@%'), count(*) filter (where original <> '{}'), count(private_hash)) from results group by batch_id order by batch_id`)
+	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if want := []string{"1 0 0 0 4", "2 4 4 4 0", "3 4 4 4 0", "4 4 4 4 0"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("batch, addresses, keys, original rows, hashes: %v, want %v (%v)", left, want, err)
+	}
+	rows, _ = pool.Query(t.Context(), `select concat_ws(' ', batch_id, actor, details->>'rows') from events where action = 'purged'`)
+	if events, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || !slices.Equal(events, []string{"1 bulkinvite 4"}) {
+		t.Errorf("events: %v, %v", events, err)
+	}
+	b.run("verify", "1").want(t, exitOK)
 }

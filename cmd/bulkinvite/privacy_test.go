@@ -1,22 +1,26 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/postgres/postgrestest"
 )
 
 // The marks of what must stay private: parts of addresses, of names, of the key.
@@ -24,6 +28,7 @@ const (
 	markAddress = "zqmark"
 	markName    = "zqname"
 	markKey     = "zqkeyzq"
+	markTicket  = "accept?ticket=" // of the URL of each invitation
 )
 
 // marked is a file of people whose every cell is marked.
@@ -48,9 +53,17 @@ type private struct {
 // says is for the person who asked.
 func (p *private) run(args ...string) outcome {
 	p.t.Helper()
+	return p.runWith("", args...)
+}
+
+func (p *private) runWith(stdin string, args ...string) outcome {
+	p.t.Helper()
 	p.ran[args[0]] = true
-	o := p.bench.run(args...)
-	if !slices.Contains([]int{exitOK, exitRows, exitHeld}, o.exit) {
+	if len(args) > 1 {
+		p.ran[args[0]+" "+args[1]] = true // where commands have commands
+	}
+	o := p.bench.runWith(stdin, args...)
+	if ill := args[0] == "doctor" && o.exit == exitFailed; !ill && !slices.Contains([]int{exitOK, exitRows, exitHeld}, o.exit) {
 		p.t.Errorf("%v: exit status %d\n%s%s", args[:1], o.exit, o.out, o.err)
 	}
 	p.clean("the log of "+args[0], o.err)
@@ -60,7 +73,12 @@ func (p *private) run(args ...string) outcome {
 // clean fails the test where a text says what must stay private.
 func (p *private) clean(what, text string) {
 	p.t.Helper()
-	for _, mark := range []string{markAddress, markName, markKey, "accept?ticket="} {
+	p.lacks(what, text, markAddress, markName, markKey, markTicket)
+}
+
+func (p *private) lacks(what, text string, marks ...string) {
+	p.t.Helper()
+	for _, mark := range marks {
 		if at := strings.Index(strings.ToLower(text), mark); at >= 0 {
 			p.t.Errorf("%s says %s: …%s…", what, mark, text[max(0, at-150):min(len(text), at+80)])
 		}
@@ -95,10 +113,14 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.run("reconcile")
 	for _, args := range [][]string{{"drift"}, {"batches"}, {"status", "1"}, {"results", "1"}, {"results", "1", "--format", "csv"}, {"audit", "--email", markedPerson(2)}, {"why", markedPerson(2)},
 		{"verify", "1"}, {"sweep", "--older-than", "1ms"}, {"sweep", "--list"}, {"rescind", "--email", markedPerson(6), "--apply"}, {"correct", "1", "8", "--email", markedPerson(80), "--yes"},
-		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"user", "--help"}, {"sandbox", "--help"}} {
+		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"token", "create", "marked"}, {"token", "list"}, {"token", "revoke", "1"},
+		{"doctor"}, {"doctor", "--after-restore"}} {
 		p.run(args...)
 	}
+	p.runWith("the password is "+markKey+"\n", "user", "maria")
+	p.sandbox()
 	p.serve()
+	p.run("work", "--until-idle")
 	p.run("undo", "2", "--yes")
 	p.run("erase", markedPerson(1), "--revoke")
 	p.database(t, []string{"attempt_people", "drift", "results", "revocations", "sightings"})
@@ -109,92 +131,192 @@ func TestNobodyIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range parser.Model.Children {
-		if !p.ran[command.Name] && !slices.Contains(unmarked, command.Name) {
-			t.Errorf("%s is not tried", command.Name)
+	for _, command := range parser.Model.Leaves(false) {
+		if name := strings.TrimPrefix(command.Path(), "bulkinvite "); !p.ran[name] {
+			t.Errorf("%s is not tried", name)
 		}
 	}
 }
 
-// unmarked are commands that meet nobody: they read and write nothing of people.
-var unmarked = []string{"doctor", "dump", "load", "token"}
-
-// serve asks the server's pages, and looks through its log and its metrics.
-func (p *private) serve() {
+// sandbox has the stand-in be a server, for marked people and with a marked key,
+// and looks through its log.
+func (p *private) sandbox() {
 	p.t.Helper()
-	p.ran["serve"] = true
-	token := strings.TrimSpace(p.bench.run("token", "create", "marked", "--role", "operator").want(p.t, exitOK).out)
-	c := p.command("serve", "--work", "--listen", "127.0.0.1:0")
-	pipe, err := c.StderrPipe()
+	p.ran["sandbox"] = true
+	state := filepath.Join(p.t.TempDir(), "state.jsonl")
+	c := p.command("sandbox", "--listen", "127.0.0.1:0", "--json", "--state", state, "--user", markedPerson(1), "--pending", markedPerson(2))
+	var log bytes.Buffer
+	c.Stderr = &log
+	out, err := c.StdoutPipe()
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	if err := c.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	var log bytes.Buffer
-	var reading sync.WaitGroup
-	link := make(chan string, 1)
-	reading.Go(func() {
-		for lines := bufio.NewScanner(pipe); lines.Scan(); {
-			log.WriteString(lines.Text() + "\n")
-			if _, found, ok := strings.Cut(lines.Text(), "Sign in, once:  "); ok {
-				link <- found
-			}
-		}
-	})
-	var base string
-	select {
-	case found := <-link:
-		base, _, _ = strings.Cut(found, "/login")
-	case <-time.After(time.Minute):
-		p.t.Fatal("the server gives no link")
+	var said struct{ URL string }
+	if err := json.NewDecoder(out).Decode(&said); err != nil {
+		p.t.Fatalf("%v: %s", err, &log)
 	}
-	ask := func(method, path, kind string, body io.Reader) string {
-		r, err := http.NewRequestWithContext(p.t.Context(), method, base+path, body)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token)
-		r.Header.Set("Content-Type", kind)
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		defer answer.Body.Close() //nolint:errcheck // it was read
-		text, err := io.ReadAll(answer.Body)
-		if err != nil || answer.StatusCode >= 400 {
-			p.t.Errorf("%s %s: %d, %v", method, strings.Split(path, "?")[0], answer.StatusCode, err)
-		}
-		return string(text)
-	}
-	for _, path := range []string{"/", "/batches/1", "/batches/1/rows", "/batches/1/rows/2", "/batches/1/rows?q=" + markAddress, "/batches/1/course", "/batches/1/results.csv", "/batches/1/problems", "/batches/1/problems.csv",
-		"/people?q=" + markedPerson(2), "/sweeps", "/sweeps/1", "/drift", "/budget", "/events"} {
-		ask("GET", path, "", nil)
-	}
-	p.clean("the page of events", ask("GET", "/events", "", nil))
-	p.clean("/metrics", ask("GET", "/metrics", "", nil))
-	var form bytes.Buffer
-	parts := multipart.NewWriter(&form)
-	part, err := parts.CreateFormFile("file", "uploaded.csv")
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if _, err := io.WriteString(part, marked(60, 70)+markAddress+" no address,"+markName+"\n"); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := parts.Close(); err != nil {
-		p.t.Fatal(err)
-	}
-	ask("POST", "/uploads", parts.FormDataContentType(), &form)
+	there := *p.bench
+	there.env = append(there.env[:len(there.env):len(there.env)], "CLERK_API_URL="+said.URL, "DATABASE_URL="+postgrestest.URL(p.t))
+	(&private{&there, p.ran}).run("send", "--yes", p.file("rehearsed.csv", marked(0, 5)))
 	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	reading.Wait()
 	if err := c.Wait(); err != nil {
-		p.t.Errorf("after SIGTERM: %v", err)
+		p.t.Errorf("the sandbox after SIGTERM: %v", err)
 	}
-	p.clean("the log of serve", log.String())
+	p.clean("the log of the sandbox", log.String())
+}
+
+// visit is a request to the server. Where it is refused for want of the number of
+// people, the answer names that, and it is sent again with it.
+type visit struct{ method, path, kind, body string }
+
+// visits are all that there is to ask of the server, in an order in which each
+// can be done. $A is a draft of the API, $P one of the page, $S a sweep that is held.
+func visits() []visit {
+	const form, asJSON, api = "application/x-www-form-urlencoded", "application/json", "/api/v1"
+	get := func(paths ...string) (list []visit) {
+		for _, path := range paths {
+			list = append(list, visit{http.MethodGet, path, "", ""})
+		}
+		return list
+	}
+	post := func(kind, body string, paths ...string) (list []visit) {
+		for _, path := range paths {
+			list = append(list, visit{http.MethodPost, path, kind, body})
+		}
+		return list
+	}
+	return slices.Concat(
+		get("/healthz", "/readyz", "/metrics", "/static/page.js", "/login", "/", "/batches/1", "/batches/1/rows", "/batches/1/rows?q="+markAddress, "/batches/1/rows/2", "/batches/1/course", "/batches/1/results.csv",
+			"/people?q="+markedPerson(2), "/people?q="+markAddress, "/sweeps", "/sweeps/1", "/drift", "/budget", "/events", "/river/", "/river/api/jobs?limit=100", "/"+markedPerson(2)),
+		post(form, "name="+markedPerson(1)+"&password="+markKey, "/login"), post(form, "", "/logout"),
+		post("", "", "/sweeps/$S/allow", "/sweeps/$S/stop", api+"/sweeps/$S/allow", api+"/sweeps/$S/stop"),
+
+		get("/uploads/2", "/batches/$P", "/batches/$P/plan", "/batches/$P/problems", "/batches/$P/problems.csv"),
+		post(form, "email=Name", "/uploads/2"), post(form, "email=email", "/uploads/2"), post(form, "expires_in_days=14", "/batches/$P/options"), post(form, "redirect_url="+markedPerson(1), "/batches/$P/options"),
+		post(form, "people=N", "/batches/$P/start"), post("", "", "/batches/$P/pause", "/batches/$P/resume", "/batches/$P/retry", "/batches/$P/cancel"), get("/batches/$P/live"), post(form, "invitations=N", "/batches/2/undo"),
+
+		get(api+"/docs", api+"/openapi.json", api+"/openapi.yaml", api+"/batches", api+"/uploads/1", api+"/batches/$A", api+"/batches/$A/draft", api+"/batches/$A/problems.csv"),
+		[]visit{{http.MethodPut, api + "/batches/$A/columns", asJSON, `{"map":{"email":"` + markName + `"}}`}, {http.MethodPut, api + "/batches/$A/columns", asJSON, `{"map":{"email":"email"}}`},
+			{http.MethodPatch, api + "/batches/$A/options", asJSON, `{"redirect_url":"` + markedPerson(1) + `"}`}, {http.MethodPatch, api + "/batches/$A/options", asJSON, `{"expires_in_days":14}`}},
+		post(asJSON, `{"people":N}`, api+"/batches/$A/start"), post("", "", api+"/batches/$A/pause", api+"/batches/$A/resume", api+"/batches/$A/retry", api+"/batches/$A/cancel"),
+		get(api+"/batches/$A/live", api+"/batches/1/rows", api+"/batches/1/rows/2", api+"/batches/1/rows/2/story", api+"/batches/1/results", api+"/batches/1/results.csv", api+"/people?q="+markAddress,
+			api+"/people/"+markedPerson(2), api+"/people/"+markAddress, api+"/drift", api+"/budget", api+"/events", api+"/sweeps", api+"/sweeps/1"),
+		post(asJSON, `{"invitations":N}`, api+"/batches/1/undo"),
+	)
+}
+
+// refusing are the routes that refuse whatever is asked of them here: nobody is
+// there, and nothing has failed.
+var refusing = []string{"/", "POST /login", "POST /batches/{id}/retry", "POST /api/v1/batches/{batch}/retry"}
+
+// serve asks everything that there is to ask of the server, and looks through
+// its log, its metrics and its events. Pages may name people to who is signed in;
+// the key and the URLs of invitations they may not.
+func (p *private) serve() {
+	p.t.Helper()
+	p.ran["serve"] = true
+	s := p.bench.serve()
+	file := func(from int) string {
+		return marked(from, from+10) + markAddress + " no address," + markName + "\n"
+	}
+	asked := map[string]bool{} // method and path of what was done
+	ask := func(v visit) (status int, text string) {
+		p.t.Helper()
+		status, text = s.ask(v.method, v.path, v.kind, v.body)
+		if status >= http.StatusInternalServerError {
+			p.t.Errorf("%s %s: %d %s", v.method, v.path, status, text)
+		}
+		path, _, _ := strings.Cut(v.path, "?")
+		asked[v.method+" "+path] = asked[v.method+" "+path] || status < http.StatusBadRequest
+		p.lacks(v.method+" "+path, text, markKey, markTicket)
+		return status, text
+	}
+	pool := open(p.t, p.url)
+	newest := func(sql string) string {
+		var id int64
+		if err := pool.QueryRow(p.t.Context(), sql).Scan(&id); err != nil {
+			p.t.Fatal(err)
+		}
+		return strconv.FormatInt(id, 10)
+	}
+	ask(visit{http.MethodPost, "/api/v1/batches?file_name=by-the-api.csv", "text/csv", file(60)})
+	api := newest(`select max(id) from batches`)
+	var form bytes.Buffer
+	parts := multipart.NewWriter(&form)
+	part, err := parts.CreateFormFile("file", "by-the-page.csv")
+	if err == nil {
+		_, err = io.WriteString(part, file(70))
+	}
+	if err = errors.Join(err, parts.Close()); err != nil {
+		p.t.Fatal(err)
+	}
+	ask(visit{http.MethodPost, "/uploads", parts.FormDataContentType(), form.String()})
+	for _, v := range visits() {
+		if strings.HasSuffix(v.path, "/allow") {
+			p.run("sweep", "--older-than", "1ms", "--apply", "--yes")
+		}
+		v.path = strings.NewReplacer("$A", api, "$P", newest(`select batch_id from uploads where id = 2`), "$S", newest(`select max(id) from sweeps where kind = 'sweep'`)).Replace(v.path)
+		if at := strings.Index(v.body, "N}"); at >= 0 || strings.HasSuffix(v.body, "=N") {
+			_, text := s.ask(v.method, v.path, v.kind, strings.Replace(v.body, "N", "9999", 1))
+			number := regexp.MustCompile(`Type (\d+)|number of [a-z ]+: (\d+)`).FindStringSubmatch(text)
+			if number == nil {
+				p.t.Fatalf("%s %s names no number: %s", v.method, v.path, text)
+			}
+			v.body = strings.Replace(v.body, "N", number[1]+number[2], 1)
+		}
+		_, text := ask(v)
+		if v.path == "/events" || v.path == "/metrics" || strings.HasPrefix(v.path, "/river/") {
+			p.clean(v.path, text)
+		}
+	}
+	_, spec := s.ask(http.MethodGet, "/api/v1/openapi.json", "", "")
+	for _, route := range routes(p.t, spec) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(asked)), func(what string) bool {
+			return isRoute(route, what) && (asked[what] || slices.Contains(refusing, route))
+		}) {
+			p.t.Errorf("%s is not tried, or was refused", route)
+		}
+	}
+	p.clean("the log of serve", s.stop())
+}
+
+// routes are the patterns of what the server answers: of the pages as they stand
+// in its source, of the API as it describes itself.
+func routes(t *testing.T, spec string) []string {
+	t.Helper()
+	var list []string
+	for _, m := range regexp.MustCompile(`"((?:(?:GET|POST) )?/[^"]*)"(?::|, s\.|, assets|, func)`).FindAllStringSubmatch(readFile(t, "../../web/web.go"), -1) {
+		list = append(list, m[1])
+	}
+	var described struct {
+		Paths map[string]map[string]any
+	}
+	if err := json.Unmarshal([]byte(spec), &described); err != nil {
+		t.Fatal(err)
+	}
+	for path, methods := range described.Paths {
+		for method := range methods {
+			list = append(list, strings.ToUpper(method)+" "+path)
+		}
+	}
+	if len(list) < 60 {
+		t.Fatalf("only %d routes were found: %v", len(list), list)
+	}
+	return list
+}
+
+// isRoute tells whether a request is one of a route's.
+func isRoute(route, request string) bool {
+	if !strings.Contains(route, " ") {
+		route = "GET " + route + markedPerson(2) // whatever is nowhere else
+	}
+	pattern := regexp.MustCompile(`\\\{[a-z]+\\\}`).ReplaceAllString(regexp.QuoteMeta(strings.TrimSuffix(route, "{$}")), "[^/]+")
+	return regexp.MustCompile("^" + pattern + "$").MatchString(request)
 }
 
 // database looks through every table, River's too. Addresses may be in those that
@@ -208,7 +330,7 @@ func (p *private) database(t *testing.T, mayName []string) {
 		t.Fatal(err)
 	}
 	for _, table := range tables {
-		for _, mark := range []string{markAddress, markName, markKey, "accept?ticket=", markedPerson(1)} {
+		for _, mark := range []string{markAddress, markName, markKey, markTicket, markedPerson(1)} {
 			var n int
 			if err := pool.QueryRow(t.Context(), `select count(*) from `+pgx.Identifier{table}.Sanitize()+` t where position($1 in lower(t::text)) > 0`, mark).Scan(&n); err != nil {
 				t.Fatal(err)
