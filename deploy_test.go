@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -21,7 +22,7 @@ func TestKubernetesManifests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	met := map[string]bool{}
+	met, pods, kept := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, doc := range bytes.Split(text, []byte("\n---\n")) {
 		var head struct{ Kind string }
 		if err := yaml.Unmarshal(doc, &head); err != nil {
@@ -46,9 +47,18 @@ func TestKubernetesManifests(t *testing.T) {
 			if n := c.Spec.JobTemplate.Spec.BackoffLimit; n == nil || *n != 0 {
 				t.Errorf("a sweep that is held would be tried again: %v", n)
 			}
+			if c.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent {
+				t.Errorf("two sweeps may run at once: %q", c.Spec.ConcurrencyPolicy)
+			}
+		case "PodDisruptionBudget":
+			kept[read[policyv1.PodDisruptionBudget](t, doc).Spec.Selector.MatchLabels["part"]] = true
 		case "Deployment":
 			d := read[appsv1.Deployment](t, doc)
+			pods[d.Spec.Selector.MatchLabels["part"]] = true
 			pod = &d.Spec.Template.Spec
+			if pod.Containers[0].LivenessProbe == nil {
+				t.Errorf("nobody sees when %s does not answer", d.Name)
+			}
 			for name, value := range d.Spec.Selector.MatchLabels {
 				if d.Spec.Template.Labels[name] != value {
 					t.Errorf("%s selects %s=%s, which its pods are not", d.Name, name, value)
@@ -62,6 +72,11 @@ func TestKubernetesManifests(t *testing.T) {
 		}
 		if pod != nil {
 			hardened(t, pod)
+		}
+	}
+	for part := range pods {
+		if !kept[part] {
+			t.Errorf("all pods that %s may be taken at once", part)
 		}
 	}
 	for _, kind := range []string{"ConfigMap", "Job", "Deployment", "Service", "CronJob"} {
