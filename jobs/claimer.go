@@ -77,13 +77,14 @@ func (c *claimer) ended(bucket string) {
 	}
 }
 
-// room says how many more requests of a bucket this process may have under way.
+// room says how many more requests of a bucket this process may have claimed or
+// under way.
 func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	most := inFlight
 	if limit.None {
-		most = c.w.cfg.workers()
+		most = 2 * c.w.cfg.workers()
 	}
 	return max(0, most-c.out[bucket])
 }
@@ -230,6 +231,11 @@ func (c *claimer) keepPlans(ctx context.Context, opened int) {
 		return
 	}
 	c.analyze = 4 * c.opened
+	var grown bool // since another process looked
+	err := c.w.pool.QueryRow(ctx, `select n_mod_since_analyze > n_live_tup / 2 from pg_stat_user_tables where relid = 'attempts'::regclass`).Scan(&grown)
+	if err == nil && !grown {
+		return
+	}
 	if _, err := c.w.pool.Exec(ctx, `analyze attempts, attempt_people`); err != nil {
 		c.w.log.Warn("refresh the statistics of the ledger", "error", err)
 	}

@@ -34,8 +34,9 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 	i.w.working.Store(job.ID, row)
 	defer i.w.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
-	var recording sync.WaitGroup
+	var recording, sending sync.WaitGroup
 	defer recording.Wait()
+	defer sending.Wait()
 	for sent := 0; ; {
 		waits, err := sent > 0 && sent < stint, error(nil)
 		if !waits {
@@ -54,8 +55,11 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			return river.JobSnooze(0)
 		}
 		if g.ticket != nil {
-			i.w.send(ctx, g.ticket, &recording)
-			sent++
+			sending.Wait() // a job has one request under way
+			sending.Go(func() { i.w.send(ctx, g.ticket, &recording) })
+			if sent++; !i.w.cfg.ahead() {
+				sending.Wait()
+			}
 			continue
 		}
 		if !g.closed.IsZero() {

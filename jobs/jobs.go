@@ -118,7 +118,7 @@ const (
 )
 
 // How many jobs of the invite queue a process works at a time. Without limits it
-// is also how many requests are under way. Under a limit at most inFlight
+// is also how many requests are under way, and as many more may be claimed. Under a limit at most inFlight
 // requests of each call are, so that little is lost should Clerk begin to
 // refuse; more workers than keep those busy would only burn through finished
 // jobs at the very moment when a window opens.
@@ -127,6 +127,10 @@ const (
 	maxWorkers     = 100
 	limitedWorkers = 4 * inFlight
 )
+
+// ahead says whether a job claims its next request while one is under way, so that
+// it can leave the moment that the other is answered.
+func (c Config) ahead() bool { return c.workers() == maxWorkers }
 
 // workers is how many jobs of the invite queue this process works at a time.
 func (c Config) workers() int {
