@@ -321,10 +321,17 @@ Time is from the first attempt to the last outcome. Medians of %d runs. Afterwar
 %s
 Where the sandbox takes %s for each answer, the limit is requests under way / time: %d / %s = %s/s.
 
+## What it leaves on the disk
+
+WAL is what the server wrote from before the import on; disk is tables with their indexes, after a vacuum, jobs that are completed
+included. A table's bytes are those of its largest moment: a vacuum makes room within it.
+
+%s
+
     go run ./cmd/bench invite -rows %d -runs %d
 
 %s.
-`, jobs.Unlimited.MaxWorkers, runs, table(lines), slowAnswer, jobs.Unlimited.MaxWorkers, slowAnswer, grouped(slowest), rows, runs, machine)
+`, jobs.Unlimited.MaxWorkers, runs, table(lines), slowAnswer, jobs.Unlimited.MaxWorkers, slowAnswer, grouped(slowest), b.weightTable(), rows, runs, machine)
 }
 
 // slowest is what requests under way allow a second where the sandbox takes its

@@ -14,6 +14,15 @@ type weight struct {
 	tables map[string]int // with their indexes and large values, after a vacuum; those of less than a byte are left out
 }
 
+// firstWeights are what the first measurement found, of 20,000 rows, on 26 November
+// 2026: what later ones are to halve.
+var firstWeights = map[string]weight{
+	"bulk calls, 1 process":   {wal: 6561, tables: map[string]int{"results": 896, "attempts": 69, "attempt_people": 785, "river_job": 1221, "": 49}},
+	"single calls, 1 process": {wal: 7749, tables: map[string]int{"results": 845, "attempts": 682, "attempt_people": 625, "river_job": 1143, "": 49}},
+}
+
+const leastLighter = 0.5 // of the first measurement
+
 // weighed are the tables that grow with the rows, in the order of a report.
 var weighed = []string{"results", "attempts", "attempt_people", "river_job"}
 
@@ -32,6 +41,44 @@ func (w weight) String() string {
 		parts = append(parts, name+" "+grouped(w.tables[name]))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// weightTable sets what was found beside the first measurement.
+func (b *invites) weightTable() string {
+	lines := [][]string{{"bytes a row", "WAL", "disk"}, {"---", "--:", "--:"}}
+	for _, name := range weighed {
+		lines[0], lines[1] = append(lines[0], name), append(lines[1], "--:")
+	}
+	line := func(what string, w weight) {
+		cells := []string{what, grouped(w.wal), grouped(w.disk())}
+		for _, name := range weighed {
+			cells = append(cells, grouped(w.tables[name]))
+		}
+		lines = append(lines, cells)
+	}
+	for _, r := range waysOf(0) {
+		first, ok := firstWeights[r.name]
+		if !ok {
+			continue
+		}
+		now := b.weights[r.name]
+		line(r.name+", first", first)
+		line(r.name+", now", now)
+		share := func(now, first int) string {
+			part := float64(now) / float64(first)
+			text := fmt.Sprintf("%.2f", part)
+			if part > leastLighter {
+				text += fmt.Sprintf(", and should be %.2f", leastLighter)
+			}
+			return text
+		}
+		cells := []string{"of the first", share(now.wal, first.wal), share(now.disk(), first.disk())}
+		for _, name := range weighed {
+			cells = append(cells, fmt.Sprintf("%.2f", float64(now.tables[name])/float64(first.tables[name])))
+		}
+		lines = append(lines, cells)
+	}
+	return table(lines)
 }
 
 // written says how much WAL the server has written, in bytes.
