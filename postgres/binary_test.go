@@ -1,11 +1,15 @@
 package postgres
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -94,6 +98,38 @@ func TestStaySecure(t *testing.T) {
 	} {
 		if err := via(test.from, test.to, test.times); (err == nil) != test.ok {
 			t.Errorf("%s to %s, %d times: %v", test.from, test.to, test.times, err)
+		}
+	}
+}
+
+// TestRacingParents: of programs that start at once, with a careful umask, none finds a directory closed that another
+// just made. It runs by itself, for the umask.
+func TestRacingParents(t *testing.T) {
+	base := t.TempDir()
+	for _, dir := range []string{filepath.Dir(base), base} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer syscall.Umask(syscall.Umask(0o077))
+	own := owner{uid: -1, gid: -1, foreign: true}
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for n := range 200 {
+				dir := filepath.Join(base, fmt.Sprint(n), "below", "pg")
+				if err := errors.Join(own.reaches(dir), makeParents(filepath.Dir(dir), own), own.reaches(dir)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	for n := range 200 {
+		entries, err := os.ReadDir(filepath.Join(base, fmt.Sprint(n)))
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("left: %v, %v", entries, err)
 		}
 	}
 }

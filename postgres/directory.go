@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -107,17 +108,25 @@ func makeParents(dir string, own owner) error {
 	if err := makeParents(filepath.Dir(dir), own); err != nil {
 		return err
 	}
-	err := os.Mkdir(dir, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	mkdir := os.Mkdir
+	if own.foreign {
+		mkdir = mkdirOpen
 	}
-	if err == nil && own.foreign {
-		err = os.Chmod(dir, 0o755)
-	}
-	if err != nil {
+	if err := mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return outOfReach(dir, err)
 	}
 	return nil
+}
+
+var umask sync.Mutex
+
+// mkdirOpen makes a directory that has its mode from the start: another program that starts at the same moment must not
+// find it closed until it is changed. The umask is the whole process'; what needs to be closed says so by its mode.
+func mkdirOpen(dir string, mode os.FileMode) error {
+	umask.Lock()
+	defer umask.Unlock()
+	defer syscall.Umask(syscall.Umask(0))
+	return os.Mkdir(dir, mode)
 }
 
 // socket returns the directory of the server's socket, made where it is missing, mode 0700: whoever can enter it is let
