@@ -142,7 +142,8 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	return s.undecided(ctx, tx, b.ID)
 }
 
-// RetryBatch opens the rows that ended failed again and returns their numbers:
+// RetryBatch opens the rows that ended failed again, but for those of people who
+// were erased, of whom no address is left, and returns their numbers:
 // they need jobs. A batch that has none stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
 	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
@@ -151,7 +152,7 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	}
 	rows, _ := tx.Query(ctx, `
 		insert into retries (batch_id, row_number, reason, attempt_id, read_id, decided_at)
-		select batch_id, row_number, reason, attempt_id, read_id, decided_at from results where batch_id = $1 and outcome = 'failed' order by row_number for update
+		select batch_id, row_number, reason, attempt_id, read_id, decided_at from results where batch_id = $1 and outcome = 'failed' and erased_by is null order by row_number for update
 		returning row_number`, b.ID)
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {

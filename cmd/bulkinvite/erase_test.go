@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -115,4 +116,100 @@ func TestRetention(t *testing.T) {
 		t.Errorf("events: %v, %v", events, err)
 	}
 	b.run("verify", "1").want(t, exitOK)
+}
+
+// TestErasedWhereverTheyAre erases people where that is hard: whose answer was
+// lost, whose address is spelt otherwise, who are in a draft with its file, whose
+// row failed and could be taken up again.
+func TestErasedWhereverTheyAre(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
+	pool := open(t, b.url)
+	number := func(sql string) (n int) {
+		t.Helper()
+		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	jane := "jane@xn--bcher-kva.example"
+	cells := "email,Name\nJANE@BÜCHER.example,Zora\nother@example.com,Tom\nthird@example.com,Ana\nJane@bücher.example,Zora\n"
+	b.run("import", "--yes", b.file("first.csv", cells)).want(t, exitOK)
+	w := b.start("work", "--settle", "5s")
+	awaitCount(t, pool, 3, `select count(*) from attempt_people p join attempts a on a.id = attempt_id where open and deadline < clock_timestamp()`)
+	held := b.run("erase", jane, "--wait", "1s", "--json").want(t, exitHeld)
+	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
+		t.Errorf("while it is not known what a request did: %s", held.out)
+	}
+	if err := w.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.ends()
+	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
+
+	serve := b.serve()
+	defer serve.stop()
+	status, text := serve.ask(http.MethodPost, "/api/v1/batches?file_name=draft.csv", "text/csv", cells+"fourth@example.com,Kim\n")
+	if status != http.StatusCreated {
+		t.Fatalf("upload: %d %s", status, text)
+	}
+	b.run("send", "--yes", "--settle", "1ms", b.file("third.csv", "email\nfifth@example.com\nsixth@example.com\nseventh@example.com\n")).want(t, exitOK)
+	postgrestest.Plant(t, pool, `update results set outcome = 'failed', reason = 'no_answer', clerk_invitation_id = null, status = null, invited_at = null where batch_id = 3 and row_number < 3`)
+
+	if e := decode[erasureDocument](t, b.run("erase", "JANE@Bücher.example", "--json").want(t, exitOK)); e.Rows != 4 || !slices.Equal(e.Batches, []int64{1, 2}) {
+		t.Errorf("%+v", e)
+	}
+	b.run("erase", "sixth@example.com").want(t, exitOK)
+	for _, address := range []string{jane, "sixth@example.com", "nobody@example.com"} {
+		b.run("erase", address).want(t, exitUsage)
+		b.run("why", address).want(t, exitUsage)
+		if status, text := serve.ask(http.MethodGet, "/api/v1/people/"+address, "", ""); status != http.StatusNotFound {
+			t.Errorf("the story of %s: %d %s", address, status, text)
+		}
+	}
+	b.run("verify", "1").want(t, exitOK)
+	rows, _ := pool.Query(t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables = append(tables, `(select convert_from(data, 'utf8') from upload_chunks)`) // files are kept as bytes
+	for _, table := range tables {
+		for _, mark := range []string{"bücher", "bcher-kva", "zora", "sixth"} {
+			if number(`select count(*) from `+table+` t where position('`+mark+`' in lower(t::text)) > 0`) > 0 {
+				t.Errorf("%s still has %s", table, mark)
+			}
+		}
+	}
+
+	for _, path := range []string{"/batches/1", "/batches/1/rows", "/batches/1/rows/1", "/batches/2", "/batches/2/rows", "/batches/2/problems", "/batches/2/plan", "/batches/1/results.csv", "/events",
+		"/api/v1/batches/1/rows/1", "/api/v1/batches/2/draft", "/api/v1/batches/2/rows"} {
+		if text := strings.ToLower(serve.get(path)); strings.Contains(text, "bücher") || strings.Contains(text, "bcher") || strings.Contains(text, "zora") {
+			t.Errorf("%s names who was erased: %s", path, text)
+		}
+	}
+	// The draft's file is gone with them: it can't be read in another way, and what was read of it goes out.
+	status, text = serve.ask(http.MethodPut, "/api/v1/batches/2/columns", "application/json", `{"map":{"email":"email"}}`)
+	if status != http.StatusConflict && status != http.StatusUnprocessableEntity {
+		t.Errorf("another way to read a file that is gone: %d %s", status, text)
+	}
+	if n := number(`select count(*) from results where batch_id = 2`); n != 5 {
+		t.Errorf("the draft has %d rows left of 5", n)
+	}
+	b.run("start", "2", "--yes").want(t, exitOK)
+	b.run("retry", "3").want(t, exitOK)
+	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
+	b.run("retry", "3").want(t, exitOK) // whoever was erased stays as they were
+	rows, _ = pool.Query(t.Context(), `select concat_ws(' ', batch_id, outcome, count(*)) from results group by batch_id, outcome order by 1`)
+	ends, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if want := []string{"1 duplicate_row 1", "1 invited 3", "2 already_invited 2", "2 cancelled 1", "2 duplicate_row 1", "2 invited 1", "3 already_invited 1", "3 failed 1", "3 invited 1"}; err != nil || !slices.Equal(ends, want) {
+		t.Errorf("%v, want %v (%v)", ends, want, err)
+	}
+	if m := s.mailbox(t); len(m.Addresses) != 7 || len(m.Doubled) > 0 {
+		t.Errorf("%+v", m)
+	}
+	for _, batch := range []string{"1", "2"} {
+		b.run("verify", batch).want(t, exitOK)
+	}
 }
