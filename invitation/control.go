@@ -187,20 +187,37 @@ func (s *Store) CountBatch(ctx context.Context, tx pgx.Tx, id int64, rows, blank
 	return nil
 }
 
-// StartDraft lets a draft run and returns the numbers of its undecided rows,
-// which need jobs.
-func (s *Store) StartDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
-	var state State
-	if err := tx.QueryRow(ctx, `select state from batches where id = $1 for update`, b.ID).Scan(&state); err != nil {
-		return nil, fmt.Errorf("start batch %d: %w", b.ID, err)
-	}
-	if state != Draft {
-		return nil, &StateError{Batch: b.ID, State: state, Action: "start"}
-	}
-	if err := s.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank); err != nil {
+// Terms are what a draft is started on. They are given the draft under its lock,
+// what is known of its people (nil: nothing), and how many rows wait; they may
+// change its options, or refuse it by an error. Nil: as it is.
+type Terms func(b *Batch, p *Preview, waiting int) error
+
+// StartDraft lets a draft run on terms, and returns the numbers of its undecided
+// rows, which need jobs. What others changed before it held the draft counts: b is
+// then the batch as it was started.
+func (s *Store) StartDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string, terms Terms) ([]int, error) {
+	locked, err := lockDraft(ctx, tx, b.ID, "start")
+	if err != nil {
 		return nil, err
 	}
-	return s.undecided(ctx, tx, b.ID)
+	*b = *locked
+	rows, err := s.undecided(ctx, tx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	if terms != nil {
+		known, err := preview(ctx, tx, b.ID)
+		if err == nil {
+			err = terms(b, known, len(rows))
+		}
+		if err == nil {
+			err = setOptions(ctx, tx, b, locked, actor)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return rows, s.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }
 
 func (s *Store) undecided(ctx context.Context, tx pgx.Tx, batch int64) ([]int, error) {

@@ -13,7 +13,7 @@ import (
 // in another way. It locks the batch until the transaction ends, so that nobody
 // starts it meanwhile, and returns a [StateError] for one that is no draft.
 func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
-	if err := lockDraft(ctx, tx, id, "read again"); err != nil {
+	if _, err := lockDraft(ctx, tx, id, "read again"); err != nil {
 		return err
 	}
 	for _, table := range []string{"previews", "results"} {
@@ -36,30 +36,38 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	return nil
 }
 
-// SetOptions gives a draft the options that b has, in the place of those it was
-// imported with: Options, Priority, Canary, Duplicates, StartAt, Hours and
-// RevokeAfter. It returns a [StateError] for a batch that is no draft.
-func (s *Store) SetOptions(ctx context.Context, b *Batch, actor string) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := lockDraft(ctx, tx, b.ID, "set"); err != nil {
+// SetOptions changes options of a draft: Options, Priority, Canary, Duplicates,
+// StartAt, Hours and RevokeAfter. What change is given is the draft as it is under
+// its lock, so that nobody's change is lost to another's; what it refuses is not
+// done. It returns the draft, or a [StateError] for a batch that is none.
+func (s *Store) SetOptions(ctx context.Context, id int64, actor string, change func(*Batch) error) (b *Batch, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if b, err = lockDraft(ctx, tx, id, "set"); err != nil {
 			return err
 		}
-		before, err := scanBatch(tx.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1`, b.ID))
-		if err != nil {
-			return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
+		before := *b
+		if err := change(b); err != nil {
+			return err
 		}
-		if b.sameOptions(before) {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `
-			update batches set options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
-			where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
-		if err != nil {
-			return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
-		}
-		return event(ctx, tx, before.InstanceID, b.ID, actor, "set", map[string]any{
-			"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
-		})
+		return setOptions(ctx, tx, b, &before, actor)
+	})
+	return b, err
+}
+
+// setOptions records the options that a draft has now, where they are others than
+// before.
+func setOptions(ctx context.Context, tx pgx.Tx, b, before *Batch, actor string) error {
+	if b.sameOptions(before) {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		update batches set options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
+		where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
+	if err != nil {
+		return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
+	}
+	return event(ctx, tx, b.InstanceID, b.ID, actor, "set", map[string]any{
+		"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
 	})
 }
 
@@ -69,18 +77,18 @@ func (b *Batch) sameOptions(o *Batch) bool {
 		b.StartAt.Equal(o.StartAt) && b.Hours == o.Hours && b.RevokeAfter == o.RevokeAfter
 }
 
-// lockDraft locks a batch that must be a draft until the transaction ends.
-func lockDraft(ctx context.Context, tx pgx.Tx, id int64, action string) error {
-	var state State
-	err := tx.QueryRow(ctx, `select state from batches where id = $1 for update`, id).Scan(&state)
+// lockDraft locks a batch that must be a draft until the transaction ends, and
+// returns it as it is then.
+func lockDraft(ctx context.Context, tx pgx.Tx, id int64, action string) (*Batch, error) {
+	b, err := scanBatch(tx.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1 for update`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("batch %d: %w", id, ErrNoBatch)
+		return nil, fmt.Errorf("batch %d: %w", id, ErrNoBatch)
 	}
 	if err != nil {
-		return fmt.Errorf("lock batch %d: %w", id, err)
+		return nil, fmt.Errorf("lock batch %d: %w", id, err)
 	}
-	if state != Draft {
-		return &StateError{Batch: id, State: state, Action: action}
+	if b.State != Draft {
+		return nil, &StateError{Batch: id, State: b.State, Action: action}
 	}
-	return nil
+	return b, nil
 }

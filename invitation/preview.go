@@ -32,8 +32,14 @@ func (p *Preview) ToInvite(waiting int, on OnDuplicate) int {
 // Preview returns what was found of a draft's people; nil: nobody has begun to
 // look them up since its file was read.
 func (r *Reader) Preview(ctx context.Context, batch int64) (*Preview, error) {
+	return preview(ctx, r.pool, batch)
+}
+
+func preview(ctx context.Context, q interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}, batch int64) (*Preview, error) {
 	var p Preview
-	err := r.pool.QueryRow(ctx, `select registered, invited, pending, lapsed, asked_clerk, coalesce(problem, ''), begun_at, looked_at from previews where batch_id = $1`, batch).
+	err := q.QueryRow(ctx, `select registered, invited, pending, lapsed, asked_clerk, coalesce(problem, ''), begun_at, looked_at from previews where batch_id = $1`, batch).
 		Scan(&p.Registered, &p.Invited, &p.Pending, &p.Lapsed, &p.AskedClerk, &p.Problem, &p.BegunAt, &p.LookedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

@@ -147,6 +147,7 @@ var notices = map[string]string{
 	"retry":   "The failed rows are taken up again.",
 	"undo":    "It is being undone: nobody more is invited, and what was sent is taken back.",
 	"same":    "This file was uploaded before: here is what became of it.",
+	"late":    "It was started or discarded before its file was read again: its columns are as they were.",
 	"columns": "The file was read again.",
 	"options": "Noted. Nothing is sent yet.",
 	"allow":   "Allowed. Workers revoke what it found.",

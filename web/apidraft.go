@@ -87,7 +87,7 @@ type uploadDocument struct {
 	Bytes    int64    `json:"bytes"`
 	State    string   `json:"state" enum:"receiving,checking,refused,draft" doc:"draft: it is the batch named."`
 	Batch    *int64   `json:"batch"`
-	Problem  *problem `json:"problem"` // why it is refused
+	Problem  *problem `json:"problem" doc:"Why it is refused; of a draft: why it could not be read in another way since."`
 }
 
 func uploadState(u *upload) uploadDocument {
@@ -95,10 +95,14 @@ func uploadState(u *upload) uploadDocument {
 	switch {
 	case u.Received == nil:
 		d.State = "receiving"
-	case u.Failure != nil:
-		d.State, d.Problem = "refused", failed(u)
-	case u.Batch != nil && u.Checked != nil:
+	case u.Checked == nil:
+	case u.Batch != nil:
 		d.State, d.Batch = "draft", u.Batch
+	default:
+		d.State = "refused"
+	}
+	if u.Failure != nil {
+		d.Problem = failed(u)
 	}
 	return d
 }
@@ -180,7 +184,7 @@ func (a *api) draftOperations() {
 	register(a, Operator, huma.Operation{OperationID: "set-options", Method: http.MethodPatch, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "Change options of a draft", Description: "Those that are not named stay."},
 		func(ctx context.Context, in *optionsInput) (*one[invitation.Document], error) {
-			if err := a.setOptions(ctx, in.Batch, in.Body); err != nil {
+			if _, err := a.Server.setOptions(ctx, in.Batch, in.Body.form(), exchangeOf(ctx).who); err != nil {
 				return nil, err
 			}
 			return a.document(ctx, in.Batch)
@@ -192,18 +196,14 @@ func (a *api) draftOperations() {
 	register(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
 		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. Of two starts one wins."},
 		func(ctx context.Context, in *startInput) (*one[invitation.Document], error) {
-			people, undelivered := -1, false
+			want := start{people: -1}
 			if in.Body != nil {
-				undelivered = in.Body.AllowUndelivered
+				want.undelivered = in.Body.AllowUndelivered
 				if in.Body.People != nil {
-					people = *in.Body.People
+					want.people = *in.Body.People
 				}
 			}
-			b, err := a.store.Batch(ctx, in.Batch)
-			if err == nil {
-				err = a.startDraft(ctx, b, people, undelivered, exchangeOf(ctx).who)
-			}
-			if err != nil {
+			if err := a.startDraft(ctx, in.Batch, want, exchangeOf(ctx).who); err != nil {
 				return nil, err
 			}
 			return a.document(ctx, in.Batch)
@@ -305,7 +305,10 @@ func (a *api) uploadBatch(ctx context.Context, in *uploadInput) (*uploadOutput, 
 	e := exchangeOf(ctx)
 	o, err := in.reading(e.r.URL.Query())
 	if err == nil {
-		err = a.readOptions(ctx, &invitation.Batch{Priority: invitation.DefaultPriority}, o.Draft)
+		err = a.knowsZone(ctx, o.Draft)
+	}
+	if err == nil {
+		err = a.readOptions(&invitation.Batch{Priority: invitation.DefaultPriority}, o.Draft)
 	}
 	if err != nil {
 		return nil, err
@@ -372,7 +375,7 @@ func (a *api) checked(ctx context.Context, u *upload, status int) (*uploadOutput
 		}
 	}
 	switch {
-	case u.Failure != nil:
+	case u.Failure != nil && (u.Batch == nil || status != http.StatusCreated): // what it was uploaded for was done, whatever became of reading it again
 		return nil, failed(u)
 	case u.Batch == nil || u.Checked == nil:
 		return &uploadOutput{Status: http.StatusAccepted, Location: fmt.Sprintf("%s/uploads/%d", apiRoot, u.ID), RetryAfter: 2, Body: uploadState(u)}, nil
@@ -402,16 +405,4 @@ func (a *api) setColumns(ctx context.Context, batch int64, body columnsBody) (*u
 		return nil, err
 	}
 	return a.checked(ctx, u, http.StatusOK)
-}
-
-// setOptions changes options of a draft.
-func (a *api) setOptions(ctx context.Context, batch int64, body optionsBody) error {
-	b, err := a.store.Batch(ctx, batch)
-	if err != nil {
-		return err
-	}
-	if err := a.readOptions(ctx, b, body.form()); err != nil {
-		return err
-	}
-	return a.store.SetOptions(ctx, b, exchangeOf(ctx).who.Name)
 }

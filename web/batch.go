@@ -303,7 +303,7 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitatio
 
 // actions are what can be done to a batch: the functions that the commands use.
 var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
-	"start": jobs.Start, "pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "retry": jobs.Retry,
+	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "retry": jobs.Retry,
 }
 
 // act does something to a batch and shows it again.
@@ -349,18 +349,10 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	if err := r.ParseForm(); err != nil {
 		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
 	}
-	b, err := s.store.Batch(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	if err := s.readOptions(r.Context(), b, r.PostForm); err != nil {
-		return err
-	}
-	people := typedNumber(r.PostForm.Get("people"))
-	err = s.startDraft(r.Context(), b, people, r.PostForm.Get("undelivered") != "", who)
+	err = s.startDraft(r.Context(), id, start{r.PostForm, typedNumber(r.PostForm.Get("people")), r.PostForm.Get("undelivered") != ""}, who)
 	var state *invitation.StateError
-	if errors.As(err, &state) && state.State == invitation.Running {
-		return seeBatch(w, r, id, "start") // the form was sent twice, or somebody else was faster: it runs
+	if errors.As(err, &state) && state.State != invitation.StateCancelled {
+		return seeBatch(w, r, id, "start") // the form was sent twice, or somebody else was faster: it was started
 	}
 	if err != nil {
 		return err
@@ -375,40 +367,53 @@ const elsewhere = "Do it at a server that has that instance's key, or with the c
 // calendar month, by Clerk's documentation; past that they are dropped.
 const undeliveredAfter = 100
 
-// startDraft starts a draft with the options that b has. people is the number
-// that somebody typed, -1: none.
-func (s *Server) startDraft(ctx context.Context, b *invitation.Batch, people int, undelivered bool, who *visitor) error {
-	id := b.ID
+// start is what somebody wants a draft to be started with.
+type start struct {
+	options     url.Values // those that change, as the draft's form has them
+	people      int        // the number that was typed; -1: none
+	undelivered bool       // though a development instance would not deliver all mails
+}
+
+// startDraft starts a draft, if it is then what somebody agreed to: what others
+// change meanwhile, its options or how its file is read, counts.
+func (s *Server) startDraft(ctx context.Context, id int64, want start, who *visitor) error {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return err
+	}
 	if b.State != invitation.Draft {
 		return &invitation.StateError{Batch: id, State: b.State, Action: "start"}
 	}
 	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
 		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
 	}
-	tally, err := s.reader.Tally(ctx, id)
-	if err != nil {
+	if err := s.knowsZone(ctx, want.options); err != nil {
 		return err
 	}
-	preview, err := s.reader.Preview(ctx, id)
-	if err != nil {
-		return err
-	}
-	n := preview.ToInvite(tally.Undecided, b.Duplicates)
-	if (s.cfg.Real || people >= 0) && people != n {
-		return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
-	}
-	if s.cfg.Instance.Environment == "development" && !undelivered {
-		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
-		if err != nil {
+	mailed := 0
+	limited := s.cfg.Instance.Environment == "development" && !want.undelivered
+	if limited {
+		if mailed, err = s.reader.MailedThisMonth(ctx, b.InstanceID); err != nil {
 			return err
 		}
-		if n > 0 && mailed+n > undeliveredAfter {
+	}
+	err = jobs.Start(ctx, s.pool, b, who.Name, func(b *invitation.Batch, p *invitation.Preview, waiting int) error {
+		if err := s.readOptions(b, want.options); err != nil {
+			return err
+		}
+		n := p.ToInvite(waiting, b.Duplicates)
+		switch {
+		case (s.cfg.Real || want.people >= 0) && want.people != n:
+			return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
+		case limited && n > 0 && mailed+n > undeliveredAfter:
 			return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.",
 				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, n)
 		}
-	}
-	if err := s.store.SetOptions(ctx, b, who.Name); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	return s.do(ctx, id, "start", who)
+	s.log.Info("batch changed", "batch", id, "action", "start")
+	return nil
 }

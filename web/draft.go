@@ -82,6 +82,8 @@ func (s *Server) uploadPage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 	}
 	switch {
+	case u.Failure != nil && u.Batch != nil && u.Failure.Batch == *u.Batch:
+		return s.leave(w, r, *u.Batch, "late")
 	case u.Failure != nil && u.Failure.Batch > 0 && u.Failure.Remedy == "":
 		return s.leave(w, r, u.Failure.Batch, "same")
 	case u.Failure == nil && u.Batch != nil && u.Checked != nil:

@@ -23,13 +23,7 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request, who *visitor) e
 	if err := r.ParseForm(); err != nil {
 		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
 	}
-	b, err := s.store.Batch(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	if err = s.readOptions(r.Context(), b, r.PostForm); err == nil {
-		err = s.store.SetOptions(r.Context(), b, who.Name)
-	}
+	b, err := s.setOptions(r.Context(), id, r.PostForm, who)
 	if err != nil {
 		return err
 	}
@@ -37,6 +31,14 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request, who *visitor) e
 		return seeBatch(w, r, id, "options")
 	}
 	return s.showCard(w, r, who, b)
+}
+
+// setOptions changes the options of a draft that a form names, and returns it.
+func (s *Server) setOptions(ctx context.Context, id int64, form url.Values, who *visitor) (*invitation.Batch, error) {
+	if err := s.knowsZone(ctx, form); err != nil {
+		return nil, err
+	}
+	return s.store.SetOptions(ctx, id, who.Name, func(b *invitation.Batch) error { return s.readOptions(b, form) })
 }
 
 // field is an option of a draft: what its form calls it, what people do, and how
@@ -81,8 +83,9 @@ func whole(text string, empty int, to *int) error {
 	return nil
 }
 
-// readOptions reads the options of a draft from its form into b.
-func (s *Server) readOptions(ctx context.Context, b *invitation.Batch, form url.Values) error {
+// readOptions reads the options of a draft from its form into b. It asks nobody,
+// so that it can be done while b is locked: see [Server.knowsZone].
+func (s *Server) readOptions(b *invitation.Batch, form url.Values) error {
 	for _, f := range fields {
 		if !form.Has(f.name) {
 			continue
@@ -97,7 +100,24 @@ func (s *Server) readOptions(ctx context.Context, b *invitation.Batch, form url.
 			return err
 		}
 	}
-	return s.checkOptions(ctx, b)
+	return checkOptions(b)
+}
+
+// knowsZone refuses a time zone of a draft's form by which the database could not
+// tell the hours in which it is sent.
+func (s *Server) knowsZone(ctx context.Context, form url.Values) error {
+	tz := strings.TrimSpace(form.Get("tz"))
+	if tz == "" || strings.TrimSpace(form.Get("hours")) == "" {
+		return nil
+	}
+	if _, err := invitation.LoadZone(tz); err != nil {
+		return nil //nolint:nilerr // readOptions says what is wrong with it
+	}
+	known, err := s.store.KnowsZone(ctx, tz)
+	if err == nil && !known {
+		err = refuse(http.StatusUnprocessableEntity, "Take one that it knows, such as Europe/Berlin.", "Time zone: PostgreSQL does not know %s.", tz)
+	}
+	return err
 }
 
 // readTimes reads when a draft is sent, in a time zone.
@@ -124,7 +144,7 @@ func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
 
 // checkOptions refuses what Clerk would refuse for each row, and what goes with
 // nothing else that was asked.
-func (s *Server) checkOptions(ctx context.Context, b *invitation.Batch) error {
+func checkOptions(b *invitation.Batch) error {
 	u, err := url.Parse(b.Options.RedirectURL)
 	switch {
 	case b.Options.RedirectURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http"):
@@ -143,14 +163,8 @@ func (s *Server) checkOptions(ctx context.Context, b *invitation.Batch) error {
 		return refuse(http.StatusUnprocessableEntity, "Leave them alone.", "The links of this batch go into a file, and inviting people again would mail them.")
 	case b.RevokeAfter < 0 || b.RevokeAfter > 36500*24*time.Hour:
 		return refuse(http.StatusUnprocessableEntity, "Write a number of days, or leave it empty.", "An invitation can't be taken back after %d days.", b.RevokeAfter/(24*time.Hour))
-	case b.Hours.IsZero():
-		return nil
 	}
-	known, err := s.store.KnowsZone(ctx, b.Hours.TZ)
-	if err == nil && !known {
-		err = refuse(http.StatusUnprocessableEntity, "Take one that it knows, such as Europe/Berlin.", "Time zone: PostgreSQL does not know %s.", b.Hours.TZ)
-	}
-	return err
+	return nil
 }
 
 // Days is after how many days a pending invitation of the batch is taken back;

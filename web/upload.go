@@ -364,12 +364,15 @@ func (s *Server) recordFailure(ctx context.Context, id int64, f *failure) error 
 func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) (*failure, error) {
 	var err error
 	b := &invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor, Priority: invitation.DefaultPriority, Columns: []string{}, Preflight: true}
-	if err := s.readOptions(ctx, b, u.Options.Draft); err != nil {
+	if err := s.readOptions(b, u.Options.Draft); err != nil {
 		return nil, err
 	}
+	var state *invitation.StateError
 	if u.Batch != nil {
 		b.ID = *u.Batch
-		err = s.store.EmptyDraft(ctx, tx, b.ID)
+		if err = s.store.EmptyDraft(ctx, tx, b.ID); errors.As(err, &state) {
+			return &failure{What: upperFirst(state.Error()) + ".", Batch: b.ID}, nil
+		}
 	} else {
 		b.ID, err = s.store.CreateBatch(ctx, tx, *b)
 	}

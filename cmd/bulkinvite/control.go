@@ -37,7 +37,9 @@ Lets a draft run. Workers (bulkinvite work) send it.` + changeStatus
 
 // Run lets a draft run.
 func (c *startCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, jobs.Start)
+	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+		return jobs.Start(ctx, pool, b, actor, nil)
+	})
 }
 
 type pauseCmd struct{ batchFlags }

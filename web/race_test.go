@@ -1,0 +1,188 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+// whileHeld has requests wait for a batch, until all of them do, does something
+// to it before any of them, and lets them go on. It returns when they are answered.
+func (b *bench) whileHeld(batch int64, first func(pgx.Tx) error, requests ...func()) {
+	b.t.Helper()
+	tx, err := b.pool.Begin(b.t.Context())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer tx.Rollback(b.t.Context()) //nolint:errcheck // it is over where all went well
+	if _, err := tx.Exec(b.t.Context(), `select from batches where id = $1 for update`, batch); err != nil {
+		b.t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, ask := range requests {
+		all.Go(ask)
+	}
+	b.until("everybody waits for the batch", func() bool {
+		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == len(requests)
+	})
+	if err := first(tx); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := tx.Commit(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	all.Wait()
+}
+
+// TestStartTakesLastOptions: options that change while somebody starts a draft are
+// those that it is started with, by the page and by the API; what the page's form
+// says itself counts as later.
+func TestStartTakesLastOptions(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w, s := b.as("olga"), b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	s.csv("", "email\nb@example.com\n").want(http.StatusCreated)
+	change := func(batch int64) func(tx pgx.Tx) error {
+		return func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), `update batches set canary = 1, priority = 3, options = '{"redirect_url": "https://app.example.com/late"}' where id = $1`, batch)
+			return err
+		}
+	}
+	b.whileHeld(1, change(1), func() { s.post("/batches/1/start", "").want(http.StatusOK) })
+	b.whileHeld(2, change(2), func() { w.post("/batches/2/start", url.Values{"canary": {""}}).want(http.StatusSeeOther) })
+	for id, canary := range map[int64]int{1: 1, 2: 0} {
+		batch, err := b.server.store.Batch(t.Context(), id)
+		if err != nil || batch.State != invitation.Running || batch.Canary != canary || batch.Priority != 3 || batch.Options.RedirectURL != "https://app.example.com/late" {
+			t.Errorf("%+v, %v", batch, err)
+		}
+	}
+	if jobs := b.count(`select count(*) from river_job where kind = 'invite' and priority = 3`); jobs != 3 {
+		t.Errorf("%d jobs have the priority of their batch", jobs)
+	}
+}
+
+// TestOptionsAreNotLost: of two people who change different options of a draft at
+// once, neither undoes what the other did.
+func TestOptionsAreNotLost(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w, s := b.as("olga"), b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	b.whileHeld(1, func(pgx.Tx) error { return nil },
+		func() { s.ask(http.MethodPatch, "/batches/1/options", jsonType, `{"canary":1}`).want(http.StatusOK) },
+		func() { w.post("/batches/1/options", url.Values{"priority": {"4"}}).want(http.StatusSeeOther) },
+		func() {
+			s.ask(http.MethodPatch, "/batches/1/options", jsonType, `{"expires_in_days":9}`).want(http.StatusOK)
+		})
+	batch, err := b.server.store.Batch(t.Context(), 1)
+	if err != nil || batch.Canary != 1 || batch.Priority != 4 || batch.Options.ExpiresInDays != 9 {
+		t.Errorf("%+v, %v", batch, err)
+	}
+	if n := b.count(`select count(*) from events where action = 'set'`); n != 3 {
+		t.Errorf("%d events of three changes", n)
+	}
+}
+
+// TestStartCountsLastRows: a file that was read in another way while somebody
+// starts it is not started with the number of people that it had before.
+func TestStartCountsLastRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Real = true })
+	w, s := b.as("olga"), b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	reread := func(tx pgx.Tx) error {
+		batch := &invitation.Batch{ID: 1, Encoding: "UTF-8", Delimiter: ";", Columns: []string{"E-Mail-Adresse"}, Rows: 1, Blank: 3}
+		if err := b.server.store.EmptyDraft(t.Context(), tx, 1); err != nil {
+			return err
+		}
+		if err := b.server.store.DescribeDraft(t.Context(), tx, batch); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `insert into results (batch_id, instance_id, row_number, line, original, email, key) values (1, $1, 1, 2, '{jane2@example.com}', 'jane2@example.com', 'jane2@example.com')`, b.server.cfg.Instance.ID)
+		return err
+	}
+	b.whileHeld(1, reread,
+		func() {
+			s.post("/batches/1/start", `{"people":2}`).refused(http.StatusConflict, "not the number of people: 1")
+		},
+		func() {
+			w.post("/batches/1/start", url.Values{"people": {"2"}}).want(http.StatusConflict).says("not the number of people: 1")
+		})
+	s.post("/batches/1/start", `{"people":1}`).want(http.StatusOK)
+	if batch, err := b.server.store.Batch(t.Context(), 1); err != nil || batch.Rows != 1 || batch.Blank != 3 {
+		t.Errorf("%+v, %v", batch, err)
+	}
+}
+
+// TestStartBeforeReadAgain: a draft that is started before its file is read in
+// another way is sent as it was, and whoever wanted it read so is told.
+func TestStartBeforeReadAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w, s := b.as("olga"), b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	s.csv("", "a,email\nx@example.com,y@example.com\n").want(http.StatusCreated)
+	for range checksAtOnce {
+		b.server.checks.turns <- struct{}{} // no file is read meanwhile
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		s.ask(http.MethodPut, "/batches/1/columns", jsonType, `{"map":{"email":"Zweite"}}`).refused(http.StatusConflict, "Batch 1 is running", `"batch":1`)
+	})
+	all.Go(func() {
+		w.again("/uploads/2", url.Values{"column": {"a", "email"}, "meaning": {"email", ""}}).want(http.StatusOK).says("before its file was read again", "y@example.com")
+	})
+	b.until("both files wait to be read", func() bool { return b.count(`select count(*) from uploads where checked_at is null`) == 2 })
+	s.post("/batches/1/start", `{"people":2}`).want(http.StatusOK)
+	s.post("/batches/2/start", `{"people":1}`).want(http.StatusOK)
+	for range checksAtOnce {
+		<-b.server.checks.turns
+	}
+	all.Wait()
+	if n := b.count(`select count(*) from results where email in ('jane@example.com', 'ana@example.com', 'y@example.com') and outcome is null`); n != 3 {
+		t.Errorf("%d of three people are as they were", n)
+	}
+	s.get("/uploads/1").want(http.StatusOK).says(`"state":"draft","batch":1`, "is running")
+}
+
+// TestDiscardAgainstStart: whoever of two is faster, a draft that somebody
+// discards is not sent, and every row is accounted for.
+func TestDiscardAgainstStart(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	s := b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	var started answer
+	b.whileHeld(1, func(pgx.Tx) error { return nil },
+		func() { started = s.post("/batches/1/start", "") },
+		func() { s.post("/batches/1/cancel", "").want(http.StatusOK) })
+	if started.status != http.StatusOK {
+		started.refused(http.StatusConflict, "cancelled")
+	}
+	if jobs, cancelled := b.count(`select count(*) from river_job where kind = 'invite'`), b.count(`select count(*) from results where outcome = 'cancelled'`); jobs != 0 || cancelled != 2 {
+		t.Errorf("%d jobs, %d rows cancelled", jobs, cancelled)
+	}
+	s.get("/batches/1").want(http.StatusOK).says(`"state":"cancelled"`, `"undecided":0`)
+}
+
+// TestFormSentTwiceLate: a start that comes once more shows the batch, also one
+// that is over by then; one of a draft that was discarded does not.
+func TestFormSentTwiceLate(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", messy).want(http.StatusOK)
+	w.post("/batches/1/start", nil).want(http.StatusSeeOther)
+	b.exec(`update results set outcome = 'rejected', decided_at = now() where outcome is null`)
+	b.exec(`update batches set state = 'done', finished_at = now()`)
+	w.post("/batches/1/start", nil).want(http.StatusSeeOther)
+	w.draft("more.csv", "email\na@example.com\n").want(http.StatusOK)
+	w.post("/batches/2/cancel", nil).want(http.StatusSeeOther)
+	w.post("/batches/2/start", nil).want(http.StatusConflict).says("Batch 2 is cancelled")
+}
