@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"cmd":                   {"web", "words", "metrics", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations", "cmd/internal/rig"},
 	"web":                   {"words", "importer", "jobs", "invitation", "clerk", "ratelimit"},
 	"web/openidtest":        {},
-	"words":                 {"invitation", "ratelimit"},
+	"words":                 {"importer", "invitation", "ratelimit"},
 	"metrics":               {"jobs", "invitation", "clerk", "ratelimit"},
 	"importer":              {"jobs", "invitation", "clerk", "ratelimit"},
 	"jobs":                  {"invitation", "clerk", "ratelimit"},

@@ -107,11 +107,16 @@ var functions = template.FuncMap{
 	"moment":   shownTime,
 	"text":     shownText,
 	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
-	"reason":   func(code *string) string { return words.Plain(importer.Remedy(words.Reason(*code))) },
-	"percent":  percent,
-	"of":       func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
-	"bytes":    words.Bytes,
-	"call":     func(bucket string) string { return words.Calls[bucket] },
+	"reason": func(code *string) string {
+		if remedy := importer.Remedy(*code); remedy != *code {
+			return remedy
+		}
+		return words.Plain(words.Reason(*code))
+	},
+	"percent": percent,
+	"of":      func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
+	"bytes":   words.Bytes,
+	"call":    func(bucket string) string { return words.Calls[bucket] },
 	"outcomes": func() []named {
 		all := []named{{invitation.Undecided, "undecided"}}
 		for _, o := range words.Order {

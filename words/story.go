@@ -147,8 +147,12 @@ func endText(r *invitation.StoryRow) string {
 	return strings.Join(parts, ", ")
 }
 
-// Reason puts the commonest reasons into words; others stand as they are.
+// Reason puts problems and the commonest other reasons into words; what it does
+// not know stands as it is.
 func Reason(code string) string {
+	if said, ok := Problems[code]; ok {
+		return said
+	}
 	switch code {
 	case "invited_by_another_row":
 		return "another row invited them"
