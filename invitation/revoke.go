@@ -242,15 +242,15 @@ func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]R
 
 // RevocationLine is one invitation of a sweep, and what came of it.
 type RevocationLine struct {
-	ClerkInvitationID string
-	Key               string // the person, as results.key
-	BatchID           *int64 // the row's; nil: no row of ours
-	RowNumber         *int
-	InvitedAt         *time.Time
-	Outcome           *Revoking // nil: undecided
-	Reason            *string   // why it failed or was skipped
-	LastError         *string   // of one that is undecided
-	DecidedAt         *time.Time
+	ClerkInvitationID string     `json:"clerk_invitation_id"`
+	Key               string     `json:"key"`      // the person, as results.key
+	BatchID           *int64     `json:"batch_id"` // the row's; nil: no row of ours
+	RowNumber         *int       `json:"row_number"`
+	InvitedAt         *time.Time `json:"invited_at"`
+	Outcome           *Revoking  `json:"outcome"`    // nil: undecided
+	Reason            *string    `json:"reason"`     // why it failed or was skipped
+	LastError         *string    `json:"last_error"` // of one that is undecided
+	DecidedAt         *time.Time `json:"decided_at"`
 }
 
 // Revocations returns what a sweep takes back, by Clerk's ids; after is the one

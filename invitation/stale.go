@@ -143,10 +143,10 @@ func (s *Store) Swept(ctx context.Context, instance int64, expression, tz string
 
 // Schedule is when workers sweep by themselves.
 type Schedule struct {
-	Expression  string // cron: minute hour day month weekday
-	TZ          string // an IANA name; empty: the worker's own
-	Environment string // of the instance
-	Workers     int    // processes that work for the instance now
+	Expression  string `json:"expression"`  // cron: minute hour day month weekday
+	TZ          string `json:"tz"`          // an IANA name; empty: the worker's own
+	Environment string `json:"environment"` // of the instance
+	Workers     int    `json:"workers"`     // processes that work for the instance now
 }
 
 // Schedules returns the schedules that workers were started with, the last first.

@@ -317,10 +317,20 @@ func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
 	return sw, nil
 }
 
-// Sweeps returns the newest sweeps, at most so many; of one instance, or of all
-// (0). before is the number of the sweep to go on after, 0: from the newest.
-func (r *Reader) Sweeps(ctx context.Context, instance, before int64, limit int) ([]*Sweep, error) {
-	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) and ($2::bigint = 0 or s.id < $2) order by s.id desc limit $3`, instance, before, limit)
+// SweepFilter says which sweeps are wanted. Its zero value wants all.
+type SweepFilter struct {
+	Instance int64 // 0: of all
+	Batch    int64 // 0: of all, and of none
+	Held     bool  // those alone that wait for a person
+	Before   int64 // those that are older than this one; 0: from the newest
+	Limit    int   // how many at most; 0: all
+}
+
+// Sweeps returns sweeps, the newest first.
+func (r *Reader) Sweeps(ctx context.Context, f SweepFilter) ([]*Sweep, error) {
+	return r.sweeps(ctx, `
+		($1::bigint = 0 or s.instance_id = $1) and ($2::bigint = 0 or s.batch_id = $2) and (not $3::bool or s.held and s.apply and s.finished_at is null)
+		and ($4::bigint = 0 or s.id < $4) order by s.id desc limit nullif($5::int, 0)`, f.Instance, f.Batch, f.Held, f.Before, f.Limit)
 }
 
 // LastNight returns the newest sweep that a schedule began, of all instances;
@@ -331,12 +341,6 @@ func (r *Reader) LastNight(ctx context.Context) (*Sweep, error) {
 		return nil, err
 	}
 	return sweeps[0], nil
-}
-
-// HeldSweeps returns the sweeps that wait for a person, the newest first; of one
-// instance, or of all (0).
-func (r *Reader) HeldSweeps(ctx context.Context, instance int64) ([]*Sweep, error) {
-	return r.sweeps(ctx, `($1 = 0 or s.instance_id = $1) and s.held and s.apply and s.finished_at is null order by s.id desc`, instance)
 }
 
 func (r *Reader) sweeps(ctx context.Context, where string, args ...any) ([]*Sweep, error) {

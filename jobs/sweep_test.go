@@ -366,7 +366,7 @@ func TestNightIsHeld(t *testing.T) {
 	if err := b.worker(cfg).Run(ctx, func(context.Context) (bool, error) { return b.count(`select count(*) from sweeps`) > 0, nil }); err != nil {
 		t.Fatal(err)
 	}
-	held, err := invitation.NewReader(b.pool).HeldSweeps(t.Context(), b.instance.ID)
+	held, err := invitation.NewReader(b.pool).Sweeps(t.Context(), invitation.SweepFilter{Instance: b.instance.ID, Held: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,12 @@
 package web
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -30,17 +28,13 @@ func (a *api) batchOperations() {
 		After int64 `query:"after" minimum:"1" doc:"Only batches older than this one: the last of the page before."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-batches", Method: http.MethodGet, Path: "/batches", Tags: []string{"Batches"},
-		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages."},
+		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages. The counts of a large batch that runs may be some seconds old: GET /batches/{batch} counts anew."},
 		func(ctx context.Context, in *batchesInput) (*many[invitation.BatchLine], error) {
-			all, err := a.reader.Batches(ctx)
+			found, err := a.batchLines(ctx, in.After, in.Limit+1)
 			if err != nil {
 				return nil, err
 			}
-			first := 0
-			for in.After > 0 && first < len(all) && all[first].Batch >= in.After {
-				first++
-			}
-			return list(ctx, all[first:], in.Limit, func(last invitation.BatchLine) (string, string) {
+			return list(ctx, found, in.Limit, func(last invitation.BatchLine) (string, string) {
 				return "after", strconv.FormatInt(last.Batch, 10)
 			}), nil
 		})
@@ -72,6 +66,44 @@ func (a *api) batchOperations() {
 			}
 			return &one[*invitation.Sweep]{sw}, nil
 		})
+	register(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
+		Summary: "See what taking a batch back means, or how far that is"},
+		func(ctx context.Context, in *BatchPath) (*one[undoDocument], error) {
+			b, err := a.store.Batch(ctx, in.Batch)
+			if err != nil {
+				return nil, err
+			}
+			t, err := a.reader.Tally(ctx, b.ID)
+			if err != nil {
+				return nil, err
+			}
+			if t.Statuses, err = a.reader.CountSent(ctx, b.ID); err != nil {
+				return nil, err
+			}
+			v, err := a.undoing(ctx, b, t)
+			if err != nil {
+				return nil, err
+			}
+			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, v.Sweep}}, nil
+		})
+	register(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
+		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
+		func(ctx context.Context, in *BatchPath) (*one[courseDocument], error) {
+			b, err := a.store.Batch(ctx, in.Batch)
+			if err != nil {
+				return nil, err
+			}
+			c, err := a.courseOf(ctx, b)
+			if err != nil {
+				return nil, err
+			}
+			d := courseDocument{Steps: []invitation.Step{}}
+			if !c.From.IsZero() {
+				d.From, d.To, d.Steps = &c.From, &c.To, c.Steps
+			}
+			d.LastHour, err = a.reader.InvitedLately(ctx, b, time.Hour)
+			return &one[courseDocument]{d}, err
+		})
 	register(a, Auditor, huma.Operation{OperationID: "watch-batch", Method: http.MethodGet, Path: "/batches/{batch}/live", Tags: []string{"Batches"},
 		Summary:     "Watch a batch",
 		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again.",
@@ -90,6 +122,21 @@ func (a *api) batchOperations() {
 // undoBody confirms an undo.
 type undoBody struct {
 	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch that are pending. With another number nothing happens."`
+}
+
+// undoDocument is what an undo does, or has done.
+type undoDocument struct {
+	Invitations int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
+	Waiting     int               `json:"waiting" doc:"People who would not be invited any more."`
+	Sweep       *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so
+}
+
+// courseDocument is how a batch went.
+type courseDocument struct {
+	From     *time.Time        `json:"from" doc:"The first invitation; null: nobody was invited."`
+	To       *time.Time        `json:"to"`
+	Steps    []invitation.Step `json:"steps" doc:"What there was in all at the end of each part of that time; the parts are of one length. An acceptance counts from when it was read."`
+	LastHour int               `json:"last_hour" doc:"People invited in the last hour."`
 }
 
 // liveDocument is where a batch stands, as one line of JSON.
@@ -111,136 +158,3 @@ func streamed(contentType, description string, schema *huma.Schema) map[string]*
 }
 
 var anyText = &huma.Schema{Type: huma.TypeString}
-
-// rowOperations are those on the rows of a batch.
-func (a *api) rowOperations() {
-	type rowsInput struct {
-		BatchPath
-		Paging
-		After   int                `query:"after" minimum:"1" maximum:"2147483647" doc:"Only rows after this one: the last of the page before."`
-		Outcome invitation.Outcome `query:"outcome" doc:"Only rows that ended so, or undecided."`
-		Status  invitation.Status  `query:"status" doc:"Only rows whose invitation stands so."`
-		Search  string             `query:"q" maxLength:"320" doc:"The beginning of an address, a row's number, or an invitation's id."`
-	}
-	register(a, Auditor, huma.Operation{OperationID: "list-rows", Method: http.MethodGet, Path: "/batches/{batch}/rows", Tags: []string{"Rows"},
-		Summary: "List the rows of a batch", Description: "In the file's order, with the columns of the table `results`."},
-		func(ctx context.Context, in *rowsInput) (*many[invitation.Result], error) {
-			f := invitation.RowFilter{Outcome: in.Outcome, Status: in.Status, Search: in.Search, After: in.After, Limit: in.Limit + 1}
-			if err := checkFilter(f); err != nil {
-				return nil, err
-			}
-			if _, err := a.store.Batch(ctx, in.Batch); err != nil {
-				return nil, err
-			}
-			found, err := a.reader.Page(ctx, in.Batch, f)
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found.Rows, in.Limit, func(last invitation.Result) (string, string) {
-				return "after", strconv.Itoa(last.RowNumber)
-			}), nil
-		})
-	type rowPath struct {
-		BatchPath
-		Row int `path:"row" minimum:"1" maximum:"2147483647" doc:"The row's number in the file, from 1."`
-	}
-	register(a, Auditor, huma.Operation{OperationID: "get-row", Method: http.MethodGet, Path: "/batches/{batch}/rows/{row}", Tags: []string{"Rows"},
-		Summary: "See a row and its cells"},
-		func(ctx context.Context, in *rowPath) (*one[rowDocument], error) {
-			b, row, err := a.row(ctx, in.Batch, in.Row)
-			if err != nil {
-				return nil, err
-			}
-			return &one[rowDocument]{rowDocument{*row, cellsOf(b, row)}}, nil
-		})
-	register(a, Auditor, huma.Operation{OperationID: "get-row-story", Method: http.MethodGet, Path: "/batches/{batch}/rows/{row}/story", Tags: []string{"Rows"},
-		Summary: "Read the story of a row's person", Description: "The same as GET /people/{email}."},
-		func(ctx context.Context, in *rowPath) (*one[invitation.Story], error) {
-			_, row, err := a.row(ctx, in.Batch, in.Row)
-			if err != nil {
-				return nil, err
-			}
-			if row.Email == nil {
-				return nil, refuse(http.StatusNotFound, "", "Row %d of batch %d has no address, and so no story.", in.Row, in.Batch)
-			}
-			return a.storyOf(ctx, *row.Email)
-		})
-	type resultsInput struct {
-		BatchPath
-		Outcome invitation.Outcome `query:"outcome" doc:"Only rows that ended so."`
-	}
-	for _, r := range []struct {
-		id, path, summary, description, contentType string
-		write                                       func(io.Writer, []string, func(func(*invitation.Result) error) error) error
-		schema                                      *huma.Schema
-		only                                        invitation.Outcome
-	}{
-		{"get-results", "/results", "Get every row of a batch", "The same as `bulkinvite results --format json`: the file's own columns, then ours, streamed.", jsonType, invitation.ResultsJSON, &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}, ""},
-		{"get-results-csv", "/results.csv", "Get every row of a batch as a file", "The same as `bulkinvite results --format csv`.", csvType, invitation.ResultsCSV, anyText, ""},
-		{"get-problems-csv", "/problems.csv", "Get the rows that can't be sent as a file", "The file's own columns, then ours, to mend and upload again.", csvType, invitation.ResultsCSV, anyText, invitation.Invalid},
-	} {
-		op := huma.Operation{OperationID: r.id, Method: http.MethodGet, Path: "/batches/{batch}" + r.path, Tags: []string{"Rows"},
-			Summary: r.summary, Description: r.description, Responses: streamed(r.contentType, "The rows, in the file's order.", r.schema)}
-		write := func(ctx context.Context, batch int64, only invitation.Outcome) (*huma.StreamResponse, error) {
-			if err := checkFilter(invitation.RowFilter{Outcome: only}); err != nil || only == invitation.Undecided {
-				return nil, errors.Join(err, refuse(http.StatusUnprocessableEntity, fmt.Sprintf("GET %s/batches/%d/rows lists them.", apiRoot, batch), "Undecided rows have no results."))
-			}
-			columns, err := a.reader.Columns(ctx, batch)
-			if err != nil {
-				return nil, err
-			}
-			e := exchangeOf(ctx)
-			return &huma.StreamResponse{Body: func(huma.Context) {
-				e.w.Header().Set("Content-Type", r.contentType)
-				a.streamResults(e.w, e.r, batch, only, columns, r.write)
-			}}, nil
-		}
-		if r.only != "" {
-			register(a, Auditor, op, func(ctx context.Context, in *BatchPath) (*huma.StreamResponse, error) {
-				return write(ctx, in.Batch, r.only)
-			})
-			continue
-		}
-		register(a, Auditor, op, func(ctx context.Context, in *resultsInput) (*huma.StreamResponse, error) {
-			return write(ctx, in.Batch, in.Outcome)
-		})
-	}
-}
-
-// rowDocument is a row with its cells.
-type rowDocument struct {
-	invitation.Result
-	Cells []cell `json:"cells"` // as the file has them
-}
-
-const csvType = "text/csv; charset=utf-8"
-
-// streamResults writes the results of a batch as they are read. Where that
-// fails half way, the connection is cut: nothing else tells that it is not all.
-func (s *Server) streamResults(w http.ResponseWriter, r *http.Request, batch int64, only invitation.Outcome, columns []string,
-	write func(io.Writer, []string, func(func(*invitation.Result) error) error) error) {
-	out := bufio.NewWriterSize(patient{w}, 64<<10)
-	err := write(out, columns, func(yield func(*invitation.Result) error) error {
-		return s.reader.Results(r.Context(), batch, only, yield)
-	})
-	if err = errors.Join(err, out.Flush()); err != nil {
-		s.log.Warn("results were cut off", "batch", batch, "error", err)
-		panic(http.ErrAbortHandler)
-	}
-}
-
-// row reads a row of a batch.
-func (s *Server) row(ctx context.Context, batch int64, row int) (*invitation.Batch, *invitation.Result, error) {
-	b, err := s.store.Batch(ctx, batch)
-	if err != nil {
-		return nil, nil, err
-	}
-	found, err := s.reader.Page(ctx, batch, invitation.RowFilter{After: row - 1, Limit: 1})
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(found.Rows) == 0 || found.Rows[0].RowNumber != row {
-		return nil, nil, refuse(http.StatusNotFound, "", "Batch %d has no row %d.", batch, row)
-	}
-	return b, &found.Rows[0], nil
-}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 const (
@@ -26,21 +28,29 @@ const (
 // schemaNames are those of types whose own names say too little, or whose names
 // are ours alone.
 var schemaNames = map[reflect.Type]string{
-	reflect.TypeFor[invitation.Document]():      "Batch",
-	reflect.TypeFor[invitation.BatchLine]():     "BatchLine",
-	reflect.TypeFor[invitation.Result]():        "Row",
-	reflect.TypeFor[invitation.SweepDocument](): "Sweep",
-	reflect.TypeFor[invitation.PersonLine]():    "Person",
-	reflect.TypeFor[rowDocument]():              "RowWithCells",
-	reflect.TypeFor[uploadDocument]():           "Upload",
-	reflect.TypeFor[budgetDocument]():           "Budget",
-	reflect.TypeFor[draftDocument]():            "Draft",
-	reflect.TypeFor[importer.Problem]():         "FileProblem",
-	reflect.TypeFor[columnsBody]():              "SetColumns",
-	reflect.TypeFor[optionsBody]():              "SetOptions",
-	reflect.TypeFor[startBody]():                "Start",
-	reflect.TypeFor[undoBody]():                 "Undo",
-	outcomeCounts:                               "Outcomes",
+	reflect.TypeFor[invitation.Document]():       "Batch",
+	reflect.TypeFor[invitation.BatchLine]():      "BatchLine",
+	reflect.TypeFor[invitation.Result]():         "Row",
+	reflect.TypeFor[invitation.SweepDocument]():  "Sweep",
+	reflect.TypeFor[invitation.PersonLine]():     "Person",
+	reflect.TypeFor[rowDocument]():               "RowWithCells",
+	reflect.TypeFor[uploadDocument]():            "Upload",
+	reflect.TypeFor[budgetDocument]():            "Budget",
+	reflect.TypeFor[draftDocument]():             "Draft",
+	reflect.TypeFor[importer.Problem]():          "FileProblem",
+	reflect.TypeFor[undoDocument]():              "UndoState",
+	reflect.TypeFor[courseDocument]():            "Course",
+	reflect.TypeFor[optionsDocument]():           "Options",
+	reflect.TypeFor[reconcileDocument]():         "Reconcile",
+	reflect.TypeFor[invitation.RevocationLine](): "Revocation",
+	reflect.TypeFor[night]():                     "Schedule",
+	reflect.TypeFor[kind]():                      "ProblemKind",
+	reflect.TypeFor[problemRow]():                "ProblemRow",
+	reflect.TypeFor[columnsBody]():               "SetColumns",
+	reflect.TypeFor[optionsBody]():               "SetOptions",
+	reflect.TypeFor[startBody]():                 "Start",
+	reflect.TypeFor[undoBody]():                  "Undo",
+	outcomeCounts:                                "Outcomes",
 }
 
 // outcomeCounts is [invitation.Counts] as it is written: every outcome, always.
@@ -60,6 +70,7 @@ var enums = map[reflect.Type][]any{
 	reflect.TypeFor[invitation.Pauser]():     anys(invitation.ByPerson, invitation.ByCanary, invitation.ByBreaker, invitation.ByClerk),
 	reflect.TypeFor[invitation.SweepKind]():  anys(invitation.KindSweep, invitation.KindRescind, invitation.KindUndo, invitation.KindCorrect),
 	reflect.TypeFor[invitation.SweepState](): anys(invitation.SweepDry, invitation.SweepHeld, invitation.SweepRunning, invitation.SweepDone),
+	reflect.TypeFor[invitation.Revoking]():   anys(invitation.RevokeDone, invitation.RevokeBefore, invitation.RevokeAccepted, invitation.RevokeGone, invitation.RevokeFailed, invitation.RevokeSkipped),
 	reflect.TypeFor[invitation.DriftKind]():  anys(invitation.Unexplained, invitation.Gone, invitation.PendingAgain),
 }
 
@@ -169,11 +180,23 @@ func mendSchemas(spec *huma.OpenAPI) {
 					property.Enum = append(property.Enum, nil)
 				}
 			}
+			if key == "code" && slices.Contains([]string{"FileProblem", "ProblemKind", "ProblemRow"}, name) {
+				property.Description = problemCodes()
+			}
 			if pointer && property.Ref != "" && !strings.Contains(options, "omitempty") {
 				schema.Properties[key] = &huma.Schema{OneOf: []*huma.Schema{property, {Type: "null"}}, Description: property.Description}
 			}
 		}
 	}
+}
+
+// problemCodes says in words what each code of a problem means.
+func problemCodes() string {
+	var all []string
+	for _, code := range slices.Sorted(maps.Keys(words.Problems)) {
+		all = append(all, code+": "+words.Problems[code])
+	}
+	return strings.Join(all, "; ")
 }
 
 // operationsOf lists what can be asked of a path.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +178,15 @@ func (a *api) draftOperations() {
 		func(ctx context.Context, in *columnsInput) (*uploadOutput, error) {
 			return a.setColumns(ctx, in.Batch, in.Body)
 		})
+	register(a, Auditor, huma.Operation{OperationID: "get-options", Method: http.MethodGet, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
+		Summary: "See the options of a batch", Description: "As PATCH takes them; what is empty or 0 is the default."},
+		func(ctx context.Context, in *BatchPath) (*one[optionsDocument], error) {
+			b, err := a.store.Batch(ctx, in.Batch)
+			if err != nil {
+				return nil, err
+			}
+			return &one[optionsDocument]{optionsOf(b)}, nil
+		})
 	type optionsInput struct {
 		BatchPath
 		Body optionsBody
@@ -273,6 +283,29 @@ type optionsBody struct {
 	StartAt       *string `json:"start_at,omitempty" maxLength:"40" doc:"Nothing is sent before: RFC 3339, 2026-11-24 08:00 in tz, or 08:00, the next one; empty: at once. Goes with hours and tz: one that is not named is none then."`
 	Hours         *string `json:"hours,omitempty" maxLength:"10" doc:"The hours of the day in tz in which it is sent: 8-18; empty: all."`
 	TZ            *string `json:"tz,omitempty" maxLength:"60" doc:"The time zone of start_at and hours: Europe/Berlin."`
+}
+
+// optionsDocument is [optionsBody] as it is read.
+type optionsDocument struct {
+	RedirectURL   string                 `json:"redirect_url"`
+	Template      string                 `json:"template"`
+	ExpiresInDays int                    `json:"expires_in_days"`
+	Priority      int                    `json:"priority"`
+	Canary        int                    `json:"canary"`
+	OnDuplicate   invitation.OnDuplicate `json:"on_duplicate" enum:"skip,resend"`
+	RevokeAfter   int                    `json:"revoke_after_days"`
+	StartAt       string                 `json:"start_at" doc:"RFC 3339."`
+	Hours         string                 `json:"hours"`
+	TZ            string                 `json:"tz"`
+}
+
+func optionsOf(b *invitation.Batch) optionsDocument {
+	d := optionsDocument{RedirectURL: b.Options.RedirectURL, Template: b.Options.Template, ExpiresInDays: b.Options.ExpiresInDays, Priority: b.Priority, Canary: b.Canary,
+		OnDuplicate: cmp.Or(b.Duplicates, invitation.Skip), RevokeAfter: int(b.RevokeAfter / (24 * time.Hour)), Hours: b.Hours.String(), TZ: b.Hours.TZ}
+	if !b.StartAt.IsZero() {
+		d.StartAt = b.StartAt.UTC().Format(time.RFC3339)
+	}
+	return d
 }
 
 // optionNames are the options of a draft in a query, a body and its form.

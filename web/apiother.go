@@ -17,21 +17,36 @@ import (
 func (a *api) otherOperations() {
 	a.peopleOperations()
 	a.sweepOperations()
+	type driftInput struct {
+		Kind invitation.DriftKind `query:"kind" enum:"unexplained,gone,pending_again" doc:"Only drift of this kind."`
+	}
 	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
-		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, streamed.",
+		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed.",
 		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
-		func(ctx context.Context, _ *struct{}) (*huma.StreamResponse, error) {
+		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
 			e := exchangeOf(ctx)
 			return &huma.StreamResponse{Body: func(huma.Context) {
 				e.w.Header().Set("Content-Type", jsonType)
 				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
-					return a.reader.Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error { return add(d) })
+					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })
 				})
 				if err != nil {
 					a.log.Warn("the drift was cut off", "error", err)
 					panic(http.ErrAbortHandler)
 				}
 			}}, nil
+		})
+	register(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
+		Summary: "See when Clerk was last held against our rows", Description: "Of the instance that the server speaks for; 404 where it never was."},
+		func(ctx context.Context, _ *struct{}) (*one[reconcileDocument], error) {
+			last, err := a.reader.LastReconcile(ctx, a.cfg.Instance.ID)
+			if err != nil {
+				return nil, err
+			}
+			if last == nil {
+				return nil, refuse(http.StatusNotFound, "Workers do it every 15 minutes, bulkinvite reconcile does it now.", "Clerk was not held against the rows yet.")
+			}
+			return &one[reconcileDocument]{reconcileDocument{last, last.StartedBy, last.StartedAt, last.Error}}, nil
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-budget", Method: http.MethodGet, Path: "/budget", Tags: []string{"Clerk"},
 		Summary: "See what Clerk's limits have left", Description: "Of the instance that the server speaks for."},
@@ -102,15 +117,22 @@ func (a *api) storyOf(ctx context.Context, address string) (*one[invitation.Stor
 	return &one[invitation.Story]{*story}, nil
 }
 
+// SweepPath is a sweep in an operation's path.
+type SweepPath struct {
+	Sweep int64 `path:"sweep" minimum:"1" doc:"The sweep's number."`
+}
+
 func (a *api) sweepOperations() {
 	type sweepsInput struct {
 		Paging
 		After int64 `query:"after" minimum:"1" doc:"Only sweeps older than this one: the last of the page before."`
+		Batch int64 `query:"batch" minimum:"1" doc:"Only those that take this batch back, or set it right."`
+		Held  bool  `query:"held" doc:"Only those that wait for a person."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-sweeps", Method: http.MethodGet, Path: "/sweeps", Tags: []string{"Sweeps"},
 		Summary: "List the sweeps, the newest first", Description: "The same as `bulkinvite sweep --list --json`, in pages."},
 		func(ctx context.Context, in *sweepsInput) (*many[*invitation.Sweep], error) {
-			found, err := a.reader.Sweeps(ctx, 0, in.After, in.Limit+1)
+			found, err := a.reader.Sweeps(ctx, invitation.SweepFilter{Batch: in.Batch, Held: in.Held, Before: in.After, Limit: in.Limit + 1})
 			if err != nil {
 				return nil, err
 			}
@@ -118,24 +140,44 @@ func (a *api) sweepOperations() {
 				return "after", strconv.FormatInt(last.ID, 10)
 			}), nil
 		})
-	type sweepPath struct {
-		Sweep int64 `path:"sweep" minimum:"1" doc:"The sweep's number."`
-	}
 	register(a, Auditor, huma.Operation{OperationID: "get-sweep", Method: http.MethodGet, Path: "/sweeps/{sweep}", Tags: []string{"Sweeps"},
 		Summary: "See what a sweep has done"},
-		func(ctx context.Context, in *sweepPath) (*one[*invitation.Sweep], error) {
+		func(ctx context.Context, in *SweepPath) (*one[*invitation.Sweep], error) {
 			sw, err := a.store.Sweep(ctx, in.Sweep)
 			if err != nil {
 				return nil, err
 			}
 			return &one[*invitation.Sweep]{sw}, nil
 		})
+	type revocationsInput struct {
+		SweepPath
+		Paging
+		After string `query:"after" maxLength:"200" doc:"Only invitations after this one: the clerk_invitation_id of the last of the page before."`
+	}
+	register(a, Auditor, huma.Operation{OperationID: "list-revocations", Method: http.MethodGet, Path: "/sweeps/{sweep}/revocations", Tags: []string{"Sweeps"},
+		Summary: "List the invitations of a sweep, and what came of each", Description: "By Clerk's ids. A dry run has none."},
+		func(ctx context.Context, in *revocationsInput) (*many[invitation.RevocationLine], error) {
+			if _, err := a.store.Sweep(ctx, in.Sweep); err != nil {
+				return nil, err
+			}
+			found, err := a.reader.Revocations(ctx, in.Sweep, in.After, in.Limit+1)
+			if err != nil {
+				return nil, err
+			}
+			return list(ctx, found, in.Limit, func(last invitation.RevocationLine) (string, string) { return "after", last.ClerkInvitationID }), nil
+		})
+	register(a, Auditor, huma.Operation{OperationID: "list-schedules", Method: http.MethodGet, Path: "/schedules", Tags: []string{"Sweeps"},
+		Summary: "See when workers sweep next", Description: "By each schedule that workers were started with."},
+		func(ctx context.Context, _ *struct{}) (*one[[]night], error) {
+			all, err := a.nights(ctx)
+			return &one[[]night]{all}, err
+		})
 	for _, d := range []struct{ action, summary string }{
 		{"allow", "Let a held sweep revoke what it found"},
 		{"stop", "End a sweep that is held or goes on; what is not revoked stays"},
 	} {
 		register(a, Operator, huma.Operation{OperationID: d.action + "-sweep", Method: http.MethodPost, Path: "/sweeps/{sweep}/" + d.action, Tags: []string{"Sweeps"}, Summary: d.summary},
-			func(ctx context.Context, in *sweepPath) (*one[*invitation.Sweep], error) {
+			func(ctx context.Context, in *SweepPath) (*one[*invitation.Sweep], error) {
 				sw, err := a.changeSweep(ctx, in.Sweep, d.action, exchangeOf(ctx).who)
 				if err != nil {
 					return nil, err
@@ -149,6 +191,7 @@ func (a *api) sweepOperations() {
 type budgetDocument struct {
 	Environment string        `json:"environment"` // production, development or sandbox
 	At          time.Time     `json:"at"`
+	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
 	Limits      []limitBudget `json:"limits"`
 }
 
@@ -161,7 +204,23 @@ type limitBudget struct {
 	FullAt       *time.Time      `json:"full_at" doc:"When all have."`
 	FrozenUntil  *time.Time      `json:"frozen_until" doc:"Nothing is sent before: Clerk answered 429."`
 	FrozenReason *string         `json:"frozen_reason"`
+	Returns      []returns       `json:"returns" doc:"When each request that weighs returns."`
 	Ceiling      *int            `json:"ceiling" doc:"What Clerk seems to allow, where that is less than the limit."`
+}
+
+// returns is when requests, one or a block of them, weigh on their limit no more.
+type returns struct {
+	At       time.Time `json:"at"`
+	Requests int       `json:"requests"`
+}
+
+// reconcileDocument is the last reconciling, as `bulkinvite reconcile --json` prints
+// it, and when that was.
+type reconcileDocument struct {
+	*invitation.Reconcile
+	StartedBy string    `json:"started_by"`
+	StartedAt time.Time `json:"started_at"`
+	Error     string    `json:"error" doc:"Why it did not read everything."`
 }
 
 func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
@@ -170,7 +229,12 @@ func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now}
+	_, workers, err := s.reader.Fleet(ctx, s.cfg.Instance.ID)
+	if err != nil {
+		return nil, err
+	}
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers}
+	weighing := map[string][]ratelimit.Lease{ratelimit.Bulk: singles(b.Bulk.Busy), ratelimit.Create: singles(b.Create.Busy)}
 	for _, g := range gauges(b, limits) {
 		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}
 		d.Limits = append(d.Limits, one)
@@ -181,12 +245,17 @@ func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
 		if err != nil {
 			return nil, err
 		}
+		weighing[ratelimit.GeneralCall] = leases
 		g := generalGauge(b, limits.General, leases)
 		general.Free, general.NextAt, general.FullAt = &g.Free, timeOrNil(g.Next), timeOrNil(g.Full)
 	}
 	d.Limits = append(d.Limits, general)
 	for i := range d.Limits {
 		l := &d.Limits[i]
+		l.Returns = []returns{}
+		for _, w := range weighing[l.Bucket] {
+			l.Returns = append(l.Returns, returns{b.Now.Add(w.Weighs), w.Tokens})
+		}
 		l.Limit = map[string]ratelimit.Limit{ratelimit.Bulk: limits.Bulk, ratelimit.Create: limits.Create, ratelimit.GeneralCall: limits.General}[l.Bucket]
 		for _, f := range b.Frozen {
 			if f.Bucket == l.Bucket {

@@ -39,11 +39,16 @@ func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor
 	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", id), view)
 }
 
-// course draws how a batch went; nil: nobody was invited.
-func (s *Server) course(r *http.Request, b *invitation.Batch) (*courseView, error) {
-	c, err := s.courses.get(r.Context(), s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, error) {
+// courseOf counts how a batch went, or gives a count of that which is not old.
+func (s *Server) courseOf(ctx context.Context, b *invitation.Batch) (invitation.Course, error) {
+	return s.courses.get(ctx, s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, error) {
 		return s.reader.Course(ctx, b.ID, courseSteps)
 	})
+}
+
+// course draws how a batch went; nil: nobody was invited.
+func (s *Server) course(r *http.Request, b *invitation.Batch) (*courseView, error) {
+	c, err := s.courseOf(r.Context(), b)
 	if err != nil || c.From.IsZero() {
 		return nil, err
 	}

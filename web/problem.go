@@ -8,6 +8,7 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 // problemsView are the rows of a draft that can't be sent, a page of them.
@@ -21,34 +22,60 @@ type problemsView struct {
 
 // kind is a problem and how many rows have it.
 type kind struct {
-	Code  string
-	Count int
+	Code   string `json:"code"`
+	Words  string `json:"words" doc:"What it means, for people."`
+	Remedy string `json:"remedy" doc:"What to do about it."`
+	Count  int    `json:"rows"`
 }
-
-// Word is the problem's name.
-func (k kind) Word() string { return strings.ReplaceAll(k.Code, "_", " ") }
 
 // problemRow is a row that can't be sent, and why.
 type problemRow struct {
 	importer.Problem
-	Text string // the row as the file has it
+	Cells []string `json:"cells"` // as the file has them
 }
+
+// Text is the row as the file has it.
+func (p problemRow) Text() string { return shorten(strings.Join(p.Cells, " · "), 200) }
 
 // shownProblems is how many rows a page of problems has.
 const shownProblems = 100
 
-// problems reads a page of the rows of a draft that can't be sent; nil: there are
-// none. What the check found of the first rows says more than their codes.
+// problems reads a page of the rows of a draft that can't be sent, and their kinds;
+// nil: there are none.
 func (s *Server) problems(ctx context.Context, b *invitation.Batch, u *upload, code string, after int) (*problemsView, error) {
-	counts, err := s.reader.Problems(ctx, b.ID)
-	if err != nil || len(counts) == 0 {
+	v := &problemsView{Batch: b.ID, Code: code}
+	var err error
+	if v.Kinds, err = s.kinds(ctx, b.ID); err != nil || len(v.Kinds) == 0 {
 		return nil, err
 	}
-	v := &problemsView{Batch: b.ID, Code: code}
-	for _, c := range counts {
-		v.Kinds = append(v.Kinds, kind{c.Reason, c.Count})
+	if v.Rows, err = s.problemRows(ctx, b.ID, u, code, after, shownProblems+1); err != nil {
+		return nil, err
 	}
-	page, err := s.reader.Page(ctx, b.ID, invitation.RowFilter{Outcome: invitation.Invalid, Reason: code, After: after, Limit: shownProblems})
+	if len(v.Rows) > shownProblems {
+		v.Rows = v.Rows[:shownProblems]
+		v.Next = v.Rows[shownProblems-1].Row
+	}
+	return v, nil
+}
+
+// kinds counts the rows of a batch that can't be sent by what is wrong with them.
+func (s *Server) kinds(ctx context.Context, batch int64) ([]kind, error) {
+	counts, err := s.reader.Problems(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]kind, 0, len(counts))
+	for _, c := range counts {
+		all = append(all, kind{c.Reason, words.Reason(c.Reason), importer.Remedy(c.Reason), c.Count})
+	}
+	return all, nil
+}
+
+// problemRows reads rows of a batch that can't be sent: those after a row, with one
+// problem or with any. What the check found of the first rows says more than their
+// codes.
+func (s *Server) problemRows(ctx context.Context, batch int64, u *upload, code string, after, limit int) ([]problemRow, error) {
+	page, err := s.reader.Page(ctx, batch, invitation.RowFilter{Outcome: invitation.Invalid, Reason: code, After: after, Limit: limit})
 	if err != nil {
 		return nil, err
 	}
@@ -58,17 +85,23 @@ func (s *Server) problems(ctx context.Context, b *invitation.Batch, u *upload, c
 			found[p.Row] = p
 		}
 	}
+	rows := make([]problemRow, 0, len(page.Rows))
 	for _, row := range page.Rows {
 		p, ok := found[row.RowNumber]
 		if !ok && row.Reason != nil {
 			p = importer.Problem{Row: row.RowNumber, Line: row.Line, Code: *row.Reason, Message: importer.Remedy(*row.Reason)}
 		}
-		v.Rows = append(v.Rows, problemRow{p, shorten(strings.Join(row.Original, " · "), 200)})
+		rows = append(rows, problemRow{p, row.Original})
 	}
-	if page.After {
-		v.Next = page.Rows[len(page.Rows)-1].RowNumber
+	return rows, nil
+}
+
+// checkCode refuses a word that is no problem's code.
+func checkCode(code string) error {
+	if _, known := words.Problems[code]; code != "" && !known {
+		return refuse(http.StatusUnprocessableEntity, "The kinds of problems of the batch have those that it has.", "There is no problem of that code.")
 	}
-	return v, nil
+	return nil
 }
 
 // shorten cuts a text that is for the eye.
@@ -95,6 +128,9 @@ func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visit
 		if after, err = strconv.Atoi(text); err != nil || after < 0 || after > 1<<31-1 {
 			return errNoPage
 		}
+	}
+	if err := checkCode(r.URL.Query().Get("code")); err != nil {
+		return err
 	}
 	u, err := s.uploadOf(r.Context(), id)
 	if err != nil {

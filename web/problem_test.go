@@ -42,7 +42,7 @@ func TestProblems(t *testing.T) {
 		fmt.Fprintf(&text, "no-at-%d,<b>\n", i)
 	}
 	text.WriteString("good@example.com,G\nlast@localhost,L\n")
-	a := w.draft("bad.csv", text.String()).want(http.StatusOK).says("1,301 rows can't be sent", "no at <b>1,300</b>", "no dot domain <b>1</b>", "no-at-99 · &lt;b&gt;", "more rows")
+	a := w.draft("bad.csv", text.String()).want(http.StatusOK).says("1,301 rows can't be sent", "no @ in the address <b>1,300</b>", "no dot in the domain <b>1</b>", "no-at-99 · &lt;b&gt;", "more rows")
 	if strings.Contains(a.body, "no-at-100 ") {
 		t.Error("the first page has more than a hundred")
 	}
@@ -51,7 +51,8 @@ func TestProblems(t *testing.T) {
 	if strings.Contains(a.body, "no-at-") || strings.Contains(a.body, "more rows") {
 		t.Error("the filter lets others through")
 	}
-	w.get("/batches/1/problems?code=nothing").want(http.StatusOK).says("No row has this problem")
+	w.get("/batches/1/problems?code=bad_quotes").want(http.StatusOK).says("No row has this problem")
+	w.get("/batches/1/problems?code=nothing").want(http.StatusUnprocessableEntity).says("no problem of that code")
 	w.get("/batches/1/problems?after=x").want(http.StatusNotFound)
 	r := w.request(http.MethodGet, "/batches/1/problems?code=no_dot_domain", nil)
 	r.Header.Set("HX-Request", "true")

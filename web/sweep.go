@@ -28,7 +28,7 @@ type sweepsView struct {
 // night is when workers sweep next.
 type night struct {
 	invitation.Schedule
-	Next time.Time // zero: never
+	Next time.Time `json:"next_at"`
 }
 
 // sweepsPage shows the sweeps, those that are held on top.
@@ -38,24 +38,16 @@ func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor
 		return err
 	}
 	var view sweepsView
-	if view.Held, err = s.reader.HeldSweeps(r.Context(), 0); err != nil {
+	if view.Held, err = s.reader.Sweeps(r.Context(), invitation.SweepFilter{Held: true}); err != nil {
 		return err
 	}
 	if view.Last, err = s.reader.LastNight(r.Context()); err != nil {
 		return err
 	}
-	schedules, err := s.reader.Schedules(r.Context())
-	if err != nil {
+	if view.Nights, err = s.nights(r.Context()); err != nil {
 		return err
 	}
-	for _, one := range schedules {
-		at, err := jobs.ParseSchedule(one.Expression, one.TZ)
-		if err != nil {
-			return err
-		}
-		view.Nights = append(view.Nights, night{one, at.Next(s.now())})
-	}
-	if view.Sweeps, err = s.reader.Sweeps(r.Context(), 0, before, pageRows+1); err != nil {
+	if view.Sweeps, err = s.reader.Sweeps(r.Context(), invitation.SweepFilter{Before: before, Limit: pageRows + 1}); err != nil {
 		return err
 	}
 	if len(view.Sweeps) > pageRows {
@@ -63,6 +55,23 @@ func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor
 		view.More = fmt.Sprintf("/sweeps?before=%d", view.Sweeps[pageRows-1].ID)
 	}
 	return s.render(w, r, who, http.StatusOK, "sweeps", "Sweeps", view)
+}
+
+// nights tells when workers sweep next, by each of their schedules.
+func (s *Server) nights(ctx context.Context) ([]night, error) {
+	schedules, err := s.reader.Schedules(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]night, 0, len(schedules))
+	for _, one := range schedules {
+		at, err := jobs.ParseSchedule(one.Expression, one.TZ)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, night{one, at.Next(s.now())})
+	}
+	return all, nil
 }
 
 // keyNumber reads the number that a page goes on after; 0: from the first.

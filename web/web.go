@@ -62,6 +62,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 	handler  http.Handler
+	patterns []string // of the page, as the mux has them
 	api      *api
 	door     *door
 	link     *link
@@ -177,19 +178,23 @@ func (s *Server) secure(r *http.Request) bool {
 // routes lays out what there is to ask for.
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("GET /static/{name}", assets)
-	mux.HandleFunc("GET /login", s.public(s.loginPage))
-	mux.HandleFunc("POST /login", s.public(s.login))
-	mux.HandleFunc("POST /logout", s.public(s.logout))
+	handle := func(pattern string, h http.HandlerFunc) {
+		mux.HandleFunc(pattern, h)
+		s.patterns = append(s.patterns, pattern)
+	}
+	handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
+	handle("GET /readyz", s.ready)
+	handle("GET /static/{name}", assets.ServeHTTP)
+	handle("GET /login", s.public(s.loginPage))
+	handle("POST /login", s.public(s.login))
+	handle("POST /logout", s.public(s.logout))
 	if s.cfg.OpenID != nil {
-		mux.HandleFunc("GET "+openIDPath, s.public(s.openID))
-		mux.HandleFunc("GET "+openIDReturn, s.public(s.openIDBack))
+		handle("GET "+openIDPath, s.public(s.openID))
+		handle("GET "+openIDReturn, s.public(s.openIDBack))
 	}
 
 	if s.cfg.Metrics != nil {
-		mux.HandleFunc("GET /metrics", s.page(Auditor, func(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+		handle("GET /metrics", s.page(Auditor, func(w http.ResponseWriter, r *http.Request, _ *visitor) error {
 			s.cfg.Metrics.ServeHTTP(w, r)
 			return nil
 		}))
@@ -214,7 +219,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /events":                    s.eventsPage,
 		"/":                              s.nowhere,
 	} {
-		mux.HandleFunc(pattern, s.page(Auditor, h))
+		handle(pattern, s.page(Auditor, h))
 	}
 	for pattern, h := range map[string]handler{
 		"POST /uploads":              s.uploadFile,
@@ -229,9 +234,9 @@ func (s *Server) routes() (http.Handler, error) {
 		"POST /sweeps/{id}/allow":    s.actOnSweep("allow"),
 		"POST /sweeps/{id}/stop":     s.actOnSweep("stop"),
 	} {
-		mux.HandleFunc(pattern, s.page(Operator, h))
+		handle(pattern, s.page(Operator, h))
 	}
-	mux.HandleFunc(riverPrefix+"/", s.page(Operator, s.riverPage))
+	handle(riverPrefix+"/", s.page(Operator, s.riverPage))
 	var err error
 	s.api, err = s.newAPI()
 	if err != nil {

@@ -286,7 +286,7 @@ func (p *program) listSweeps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, 0, 0, listed)
+	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, invitation.SweepFilter{Limit: listed})
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (p *program) listSweeps(ctx context.Context) error {
 // heldSweeps says in a line each which sweeps wait for a person; of one
 // instance, or of all (0).
 func heldSweeps(ctx context.Context, reader *invitation.Reader, instance int64) (string, error) {
-	sweeps, err := reader.HeldSweeps(ctx, instance)
+	sweeps, err := reader.Sweeps(ctx, invitation.SweepFilter{Instance: instance, Held: true})
 	if err != nil {
 		return "", err
 	}
