@@ -56,7 +56,7 @@ func asRefusal(err error) *refusal {
 	case errors.As(err, &file):
 		return &refusal{http.StatusUnprocessableEntity, upperFirst(file.Error()) + ".", file.Remedy()}
 	case errors.As(err, &large):
-		return &refusal{http.StatusRequestEntityTooLarge, "That is more than this form takes.", ""}
+		return &refusal{http.StatusRequestEntityTooLarge, "That is more than this form takes.", "Shorten it."}
 	}
 	return &refusal{http.StatusInternalServerError, "Something went wrong here.", "Nothing was lost. Try again; if it stays, the server's log says more."}
 }
@@ -118,7 +118,9 @@ func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, e
 		w.Header().Set("HX-Retarget", "#trouble")
 		w.Header().Set("HX-Reswap", "outerMorph")
 	}
-	if err := s.render(w, r, who, said.Status, "error", said.Title, said); err != nil {
+	// Some errors name a column of a file, or what was typed.
+	shown := &refusal{said.Status, shownText(said.Title), shownText(said.Remedy)}
+	if err := s.render(w, r, who, shown.Status, "error", shown.Title, shown); err != nil {
 		s.log.Error("a page failed", "page", r.Pattern, "error", err)
 	}
 }
@@ -156,7 +158,7 @@ var notices = map[string]string{
 
 // render writes a page, or with htmx the part of it that was asked for.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, status int, page, title string, body any) error {
-	f := frame{Title: title, Who: who, Target: s.cfg.Target, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
+	f := frame{Title: shownText(title), Who: who, Target: s.cfg.Target, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
 	t, ok := pages[page]
 	if !ok {
 		return fmt.Errorf("no template %s", page)
@@ -207,4 +209,22 @@ func number(r *http.Request, name string) (int64, error) {
 	return n, nil
 }
 
-func (s *Server) nowhere(http.ResponseWriter, *http.Request, *visitor) error { return errNoPage }
+// nowhere answers for what is not there, or does not take the method.
+func (s *Server) nowhere(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+	var takes []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if _, pattern := s.mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "/" {
+			takes = append(takes, method)
+		}
+	}
+	if len(takes) == 0 {
+		return errNoPage
+	}
+	return wrongMethod(w, r, strings.Join(takes, ", "))
+}
+
+// wrongMethod refuses a method, where there are others that something takes.
+func wrongMethod(w http.ResponseWriter, r *http.Request, takes string) error {
+	w.Header().Set("Allow", takes)
+	return refuse(http.StatusMethodNotAllowed, "It takes "+takes+".", "There is no %s here.", shownText(r.Method))
+}

@@ -80,9 +80,7 @@ func unrouted(w http.ResponseWriter, r *http.Request, handler http.Handler) erro
 	said := &unsaid{header: http.Header{}}
 	handler.ServeHTTP(said, r)
 	if said.status == http.StatusMethodNotAllowed {
-		allowed := said.header.Get("Allow")
-		w.Header().Set("Allow", allowed)
-		return refuse(http.StatusMethodNotAllowed, "It takes "+allowed+".", "There is no %s here.", r.Method)
+		return wrongMethod(w, r, said.header.Get("Allow"))
 	}
 	return refuse(http.StatusNotFound, "GET "+apiRoot+"/docs lists what there is.", "There is no such thing to ask for.")
 }

@@ -194,7 +194,11 @@ func (a *api) draftOperations() {
 	register(a, Operator, huma.Operation{OperationID: "set-options", Method: http.MethodPatch, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "Change options of a draft", Description: "Those that are not named stay."},
 		func(ctx context.Context, in *optionsInput) (*one[invitation.Document], error) {
-			if _, err := a.Server.setOptions(ctx, in.Batch, in.Body.form(), exchangeOf(ctx).who); err != nil {
+			form := in.Body.form()
+			if err := areText(form); err != nil {
+				return nil, err
+			}
+			if _, err := a.setOptions(ctx, in.Batch, form, exchangeOf(ctx).who); err != nil {
 				return nil, err
 			}
 			return a.document(ctx, in.Batch)
@@ -345,6 +349,9 @@ func (a *api) uploadBatch(ctx context.Context, in *uploadInput) (*uploadOutput, 
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !isText(in.Key) {
+		return nil, refuse(http.StatusUnprocessableEntity, "Take letters and digits.", "This Idempotency-Key has bytes in it that are no text.")
 	}
 	file, name, err := fileOf(e.r)
 	if err != nil {

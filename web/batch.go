@@ -164,9 +164,8 @@ func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) erro
 	if err != nil {
 		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-	if err := r.ParseForm(); err != nil {
-		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	if err := readForm(w, r, maxForm); err != nil {
+		return err
 	}
 	if _, err := s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who); err != nil {
 		return err
@@ -345,9 +344,8 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 	if err != nil {
 		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-	if err := r.ParseForm(); err != nil {
-		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	if err := readForm(w, r, maxForm); err != nil {
+		return err
 	}
 	err = s.startDraft(r.Context(), id, start{r.PostForm, typedNumber(r.PostForm.Get("people")), r.PostForm.Get("undelivered") != ""}, who)
 	var state *invitation.StateError

@@ -118,9 +118,8 @@ func (s *Server) uploadAgain(w http.ResponseWriter, r *http.Request, who *visito
 	if err != nil {
 		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-	if err := r.ParseForm(); err != nil {
-		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	if err := readForm(w, r, 1<<20); err != nil {
+		return err
 	}
 	o := u.Options
 	if r.PostForm.Get("again") != "" {
@@ -147,6 +146,9 @@ func (s *Server) uploadAgain(w http.ResponseWriter, r *http.Request, who *visito
 
 // readAgain has an upload checked once more, in another way.
 func (s *Server) readAgain(r *http.Request, u *upload, o reading) error {
+	if !o.isText() {
+		return errNoText
+	}
 	tag, err := s.pool.Exec(r.Context(), `
 		update uploads u set options = $2, checked_at = null, failure = null
 		where id = $1 and received_at is not null and not exists (select from batches b where b.id = u.batch_id and b.state <> 'draft')`, u.ID, o)

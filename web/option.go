@@ -19,9 +19,8 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request, who *visitor) e
 	if err != nil {
 		return err
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-	if err := r.ParseForm(); err != nil {
-		return refuse(http.StatusBadRequest, "Go back and try again.", "The form could not be read.")
+	if err := readForm(w, r, maxForm); err != nil {
+		return err
 	}
 	b, err := s.setOptions(r.Context(), id, r.PostForm, who)
 	if err != nil {

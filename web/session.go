@@ -189,8 +189,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, status int, v
 
 // login takes a name and a password.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, 8<<10)
-	if err := r.ParseForm(); err != nil {
+	if err := readForm(w, r, 8<<10); err != nil {
 		return err
 	}
 	view := loginView{Next: local(r.FormValue("next")), Name: r.PostFormValue("name")}

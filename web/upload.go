@@ -45,6 +45,16 @@ type reading struct {
 	Draft     url.Values        `json:"draft,omitempty"` // the options that its batch begins with, as the draft's form has them
 }
 
+// isText reports whether the database can hold it.
+func (o reading) isText() bool {
+	for name, column := range o.Map {
+		if !isText(name) || !isText(column) {
+			return false
+		}
+	}
+	return isText(o.RevokeOn) && isText(o.Delimiter) && isText(o.Encoding)
+}
+
 // failure is why a file can't be made a batch.
 type failure struct {
 	What   string   `json:"what"`

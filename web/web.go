@@ -62,6 +62,7 @@ type Server struct {
 	log      *slog.Logger
 	now      func() time.Time
 	handler  http.Handler
+	mux      *http.ServeMux
 	patterns []string // of the page, as the mux has them
 	api      *api
 	door     *door
@@ -178,6 +179,7 @@ func (s *Server) secure(r *http.Request) bool {
 // routes lays out what there is to ask for.
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
+	s.mux = mux
 	handle := func(pattern string, h http.HandlerFunc) {
 		mux.HandleFunc(pattern, h)
 		s.patterns = append(s.patterns, pattern)
@@ -279,6 +281,10 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 				s.fail(w, r, errors.New("panic"))
 			}
 		}()
+		if err := checkAddress(r.URL); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
 }
