@@ -72,6 +72,7 @@ func (Config) LogValue() slog.Value { return slog.StringValue("clerk.Config") }
 // Client calls one instance. It may be used by any number of goroutines.
 type Client struct {
 	backend  sdk.Backend
+	place    place
 	log      *slog.Logger
 	now      func() time.Time
 	answered func(Answer)
@@ -87,10 +88,11 @@ func New(config Config) (*Client, error) {
 	if config.URL == "" {
 		config.URL = DefaultURL
 	}
-	if err := checkURL(config.URL); err != nil {
+	at, err := parseURL(config.URL)
+	if err != nil {
 		return nil, err
 	}
-	c := &Client{log: config.Log, now: config.Now, answered: config.Answered, live: strings.HasPrefix(config.Key, livePrefix)}
+	c := &Client{place: newPlace(at), log: config.Log, now: config.Now, answered: config.Answered, live: strings.HasPrefix(config.Key, livePrefix)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -108,22 +110,22 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// checkURL leaves the URL out of its errors, since it may hold a password.
-func checkURL(raw string) error {
+// parseURL leaves the URL out of its errors, since it may hold a password.
+func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return ErrURL
+		return nil, ErrURL
 	}
 	switch u.Scheme {
 	case "https":
-		return nil
+		return u, nil
 	case "http":
 		if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
-			return nil
+			return u, nil
 		}
-		return ErrInsecureURL
+		return nil, ErrInsecureURL
 	}
-	return ErrURL
+	return nil, ErrURL
 }
 
 // Live reports whether the key is a production instance's: its mail is real.
@@ -286,6 +288,7 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 	}
+	ctx, span := c.place.begin(ctx, call, method)
 	begun := c.now()
 	x, ctx := newExchange(ctx, c.now)
 	req := sdk.NewAPIRequest(method, path)
@@ -298,6 +301,7 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 	}
 	a := x.answer(call, err)
 	a.Begun, a.Ended = begun, c.now()
+	end(span, a)
 	c.log.DebugContext(ctx, "called Clerk", "answer", a)
 	c.answered(a)
 	return a

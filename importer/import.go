@@ -8,6 +8,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel"
+	otelattr "go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"bulkinvite/invitation"
 )
@@ -22,6 +26,10 @@ const (
 // ErrChanged tells that a file is not the one that was checked before. What was
 // shown to a person, and agreed to, was another.
 var ErrChanged = errors.New("the file has changed since it was checked")
+
+// tracer makes a span of each import. It does nothing until the program names a
+// provider.
+var tracer = otel.Tracer("bulkinvite/importer")
 
 // Target is where rows go.
 type Target struct {
@@ -43,7 +51,16 @@ type Target struct {
 // commits; after an error it has to be rolled back. Reading and writing go on at
 // the same time, and what is held of the file doesn't grow with it but for the
 // 24 bytes a row that Read needs.
-func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) (*Summary, error) {
+func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) (s *Summary, err error) {
+	ctx, span := tracer.Start(ctx, "import", trace.WithAttributes(otelattr.Int64("bulkinvite.batch.id", batch.BatchID)))
+	defer func() {
+		if err != nil { // what it says is for the log, which keeps addresses out of it
+			span.SetStatus(codes.Error, "")
+		} else {
+			span.SetAttributes(otelattr.Int("bulkinvite.rows", s.Rows))
+		}
+		span.End()
+	}()
 	var now time.Time
 	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
 		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)

@@ -93,16 +93,21 @@ func (w *Worker) waits(ctx context.Context, row invitation.RowID) (bool, error) 
 // background, once what came of the request before is, so that the next one can be
 // under way; all else may concern the next one.
 func (w *Worker) send(ctx context.Context, t *ticket, recording *sync.WaitGroup) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, span := beginInvite(context.WithoutCancel(ctx), t, t.deadline.Add(-w.cfg.RequestTimeout))
 	a, asked := w.ask(ctx, t)
 	recording.Wait()
+	take := func() {
+		defer span.End()
+		w.taken(ctx, t, a)
+	}
 	switch {
 	case !asked:
+		span.End()
 		poke(w.active)
 	case a.Class == clerk.Success && !t.probe:
-		recording.Go(func() { w.taken(ctx, t, a) })
+		recording.Go(take)
 	default:
-		w.taken(ctx, t, a)
+		take()
 	}
 }
 
@@ -110,7 +115,7 @@ func (w *Worker) send(ctx context.Context, t *ticket, recording *sync.WaitGroup)
 // to replace was not revoked.
 func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool) {
 	defer w.claimer.ended(t.Bucket)
-	calling, cancel := context.WithDeadline(ctx, t.deadline)
+	calling, cancel := context.WithDeadline(clerk.About(ctx, spanAttempt, t.AttemptID), t.deadline)
 	defer cancel()
 	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {
 		return a, false

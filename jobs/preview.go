@@ -52,8 +52,10 @@ func lookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk 
 }
 
 // count counts who of a batch's undecided rows needs no invitation.
-func count(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (invitation.Known, error) {
-	var k invitation.Known
+func count(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (k invitation.Known, err error) {
+	ctx, span := tracer.Start(ctx, "lookup")
+	defer func() { endSpan(span, err) }()
+	span.SetAttributes(spanBatch.Int64(b.ID))
 	reader := invitation.NewReader(pool)
 	from := Lookup{Reader: reader, Instance: b.InstanceID, Clerk: clerk}
 	needed, err := from.Begin(ctx)

@@ -38,7 +38,7 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 	if err != nil {
 		return g, clerk.Answer{}, err
 	}
-	calling, cancel := context.WithTimeout(ctx, w.cfg.RequestTimeout)
+	calling, cancel := context.WithTimeout(clerk.About(ctx, spanRead, g.ID), w.cfg.RequestTimeout)
 	a := send(calling)
 	cancel()
 	if a.Class == clerk.Throttled {
@@ -237,7 +237,7 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 // preflight reads what the next claims rely on: the pending invitations, those
 // of any status made since the batches began, and which of the people next in
 // line are users. ever is for a survey: a read since the batch began will do.
-func (w *Worker) preflight(ctx context.Context, ever bool) error {
+func (w *Worker) preflight(ctx context.Context, ever bool) (err error) {
 	unlock, ok, err := w.lock(ctx, "preflight")
 	if err != nil {
 		return err
@@ -246,6 +246,8 @@ func (w *Worker) preflight(ctx context.Context, ever bool) error {
 		return sleep(ctx, 50*time.Millisecond)
 	}
 	defer unlock()
+	ctx, span := tracer.Start(ctx, "preflight")
+	defer func() { endSpan(span, err) }()
 	n := readAhead
 	if ever {
 		n = surveyLimit
@@ -278,6 +280,7 @@ func (w *Worker) preflight(ctx context.Context, ever bool) error {
 			return err
 		}
 	}
+	span.SetAttributes(spanPeople.Int(len(unread)))
 	// Whoever stands in the way of the others of a chunk meets new ones next time.
 	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
 	group, ctx := errgroup.WithContext(ctx)

@@ -61,7 +61,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 
 // reconcile reads everything once, unless another process is at it or, with
 // every, did it meanwhile: then it returns nil.
-func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (*invitation.Reconcile, error) {
+func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *invitation.Reconcile, err error) {
 	unlock, ok, err := w.lock(ctx, "reconcile")
 	if err != nil || !ok {
 		return nil, err
@@ -72,7 +72,9 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 			return nil, err
 		}
 	}
-	r := &invitation.Reconcile{StartedBy: actor}
+	ctx, span := tracer.Start(ctx, "reconcile")
+	defer func() { endSpan(span, err) }()
+	r = &invitation.Reconcile{StartedBy: actor}
 	if err := w.store.BeginReconcile(ctx, w.cfg.Instance.ID, w.id, r); err != nil {
 		return nil, err
 	}
@@ -87,6 +89,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 	endErr := w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told)
 	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
 		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
+	span.SetAttributes(spanPass.Int64(r.ID), spanScanned.Int(r.Scanned), spanComplete.Bool(r.Complete))
 	poke(w.active)
 	return r, errors.Join(err, endErr)
 }

@@ -24,7 +24,7 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 		a, budget = clerk.Answer{Class: clerk.NotSent, Code: "no_budget", Err: err}, false
 	} else {
 		failpoint("before_revoke")
-		a = w.api.Revoke(calling, t.revoke.InvitationID)
+		a = w.api.Revoke(clerk.About(calling, spanAttempt, t.revoking), t.revoke.InvitationID)
 		failpoint("after_revoke")
 		var throttled *ratelimit.Throttled
 		if a.Class == clerk.Throttled {

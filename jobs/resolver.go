@@ -50,7 +50,7 @@ func (w *Worker) settleLoop(ctx context.Context) {
 
 // settleDue makes one shared read for all attempts that are due and settles
 // them. It returns when the next one is due.
-func (w *Worker) settleDue(ctx context.Context) (time.Time, error) {
+func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	due, next, err := w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle)
 	if err != nil || len(due) == 0 {
 		return next, err
@@ -64,6 +64,9 @@ func (w *Worker) settleDue(ctx context.Context) (time.Time, error) {
 	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}
+	ctx, span := tracer.Start(ctx, "settle")
+	defer func() { endSpan(span, err) }()
+	span.SetAttributes(spanAttempts.Int(len(due)))
 	settled, unread, err := w.readBack(ctx, due)
 	if err != nil {
 		return next, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/trace"
 
 	"bulkinvite/clerk"
 	"bulkinvite/invitation"
@@ -157,7 +158,7 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	defer func() { release(throttled) }()
 	ctx = context.WithoutCancel(ctx) // what is committed below is sent and recorded
 	failpoint("before_reserve")
-	deadline := time.Now().Add(w.cfg.RequestTimeout)
+	began := time.Now()
 	attempt, wait, err := w.claimRevoke(ctx, id)
 	if errors.Is(err, invitation.ErrDeclaredDead) {
 		return time.Millisecond, w.register(ctx)
@@ -166,7 +167,10 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 		return wait, err
 	}
 	failpoint("after_reserve")
-	calling, cancel := context.WithDeadline(ctx, deadline)
+	ctx, span := tracer.Start(ctx, "revoke", trace.WithTimestamp(began))
+	defer span.End()
+	span.SetAttributes(spanAttempt.Int64(attempt), spanSweep.Int64(id.Sweep), spanPeople.Int(1))
+	calling, cancel := context.WithDeadline(clerk.About(ctx, spanAttempt, attempt), began.Add(w.cfg.RequestTimeout))
 	failpoint("before_send")
 	a := w.api.Revoke(calling, id.Invitation)
 	cancel()

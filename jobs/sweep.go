@@ -36,18 +36,19 @@ func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, 
 
 // BeginSweep records a sweep of what is stale and inserts its jobs, if it is
 // applied and not held.
-func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
-	sw := &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor, Scope: o.Scope,
+func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation.Sweep, err error) {
+	ctx, span := tracer.Start(ctx, "sweep")
+	defer func() { endSpan(span, err) }()
+	sw = &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor, Scope: o.Scope,
 		OlderThan: o.OlderThan, Apply: o.Apply, Allow: o.Allow, Night: o.night}
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
 	policy := invitation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
 	if o.Scope == ScopeAll {
-		var err error
 		if policy.Listed, err = w.pending(ctx); err != nil {
 			return nil, err
 		}
 	}
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		var targets []invitation.Target
 		if targets, sw.Scanned, sw.Skipped, err = w.store.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
 			return err
@@ -57,6 +58,7 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (*invitation.Sw
 	if err != nil {
 		return nil, err
 	}
+	span.SetAttributes(spanSweep.Int64(sw.ID), spanScanned.Int(sw.Scanned), spanStale.Int(sw.Stale), spanHeld.Bool(sw.Held))
 	attributes := []any{"sweep", sw.ID, "apply", sw.Apply, "scanned", sw.Scanned, "stale", sw.Stale}
 	if sw.Held {
 		w.log.Warn("sweep is held: it would revoke more than its threshold", append(attributes, "threshold", sw.Threshold)...)

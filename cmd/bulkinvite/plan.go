@@ -120,6 +120,8 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 // lookUp counts the people who need no invitation. It reads the file once more,
 // so that memory does not grow with it.
 func (pl *plan) lookUp(ctx context.Context, p *program, from jobs.Lookup) error {
+	ctx, span := tracer.Start(ctx, "lookup")
+	defer span.End()
 	needed, err := from.Begin(ctx)
 	if err != nil || !needed {
 		return unanswered(err)

@@ -87,11 +87,12 @@ func (p *private) lacks(what, text string, marks ...string) {
 
 // TestNobodyIsNamed runs every command, and asks every page, over files of marked
 // people while Clerk's answers are lost and garbled, and finds no mark in logs,
-// metrics, jobs, events and error texts.
+// metrics, traces, jobs, events and error texts.
 func TestNobodyIsNamed(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_"+markKey, "BULKINVITE_SETTLE=1ms", "BULKINVITE_LOG_LEVEL=debug", "BULKINVITE_LOG_FORMAT=json")
+	c := newCollector(t)
+	b := newBench(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_"+markKey, "BULKINVITE_SETTLE=1ms", "BULKINVITE_LOG_LEVEL=debug", "BULKINVITE_LOG_FORMAT=json")
 	p := &private{b, map[string]bool{}}
 	tellStand(t, s, "/sandbox/users", `["`+markedPerson(3)+`"]`)
 	tellStand(t, s, "/sandbox/invitations", `["`+markedPerson(4)+`","`+markedPerson(90)+`"]`)
@@ -126,8 +127,15 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.database(t, []string{"attempt_people", "drift", "results", "revocations", "sightings"})
 	p.run("purge", "--older-than", "1ms", "--yes")
 
-	var c cli
-	parser, err := newParser(&c, io.Discard)
+	p.clean("the traces", string(c.raw))
+	c.known(t)
+	for _, name := range []string{"import", "lookup", "preflight", "invite", "settle", "revoke", "sweep", "reconcile"} {
+		if len(c.named(name)) == 0 {
+			t.Errorf("the traces have no span of %s", name)
+		}
+	}
+	var whole cli
+	parser, err := newParser(&whole, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

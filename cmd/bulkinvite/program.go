@@ -78,7 +78,7 @@ func (p *program) configure(s *settings) error {
 	} else {
 		p.log = slog.New(slog.NewJSONHandler(p.logTo, options))
 	}
-	return nil
+	return p.startTraces()
 }
 
 // onClose has f called when the program ends, last come first.
