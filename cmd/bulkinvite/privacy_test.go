@@ -97,7 +97,7 @@ func TestNobodyIsNamed(t *testing.T) {
 	tellStand(t, s, "/sandbox/users", `["`+markedPerson(3)+`"]`)
 	tellStand(t, s, "/sandbox/invitations", `["`+markedPerson(4)+`","`+markedPerson(90)+`"]`)
 	tellStand(t, s, "/sandbox/faults", `[{"kind":"cut_after","call":"bulk","first":1},{"kind":"status","status":502,"html":true,"call":"create","first":1},
-		{"kind":"status","status":422,"address":"`+markedPerson(5)+`"}]`)
+		{"kind":"status","status":422,"call":"bulk","address":"`+markedPerson(5)+`"},{"kind":"status","status":422,"call":"create","address":"`+markedPerson(5)+`"}]`)
 	all := b.file("all.csv", marked(0, 30)+markAddress+" no address,"+markName+"\n"+markedPerson(1)+","+markName+"\n")
 
 	p.run("check", all)
