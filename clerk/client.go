@@ -302,7 +302,11 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 	a := x.answer(call, err)
 	a.Begun, a.Ended = begun, c.now()
 	end(span, a)
-	c.log.DebugContext(ctx, "called Clerk", "answer", a)
+	log := c.log
+	if of, ok := ctx.Value(aboutKey{}).(about); ok {
+		log = log.With(of.what, of.id)
+	}
+	log.DebugContext(ctx, "called Clerk", "answer", a)
 	c.answered(a)
 	return a
 }

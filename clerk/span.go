@@ -28,15 +28,18 @@ var routes = map[string]string{
 	callInstance:    "/instance",
 }
 
+// about is what of ours a call is made for.
+type about struct {
+	what string
+	id   int64
+}
+
 type aboutKey struct{}
 
-// About returns a context whose calls say in their spans which number of ours they
-// are made for, such as an attempt's. Where nothing is traced it is ctx itself.
-func About(ctx context.Context, key attribute.Key, id int64) context.Context {
-	if !trace.SpanFromContext(ctx).IsRecording() {
-		return ctx
-	}
-	return context.WithValue(ctx, aboutKey{}, key.Int64(id))
+// About returns a context whose calls say in the log and in their spans what of
+// ours they are made for: the attempt or the read of a number.
+func About(ctx context.Context, what string, id int64) context.Context {
+	return context.WithValue(ctx, aboutKey{}, about{what, id})
 }
 
 // place is where an API is, as its spans tell.
@@ -62,8 +65,8 @@ func (p place) begin(ctx context.Context, call, method string) (context.Context,
 	}
 	span.SetAttributes(p.on...)
 	span.SetAttributes(semconv.HTTPRequestMethodKey.String(method), semconv.URLTemplate(route))
-	if about, ok := ctx.Value(aboutKey{}).(attribute.KeyValue); ok {
-		span.SetAttributes(about)
+	if of, ok := ctx.Value(aboutKey{}).(about); ok {
+		span.SetAttributes(attribute.Int64("bulkinvite."+of.what+".id", of.id))
 	}
 	return ctx, span
 }

@@ -176,11 +176,12 @@ func (c *claimer) turnAway() {
 
 // round is what came of one claim transaction.
 type round struct {
-	tickets []*ticket
-	unread  time.Duration // reads that a claim needs fail: how long until they are tried again
-	again   bool          // something was decided or read: ask again at once
-	full    bool          // there is budget, but enough of this process' requests are under way
-	opens   time.Duration // no budget: how long until some can be free
+	tickets  []*ticket
+	verdicts []invitation.Verdict // of rows that needed no request
+	unread   time.Duration        // reads that a claim needs fail: how long until they are tried again
+	again    bool                 // something was decided or read: ask again at once
+	full     bool                 // there is budget, but enough of this process' requests are under way
+	opens    time.Duration        // no budget: how long until some can be free
 }
 
 // errRead says that a claim needs a read first. It rolls the claim back.
@@ -209,6 +210,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
 	}
+	c.tell(r.verdicts)
 	if len(r.tickets) > 0 {
 		failpoint("after_reserve")
 	}
@@ -267,6 +269,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	if err != nil {
 		return r, err
 	}
+	r.verdicts = p.verdicts
 	if p.decided > 0 && len(p.ready) < n {
 		r.again = true
 		return r, nil
@@ -338,9 +341,10 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 
 // picked is what became of the rows that a claim picked.
 type picked struct {
-	ready   []*invitation.Case // may be asked for
-	decided int                // were decided, since enough is known of them, or go alone from now on
-	unread  bool               // some need a read first
+	ready    []*invitation.Case   // may be asked for
+	verdicts []invitation.Verdict // what was decided, to be told once it is committed
+	decided  int                  // were decided, since enough is known of them, or go alone from now on
+	unread   bool                 // some need a read first
 }
 
 // pick locks waiting rows and decides those of which enough is known. survey is
@@ -382,15 +386,19 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	if _, err := c.w.store.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
 		return p, err
 	}
+	if err := c.w.store.SetAlone(ctx, tx, lone); err != nil {
+		return p, err
+	}
+	p.verdicts, p.decided = verdicts, len(verdicts)+len(lone)
+	return p, nil
+}
+
+// tell says what was decided without a request.
+func (c *claimer) tell(verdicts []invitation.Verdict) {
 	for _, v := range verdicts {
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
 		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
 	}
-	if err := c.w.store.SetAlone(ctx, tx, lone); err != nil {
-		return p, err
-	}
-	p.decided = len(verdicts) + len(lone)
-	return p, nil
 }
 
 // open puts the requests into the ledger, claims their people, and looks at

@@ -155,7 +155,7 @@ func (w *Worker) judge(ctx context.Context) error {
 		w.suspect.Store(true) // the next decided rows tell
 	}
 	for _, b := range paused {
-		level := slog.LevelWarn
+		level := slog.LevelError               // it stands until a person has looked
 		if b.PausedBy == invitation.ByCanary { // as it was told to
 			level = slog.LevelInfo
 		}

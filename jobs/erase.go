@@ -62,7 +62,7 @@ func (w *Worker) purgeLoop(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		if err := w.purge(ctx); err != nil && ctx.Err() == nil {
-			w.log.Error("old batches can't be purged", "error", err, "again_in", purgeEvery)
+			w.log.Warn("old batches can't be purged", "error", err, "again_in", purgeEvery)
 		}
 		_ = sleep(ctx, purgeEvery)
 	}

@@ -115,7 +115,7 @@ func (w *Worker) send(ctx context.Context, t *ticket, recording *sync.WaitGroup)
 // to replace was not revoked.
 func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool) {
 	defer w.claimer.ended(t.Bucket)
-	calling, cancel := context.WithDeadline(clerk.About(ctx, spanAttempt, t.AttemptID), t.deadline)
+	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", t.AttemptID), t.deadline)
 	defer cancel()
 	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {
 		return a, false
@@ -131,7 +131,6 @@ func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool
 		a = w.api.Create(calling, invites[0])
 	}
 	failpoint("after_send")
-	w.log.Debug("answered", "attempt", t.AttemptID, "answer", a)
 	if a.Class == clerk.Throttled {
 		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
 	}
@@ -157,16 +156,20 @@ func invite(c *invitation.Case) clerk.Invite {
 }
 
 // persist repeats a write until it is done: PostgreSQL may be away for minutes.
-// Should the process end before, the attempt is open and settled by reading.
+// Should the process end before, the attempt is open and settled by reading. The
+// first failure is logged.
 func (w *Worker) persist(ctx context.Context, write func(context.Context) error) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+	const first = 100 * time.Millisecond
+	for wait := first; ; wait = min(2*wait, 5*time.Second) {
 		within, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := write(within)
 		cancel()
 		if err == nil {
 			return
 		}
-		w.log.Error("write to the ledger", "error", err, "again_in", wait)
+		if wait == first {
+			w.log.Warn("the ledger can't be written; it is tried until it can", "error", err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-w.over:

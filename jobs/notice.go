@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -99,7 +100,11 @@ func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) err
 		return err
 	}
 	if err := n.w.cfg.Webhook.deliver(ctx, "msg_"+job.Args.ID, body); err != nil {
-		n.w.log.Warn("notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type, "try", job.Attempt, "tries", job.MaxAttempts, "error", err)
+		level := slog.LevelWarn
+		if job.Attempt >= job.MaxAttempts {
+			level = slog.LevelError // nobody will be told
+		}
+		n.w.log.Log(ctx, level, "notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type, "try", job.Attempt, "tries", job.MaxAttempts, "error", err)
 		return err
 	}
 	n.w.log.Info("notice delivered", "notice", job.Args.ID, "type", job.Args.Type, "batch", job.Args.Batch, "sweep", job.Args.Sweep)

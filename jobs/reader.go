@@ -38,7 +38,7 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 	if err != nil {
 		return g, clerk.Answer{}, err
 	}
-	calling, cancel := context.WithTimeout(clerk.About(ctx, spanRead, g.ID), w.cfg.RequestTimeout)
+	calling, cancel := context.WithTimeout(clerk.About(ctx, "read", g.ID), w.cfg.RequestTimeout)
 	a := send(calling)
 	cancel()
 	if a.Class == clerk.Throttled {
@@ -318,16 +318,18 @@ func (w *Worker) survey(ctx context.Context) error {
 	if err := w.preflight(ctx, true); err != nil {
 		return err
 	}
-	decided := 0
+	var p picked
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
 			return err
 		}
-		p, err := w.claimer.pick(ctx, tx, surveyLimit, true, true)
-		decided = p.decided
+		p, err = w.claimer.pick(ctx, tx, surveyLimit, true, true)
 		return err
 	})
-	if decided > 0 {
+	if err == nil {
+		w.claimer.tell(p.verdicts)
+	}
+	if p.decided > 0 {
 		poke(w.active)
 	}
 	return err

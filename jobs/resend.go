@@ -24,7 +24,7 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 		a, budget = clerk.Answer{Class: clerk.NotSent, Code: "no_budget", Err: err}, false
 	} else {
 		failpoint("before_revoke")
-		a = w.api.Revoke(clerk.About(calling, spanAttempt, t.revoking), t.revoke.InvitationID)
+		a = w.api.Revoke(clerk.About(calling, "attempt", t.revoking), t.revoke.InvitationID)
 		failpoint("after_revoke")
 		var throttled *ratelimit.Throttled
 		if a.Class == clerk.Throttled {
@@ -32,7 +32,6 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 		}
 		release(throttled)
 	}
-	w.log.Debug("answered", "attempt", t.revoking, "answer", a)
 	var free bool
 	w.persist(ctx, func(ctx context.Context) (err error) {
 		free, err = w.recordRoom(ctx, t, a)
@@ -137,7 +136,8 @@ func (w *Worker) giveBack(ctx context.Context, tx pgx.Tx, t *ticket, how string,
 // where the lists show the invitation now. An answer that said revoked stands: a
 // list that shows the invitation pending all the same lags, and is read again.
 func (w *Worker) settleRoom(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+	var told func()
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		p, revoked, err := w.store.LockRoom(ctx, tx, a.ID)
 		if err != nil || p.Key == "" {
 			return err
@@ -159,9 +159,15 @@ func (w *Worker) settleRoom(ctx context.Context, a invitation.OpenAttempt, settl
 		if err != nil {
 			return err
 		}
-		w.log.Info("revocation settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
+		told = func() {
+			w.log.Info("revocation settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
+		}
 		return free(ctx, tx, w.cfg.Instance.ID, freed)
 	})
+	if err == nil && told != nil {
+		told()
+	}
+	return err
 }
 
 // InsertResend makes the batch that invites again the people of another, with

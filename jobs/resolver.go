@@ -170,7 +170,8 @@ func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled i
 	if a.Call == "revoke" {
 		return w.settleRevoke(ctx, a)
 	}
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+	var settledNow []invitation.Verdict
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		again := time.Time{}
 		for _, only := range []invitation.ActionKind{invitation.Decide, invitation.Claim} {
 			people, err := w.store.LockAttempt(ctx, tx, a.ID)
@@ -198,13 +199,18 @@ func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled i
 			if err := free(ctx, tx, w.cfg.Instance.ID, freed); err != nil {
 				return err
 			}
-			for _, v := range verdicts {
-				w.log.Info("attempt settled by reading", "attempt", a.ID, "batch", v.Batch, "row", v.Row, "found", v.Close, "outcome", v.Outcome)
-			}
+			settledNow = append(settledNow, verdicts...)
 		}
 		if again.IsZero() {
 			return nil
 		}
 		return w.store.ReadAgain(ctx, tx, a.ID, again)
 	})
+	if err != nil {
+		return err
+	}
+	for _, v := range settledNow {
+		w.log.Info("attempt settled by reading", "attempt", a.ID, "batch", v.Batch, "row", v.Row, "found", v.Close, "outcome", v.Outcome)
+	}
+	return nil
 }

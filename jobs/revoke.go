@@ -170,12 +170,11 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	ctx, span := tracer.Start(ctx, "revoke", trace.WithTimestamp(began))
 	defer span.End()
 	span.SetAttributes(spanAttempt.Int64(attempt), spanSweep.Int64(id.Sweep), spanPeople.Int(1))
-	calling, cancel := context.WithDeadline(clerk.About(ctx, spanAttempt, attempt), began.Add(w.cfg.RequestTimeout))
+	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", attempt), began.Add(w.cfg.RequestTimeout))
 	failpoint("before_send")
 	a := w.api.Revoke(calling, id.Invitation)
 	cancel()
 	failpoint("after_send")
-	w.log.Debug("answered", "attempt", attempt, "answer", a)
 	if a.Class == clerk.Throttled {
 		throttled = &ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter}
 	}
@@ -368,7 +367,8 @@ func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p in
 // settleRevoke settles a revoke whose answer was lost, by where the lists show
 // the invitation now.
 func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) error {
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+	var told []func()
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		people, err := w.store.LockAttempt(ctx, tx, a.ID)
 		if err != nil {
 			return err
@@ -391,10 +391,19 @@ func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) err
 					return err
 				}
 			}
-			w.log.Info("revoke settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
+			told = append(told, func() {
+				w.log.Info("revoke settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
+			})
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, tell := range told {
+		tell()
+	}
+	return nil
 }
 
 // decideRead decides a revocation by what a read showed. Where that shows that

@@ -79,15 +79,17 @@ func (w *Worker) nights(ctx context.Context) {
 	if w.schedule == nil {
 		return
 	}
+	failed := false
 	for ctx.Err() == nil {
 		wait := 5 * time.Second
 		err := w.night(ctx)
 		if err == nil {
 			// A minute at most, since the clock may be set.
 			wait = min(max(w.schedule.Next(w.now()).Sub(w.now()), time.Millisecond), time.Minute)
-		} else if ctx.Err() == nil {
-			w.log.Error("the nightly sweep can't begin", "error", err, "again_in", wait)
+		} else if ctx.Err() == nil && !failed {
+			w.log.Warn("the nightly sweep can't begin; it is tried until it can", "error", err, "again_in", wait)
 		}
+		failed = err != nil
 		if sleep(ctx, wait) != nil {
 			return
 		}

@@ -25,7 +25,6 @@ const (
 	spanBatches  = attribute.Key("bulkinvite.batch.ids")
 	spanCall     = attribute.Key("bulkinvite.call")
 	spanPeople   = attribute.Key("bulkinvite.people")
-	spanRead     = attribute.Key("bulkinvite.read.id")
 	spanSweep    = attribute.Key("bulkinvite.sweep.id")
 	spanStale    = attribute.Key("bulkinvite.stale")
 	spanHeld     = attribute.Key("bulkinvite.held")

@@ -35,7 +35,7 @@ type inForce struct {
 
 // secretVariables hold what is shown to nobody. They are no flags, since the list
 // of processes shows flags.
-var secretVariables = []string{keyVariable, usersVariable, openIDSecretVariable, webhookVariable}
+var secretVariables = []string{keyVariable, usersVariable, openIDSecretVariable, webhookVariable, "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"}
 
 // Run prints what is in force.
 func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
@@ -50,7 +50,7 @@ func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range secretVariables {
+	for _, name := range slices.Concat(secretVariables, tracesVariables) {
 		if value, set := os.LookupEnv(name); set {
 			list = append(list, inForce{Name: name, Value: hidden(name, value), From: "environment", Where: name})
 		}
@@ -160,7 +160,7 @@ func hidden(name, value string) string {
 	switch {
 	case slices.Contains(secretVariables, name), name == "webhook-url": // whoever has such a URL may often post to it
 		return "set, and hidden"
-	case name != "database-url" && name != "postgres-from":
+	case !slices.Contains([]string{"database-url", "postgres-from", otelEndpoint, otelTracesEndpoint}, name):
 		return value
 	}
 	u, err := url.Parse(value)

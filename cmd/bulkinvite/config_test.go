@@ -12,7 +12,8 @@ import (
 // the order of precedence.
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, "BULKINVITE_LIMIT_BULK=20/1h", "CLERK_SECRET_KEY=sk_live_planted", "BULKINVITE_RECONCILE_EVERY=9m")
+	b := newBench(t, "BULKINVITE_LIMIT_BULK=20/1h", "CLERK_SECRET_KEY=sk_live_planted", "BULKINVITE_RECONCILE_EVERY=9m",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:planted@127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS=authorization=planted")
 	path := filepath.Join(t.TempDir(), "bulkinvite.yaml")
 	text := "limit-create: 5/1h\nlimit-bulk: 6/1h\nsettle: 4s\nrequest-timeout: 9s\nwork:\n  sweep-at: 0 2 * * *\n  reconcile-every: 1m\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -29,6 +30,8 @@ func TestConfig(t *testing.T) {
 		{"work sweep-at", "0 2 * * *", "file", path},
 		{"work reconcile-every", "9m", "environment", "BULKINVITE_RECONCILE_EVERY"},
 		{keyVariable, "set, and hidden", "environment", keyVariable},
+		{otelEndpoint, "http://me:xxxxx@127.0.0.1:1", "environment", otelEndpoint},
+		{"OTEL_EXPORTER_OTLP_HEADERS", "set, and hidden", "environment", "OTEL_EXPORTER_OTLP_HEADERS"},
 	} {
 		if !slices.Contains(list, want) {
 			t.Errorf("lacks %+v", want)

@@ -66,8 +66,15 @@ func (p *private) runWith(stdin string, args ...string) outcome {
 	if ill := args[0] == "doctor" && o.exit == exitFailed; !ill && !slices.Contains([]int{exitOK, exitRows, exitHeld}, o.exit) {
 		p.t.Errorf("%v: exit status %d\n%s%s", args[:1], o.exit, o.out, o.err)
 	}
-	p.clean("the log of "+args[0], o.err)
+	p.log(args[0], o.err)
 	return o
+}
+
+// log looks through a log, whose lines say nothing but what is on the list.
+func (p *private) log(of, text string) {
+	p.t.Helper()
+	p.clean("the log of "+of, text)
+	knownKeys(p.t, readLog(p.t, text))
 }
 
 // clean fails the test where a text says what must stay private.
@@ -127,6 +134,8 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.database(t, []string{"attempt_people", "drift", "results", "revocations", "sightings"})
 	p.run("purge", "--older-than", "1ms", "--yes")
 
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p.clean("the traces", string(c.raw))
 	c.known(t)
 	for _, name := range []string{"import", "lookup", "preflight", "invite", "settle", "revoke", "sweep", "reconcile"} {
@@ -175,7 +184,7 @@ func (p *private) sandbox() {
 	if err := c.Wait(); err != nil {
 		p.t.Errorf("the sandbox after SIGTERM: %v", err)
 	}
-	p.clean("the log of the sandbox", log.String())
+	p.log("the sandbox", log.String())
 }
 
 // visit is a request to the server. Where it is refused for want of the number of
@@ -290,7 +299,7 @@ func (p *private) serve() {
 			p.t.Errorf("%s is not tried, or was refused", route)
 		}
 	}
-	p.clean("the log of serve", s.stop())
+	p.log("serve", s.stop())
 }
 
 // routes are the patterns of what the server answers: of the pages as they stand

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -34,6 +34,9 @@ const (
 	otelProtocol       = "OTEL_EXPORTER_OTLP_PROTOCOL"
 	otelTracesProtocol = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
 )
+
+// tracesVariables are those that config shows where they are set.
+var tracesVariables = []string{otelDisabled, otelExporter, otelEndpoint, otelTracesEndpoint, otelProtocol, otelTracesProtocol, "OTEL_SERVICE_NAME"}
 
 // traced reports whether traces are wanted. The specification would send them to
 // localhost where nothing is set; here somebody has to ask for them.
@@ -70,8 +73,8 @@ func (p *program) startTraces() error {
 	if !p.traced() {
 		return nil
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces", "error", bare(err)) }))
-	otel.SetLogger(logr.FromSlogHandler(p.log.Handler()))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { p.log.Warn("traces", "error", bare(err.Error())) }))
+	otel.SetLogger(funcr.New(func(_, text string) { p.log.Warn("traces", "error", bare(text)) }, funcr.Options{})) // its errors alone
 	from, err := resource.New(context.Background(), resource.WithTelemetrySDK(),
 		resource.WithAttributes(semconv.ServiceName("bulkinvite"), semconv.ServiceVersion(built().Version)), resource.WithFromEnv())
 	if err != nil {
@@ -87,7 +90,7 @@ func (p *program) startTraces() error {
 		within, cancel := context.WithTimeout(context.Background(), flushWithin)
 		defer cancel()
 		if err := provider.Shutdown(within); err != nil {
-			p.log.Warn("the last traces were not delivered", "error", bare(err))
+			p.log.Warn("the last traces were not delivered", "error", bare(err.Error()))
 		}
 		return nil // the work does not fail by its traces
 	})
@@ -107,7 +110,7 @@ func (t *teller) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan)
 	err := t.SpanExporter.ExportSpans(ctx, spans)
 	switch {
 	case err != nil && t.lost == 0:
-		t.log.Warn("traces are not delivered; the work goes on without", "error", bare(err))
+		t.log.Warn("traces are not delivered; the work goes on without", "error", bare(err.Error()))
 	case err == nil && t.lost > 0:
 		t.log.Info("traces are delivered again", "lost", t.lost)
 	}
@@ -121,11 +124,11 @@ func (t *teller) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan)
 // take a key in it.
 var collectorURL = regexp.MustCompile(`https?://[^\s"]+`)
 
-// bare is what an error says of the collector, without its address and in a few
-// words: it may quote a page.
-func bare(err error) string {
+// bare is the text of an error without the collector's address, and cut short: it
+// may quote a page.
+func bare(text string) string {
 	const most = 200
-	text := collectorURL.ReplaceAllString(err.Error(), "…")
+	text = collectorURL.ReplaceAllString(text, "…")
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}
