@@ -94,6 +94,16 @@ bench-import:
 bench-invite:
 	go run ./cmd/bench invite -runs $(RUNS)
 
+# make bench-micro    the hot pieces alone, ten times each, beside the last figures; writes docs/bench/micro.txt and .md (2 minutes)
+.PHONY: bench-micro
+bench-micro:
+	@now=$$(mktemp); trap 'rm -f "$$now"' EXIT; \
+	go test ./importer ./ratelimit ./invitation -run '^$$' -bench '^Benchmark(Read|Clean|Room|Next)$$' \
+		-benchtime 200ms -count 10 | tee "$$now"; \
+	{ echo "# The hot pieces alone"; echo; echo "\`make bench-micro\` wrote this: the figures before beside those in [micro.txt](micro.txt), by benchstat."; echo; echo '~~~'; \
+	  go tool benchstat before=docs/bench/micro.txt now="$$now"; echo '~~~'; } > docs/bench/micro.md; \
+	cp "$$now" docs/bench/micro.txt; cat docs/bench/micro.md
+
 # make show-sweep   what sweeps promise, in the same way (6 minutes)
 .PHONY: show-sweep
 show-sweep:

@@ -537,3 +537,28 @@ func TestNextUnknown(t *testing.T) {
 	}
 	checkNext(t, cases)
 }
+
+// BenchmarkNext looks at a row of which nothing is known, and at one that was
+// tried ten times, with as many invitations and rows of the same person.
+func BenchmarkNext(b *testing.B) {
+	many := nothingKnown()
+	for i := range 10 {
+		many.Attempts = append(many.Attempts, lost(closed(invitation.ClosedNotThere), func(a *invitation.Attempt) { a.ID += int64(i) }))
+		many.Sightings = append(many.Sightings, made(old, status(invitation.Revoked)))
+		many.Others = append(many.Others, invitation.Other{RowID: invitation.RowID{Batch: 2, Row: i}, Outcome: invitation.Failed})
+	}
+	for _, way := range []struct {
+		name string
+		ev   invitation.Evidence
+	}{{"fresh", nothingKnown()}, {"known", many}} {
+		b.Run(way.name, func(b *testing.B) {
+			row := waitingRow()
+			b.ReportAllocs()
+			for b.Loop() {
+				if act := invitation.Next(row, way.ev); act.Kind != invitation.Claim {
+					b.Fatal(act)
+				}
+			}
+		})
+	}
+}

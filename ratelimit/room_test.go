@@ -250,3 +250,27 @@ func TestSlidingLogIsIdeal(t *testing.T) {
 		t.Errorf("ten windows took %v, want %v", took, want)
 	}
 }
+
+// BenchmarkRoom asks a log of a thousand requests for room: where there is some,
+// and where all are within the window.
+func BenchmarkRoom(b *testing.B) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ends := make([]time.Time, ratelimit.DefaultProduction.N)
+	for i := range ends {
+		ends[i] = now.Add(-time.Duration(i) * 7 * time.Millisecond)
+	}
+	for _, way := range []struct {
+		name string
+		now  time.Time
+		full bool
+	}{{"full", now, true}, {"free", now.Add(5 * time.Second), false}} {
+		b.Run(way.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if free, _ := ratelimit.DefaultProduction.Room(way.now, ends); (free == 0) != way.full {
+					b.Fatal(free)
+				}
+			}
+		})
+	}
+}
