@@ -3,24 +3,19 @@ package importer
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
-	"github.com/gocarina/gocsv"
-	"golang.org/x/sync/semaphore"
-
 	"bulkinvite/invitation"
 )
 
-// Between the goroutine that takes the text apart and the one that checks rows
-// there are up to inFlight records; those over bigRecord bytes share a budget,
-// so that long lines don't add up.
+// Records go from the goroutine that takes the text apart to the one that checks
+// them in batches, which end with either number. At any time one is filled, one
+// waits and one is checked, so that long rows don't add up.
 const (
-	inFlight  = 256
-	bigRecord = 16 << 10
-	bigBudget = 16 << 20
+	batchRows  = 256
+	batchBytes = 256 << 10
 )
 
 // Read reads a whole file in one pass and yields its rows in order; it keeps of
@@ -61,11 +56,11 @@ func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error)
 	if w, ok := t.from.(*workbook); ok {
 		c.merged = w.sheet.swallows
 	}
-	err = decode(ctx, t, columns, func(rec *record, p person) error {
+	err = inBatches(ctx, t, columns, func(rec *record) error {
 		if s.Rows == o.Limits.Rows {
 			return &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", o.Limits.Rows), Fix: "Split the file."}
 		}
-		row := c.row(s.Rows+1, rec, p)
+		row := c.row(s.Rows+1, rec)
 		s.add(row)
 		return yield(row)
 	})
@@ -148,98 +143,67 @@ func (m *macLines) Read(p []byte) (int, error) {
 	}
 }
 
-// person is what gocsv reads of a record. The columns public_metadata.NAME are
-// not in it: gocsv fills a fixed set of fields, and those names are only in the
-// file. They are taken from the record's cells.
-type person struct {
-	Email         string `csv:"email"`
-	RedirectURL   string `csv:"redirect_url"`
-	ExpiresInDays string `csv:"expires_in_days"`
+// batch is a run of records. Behind the last one err is what the file ended with,
+// io.EOF where nothing is wrong.
+type batch struct {
+	records []*record
+	err     error
 }
 
-// decode has gocsv read the records in a goroutine of its own, and gives each to
-// use with the record it came from. gocsv passes on nothing but the fields, so
-// the records come by a channel beside its own, in the same order.
-func decode(ctx context.Context, t *table, c *columns, use func(*record, person) error) error {
+// inBatches reads the records in a goroutine of its own and gives each to use, in
+// their order.
+func inBatches(ctx context.Context, t *table, c *columns, use func(*record) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &bridge{ctx: ctx, table: t, columns: c, records: make(chan *record, inFlight), big: semaphore.NewWeighted(bigBudget)}
-	people := make(chan person, inFlight)
-	done := make(chan error, 1)
+	batches := make(chan batch, 1)
 	go func() {
-		done <- gocsv.UnmarshalDecoderToChan(gocsv.NewSimpleDecoderFromCSVReader(b), people)
+		defer close(batches)
+		for more := true; more && ctx.Err() == nil; {
+			b := t.batch(c)
+			more = b.err == nil
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+			}
+		}
 	}()
-	var stop error
-	for p := range people {
-		if stop != nil {
-			continue // what was under way when it stopped
+	var end error
+	for b := range batches {
+		for i := 0; end == nil && i < len(b.records); i++ {
+			end = use(b.records[i])
 		}
-		rec := <-b.records
-		b.release(rec)
-		if stop = use(rec, p); stop != nil {
-			cancel(stop)
-		}
-	}
-	if err := <-done; stop == nil {
-		stop = err
-	}
-	return stop
-}
-
-// bridge is the CSV reader that gocsv reads from: the file's records, reduced to
-// the columns that gocsv knows and under its names for them.
-type bridge struct {
-	ctx     context.Context
-	table   *table
-	columns *columns
-	records chan *record
-	big     *semaphore.Weighted
-	begun   bool
-	line    []string
-}
-
-func (b *bridge) Read() ([]string, error) {
-	if !b.begun {
-		b.begun = true
-		return []string{emailColumn, redirectColumn, expiresColumn}, nil
-	}
-	if err := b.ctx.Err(); err != nil {
-		return nil, context.Cause(b.ctx)
-	}
-	rec, err := b.table.next()
-	if err != nil {
-		return nil, err
-	}
-	if rec.size > bigRecord {
-		if err := b.big.Acquire(b.ctx, weight(rec)); err != nil {
-			return nil, context.Cause(b.ctx)
+		if end == nil {
+			end = b.err
+		} else {
+			cancel(end) // what was under way still comes
 		}
 	}
-	select {
-	case b.records <- rec:
-	case <-b.ctx.Done():
-		return nil, context.Cause(b.ctx)
+	switch end {
+	case nil:
+		return context.Cause(ctx)
+	case io.EOF:
+		return nil
 	}
-	b.line = b.line[:0]
-	for _, i := range []int{b.columns.email, b.columns.redirect, b.columns.expire} {
-		b.line = append(b.line, cell(rec, i))
-	}
-	return b.line, nil
+	return end
 }
 
-// ReadAll is there for gocsv's interface; it isn't used, because it would hold
-// the whole file.
-func (b *bridge) ReadAll() ([][]string, error) {
-	return nil, errors.New("rows are read one by one")
-}
-
-func (b *bridge) release(rec *record) {
-	if rec.size > bigRecord {
-		b.big.Release(weight(rec))
+// batch gives the next records, with what they ask for.
+func (t *table) batch(c *columns) (b batch) {
+	b.records = make([]*record, 0, batchRows)
+	for size := 0; len(b.records) < batchRows && size < batchBytes; {
+		rec, err := t.next()
+		if err != nil {
+			b.err = err
+			break
+		}
+		b.records = append(b.records, rec)
+		size += rec.size
 	}
+	if err := c.read(b.records); err != nil && (b.err == nil || b.err == io.EOF) {
+		b.err = err
+	}
+	return b
 }
-
-func weight(rec *record) int64 { return min(int64(rec.size), bigBudget) }
 
 // cell gives a record's cell in a column, and nothing for a column that the file
 // or the record doesn't have.
@@ -258,7 +222,7 @@ type checker struct {
 	merged  func(row, column int) bool // whether a cell is one with another; nil: none is
 }
 
-func (c *checker) row(number int, rec *record, p person) *Row {
+func (c *checker) row(number int, rec *record) *Row {
 	row := &Row{Number: number, Line: rec.line, Cells: rec.cells}
 	if rec.code != "" {
 		message := remedies[rec.code]
@@ -276,8 +240,8 @@ func (c *checker) row(number int, rec *record, p person) *Row {
 		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where the header has %d; %s", counted(len(rec.cells), "cell"), len(c.columns.names), do))
 		return row
 	}
-	c.address(row, rec, p)
-	c.options(row, rec, p)
+	c.address(row, rec)
+	c.options(row, rec)
 	if row.Problem == nil {
 		c.place(row)
 	}
@@ -296,8 +260,8 @@ func (c *checker) ragged(rec *record) bool {
 }
 
 // address reads the row's address.
-func (c *checker) address(row *Row, rec *record, p person) {
-	a, notes, code := clean(p.Email)
+func (c *checker) address(row *Row, rec *record) {
+	a, notes, code := clean(cell(rec, c.columns.email))
 	if code == MissingEmail && c.merged != nil && c.merged(rec.line, c.columns.email+1) {
 		code = MergedCell
 	}
@@ -333,15 +297,18 @@ func (c *checker) address(row *Row, rec *record, p person) {
 	}
 }
 
-// options reads what the row asks for in columns of its own.
-func (c *checker) options(row *Row, rec *record, p person) {
+// options checks what the row asks for in columns of its own.
+func (c *checker) options(row *Row, rec *record) {
+	if asks := rec.asks; asks != nil {
+		row.RedirectURL, row.ExpiresInDays = asks.RedirectURL.text, asks.ExpiresInDays.n
+		if asks.RedirectURL.bad {
+			c.invalid(row, c.columns.redirect, BadRedirectURL, remedies[BadRedirectURL])
+		}
+		if asks.ExpiresInDays.bad {
+			c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
+		}
+	}
 	var ok bool
-	if row.RedirectURL, ok = redirectURL(p.RedirectURL); !ok {
-		c.invalid(row, c.columns.redirect, BadRedirectURL, remedies[BadRedirectURL])
-	}
-	if row.ExpiresInDays, ok = expiresInDays(p.ExpiresInDays); !ok {
-		c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
-	}
 	if row.RevokeOn, ok = date(cell(rec, c.columns.revoke)); !ok {
 		c.invalid(row, c.columns.revoke, BadRevokeOn, remedies[BadRevokeOn])
 	}
@@ -395,5 +362,3 @@ func counted(n int, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
-
-var _ gocsv.CSVReader = (*bridge)(nil)

@@ -389,7 +389,7 @@ func TestReadOpenQuoteInLargeFile(t *testing.T) {
 func TestReadLongRows(t *testing.T) {
 	t.Parallel()
 	const rows = 1200
-	text := "email,note\n" + strings.Repeat("a@x.com,"+strings.Repeat("x", 2*bigRecord)+"\n", rows)
+	text := "email,note\n" + strings.Repeat("a@x.com,"+strings.Repeat("x", batchBytes/8)+"\n", rows)
 	_, s, err := read(t, text, Options{})
 	if err != nil || s.Rows != rows {
 		t.Errorf("summary %+v, err %v", s, err)
