@@ -55,16 +55,15 @@ func Clean(cell string) (email string, notes []string, code string) {
 	if code != "" {
 		return "", notes, code
 	}
-	return a.email(), notes, ""
+	return a.text, notes, ""
 }
 
 // address is one that was read, as it was written.
 type address struct {
+	text          string // local@domain
 	local, domain string
 	ascii         string // the domain in lower case and ASCII
 }
-
-func (a address) email() string { return a.local + "@" + a.domain }
 
 func clean(cell string) (a address, notes []string, code string) {
 	if plain(cell) {
@@ -77,7 +76,7 @@ func clean(cell string) (a address, notes []string, code string) {
 	}
 	a, code = split(text)
 	if code == "" && ascii([]byte(a.domain)) < len(a.domain) {
-		a.domain = a.ascii
+		a.domain, a.text = a.ascii, a.local+"@"+a.ascii
 		notes = append(notes, noteDomain)
 	}
 	return a, notes, code
@@ -267,7 +266,7 @@ func split(text string) (a address, code string) {
 		return a, TooLong
 	}
 	name, ok := invitation.ASCIIDomain(domain)
-	if longest := longestLabel(domain, name); longest > maxLabel || len(local)+1+len(name) > maxAddress {
+	if longLabel(domain, name) || len(local)+1+len(name) > maxAddress {
 		return a, TooLong
 	}
 	switch {
@@ -279,23 +278,32 @@ func split(text string) (a address, code string) {
 		// A numeric ending makes it an IP address, to which nobody is hired.
 		return a, BadDomain
 	}
-	return address{local, domain, name}, ""
+	return address{text, local, domain, name}, ""
 }
 
-// longestLabel measures the ASCII form where there is one, else what was written.
-func longestLabel(domain, ascii string) int {
+// longLabel measures the ASCII form where there is one, else what was written.
+func longLabel(domain, ascii string) bool {
 	if ascii == "" {
 		ascii = domain
 	}
-	longest := 0
-	for label := range strings.SplitSeq(ascii, ".") {
-		longest = max(longest, len(label))
+	if len(ascii) <= maxLabel {
+		return false
 	}
-	return longest
+	for label := range strings.SplitSeq(ascii, ".") {
+		if len(label) > maxLabel {
+			return true
+		}
+	}
+	return false
 }
 
 func onlyDigits(s string) bool {
-	return strings.Trim(s, "0123456789") == ""
+	for i := 0; i < len(s); i++ {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // validLocal knows RFC 5321's Dot-string and Quoted-string, and the letters
@@ -304,17 +312,14 @@ func validLocal(local string) bool {
 	if strings.HasPrefix(local, `"`) {
 		return quotedString(local)
 	}
-	for atom := range strings.SplitSeq(local, ".") {
-		if atom == "" {
+	before := '.'
+	for _, r := range local {
+		if r == '.' && before == '.' || r != '.' && !atomRune(r) {
 			return false
 		}
-		for _, r := range atom {
-			if !atomRune(r) {
-				return false
-			}
-		}
+		before = r
 	}
-	return true
+	return before != '.'
 }
 
 func atomRune(r rune) bool {

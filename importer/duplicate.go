@@ -5,20 +5,21 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 )
 
-// people remembers for each key the row that has it, in about 24 bytes a row.
+// people remembers for each key the row that has it, in about 20 bytes a row.
 //
-// It keeps 128 bits of a keyed SHA-256 instead of the key. Two people whose
-// hashes met would be one to it, and the second would lose the invitation: with
-// 64 bits that happens once in some hundred thousand files of ten million rows,
-// and can be brought about by whoever knows the hash; with 128 secret ones,
-// once in 10^24.
+// It keeps 104 bits of a keyed SHA-256 instead of the key: 8 choose a shard, the
+// others stand in it. Two people whose hashes met would be one to it, and the
+// second would lose the invitation: with 64 bits that happens once in some
+// hundred thousand files of ten million rows, and can be brought about by whoever
+// knows the hash; with 104 secret ones, once in 10^17.
 //
-// The table is cut into shards that grow on their own by an eighth, so that no
+// The table is cut into shards that grow on their own by a quarter, so that no
 // moment needs twice the memory.
 type people struct {
-	secret [32]byte
+	secret [16]byte // so that secret and key are one block of SHA-256 for most keys
 	buf    []byte
 	shards [256]shard
 	// options has a fingerprint of a row's own options, for files that have such
@@ -27,14 +28,26 @@ type people struct {
 	seed    maphash.Seed
 }
 
-type fingerprint [16]byte
-
-// shard is a hash table with open addressing; row 0 marks a free slot.
+// shard is a hash table with open addressing whose entries stand in the order of
+// their hashes, each at its home or behind it (Amble and Knuth, Ordered hash
+// tables, 1974). A search ends at the first that is greater, which is near even
+// where nine tenths are taken, and growing copies from front to back.
 type shard struct {
-	prints []fingerprint
-	rows   []int32
-	used   int
+	entries []entry // the homes, and some places behind for those who find the last ones taken; the last is free
+	homes   int
+	used    int
 }
+
+// entry has 16 bytes; row 0 marks a free place.
+type entry struct {
+	high uint64
+	low  uint32
+	row  int32
+}
+
+// behind is how many places a shard has behind its homes. Where they don't do,
+// it gets more.
+const behind = 32
 
 func newPeople() *people {
 	p := &people{options: map[int32]uint64{}, seed: maphash.MakeSeed()}
@@ -47,53 +60,75 @@ func newPeople() *people {
 func (p *people) first(key string, row int) (earlier int, found bool) {
 	p.buf = append(append(p.buf[:0], p.secret[:]...), key...)
 	sum := sha256.Sum256(p.buf)
-	s := &p.shards[sum[16]]
-	if s.used*10 >= len(s.rows)*9 {
+	e := entry{binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint32(sum[8:]), int32(row)}
+	return p.shards[sum[12]].first(e)
+}
+
+func (s *shard) first(e entry) (earlier int, found bool) {
+	if s.used*10 >= s.homes*9 {
 		s.grow()
 	}
-	print := fingerprint(sum[:16])
-	i := s.slot(print)
-	if s.rows[i] != 0 {
-		return int(s.rows[i]), true
+	i := s.home(e)
+	for s.entries[i].row != 0 && s.entries[i].before(e) {
+		i++
 	}
-	s.prints[i], s.rows[i] = print, int32(row)
+	if at := s.entries[i]; at.row != 0 && at.high == e.high && at.low == e.low {
+		return int(at.row), true
+	}
+	end := i
+	for s.entries[end].row != 0 {
+		end++
+	}
+	copy(s.entries[i+1:], s.entries[i:end])
+	s.entries[i] = e
 	s.used++
+	s.keepEnd(end)
 	return 0, false
 }
 
-// slot finds where a fingerprint is, or the free slot where it belongs.
-func (s *shard) slot(print fingerprint) int {
-	i := int(binary.LittleEndian.Uint64(print[:]) % uint64(len(s.rows)))
-	for s.rows[i] != 0 && s.prints[i] != print {
-		if i++; i == len(s.rows) {
-			i = 0
-		}
-	}
-	return i
+// home is where an entry belongs: the higher its hash, the further behind.
+func (s *shard) home(e entry) int {
+	home, _ := bits.Mul64(e.high, uint64(s.homes))
+	return int(home)
 }
+
+func (e entry) before(f entry) bool { return e.high < f.high || e.high == f.high && e.low < f.low }
 
 func (s *shard) grow() {
-	old := *s
-	size := len(old.rows) + len(old.rows)/8 + 8
-	s.prints, s.rows = make([]fingerprint, size), make([]int32, size)
-	for i, row := range old.rows {
-		if row != 0 {
-			j := s.slot(old.prints[i])
-			s.prints[j], s.rows[j] = old.prints[i], row
+	old := s.entries
+	s.homes += s.homes/4 + 8
+	s.entries = make([]entry, s.homes+behind)
+	next := 0
+	for _, e := range old {
+		if e.row != 0 {
+			next = max(next, s.home(e))
+			s.entries[next] = e
+			s.keepEnd(next)
+			next++
 		}
 	}
 }
 
-// keepOptions remembers what a row that stands asks for.
-func (p *people) keepOptions(row *Row) {
-	if print := p.optionsOf(row); print != 0 {
-		p.options[int32(row.Number)] = print
+// keepEnd keeps the last place free when one was taken.
+func (s *shard) keepEnd(taken int) {
+	if taken == len(s.entries)-1 {
+		s.entries = append(s.entries, entry{})
 	}
 }
 
-// differs tells whether a duplicate asks for something else than the row that stands.
-func (p *people) differs(row *Row) bool {
-	return p.options[int32(row.DuplicateOf)] != p.optionsOf(row)
+// place finds whether a valid row is the first of its person. It fails where the
+// row is not, and asks for something else than the first, whose options stand.
+func (p *people) place(row *Row) (same bool) {
+	earlier, found := p.first(row.Key, row.Number)
+	asks := p.optionsOf(row)
+	if found {
+		row.DuplicateOf = earlier
+		return p.options[int32(earlier)] == asks
+	}
+	if asks != 0 {
+		p.options[int32(row.Number)] = asks
+	}
+	return true
 }
 
 // optionsOf is 0 for a row that has no options.

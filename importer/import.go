@@ -50,7 +50,7 @@ type Target struct {
 // it, of which there may be none. Everything happens in tx, which the caller
 // commits; after an error it has to be rolled back. Reading and writing go on at
 // the same time, and what is held of the file doesn't grow with it but for the
-// 24 bytes a row that Read needs.
+// 20 bytes a row that Read needs.
 func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) (s *Summary, err error) {
 	ctx, span := tracer.Start(ctx, "import", trace.WithAttributes(otelattr.Int64("bulkinvite.batch.id", batch.BatchID)))
 	defer func() {

@@ -6,20 +6,21 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"bulkinvite/invitation"
 )
 
-// Records go from the goroutine that takes the text apart to the one that checks
-// them in batches, which end with either number. At any time one is filled, one
-// waits and one is checked, so that long rows don't add up.
+// Rows go from the goroutine that takes the text apart and checks them to the one
+// that finds duplicates in batches, which end with either number. At any time one
+// is filled, one waits and one is looked through, so that long rows don't add up.
 const (
 	batchRows  = 256
 	batchBytes = 256 << 10
 )
 
 // Read reads a whole file in one pass and yields its rows in order; it keeps of
-// them about 24 bytes each, to know duplicates by. What is wrong with a row is in
+// them about 20 bytes each, to know duplicates by. What is wrong with a row is in
 // the row. A *FileError means that the file can't be used, in which case some
 // rows may have been yielded before. An error from yield ends the reading and is
 // returned as it is. Read returns only after r's last Read has; a context that
@@ -52,15 +53,15 @@ func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error)
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{columns: columns, people: newPeople(), company: firm}
+	c := &checker{columns: columns, company: firm}
 	if w, ok := t.from.(*workbook); ok {
 		c.merged = w.sheet.swallows
 	}
-	err = inBatches(ctx, t, columns, func(rec *record) error {
-		if s.Rows == o.Limits.Rows {
-			return &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", o.Limits.Rows), Fix: "Split the file."}
+	known := newPeople()
+	err = inBatches(ctx, func() batch { return t.batch(c, o.Limits.Rows) }, func(row *Row) error {
+		if row.Problem == nil && !known.place(row) {
+			c.warn(row, DifferentOptions, remedies[DifferentOptions])
 		}
-		row := c.row(s.Rows+1, rec)
 		s.add(row)
 		return yield(row)
 	})
@@ -143,23 +144,23 @@ func (m *macLines) Read(p []byte) (int, error) {
 	}
 }
 
-// batch is a run of records. Behind the last one err is what the file ended with,
+// batch is a run of rows. Behind the last one err is what the file ended with,
 // io.EOF where nothing is wrong.
 type batch struct {
-	records []*record
-	err     error
+	rows []*Row
+	err  error
 }
 
-// inBatches reads the records in a goroutine of its own and gives each to use, in
-// their order.
-func inBatches(ctx context.Context, t *table, c *columns, use func(*record) error) error {
+// inBatches has a goroutine of its own make the batches and gives each row to use,
+// in their order. What use has of them nobody else touches any more.
+func inBatches(ctx context.Context, next func() batch, use func(*Row) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	batches := make(chan batch, 1)
 	go func() {
 		defer close(batches)
 		for more := true; more && ctx.Err() == nil; {
-			b := t.batch(c)
+			b := next()
 			more = b.err == nil
 			select {
 			case batches <- b:
@@ -169,8 +170,8 @@ func inBatches(ctx context.Context, t *table, c *columns, use func(*record) erro
 	}()
 	var end error
 	for b := range batches {
-		for i := 0; end == nil && i < len(b.records); i++ {
-			end = use(b.records[i])
+		for i := 0; end == nil && i < len(b.rows); i++ {
+			end = use(b.rows[i])
 		}
 		if end == nil {
 			end = b.err
@@ -187,20 +188,27 @@ func inBatches(ctx context.Context, t *table, c *columns, use func(*record) erro
 	return end
 }
 
-// batch gives the next records, with what they ask for.
-func (t *table) batch(c *columns) (b batch) {
-	b.records = make([]*record, 0, batchRows)
-	for size := 0; len(b.records) < batchRows && size < batchBytes; {
+// batch gives the next rows, of so many at most in the whole file.
+func (t *table) batch(c *checker, most int) (b batch) {
+	records := make([]*record, 0, batchRows)
+	for size := 0; len(records) < batchRows && size < batchBytes; {
 		rec, err := t.next()
-		if err != nil {
-			b.err = err
+		if err == nil && c.rows+len(records) == most {
+			err = &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", most), Fix: "Split the file."}
+		}
+		if b.err = err; err != nil {
 			break
 		}
-		b.records = append(b.records, rec)
+		records = append(records, rec)
 		size += rec.size
 	}
-	if err := c.read(b.records); err != nil && (b.err == nil || b.err == io.EOF) {
-		b.err = err
+	if err := c.columns.read(records); err != nil {
+		return batch{err: err}
+	}
+	b.rows = make([]*Row, len(records))
+	for i, rec := range records {
+		c.rows++
+		b.rows[i] = c.row(c.rows, rec)
 	}
 	return b
 }
@@ -214,12 +222,19 @@ func cell(rec *record, i int) string {
 	return rec.cells[i]
 }
 
-// checker turns records into rows.
+// longRow is how many bytes a row may have whose address is a part of it. That of
+// a longer one is copied, so that who keeps addresses doesn't keep such rows.
+const longRow = 1 << 10
+
+// checker turns records into rows, all but for duplicates.
 type checker struct {
 	columns *columns
-	people  *people
+	rows    int // how many were checked
 	company company
-	merged  func(row, column int) bool // whether a cell is one with another; nil: none is
+	// domain is that of the row before, which most share, and doubt what there is
+	// to say of it.
+	domain, doubt string
+	merged        func(row, column int) bool // whether a cell is one with another; nil: none is
 }
 
 func (c *checker) row(number int, rec *record) *Row {
@@ -242,9 +257,6 @@ func (c *checker) row(number int, rec *record) *Row {
 	}
 	c.address(row, rec)
 	c.options(row, rec)
-	if row.Problem == nil {
-		c.place(row)
-	}
 	return row
 }
 
@@ -275,19 +287,23 @@ func (c *checker) address(row *Row, rec *record) {
 		c.invalid(row, c.columns.email, code, remedies[code])
 		return
 	}
-	key, err := invitation.Key(a.email())
+	key, err := invitation.Key(a.text)
 	if err != nil {
 		c.invalid(row, c.columns.email, BadDomain, remedies[BadDomain])
 		return
 	}
-	row.Email, row.Key, row.Notes = a.email(), key, notes
+	if rec.size > longRow {
+		a.text, key = strings.Clone(a.text), strings.Clone(key)
+	}
+	row.Email, row.Key, row.Notes = a.text, key, notes
 	if rec.hidden {
 		c.warn(row, HiddenRow, remedies[HiddenRow])
 	}
-	if right := slip(a.ascii); right != "" {
-		c.warn(row, LikelySlip, "did you mean "+right+"?")
-	} else if c.company.slip(a.ascii) {
-		c.warn(row, LikelySlip, "nearly the company's domain, but not quite")
+	if a.ascii != c.domain {
+		c.domain, c.doubt = strings.Clone(a.ascii), c.doubtOf(a.ascii)
+	}
+	if c.doubt != "" {
+		c.warn(row, LikelySlip, c.doubt)
 	}
 	if isRole(a.local) {
 		c.warn(row, RoleAddress, remedies[RoleAddress])
@@ -295,6 +311,17 @@ func (c *checker) address(row *Row, rec *record) {
 	if ascii([]byte(a.local)) < len(a.local) {
 		c.warn(row, NonASCIILocal, remedies[NonASCIILocal])
 	}
+}
+
+// doubtOf says why a domain may be misspelt; empty: it looks right.
+func (c *checker) doubtOf(domain string) string {
+	if right := slip(domain); right != "" {
+		return "did you mean " + right + "?"
+	}
+	if c.company.slip(domain) {
+		return "nearly the company's domain, but not quite"
+	}
+	return ""
 }
 
 // options checks what the row asks for in columns of its own.
@@ -318,19 +345,6 @@ func (c *checker) options(row *Row, rec *record) {
 	if row.PublicMetadata, ok = metadata(rec.cells, c.columns.metadata); !ok {
 		row.PublicMetadata = nil
 		c.invalid(row, c.columns.metadata[0].index, BadMetadata, remedies[BadMetadata])
-	}
-}
-
-// place finds whether a valid row is the first of its person.
-func (c *checker) place(row *Row) {
-	earlier, found := c.people.first(row.Key, row.Number)
-	if !found {
-		c.people.keepOptions(row)
-		return
-	}
-	row.DuplicateOf = earlier
-	if c.people.differs(row) {
-		c.warn(row, DifferentOptions, remedies[DifferentOptions])
 	}
 }
 

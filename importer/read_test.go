@@ -10,9 +10,11 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"unsafe"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
@@ -397,6 +399,54 @@ func TestReadLongRows(t *testing.T) {
 	enough := errors.New("enough")
 	if _, err := Read(context.Background(), strings.NewReader(text), Options{}, func(*Row) error { return enough }); err != enough {
 		t.Errorf("err %v", err)
+	}
+}
+
+// Who keeps the address of a long row doesn't keep the row.
+func TestReadAddressOfLongRow(t *testing.T) {
+	t.Parallel()
+	rows, _, err := read(t, "email,note\na@x.com,short\nb@x.com,"+strings.Repeat("x", 2*longRow)+"\n", Options{})
+	if err != nil || len(rows) != 2 {
+		t.Fatal(len(rows), err)
+	}
+	for i, part := range []bool{true, false} {
+		for _, text := range []string{rows[i].Email, rows[i].Key} {
+			if got := unsafe.StringData(text) == unsafe.StringData(rows[i].Cells[0]); got != part {
+				t.Errorf("%s is a part of its row: %t", text, got)
+			}
+		}
+	}
+}
+
+// Rows come in their order, numbered, however batches cut them, and with each
+// its own options.
+func TestReadAcrossBatches(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	text.WriteString("email,expires_in_days,note\n")
+	const n = 3*batchRows + 7
+	for i := range n {
+		days, note := "", ""
+		if i%3 == 0 {
+			days = strconv.Itoa(1 + i%365)
+		}
+		if i%100 == 0 {
+			note = strings.Repeat("x", batchBytes/2)
+		}
+		fmt.Fprintf(&text, "p%d@x.com,%s,%s\n", i, days, note)
+	}
+	rows, s, err := read(t, text.String(), Options{})
+	if err != nil || s.Valid != n {
+		t.Fatal(s, err)
+	}
+	for i, row := range rows {
+		days := 0
+		if i%3 == 0 {
+			days = 1 + i%365
+		}
+		if row.Number != i+1 || row.Line != i+2 || row.Email != fmt.Sprintf("p%d@x.com", i) || row.ExpiresInDays != days {
+			t.Fatalf("row %d is %d on line %d: %s, %d days; want %d", i+1, row.Number, row.Line, row.Email, row.ExpiresInDays, days)
+		}
 	}
 }
 

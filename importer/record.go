@@ -251,10 +251,11 @@ type lines struct {
 	csv    *csv.Reader
 	text   *decoder
 	limits Limits
+	comma  string
 }
 
 func newLines(r io.Reader, text *decoder, comma byte, limits Limits) *lines {
-	l := &lines{split: newSplitter(r, comma, limits), text: text, limits: limits}
+	l := &lines{split: newSplitter(r, comma, limits), text: text, limits: limits, comma: string(rune(comma))}
 	l.restart()
 	return l
 }
@@ -283,7 +284,7 @@ func (l *lines) next() (*record, error) {
 }
 
 func (l *lines) describe(s *Summary) {
-	s.Encoding, s.Delimiter = l.text.charset.name, string(rune(l.split.comma))
+	s.Encoding, s.Delimiter = l.text.charset.name, l.comma
 	if l.text.unsure {
 		s.Warnings = append([]Problem{{Code: UncertainEncoding, Message: remedies[UncertainEncoding]}}, s.Warnings...)
 	}
@@ -298,7 +299,7 @@ func (l *lines) record(text []byte, line int, broken bool) (*record, error) {
 	}
 	if broken {
 		// Cut at the delimiters, so that joining the cells gives the line again.
-		rec.code, rec.cells = BadQuotes, strings.Split(string(text), string(rune(l.split.comma)))
+		rec.code, rec.cells = BadQuotes, strings.Split(string(text), l.comma)
 	}
 	if err := l.limits.check(line, rec.cells); err != nil {
 		return nil, err
@@ -337,7 +338,7 @@ func legible(cells []string) {
 // checked, because a record that ran into the next would shift rows.
 func (l *lines) parse(text []byte) (cells []string, broken bool) {
 	if bytes.IndexByte(text, '"') < 0 && text[len(text)-1] != '\r' {
-		return strings.Split(string(text), string(rune(l.split.comma))), false
+		return strings.Split(string(text), l.comma), false
 	}
 	before := l.csv.InputOffset()
 	l.feed.text, l.feed.ended = text, false

@@ -33,7 +33,11 @@ func Key(email string) (string, error) {
 	if !ok {
 		return "", errNoDomain
 	}
-	return strings.ToLower(email[:at]) + "@" + domain, nil
+	local := strings.ToLower(email[:at])
+	if local == email[:at] && domain == email[at+1:] {
+		return email, nil // as nearly all are; it saves a copy of each
+	}
+	return local + "@" + domain, nil
 }
 
 // ASCIIDomain gives a domain in IDNA's ASCII form (RFC 5891, Lookup profile) and
