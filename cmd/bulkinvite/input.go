@@ -54,11 +54,27 @@ func (p *program) openInput(ctx context.Context, path string, limits importer.Li
 // spareMemory has garbage collected twice as often as Go does of itself, unless
 // GOGC says otherwise. What grows with a file is the table by which duplicates
 // are found, and with it the garbage that Go lets lie; it has no pointers, so
-// that looking through it costs nothing: a million rows take 59 MiB to check
-// instead of 72, in the same time.
+// that looking through it costs nothing.
 func spareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
+	}
+}
+
+// From so many rows on, half of that table is more than the rest of the process
+// has: garbage then is what fits beside it.
+const (
+	manyRows = 1 << 20
+	// Read needs 20 bytes a row, 22 at most. The program itself, which is no
+	// memory of Go's, makes it 64 MiB and 24 bytes a row.
+	memoryBase   = 40 << 20
+	memoryPerRow = 24
+)
+
+// spareFor bounds the memory of reading so many rows, unless GOMEMLIMIT does.
+func spareFor(rows int) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryBase + memoryPerRow*int64(rows))
 	}
 }
 

@@ -99,6 +99,9 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	defer r.close()
 	pl := &plan{input: in, options: options}
 	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
+		if row.Number%manyRows == 0 {
+			spareFor(row.Number + manyRows)
+		}
 		for _, w := range row.Warnings {
 			if len(pl.warnings) < keptWarnings {
 				pl.warnings = append(pl.warnings, warning{row.Line, row.Email, w.Message})
