@@ -62,14 +62,25 @@ var answers = map[int][]string{
 	18: {"unexplained inv_x mia@example.com"}, 19: {"0c [12 13] [maria tom]"}, 20: {"12"}, 21: {"1 erase"},
 }
 
-// TestQuestionsOfTheAuditPage runs each question's SQL as the role that auditors
-// have.
-func TestQuestionsOfTheAuditPage(t *testing.T) {
-	t.Parallel()
+// auditQuestions are those of docs/audit.md: behind the whole text of each come its
+// number, its title, how bulkinvite answers it, and its SQL.
+func auditQuestions(t *testing.T) [][]string {
+	t.Helper()
 	page, err := os.ReadFile("docs/audit.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	questions := regexp.MustCompile("(?s)### (\\d+)\\. ([^\n]+)\n\n([^`\n]*`bulkinvite [a-z]+[^\n]*|[^\n]+)\n\n```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	if n := strings.Count(string(page), "\n### "); len(questions) != n || n < 20 {
+		t.Errorf("%d of %d questions have SQL behind a line of text", len(questions), n)
+	}
+	return questions
+}
+
+// TestQuestionsOfTheAuditPage runs each question's SQL as the role that auditors
+// have.
+func TestQuestionsOfTheAuditPage(t *testing.T) {
+	t.Parallel()
 	pool := postgrestest.New(t)
 	postgrestest.Plant(t, pool, audited)
 	conn, err := pool.Acquire(t.Context())
@@ -80,10 +91,7 @@ func TestQuestionsOfTheAuditPage(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `set role bulkinvite_auditor; set time zone 'UTC'`); err != nil {
 		t.Fatal(err)
 	}
-	questions := regexp.MustCompile("(?s)### (\\d+)\\. ([^\n]+)\n\n([^`\n]*`bulkinvite [a-z]+[^\n]*|[^\n]+)\n\n```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1)
-	if n := strings.Count(string(page), "\n### "); len(questions) != n || n < 20 {
-		t.Errorf("%d of %d questions have SQL behind a line of text", len(questions), n)
-	}
+	questions := auditQuestions(t)
 	for _, q := range questions {
 		number, err := strconv.Atoi(q[1])
 		if err != nil {
