@@ -125,6 +125,9 @@ func TestNobodyIsNamed(t *testing.T) {
 		{"doctor"}, {"doctor", "--after-restore"}} {
 		p.run(args...)
 	}
+	dump := filepath.Join(t.TempDir(), "all.bulkinvite")
+	p.run("dump", dump)
+	p.run("load", dump) // refused: the database has rows
 	p.runWith("the password is "+markKey+"\n", "user", "maria")
 	p.sandbox()
 	p.serve()
@@ -217,12 +220,12 @@ func visits() []visit {
 		post(form, "email=Name", "/uploads/2"), post(form, "email=email", "/uploads/2"), post(form, "expires_in_days=14", "/batches/$P/options"), post(form, "redirect_url="+markedPerson(1), "/batches/$P/options"),
 		post(form, "people=N", "/batches/$P/start"), post("", "", "/batches/$P/pause", "/batches/$P/resume", "/batches/$P/retry", "/batches/$P/cancel"), get("/batches/$P/live"), post(form, "invitations=N", "/batches/2/undo"),
 
-		get(api+"/docs", api+"/openapi.json", api+"/openapi.yaml", api+"/batches", api+"/uploads/1", api+"/batches/$A", api+"/batches/$A/draft", api+"/batches/$A/problems.csv"),
+		get(api+"/docs", api+"/openapi.json", api+"/openapi.yaml", api+"/batches", api+"/uploads/1", api+"/batches/$A", api+"/batches/$A/draft", api+"/batches/$A/options", api+"/batches/$A/problems", api+"/batches/$A/problems/kinds", api+"/batches/$A/problems.csv"),
 		[]visit{{http.MethodPut, api + "/batches/$A/columns", asJSON, `{"map":{"email":"` + markName + `"}}`}, {http.MethodPut, api + "/batches/$A/columns", asJSON, `{"map":{"email":"email"}}`},
 			{http.MethodPatch, api + "/batches/$A/options", asJSON, `{"redirect_url":"` + markedPerson(1) + `"}`}, {http.MethodPatch, api + "/batches/$A/options", asJSON, `{"expires_in_days":14}`}},
 		post(asJSON, `{"people":N}`, api+"/batches/$A/start"), post("", "", api+"/batches/$A/pause", api+"/batches/$A/resume", api+"/batches/$A/retry", api+"/batches/$A/cancel"),
 		get(api+"/batches/$A/live", api+"/batches/1/rows", api+"/batches/1/rows/2", api+"/batches/1/rows/2/story", api+"/batches/1/results", api+"/batches/1/results.csv", api+"/people?q="+markAddress,
-			api+"/people/"+markedPerson(2), api+"/people/"+markAddress, api+"/drift", api+"/budget", api+"/events", api+"/sweeps", api+"/sweeps/1"),
+			api+"/people/"+markedPerson(2), api+"/people/"+markAddress, api+"/drift", api+"/budget", api+"/events", api+"/sweeps", api+"/sweeps/1", api+"/sweeps/1/revocations", api+"/reconcile", api+"/schedules", api+"/batches/1/course", api+"/batches/1/undo"),
 		post(asJSON, `{"invitations":N}`, api+"/batches/1/undo"),
 	)
 }
