@@ -71,13 +71,14 @@ func upperFirst(s string) string {
 // handler answers a page for somebody who is signed in.
 type handler func(w http.ResponseWriter, r *http.Request, who *visitor) error
 
-// page has a handler run for those with a role, and sends others to sign in.
+// page has a handler run for those with a role, and sends browsers of others to
+// sign in: what else asks is told 401, as the contract has it.
 func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.identify(r)
 		switch {
 		case err != nil:
-		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "":
+		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "" && browses(r):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		case who == nil:
@@ -91,6 +92,11 @@ func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 			s.failFor(w, r, who, err)
 		}
 	}
+}
+
+// browses reports whether a browser asks for a page: they all name its type.
+func browses(r *http.Request) bool {
+	return strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html")
 }
 
 // public has a handler run for anybody.

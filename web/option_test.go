@@ -31,7 +31,7 @@ func TestOptions(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.get("/batches/1").want(http.StatusOK).says(`value="2036-11-24T08:00"`, `value="8-18"`, `value="Europe/Berlin"`, `value="resend" selected`, `value="7"`,
-		"All of them go out at <time datetime=\"2036-11-24T07:00:00Z\"", "The first 1 go alone", "Only from 8 to 18")
+		"All of them go out <time datetime=\"2036-11-24T07:00:00Z\"", "The first 1 go alone", "Only from 8 to 18")
 	if n := b.count(`select count(*) from events where action = 'set' and actor = 'olga' and details->>'hours' = '8-18'`); n != 1 {
 		t.Errorf("%d events", n)
 	}

@@ -149,6 +149,7 @@ func (w *browser) request(method, path string, body io.Reader) *http.Request {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	r.Header.Set("Accept", "text/html,*/*;q=0.8") // as browsers do
 	return r
 }
 
@@ -255,6 +256,9 @@ func TestSignIn(t *testing.T) {
 		t.Errorf("nobody is sent to %s", a.location)
 	}
 	w.post("/batches/7/start", nil).want(http.StatusUnauthorized)
+	script := w.request(http.MethodGet, "/batches", nil)
+	script.Header.Set("Accept", "*/*")
+	w.do(script).want(http.StatusUnauthorized)
 	for _, wrong := range []url.Values{{"name": {"olga"}, "password": {"wrong"}}, {"name": {"nobody"}, "password": {password}}, {}} {
 		w.post("/login", wrong).want(http.StatusUnauthorized).says("do not belong together")
 	}
