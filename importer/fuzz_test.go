@@ -26,7 +26,7 @@ func FuzzRead(f *testing.F) {
 		"email,name\na@x.com,Zo\xeb\nb@x.com,\x00\n", "work email,email\n,a@x.com\n", "email,expires_in_days,public_metadata.a\na@x.com,7,b\na@x.com,8,\n",
 		"email\n\"a\"\"b\"@x.com\n\"\"\"\n\"\n", "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b\xcd\x4d\xcc\xcc\xe1\x02\x00", "名前,メール\n\"山\"\"田\",a@x.com\n",
 		"email\nJANE@X.com\nJane <jane@x.COM>\njane@BÜCHER.example\nJ@xn--bcher-kva.example\n",
-		"email,\"name\"x\r\n\"a@x.com\"\r,\r\n",
+		"email,name\na@x.com,b\r\r\n\r\r\n,\r\r\nc@x.com,d\n", "email,\"name\"x\r\n\"a@x.com\"\r,\r\n",
 	} {
 		f.Add([]byte(text))
 	}

@@ -595,7 +595,8 @@ func TestReadStops(t *testing.T) {
 		t.Parallel()
 		enough := errors.New("enough")
 		n := 0
-		_, err := Read(context.Background(), strings.NewReader(text), Options{}, func(*Row) error {
+		file := &counter{r: strings.NewReader(strings.Repeat(text, 100))}
+		_, err := Read(context.Background(), file, Options{}, func(*Row) error {
 			if n++; n == 10 {
 				return enough
 			}
@@ -603,6 +604,9 @@ func TestReadStops(t *testing.T) {
 		})
 		if err != enough || n != 10 {
 			t.Errorf("err %v after %d rows", err, n)
+		}
+		if file.n > 20*window {
+			t.Errorf("%d bytes were read", file.n)
 		}
 	})
 	t.Run("context", func(t *testing.T) {

@@ -337,7 +337,7 @@ func legible(cells []string) {
 // in nearly all; else encoding/csv does. That both agree on where it ends is
 // checked, because a record that ran into the next would shift rows.
 func (l *lines) parse(text []byte) (cells []string, broken bool) {
-	if bytes.IndexByte(text, '"') < 0 && text[len(text)-1] != '\r' {
+	if bytes.IndexByte(text, '"') < 0 {
 		return strings.Split(string(text), l.comma), false
 	}
 	before := l.csv.InputOffset()
