@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
@@ -34,10 +35,13 @@ func writePeople(path string, rows int) (err error) {
 	w := bufio.NewWriterSize(file, 1<<20)
 	w.WriteString("Employee ID,Name,Email,Department,Start\n") //nolint:errcheck // Flush tells
 	for i := range rows {
-		fmt.Fprintf(w, "%07d,Jane Example Doe,jane.doe.%07d@example.com,Engineering Platform,2026-12-01\n", i+1, i+1) //nolint:errcheck // Flush tells
+		fmt.Fprintf(w, "%07d,Jane Example Doe,%s,Engineering Platform,2026-12-01\n", i+1, personOf(i+1)) //nolint:errcheck // Flush tells
 	}
 	return w.Flush()
 }
+
+// personOf is who is in a row of that file.
+func personOf(row int) string { return fmt.Sprintf("jane.doe.%07d@example.com", row) }
 
 // bareParse has encoding/csv read a file, and does nothing with it.
 func bareParse(path string) (rows int, err error) {
@@ -121,14 +125,9 @@ func bareLoad(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], in *
 }
 
 // counted tells whether a database has just so many rows and jobs.
-func counted(ctx context.Context, database string, rows int) (err error) {
-	conn, err := pgx.Connect(ctx, database)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+func counted(ctx context.Context, db *pgxpool.Pool, rows int) error {
 	var results, queued int
-	if err := conn.QueryRow(ctx, `select (select count(*) from results), (select count(*) from river_job)`).Scan(&results, &queued); err != nil {
+	if err := db.QueryRow(ctx, `select (select count(*) from results), (select count(*) from river_job)`).Scan(&results, &queued); err != nil {
 		return fmt.Errorf("count what was imported: %w", err)
 	}
 	if results != rows || queued != rows {

@@ -1,7 +1,9 @@
 // Command bench measures whether the fleet reaches what Clerk's limits allow,
-// and no more, and how fast a file is imported. It builds bulkinvite, starts a PostgreSQL of its own and the
+// and no more, how fast it is where no limit is in the way, and how what that
+// costs grows. It builds bulkinvite, starts a PostgreSQL of its own and the
 // sandbox as a server, and runs real processes against them:
 //
+//	go run ./cmd/bench all           every figure beside its limit; writes docs/bench/README.md, import.md and invite.md
 //	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
 //	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
 //	go run ./cmd/bench show-sweep    what sweeps promise, in the same way
@@ -26,7 +28,8 @@ import (
 	"syscall"
 )
 
-const usage = `usage: go run ./cmd/bench budget [flags]
+const usage = `usage: go run ./cmd/bench all [flags]
+       go run ./cmd/bench budget [flags]
        go run ./cmd/bench show-budget [-list] [LINE…]
        go run ./cmd/bench show-sweep [-list] [LINE…]
        go run ./cmd/bench show-roster [-list] [LINE…]
@@ -63,6 +66,8 @@ func run(ctx context.Context, args []string) error {
 		return usageError{errors.New("which one?")}
 	}
 	switch args[0] {
+	case "all":
+		return allBench(ctx, args[1:])
 	case "budget":
 		return budget(ctx, args[1:])
 	case "show-budget":

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
+	"strings"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -87,4 +89,91 @@ func (b race) points(curve []time.Duration) plotter.XYs {
 		points = append(points, plotter.XY{X: x, Y: float64(i + 1)})
 	}
 	return append(points, plotter.XY{X: float64(b.windows), Y: float64(len(curve))})
+}
+
+// curve is how something grows.
+type curve struct {
+	name   string
+	points plotter.XYs
+}
+
+// drawing is a picture of curves.
+type drawing struct {
+	title, x, y string
+	log         bool  // both axes are logarithmic
+	ticks       []int // of an x that is not
+	curves      []curve
+}
+
+// svg draws it. The background is white, so that it can be read on any page.
+func (d drawing) svg() (string, error) {
+	plot.DefaultFont.Variant = "Sans"
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = d.title, d.x, d.y
+	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Points(3)
+	p.Add(plotter.NewGrid())
+	for i, c := range d.curves {
+		line, dots, err := plotter.NewLinePoints(c.points)
+		if err != nil {
+			return "", fmt.Errorf("draw %s: %w", c.name, err)
+		}
+		stroke := strokes[i%len(strokes)]
+		line.Width, line.Color, line.Dashes, dots.Color = vg.Points(1.5), stroke.color, stroke.dashes, stroke.color
+		p.Add(line, dots)
+		p.Legend.Add(c.name, line)
+	}
+	p.Y.Min = 0
+	if d.log {
+		for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+			axis.Scale, axis.Tick.Marker = plot.LogScale{}, decades{}
+		}
+		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = d.decades()
+	} else {
+		var ticks []plot.Tick
+		for _, v := range d.ticks {
+			ticks = append(ticks, plot.Tick{Value: float64(v), Label: grouped(v)})
+		}
+		p.X.Tick.Marker = plot.ConstantTicks(ticks)
+	}
+	var out strings.Builder
+	canvas, err := p.WriterTo(18*vg.Centimeter, 11*vg.Centimeter, "svg")
+	if err == nil {
+		_, err = canvas.WriteTo(&out)
+	}
+	if err != nil {
+		return "", fmt.Errorf("draw %q: %w", d.title, err)
+	}
+	return out.String(), nil
+}
+
+// decades are the powers of ten around all points.
+func (d drawing) decades() (left, right, bottom, top float64) {
+	left, bottom = math.Inf(1), math.Inf(1)
+	for _, c := range d.curves {
+		for _, p := range c.points {
+			left, right, bottom, top = min(left, p.X), max(right, p.X), min(bottom, p.Y), max(top, p.Y)
+		}
+	}
+	down := func(v float64) float64 { return math.Pow10(int(math.Floor(math.Log10(v)))) }
+	up := func(v float64) float64 { return math.Pow10(int(math.Ceil(math.Log10(v)))) }
+	return down(left), up(right), down(bottom), up(top)
+}
+
+// decades marks the powers of ten, with their numbers, and what lies between.
+type decades struct{}
+
+// Ticks lists the marks of an axis.
+func (decades) Ticks(from, to float64) []plot.Tick {
+	var ticks []plot.Tick
+	for v := math.Pow10(int(math.Floor(math.Log10(from)))); v <= to; v *= 10 {
+		label := fmt.Sprintf("%g", v)
+		if v >= 1000 {
+			label = grouped(int(v))
+		}
+		ticks = append(ticks, plot.Tick{Value: v, Label: label})
+		for m := 2.0; m < 10 && m*v <= to; m++ {
+			ticks = append(ticks, plot.Tick{Value: m * v})
+		}
+	}
+	return ticks
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -160,18 +158,4 @@ func (t throttle) retryAfter(counted []time.Time, at time.Time) time.Duration {
 		wait = counted[len(counted)-t.limit].Add(t.window).Sub(at)
 	}
 	return time.Duration(math.Ceil(wait.Seconds())) * time.Second
-}
-
-// median is the middle one, or the lower of the two in the middle.
-func median[T cmp.Ordered](values []T) T {
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[(len(sorted)-1)/2]
-}
-
-// grouped writes a number as a person reads it: 3,500.
-func grouped(n int) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
 }

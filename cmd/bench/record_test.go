@@ -87,18 +87,3 @@ func TestRetryAfterIsInWholeSeconds(t *testing.T) {
 		}
 	}
 }
-
-func TestMedianAndGrouped(t *testing.T) {
-	t.Parallel()
-	if got := median([]int{9, 1, 5}); got != 5 {
-		t.Errorf("median %d, want 5", got)
-	}
-	if got := median([]int{4, 2}); got != 2 {
-		t.Errorf("median of two %d, want the lower", got)
-	}
-	for n, want := range map[int]string{0: "0", 999: "999", 3500: "3,500", 100_000: "100,000", 1_000_005: "1,000,005"} {
-		if got := grouped(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
-	}
-}

@@ -51,13 +51,14 @@ func (c conditions) weight() time.Duration {
 // stage is where one run takes place: a database and a sandbox of its own.
 type stage struct {
 	conditions
-	bench   *bench
-	dir     string
-	name    string // of the database
-	pool    *pgxpool.Pool
-	env     []string
-	standin *standin
-	workers []*rig.Process
+	bench    *bench
+	dir      string
+	name     string // of the database
+	database string // its URL
+	pool     *pgxpool.Pool
+	env      []string
+	standin  *standin
+	workers  []*rig.Process
 }
 
 // stage sets a stage up. The caller closes it.
@@ -77,6 +78,7 @@ func (r *bench) stage(ctx context.Context, c conditions) (_ *stage, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.database = database
 	if s.pool, err = postgres.Open(ctx, database+"&pool_max_conns=2"); err != nil {
 		return nil, err
 	}

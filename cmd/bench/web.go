@@ -38,7 +38,7 @@ const (
 // showMillion measures what the pages of a large batch take.
 func showMillion(ctx context.Context, s *show) error {
 	return s.on(ctx, conditions{mode: "sliding", window: time.Hour}, func(st *stage) error {
-		if err := st.million(ctx); err != nil {
+		if err := st.million(ctx, webRows); err != nil {
 			return err
 		}
 		page, err := st.serve(ctx)
@@ -49,15 +49,16 @@ func showMillion(ctx context.Context, s *show) error {
 	})
 }
 
-// million makes a batch of a million rows that runs, most of them decided, as if
-// workers had been at it for months; it is batch 2, beside a small one.
-func (s *stage) million(ctx context.Context) error {
+// million makes a batch of a million rows, or as many, that runs, most of them
+// decided, as if workers had been at it for months; it is batch 2, beside a small
+// one.
+func (s *stage) million(ctx context.Context, rows int) error {
 	if err := s.importFile(ctx, crowd("small", 3)); err != nil {
 		return err
 	}
 	for _, statement := range []string{
 		`insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, started_at, judged_from)
-		 select instance_id, 'million.csv', '\x00', 1, 'UTF-8', ',', '{email,name}', actor, 'running', ` + fmt.Sprint(webRows) + `, now() - interval '60 days', now() from batches where id = 1`,
+		 select instance_id, 'million.csv', '\x00', 1, 'UTF-8', ',', '{email,name}', actor, 'running', ` + fmt.Sprint(rows) + `, now() - interval '60 days', now() from batches where id = 1`,
 		// Of each hundred rows 60 were invited, of whom every third has accepted.
 		`insert into results (batch_id, row_number, instance_id, line, original, email, key, outcome, reason, duplicate_of, clerk_invitation_id, status, status_at, invited_at, decided_at)
 		 select 2, n, 1, n + 1, array[e, 'Somebody'], e, e, o,
@@ -66,11 +67,11 @@ func (s *stage) million(ctx context.Context) error {
 		        case when o = 'invited' then case when n % 10000 = 7 then 'revoked' when n % 3 = 0 then 'accepted' else 'pending' end end, case when o = 'invited' then at end, case when o = 'invited' then at end, case when o is not null then at end
 		 from (select n, 'p' || lpad(n::text, 7, '0') || '@example.com' as e, now() - interval '60 days' + n * interval '5 seconds' as at,
 		              case when n % 100 < 60 then 'invited' when n % 100 < 63 then 'already_registered' when n % 100 < 65 then 'invalid' when n % 100 = 65 then 'duplicate_row' when n % 10000 = 66 then 'rejected' end as o
-		       from generate_series(1, ` + fmt.Sprint(webRows) + `) n) r`,
+		       from generate_series(1, ` + fmt.Sprint(rows) + `) n) r`,
 		`vacuum analyze`, // as PostgreSQL does by itself after such an import
 	} {
 		if _, err := s.pool.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("make a batch of a million rows: %w", err)
+			return fmt.Errorf("make a batch of %s rows: %w", grouped(rows), err)
 		}
 	}
 	return nil
@@ -85,6 +86,15 @@ type webPage struct {
 
 // serve starts the page and signs in to it.
 func (s *stage) serve(ctx context.Context) (*webPage, error) {
+	p, err := openPage(ctx, s.bench.Binary, s.env, filepath.Join(s.dir, "serve.log"), s.limits()...)
+	if err == nil {
+		s.workers = append(s.workers, p.server) // the stage ends it
+	}
+	return p, err
+}
+
+// openPage starts a server of the page, and signs in to it. The caller ends it.
+func openPage(ctx context.Context, binary string, env []string, log string, limits ...string) (_ *webPage, err error) {
 	const name, password = "bench", "a password for the bench"
 	user, err := web.NewUser(name, web.Operator, password)
 	if err != nil {
@@ -96,12 +106,15 @@ func (s *stage) serve(ctx context.Context) (*webPage, error) {
 	}
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // the list is not to be read before it is measured
 	p := &webPage{http: &http.Client{Jar: jar, CheckRedirect: stay, Transport: &http.Transport{MaxConnsPerHost: watching + 10}}}
-	log := filepath.Join(s.dir, "serve.log")
-	args := append([]string{"serve", "--listen=127.0.0.1:0"}, s.limits()...)
-	if p.server, err = rig.Launch(ctx, s.bench.Binary, append(slices.Clone(s.env), "BULKINVITE_USERS="+user.String()), log, nil, args...); err != nil {
+	args := append([]string{"serve", "--listen=127.0.0.1:0"}, limits...)
+	if p.server, err = rig.Launch(ctx, binary, append(slices.Clone(env), "BULKINVITE_USERS="+user.String()), log, nil, args...); err != nil {
 		return nil, err
 	}
-	s.workers = append(s.workers, p.server) // the stage ends it
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.server.Kill())
+		}
+	}()
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
 	for p.url == "" {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
@@ -201,8 +214,6 @@ func (s *show) ask(ctx context.Context, p *webPage) error {
 	}
 	return nil
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // watchPage watches the batch until it sees a text, and tells so.
 func (p *webPage) watchPage(ctx context.Context, text string, saw chan<- error) {
