@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Result is a row of a file and how it ended. Nil is a value that the row does
@@ -70,22 +71,33 @@ func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
 }
 
 // Results calls yield with each row of a batch, in the file's order; with an
-// outcome, only with those that ended so. The Result is reused: yield must not
+// outcome, only with those that ended so. It reads the cells and what
+// [ResultFields] have, and no more. The Result is reused: yield must not
 // keep it. The rows are read as yield takes them, so that memory does not grow
 // with the batch. An error of yield ends the reading and is returned as it is.
 func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield func(*Result) error) error {
-	rows, err := r.pool.Query(ctx, `select `+resultColumns+` from results r
-		where r.batch_id = $1 and ($2 = '' or r.outcome = $2) order by r.row_number`, batch, only)
+	rows, err := r.pool.Query(ctx, `
+		select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at from results
+		where batch_id = $1 and ($2 = '' or outcome = $2) order by row_number`, batch, only)
 	if err != nil {
 		return fmt.Errorf("results of batch %d: %w", batch, err)
 	}
 	defer rows.Close()
-	var row Result
+	row := Result{BatchID: batch}
+	// These take no memory for each value, as pointers to pointers would.
+	var email, outcome, reason, status, id pgtype.Text
+	var duplicate pgtype.Int8
+	var other int
+	var decided pgtype.Timestamptz
+	fields := []any{&row.RowNumber, &row.Line, &row.Original, &email, &outcome, &reason, &duplicate, &status, &id, &decided}
 	for rows.Next() {
-		row = Result{}
-		if err := rows.Scan(row.fields()...); err != nil {
+		if err := rows.Scan(fields...); err != nil {
 			return fmt.Errorf("results of batch %d: %w", batch, err)
 		}
+		other = int(duplicate.Int64)
+		row.Email, row.Reason, row.ClerkInvitationID = given(&email.String, email.Valid), given(&reason.String, reason.Valid), given(&id.String, id.Valid)
+		row.Outcome, row.Status = (*Outcome)(given(&outcome.String, outcome.Valid)), (*Status)(given(&status.String, status.Valid))
+		row.DuplicateOf, row.DecidedAt = given(&other, duplicate.Valid), given(&decided.Time, decided.Valid)
 		if err := yield(&row); err != nil {
 			return err
 		}
@@ -94,4 +106,12 @@ func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield f
 		return fmt.Errorf("results of batch %d: %w", batch, err)
 	}
 	return nil
+}
+
+// given is a value, or nil where there is none.
+func given[T any](v *T, there bool) *T {
+	if !there {
+		return nil
+	}
+	return v
 }

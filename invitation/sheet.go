@@ -180,6 +180,14 @@ func CellText(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
+	case string:
+		return v
+	case Outcome:
+		return string(v)
+	case Status:
+		return string(v)
+	case int:
+		return strconv.Itoa(v)
 	case time.Time:
 		return v.UTC().Format(time.RFC3339Nano)
 	default:
