@@ -172,6 +172,38 @@ func described(t *testing.T, b *bench, r *http.Request, a answer) {
 	}
 }
 
+// TestAPILargeBatch: the rows of a large batch are counted once for all who ask, which
+// the answer says, but not over a change of its state.
+func TestAPILargeBatch(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	s := b.script(Operator)
+	var text strings.Builder
+	text.WriteString("email\n")
+	for i := range largeFrom {
+		fmt.Fprintf(&text, "p%d@example.com\n", i)
+	}
+	s.csv("", text.String()).want(http.StatusCreated)
+	stands := func(state invitation.State, undecided, cancelled int) {
+		t.Helper()
+		a := s.get("/batches/1").want(http.StatusOK)
+		d := into[invitation.Document](a)
+		if d.State != state || d.Undecided != undecided || d.Outcomes[invitation.Cancelled] != cancelled || a.header.Get("Age") != "0" {
+			t.Errorf("%s, %d undecided, %v, %s s ago; want %s, %d", d.State, d.Undecided, d.Outcomes, a.header.Get("Age"), state, undecided)
+		}
+	}
+	stands(invitation.Draft, largeFrom, 0)
+	s.post("/batches/1/start", fmt.Sprintf(`{"people":%d}`, largeFrom)).want(http.StatusOK)
+	stands(invitation.Running, largeFrom, 0)
+	b.server.documents.mu.Lock()
+	b.server.documents.all[1].cost = time.Hour // so that nobody counts anew
+	b.server.documents.mu.Unlock()
+	b.exec(`update results set outcome = 'cancelled', decided_at = now() where row_number = 1`)
+	stands(invitation.Running, largeFrom, 0)
+	s.post("/batches/1/cancel", "").want(http.StatusOK)
+	stands(invitation.StateCancelled, 0, largeFrom)
+}
+
 // TestAPIWay goes the whole way: nothing is sent before the start, and whatever
 // was done stands under the token's name.
 func TestAPIWay(t *testing.T) {

@@ -106,6 +106,29 @@ func (s *Server) tally(ctx context.Context, id int64, state invitation.State, fi
 	})
 }
 
+// keptDocument is a document of a batch, and when its rows were counted.
+type keptDocument struct {
+	invitation.Document
+	at time.Time
+}
+
+// document says where a batch stands, with a count of its rows that is not old. Its
+// state is always that of now.
+func (s *Server) document(ctx context.Context, id int64) (keptDocument, error) {
+	b, err := s.store.Batch(ctx, id)
+	if err != nil {
+		return keptDocument{}, err
+	}
+	return s.documents.get(ctx, s, id, fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt), func(ctx context.Context) (keptDocument, error) {
+		at := s.now()
+		d, _, err := s.reader.Document(ctx, id, s.cfg.Limits)
+		if err != nil {
+			return keptDocument{}, err
+		}
+		return keptDocument{*d, at}, nil
+	})
+}
+
 // loads counts who waits in the running batches of an instance, in the same way.
 func (s *Server) loads(ctx context.Context, instance int64) ([]invitation.Load, error) {
 	running, err := s.reader.RunningBatches(ctx, instance)

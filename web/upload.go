@@ -316,6 +316,7 @@ func (s *Server) check(u *upload) *checking {
 		}
 		if u.Batch != nil {
 			s.tallies.forget(*u.Batch) // it was read in another way
+			s.documents.forget(*u.Batch)
 		}
 		s.checks.mu.Lock()
 		delete(s.checks.all, u.ID)

@@ -54,29 +54,30 @@ type Config struct {
 
 // Server is the page and the API. See [New].
 type Server struct {
-	pool     *pgxpool.Pool
-	store    *invitation.Store
-	reader   *invitation.Reader
-	general  *ratelimit.General // the right to read at Clerk; nil: nobody reads
-	cfg      Config
-	log      *slog.Logger
-	now      func() time.Time
-	handler  http.Handler
-	mux      *http.ServeMux
-	patterns []string // of the page, as the mux has them
-	api      *api
-	door     *door
-	link     *link
-	provider provider
-	river    *riverui.Handler
-	checks   checks
-	watches  watches
-	tallies  shelf[invitation.Tally]
-	waiting  shelf[[]invitation.Load]
-	courses  shelf[invitation.Course]
-	life     context.Context // ends when the server stops: what outlives a request ends with it
-	end      context.CancelFunc
-	work     sync.WaitGroup
+	pool      *pgxpool.Pool
+	store     *invitation.Store
+	reader    *invitation.Reader
+	general   *ratelimit.General // the right to read at Clerk; nil: nobody reads
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	handler   http.Handler
+	mux       *http.ServeMux
+	patterns  []string // of the page, as the mux has them
+	api       *api
+	door      *door
+	link      *link
+	provider  provider
+	river     *riverui.Handler
+	checks    checks
+	watches   watches
+	tallies   shelf[invitation.Tally]
+	documents shelf[keptDocument]
+	waiting   shelf[[]invitation.Load]
+	courses   shelf[invitation.Course]
+	life      context.Context // ends when the server stops: what outlives a request ends with it
+	end       context.CancelFunc
+	work      sync.WaitGroup
 }
 
 // New returns a server over a migrated database. It serves nothing yet: see
@@ -96,6 +97,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[watched]*watch{}}}
 	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
+	s.documents.large = func(d keptDocument) bool { return d.Rows >= largeFrom }
 	s.waiting.large = func(all []invitation.Load) bool {
 		n := 0
 		for _, l := range all {
