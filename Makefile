@@ -84,15 +84,19 @@ bench-budget:
 show-budget:
 	go run ./cmd/bench show-budget $(LINES)
 
-# make bench-import   the import beside a bare loop; writes docs/bench/import.md (10 minutes); HUGE=1 for 10,000,000 rows too
-.PHONY: bench-import
+# make bench          every figure of speed and cost beside its limit; writes docs/bench (15 minutes, 20 GB); HUGE=3000000 for less than 10,000,000 rows
+# make bench-import   of that the import, beside a bare loop; writes docs/bench/import.md (5 minutes); HUGE=1 for 10,000,000 rows too
+# make bench-invite   of that inviting, with 200,000 people in each run; writes docs/bench/invite.md (45 minutes)
+# make bench-sweep    of that a sweep, of 100,000 revocations (17 minutes)
+.PHONY: bench bench-import bench-invite bench-sweep
+bench:
+	go run ./cmd/bench all -runs $(RUNS) $(if $(HUGE),-huge $(HUGE))
 bench-import:
 	go run ./cmd/bench import -runs $(RUNS) $(if $(HUGE),-huge)
-
-# make bench-invite   inviting without limits beside River's worker that does nothing; writes docs/bench/invite.md (15 minutes)
-.PHONY: bench-invite
 bench-invite:
 	go run ./cmd/bench invite -runs $(RUNS)
+bench-sweep:
+	go run ./cmd/bench all -only sweep -windows 100 -runs 1
 
 # make bench-micro    the hot pieces alone, ten times each, beside the last figures; writes docs/bench/micro.txt and .md (2 minutes)
 .PHONY: bench-micro

@@ -60,10 +60,17 @@ func allBench(ctx context.Context, args []string) error {
 	only := flags.String("only", "", "measure one part alone, and write no report: start, sweep, results, invite, import")
 	return publish(ctx, flags, args, func() (part, map[string]string, error) {
 		s := wholeScale
-		s.huge, s.windows = *huge, *windows
 		if *quick {
 			s = quickScale
 		}
+		flags.Visit(func(f *flag.Flag) { // what is asked for wins over what is quick
+			switch f.Name {
+			case "huge":
+				s.huge = *huge
+			case "windows":
+				s.windows = *windows
+			}
+		})
 		w := newEverything(*runs, s)
 		w.only = *only
 		if known := slices.Collect(maps.Keys(w.parts())); *runs < 1 || s.windows < 1 || *only != "" && !slices.Contains(known, *only) {
@@ -231,9 +238,11 @@ Of %s people, invited by bulk calls, once all is done; by table, with its indexe
 The first measurement, of commit %s, is the one figure here that is written down, since later programs can't measure it: %s bytes
 of disk and %s of log a row, by `+"`%s`"+`.
 
-## Whole commands
+## First answers and whole commands
 
-A command also starts, and connects to the database. Of the batch with %s rows:
+Of the batch with %s rows. The server counts the rows of a large batch when it is first asked, and gives everybody that count for as
+long as counting again would take more than a hundredth of the time: its answers say how old it is. A command starts, connects to the
+database, and counts for itself.
 
 %s
 ## What is smaller here
@@ -253,7 +262,8 @@ func (w *everything) smaller() string {
 	lines := []string{
 		fmt.Sprintf("- Inviting is measured with %s people, and %s where answers take %s; `make bench-invite` has 200,000 and 20,000, in three quarters of an hour.", grouped(w.invites.people), grouped(w.invites.few), slowAnswer),
 		fmt.Sprintf("- A sweep goes on for %s revocations; `make bench-sweep` for 100,000, in 17 minutes.", grouped(w.sweeps.windows*generalLimit)),
-		fmt.Sprintf("- %s rows are imported once.", grouped(w.imports.huge)),
+		fmt.Sprintf("- %s rows are imported once, and %s people invited once.", grouped(w.imports.huge), grouped(slices.Max(w.scale.alone))),
+		"- How a single row's time grows with what is there already is not in it: each file comes to an empty database.",
 	}
 	return strings.Join(lines, "\n")
 }

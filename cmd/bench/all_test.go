@@ -11,7 +11,7 @@ import (
 func filled() *everything {
 	w := newEverything(3, scale{files: []int{1_000, 10_000}, huge: 100_000, people: 2_000, alone: []int{1_000}, few: 1_000, results: 10_000, windows: 3, asked: 10})
 	three := []float64{900, 1000, 1100}
-	w.starts.first, w.sweeps.used = []float64{1, 1, 1}, []float64{98, 98, 98}
+	w.starts.first, w.starts.create, w.sweeps.used = three, three, []float64{98, 98, 98}
 	run := spent{rows: 10_000, all: 1e9, load: 1e9, peak: 50 << 20, grown: footprint{log: 1e7, tables: map[string]int64{"results": 1e7}}}
 	runs := []spent{run, run, run}
 	w.exports.ours, w.exports.psql = runs, runs
@@ -19,6 +19,7 @@ func filled() *everything {
 	w.imports.bare, w.imports.csv = runs, runs
 	w.questions.rows, w.questions.trip = 100_000, []float64{1, 1, 1}
 	for range askedQuestions {
+		w.questions.first = append(w.questions.first, 3000)
 		w.questions.answers, w.questions.commands = append(w.questions.answers, []float64{5, 6, 7}), append(w.questions.commands, []float64{1, 1, 1})
 	}
 	w.invites.idle, w.invites.invited = three, map[way][]invited{}
@@ -43,6 +44,7 @@ func TestEverythingOnOnePage(t *testing.T) {
 		"| results --format csv of 10,000 rows | 10,000 rows/s | psql's `\\copy`: 10,000 rows/s | 1.00 | at least 0.50 | yes |",
 		"| invite 1,000 people by single calls answered in 200ms | 1,000 people/s | 100 under way / 200ms: 500 people/s | 2.00 | at least 0.90 | yes |",
 		"| 4 | 1,000 | 1,000 |",
+		"| status | 3000.0 ms | `bulkinvite status 1 --json` | 1.00 s |",
 		"| `results` | 500 |",
 	} {
 		if !strings.Contains(page, want) {
