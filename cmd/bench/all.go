@@ -172,8 +172,8 @@ func (w *everything) drawings() map[string]drawing {
 		"disk": {title: "What comes to the database", x: "rows", y: "MiB", log: true, curves: []curve{
 			{"import, write-ahead log", imports(spent.logBytes, mebibyte)},
 			{"import, disk", imports(spent.disk, mebibyte)},
-			{"import and invite, write-ahead log", inviting(func(m invited) float64 { return float64(m.grown.log) / mebibyte })},
-			{"import and invite, disk", inviting(func(m invited) float64 { return float64(m.grown.disk()) / mebibyte })},
+			{"import and invite, write-ahead log", inviting(func(m invited) float64 { return m.grown.wal() / mebibyte })},
+			{"import and invite, disk", inviting(func(m invited) float64 { return m.grown.disk() / mebibyte })},
 		}},
 		"processes": {title: "People invited a second", x: "processes", y: "people/s", ticks: fleets, curves: w.invites.byFleet()},
 	}
@@ -232,11 +232,10 @@ Inviting, by bulk calls of one process; log and disk include the import:
 
 ## What a row takes on disk
 
-Of %s people, invited by bulk calls, once all is done; by table, with its indexes:
+Of %s people, once all is done; by table, with its indexes, beside the first measurement:
 
 %s
-The first measurement, of commit %s, is the one figure here that is written down, since later programs can't measure it: %s bytes
-of disk and %s of log a row, by `+"`%s`"+`.
+%s
 
 ## First answers and whole commands
 
@@ -252,7 +251,7 @@ database, and counts for itself.
 What of Clerk's budget is used when its limits count: [budget](budget.md).
 `, made, figureTable(w.figures()), verdict, runsText(w.runs), mostQuestion,
 		w.imports.growth(), w.invites.growth(), w.invites.processes(),
-		grouped(w.invites.people), w.invites.byTable(), first.commit, plainly(first.disk), plainly(first.log), first.command,
+		grouped(w.invites.people), w.invites.byTable(), firstText,
 		grouped(w.questions.rows), w.questions.whole(), w.smaller())
 }
 

@@ -62,8 +62,8 @@ func (m spent) rate() float64     { return float64(m.rows) / m.all.Seconds() }
 func (m spent) loadRate() float64 { return float64(m.rows) / m.load.Seconds() }
 func (m spent) seconds() float64  { return m.all.Seconds() }
 func (m spent) memory() float64   { return float64(m.peak) }
-func (m spent) logBytes() float64 { return float64(m.grown.log) }
-func (m spent) disk() float64     { return float64(m.grown.disk()) }
+func (m spent) logBytes() float64 { return m.grown.wal() }
+func (m spent) disk() float64     { return m.grown.disk() }
 
 // importBench runs bulkinvite import beside a bare loop and writes its page.
 func importBench(ctx context.Context, args []string) error {
