@@ -17,8 +17,8 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // planned is a database of 40,000 rows in 100 batches, with an attempt for each
-// person and a second one for every fifth, reads, sightings and events. It is
-// large enough for PostgreSQL to take an index where there is one for a question.
+// person and a second one for every fifth, and events. It is large enough for
+// PostgreSQL to take an index where there is one for a question.
 const planned = `
 insert into instances (clerk_id, environment) values ('ins_1', 'production');
 insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, created_at, started_at, finished_at) overriding system value
