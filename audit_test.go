@@ -1,6 +1,7 @@
 package house_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -157,11 +158,12 @@ func TestAuditorIsNotNeeded(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
 	role := fmt.Sprintf("plain_%d", os.Getpid())
-	conn, err := pool.Acquire(t.Context())
+	acquired, err := pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Release()
+	conn := acquired.Hijack() // nobody else is to have that role
+	defer conn.Close(t.Context())
 	for _, sql := range []string{`create role ` + role + ` nologin`, `create schema hides`, `create view hides.pg_roles as select rolname from pg_catalog.pg_roles where false`,
 		`grant usage on schema hides to ` + role, `grant select on hides.pg_roles to ` + role, `grant execute on function grant_auditor() to ` + role,
 		`set search_path = hides, public, pg_catalog`, `set role ` + role} {
@@ -170,9 +172,9 @@ func TestAuditorIsNotNeeded(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() {
-		for _, sql := range []string{`reset role`, `drop schema hides cascade`, `drop owned by ` + role, `drop role ` + role} {
-			if _, err := pool.Exec(t.Context(), sql); err != nil {
-				t.Logf("%s: %v", sql, err)
+		for _, sql := range []string{`drop schema hides cascade`, `drop owned by ` + role, `drop role ` + role} {
+			if _, err := pool.Exec(context.WithoutCancel(t.Context()), sql); err != nil {
+				t.Errorf("%s: %v", sql, err)
 			}
 		}
 	})
