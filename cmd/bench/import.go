@@ -174,7 +174,7 @@ func (b *imports) importFile(ctx context.Context, rows int, file string) error {
 	return b.onDatabase(ctx, func(url string, pool *pgxpool.Pool) error {
 		env := append(rig.Environment(b.bench.Dir, url, benchKey), "CLERK_API_URL="+b.sandbox.URL+"/v1")
 		log := filepath.Join(b.bench.Dir, "import.log")
-		before, err := footprintOf(ctx, pool)
+		before, err := footprintOf(ctx, pool, false)
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (b *imports) importFile(ctx context.Context, rows int, file string) error {
 		if m.load, err = between(log, "plan", "imported"); err != nil {
 			return err
 		}
-		after, err := footprintOf(ctx, pool)
+		after, err := footprintOf(ctx, pool, false)
 		if err != nil {
 			return err
 		}

@@ -172,7 +172,7 @@ func (b *invites) invite(ctx context.Context, w way) (m invited, err error) {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	empty, err := footprintOf(ctx, s.pool)
+	empty, err := footprintOf(ctx, s.pool, false)
 	if err != nil {
 		return m, err
 	}
@@ -196,10 +196,7 @@ func (b *invites) invite(ctx context.Context, w way) (m invited, err error) {
 		return m, err
 	}
 	m.rate = float64(w.people) / m.took
-	if _, err := s.pool.Exec(ctx, `vacuum`); err != nil { // as PostgreSQL does by itself before long
-		return m, fmt.Errorf("vacuum: %w", err)
-	}
-	after, err := footprintOf(ctx, s.pool)
+	after, err := footprintOf(ctx, s.pool, true)
 	if err != nil {
 		return m, err
 	}
