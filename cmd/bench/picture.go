@@ -128,12 +128,14 @@ func (d drawing) svg() (string, error) {
 			axis.Scale, axis.Tick.Marker = plot.LogScale{}, decades{}
 		}
 		p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = d.decades()
+		p.X.Max *= 1.2 // room for half of the last number
 	} else {
 		var ticks []plot.Tick
 		for _, v := range d.ticks {
 			ticks = append(ticks, plot.Tick{Value: float64(v), Label: grouped(v)})
 		}
 		p.X.Tick.Marker = plot.ConstantTicks(ticks)
+		p.Y.Max *= 1.25 // room for the legend
 	}
 	var out strings.Builder
 	canvas, err := p.WriterTo(18*vg.Centimeter, 11*vg.Centimeter, "svg")
