@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
@@ -191,5 +193,49 @@ func TestWholeBudgetAndNoMore(t *testing.T) {
 				t.Errorf("%d people refused for the limit, want 0; the first 100 singles and 25 bulk calls invite %d, want 350", refused, first)
 			}
 		})
+	}
+}
+
+// A job does not end before all that came of its requests is recorded: a stop
+// waits for jobs alone.
+func TestJobEndsWhenAllIsRecorded(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "create", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(300 * time.Millisecond)}}})
+	batch := b.batch(1, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	none := ratelimit.Limit{None: true}
+	w := b.worker(Config{Create: none, Bulk: ratelimit.Limit{Off: true}, General: none})
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go w.claimer.run(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		job := &river.Job[InviteArgs]{JobRow: &rivertype.JobRow{ID: 1}, Args: InviteArgs{Batch: batch, Row: 1}}
+		ended <- (&inviteWorker{w: w}).Work(ctx, job)
+	}()
+	b.await("the request is under way", func() bool { return b.count(`select count(*) from attempts`) == 1 })
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `select from attempts for update`); err != nil {
+			return err
+		}
+		b.await("the answer waits to be recorded", func() bool {
+			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+		})
+		select {
+		case err := <-ended:
+			t.Error("the job ended before")
+			ended <- err
+		case <-time.After(300 * time.Millisecond):
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || b.outcomes(batch)["invited"] != 1 {
+		t.Errorf("the job ended with %v, and the outcomes are %v", err, b.outcomes(batch))
 	}
 }
