@@ -291,3 +291,30 @@ func TestParseSchedule(t *testing.T) {
 		}
 	}
 }
+
+// That no single is left closes nothing while nobody waits, and keeps nobody from
+// a bulk call who begins to wait later.
+func TestSinglesSpentKeepNobodyFromBulk(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	w := b.worker(Config{Create: ratelimit.Limit{N: 2, Window: time.Hour}, Bulk: hour.bulk})
+	first, second := b.batch(2, person), int64(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	over := func() bool {
+		return b.count(`select count(*) from river_job where kind = 'invite' and state in ('available', 'running')`) == 0
+	}
+	err := w.Run(ctx, func(context.Context) (bool, error) {
+		poke(w.active)
+		if second == 0 && b.outcomes(first)["invited"] == 2 && over() {
+			second = b.batch(20, func(i int) string { return "other" + person(i) })
+		}
+		return second != 0 && b.outcomes(second)["invited"] == 20, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.outcomes(second); got["invited"] != 20 {
+		t.Errorf("outcomes %v, want 20 invited by bulk calls", got)
+	}
+}

@@ -282,12 +282,21 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		}
 	case p.unread:
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
-	case !alone && create.Free > 0:
-		r.full = true
 	case !alone:
-		r.opens = max(create.Opens.Sub(create.Now), time.Millisecond)
+		// Where nobody waits there is nothing to wait for: bulk calls are left for whoever comes.
+		var lone []invitation.RowID
+		if lone, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(lone) > 0 {
+			r.full = create.Free > 0
+			r.opens = untilSingle(create)
+		}
 	}
 	return r, err
+}
+
+// untilSingle is how long those wait who must go alone before it is looked at
+// again whether others have come, who need not.
+func untilSingle(create ratelimit.Bucket) time.Duration {
+	return min(max(create.Opens.Sub(create.Now), 5*time.Millisecond), time.Minute)
 }
 
 // read reads what claims rely on. Should that fail, claims go on with the people

@@ -208,8 +208,12 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(crowd) == 0 { // whoever waits must go alone
-			return min(max(create.Opens.Sub(create.Now), 5*time.Millisecond), time.Minute), nil
+		lone, err := g.w.store.Peek(ctx, cfg.Instance.ID, 1, true)
+		if err != nil {
+			return 0, err
+		}
+		if len(crowd) == 0 && len(lone) > 0 { // whoever waits must go alone
+			return untilSingle(create), nil
 		}
 	}
 	if create.Free > 0 || bulk.Free > 0 {
