@@ -144,6 +144,19 @@ func TestAloneWaitQuietly(t *testing.T) {
 	}
 }
 
+// A Clerk that takes more than half of what a request may take loses no answer.
+func TestSlowClerkLosesNoAnswer(t *testing.T) {
+	t.Parallel()
+	slow := sandbox.Fault{Call: "bulk", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(2500 * time.Millisecond), After: true}
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{slow}})
+	batch := b.batch(1500, person)
+	none := ratelimit.Limit{None: true}
+	b.run(b.worker(Config{Create: none, Bulk: none, General: none, RequestTimeout: 4 * time.Second, Settle: time.Second}), batch)
+	if n := b.count(`select count(*) from attempts where resolution <> 'answered'`); n > 0 {
+		t.Errorf("%d of %d requests have lost their answers, want none", n, b.count(`select count(*) from attempts`))
+	}
+}
+
 // Where no singles are sent, a person alone goes in a bulk call of one; if Clerk
 // can't read that one, the person is the reason.
 func TestUnreadableBulkOfOneIsRejected(t *testing.T) {

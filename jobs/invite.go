@@ -57,7 +57,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		if g.ticket != nil {
 			sending.Wait() // a job has one request under way
 			sending.Go(func() { i.w.send(ctx, g.ticket, &recording) })
-			if sent++; !i.w.cfg.ahead() {
+			if sent++; !i.w.ahead() {
 				sending.Wait()
 			}
 			continue
@@ -78,6 +78,15 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			return river.JobSnooze(time.Second)
 		}
 	}
+}
+
+// ahead says whether a job claims its next request while one is under way, so that
+// it can leave the moment that the other is answered. It does where Clerk answers
+// within a quarter of what a request may take: that begins with the claim, and a
+// slow Clerk would leave too little of it for the answer to come.
+func (w *Worker) ahead() bool {
+	took := time.Duration(w.took.Load())
+	return w.cfg.workers() == maxWorkers && took > 0 && took < w.cfg.RequestTimeout/4
 }
 
 // waits reports whether a row waits: see [invitation.Store.Waits].
@@ -115,6 +124,8 @@ func (w *Worker) send(ctx context.Context, t *ticket, recording *sync.WaitGroup)
 // to replace was not revoked.
 func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool) {
 	defer w.claimer.ended(t.Bucket)
+	began := time.Now()
+	defer func() { w.took.Store(int64(time.Since(began))) }()
 	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", t.AttemptID), t.deadline)
 	defer cancel()
 	if t.revoking != 0 && !w.makeRoom(ctx, calling, t) {

@@ -128,10 +128,6 @@ const (
 	limitedWorkers = 4 * inFlight
 )
 
-// ahead says whether a job claims its next request while one is under way, so that
-// it can leave the moment that the other is answered.
-func (c Config) ahead() bool { return c.workers() == maxWorkers }
-
 // workers is how many jobs of the invite queue this process works at a time.
 func (c Config) workers() int {
 	if c.Create.None || c.Bulk.None {
@@ -155,6 +151,7 @@ type Worker struct {
 	gate     *gate
 	working  sync.Map      // the jobs at work here: their rows by their ids
 	decided  decided       // rows that are
+	took     atomic.Int64  // how long the request took that was answered last; 0: none was
 	skew     skew          // between Postgres' clock and Clerk's
 	schedule cron.Schedule // of the nightly sweep; nil: none
 	revoking patience
