@@ -169,21 +169,22 @@ func inBatches(ctx context.Context, next func() batch, use func(*Row) error) err
 		}
 	}()
 	var end error
+	whole := false
 	for b := range batches {
 		for i := 0; end == nil && i < len(b.rows); i++ {
 			end = use(b.rows[i])
 		}
-		if end == nil {
-			end = b.err
-		} else {
+		switch {
+		case end != nil:
 			cancel(end) // what was under way still comes
+		case b.err == io.EOF:
+			whole = true
+		default:
+			end = b.err
 		}
 	}
-	switch end {
-	case nil:
+	if end == nil && !whole {
 		return context.Cause(ctx)
-	case io.EOF:
-		return nil
 	}
 	return end
 }

@@ -609,6 +609,12 @@ func TestReadStops(t *testing.T) {
 			t.Errorf("%d bytes were read", file.n)
 		}
 	})
+	t.Run("yield at an end of its own", func(t *testing.T) {
+		t.Parallel()
+		if _, err := Read(context.Background(), strings.NewReader(text), Options{}, func(*Row) error { return io.EOF }); err != io.EOF {
+			t.Errorf("err %v, want the one that yield gave", err)
+		}
+	})
 	t.Run("context", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(context.Background())
