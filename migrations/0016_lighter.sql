@@ -1,5 +1,10 @@
 -- +goose Up
 
+-- At once, and in the order in which workers of the version before write them: a
+-- claim of theirs that has read the ledger must not wait for an index that waits
+-- for the claim.
+lock table attempt_people, river_job in access exclusive mode;
+
 -- River comes with indexes over the arguments and the metadata of jobs, for who
 -- lists jobs by them. Nobody does: they took two fifths of what a waiting job takes
 -- on the disk, and were written with each change of a job. River does without

@@ -2,7 +2,9 @@ package migrations_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
@@ -127,6 +131,63 @@ func TestUpAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	complete(t, pool, began)
+}
+
+// upTo brings an empty database to a version.
+func upTo(t *testing.T, pool *pgxpool.Pool, version int64) {
+	t.Helper()
+	river := goose.NewGoMigration(2, &goose.GoFunc{RunDB: func(ctx context.Context, _ *sql.DB) error {
+		_, err := migrator(t, pool).Migrate(ctx, rivermigrate.DirectionUp, nil)
+		return err
+	}}, nil)
+	db := stdlib.OpenDBFromPool(pool)
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, os.DirFS("."), goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(river))
+	if err == nil {
+		_, err = provider.UpTo(t.Context(), version)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Workers of the version before are at work meanwhile: what they began comes to
+// its end, and so does the migration.
+func TestUpBesideWorkers(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ begins, waits, goesOn string }{
+		"a claim":   {"select from attempt_people", "attempt_people", "lock table attempt_people in row exclusive mode"},
+		"an import": {"lock table results in row exclusive mode", "results", "lock table events in row exclusive mode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := postgrestest.Empty(t)
+			upTo(t, pool, 15)
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback(context.Background()) //nolint:errcheck // it is committed
+			if _, err := tx.Exec(t.Context(), test.begins); err != nil {
+				t.Fatal(err)
+			}
+			up := make(chan error, 1)
+			go func() { up <- migrations.Up(t.Context(), pool) }()
+			for waits := false; !waits; {
+				if err := pool.QueryRow(t.Context(), `select exists (select from pg_locks where relation = $1::regclass and not granted)`, test.waits).Scan(&waits); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := tx.Exec(t.Context(), test.goesOn); err != nil {
+				t.Error(err)
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := <-up; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestNewerDatabase(t *testing.T) {
