@@ -251,6 +251,48 @@ func TestOtherOrigins(t *testing.T) {
 	}
 }
 
+// TestOddTargets: a page that is asked for a part of another page is shown whole,
+// and each page answers whatever part is asked of it.
+func TestOddTargets(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", messy).want(http.StatusOK)
+	w.draft("more.csv", "email\na@example.com\n").want(http.StatusOK)
+	w.post("/batches/2/start", nil).want(http.StatusSeeOther)
+	b.exec(`insert into sweeps (instance_id, kind, started_by, apply) values ($1, 'sweep', 'maria', true)`, b.server.cfg.Instance.ID)
+	targets := []string{"nothing"}
+	for _, page := range pages {
+		for _, part := range page.Templates() {
+			if name, ok := strings.CutPrefix(part.Name(), "part-"); ok && !strings.HasSuffix(name, ".html") && !slices.Contains(targets, name) {
+				targets = append(targets, name)
+			}
+		}
+	}
+	for _, pattern := range b.server.patterns {
+		path, ok := strings.CutPrefix(pattern, "GET ")
+		if !ok || strings.HasPrefix(path, "/river") || strings.HasPrefix(path, "/api") || strings.HasSuffix(path, "/live") {
+			continue
+		}
+		for _, batch := range []string{"1", "2"} {
+			path := fillIn(strings.TrimSuffix(path, "{$}"), batch)
+			whole := 0
+			for _, target := range targets {
+				r := w.request(http.MethodGet, path, nil)
+				r.Header.Set("HX-Request", "true")
+				r.Header.Set("HX-Target", "div#"+target)
+				a := w.do(r)
+				if whole == 0 {
+					whole = a.status
+				}
+				if a.status != whole {
+					t.Errorf("%s for %s: %d, want %d: %.200s", path, target, a.status, whole, a.body)
+				}
+			}
+		}
+	}
+}
+
 // TestHugeHeaders: a head of more than a page would ever have is refused before
 // anything is read of it.
 func TestHugeHeaders(t *testing.T) {
