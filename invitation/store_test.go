@@ -165,7 +165,7 @@ func (l *ledger) setState(batch int64, s invitation.State) {
 func (l *ledger) awaitBlocked() {
 	l.Helper()
 	for began := time.Now(); get[int](l, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0; {
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > 2*time.Minute {
 			l.Fatal("nobody waits for a lock")
 		}
 		time.Sleep(time.Millisecond)

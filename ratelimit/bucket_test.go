@@ -184,7 +184,7 @@ func (b *bundle) awaitBlocked() {
 		if n > 0 {
 			return
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > 2*time.Minute {
 			b.Fatal("nobody waits for a lock")
 		}
 	}

@@ -111,7 +111,7 @@ func (s *started) ends() int {
 // awaitCount waits until a query of one number says at least n.
 func awaitCount(t *testing.T, pool *pgxpool.Pool, n int, sql string) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -123,7 +123,7 @@ func awaitCount(t *testing.T, pool *pgxpool.Pool, n int, sql string) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("%s: %d after a minute, want %d: %v", sql, got, n, err)
+			t.Fatalf("%s: %d after two minutes, want %d: %v", sql, got, n, err)
 		}
 	}
 }

@@ -161,7 +161,7 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 					if revoked > kill {
 						break
 					}
-					if time.Since(began) > 30*time.Second {
+					if time.Since(began) > 2*time.Minute {
 						t.Fatal("nothing was revoked")
 					}
 				}
@@ -237,7 +237,7 @@ func TestUndoUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > 2*time.Minute {
 			t.Fatal("nobody was invited")
 		}
 	}
