@@ -26,11 +26,11 @@ func (e *StateError) Error() string {
 }
 
 // pastOf is what has come of an action: the words that events.action holds.
-var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "start": "started", "retry": "retried", "undo": "undone"}
+var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone"}
 
 // change is what move makes of a batch.
 type change struct {
-	action string // pause, resume, cancel, retry
+	action string // of pastOf
 	to     State
 	from   []State
 	by     Pauser // for a pause
@@ -85,6 +85,12 @@ func (s *Store) PauseBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor, reas
 // in a transaction of its own, after this one is committed.
 func (s *Store) CancelBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) error {
 	return s.move(ctx, tx, b, actor, change{action: "cancel", to: StateCancelled, from: []State{Draft, Running, Paused}})
+}
+
+// DiscardDraft stops a draft for good, as [Store.CancelBatch] does. A batch that
+// somebody has started meanwhile is left alone.
+func (s *Store) DiscardDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string) error {
+	return s.move(ctx, tx, b, actor, change{action: "discard", to: StateCancelled, from: []State{Draft}})
 }
 
 // CancelRows decides the rows of cancelled batches of an instance that have no

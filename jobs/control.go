@@ -68,9 +68,17 @@ func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor s
 // Cancel stops a batch for good: rows without an open attempt end as cancelled
 // now, those with one when it is resolved.
 func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	store := invitation.NewStore(pool)
+	return stop(ctx, pool, b, actor, invitation.NewStore(pool).CancelBatch)
+}
+
+// Discard stops a draft for good; one that was started meanwhile is left alone.
+func Discard(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return stop(ctx, pool, b, actor, invitation.NewStore(pool).DiscardDraft)
+}
+
+func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, do func(context.Context, pgx.Tx, *invitation.Batch, string) error) error {
 	err := change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
-		if err := store.CancelBatch(ctx, tx, b, actor); err != nil {
+		if err := do(ctx, tx, b, actor); err != nil {
 			return err
 		}
 		return forget(ctx, tx, b.InstanceID, b.ID)
@@ -78,6 +86,7 @@ func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 	if err != nil {
 		return err
 	}
+	store := invitation.NewStore(pool)
 	if _, err = store.CancelRows(ctx, b.InstanceID); err != nil {
 		return err
 	}

@@ -152,6 +152,7 @@ var notices = map[string]string{
 	"pause":   "Paused. What was under way at Clerk comes to its end.",
 	"resume":  "It goes on.",
 	"cancel":  "Cancelled. Who was invited stays invited.",
+	"discard": "Discarded. Nobody was invited.",
 	"retry":   "The failed rows are taken up again.",
 	"undo":    "It is being undone: nobody more is invited, and what was sent is taken back.",
 	"same":    "This file was uploaded before: here is what became of it.",

@@ -17,7 +17,8 @@ import (
 var deeds = []struct{ action, summary, description string }{
 	{"pause", "Pause a batch", "What is under way at Clerk comes to its end and is recorded. Nothing else is sent before it is resumed."},
 	{"resume", "Let a paused batch go on", "Whoever or whatever paused it."},
-	{"cancel", "Stop a batch for good, or discard a draft", "Who was invited stays invited. It is not resumed."},
+	{"cancel", "Stop a batch for good, also a draft", "Who was invited stays invited. It is not resumed."},
+	{"discard", "Discard a draft", "The same, of a draft alone: a batch that somebody has started meanwhile is left alone, and answers 409."},
 	{"retry", "Take up the failed rows of a batch", ""},
 }
 

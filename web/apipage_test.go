@@ -53,6 +53,7 @@ var onThePage = map[string]string{
 	"POST /batches/{id}/pause":       "pause-batch",
 	"POST /batches/{id}/resume":      "resume-batch",
 	"POST /batches/{id}/cancel":      "cancel-batch",
+	"POST /batches/{id}/discard":     "discard-batch",
 	"POST /batches/{id}/retry":       "retry-batch",
 	"POST /batches/{id}/undo":        "undo-batch",
 	"POST /sweeps/{id}/allow":        "allow-sweep",

@@ -302,7 +302,7 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitatio
 
 // actions are what can be done to a batch: the functions that the commands use.
 var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
-	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "retry": jobs.Retry,
+	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard, "retry": jobs.Retry,
 }
 
 // act does something to a batch and shows it again.

@@ -226,7 +226,7 @@ func TestSameFile(t *testing.T) {
 		t.Errorf("%d batches", n)
 	}
 	// A draft that is discarded is as if it had never been.
-	w.post(strings.Split(a.location, "?")[0]+"/cancel", nil).want(http.StatusSeeOther)
+	w.post(strings.Split(a.location, "?")[0]+"/discard", nil).want(http.StatusSeeOther)
 	w.draft("copy.csv", messy).want(http.StatusOK).says("This file is batch 1 already")
 }
 

@@ -233,6 +233,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"POST /batches/{id}/pause":   s.act("pause"),
 		"POST /batches/{id}/resume":  s.act("resume"),
 		"POST /batches/{id}/cancel":  s.act("cancel"),
+		"POST /batches/{id}/discard": s.act("discard"),
 		"POST /batches/{id}/retry":   s.act("retry"),
 		"POST /batches/{id}/undo":    s.undo,
 		"POST /sweeps/{id}/allow":    s.actOnSweep("allow"),
