@@ -177,8 +177,13 @@ func TestDiscardAgainstStart(t *testing.T) {
 			t.Errorf("batch %d: start %d, discard %d; %d jobs, %d rows cancelled", batch, started.status, discarded.status, jobs, cancelled)
 		}
 	}
-	s.post("/batches/1/cancel", "")
-	s.post("/batches/1/discard", "").refused(http.StatusConflict, "can't be discarded")
+	// In this order, whoever was faster above.
+	s.csv("", messy).want(http.StatusCreated)
+	s.post("/batches/7/start", "").want(http.StatusOK)
+	s.post("/batches/7/discard", "").refused(http.StatusConflict, "Batch 7 is running: it can't be discarded")
+	if n := b.count(`select count(*) from results where batch_id = 7 and outcome is null`); n != 2 {
+		t.Errorf("%d rows of a batch that was started go on", n)
+	}
 }
 
 // TestFormSentTwiceLate: a start that comes once more shows the batch, also one
