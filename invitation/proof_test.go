@@ -261,6 +261,7 @@ func TestEvidenceFillsOnce(t *testing.T) {
 	l.attempt(single(person(running, 1, "a")))
 	l.batch("z")
 	l.exec(`insert into late_answers (attempt_id) values (1)`)
+	l.exec(`insert into erasures (kind, actor) values ('erase', 'maria')`)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
 		return err
@@ -271,13 +272,13 @@ func TestEvidenceFillsOnce(t *testing.T) {
 		`update attempts set started_at = started_at - interval '1 s' where resolved_at is null`, `update attempts set worker_id = 'other' where resolved_at is null`,
 		`delete from attempts where id = 1`, `delete from attempts where resolved_at is null`, `truncate attempts cascade`,
 		`update attempt_people set open = true where attempt_id = 1`, `update attempt_people set answer = 'exists' where attempt_id = 1 and answer is not null`,
-		`update attempt_people set key = 'eve@example.com' where attempt_id = 1`, `update attempt_people set clerk_invitation_id = 'inv_x' where attempt_id = 1 and clerk_invitation_id is not null`,
+		`update attempt_people set key = 'eve.' || key where attempt_id = 1`, `update attempt_people set clerk_invitation_id = 'inv_x' where attempt_id = 1 and clerk_invitation_id is not null`,
 		`update attempt_people set key = 'erased:' || repeat('0', 64) where open`, `delete from attempt_people where attempt_id = 2`,
 		`update results set outcome = 'failed' where outcome = 'invited'`, `update results set outcome = null, decided_at = null where outcome = 'invited'`,
 		`update results set reason = 'x' where outcome = 'invited'`, `update results set attempt_id = 2 where outcome = 'invited' and row_number = 1`,
 		`update results set clerk_invitation_id = 'inv_x' where outcome = 'invited' and row_number = 1`, `update results set decided_at = now() where outcome = 'invited'`,
 		`update results set email = 'eve@example.com' where outcome is null`, `update results set key = 'eve@example.com' where row_number = 1`, `update results set original = '{}' where row_number = 1`,
-		`update results set row_number = row_number + 100`, `update results set erased_by = 1 where row_number = 1`, `update results set private_hash = '\x00' where row_number = 1`,
+		`update results set row_number = row_number + 100 where batch_id = 3`, `update results set erased_by = 1 where row_number = 1`, `update results set private_hash = '\x00' where row_number = 1`,
 		`delete from results where batch_id = 3`, `truncate results cascade`,
 		`update batches set file_sha256 = '\x00'`, `update batches set actor = 'eve'`, `update batches set rows = 1`, `update batches set state = 'draft'`, `delete from batches`,
 		`update certificates set head = '\x00'`, `delete from certificates`, `update retries set reason = 'x'`, `delete from retries`, `update late_answers set http_status = 200`, `delete from late_answers`,

@@ -154,14 +154,18 @@ func upTo(t *testing.T, pool *pgxpool.Pool, version int64) {
 // its end, and so does the migration.
 func TestUpBesideWorkers(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ begins, waits, goesOn string }{
-		"a claim":   {"select from attempt_people", "attempt_people", "lock table attempt_people in row exclusive mode"},
-		"an import": {"lock table results in row exclusive mode", "results", "lock table events in row exclusive mode"},
+	for name, test := range map[string]struct {
+		of                    int64 // the version that the workers know
+		begins, waits, goesOn string
+	}{
+		"a claim":              {15, "select from attempt_people", "attempt_people", "lock table attempt_people in row exclusive mode"},
+		"an import":            {15, "lock table results in row exclusive mode", "results", "lock table events in row exclusive mode"},
+		"a claim that decides": {17, "lock table results in row exclusive mode", "results", "lock table attempts in row exclusive mode"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := postgrestest.Empty(t)
-			upTo(t, pool, 15)
+			upTo(t, pool, test.of)
 			tx, err := pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
