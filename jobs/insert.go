@@ -85,7 +85,8 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 // transaction that claims them: an open attempt is in their way, and whatever
 // closes it inserts jobs for those that it leaves undecided. It looks among those
 // that are first in line, where they are as long as nothing has changed the order;
-// a job that it does not find is worked, and ends at once.
+// a job that it does not find is worked, and ends at once. One that is being
+// fetched it waits for, which is as long as a statement takes, and leaves.
 func (w *Worker) dismiss(ctx context.Context, tx pgx.Tx, tickets []*ticket) error {
 	here := map[invitation.RowID]bool{}
 	w.working.Range(func(_, row any) bool {
@@ -106,11 +107,9 @@ func (w *Worker) dismiss(ctx context.Context, tx pgx.Tx, tickets []*ticket) erro
 	}
 	_, err := tx.Exec(ctx, `
 		with first as materialized (
-			select id, args from river_job where state = 'available' and queue = $1 order by priority, scheduled_at, id limit 2 * cardinality($2::bigint[])),
-		found as (
-			select j.id from first f join unnest($2::bigint[], $3::int[]) r (batch, number) on (f.args->>'batch')::bigint = r.batch and (f.args->>'row')::int = r.number
-			join river_job j on j.id = f.id where j.state = 'available' for update of j skip locked)
-		delete from river_job j using found where j.id = found.id`, w.queue(), batches, numbers)
+			select id, args from river_job where state = 'available' and queue = $1 order by priority, scheduled_at, id limit 2 * cardinality($2::bigint[]))
+		delete from river_job j using first f, unnest($2::bigint[], $3::int[]) r (batch, number)
+		where (f.args->>'batch')::bigint = r.batch and (f.args->>'row')::int = r.number and j.id = f.id and j.state = 'available'`, w.queue(), batches, numbers)
 	if err != nil {
 		return fmt.Errorf("delete the jobs of %d rows: %w", len(batches), err)
 	}

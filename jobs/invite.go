@@ -24,7 +24,7 @@ type inviteWorker struct {
 // anybody waits and there is budget. Whom a request is for needs no job of their
 // own any more: see [Worker.dismiss]. So most jobs are never fetched, which costs
 // as much as an invitation does.
-const stint = 20
+const stint = 50
 
 // Work sends requests, whoever they are for, until there is no budget, or the
 // job's own row no longer waits and its stint is over. A job whose row does not

@@ -148,6 +148,7 @@ type Worker struct {
 	general  *ratelimit.General
 	claimer  *claimer
 	recorder *recorder
+	vacuumer *vacuumer
 	gate     *gate
 	working  sync.Map      // the jobs at work here: their rows by their ids
 	decided  decided       // rows that are
@@ -187,6 +188,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
 	w.recorder = &recorder{w: w}
+	w.vacuumer = newVacuumer(w)
 	w.gate = newGate(w)
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {

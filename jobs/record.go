@@ -102,6 +102,7 @@ func (w *Worker) record(ctx context.Context, all ...answered) error {
 	}
 	for _, a := range all {
 		w.tell(a, verdicts[a.AttemptID])
+		w.vacuumer.note(len(a.People))
 	}
 	return nil
 }
