@@ -34,6 +34,12 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 	return nil
 }
 
+// KeptPlans has PostgreSQL plan each statement of a transaction once a connection,
+// whatever its values are. By itself it plans those anew each time that look
+// cheaper for the few rows at hand than for ten, which takes many times as long as
+// to run them.
+const KeptPlans = `select set_config('plan_cache_mode', 'force_generic_plan', true)`
+
 // Pick locks up to n waiting rows of an instance, by priority and age of their
 // batches and then in file order. Rows that somebody else has locked are passed
 // over. The caller holds the buckets: since whoever changes a batch's state
@@ -116,17 +122,26 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 	return ids, nil
 }
 
-// Waits reports whether a row waits: undecided, in a running batch, not held
-// back, and nobody has an open attempt for its person.
-func (s *Store) Waits(ctx context.Context, id RowID) (bool, error) {
-	var yes bool
-	err := s.pool.QueryRow(ctx, `select exists (select from results r join batches b on b.id = r.batch_id
-		where r.batch_id = $1 and r.row_number = $2 and `+waiting+`
-		  and (r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine()+`))`, id.Batch, id.Row).Scan(&yes)
-	if err != nil {
-		return false, fmt.Errorf("look up row %d of batch %d: %w", id.Row, id.Batch, err)
+// Waits reports which of some rows wait: undecided, in a running batch, not held
+// back, and nobody has an open attempt for their person.
+func (s *Store) Waits(ctx context.Context, ids ...RowID) (map[RowID]bool, error) {
+	batches, numbers := split(ids)
+	waits := make(map[RowID]bool, len(ids))
+	var b pgx.Batch
+	b.Queue(KeptPlans)
+	b.Queue(`select r.batch_id, r.row_number from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
+		cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number and `+waiting+` offset 0) r
+		join batches b on b.id = r.batch_id
+		where r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine(), batches, numbers).
+		Query(func(rows pgx.Rows) error {
+			var id RowID
+			_, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row}, func() error { waits[id] = true; return nil })
+			return err
+		})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("look which of %d rows wait: %w", len(ids), err)
 	}
-	return yes, nil
+	return waits, nil
 }
 
 // Telling counts, up to a limit, the rows of an instance that are undecided in

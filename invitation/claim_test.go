@@ -54,12 +54,12 @@ func TestPick(t *testing.T) {
 		t.Errorf("the last in line are %v: %v", got, err)
 	}
 	for _, id := range []invitation.RowID{row(late, 1), row(late, 2), row(late, 3), row(paused, 1), row(draft, 1), row(cancelled, 1), row(same, 1)} {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || yes {
+		if yes, err := l.store.Waits(t.Context(), id); err != nil || yes[id] {
 			t.Errorf("row %v waits: %v", id, err)
 		}
 	}
 	for _, id := range want {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || !yes {
+		if yes, err := l.store.Waits(t.Context(), id); err != nil || !yes[id] {
 			t.Errorf("row %v does not wait: %v", id, err)
 		}
 	}

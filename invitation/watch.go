@@ -32,7 +32,9 @@ type Chores struct {
 // few seconds, also when nothing happens for an hour.
 func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	var c Chores
-	err := s.pool.QueryRow(ctx, `
+	var b pgx.Batch
+	b.Queue(KeptPlans)
+	b.Queue(`
 		select coalesce(bool_or(state = 'running' and canary_row is not null), false),
 		       coalesce(bool_or(state in ('running', 'paused') and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
 		       coalesce(bool_or(state = 'cancelled'), false),
@@ -41,8 +43,10 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 		       exists (select from sweeps s join results r on r.withdrawn_by = s.id where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`),
 		       exists (select from batches where instance_id = $1 and finished_at is not null and certificate is null)
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
-		Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow, &c.Certify)
-	if err != nil {
+		QueryRow(func(row pgx.Row) error {
+			return row.Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow, &c.Certify)
+		})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)
 	}
 	return c, nil

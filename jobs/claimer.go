@@ -184,6 +184,9 @@ type round struct {
 	opens    time.Duration        // no budget: how long until some can be free
 }
 
+// oft begins the transactions that go on all the time. See [invitation.KeptPlans].
+var oft = pgx.TxOptions{BeginQuery: `begin; set local plan_cache_mode = force_generic_plan`}
+
 // errRead says that a claim needs a read first. It rolls the claim back.
 var errRead = errors.New("people must be read first")
 
@@ -196,7 +199,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	var r round
 	failpoint("before_reserve")
 	began := time.Now()
-	err := pgx.BeginFunc(claiming, c.w.pool, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginTxFunc(claiming, c.w.pool, oft, func(tx pgx.Tx) (err error) {
 		r, err = c.claimIn(claiming, tx, want)
 		return err
 	})

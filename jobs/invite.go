@@ -89,12 +89,33 @@ func (w *Worker) ahead() bool {
 	return w.cfg.workers() == maxWorkers && took > 0 && took < w.cfg.RequestTimeout/4
 }
 
+// wondered is a row of which a job asks whether it waits.
+type wondered struct {
+	row   invitation.RowID
+	waits bool
+}
+
 // waits reports whether a row waits: see [invitation.Store.Waits].
 func (w *Worker) waits(ctx context.Context, row invitation.RowID) (bool, error) {
 	if w.decided.has(row) {
 		return false, nil
 	}
-	return w.store.Waits(context.WithoutCancel(ctx), row)
+	one := &wondered{row: row}
+	err := w.asking.ask(ctx, one)
+	return one.waits, err
+}
+
+// lookWhoWaits asks the database for many jobs at once.
+func (w *Worker) lookWhoWaits(ctx context.Context, all []*wondered) error {
+	ids := make([]invitation.RowID, len(all))
+	for i, one := range all {
+		ids[i] = one.row
+	}
+	waits, err := w.store.Waits(ctx, ids...)
+	for _, one := range all {
+		one.waits = waits[one.row]
+	}
+	return err
 }
 
 // send sends a claimed request and records what came of it. It comes to its end
@@ -151,7 +172,7 @@ func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer, asked bool
 // taken records an answer, and does what it asks for.
 func (w *Worker) taken(ctx context.Context, t *ticket, a clerk.Answer) {
 	failpoint("before_outcome")
-	w.recorder.record(ctx, answered{t, a, reply(t, a)})
+	w.recordAmong(ctx, answered{t, a, reply(t, a)})
 	failpoint("after_outcome")
 	w.react(ctx, t, a)
 	poke(w.active)

@@ -147,8 +147,9 @@ type Worker struct {
 	river    *river.Client[pgx.Tx]
 	general  *ratelimit.General
 	claimer  *claimer
-	recorder *recorder
 	vacuumer *vacuumer
+	answers  together[answered]  // that are recorded
+	asking   together[*wondered] // whether rows wait
 	gate     *gate
 	working  sync.Map      // the jobs at work here: their rows by their ids
 	decided  decided       // rows that are
@@ -187,8 +188,8 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
-	w.recorder = &recorder{w: w}
 	w.vacuumer = newVacuumer(w)
+	w.answers.do, w.asking.do = w.record, w.lookWhoWaits
 	w.gate = newGate(w)
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {

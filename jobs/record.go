@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,71 +18,24 @@ type answered struct {
 	said   invitation.Reply
 }
 
-// recorder writes answers into the ledger. Those that come while it writes are
-// written together after that: one transaction for many, as the claimer opens
-// many attempts in one.
-type recorder struct {
-	w *Worker
-
-	mu      sync.Mutex
-	writing bool
-	waiting []recording
-}
-
-type recording struct {
-	answered
-	done chan error
-}
-
-// record returns when an answer is in the ledger. Should the process end before,
-// the attempt is open and settled by reading.
-func (r *recorder) record(ctx context.Context, a answered) {
-	one := recording{a, make(chan error, 1)}
-	r.mu.Lock()
-	r.waiting = append(r.waiting, one)
-	if !r.writing {
-		r.writing = true
-		go r.run(context.WithoutCancel(ctx))
-	}
-	r.mu.Unlock()
-	if err := <-one.done; err != nil {
+// recordAmong returns when an answer is in the ledger, written together with those that
+// come at the same time. Should the process end before, the attempt is open and
+// settled by reading.
+func (w *Worker) recordAmong(ctx context.Context, a answered) {
+	if err := w.answers.ask(ctx, a); err != nil {
 		// By itself, so that nobody's answer keeps others from being recorded.
-		r.w.log.Debug("answers are recorded one by one", "error", err)
-		r.w.persist(ctx, func(ctx context.Context) error { return r.w.record(ctx, a) })
-	}
-}
-
-// run writes what waits until nothing does.
-func (r *recorder) run(ctx context.Context) {
-	for {
-		r.mu.Lock()
-		batch := r.waiting
-		r.waiting = nil
-		r.writing = len(batch) > 0
-		r.mu.Unlock()
-		if len(batch) == 0 {
-			return
-		}
-		// Every transaction that writes several attempts takes them in this order.
-		slices.SortFunc(batch, func(a, b recording) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
-		all := make([]answered, len(batch))
-		for i, one := range batch {
-			all[i] = one.answered
-		}
-		within, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err := r.w.record(within, all...)
-		cancel()
-		for _, one := range batch {
-			one.done <- err
-		}
+		w.log.Debug("answers are recorded one by one", "error", err)
+		w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, []answered{a}) })
 	}
 }
 
 // record writes answers and all that follows from them into the ledger, in one
 // transaction that touches rows of these attempts only.
-func (w *Worker) record(ctx context.Context, all ...answered) error {
+func (w *Worker) record(ctx context.Context, all []answered) error {
+	// Every transaction that writes several attempts takes them in this order.
+	slices.SortFunc(all, func(a, b answered) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
 	var verdicts map[int64][]invitation.Verdict // by attempt
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginTxFunc(ctx, w.pool, oft, func(tx pgx.Tx) (err error) {
 		var freed, more []invitation.Freed
 		var rest []answered
 		if verdicts, rest, freed, err = w.conclude(ctx, tx, all); err != nil {

@@ -313,12 +313,14 @@ func (w *Worker) housekeep(ctx context.Context) error {
 // no sweep that goes on, and no attempt whose answer is unknown.
 func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error) {
 	var idle bool
-	err := pool.QueryRow(ctx, `
+	var b pgx.Batch
+	b.Queue(invitation.KeptPlans)
+	b.Queue(`
 		select not exists (select from batches where instance_id = $1 and state = 'running' and links_file is null)
 		   and not exists (select from sweeps where instance_id = $1 and apply and finished_at is null and not held)
 		   and not exists (select from results r join batches b on b.id = r.batch_id and b.links_file is null where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
-		   and not exists (select from attempts where instance_id = $1 and resolved_at is null)`, instance).Scan(&idle)
-	if err != nil {
+		   and not exists (select from attempts where instance_id = $1 and resolved_at is null)`, instance).QueryRow(func(row pgx.Row) error { return row.Scan(&idle) })
+	if err := pool.SendBatch(ctx, &b).Close(); err != nil {
 		return false, fmt.Errorf("look whether instance %d is idle: %w", instance, err)
 	}
 	return idle, nil
