@@ -75,9 +75,11 @@ func (s *Store) mine() string {
 const isOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
 	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
 
-// waiting says that a row of an open batch may be asked for now.
+// waiting says that a row of an open batch may be asked for now. Whether its
+// person is claimed is looked up by the index (offset 0), also by a plan that was
+// made when nobody was.
 const waiting = `r.outcome is null and r.withdrawn_by is null and (r.not_before is null or r.not_before <= clock_timestamp())
-	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open)`
+	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open offset 0)`
 
 // halfway says that an invitation was revoked, or may have been, to make room for
 // the row's own, and that nothing of it has to be read first. Such a row goes
