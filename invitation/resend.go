@@ -153,10 +153,10 @@ func found(row Row, s Sighting, a Attempt) Action {
 const loadRevoked = `
 	select r.batch_id, r.row_number, coalesce(p.clerk_invitation_id, ''), a.resolved_at is null
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
-	join results r using (batch_id, row_number)
-	join attempt_people p using (batch_id, row_number)
+	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number and r.revoke_sent is not null offset 0) r
+	cross join lateral (select * from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number offset 0) p
 	join attempts a on a.id = p.attempt_id
-	where r.revoke_sent is not null and a.under is not null and not ` + undone + `
+	where a.under is not null and not ` + undone + `
 	order by a.id`
 
 func scanRevoked(rows pgx.Rows, byRow map[RowID]*Case) error {
