@@ -127,7 +127,7 @@ func (a *api) describe() error {
 		return fmt.Errorf("describe the API: %w", err)
 	}
 	var page bytes.Buffer
-	if err := pages["api"].ExecuteTemplate(&page, "content", docView(spec)); err != nil {
+	if err := pages()["api"].ExecuteTemplate(&page, "content", docView(spec)); err != nil {
 		return fmt.Errorf("describe the API: %w", err)
 	}
 	serve := func(path, contentType string, text []byte) {

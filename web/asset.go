@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"bulkinvite/importer"
@@ -32,7 +33,7 @@ type assetServer map[string]asset
 
 // assets are the static files by name. Pages name them with their hash, so that
 // browsers may keep them for ever.
-var assets = func() assetServer {
+var assets = sync.OnceValue(func() assetServer {
 	all := assetServer{}
 	entries, err := files.ReadDir("static")
 	if err != nil {
@@ -55,7 +56,7 @@ var assets = func() assetServer {
 		all[e.Name()] = asset{kind, hex.EncodeToString(sum[:6]), text, small.Bytes()}
 	}
 	return all
-}()
+})
 
 // ServeHTTP serves a file.
 func (a assetServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -80,8 +81,9 @@ func (a assetServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
 }
 
-// pages are the templates, each with the frame around it.
-var pages = func() map[string]*template.Template {
+// pages are the templates, each with the frame around it. Reading them takes as long
+// as the rest of a command's start, and only a server needs them.
+var pages = sync.OnceValue(func() map[string]*template.Template {
 	all := map[string]*template.Template{}
 	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/frame.html", "templates/part-*.html"))
 	entries, err := files.ReadDir("templates")
@@ -96,11 +98,11 @@ var pages = func() map[string]*template.Template {
 		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+e.Name()))
 	}
 	return all
-}()
+})
 
 // functions are what templates can do besides showing.
 var functions = template.FuncMap{
-	"asset":    func(name string) string { return "/static/" + name + "?" + assets[name].tag },
+	"asset":    func(name string) string { return "/static/" + name + "?" + assets()[name].tag },
 	"n":        words.Thousands,
 	"counted":  words.Counted,
 	"requests": words.Requests,

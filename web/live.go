@@ -108,7 +108,7 @@ func (s *Server) livePart(ctx context.Context, id int64) ([]byte, invitation.Sta
 		return nil, "", err
 	}
 	var text bytes.Buffer
-	if err := pages["batch"].ExecuteTemplate(&text, "standing", view); err != nil {
+	if err := pages()["batch"].ExecuteTemplate(&text, "standing", view); err != nil {
 		return nil, "", fmt.Errorf("write where batch %d stands: %w", id, err)
 	}
 	return text.Bytes(), b.State, nil

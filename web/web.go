@@ -188,7 +188,7 @@ func (s *Server) routes() (http.Handler, error) {
 	}
 	handle("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
 	handle("GET /readyz", s.ready)
-	handle("GET /static/{name}", assets.ServeHTTP)
+	handle("GET /static/{name}", assets().ServeHTTP)
 	handle("GET /login", s.public(s.loginPage))
 	handle("POST /login", s.public(s.login))
 	handle("POST /logout", s.public(s.logout))
