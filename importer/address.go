@@ -322,12 +322,17 @@ func validLocal(local string) bool {
 	return before != '.'
 }
 
+// atoms are the characters of ASCII that a Dot-string has besides its dots.
+var atoms = func() (all [utf8.RuneSelf]bool) {
+	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~" {
+		all[c] = true
+	}
+	return all
+}()
+
 func atomRune(r rune) bool {
-	switch {
-	case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
-		return true
-	case r < utf8.RuneSelf:
-		return strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
+	if r < utf8.RuneSelf {
+		return atoms[r]
 	}
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
 }

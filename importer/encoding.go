@@ -217,11 +217,11 @@ func (d *decoder) undecoded(text []byte) bool {
 	if bytes.IndexByte(text, 0) >= 0 {
 		return true
 	}
-	if d.charset.codec == nil {
-		return !utf8.Valid(text) || bytes.Contains(text, []byte("\ufffd"))
-	}
 	if ascii(text) == len(text) {
 		return false
+	}
+	if d.charset.codec == nil {
+		return !utf8.Valid(text) || bytes.Contains(text, []byte("\ufffd"))
 	}
 	return bytes.ContainsFunc(text, func(r rune) bool {
 		return r == utf8.RuneError || 0x80 <= r && r < 0xa0

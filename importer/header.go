@@ -115,7 +115,7 @@ func (c *columns) report() Columns {
 }
 
 // isHeader tells whether a record has a name for the e-mail column in it.
-func isHeader(rec *record, o Options) bool {
+func isHeader(rec record, o Options) bool {
 	if rec.code == BadQuotes {
 		return false
 	}
@@ -151,7 +151,7 @@ func named(cells []string, want string) []int {
 }
 
 // holdsAddress tells whether a record is a person's rather than a header.
-func holdsAddress(rec *record) bool {
+func holdsAddress(rec record) bool {
 	return slices.ContainsFunc(rec.cells, isAddress)
 }
 
@@ -189,7 +189,7 @@ func readHeader(t *table, o Options) (*columns, error) {
 
 // findHeader gives the record that has a name for the e-mail column; where there
 // is none, the records that might have been one.
-func findHeader(t *table, o Options) (header *record, above []*record, err error) {
+func findHeader(t *table, o Options) (header *record, above []record, err error) {
 	for len(above) < titleLines {
 		rec, err := t.next()
 		if errors.Is(err, io.EOF) {
@@ -198,16 +198,17 @@ func findHeader(t *table, o Options) (header *record, above []*record, err error
 		if err != nil {
 			return nil, nil, err
 		}
+		rec.cells = slices.Clone(rec.cells)
 		if holdsAddress(rec) {
 			t.ahead = append(t.ahead, rec)
 			break
 		}
 		// A title has fewer cells than the table under it. A row that happens to
 		// have the word email in it is no header for the rows above.
-		if isHeader(rec, o) && !slices.ContainsFunc(above, func(a *record) bool {
+		if isHeader(rec, o) && !slices.ContainsFunc(above, func(a record) bool {
 			return filled(a.cells) > 1 && filled(a.cells) >= filled(rec.cells)
 		}) {
-			return rec, nil, nil
+			return &rec, nil, nil
 		}
 		above = append(above, rec)
 	}
@@ -402,7 +403,7 @@ func usage(t *table, columns []int) ([]int, error) {
 	seen := map[int]bool{}
 	for _, rec := range records {
 		for _, i := range columns {
-			if rec.code == "" && !blankCell(cell(rec, i)) {
+			if rec.code == "" && !blankCell(cell(rec.cells, i)) {
 				seen[i] = true
 			}
 		}
@@ -411,7 +412,7 @@ func usage(t *table, columns []int) ([]int, error) {
 }
 
 // noColumn says what a file has instead of an e-mail column.
-func noColumn(t *table, above []*record, o Options) error {
+func noColumn(t *table, above []record, o Options) error {
 	if len(above) == 0 {
 		return noHeader(t.ahead[0].line)
 	}

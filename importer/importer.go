@@ -82,7 +82,8 @@ type Options struct {
 	Encoding string
 }
 
-// Row is one row of a file. It is the receiver's to keep.
+// Row is one row of a file. When its receiver returns it is filled with another; what
+// it had of text stays.
 type Row struct {
 	Number int // from 1; header and blank records are not counted
 	Line   int // the line on which the row begins, from 1

@@ -48,14 +48,15 @@ func (d *days) UnmarshalCSV(cell string) error {
 
 // read has gocsv read what records ask for. It sees only those that do, under our
 // names for the columns: it takes several times as long for a row as everything else does.
-func (c *columns) read(records []*record) error {
+func (c *columns) read(records []record) error {
 	if c.redirect < 0 && c.expire < 0 {
 		return nil
 	}
 	cells := grid{{redirectColumn, expiresColumn}}
 	var asking []*record
-	for _, rec := range records {
-		if url, days := cell(rec, c.redirect), cell(rec, c.expire); url != "" || days != "" {
+	for i := range records {
+		rec := &records[i]
+		if url, days := cell(rec.cells, c.redirect), cell(rec.cells, c.expire); url != "" || days != "" {
 			cells = append(cells, []string{url, days})
 			asking = append(asking, rec)
 		}

@@ -58,12 +58,19 @@ func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error)
 		c.merged = w.sheet.swallows
 	}
 	known := newPeople()
-	err = inBatches(ctx, func() batch { return t.batch(c, o.Limits.Rows) }, func(row *Row) error {
-		if row.Problem == nil && !known.place(row) {
-			c.warn(row, DifferentOptions, remedies[DifferentOptions])
+	err = inBatches(ctx, func(b *batch) { t.fill(b, c, o.Limits.Rows) }, func(rows []Row) error {
+		known.meet(rows)
+		for i := range rows {
+			row := &rows[i]
+			if row.Problem == nil && !known.place(row, known.hashes[i]) {
+				c.warn(row, DifferentOptions, remedies[DifferentOptions])
+			}
+			s.add(row)
+			if err := yield(row); err != nil {
+				return err
+			}
 		}
-		s.add(row)
-		return yield(row)
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -147,20 +154,26 @@ func (m *macLines) Read(p []byte) (int, error) {
 // batch is a run of rows. Behind the last one err is what the file ended with,
 // io.EOF where nothing is wrong.
 type batch struct {
-	rows []*Row
-	err  error
+	records []record
+	cells   []string // theirs
+	rows    []Row
+	err     error
 }
 
-// inBatches has a goroutine of its own make the batches and gives each row to use,
-// in their order. What use has of them nobody else touches any more.
-func inBatches(ctx context.Context, next func() batch, use func(*Row) error) error {
+// inBatches has a goroutine of its own fill the batches and gives the rows of each
+// to use, in their order. Batches that were used are filled again.
+func inBatches(ctx context.Context, fill func(*batch), use func([]Row) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	batches := make(chan batch, 1)
+	batches, used := make(chan *batch, 1), make(chan *batch, 3)
+	for range cap(used) {
+		used <- &batch{}
+	}
 	go func() {
 		defer close(batches)
 		for more := true; more && ctx.Err() == nil; {
-			b := next()
+			b := <-used
+			fill(b)
 			more = b.err == nil
 			select {
 			case batches <- b:
@@ -171,8 +184,8 @@ func inBatches(ctx context.Context, next func() batch, use func(*Row) error) err
 	var end error
 	whole := false
 	for b := range batches {
-		for i := 0; end == nil && i < len(b.rows); i++ {
-			end = use(b.rows[i])
+		if end == nil {
+			end = use(b.rows)
 		}
 		switch {
 		case end != nil:
@@ -182,6 +195,7 @@ func inBatches(ctx context.Context, next func() batch, use func(*Row) error) err
 		default:
 			end = b.err
 		}
+		used <- b
 	}
 	if end == nil && !whole {
 		return context.Cause(ctx)
@@ -189,38 +203,43 @@ func inBatches(ctx context.Context, next func() batch, use func(*Row) error) err
 	return end
 }
 
-// batch gives the next rows, of so many at most in the whole file.
-func (t *table) batch(c *checker, most int) (b batch) {
-	records := make([]*record, 0, batchRows)
-	for size := 0; len(records) < batchRows && size < batchBytes; {
+// fill fills a batch with the next rows, of so many at most in the whole file.
+func (t *table) fill(b *batch, c *checker, most int) {
+	clear(b.cells)
+	b.records, b.cells, b.rows = b.records[:0], b.cells[:0], b.rows[:0]
+	for size := 0; len(b.records) < batchRows && size < batchBytes; {
 		rec, err := t.next()
-		if err == nil && c.rows+len(records) == most {
+		if err == nil && c.rows+len(b.records) == most {
 			err = &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", most), Fix: "Split the file."}
 		}
 		if b.err = err; err != nil {
 			break
 		}
-		records = append(records, rec)
+		begin := len(b.cells)
+		b.cells = append(b.cells, rec.cells...)
+		rec.cells = b.cells[begin:len(b.cells):len(b.cells)]
+		b.records = append(b.records, rec)
 		size += rec.size
 	}
-	if err := c.columns.read(records); err != nil {
-		return batch{err: err}
+	if err := c.columns.read(b.records); err != nil {
+		b.err = err
+		return
 	}
-	b.rows = make([]*Row, len(records))
-	for i, rec := range records {
+	for i := range b.records {
 		c.rows++
-		b.rows[i] = c.row(c.rows, rec)
+		rec := &b.records[i]
+		b.rows = append(b.rows, Row{Number: c.rows, Line: rec.line, Cells: rec.cells})
+		c.check(&b.rows[i], rec)
 	}
-	return b
 }
 
 // cell gives a record's cell in a column, and nothing for a column that the file
 // or the record doesn't have.
-func cell(rec *record, i int) string {
-	if i < 0 || i >= len(rec.cells) {
+func cell(cells []string, i int) string {
+	if i < 0 || i >= len(cells) {
 		return ""
 	}
-	return rec.cells[i]
+	return cells[i]
 }
 
 // longRow is how many bytes a row may have whose address is a part of it. That of
@@ -238,15 +257,15 @@ type checker struct {
 	merged        func(row, column int) bool // whether a cell is one with another; nil: none is
 }
 
-func (c *checker) row(number int, rec *record) *Row {
-	row := &Row{Number: number, Line: rec.line, Cells: rec.cells}
+// check adds to a row what there is to say of its record.
+func (c *checker) check(row *Row, rec *record) {
 	if rec.code != "" {
 		message := remedies[rec.code]
 		if rec.nul {
 			message = "holds NUL characters, which no text has; take them out"
 		}
 		c.invalid(row, -1, rec.code, message)
-		return row
+		return
 	}
 	if c.ragged(rec) {
 		do := "a cell that holds the delimiter needs quotation marks around it"
@@ -254,11 +273,10 @@ func (c *checker) row(number int, rec *record) *Row {
 			do = "write the delimiters of empty cells too"
 		}
 		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where the header has %d; %s", counted(len(rec.cells), "cell"), len(c.columns.names), do))
-		return row
+		return
 	}
 	c.address(row, rec)
 	c.options(row, rec)
-	return row
 }
 
 // ragged tells whether a record has other cells than the header. Empty cells
@@ -274,12 +292,12 @@ func (c *checker) ragged(rec *record) bool {
 
 // address reads the row's address.
 func (c *checker) address(row *Row, rec *record) {
-	a, notes, code := clean(cell(rec, c.columns.email))
+	a, notes, code := clean(cell(rec.cells, c.columns.email))
 	if code == MissingEmail && c.merged != nil && c.merged(rec.line, c.columns.email+1) {
 		code = MergedCell
 	}
 	for _, i := range c.columns.unused {
-		if !blankCell(cell(rec, i)) {
+		if !blankCell(cell(rec.cells, i)) {
 			c.invalid(row, i, SeveralAddresses, "this e-mail column has something here, while another was taken for the one with the addresses; name the right one with --map")
 			return
 		}
@@ -337,7 +355,7 @@ func (c *checker) options(row *Row, rec *record) {
 		}
 	}
 	var ok bool
-	if row.RevokeOn, ok = date(cell(rec, c.columns.revoke)); !ok {
+	if row.RevokeOn, ok = date(cell(rec.cells, c.columns.revoke)); !ok {
 		c.invalid(row, c.columns.revoke, BadRevokeOn, remedies[BadRevokeOn])
 	}
 	if len(c.columns.metadata) == 0 {

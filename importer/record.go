@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -35,7 +36,8 @@ func (s *splitter) next() (text []byte, line int, broken bool, err error) {
 	if err != nil {
 		return nil, 0, false, err
 	}
-	if bytes.IndexByte(s.buf[s.pos:s.pos+n], '"') >= 0 {
+	several := bytes.IndexByte(s.buf[s.pos:s.pos+n], '"') >= 0 // lines, maybe
+	if several {
 		m, w, ok := s.quoted()
 		if s.err != nil && s.err != io.EOF {
 			return nil, 0, false, s.err
@@ -46,7 +48,11 @@ func (s *splitter) next() (text []byte, line int, broken bool, err error) {
 		broken = !ok
 	}
 	text, line = s.buf[s.pos:s.pos+n], s.line
-	s.line += bytes.Count(s.buf[s.pos:s.pos+n+width], []byte{'\n'})
+	if several {
+		s.line += bytes.Count(s.buf[s.pos:s.pos+n+width], []byte{'\n'})
+	} else {
+		s.line++
+	}
 	s.pos += n + width
 	return text, line, broken, nil
 }
@@ -182,7 +188,7 @@ func (s *splitter) fill() bool {
 
 // record is one record of a file.
 type record struct {
-	cells  []string
+	cells  []string // nil: it is a blank one
 	line   int
 	code   string // BadEncoding or BadQuotes; empty: it reads well
 	nul    bool   // it is BadEncoding because of a NUL
@@ -193,8 +199,8 @@ type record struct {
 
 // records are a file's records, one after another.
 type records interface {
-	next() (*record, error) // nil: a blank one; io.EOF: there is no other
-	describe(s *Summary)    // says how they were read; after the last one
+	next() (record, error) // its cells are another's after the next call; io.EOF: there is no other
+	describe(s *Summary)   // says how they were read; after the last one
 	close() error
 }
 
@@ -202,12 +208,13 @@ type records interface {
 type table struct {
 	from   records
 	limits Limits
-	blank  int       // how many blank records went by
-	ahead  []*record // read ahead, to be given first
+	blank  int      // how many blank records went by
+	ahead  []record // read ahead, to be given first
 }
 
-// next gives the next record that is not blank, or io.EOF.
-func (t *table) next() (*record, error) {
+// next gives the next record that is not blank, or io.EOF. Its cells are another's
+// after the next call.
+func (t *table) next() (record, error) {
 	if len(t.ahead) > 0 {
 		rec := t.ahead[0]
 		t.ahead = t.ahead[1:]
@@ -215,7 +222,7 @@ func (t *table) next() (*record, error) {
 	}
 	for {
 		rec, err := t.from.next()
-		if err != nil || rec != nil {
+		if err != nil || rec.cells != nil {
 			return rec, err
 		}
 		t.blank++
@@ -227,8 +234,8 @@ const lookahead = 1000
 
 // look gives the next records, up to some number or size, and leaves them to be
 // read.
-func (t *table) look() ([]*record, error) {
-	var read []*record
+func (t *table) look() ([]record, error) {
+	var read []record
 	size := 0
 	for len(read) < lookahead && size < t.limits.LineBytes {
 		rec, err := t.next()
@@ -238,6 +245,7 @@ func (t *table) look() ([]*record, error) {
 		if err != nil {
 			return nil, err
 		}
+		rec.cells = slices.Clone(rec.cells)
 		read, size = append(read, rec), size+rec.size
 	}
 	t.ahead = append(read, t.ahead...)
@@ -252,6 +260,8 @@ type lines struct {
 	text   *decoder
 	limits Limits
 	comma  string
+	cells  []string        // of the record before
+	texts  strings.Builder // what short records have their cells in, some at a time
 }
 
 func newLines(r io.Reader, text *decoder, comma byte, limits Limits) *lines {
@@ -271,14 +281,14 @@ func (l *lines) restart() {
 	l.csv.ReuseRecord = true
 }
 
-func (l *lines) next() (*record, error) {
+func (l *lines) next() (record, error) {
 	text, line, broken, err := l.split.next()
 	if err != nil || len(text) == 0 {
-		return nil, err
+		return record{}, err
 	}
 	rec, err := l.record(text, line, broken)
 	if err != nil || rec.code == "" && blank(rec.cells) {
-		return nil, err
+		return record{}, err
 	}
 	return rec, nil
 }
@@ -292,8 +302,8 @@ func (l *lines) describe(s *Summary) {
 
 func (l *lines) close() error { return nil }
 
-func (l *lines) record(text []byte, line int, broken bool) (*record, error) {
-	rec := &record{line: line, size: len(text)}
+func (l *lines) record(text []byte, line int, broken bool) (record, error) {
+	rec := record{line: line, size: len(text)}
 	if !broken {
 		rec.cells, broken = l.parse(text)
 	}
@@ -302,7 +312,7 @@ func (l *lines) record(text []byte, line int, broken bool) (*record, error) {
 		rec.code, rec.cells = BadQuotes, strings.Split(string(text), l.comma)
 	}
 	if err := l.limits.check(line, rec.cells); err != nil {
-		return nil, err
+		return record{}, err
 	}
 	if l.text.undecoded(text) {
 		rec.code, rec.nul = BadEncoding, bytes.IndexByte(text, 0) >= 0
@@ -338,7 +348,7 @@ func legible(cells []string) {
 // checked, because a record that ran into the next would shift rows.
 func (l *lines) parse(text []byte) (cells []string, broken bool) {
 	if bytes.IndexByte(text, '"') < 0 {
-		return strings.Split(string(text), l.comma), false
+		return l.cut(text), false
 	}
 	before := l.csv.InputOffset()
 	l.feed.text, l.feed.ended = text, false
@@ -347,7 +357,26 @@ func (l *lines) parse(text []byte) (cells []string, broken bool) {
 		l.restart()
 		return nil, true
 	}
-	return append(make([]string, 0, len(fields)), fields...), false
+	return fields, false
+}
+
+// split cuts a text at the delimiters. A long one shares its memory with none, so
+// that who keeps a short one doesn't keep it too.
+func (l *lines) cut(text []byte) []string {
+	if len(text) > longRow {
+		return strings.Split(string(text), l.comma)
+	}
+	if l.texts.Cap()-l.texts.Len() < len(text) {
+		l.texts.Reset()
+		l.texts.Grow(8 * longRow)
+	}
+	begin := l.texts.Len()
+	l.texts.Write(text)
+	l.cells = l.cells[:0]
+	for cell := range strings.SplitSeq(l.texts.String()[begin:], l.comma) {
+		l.cells = append(l.cells, cell)
+	}
+	return l.cells
 }
 
 // feed hands encoding/csv one record at a time, with a line end behind it.

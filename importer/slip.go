@@ -85,7 +85,7 @@ func companyOf(t *table, column int, domain string) (company, error) {
 	}
 	rows, all := map[string]int{}, 0
 	for _, rec := range records {
-		if a, _, code := clean(cell(rec, column)); code == "" && !providers[a.ascii] {
+		if a, _, code := clean(cell(rec.cells, column)); code == "" && !providers[a.ascii] {
 			rows[a.ascii]++
 			all++
 		}

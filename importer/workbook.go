@@ -198,23 +198,23 @@ func (w *workbook) close() error {
 
 // next gives the next row. Each has as many cells as the sheet is wide: cells
 // have their column written on them, so that none is missing or too many.
-func (w *workbook) next() (rec *record, err error) {
+func (w *workbook) next() (rec record, err error) {
 	defer recovered(&err)
 	if w.row == w.sheet.last {
-		return nil, io.EOF // what follows is formatted at most
+		return rec, io.EOF // what follows is formatted at most
 	}
 	if !w.rows.Next() {
-		return nil, damagedWorkbook(fmt.Errorf("sheet %q ends before row %d", shortened(w.sheet.name), w.sheet.last))
+		return rec, damagedWorkbook(fmt.Errorf("sheet %q ends before row %d", shortened(w.sheet.name), w.sheet.last))
 	}
 	w.row++
 	shown, err := w.rows.Columns()
 	if err != nil {
-		return nil, damagedWorkbook(err)
+		return rec, damagedWorkbook(err)
 	}
 	if blank(shown) {
-		return nil, nil
+		return rec, nil
 	}
-	rec = &record{line: w.row, hidden: w.rows.GetRowOpts().Hidden, cells: make([]string, max(w.sheet.width, len(shown)))}
+	rec = record{line: w.row, hidden: w.rows.GetRowOpts().Hidden, cells: make([]string, max(w.sheet.width, len(shown)))}
 	for i, cell := range shown {
 		if strings.IndexByte(cell, '\r') >= 0 {
 			cell = strings.ReplaceAll(cell, "\r\n", "\n")
@@ -226,7 +226,7 @@ func (w *workbook) next() (rec *record, err error) {
 		}
 	}
 	if rec.size > w.limits.LineBytes {
-		return nil, &FileError{Line: w.row, What: fmt.Sprintf("the row is longer than %d bytes", w.limits.LineBytes), Fix: "Take the long text out."}
+		return rec, &FileError{Line: w.row, What: fmt.Sprintf("the row is longer than %d bytes", w.limits.LineBytes), Fix: "Take the long text out."}
 	}
 	if rec.code != "" {
 		legible(rec.cells)

@@ -65,13 +65,13 @@ func spareMemory() {
 // has: garbage then is what fits beside it.
 const (
 	manyRows = 1 << 20
-	// Read needs 20 bytes a row, 22 at most. The program itself, which is no
+	// Read needs 19 bytes a row, 21 at most. The program itself, which is no
 	// memory of Go's, makes it 64 MiB and 24 bytes a row.
 	memoryBase   = 40 << 20
 	memoryPerRow = 24
 )
 
-// spareFor bounds the memory of reading so many rows, unless GOMEMLIMIT does.
+// spareFor bounds the memory once so many rows were read, unless GOMEMLIMIT does.
 func spareFor(rows int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryBase + memoryPerRow*int64(rows))

@@ -100,7 +100,7 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	pl := &plan{input: in, options: options}
 	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
 		if row.Number%manyRows == 0 {
-			spareFor(row.Number + manyRows)
+			spareFor(row.Number)
 		}
 		for _, w := range row.Warnings {
 			if len(pl.warnings) < keptWarnings {
