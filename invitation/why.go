@@ -123,16 +123,13 @@ type StorySum struct {
 // rows.
 func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	s := &Story{Key: key, Keys: []string{key}}
-	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
-		for _, part := range []struct {
-			what string
-			read func(context.Context, pgx.Tx) error
-		}{
-			{"addresses", s.readKeys}, {"rows", s.readRows}, {"attempts", s.readAttempts}, {"late answers", s.readLate},
-			{"sightings", s.readSightings}, {"reads", s.readReads}, {"events", s.readEvents}, {"summary", s.readSummary},
-		} {
-			if err := part.read(ctx, tx); err != nil {
-				return fmt.Errorf("%s: %w", part.what, err)
+	err := r.snapshot(ctx, func(tx pgx.Tx) error {
+		// A correction that gives the person another address is rare: it has
+		// everything read again, with all of them.
+		for asked := 0; asked < len(s.Keys); {
+			asked = len(s.Keys)
+			if err := s.read(ctx, tx); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -143,18 +140,53 @@ func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	return s, nil
 }
 
-// collect runs a query by the person's keys and reads its rows by position.
-func collect[T any](ctx context.Context, tx pgx.Tx, sql string, keys []string) ([]T, error) {
-	rows, err := tx.Query(ctx, sql, keys)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+// storyPlans has PostgreSQL plan each part once and not for each person, which took
+// longer than all the rest. Such a plan stays until tables are analyzed again: one
+// that was made before the first large file came would read all of its rows.
+const storyPlans = `select set_config('plan_cache_mode', case when pg_relation_size('results') < 8 << 20 then 'force_custom_plan' else 'force_generic_plan' end, true)`
+
+// read asks for all parts of the story in one round trip.
+func (s *Story) read(ctx context.Context, tx pgx.Tx) error {
+	var b pgx.Batch
+	b.Queue(storyPlans)
+	tell(&b, "addresses", &s.Keys, pgx.RowTo[string], storyKeys, s.Keys, s.Key)
+	tell(&b, "rows", &s.Rows, storyRow, storyRows, s.Keys)
+	tell(&b, "attempts", &s.Attempts, pgx.RowToStructByPos, storyAttempts, s.Keys)
+	tell(&b, "late answers", &s.LateAnswers, pgx.RowToStructByPos, storyLate, s.Keys)
+	tell(&b, "sightings", &s.Sightings, pgx.RowToStructByPos, storySightings, s.Keys)
+	tell(&b, "reads", &s.Reads, pgx.RowToStructByPos, storyReads, s.Keys)
+	tell(&b, "events", &s.Events, pgx.RowToStructByPos, storyEvents, s.Keys)
+	tell(&b, "summary", &s.Summary, pgx.RowToStructByPos, storySummary, s.Keys)
+	return tx.SendBatch(ctx, &b).Close()
 }
 
-// readKeys finds the addresses that corrections say are one person's.
-func (s *Story) readKeys(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `
+// tell adds a part of the story to what is asked for.
+func tell[T any](b *pgx.Batch, what string, into *[]T, row pgx.RowToFunc[T], sql string, args ...any) {
+	b.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
+		if *into, err = pgx.CollectRows(rows, row); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	})
+}
+
+func storyRow(row pgx.CollectableRow) (r StoryRow, err error) {
+	err = row.Scan(append(r.fields(), &r.Actor, &r.FileName, &r.Environment, &r.ImportedAt, &r.ResendOf, &r.CorrectsID, &r.CorrectsRow, &r.RevokeSentAt)...)
+	return r, err
+}
+
+// settledBy is the read that showed that attempt a made nothing for person p.
+const settledBy = `(
+	select coalesce(r.pass_id, r.id) from reads r
+	where r.instance_id = a.instance_id and r.call = 'invitations' and r.complete and r.ended_at <= p.closed_at
+	  and r.pass_begun_at >= coalesce(a.answered_at, a.deadline) and (r.reached is null or r.reached <= a.started_at)
+	order by r.pass_begun_at desc limit 1)`
+
+// The parts of a story. $1 are the person's keys.
+const (
+	// storyKeys finds the addresses that corrections say are one person's, the one
+	// that was asked for first.
+	storyKeys = `
 		with recursive person (key) as (
 			select unnest($1::text[])
 			union
@@ -164,116 +196,66 @@ func (s *Story) readKeys(ctx context.Context, tx pgx.Tx) error {
 			join results n on n.batch_id = b.id and n.row_number = 1
 			join results o on o.batch_id = b.corrects and o.row_number = b.corrects_row
 			where person.key in (n.key, o.key) and o.key is not null)
-		select key from person order by key <> $2, key`, s.Keys, s.Key)
-	if err != nil {
-		return err
-	}
-	s.Keys, err = pgx.CollectRows(rows, pgx.RowTo[string])
-	return err
-}
+		select key from person order by key <> $2, key`
 
-func (s *Story) readRows(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `
-		select `+resultColumns+`, b.actor, b.file_name, i.environment, b.created_at, b.resend_of, b.corrects, b.corrects_row, r.revoke_sent
+	storyRows = `
+		select ` + resultColumns + `, b.actor, b.file_name, i.environment, b.created_at, b.resend_of, b.corrects, b.corrects_row, r.revoke_sent
 		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
-		where r.key = any($1) order by r.batch_id, r.row_number`, s.Keys)
-	if err != nil {
-		return err
-	}
-	s.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (StoryRow, error) {
-		var r StoryRow
-		err := row.Scan(append(r.fields(), &r.Actor, &r.FileName, &r.Environment, &r.ImportedAt, &r.ResendOf, &r.CorrectsID, &r.CorrectsRow, &r.RevokeSentAt)...)
-		return r, err
-	})
-	return err
-}
+		where r.key = any($1) order by r.batch_id, r.row_number`
 
-func (s *Story) readAttempts(ctx context.Context, tx pgx.Tx) (err error) {
-	s.Attempts, err = collect[StoryAttempt](ctx, tx, `
+	storyAttempts = `
 		select a.id, a.instance_id, i.environment, p.batch_id, p.row_number, a.call,
 		       (select count(*) - 1 from attempt_people o where o.attempt_id = a.id),
 		       a.worker_id, a.sweep_id, s.started_by, a.under, a.started_at, a.deadline, a.answered_at, a.http_status,
 		       coalesce(p.error_code, a.error_code), a.trace_id, p.open, p.answer, p.clerk_invitation_id, p.closed_at, p.resolution,
-		       case when p.resolution = 'not_there' then (
-		           select coalesce(r.pass_id, r.id) from reads r
-		           where r.instance_id = a.instance_id and r.call = 'invitations' and r.complete and r.ended_at <= p.closed_at
-		             and r.pass_begun_at >= coalesce(a.answered_at, a.deadline) and (r.reached is null or r.reached <= a.started_at)
-		           order by r.pass_begun_at desc limit 1) end
+		       case when p.resolution = 'not_there' then ` + settledBy + ` end
 		from attempt_people p
 		join attempts a on a.id = p.attempt_id
 		join instances i on i.id = a.instance_id
 		left join sweeps s on s.id = a.sweep_id
-		where p.key = any($1) order by a.id`, s.Keys)
-	return err
-}
+		where p.key = any($1) order by a.id`
 
-func (s *Story) readLate(ctx context.Context, tx pgx.Tx) (err error) {
-	s.LateAnswers, err = collect[StoryLateAnswer](ctx, tx, `
+	storyLate = `
 		select l.attempt_id, l.received_at, l.http_status, l.error_code, l.trace_id, coalesce(l.clerk_invitation_ids, '{}')
 		from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
-		where p.key = any($1) order by l.id`, s.Keys)
-	return err
-}
+		where p.key = any($1) order by l.id`
 
-func (s *Story) readSightings(ctx context.Context, tx pgx.Tx) (err error) {
-	s.Sightings, err = collect[StorySighting](ctx, tx, `
+	storySightings = `
 		select s.instance_id, i.environment, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at, s.first_seen, s.first_read, s.last_seen, s.last_read
 		from sightings s join instances i on i.id = s.instance_id
-		where s.key = any($1) order by s.first_seen, s.clerk_id`, s.Keys)
-	return err
-}
+		where s.key = any($1) order by s.first_seen, s.clerk_id`
 
-func (s *Story) readReads(ctx context.Context, tx pgx.Tx) error {
-	var settled []int64
-	for _, a := range s.Attempts {
-		if a.SettledBy != nil {
-			settled = append(settled, *a.SettledBy)
-		}
-	}
-	rows, err := tx.Query(ctx, `
+	storyReads = `
 		select id, call, begun_at, ended_at, http_status, error_code, trace_id, items, complete from reads
 		where id in (
 			select unnest(array[read_id, users_read_id, status_read_id]) from results where key = any($1)
 			union select unnest(array[first_read, last_read]) from sightings where key = any($1)
-			union select unnest($2::bigint[]))
-		order by id`, s.Keys, settled)
-	if err != nil {
-		return err
-	}
-	s.Reads, err = pgx.CollectRows(rows, pgx.RowToStructByPos[StoryRead])
-	return err
-}
+			union select ` + settledBy + ` from attempt_people p join attempts a on a.id = p.attempt_id where p.key = any($1) and p.resolution = 'not_there')
+		order by id`
 
-func (s *Story) readEvents(ctx context.Context, tx pgx.Tx) (err error) {
-	s.Events, err = collect[StoryEvent](ctx, tx, `
+	storyEvents = `
 		select e.at, e.batch_id, e.actor, e.action, e.details from events e
 		where e.batch_id in (select batch_id from results where key = any($1))
 		  and (e.details->'row' is null or exists (
 		      select from results r where r.key = any($1) and r.batch_id = e.batch_id and r.row_number = (e.details->>'row')::int))
 		  and (e.details->'sweep' is null or exists (
 		      select from revocations v where v.key = any($1) and v.sweep_id = (e.details->>'sweep')::bigint))
-		order by e.id`, s.Keys)
-	return err
-}
+		order by e.id`
 
-// readSummary counts as sent only what an attempt is proven to have made: an
-// answer says so, or a read showed it and no other row carries it.
-func (s *Story) readSummary(ctx context.Context, tx pgx.Tx) (err error) {
-	s.Summary, err = collect[StorySum](ctx, tx, `
+	// storySummary counts as sent only what an attempt is proven to have made: an
+	// answer says so, or a read showed it and no other row carries it.
+	storySummary = `
+		with mine as materialized (select instance_id, outcome, clerk_invitation_id from results where key = any($1)),
+		asked as materialized (select instance_id, attempt_id, open, answer, resolution, clerk_invitation_id from attempt_people where key = any($1))
 		select i.id, i.environment,
 		       coalesce((select array_agg(distinct id) from (
-		           select p.clerk_invitation_id from attempt_people p
-		           where p.instance_id = i.id and p.key = any($1) and (p.answer = 'created' or p.resolution = 'ours')
+		           select p.clerk_invitation_id from asked p where p.instance_id = i.id and (p.answer = 'created' or p.resolution = 'ours')
 		           union
-		           select r.clerk_invitation_id from results r
-		           where r.instance_id = i.id and r.key = any($1) and r.outcome = 'invited') made (id) where id is not null), '{}'),
-		       (select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
-		        where p.instance_id = i.id and p.key = any($1) and p.open and a.call <> 'revoke'),
-		       (select count(*) from late_answers l join attempt_people p on p.attempt_id = l.attempt_id
-		        where p.instance_id = i.id and p.key = any($1) and l.http_status = 200 and p.resolution = 'not_there'),
-		       coalesce((select array_agg(p.attempt_id order by p.attempt_id) from attempt_people p where p.instance_id = i.id and p.key = any($1)), '{}')
+		           select r.clerk_invitation_id from mine r where r.instance_id = i.id and r.outcome = 'invited') made (id) where id is not null), '{}'),
+		       (select count(*) from asked p join attempts a on a.id = p.attempt_id where p.instance_id = i.id and p.open and a.call <> 'revoke'),
+		       (select count(*) from late_answers l join asked p on p.attempt_id = l.attempt_id where p.instance_id = i.id and l.http_status = 200 and p.resolution = 'not_there'),
+		       coalesce((select array_agg(p.attempt_id order by p.attempt_id) from asked p where p.instance_id = i.id), '{}')
 		from instances i
-		where i.id in (select instance_id from results where key = any($1) union select instance_id from attempt_people where key = any($1))
-		order by i.id`, s.Keys)
-	return err
-}
+		where i.id in (select instance_id from mine union select instance_id from asked)
+		order by i.id`
+)

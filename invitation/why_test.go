@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"bulkinvite/invitation"
+	"bulkinvite/postgres"
+	"bulkinvite/postgres/postgrestest"
 )
 
 func TestWhy(t *testing.T) {
@@ -76,5 +78,57 @@ func TestWhyNamesTheRead(t *testing.T) {
 	}
 	if s, err = invitation.NewReader(l.pool).Why(t.Context(), key("joe")); err != nil || s.Attempts[0].SettledBy != nil {
 		t.Errorf("attempts %+v, want none settled by a read: %v", s.Attempts, err)
+	}
+}
+
+// TestWhyGoesOnToOtherAddresses: a story has all that there is by the addresses
+// that corrections gave the person, whichever of them is asked for.
+func TestWhyGoesOnToOtherAddresses(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	postgrestest.Plant(t, pool, `update batches set corrects = 1, corrects_row = 5 where id = 3`)
+	for asked, other := range map[string]string{"max@example.com": "c@example.com", "c@example.com": "max@example.com"} {
+		s, err := r.Why(t.Context(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(s.Keys, []string{asked, other}) || len(s.Rows) != 2 || len(s.Attempts) != 2 || len(s.Summary) != 1 || len(s.Summary[0].AttemptIDs) != 2 {
+			t.Errorf("%s: %v with %d rows and %d attempts, %+v", asked, s.Keys, len(s.Rows), len(s.Attempts), s.Summary)
+		}
+	}
+}
+
+// TestWhyPlansOnce: the parts of a story are planned for each person while there
+// are few rows, lest a plan for few stays when many come, and once when there are
+// many.
+func TestWhyPlansOnce(t *testing.T) {
+	t.Parallel()
+	_, shared := reader(t)
+	pool, err := postgres.Open(t.Context(), shared.Config().ConnString()+"&pool_max_conns=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ask := func(times int) (once, each int) {
+		for range times {
+			if _, err := invitation.NewReader(pool).Why(t.Context(), "jane@example.com"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := pool.QueryRow(t.Context(), `select sum(generic_plans), sum(custom_plans) from pg_prepared_statements where statement like $1`, "%from results%").Scan(&once, &each)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return once, each
+	}
+	once, each := ask(10)
+	if once != 0 || each == 0 {
+		t.Errorf("of few rows: planned once for %d, and for each of %d", once, each)
+	}
+	postgrestest.Plant(t, shared, `
+		insert into results (batch_id, instance_id, row_number, line, original, email, key)
+		select 2, 1, 100 + n, 100 + n, array[repeat('x', 600)], n || '@example.com', n || '@example.com' from generate_series(1, 15000) n`)
+	if once, now := ask(10); once == 0 || now != each {
+		t.Errorf("of many rows: planned once for %d, and for each of %d more", once, now-each)
 	}
 }
