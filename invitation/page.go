@@ -46,9 +46,14 @@ func (r *Reader) Page(ctx context.Context, batch int64, f RowFilter) (Page, erro
 	}
 	args = append(args, f.Limit+1)
 	rows, _ := r.pool.Query(ctx, `select `+resultColumns+` from results r where `+where+` order by `+order+fmt.Sprintf(" limit $%d", len(args)), args...)
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one Result, err error) {
-		err = row.Scan(one.fields()...)
-		return one, err
+	// One Result is scanned into and copied: what each row leaves to be collected
+	// is what keeps one answer in forty waiting.
+	var row Result
+	found := make([]Result, 0, f.Limit+1)
+	_, err := pgx.ForEachRow(rows, row.fields(), func() error {
+		found = append(found, row)
+		row = Result{}
+		return nil
 	})
 	if err != nil {
 		return Page{}, fmt.Errorf("read a page of batch %d: %w", batch, err)
