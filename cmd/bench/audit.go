@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,8 +33,10 @@ const (
 )
 
 // fillAudit fills the database with rows of batches that have ended long ago, as
-// if one attempt had invited each person, and every fifth had needed another.
-// Nothing looks at what is written while it is.
+// if one attempt had invited each person, and every fifth had needed another; what
+// is still pending was made today, since it would have expired. Each row of a batch
+// lies on a page of its own: no import leaves them so far apart, and nothing is
+// slower to read. Nothing looks at what is written while it is.
 const fillAudit = `
 set session_replication_role = replica;
 insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, created_at, started_at, finished_at) overriding system value
@@ -40,7 +45,7 @@ insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encodi
 	from generate_series(1, %[4]d) b;
 insert into results (batch_id, row_number, instance_id, line, original, email, key, outcome, clerk_invitation_id, attempt_id, decided_at, status, status_at, invited_at)
 	select b.id, n, 1, n + 1, array['p' || b.id || '-' || n || '@example.com', 'Name ' || n], 'p' || b.id || '-' || n || '@example.com', 'p' || b.id || '-' || n || '@example.com',
-	       'invited', 'inv_' || b.id || '_' || n, (b.id - 1) * %[1]d::bigint + n, b.started_at + n * interval '1 ms', case when n %% 3 = 0 then 'accepted' else 'pending' end, b.started_at, b.started_at
+	       'invited', 'inv_' || b.id || '_' || n, (b.id - 1) * %[1]d::bigint + n, b.started_at + n * interval '1 ms', case when n %% 3 = 0 then 'accepted' else 'pending' end, b.started_at, case when n %% 3 = 0 then b.started_at else now() end
 	from batches b cross join generate_series(1, %[1]d) n;
 insert into attempts (id, instance_id, bucket, call, worker_id, started_at, deadline, answered_at, http_status, trace_id, resolved_at, resolution) overriding system value
 	select a, 1, 'create', 'create', 'w', timestamptz '2025-01-05Z' + a * interval '1 ms', timestamptz '2025-01-05Z' + a * interval '1 ms', timestamptz '2025-01-05Z' + a * interval '1 ms', 200, 'trace_' || a, timestamptz '2025-01-05Z', 'answered'
@@ -49,7 +54,8 @@ insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, 
 	select attempt_id, 1, key, batch_id, row_number, false, 'created', clerk_invitation_id, decided_at, 'answered' from results
 	union all
 	select %[1]d::bigint * %[4]d + ((batch_id - 1) * %[1]d + row_number) / 5, 1, key, batch_id, row_number, false, null, null, decided_at, 'not_there' from results where row_number %% 5 = 0;
-insert into events (instance_id, batch_id, actor, action, at) select 1, id, actor, 'imported', created_at from batches;
+insert into events (instance_id, batch_id, actor, action, at)
+	select 1, id, actor, 'imported', created_at from batches union all select 1, null, 'actor' || n %% %[2]d, 'swept', timestamptz '2025-01-05Z' + n * interval '1 min' from generate_series(1, 100000) n;
 set session_replication_role = origin;
 `
 
@@ -73,8 +79,43 @@ func (s *show) audit(ctx context.Context, rows int) error {
 		if err := s.askAudit(ctx, domain.NewReader(st.pool), rows, each); err != nil {
 			return err
 		}
+		if err := s.planAudit(ctx, st.pool); err != nil {
+			return err
+		}
 		return s.tendAudit(ctx, st.pool)
 	})
+}
+
+// planAudit has PostgreSQL plan the questions of docs/audit.md, but for those that
+// are about all rows: of these testdata/audit-plans.golden says so.
+func (s *show) planAudit(ctx context.Context, pool *pgxpool.Pool) error {
+	page, err := os.ReadFile("docs/audit.md")
+	if err != nil {
+		return err
+	}
+	golden, err := os.ReadFile("testdata/audit-plans.golden")
+	if err != nil {
+		return err
+	}
+	whole := regexp.MustCompile(`Seq Scan on (results|attempts|attempt_people|reads|sightings|events)\b`)
+	planned, wrong := 0, []string{}
+	questions := regexp.MustCompile("(?s)### (\\d+\\. [^\n]+)\n.*?```sql\n(.*?)```")
+	for _, q := range questions.FindAllStringSubmatch(string(page), -1) {
+		if strings.Contains(string(golden), q[1]+"\n    asks about all") {
+			continue
+		}
+		rows, _ := pool.Query(ctx, "explain (costs off) "+q[2], pgx.QueryExecModeSimpleProtocol)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("plan %s: %w", q[1], err)
+		}
+		planned++
+		if read := whole.FindString(strings.Join(plan, "\n")); read != "" {
+			wrong = append(wrong, q[1]+": "+read)
+		}
+	}
+	s.verdict(planned > 0 && len(wrong) == 0, "plans of docs/audit.md", "no large table read whole", strings.Join(append([]string{fmt.Sprintf("%d planned", planned)}, wrong...), "; "))
+	return nil
 }
 
 // tendAudit measures what keeping the largest table in order takes: a vacuum of
