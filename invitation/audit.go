@@ -21,28 +21,44 @@ type AuditFilter struct {
 	Trace   string    // Clerk's trace id of a request that was made for the row
 }
 
-// where is the filter as SQL, with only what narrows it: so PostgreSQL plans for
-// that alone.
-func (f AuditFilter) where() (string, pgx.NamedArgs) {
-	args := pgx.NamedArgs{}
-	conditions := []string{"true"}
-	narrow := func(set bool, condition, name string, value any) {
-		if set {
-			conditions, args[name] = append(conditions, condition), value
-		}
+// conditions narrow what is asked for; with only those that do, PostgreSQL plans
+// for these alone.
+type conditions struct {
+	sql  []string
+	args pgx.NamedArgs
+}
+
+func (c *conditions) narrow(set bool, condition, name string, value any) {
+	if set {
+		c.sql, c.args[name] = append(c.sql, condition), value
 	}
-	narrow(f.Key != "", `r.key = @key`, "key", f.Key)
-	narrow(f.Batch != 0, `r.batch_id = @batch`, "batch", f.Batch)
-	narrow(f.Outcome != "", `r.outcome = @outcome`, "outcome", f.Outcome)
-	narrow(f.Status != "", `r.status = @status`, "status", f.Status)
-	narrow(f.Actor != "", `b.actor = @actor`, "actor", f.Actor)
-	// What the batch's own times tell spares the rows of all others.
-	narrow(!f.Since.IsZero(), `coalesce(r.decided_at, b.created_at) >= @since and coalesce(b.finished_at, 'infinity') >= @since`, "since", f.Since)
-	narrow(!f.Until.IsZero(), `coalesce(r.decided_at, b.created_at) < @until and b.created_at < @until`, "until", f.Until)
-	narrow(f.Trace != "", `(r.batch_id, r.row_number) in (
+}
+
+func (c *conditions) where() string { return strings.Join(append([]string{"true"}, c.sql...), " and ") }
+
+// ofBatches is what the filter says of batches as a whole, which spares the rows of
+// all others.
+func (f AuditFilter) ofBatches() conditions {
+	c := conditions{args: pgx.NamedArgs{}}
+	c.narrow(f.Actor != "", `actor = @actor`, "actor", f.Actor)
+	c.narrow(!f.Since.IsZero(), `coalesce(finished_at, 'infinity') >= @since`, "since", f.Since)
+	c.narrow(!f.Until.IsZero(), `created_at < @until`, "until", f.Until)
+	return c
+}
+
+// ofRows is what the filter says of rows r of batches b.
+func (f AuditFilter) ofRows() conditions {
+	c := conditions{args: pgx.NamedArgs{}}
+	c.narrow(f.Key != "", `r.key = @key`, "key", f.Key)
+	c.narrow(f.Batch != 0, `r.batch_id = @batch`, "batch", f.Batch)
+	c.narrow(f.Outcome != "", `r.outcome = @outcome`, "outcome", f.Outcome)
+	c.narrow(f.Status != "", `r.status = @status`, "status", f.Status)
+	c.narrow(!f.Since.IsZero(), `coalesce(r.decided_at, b.created_at) >= @since`, "since", f.Since)
+	c.narrow(!f.Until.IsZero(), `coalesce(r.decided_at, b.created_at) < @until`, "until", f.Until)
+	c.narrow(f.Trace != "", `(r.batch_id, r.row_number) in (
 		select p.batch_id, p.row_number from attempt_people p where p.attempt_id in (
 			select id from attempts where trace_id = @trace union all select attempt_id from late_answers where trace_id = @trace))`, "trace", f.Trace)
-	return strings.Join(conditions, " and "), args
+	return c
 }
 
 // AuditRow is a row as an audit shows it, with who sent its file and whom to.
@@ -53,25 +69,61 @@ type AuditRow struct {
 	Environment string `json:"environment"` // production, development or sandbox
 }
 
+// auditReadAhead is how many pages of the rows that an audit asks for may be on
+// their way from the disk at once. Rows that lie apart are read several times as
+// fast so as with PostgreSQL's 1, which waits for one page after the other. Where
+// it is 0, the server's system can't, or somebody does not want it.
+const auditReadAhead = `
+	select set_config('effective_io_concurrency', greatest(64, setting)::text, true)
+	from (select current_setting('effective_io_concurrency')::int) now (setting) where setting > 0`
+
 // Audit calls yield with each row of any batch that the filter lets through, by
 // batch and row. It reads as yield takes, and reuses the AuditRow, as
-// [Reader.Results] does.
-func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow) error) error {
-	where, args := f.where()
-	rows, err := r.pool.Query(ctx, `
-		select `+resultColumns+`, b.actor, b.file_name, i.environment
+// [Reader.Results] does; the row's cells are not in it.
+func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow) error) (err error) {
+	of := f.ofRows()
+	if batches := f.ofBatches(); len(batches.sql) > 0 {
+		// How many there are decides how their rows are best read, and PostgreSQL
+		// would guess that wrongly: who sent a file and when are not independent.
+		rows, _ := r.pool.Query(ctx, `select id from batches where `+batches.where(), batches.args)
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return fmt.Errorf("audit: look for batches: %w", err)
+		}
+		of.narrow(true, `r.batch_id = any(@batches)`, "batches", ids)
+	}
+	var b pgx.Batch // which is a transaction, and stands still for nobody who is slow to take rows
+	b.Queue(auditReadAhead)
+	b.Queue(`
+		select r.batch_id, r.row_number, r.line, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at, r.status_read_id,
+		       r.clerk_invitation_id, r.clerk_user_id, r.decided_at, r.invited_at, r.expires_at, r.attempt_id, r.read_id,
+		       r.redirect_url, r.expires_in_days, r.public_metadata, r.notes, b.actor, b.file_name, i.environment
 		from results r join batches b on b.id = r.batch_id join instances i on i.id = r.instance_id
-		where `+where+` order by r.batch_id, r.row_number`, args)
+		where `+of.where()+` order by r.batch_id, r.row_number`, of.args)
+	answers := r.pool.SendBatch(ctx, &b)
+	defer func() {
+		if closing := answers.Close(); err == nil && closing != nil {
+			err = fmt.Errorf("audit: %w", closing)
+		}
+	}()
+	if _, err := answers.Exec(); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	rows, err := answers.Query()
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	defer rows.Close()
 	var row AuditRow
+	var l lacking
+	fields := []any{&row.BatchID, &row.RowNumber, &row.Line, &l.email, &l.outcome, &l.reason, &l.duplicateOf, &l.status, &l.statusAt, &l.statusReadID,
+		&l.invitation, &l.user, &l.decidedAt, &l.invitedAt, &l.expiresAt, &l.attemptID, &l.readID,
+		&l.redirectURL, &l.expiresInDays, &row.PublicMetadata, &row.Notes, &row.Actor, &row.FileName, &row.Environment}
 	for rows.Next() {
-		row = AuditRow{}
-		if err := rows.Scan(append(row.fields(), &row.Actor, &row.FileName, &row.Environment)...); err != nil {
+		if err := rows.Scan(fields...); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
+		l.fill(&row.Result)
 		if err := yield(&row); err != nil {
 			return err
 		}

@@ -1,10 +1,14 @@
 package invitation_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
+	"time"
 
 	"bulkinvite/invitation"
+	"bulkinvite/postgres"
+	"bulkinvite/postgres/postgrestest"
 )
 
 func TestAudit(t *testing.T) {
@@ -37,5 +41,71 @@ func TestAudit(t *testing.T) {
 	n := 0
 	if err := r.Audit(t.Context(), invitation.AuditFilter{}, func(*invitation.AuditRow) error { n++; return nil }); err != nil || n != 10 {
 		t.Errorf("no filter: %d rows, %v; want 10", n, err)
+	}
+}
+
+// TestAuditRowsAreThoseOfThePage: an audit reads rows in another way than a page
+// does, and both say the same of each.
+func TestAuditRowsAreThoseOfThePage(t *testing.T) {
+	t.Parallel()
+	r, pool := reader(t)
+	postgrestest.Plant(t, pool, `
+		update results set reason = 'why', duplicate_of = 11, status = 'expired', status_at = '2026-01-01', status_read_id = 12, clerk_user_id = 'user_1', expires_at = '2026-01-02',
+		       read_id = 13, redirect_url = 'https://example.com', expires_in_days = 14, public_metadata = '{"a": 1}', notes = '{spaces}' where batch_id = 1 and row_number = 1`)
+	page, err := r.Page(t.Context(), 1, invitation.RowFilter{Limit: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(row any) string {
+		t.Helper()
+		b, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	n := 0
+	err = r.Audit(t.Context(), invitation.AuditFilter{Batch: 1}, func(row *invitation.AuditRow) error {
+		if got, want := text(row.Result), text(page.Rows[n]); got != want {
+			t.Errorf("row %d is\n%s\nto an audit and\n%s\nto a page", n+1, got, want)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != 5 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// TestAuditWaitsForWhoTakesRows: somebody who reads slowly, as in a pager, does not
+// keep a transaction open, which the server would end. What an audit sets for
+// itself ends with it.
+func TestAuditWaitsForWhoTakesRows(t *testing.T) {
+	t.Parallel()
+	_, shared := reader(t)
+	pool, err := postgres.Open(t.Context(), shared.Config().ConnString()+"&pool_max_conns=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	ahead := func() (n int) {
+		if err := pool.QueryRow(t.Context(), `select current_setting('effective_io_concurrency')::int`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := ahead()
+	if _, err := pool.Exec(t.Context(), `set idle_in_transaction_session_timeout = '20ms'`); err != nil {
+		t.Fatal(err)
+	}
+	err = invitation.NewReader(pool).Audit(t.Context(), invitation.AuditFilter{Batch: 1}, func(*invitation.AuditRow) error {
+		time.Sleep(40 * time.Millisecond)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if after := ahead(); after != before {
+		t.Errorf("pages are read %d ahead after an audit, %d before", after, before)
 	}
 }

@@ -84,20 +84,13 @@ func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield f
 	}
 	defer rows.Close()
 	row := Result{BatchID: batch}
-	// These take no memory for each value, as pointers to pointers would.
-	var email, outcome, reason, status, id pgtype.Text
-	var duplicate pgtype.Int8
-	var other int
-	var decided pgtype.Timestamptz
-	fields := []any{&row.RowNumber, &row.Line, &row.Original, &email, &outcome, &reason, &duplicate, &status, &id, &decided}
+	var l lacking
+	fields := []any{&row.RowNumber, &row.Line, &row.Original, &l.email, &l.outcome, &l.reason, &l.duplicateOf, &l.status, &l.invitation, &l.decidedAt}
 	for rows.Next() {
 		if err := rows.Scan(fields...); err != nil {
 			return fmt.Errorf("results of batch %d: %w", batch, err)
 		}
-		other = int(duplicate.Int64)
-		row.Email, row.Reason, row.ClerkInvitationID = given(&email.String, email.Valid), given(&reason.String, reason.Valid), given(&id.String, id.Valid)
-		row.Outcome, row.Status = (*Outcome)(given(&outcome.String, outcome.Valid)), (*Status)(given(&status.String, status.Valid))
-		row.DuplicateOf, row.DecidedAt = given(&other, duplicate.Valid), given(&decided.Time, decided.Valid)
+		l.fill(&row)
 		if err := yield(&row); err != nil {
 			return err
 		}
@@ -106,6 +99,29 @@ func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield f
 		return fmt.Errorf("results of batch %d: %w", batch, err)
 	}
 	return nil
+}
+
+// lacking is what a row may lack, as it is scanned: that takes no memory for each
+// value, as pointers to pointers would.
+type lacking struct {
+	email, outcome, reason, status, invitation, user, redirectURL pgtype.Text
+	duplicateOf, statusReadID, attemptID, readID, expiresInDays   pgtype.Int8
+	statusAt, decidedAt, invitedAt, expiresAt                     pgtype.Timestamptz
+	duplicate, days                                               int
+}
+
+// fill has a Result point to what was scanned.
+func (l *lacking) fill(r *Result) {
+	text := func(t *pgtype.Text) *string { return given(&t.String, t.Valid) }
+	number := func(n *pgtype.Int8) *int64 { return given(&n.Int64, n.Valid) }
+	moment := func(t *pgtype.Timestamptz) *time.Time { return given(&t.Time, t.Valid) }
+	l.duplicate, l.days = int(l.duplicateOf.Int64), int(l.expiresInDays.Int64)
+	r.Email, r.Outcome, r.Reason = text(&l.email), (*Outcome)(text(&l.outcome)), text(&l.reason)
+	r.DuplicateOf, r.ExpiresInDays = given(&l.duplicate, l.duplicateOf.Valid), given(&l.days, l.expiresInDays.Valid)
+	r.Status, r.StatusAt, r.StatusReadID = (*Status)(text(&l.status)), moment(&l.statusAt), number(&l.statusReadID)
+	r.ClerkInvitationID, r.ClerkUserID, r.RedirectURL = text(&l.invitation), text(&l.user), text(&l.redirectURL)
+	r.DecidedAt, r.InvitedAt, r.ExpiresAt = moment(&l.decidedAt), moment(&l.invitedAt), moment(&l.expiresAt)
+	r.AttemptID, r.ReadID = number(&l.attemptID), number(&l.readID)
 }
 
 // given is a value, or nil where there is none.
