@@ -262,7 +262,7 @@ func TestOddTargets(t *testing.T) {
 	w.post("/batches/2/start", nil).want(http.StatusSeeOther)
 	b.exec(`insert into sweeps (instance_id, kind, started_by, apply) values ($1, 'sweep', 'maria', true)`, b.server.cfg.Instance.ID)
 	targets := []string{"nothing"}
-	for _, page := range pages {
+	for _, page := range pages() {
 		for _, part := range page.Templates() {
 			if name, ok := strings.CutPrefix(part.Name(), "part-"); ok && !strings.HasSuffix(name, ".html") && !slices.Contains(targets, name) {
 				targets = append(targets, name)
