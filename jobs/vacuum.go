@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // vacuumer has PostgreSQL make room where rows were changed, so that those that
@@ -17,6 +18,10 @@ type vacuumer struct {
 
 // leastVacuum is how many rows make a vacuum worth its while, however few there are.
 const leastVacuum = 2000
+
+// vacuumPause is what passes before each at least: after it, every connection
+// plans its statements anew.
+const vacuumPause = time.Second
 
 func newVacuumer(w *Worker) *vacuumer {
 	v := &vacuumer{w: w, time: make(chan struct{}, 1)}
@@ -33,7 +38,7 @@ func (v *vacuumer) note(rows int) {
 
 // run vacuums when it is time, until ctx is done.
 func (v *vacuumer) run(ctx context.Context) {
-	for {
+	for sleep(ctx, vacuumPause) == nil {
 		select {
 		case <-ctx.Done():
 			return
@@ -55,7 +60,7 @@ func (v *vacuumer) vacuum(ctx context.Context) error {
 		return err
 	}
 	var rows int64
-	if err := v.w.pool.QueryRow(ctx, `select reltuples from pg_class where oid = 'results'::regclass`).Scan(&rows); err != nil {
+	if err := v.w.pool.QueryRow(ctx, `select reltuples::bigint from pg_class where oid = 'results'::regclass`).Scan(&rows); err != nil {
 		return err
 	}
 	v.many.Store(max(leastVacuum, rows/10))
