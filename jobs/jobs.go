@@ -147,7 +147,6 @@ type Worker struct {
 	river    *river.Client[pgx.Tx]
 	general  *ratelimit.General
 	claimer  *claimer
-	vacuumer *vacuumer
 	answers  together[answered]  // that are recorded
 	asking   together[*wondered] // whether rows wait
 	gate     *gate
@@ -188,7 +187,6 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.claimer = newClaimer(w)
-	w.vacuumer = newVacuumer(w)
 	w.answers.do, w.asking.do = w.record, w.lookWhoWaits
 	w.gate = newGate(w)
 	if cfg.SweepAt != "" {

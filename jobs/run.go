@@ -40,7 +40,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	begun := []func(context.Context){w.settleLoop, w.keep, w.nights, w.reconcileLoop, w.purgeLoop, w.vacuumer.run}
+	begun := []func(context.Context){w.settleLoop, w.keep, w.nights, w.reconcileLoop, w.purgeLoop}
 	if !w.cfg.OnlyRevokes {
 		begun = append(begun, w.claimer.run, w.gate.run)
 	}
@@ -143,17 +143,7 @@ func (w *Worker) shutDown(loops *sync.WaitGroup) error {
 	if err != nil {
 		return fmt.Errorf("stop the worker: %w", err)
 	}
-	w.forgetFinished(ctx)
 	return nil
-}
-
-// forgetFinished deletes the jobs that this process has finished. River would do so
-// after an hour; until then they would keep the table from getting shorter.
-func (w *Worker) forgetFinished(ctx context.Context) {
-	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'completed' and attempted_by[array_upper(attempted_by, 1)] = $2`, w.queue(), w.id)
-	if err != nil {
-		w.log.Warn("delete finished jobs", "error", err)
-	}
 }
 
 func (w *Worker) claimsOver() <-chan struct{} { return w.over }

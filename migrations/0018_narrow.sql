@@ -48,8 +48,8 @@ create index attempts_open on attempts (id) where resolved_at is null;
 alter index results_key set (fillfactor = 70);
 alter index results_pkey set (fillfactor = 55);
 
--- The room that a row's next version needs is what earlier ones have left: workers
--- vacuum for that, and autovacuum where they have little to do.
+-- Room that was kept for a row's next version was not used: the rows of a page are
+-- answered at about the same moment. What earlier versions leave, a vacuum finds.
 alter table results reset (fillfactor);
 
 -- What an answer adds is less log where it finds its place beside what it is
