@@ -65,51 +65,6 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// A plan that was made when nobody was claimed does not read all claims: it is kept
-// until PostgreSQL has looked at the tables again, and there are thousands by then.
-func TestPickKeepsPlan(t *testing.T) {
-	t.Parallel()
-	l := newLedger(t)
-	batch := l.batch("a", "b", "c")
-	others := make([]string, 3000)
-	for i := range others {
-		others[i] = fmt.Sprintf("other%d", i)
-	}
-	conn, err := l.pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Release()
-	pick := func() (read int) {
-		err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(t.Context(), invitation.KeptPlans); err != nil {
-				return err
-			}
-			if got, err := l.store.Pick(t.Context(), tx, l.instance, 3, true); err != nil || len(got) != 3 {
-				t.Errorf("picked %v: %v", got, err)
-			}
-			if _, err := l.store.Load(t.Context(), tx, l.instance, []invitation.RowID{row(batch, 1)}, invitation.Rules{}, invitation.Coverage{}); err != nil {
-				return err
-			}
-			return tx.QueryRow(t.Context(), `select seq_tup_read from pg_stat_xact_user_tables where relname = 'attempt_people'`).Scan(&read)
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return read
-	}
-	pick()
-	other := l.batch(others...)
-	people := make([]invitation.Person, len(others))
-	for i, name := range others {
-		people[i] = person(other, i+1, name)
-	}
-	l.attempt(bulk(people...))
-	if read := pick(); read > 0 {
-		t.Errorf("a claim of three read %d claims of others", read)
-	}
-}
-
 // A row that another claim has picked is passed over, not waited for.
 func TestPickPassesOver(t *testing.T) {
 	t.Parallel()
