@@ -195,7 +195,8 @@ func (p *private) sandbox() {
 type visit struct{ method, path, kind, body string }
 
 // visits are all that there is to ask of the server, in an order in which each
-// can be done. $A is a draft of the API, $P one of the page, $S a sweep that is held.
+// can be done. $A is a draft of the API, $P one of the page, $D and $E drafts
+// that nobody wants, $S a sweep that is held.
 func visits() []visit {
 	const form, asJSON, api = "application/x-www-form-urlencoded", "application/json", "/api/v1"
 	get := func(paths ...string) (list []visit) {
@@ -227,6 +228,7 @@ func visits() []visit {
 		get(api+"/batches/$A/live", api+"/batches/1/rows", api+"/batches/1/rows/2", api+"/batches/1/rows/2/story", api+"/batches/1/results", api+"/batches/1/results.csv", api+"/people?q="+markAddress,
 			api+"/people/"+markedPerson(2), api+"/people/"+markAddress, api+"/drift", api+"/budget", api+"/events", api+"/sweeps", api+"/sweeps/1", api+"/sweeps/1/revocations", api+"/reconcile", api+"/schedules", api+"/batches/1/course", api+"/batches/1/undo"),
 		post(asJSON, `{"invitations":N}`, api+"/batches/1/undo"),
+		post("", "", "/batches/$D/discard", api+"/batches/$E/discard"),
 	)
 }
 
@@ -276,11 +278,16 @@ func (p *private) serve() {
 		p.t.Fatal(err)
 	}
 	ask(visit{http.MethodPost, "/uploads", parts.FormDataContentType(), form.String()})
+	var drafts []string // to be discarded
+	for _, from := range []int{80, 90} {
+		ask(visit{http.MethodPost, "/api/v1/batches?file_name=unwanted.csv", "text/csv", file(from)})
+		drafts = append(drafts, newest(`select max(id) from batches`))
+	}
 	for _, v := range visits() {
 		if strings.HasSuffix(v.path, "/allow") {
 			p.run("sweep", "--older-than", "1ms", "--apply", "--yes")
 		}
-		v.path = strings.NewReplacer("$A", api, "$P", newest(`select batch_id from uploads where id = 2`), "$S", newest(`select max(id) from sweeps where kind = 'sweep'`)).Replace(v.path)
+		v.path = strings.NewReplacer("$A", api, "$D", drafts[0], "$E", drafts[1], "$P", newest(`select batch_id from uploads where id = 2`), "$S", newest(`select max(id) from sweeps where kind = 'sweep'`)).Replace(v.path)
 		if at := strings.Index(v.body, "N}"); at >= 0 || strings.HasSuffix(v.body, "=N") {
 			_, text := s.ask(v.method, v.path, v.kind, strings.Replace(v.body, "N", "9999", 1))
 			number := regexp.MustCompile(`Type (\d+)|number of [a-z ]+: (\d+)`).FindStringSubmatch(text)
