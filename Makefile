@@ -55,7 +55,7 @@ chromium:
 .PHONY: race
 race:
 	@echo "== go test -race"
-	@go test -race -v ./... 2>&1 | awk -f .ci/tally.awk
+	@go test -race -timeout 30m -v ./... 2>&1 | awk -f .ci/tally.awk
 
 # make upgrade      this version's migrations under the workers of the version before (a minute)
 .PHONY: upgrade

@@ -44,7 +44,12 @@ type mirror struct {
 // newMirror makes the archive from where the tests' own server comes from.
 func newMirror(t *testing.T) *mirror {
 	t.Helper()
-	archive, release := pack(t)
+	packed.Lock()
+	if packed.archive == nil {
+		packed.archive, packed.release = pack(t)
+	}
+	archive, release := packed.archive, packed.release
+	packed.Unlock()
 	m := &mirror{release: release}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch base := path.Base(r.URL.Path); {
@@ -60,6 +65,13 @@ func newMirror(t *testing.T) *mirror {
 	t.Cleanup(server.Close)
 	m.url = server.URL
 	return m
+}
+
+// packed is made once: it takes the race detector most of a minute.
+var packed struct {
+	sync.Mutex
+	archive []byte
+	release string
 }
 
 // pack makes a repository's archive of the PostgreSQL that runs here: its
