@@ -141,25 +141,31 @@ func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally,
 	for _, id := range batches {
 		all[id] = Tally{Outcomes: Counts{}, Statuses: map[Status]int{}}
 	}
+	// One outcome after another, in the order of the index: nothing is grouped, which
+	// takes as long again as to read it.
 	rows, _ := r.pool.Query(ctx, `
-		select batch_id, outcome, coalesce(status, ''), count(*) from results where batch_id = any($1) and outcome is not null group by 1, 2, 3
+		select b, o, s.* from unnest($1::bigint[]) b cross join unnest($2::text[]) o cross join lateral (
+			select count(*) as n, count(*) filter (where status = 'pending'), count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired')
+			from results where batch_id = b and outcome = o) s where n > 0
 		union all
-		select batch_id, '', '', count(*) from results where batch_id = any($1) and outcome is null group by 1`, batches)
+		select batch_id, '', count(*), 0, 0, 0, 0 from results where batch_id = any($1) and outcome is null group by 1`, batches, Outcomes)
 	var id int64
 	var outcome Outcome
-	var status Status
 	var n int
-	_, err := pgx.ForEachRow(rows, []any{&id, &outcome, &status, &n}, func() error {
+	var in [4]int
+	_, err := pgx.ForEachRow(rows, []any{&id, &outcome, &n, &in[0], &in[1], &in[2], &in[3]}, func() error {
 		t := all[id]
-		switch {
-		case outcome == "":
+		if outcome == "" {
 			t.Undecided = n
 			all[id] = t
 			return nil
-		case outcome == Invited && status != "":
-			t.Statuses[status] += n
 		}
-		t.Outcomes[outcome] += n
+		t.Outcomes[outcome] = n
+		for i, status := range []Status{Pending, Accepted, Revoked, Expired} {
+			if outcome == Invited && in[i] > 0 {
+				t.Statuses[status] = in[i]
+			}
+		}
 		return nil
 	})
 	if err != nil {
