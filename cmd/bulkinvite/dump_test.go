@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,8 +26,9 @@ func (b *bench) on(pool *pgxpool.Pool) *bench {
 	return &other
 }
 
-// dumped reads a dump: the tables' rows, and what it says of itself but the time and
-// the server.
+// dumped reads a dump: the tables' rows, in an order of their own, since PostgreSQL
+// puts them where there is room, and what it says of itself but the time and the
+// server.
 func dumped(t *testing.T, path string) map[string]string {
 	t.Helper()
 	file, err := zip.OpenReader(path)
@@ -47,6 +47,9 @@ func dumped(t *testing.T, path string) map[string]string {
 			t.Fatal(err)
 		}
 		all[entry.Name] = string(text)
+		if strings.HasSuffix(entry.Name, ".copy") {
+			all[entry.Name] = strings.Join(slices.Sorted(strings.Lines(string(text))), "")
+		}
 	}
 	_, all["manifest.json"], _ = strings.Cut(all["manifest.json"], `"tables":`)
 	return all
@@ -105,8 +108,14 @@ func TestMove(t *testing.T) {
 	}
 	again := filepath.Join(t.TempDir(), "again")
 	real.run("dump", again).want(t, exitOK)
-	if !maps.Equal(dumped(t, again), dumped(t, file)) {
-		t.Error("what was loaded is not what was dumped")
+	was, is := dumped(t, file), dumped(t, again)
+	for name := range was {
+		if was[name] != is[name] {
+			t.Errorf("%s: what was loaded is not what was dumped", name)
+		}
+	}
+	if len(was) != len(is) {
+		t.Errorf("%d tables were dumped, %d loaded", len(was)-1, len(is)-1)
 	}
 	d := decode[document](t, real.run(args...).want(t, exitOK))
 	if m := s.mailbox(t); d.Batch != 1 || d.Outcomes["invited"] != 300 || m.Mails != 300 || len(m.Doubled) > 0 {
