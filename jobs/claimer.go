@@ -185,7 +185,7 @@ type round struct {
 }
 
 // oft begins the transactions that go on all the time. See [invitation.KeptPlans].
-var oft = pgx.TxOptions{BeginQuery: `begin; set local plan_cache_mode = force_generic_plan`}
+var oft = pgx.TxOptions{BeginQuery: "begin; " + invitation.KeptPlans}
 
 // errRead says that a claim needs a read first. It rolls the claim back.
 var errRead = errors.New("people must be read first")
