@@ -27,7 +27,6 @@ var strokes = []struct {
 // draw writes the picture: people invited over time, a line for each contender,
 // beside the most that the limits allow.
 func (b race) draw(results [][]measured, file string) error {
-	plot.DefaultFont.Variant = "Sans"
 	p := plot.New()
 	p.Title.Text = "People invited over time"
 	p.X.Label.Text = fmt.Sprintf("windows of %s, each an hour at Clerk", b.window)
@@ -105,9 +104,12 @@ type drawing struct {
 	curves      []curve
 }
 
+// The font is plot's for the whole process, so it is set before any picture is
+// drawn: two may be drawn at once.
+func init() { plot.DefaultFont.Variant = "Sans" }
+
 // svg draws it. The background is white, so that it can be read on any page.
 func (d drawing) svg() (string, error) {
-	plot.DefaultFont.Variant = "Sans"
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = d.title, d.x, d.y
 	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Points(3)
