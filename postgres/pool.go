@@ -33,7 +33,7 @@ var forced = map[string]string{
 }
 
 // Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
-// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
+// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on, jit off,
 // client encoding UTF8 and time zone UTC.
 //
 // It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
@@ -97,7 +97,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 // its place among the living, for the two hours of a kernel's own keepalive. These are statements,
 // since a pooler in between may be told to ignore the parameters of a connection's start.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, `set synchronous_commit = on; set idle_in_transaction_session_timeout = '20s';
+	_, err := conn.Exec(ctx, `set synchronous_commit = on; set jit = off; set idle_in_transaction_session_timeout = '20s';
 		set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set tcp_user_timeout = '25s'`)
 	return err
 }

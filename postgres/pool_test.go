@@ -178,7 +178,7 @@ func TestOpenForcesSettings(t *testing.T) {
 			t.Fatalf("%s: %v", test.parameters, err)
 		}
 		for name, want := range map[string]string{
-			"synchronous_commit": "on", "application_name": "bulkinvite", "client_encoding": "UTF8", "timezone": "UTC",
+			"synchronous_commit": "on", "jit": "off", "application_name": "bulkinvite", "client_encoding": "UTF8", "timezone": "UTC",
 		} {
 			var got string
 			if err := pool.QueryRow(t.Context(), "select current_setting($1)", name).Scan(&got); err != nil || got != want {
