@@ -14,7 +14,7 @@ import (
 type Health struct {
 	Batches  map[State]int  // running and paused ones
 	Waiting  int            // undecided rows of running batches
-	Oldest   time.Duration  // how long ago the oldest batch began that has one; 0: none
+	Oldest   time.Duration  // how long ago the oldest batch began that has one and may send now; 0: none
 	Unknown  int            // requests past their deadline, or past an answer that did not decide
 	Lost     time.Duration  // how long ago the oldest of them began; 0: none
 	Workers  int            // processes heard of within a minute
@@ -50,7 +50,7 @@ func (h *Health) readRows(ctx context.Context, tx pgx.Tx, instance int64) error 
 	err := tx.QueryRow(ctx, `
 		select clock_timestamp(), count(*) filter (where b.state = 'running'), count(*) filter (where b.state = 'paused'),
 		       coalesce(sum(w.n) filter (where b.state = 'running'), 0),
-		       coalesce(clock_timestamp() - min(greatest(b.started_at, b.start_at)) filter (where b.state = 'running' and w.n > 0), interval '0'),
+		       coalesce(clock_timestamp() - min(greatest(b.started_at, b.start_at)) filter (where `+isOpen+` and w.n > 0), interval '0'),
 		       (select count(*) from workers where instance_id = $1 and heartbeat_at > clock_timestamp() - interval '1 minute')
 		from batches b cross join lateral (select count(*) as n from results r where r.batch_id = b.id and r.outcome is null) w
 		where b.instance_id = $1 and b.state in ('running', 'paused')`, instance).
@@ -59,7 +59,6 @@ func (h *Health) readRows(ctx context.Context, tx pgx.Tx, instance int64) error 
 		return err
 	}
 	h.Batches[Running], h.Batches[Paused] = running, paused
-	h.Oldest = max(h.Oldest, 0) // one that waits for its start time has not begun
 	return tx.QueryRow(ctx, `
 		select count(*), coalesce(clock_timestamp() - min(started_at), interval '0') from attempts
 		where instance_id = $1 and resolved_at is null and (answered_at is not null or deadline < clock_timestamp())`, instance).Scan(&h.Unknown, &h.Lost)

@@ -171,6 +171,21 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// A batch that is outside of its hours keeps nobody waiting: whoever is on call
+// sleeps.
+func TestNothingWaitsOutsideTheHours(t *testing.T) {
+	t.Parallel()
+	pool, in := instance(t)
+	_, err := pool.Exec(t.Context(), `update batches set tz = 'UTC', hours = int4multirange(int4range(h, h + 1))
+		from (select (extract(hour from clock_timestamp() at time zone 'UTC')::int + 12) % 24 as h) other`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := gathered(t, New(pool, NewRequests(), config(in)))["bulkinvite_oldest_waiting_seconds"]; got != 0 {
+		t.Errorf("somebody waits for %v s", got)
+	}
+}
+
 // statements counts what is asked of the results table.
 type statements struct{ rows int }
 

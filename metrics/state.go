@@ -54,7 +54,7 @@ var (
 	up            = gauge("database_up", "1: the database was asked within the last seconds; 0: it does not answer, and what it says is missing here.")
 	rows          = gauge("rows", "Rows of all batches, by outcome; undecided ones too.", "outcome")
 	waiting       = gauge("rows_waiting", "Undecided rows of running batches.")
-	oldest        = gauge("oldest_waiting_seconds", "How long ago the oldest batch began that has undecided rows and runs; 0: there is none.")
+	oldest        = gauge("oldest_waiting_seconds", "How long ago the oldest batch began that has undecided rows, runs, and may send at this hour; 0: there is none.")
 	batches       = gauge("batches", "Batches, by state: running and paused.", "state")
 	queue         = gauge("jobs", "Jobs of the queue that are not over, by kind and by River's state.", "kind", "state")
 	budgetLimit   = gauge("budget_limit", "Requests that may be made in a window.", "bucket")

@@ -28,7 +28,7 @@ func (doctorCmd) Help() string {
     bulkinvite doctor --json
     bulkinvite doctor --after-restore
 
-Looks at the database and its version, at clocks, at the key and whose it is, at limits, workers, rows that are stuck, and what waits for a person; says what is wrong and what to do. Changes nothing, and sends nothing but reads. Exit status: 0, also with warnings; 1 if anything is wrong.`
+Looks at the database and its version, at clocks, at the key and whose it is, at limits, workers, rows that are stuck, and what waits for a person; says what is wrong and what to do. Sends nothing but reads, and changes nothing; --after-restore records what it reads, as reconcile does. Exit status: 0, also with warnings; 1 if anything is wrong.`
 }
 
 // The verdicts of a check.

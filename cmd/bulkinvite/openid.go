@@ -16,9 +16,9 @@ type openIDFlags struct {
 	OpenIDClientID    string   `name:"openid-client-id" env:"BULKINVITE_OPENID_CLIENT_ID" placeholder:"ID" help:"The client that the provider has for it; its secret is $$BULKINVITE_OPENID_CLIENT_SECRET. Default: none."`
 	OpenIDSecretFile  string   `name:"openid-client-secret-file" env:"BULKINVITE_OPENID_CLIENT_SECRET_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"File that holds the client's secret. Default: none."`
 	OpenIDGroupsClaim string   `name:"openid-groups-claim" env:"BULKINVITE_OPENID_GROUPS_CLAIM" default:"groups" placeholder:"CLAIM" help:"Claim that lists somebody's groups. Default: groups."`
-	OpenIDOperators   []string `name:"openid-operators" env:"BULKINVITE_OPENID_OPERATORS" placeholder:"GROUP,…" help:"Groups whose people are operators. Default: none."`
-	OpenIDAuditors    []string `name:"openid-auditors" env:"BULKINVITE_OPENID_AUDITORS" placeholder:"GROUP,…" help:"Groups whose people are auditors. Default: none."`
-	OpenIDScopes      []string `name:"openid-scopes" env:"BULKINVITE_OPENID_SCOPES" default:"openid,email,profile" placeholder:"SCOPE,…" help:"What it asks the provider for; some want groups too. Default: openid,email,profile."`
+	OpenIDOperators   []string `name:"openid-operators" env:"BULKINVITE_OPENID_OPERATORS" placeholder:"GROUP" help:"Groups whose people are operators. Default: none."`
+	OpenIDAuditors    []string `name:"openid-auditors" env:"BULKINVITE_OPENID_AUDITORS" placeholder:"GROUP" help:"Groups whose people are auditors. Default: none."`
+	OpenIDScopes      []string `name:"openid-scopes" env:"BULKINVITE_OPENID_SCOPES" default:"openid,email,profile" placeholder:"SCOPE" help:"What it asks the provider for; some want groups too. Default: openid,email,profile."`
 }
 
 // openIDSecretVariable holds the client's secret.

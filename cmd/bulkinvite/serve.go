@@ -18,10 +18,10 @@ import (
 )
 
 type serveCmd struct {
-	noticeFlags
+	workerFlags
 
 	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
-	Work      bool   `help:"Be a worker too. Default: off; bulkinvite work is one."`
+	Work      bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
 	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
 	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
 	openIDFlags
@@ -93,7 +93,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "openid", openID != nil, "work", c.Work)
 	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) {
 		config := p.workerConfig(instance)
-		config.Webhook = webhook
+		config.Webhook, config.ReconcileEvery = webhook, c.ReconcileEvery
 		return jobs.New(pool, t.api, config)
 	})
 }

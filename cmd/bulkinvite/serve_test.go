@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"bulkinvite/clerk/sandbox"
 	"bulkinvite/web"
 )
 
@@ -33,6 +34,7 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--users-file", b.file("users", "olga:operator:secret")}, "no bcrypt hash"},
 		{[]string{"--users-file", "/does/not/exist"}, "read --users-file"},
 		{[]string{"--url", "invite.example.com"}, "--url="},
+		{[]string{"--work", "--reconcile-every", "-1s"}, "--reconcile-every"},
 		{[]string{"--openid-issuer", "http://login.example.com"}, "is no https address"},
 		{[]string{"--openid-issuer", "https://login.example.com"}, "needs --openid-client-id"},
 		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x"}, "needs --url"},
@@ -152,6 +154,19 @@ func TestServe(t *testing.T) {
 		t.Error(err)
 	}
 	s.stop()
+}
+
+// TestServeReconciles: a server that works learns by itself who has accepted, as
+// any worker does.
+func TestServeReconciles(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_serve", "BULKINVITE_SETTLE=1ms")
+	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
+	tellStand(t, s, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	serve := b.serve("--work", "--reconcile-every", "200ms")
+	awaitCount(t, open(t, b.url), 1, `select count(*) from results where status = 'accepted'`)
+	serve.stop()
 }
 
 func TestUser(t *testing.T) {

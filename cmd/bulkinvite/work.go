@@ -15,16 +15,21 @@ import (
 	"bulkinvite/metrics"
 )
 
-// noticeFlags are what processes that work have in common.
-type noticeFlags struct {
-	WebhookURL string `name:"webhook-url" env:"BULKINVITE_WEBHOOK_URL" placeholder:"URL" help:"Tell this URL when a batch ends or pauses itself and when a sweep is held, signed with $$BULKINVITE_WEBHOOK_SECRET. Default: nobody is told."`
+// workerFlags are what processes have in common that stay workers.
+type workerFlags struct {
+	WebhookURL     string        `name:"webhook-url" env:"BULKINVITE_WEBHOOK_URL" placeholder:"URL" help:"Tell this URL when a batch ends or pauses itself and when a sweep is held, signed with $$BULKINVITE_WEBHOOK_SECRET. Default: nobody is told."`
+	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often a worker holds everything at Clerk against our rows; 0: never. Default: 15m."`
 }
 
 // webhookVariable holds the secret that a webhook's receiver shares with us.
 const webhookVariable = "BULKINVITE_WEBHOOK_SECRET"
 
-// webhook reads where notices go; nil: nobody is told.
-func (f *noticeFlags) webhook() (*jobs.Webhook, error) {
+// webhook reads where notices go; nil: nobody is told. It refuses a flag of these
+// that can't be followed.
+func (f *workerFlags) webhook() (*jobs.Webhook, error) {
+	if f.ReconcileEvery < 0 {
+		return nil, usage(fmt.Errorf("--reconcile-every=%s must be a time such as 15m, or 0 for never", f.ReconcileEvery))
+	}
 	if f.WebhookURL == "" {
 		return nil, nil
 	}
@@ -36,16 +41,15 @@ func (f *noticeFlags) webhook() (*jobs.Webhook, error) {
 }
 
 type workCmd struct {
-	noticeFlags
+	workerFlags
 
-	UntilIdle      bool          `help:"End when nothing is left to do. Default: off."`
-	SweepAt        string        `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
-	SweepOlderThan age           `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
-	SweepScope     string        `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
-	ReconcileEvery time.Duration `default:"15m" env:"BULKINVITE_RECONCILE_EVERY" placeholder:"TIME" help:"How often everything at Clerk is held against our rows; 0: never. Default: 15m."`
-	PurgeOlderThan age           `env:"BULKINVITE_PURGE_OLDER_THAN" placeholder:"AGE" help:"Remove addresses and original rows of batches that ended longer ago, such as 365d, as bulkinvite purge does. Default: never."`
-	MetricsListen  string        `env:"BULKINVITE_METRICS_LISTEN" placeholder:"ADDRESS" help:"Serve /metrics for Prometheus here, to whoever asks: 127.0.0.1:9090. Default: nowhere."`
-	TZ             string        `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
+	UntilIdle      bool   `help:"End when nothing is left to do. Default: off."`
+	SweepAt        string `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
+	SweepOlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
+	SweepScope     string `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
+	PurgeOlderThan age    `env:"BULKINVITE_PURGE_OLDER_THAN" placeholder:"AGE" help:"Remove addresses and original rows of batches that ended longer ago, such as 365d, as bulkinvite purge does. Default: never."`
+	MetricsListen  string `env:"BULKINVITE_METRICS_LISTEN" placeholder:"ADDRESS" help:"Serve /metrics for Prometheus here, to whoever asks: 127.0.0.1:9090. Default: nowhere."`
+	TZ             string `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
 
 // Help is shown before the flags.
@@ -66,9 +70,6 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 			return usage(fmt.Errorf("--sweep-at, --tz: %w", err))
 		}
 	}
-	if c.ReconcileEvery < 0 {
-		return usage(fmt.Errorf("--reconcile-every=%s must be a time such as 15m, or 0 for never", c.ReconcileEvery))
-	}
 	webhook, err := c.webhook()
 	if err != nil {
 		return err
@@ -86,9 +87,9 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	config := p.workerConfig(instance)
+	config.Webhook, config.ReconcileEvery = webhook, c.ReconcileEvery
 	config.SweepOlderThan, config.SweepScope = time.Duration(c.SweepOlderThan), c.SweepScope
-	config.Webhook = webhook
-	config.SweepAt, config.TZ, config.ReconcileEvery = c.SweepAt, c.TZ, c.ReconcileEvery
+	config.SweepAt, config.TZ = c.SweepAt, c.TZ
 	config.PurgeOlderThan = time.Duration(c.PurgeOlderThan)
 	worker, err := jobs.New(pool, t.api, config)
 	if err != nil {
