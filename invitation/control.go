@@ -25,7 +25,8 @@ func (e *StateError) Error() string {
 	return text + ": it can't be " + pastOf[e.Action]
 }
 
-// pastOf is what has come of an action: the words that events.action holds.
+// pastOf is what has come of an action, in words; events.action holds them, but of
+// a draft's options, which is set there.
 var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone"}
 
 // change is what move makes of a batch.

@@ -29,7 +29,7 @@ func (a *api) batchOperations() {
 		After int64 `query:"after" minimum:"1" doc:"Only batches older than this one: the last of the page before."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-batches", Method: http.MethodGet, Path: "/batches", Tags: []string{"Batches"},
-		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages. The counts of a large batch that runs may be some seconds old: GET /batches/{batch} counts anew."},
+		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages. The counts of a large batch that runs may be some seconds old: the Age of GET /batches/{batch} says how old its own are."},
 		func(ctx context.Context, in *batchesInput) (*many[invitation.BatchLine], error) {
 			found, err := a.batchLines(ctx, in.After, in.Limit+1)
 			if err != nil {

@@ -165,5 +165,10 @@ func (p *program) confirm(ctx context.Context, question string, wanted ...string
 	}
 }
 
-// quiet keeps information out of the log where a person is told it in words.
-func (p *program) quiet() { p.level.Set(slog.LevelWarn) }
+// quiet keeps information out of the log where a person is told it in words,
+// unless a level was asked for.
+func (p *program) quiet() {
+	if p.settings.LogLevel == "" {
+		p.level.Set(slog.LevelWarn)
+	}
+}

@@ -70,7 +70,7 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 	if u.actor == "" {
 		u.actor = loginName()
 	}
-	if p.errTTY && p.settings.LogLevel == "" {
+	if p.errTTY {
 		p.quiet()
 	}
 	var err error

@@ -44,7 +44,7 @@ type settings struct {
 	RecoverAfter   time.Duration `group:"settings" env:"BULKINVITE_RECOVER_AFTER" default:"20s" placeholder:"TIME" help:"How soon a dead worker's rows go on. Default: 20s."`
 
 	LogFormat string `group:"settings" env:"BULKINVITE_LOG_FORMAT" enum:"text,json," default:"" placeholder:"text|json" help:"Form of the log on standard error. Default: text on a terminal, else json."`
-	LogLevel  string `group:"settings" env:"BULKINVITE_LOG_LEVEL" enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info; warn where send and import talk to a terminal."`
+	LogLevel  string `group:"settings" env:"BULKINVITE_LOG_LEVEL" enum:"debug,info,warn,error," default:"" placeholder:"LEVEL" help:"debug, info, warn or error. Default: info; warn in doctor, and where send talks to a terminal."`
 
 	JSON   bool            `group:"settings" name:"json" help:"One JSON document on standard output, errors too. Default: off."`
 	Yes    bool            `group:"settings" help:"Answer every confirmation with yes. Default: off."`

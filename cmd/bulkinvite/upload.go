@@ -95,7 +95,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.actor == "" {
 		u.actor = loginName()
 	}
-	if p.errTTY && p.settings.LogLevel == "" {
+	if p.errTTY {
 		p.quiet()
 	}
 	when, err := flags.openWhen(time.Now())
