@@ -33,8 +33,8 @@ var forced = map[string]string{
 }
 
 // Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
-// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on, jit off,
-// client encoding UTF8 and time zone UTC.
+// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
+// jit off, client encoding UTF8 and time zone UTC.
 //
 // It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
 // turned away), or [ErrTooOld].
@@ -94,8 +94,9 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 // prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
 // transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. It also has the server
 // find out within half a minute that a machine of ours is gone, which would otherwise keep its session's locks, and so
-// its place among the living, for the two hours of a kernel's own keepalive. These are statements,
-// since a pooler in between may be told to ignore the parameters of a connection's start.
+// its place among the living, for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
+// jit), which is done anew for each question and takes a quarter of the time of an auditor's largest one. These are
+// statements, since a pooler in between may be told to ignore the parameters of a connection's start.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `set synchronous_commit = on; set jit = off; set idle_in_transaction_session_timeout = '20s';
 		set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set tcp_user_timeout = '25s'`)
