@@ -213,7 +213,7 @@ const loadCoverage = `
 		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id
 		where r.instance_id = $1 and r.call = c.call and r.complete and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
-	where b.id = any($2) and b.preflight
+	where b.id = any($2)
 	group by b.id having count(*) = 3`
 
 func scanCoverage(rows pgx.Rows, cases []*Case) error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -109,7 +110,8 @@ func isNumber(text string, n *int) bool {
 	if len(text) == 0 || len(text) > 9 || strings.Trim(text, "0123456789") != "" {
 		return false
 	}
-	_, err := fmt.Sscan(text, n)
+	var err error
+	*n, err = strconv.Atoi(text) // 08 is 8
 	return err == nil
 }
 

@@ -261,6 +261,7 @@ func TestEvidenceFillsOnce(t *testing.T) {
 	l.attempt(single(person(running, 1, "a")))
 	l.batch("z")
 	l.exec(`insert into late_answers (attempt_id) values (1)`)
+	l.exec(`insert into attempts (instance_id, bucket, call, worker_id, deadline, resolved_at, resolution) values ($1, 'create', 'create', 'w', now(), now(), 'read')`, l.instance)
 	l.exec(`insert into erasures (kind, actor) values ('erase', 'maria')`)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
@@ -274,6 +275,8 @@ func TestEvidenceFillsOnce(t *testing.T) {
 		`update attempt_people set open = true where attempt_id = 1`, `update attempt_people set answer = 'exists' where attempt_id = 1 and answer is not null`,
 		`update attempt_people set key = 'eve.' || key where attempt_id = 1`, `update attempt_people set clerk_invitation_id = 'inv_x' where attempt_id = 1 and clerk_invitation_id is not null`,
 		`update attempt_people set key = 'erased:' || repeat('0', 64) where open`, `delete from attempt_people where attempt_id = 2`,
+		`update attempt_people set answer = answer; delete from attempt_people where attempt_id = 2`, `update attempts set read_after = read_after; delete from attempts where resolved_at is null`,
+		`update attempt_people set open = false where open`, `update attempts set answered_at = now(), http_status = 200, trace_id = 'x' where resolution = 'read'`,
 		`update results set outcome = 'failed' where outcome = 'invited'`, `update results set outcome = null, decided_at = null where outcome = 'invited'`,
 		`update results set reason = 'x' where outcome = 'invited'`, `update results set attempt_id = 2 where outcome = 'invited' and row_number = 1`,
 		`update results set clerk_invitation_id = 'inv_x' where outcome = 'invited' and row_number = 1`, `update results set decided_at = now() where outcome = 'invited'`,

@@ -159,7 +159,9 @@ func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) err
 		}
 	}
 	_, err := tx.Exec(ctx, `insert into late_answers (attempt_id, http_status, error_code, trace_id, clerk_invitation_ids)
-		values ($1, nullif($2, 0), nullif($3, ''), nullif($4, ''), $5)`, attempt, r.Status, r.Code, r.TraceID, ids)
+		select $1, nullif($2, 0), nullif($3, ''), nullif($4, ''), $5
+		where not exists (select from attempts where id = $1 and answered_at is not null
+			and (coalesce(http_status, 0), coalesce(error_code, ''), coalesce(trace_id, '')) = ($2, $3, $4))`, attempt, r.Status, r.Code, r.TraceID, ids)
 	if err != nil {
 		return fmt.Errorf("keep the late answer to attempt %d: %w", attempt, err)
 	}

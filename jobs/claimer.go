@@ -178,6 +178,7 @@ func (c *claimer) turnAway() {
 type round struct {
 	tickets  []*ticket
 	verdicts []invitation.Verdict // of rows that needed no request
+	alone    bool                 // rows were picked that must go alone
 	unread   time.Duration        // reads that a claim needs fail: how long until they are tried again
 	again    bool                 // something was decided or read: ask again at once
 	full     bool                 // there is budget, but enough of this process' requests are under way
@@ -196,6 +197,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	// committed that nobody sends.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
+	c.keepPlans(claiming)
 	var r round
 	failpoint("before_reserve")
 	began := time.Now()
@@ -207,7 +209,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	case errors.Is(err, errNothing):
 		return r, nil
 	case errors.Is(err, errRead):
-		return round{again: true}, c.read(ctx)
+		return round{again: true}, c.read(ctx, r.alone)
 	case errors.Is(err, invitation.ErrDeclaredDead):
 		return round{again: true}, c.w.register(claiming)
 	case err != nil:
@@ -217,7 +219,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	if len(r.tickets) > 0 {
 		failpoint("after_reserve")
 	}
-	c.keepPlans(claiming, len(r.tickets))
+	c.opened += len(r.tickets)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range r.tickets {
@@ -231,8 +233,8 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 // fourfold. A connection keeps the plans that it made when the tables were all but
 // empty, which read them whole; autovacuum looks once a minute, and by then there
 // may be a hundred thousand rows.
-func (c *claimer) keepPlans(ctx context.Context, opened int) {
-	if c.opened += opened; c.opened < c.analyze {
+func (c *claimer) keepPlans(ctx context.Context) {
+	if c.opened < c.analyze {
 		return
 	}
 	c.analyze = 4 * c.opened
@@ -241,7 +243,7 @@ func (c *claimer) keepPlans(ctx context.Context, opened int) {
 	if err == nil && !grown {
 		return
 	}
-	if _, err := c.w.pool.Exec(ctx, `analyze attempts, attempt_people`); err != nil {
+	if _, err := c.w.pool.Exec(ctx, `analyze (skip_locked) attempts, attempt_people`); err != nil {
 		c.w.log.Warn("refresh the statistics of the ledger", "error", err)
 	}
 }
@@ -262,13 +264,13 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		return r, errNothing
 	}
 	// Rows that must go alone wait for a single, and let the others pass meanwhile.
-	alone := b.single > 0 || c.w.cfg.Create.Off
+	r.alone = b.single > 0 || c.w.cfg.Create.Off
 	each := 1
 	if b.bulk > 0 {
 		each = bulkSize
 	}
 	n := min(b.single+bulkSize*b.bulk, each*want, readAhead)
-	p, err := c.pick(ctx, tx, n, alone, false)
+	p, err := c.pick(ctx, tx, n, r.alone, false)
 	if err != nil {
 		return r, err
 	}
@@ -285,7 +287,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		}
 	case p.unread:
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
-	case !alone:
+	case !r.alone:
 		// Where nobody waits there is nothing to wait for: bulk calls are left for whoever comes.
 		var lone []invitation.RowID
 		if lone, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(lone) > 0 {
@@ -304,9 +306,9 @@ func untilSingle(create ratelimit.Bucket) time.Duration {
 
 // read reads what claims rely on. Should that fail, claims go on with the people
 // that are read already, and it is tried again after a while, which doubles with
-// each failure from one second to a minute.
-func (c *claimer) read(ctx context.Context) error {
-	err := c.w.preflight(ctx, false)
+// each failure from one second to a minute. alone is as the claim picked them.
+func (c *claimer) read(ctx context.Context, alone bool) error {
+	err := c.w.preflight(ctx, alone, false)
 	if err == nil {
 		c.failures = 0
 		return nil
@@ -372,9 +374,14 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	}
 	var verdicts []invitation.Verdict
 	var lone []invitation.RowID
+	said := map[string]bool{} // of whom something is decided, on which their other rows depend
 	for _, one := range cases {
 		switch act := one.Next(); act.Kind {
 		case invitation.Decide:
+			if said[one.Key] {
+				continue
+			}
+			said[one.Key] = true
 			verdicts = append(verdicts, invitation.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
 		case invitation.Claim:
 			if act.Alone && !one.Alone {
@@ -433,7 +440,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	if err != nil {
 		return nil, err
 	}
-	still := make(map[string]*invitation.Case, len(again))
+	still := make(map[string]*invitation.Case, len(again)) // one row a person
 	revokes := map[string]string{}
 	for _, one := range again {
 		one.Attempts = dropAttempts(one.Attempts, mine)
@@ -447,7 +454,10 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	}
 	tickets := make([]*ticket, len(claimed))
 	for i, cl := range claimed {
-		t := &ticket{Claimed: cl, cases: still}
+		t := &ticket{Claimed: cl, cases: make(map[string]*invitation.Case, len(cl.People))}
+		for _, p := range cl.People {
+			t.cases[p.Key] = still[p.Key]
+		}
 		t.probe = cl.Bucket == ratelimit.Create && probeCreate || cl.Bucket == ratelimit.Bulk && probeBulk
 		if t.probe {
 			if err := ratelimit.Probing(ctx, tx, c.w.cfg.Instance.ID, cl.Bucket, cl.AttemptID); err != nil {

@@ -26,6 +26,15 @@ func (d *decided) add(row invitation.RowID) {
 	d.new[row] = struct{}{}
 }
 
+// forget is for rows that the database has undecided: one that took over from
+// another may lack what that had committed last.
+func (d *decided) forget(row invitation.RowID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.new, row)
+	delete(d.old, row)
+}
+
 func (d *decided) has(row invitation.RowID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -276,7 +276,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.preflight(t.Context(), false); err != nil {
+	if err := w.preflight(t.Context(), true, false); err != nil {
 		t.Fatal(err)
 	}
 	leave()

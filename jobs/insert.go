@@ -188,6 +188,7 @@ func (w *Worker) repair(ctx context.Context) error {
 	}
 	byBatch := map[int64][]int{}
 	for _, id := range rows {
+		w.decided.forget(id)
 		byBatch[id.Batch] = append(byBatch[id.Batch], id.Row)
 	}
 	w.log.Warn("rows waited without jobs", "rows", len(rows), "batches", len(byBatch))

@@ -179,19 +179,19 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 }
 
 // users reads which of the people are users. Should Clerk refuse the question, or
-// fail over it, it is asked in halves, since it may be for one address in it. The
+// fail over it, or no answer come that can be read, it is asked in halves, since it may be for one address in it. The
 // one person that cannot be asked for counts as read: the answer to the
 // invitation will tell. Where both halves fail it is Clerk that fails.
 func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
 	class, err := w.usersOnce(ctx, people)
-	if err == nil || class != clerk.Rejected && class != clerk.Transient || len(people) == 1 {
+	if err == nil || !aboutThem(class) || len(people) == 1 {
 		return err
 	}
 	half := len(people) / 2
 	_, first := w.usersOnce(ctx, people[:half])
 	_, second := w.usersOnce(ctx, people[half:])
 	switch {
-	case first != nil && second != nil && class == clerk.Transient:
+	case first != nil && second != nil && class != clerk.Rejected:
 		return first
 	case first != nil && second != nil:
 		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
@@ -201,6 +201,11 @@ func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
 		return w.users(ctx, people[half:])
 	}
 	return nil
+}
+
+// aboutThem says whether an answer may be what it is for those who were asked for.
+func aboutThem(c clerk.Class) bool {
+	return c == clerk.Rejected || c == clerk.Transient || c == clerk.Lost
 }
 
 func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Class, error) {
@@ -214,7 +219,7 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
 		a := w.api.Users(ctx, emails)
 		found = a.Users
-		if (a.Class == clerk.Rejected || a.Class == clerk.Transient) && len(people) == 1 {
+		if aboutThem(a.Class) && len(people) == 1 {
 			a.Class = clerk.Success
 		}
 		return a.Answer
@@ -236,8 +241,9 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 
 // preflight reads what the next claims rely on: the pending invitations, those
 // of any status made since the batches began, and which of the people next in
-// line are users. ever is for a survey: a read since the batch began will do.
-func (w *Worker) preflight(ctx context.Context, ever bool) (err error) {
+// line are users; with alone, of those who must go alone too. ever is for a survey:
+// a read since the batch began will do.
+func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	unlock, ok, err := w.lock(ctx, "preflight")
 	if err != nil {
 		return err
@@ -252,7 +258,7 @@ func (w *Worker) preflight(ctx context.Context, ever bool) (err error) {
 	if ever {
 		n = surveyLimit
 	}
-	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, true)
+	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, alone)
 	if err != nil {
 		return err
 	}
@@ -267,10 +273,11 @@ func (w *Worker) preflight(ctx context.Context, ever bool) (err error) {
 		if ever || oldest.Before(c.BatchStarted) {
 			oldest = c.BatchStarted
 		}
+		lists = lists || c.Next().Lists
 		if !c.Preflight {
 			continue
 		}
-		lists = lists || c.Coverage.Invitations.Before(oldest) || c.Next().Lists
+		lists = lists || c.Coverage.Invitations.Before(oldest)
 		if c.Coverage.Users.Before(oldest) {
 			unread = append(unread, c)
 		}
@@ -315,7 +322,7 @@ func (w *Worker) survey(ctx context.Context) error {
 	if err != nil || telling == 0 || undecided > surveyLimit {
 		return err
 	}
-	if err := w.preflight(ctx, true); err != nil {
+	if err := w.preflight(ctx, true, true); err != nil {
 		return err
 	}
 	var p picked

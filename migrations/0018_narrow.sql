@@ -9,7 +9,7 @@
 create or replace trigger attempts_fill_once after update on attempts for each row when (
     (old.id, old.instance_id, old.bucket, old.call, old.worker_id, old.sweep_id, old.under, old.started_at, old.deadline)
         is distinct from (new.id, new.instance_id, new.bucket, new.call, new.worker_id, new.sweep_id, new.under, new.started_at, new.deadline)
-    or old.answered_at is not null
+    or (old.answered_at is not null or old.resolved_at is not null) -- what was settled by reading gets no answer
         and (old.answered_at, old.http_status, old.error_code, old.trace_id) is distinct from (new.answered_at, new.http_status, new.error_code, new.trace_id)
     or old.resolved_at is not null and (old.resolved_at, old.resolution) is distinct from (new.resolved_at, new.resolution)
 ) execute function refuse_change('an attempt''s columns fill once');
@@ -17,6 +17,7 @@ create or replace trigger attempt_people_fill_once after update on attempt_peopl
     (old.attempt_id, old.instance_id, old.batch_id, old.row_number) is distinct from (new.attempt_id, new.instance_id, new.batch_id, new.row_number)
     or old.key <> new.key and (old.open or old.key like 'erased:%' or new.key !~ '^erased:[0-9a-f]{64}$')
     or new.open and not old.open
+    or old.open and not new.open and (new.closed_at is null or new.resolution is null)
     or old.answer is not null and (old.answer, old.error_code) is distinct from (new.answer, new.error_code)
     or old.clerk_invitation_id is not null and old.clerk_invitation_id is distinct from new.clerk_invitation_id
     or old.closed_at is not null and (old.closed_at, old.resolution) is distinct from (new.closed_at, new.resolution)
@@ -36,6 +37,23 @@ on results for each row when (
             and new.original = '{}' and new.email is null and (new.key is null and old.key is null or new.key ~ '^erased:[0-9a-f]{64}$')
             and new.redirect_url is null and new.public_metadata is null and new.notes is null)
 ) execute function refuse_change('what the file said stays as it was, or is erased as a whole');
+
+-- A claim takes out of the ledger what it has put there itself: an update of an
+-- older row in the same transaction makes it no claim's.
+-- +goose StatementBegin
+create or replace function refuse_forgetting() returns trigger language plpgsql as $$
+begin
+    if exists (select from attempts a where a.id = old.attempt_id and a.started_at < transaction_timestamp()) then
+        raise exception 'delete of % is refused: attempts stay for ever', tg_table_name using errcode = 'integrity_constraint_violation';
+    end if;
+    return old;
+end $$;
+-- +goose StatementEnd
+comment on function refuse_forgetting() is 'Refuses to delete what is known of an attempt''s person, unless it is the claim''s own';
+create or replace trigger attempts_stay before delete on attempts for each row when (
+    old.xmin <> pg_current_xact_id()::xid or old.started_at < transaction_timestamp()
+) execute function refuse_change('attempts stay for ever');
+create or replace trigger attempt_people_remain before delete on attempt_people for each row execute function refuse_forgetting();
 
 -- A trace id is looked up whole, and an open attempt among the few that are.
 drop index if exists attempts_trace;
