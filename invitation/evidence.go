@@ -204,14 +204,15 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 
 // loadCoverage finds, for each batch, when the passes over the invitations began
 // that guard its claims: one over all pending ones, and those over every status
-// back to the batch's start, by processes that live. No row: not all of them.
+// back to the batch's start, by processes that live. Those from before its start
+// guard nothing, and there may be years of them. No row: not all of them.
 const loadCoverage = `
 	select b.id, min(p.begun)
 	from batches b
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
 		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id
-		where r.instance_id = $1 and r.call = c.call and r.complete and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
+		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.started_at and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
 	where b.id = any($2)
 	group by b.id having count(*) = 3`

@@ -214,7 +214,7 @@ func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time
 // the earliest of them; zero: there is none.
 func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {
 	var t *time.Time
-	err := s.pool.QueryRow(ctx, `select min(started_at) from batches b where instance_id = $1
+	err := s.pool.QueryRow(ctx, `select min(started_at) from batches b where instance_id = $1 and preflight
 		and (state = 'running' or exists (select from results r where r.instance_id = $1 and r.batch_id = b.id and r.revoke_sent is not null and r.outcome is null))`, instance).Scan(&t)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("find when the batches of instance %d began: %w", instance, err)

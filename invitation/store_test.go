@@ -740,8 +740,9 @@ func TestStarts(t *testing.T) {
 	if got, err := l.store.Starts(t.Context(), l.instance); err != nil || !got.IsZero() {
 		t.Errorf("without batches: %v, %v", got, err)
 	}
-	first := l.batchOf(invitation.Batch{}, "a") // without preflight, which may want to be read all the same
-	l.batch("b")
+	l.batchOf(invitation.Batch{}, "a") // without preflight
+	first := l.batch("b")
+	l.batch("c")
 	want := get[time.Time](l, `select started_at from batches where id = $1`, first)
 	if got, err := l.store.Starts(t.Context(), l.instance); err != nil || !got.Equal(want) {
 		t.Errorf("the earliest start is %v, want %v: %v", got, want, err)

@@ -383,7 +383,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.lists(t.Context()); err != nil {
+	if err := w.lists(t.Context(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	leave()

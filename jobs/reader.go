@@ -216,10 +216,11 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
 	}
 	var found []clerk.User
+	outer := ctx
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
 		a := w.api.Users(ctx, emails)
 		found = a.Users
-		if aboutThem(a.Class) && len(people) == 1 {
+		if aboutThem(a.Class) && len(people) == 1 && outer.Err() == nil {
 			a.Class = clerk.Success
 		}
 		return a.Answer
@@ -268,13 +269,17 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	}
 	var unread []*invitation.Case
 	lists := false
+	var also time.Time // when the earliest batch without preflight began that wants them
 	for _, c := range cases {
 		oldest := c.Now.Add(-freshFor)
 		if ever || oldest.Before(c.BatchStarted) {
 			oldest = c.BatchStarted
 		}
-		lists = lists || c.Next().Lists
-		if !c.Preflight {
+		wanted := c.Next().Lists
+		if lists = lists || wanted; !c.Preflight {
+			if wanted && (also.IsZero() || c.BatchStarted.Before(also)) {
+				also = c.BatchStarted
+			}
 			continue
 		}
 		lists = lists || c.Coverage.Invitations.Before(oldest)
@@ -283,7 +288,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 		}
 	}
 	if lists {
-		if err := w.lists(ctx); err != nil {
+		if err := w.lists(ctx, also); err != nil {
 			return err
 		}
 	}
@@ -298,12 +303,16 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	return group.Wait()
 }
 
-// lists makes the three passes that guard claims.
-func (w *Worker) lists(ctx context.Context) error {
+// lists makes the three passes that guard claims: back to when the earliest batch
+// with preflight began, and to also where that is earlier; zero: it does not count.
+func (w *Worker) lists(ctx context.Context, also time.Time) error {
 	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
 		return err
 	}
 	start, err := w.store.Starts(ctx, w.cfg.Instance.ID)
+	if err == nil && !also.IsZero() && (start.IsZero() || also.Before(start)) {
+		start = also
+	}
 	if err != nil || start.IsZero() {
 		return err
 	}
@@ -325,21 +334,21 @@ func (w *Worker) survey(ctx context.Context) error {
 	if err := w.preflight(ctx, true, true); err != nil {
 		return err
 	}
-	var p picked
-	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
+	for { // each turn decides one row of a person
+		var p picked
+		err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+			if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
+				return err
+			}
+			p, err = w.claimer.pick(ctx, tx, surveyLimit, true, true)
+			return err
+		})
+		if err != nil || p.decided == 0 {
 			return err
 		}
-		p, err = w.claimer.pick(ctx, tx, surveyLimit, true, true)
-		return err
-	})
-	if err == nil {
 		w.claimer.tell(p.verdicts)
-	}
-	if p.decided > 0 {
 		poke(w.active)
 	}
-	return err
 }
 
 func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*invitation.Case, err error) {

@@ -1,6 +1,10 @@
 package jobs
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +64,25 @@ func TestReadWithoutPreflight(t *testing.T) {
 		insert into sightings (instance_id, clerk_id, key, kind, first_read, first_seen, last_read, last_seen) select $1, 'user_1', $2, 'user', id, ended_at, id, ended_at from r`, b.instance.ID, ada(1))
 	b.run(b.worker(quick), strangers)
 	b.run(b.worker(quick), one)
+}
+
+// With no budget left, both rows of people whom Clerk knows are decided at once.
+func TestSurveyOfTwoBatches(t *testing.T) {
+	t.Parallel()
+	var users []string
+	for i := range 20 {
+		users = append(users, fmt.Sprintf("%q", person(i)))
+	}
+	seeds := filepath.Join(t.TempDir(), "seeds.json")
+	if err := os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := setup(t, sandbox.Config{Limits: unlimited, SeedFile: seeds})
+	w := Config{Create: ratelimit.Limit{N: 1, Window: time.Hour}, Bulk: ratelimit.Limit{Off: true}}
+	b.run(b.worker(w), b.batch(1, ada))
+	one, two := b.batch(20, person), b.batch(20, person)
+	b.run(b.worker(w), one)
+	b.run(b.worker(w), two)
 }
 
 // However many must go alone and wait for a single: others go by bulk meanwhile.
