@@ -2,7 +2,6 @@ package invitation
 
 import (
 	"context"
-	"time"
 )
 
 // Document is where a batch stands and what it waits for, as status --json and
@@ -35,7 +34,7 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 		return nil, budget, err
 	}
 	plan := PlanLeft(batch, loads, set, budget)
-	eta := budget.Now.Add(time.Duration(plan.Seconds * float64(time.Second))).UTC()
+	eta := budget.Now.Add(plan.Lasts()).UTC()
 	d.Plan, report.ETA = &plan, &eta
 	return d, budget, nil
 }

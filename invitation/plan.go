@@ -27,6 +27,12 @@ type Plan struct {
 	Window time.Duration `json:"-"` // the longest limit's; zero where nothing is limited
 }
 
+// Lasts is how long it is until the last request leaves, to the microsecond, as
+// PostgreSQL's times are: a part of a second that is lost would make 0:59 of 1:00.
+func (p Plan) Lasts() time.Duration {
+	return time.Duration(p.Seconds * float64(time.Second)).Round(time.Microsecond)
+}
+
 // Load is the people of a batch who wait, and when they may be invited.
 type Load struct {
 	Batch     int64 // 0: one that is not there yet, and so comes last of its priority

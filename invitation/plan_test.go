@@ -77,6 +77,17 @@ func TestMakePlan(t *testing.T) {
 
 // TestMakePlanKeepsLimits checks against a plain count that no window holds
 // more people than its limits allow, and that nobody waits without need.
+// Of no time that PostgreSQL can tell a part is lost on the way through seconds.
+func TestPlanLasts(t *testing.T) {
+	t.Parallel()
+	for i := range 100_000 {
+		want := time.Duration(i) * 997_331 * time.Microsecond
+		if got := (invitation.Plan{Seconds: want.Seconds()}).Lasts(); got != want {
+			t.Fatalf("%s becomes %s", want, got)
+		}
+	}
+}
+
 func TestMakePlanKeepsLimits(t *testing.T) {
 	t.Parallel()
 	create, bulk := limit(t, "3/10s"), limit(t, "2/10s")

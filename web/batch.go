@@ -278,7 +278,7 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	if st.Lately, err = s.reader.InvitedLately(ctx, b, time.Hour); err != nil {
 		return st, err
 	}
-	st.Plan, st.Done = &plan, budget.Now.Add(time.Duration(plan.Seconds*float64(time.Second)))
+	st.Plan, st.Done = &plan, budget.Now.Add(plan.Lasts())
 	return st, nil
 }
 

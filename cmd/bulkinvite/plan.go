@@ -251,7 +251,7 @@ func (pl *plan) schedule(now time.Time) []string {
 // the last one leaves.
 func scheduleLines(pl invitation.Plan, now time.Time) []string {
 	requests := words.Requests(pl.Bulk, pl.Create)
-	last := time.Duration(pl.Seconds * float64(time.Second))
+	last := pl.Lasts()
 	first := "now"
 	if pl.First >= time.Second {
 		first = "at " + moment(now.Add(pl.First))

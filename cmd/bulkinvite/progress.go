@@ -132,7 +132,7 @@ func (pr *progress) say(ctx context.Context, state invitation.Progress) error {
 	pr.logged, pr.decided = time.Now(), state.Rows-state.Undecided
 	pr.log.Info("progress", "batch", pr.batch, "rows", state.Rows, "decided", pr.decided, "undecided", state.Undecided,
 		"bulk", plan.Bulk, "create", plan.Create, "windows", plan.Windows, "seconds", plan.Seconds,
-		"eta", budget.Now.Add(time.Duration(plan.Seconds*float64(time.Second))).Truncate(time.Second))
+		"eta", budget.Now.Add(plan.Lasts()).Truncate(time.Second))
 	return nil
 }
 
@@ -142,7 +142,7 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 		return err
 	}
 	now := time.Now()
-	v := &view{end: now.Add(time.Duration(plan.Seconds * float64(time.Second)))}
+	v := &view{end: now.Add(plan.Lasts())}
 	if plan.Window > 0 && plan.Seconds > 1 {
 		v.rate = perHour(float64(plan.Each) / plan.Window.Hours())
 	} else if took := time.Since(pr.began); took > time.Second {

@@ -67,7 +67,7 @@ func leftText(r *invitation.Report, plan invitation.Plan) string {
 	if plan.ToSend == 0 {
 		return "\nThe last answers are awaited\n"
 	}
-	now := r.ETA.Add(-time.Duration(plan.Seconds * float64(time.Second)))
+	now := r.ETA.Add(-plan.Lasts())
 	text := ""
 	for i, line := range append(scheduleLines(plan, now), fmt.Sprintf("The last goes out about %s, if a worker runs", moment(*r.ETA))) {
 		switch {

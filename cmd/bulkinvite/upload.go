@@ -241,7 +241,7 @@ func (u *upload) consent(ctx context.Context) error {
 	} else {
 		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
 			"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
-			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(time.Duration(u.plan.Seconds*float64(time.Second))).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
+			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
 	}
 	if u.settings.Yes {
 		return nil
