@@ -179,9 +179,10 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 }
 
 // users reads which of the people are users. Should Clerk refuse the question, or
-// fail over it, or no answer come that can be read, it is asked in halves, since it may be for one address in it. The
-// one person that cannot be asked for counts as read: the answer to the
-// invitation will tell. Where both halves fail it is Clerk that fails.
+// fail over it, or no answer come that can be read, it is asked in halves, since
+// it may be for one address in it. The one person that cannot be asked for counts
+// as read: the answer to the invitation will tell. Where both halves fail it is
+// Clerk that fails.
 func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
 	class, err := w.usersOnce(ctx, people)
 	if err == nil || !aboutThem(class) || len(people) == 1 {

@@ -24,6 +24,19 @@ func (b *bundle) notThere(batch int64, key string) {
 			select id, $1, $3, $2, 1, false, clock_timestamp(), 'not_there' from a`, b.instance.ID, batch, key)
 }
 
+// claim has a worker that does not run claim so many requests.
+func (b *bundle) claim(w *Worker, n int) []*ticket {
+	b.t.Helper()
+	if err := w.register(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	r, err := w.claimer.round(b.t.Context(), n)
+	if err != nil || len(r.tickets) != n {
+		b.t.Fatalf("%d requests, want %d: %v", len(r.tickets), n, err)
+	}
+	return r.tickets
+}
+
 // ada is the only person of a batch.
 func ada(int) string { return "ada@example.com" }
 
@@ -121,14 +134,7 @@ func TestRecordedTwice(t *testing.T) {
 	batch := b.batch(10, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	w := b.worker(quick)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r, err := w.claimer.round(t.Context(), 1)
-	if err != nil || len(r.tickets) != 1 {
-		t.Fatal(r, err)
-	}
-	ticket := r.tickets[0]
+	ticket := b.claim(w, 1)[0]
 	answer, _ := w.ask(t.Context(), ticket)
 	for range 2 {
 		if err := w.record(t.Context(), []answered{{ticket, answer, reply(ticket, answer)}}); err != nil {
@@ -146,17 +152,8 @@ func TestTriesOfEachRequest(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(2, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
-	b.exec(`update results set tries = 9, alone = true where batch_id = $1 and row_number = 2`, batch)
-	b.exec(`update results set alone = true where batch_id = $1`, batch)
-	w := b.worker(quick)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r, err := w.claimer.round(t.Context(), 2)
-	if err != nil || len(r.tickets) != 2 {
-		t.Fatal(r, err)
-	}
-	for _, ticket := range r.tickets {
+	b.exec(`update results set alone = true, tries = 9 * (row_number - 1) where batch_id = $1`, batch)
+	for _, ticket := range b.claim(b.worker(quick), 2) {
 		if want := 9 * (ticket.People[0].Row - 1); ticket.tries() != want || len(ticket.cases) != 1 {
 			t.Errorf("row %d was tried %d times, want %d; %d cases", ticket.People[0].Row, ticket.tries(), want, len(ticket.cases))
 		}
