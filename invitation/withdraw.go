@@ -108,18 +108,21 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 }
 
 // unfollowed says of a row r that the sweep s has taken away that something is
-// left to do about it: it waits, though no request for it is open; or one had
-// gone out that made an invitation, or met one, and nobody is to revoke it yet.
-const unfollowed = `(r.outcome is null and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
-	or r.outcome in ('invited', 'already_invited') and r.status = 'pending' and r.clerk_invitation_id is not null
+// left to do about it: it waits, though no request for it is open; or a request
+// had gone out for it and the invitation has no revocation yet. An undo takes back
+// only what its batch made. All other sweeps name people, and take back the
+// invitation that the request met as well, whoever made it.
+const unfollowed = `(r.outcome is null and not exists (
+		select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
+	or (r.outcome = 'invited' or r.outcome = 'already_invited' and s.kind <> 'undo') and r.status = 'pending' and r.clerk_invitation_id is not null
 	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
 
 // following says of a sweep s that it has rows that are not over.
 const following = `exists (select from results r where r.withdrawn_by = s.id and (r.outcome is null or ` + unfollowed + `))`
 
-// FollowWithdrawn decides the rows that sweeps of an instance have taken away, of
-// which no request is open, and records revocations for those whose request had
-// gone out and made an invitation, or met one. It returns the revocations, which
+// FollowWithdrawn decides the rows that sweeps of an instance have taken away and
+// that have no open request, and records revocations for those whose request made
+// an invitation or, but for an undo, met one. It returns the revocations, which
 // need a job.
 func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) ([]RevocationID, error) {
 	_, err := tx.Exec(ctx, `select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null order by s.id for update`, instance)
