@@ -152,16 +152,35 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 	return ids, nil
 }
 
-// Roster returns the keys of the people of a batch: those of its rows that could
-// be sent.
-func (r *Reader) Roster(ctx context.Context, batch int64) ([]string, error) {
-	rows, _ := r.pool.Query(ctx, `select key from results where batch_id = $1 and key is not null and erased_by is null
-		and coalesce(outcome, '') not in ('invalid', 'duplicate_row') order by row_number`, batch)
-	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+// Roster returns the people of a batch: those of its rows that could be sent. Each
+// is the key of the row's address, and after it those of the addresses that set it
+// right.
+func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, err error) {
+	err = r.snapshot(ctx, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			with recursive fix (number, batch) as (
+				select c.corrects_row, c.id from batches c where c.corrects = $1 and c.state <> 'cancelled'
+				union all
+				select fix.number, c.id from fix join batches c on c.corrects = fix.batch and c.state <> 'cancelled')
+			select fix.number, r.key from fix join results r on r.batch_id = fix.batch where r.erased_by is null order by fix.batch`, batch)
+		right := map[int][]string{}
+		var number int
+		var key string
+		if _, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error { right[number] = append(right[number], key); return nil }); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, `select row_number, key from results where batch_id = $1 and key is not null and erased_by is null
+			and coalesce(outcome, '') not in ('invalid', 'duplicate_row') order by row_number`, batch)
+		_, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
+			people = append(people, append([]string{key}, right[number]...))
+			return nil
+		})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the people of batch %d: %w", batch, err)
 	}
-	return keys, nil
+	return people, nil
 }
 
 // LastRescind returns the newest applied sweep that took back people of a batch
