@@ -72,7 +72,8 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 // invitations that were made for the row, by whichever batch: they are to be
 // revoked. The caller holds the instance's create and bulk buckets, so that no claim
 // of the row slips between. With an open request for the row, or for one of a batch
-// that invites the person again for it, it is [ErrUnderWay].
+// that invites the person again for it, it is [ErrUnderWay]. A row of a draft is
+// refused with a [StateError].
 func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row int, email, key, actor string) (int64, []Target, error) {
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)
@@ -92,6 +93,13 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 			from results o join results p on p.key = o.key and p.instance_id = o.instance_id where o.batch_id = $1 and o.row_number = $2)
 		order by r.batch_id, r.row_number for update`, of.ID, row); err != nil {
 		return fault(err)
+	}
+	var state State
+	if err := tx.QueryRow(ctx, `select state from batches where id = $1`, of.ID).Scan(&state); err != nil {
+		return fault(err)
+	}
+	if state == Draft { // nothing of it is sent before somebody confirms it
+		return fault(&StateError{Batch: of.ID, State: state, Action: "correct"})
 	}
 	var open, gone bool
 	err = tx.QueryRow(ctx, rowLine+`

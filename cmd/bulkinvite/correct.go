@@ -45,6 +45,10 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	if of.LinksFile != "" {
 		return unmailed(of)
 	}
+	if of.State == invitation.Draft {
+		return fail(exitHeld, "draft", fmt.Sprintf("start it first: bulkinvite start %d; or correct the file, import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),
+			"batch %d is a draft: nothing of it was sent, and a correction would send", of.ID)
+	}
 	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
 	if err != nil {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
