@@ -38,6 +38,7 @@ type CorrectableRow struct {
 	CorrectedBy int64   // the batch that sets it right; 0: none
 	CorrectedTo string  // the key of the right address
 	Sweep       int64   // the sweep that takes its invitation back; 0: none
+	Erased      bool    // its address and its cells were erased or purged
 }
 
 // Correctable looks up a row that is to be set right.
@@ -52,12 +53,13 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 		               and not exists (select from line join results l using (batch_id, row_number) where l.outcome = 'invited' and l.clerk_invitation_id = o.clerk_invitation_id)),
 		       coalesce(b.id, 0), coalesce(n.key, ''),
 		       coalesce((select max(v.sweep_id) from revocations v join sweeps s on s.id = v.sweep_id and s.kind = 'correct' and s.batch_id = r.batch_id
-		                 where v.key = r.key and v.instance_id = r.instance_id), 0)
+		                 where v.key = r.key and v.instance_id = r.instance_id), 0),
+		       r.erased_by is not null
 		from results r
 		left join batches b on b.corrects = r.batch_id and b.corrects_row = r.row_number and b.state <> 'cancelled'
 		left join results n on n.batch_id = b.id
 		where r.batch_id = $1 and r.row_number = $2 order by b.id desc limit 1`, batch, row).
-		Scan(&c.Key, &c.Outcome, &c.Pending, &c.Accepted, &c.Elsewhere, &c.CorrectedBy, &c.CorrectedTo, &c.Sweep)
+		Scan(&c.Key, &c.Outcome, &c.Pending, &c.Accepted, &c.Elsewhere, &c.CorrectedBy, &c.CorrectedTo, &c.Sweep, &c.Erased)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("batch %d has no row %d", batch, row)
 	}

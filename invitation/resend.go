@@ -318,6 +318,7 @@ type Again struct {
 	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
 	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
 	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
+	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
 }
 
 // cooling says that the person of row r was invited again less than $3 ago.
@@ -336,8 +337,9 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and exists (
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
-		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked'))
-		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked)
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked')),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
+		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {
 		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
 	}

@@ -53,6 +53,10 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
 	}
+	if row.Erased {
+		return fail(exitHeld, "purged", "send a file with the right address; bulkinvite rescind --email takes back what is pending for the wrong one",
+			"row %d of batch %d was erased or purged: nothing is left of it to invite another address with", c.Row, of.ID)
+	}
 	if row.Key == key {
 		return fail(exitUsage, "same_address", fmt.Sprintf("bulkinvite why shows the row; bulkinvite resend %d invites again", of.ID), "row %d of batch %d is for this address already", c.Row, of.ID)
 	}

@@ -203,9 +203,13 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if err != nil {
 		return nil, err
 	}
+	former, err := invitation.NewReader(t.pool).Former(ctx, l.keys())
+	if err != nil {
+		return nil, err
+	}
 	d := &rosterDiff{}
 	for _, keys := range before {
-		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] }) {
+		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] || former[key] != "" }) {
 			d.unchanged++
 		} else {
 			d.missing++
