@@ -14,7 +14,7 @@ type StateError struct {
 	Batch  int64
 	State  State
 	Reason string // why it is in that state, if the program put it there
-	Action string // what was asked: pause, resume, cancel, start, retry
+	Action string // what was asked: pause, resume, cancel, start, retry, correct
 }
 
 func (e *StateError) Error() string {
@@ -27,7 +27,7 @@ func (e *StateError) Error() string {
 
 // pastOf is what has come of an action, in words; events.action holds them, but of
 // a draft's options, which is set there.
-var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone"}
+var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone", "correct": "corrected"}
 
 // change is what move makes of a batch.
 type change struct {

@@ -9,15 +9,34 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// ErrCorrectedDraft says that a draft's file can't be read again, since batches
+// correct rows of it.
+var ErrCorrectedDraft = errors.New("a row of it was corrected")
+
 // EmptyDraft deletes the rows of a draft, whose file is about to be read again
-// in another way. It locks the batch until the transaction ends, so that nobody
-// starts it meanwhile, and returns a [StateError] for one that is no draft.
+// in another way, and remembers who was rescinded from it. It locks the batch until
+// the transaction ends, so that nobody starts it meanwhile, and returns a
+// [StateError] for one that is no draft, and [ErrCorrectedDraft] for one that has
+// corrected rows.
 func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 	if _, err := lockDraft(ctx, tx, id, "read again"); err != nil {
 		return err
 	}
-	for _, table := range []string{"previews", "results"} {
-		if _, err := tx.Exec(ctx, `delete from `+table+` where batch_id = $1`, id); err != nil {
+	var corrected bool
+	if err := tx.QueryRow(ctx, `select exists (select from batches where corrects = $1)`, id).Scan(&corrected); err != nil {
+		return fmt.Errorf("empty draft %d: %w", id, err)
+	}
+	if corrected {
+		return fmt.Errorf("empty draft %d: %w", id, ErrCorrectedDraft)
+	}
+	for _, sql := range []string{
+		`insert into draft_withdrawals (batch_id, key, sweep_id)
+		select distinct on (key) batch_id, key, withdrawn_by from results where batch_id = $1 and withdrawn_by is not null
+		order by key, row_number on conflict do nothing`,
+		`delete from previews where batch_id = $1`,
+		`delete from results where batch_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, id); err != nil {
 			return fmt.Errorf("empty draft %d: %w", id, err)
 		}
 	}
@@ -25,13 +44,32 @@ func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 }
 
 // DescribeDraft records how the file of a draft was read, and how many rows and
-// blank records were in it. It belongs to the transaction that imports them.
+// blank records were in it, and cancels the rows of people who were rescinded from
+// the draft before it was read again. It belongs to the transaction that imports
+// the rows, and comes after them.
 func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	_, err := tx.Exec(ctx, `
 		update batches set file_sha256 = $2, file_bytes = $3, encoding = $4, delimiter = $5, columns = $6, rows = $7, blank = $8
 		where id = $1 and state = 'draft'`, b.ID, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Rows, b.Blank)
 	if err != nil {
 		return fmt.Errorf("describe draft %d: %w", b.ID, err)
+	}
+	_, err = tx.Exec(ctx, `
+		update results r set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
+		from draft_withdrawals d where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, b.ID)
+	if err != nil {
+		return fmt.Errorf("keep who was rescinded out of draft %d: %w", b.ID, err)
+	}
+	return nil
+}
+
+// AwaitDrafts waits until no file of a draft of an instance is being read again,
+// and keeps others from it until the transaction ends: what is looked up after it
+// sees the rows that were made.
+func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) error {
+	_, err := tx.Exec(ctx, `select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)
+	if err != nil {
+		return fmt.Errorf("wait for the drafts of instance %d: %w", instance, err)
 	}
 	return nil
 }

@@ -302,12 +302,14 @@ func (s *Store) LockRoom(ctx context.Context, tx pgx.Tx, attempt int64) (p Perso
 
 // again says, of a row r of a batch that was sent, that its person has not
 // accepted: the latest invitation of ours, l, is pending or has expired, and is
-// as old as is asked. Whose invitation was revoked is not invited again.
+// as old as is asked. Whose invitation was revoked is not invited again, and no
+// address that was corrected is.
 const again = `
 	from results r cross join lateral (
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
 		order by l.decided_at desc limit 1) l
 	where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is null and coalesce(l.status, 'pending') in ('pending', 'expired')
+	  and not exists (select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
 
 // Again is whom a resend would invite, and whom not.
@@ -318,6 +320,7 @@ type Again struct {
 	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
 	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
 	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
+	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
 }
 
 // cooling says that the person of row r was invited again less than $3 ago.
@@ -336,8 +339,9 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and exists (
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
-		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked'))
-		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked)
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked')),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
+		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {
 		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
 	}

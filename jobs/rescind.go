@@ -39,6 +39,9 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 			if err := ratelimit.Lock(ctx, tx, sw.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 				return err
 			}
+			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
+				return err
+			}
 		}
 		if w, err = store.Withdrawing(ctx, tx, sw.InstanceID, keys, sw.Apply); err != nil {
 			return err
@@ -55,6 +58,11 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 			return err
 		}
 		return store.TakeAway(ctx, tx, sw.ID, w.Waiting)
+	}
+	if sw.Apply { // reading a file again may take minutes: nobody's claim waits for that
+		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.AwaitDrafts(ctx, tx, sw.InstanceID) }); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	for range 5 {

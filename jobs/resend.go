@@ -189,9 +189,9 @@ type Correction struct {
 	Sweep int64 // takes the wrong address' invitation back; 0: there is none
 }
 
-// Correct gives a row of a batch up, or takes its invitation back, and invites
-// another address in its place, all or nothing. It is
-// [invitation.ErrUnderWay] while Clerk is being asked for the row.
+// Correct gives a row of a batch up, or takes back the invitations that were made
+// for it, by whichever batch, and invites another address in its place, all or
+// nothing. It is [invitation.ErrUnderWay] while Clerk is being asked for the row.
 func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
 	store := invitation.NewStore(pool)
 	var c Correction
@@ -207,7 +207,7 @@ func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row 
 		if err := store.StartBatch(ctx, tx, batch, actor, 1, 0); err != nil || len(targets) == 0 {
 			return err
 		}
-		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: 1}
+		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: len(targets)}
 		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
 			return err
 		}

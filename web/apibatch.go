@@ -63,7 +63,7 @@ func (a *api) batchOperations() {
 		Body undoBody
 	}
 	register(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
-		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Workers do that; the answer is the sweep to watch, as `bulkinvite undo --json` prints it."},
+		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo --json` prints it."},
 		func(ctx context.Context, in *undoInput) (*one[*invitation.Sweep], error) {
 			sw, err := a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
 			if err != nil {
@@ -89,7 +89,7 @@ func (a *api) batchOperations() {
 			if err != nil {
 				return nil, err
 			}
-			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, v.Sweep}}, nil
+			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, append([]int64{}, v.FollowUps...), v.Sweep}}, nil
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
 		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
@@ -132,13 +132,14 @@ type agedDocument struct {
 
 // undoBody confirms an undo.
 type undoBody struct {
-	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch that are pending. With another number nothing happens."`
+	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch, of its resends and of corrections of its rows that are pending. With another number nothing happens."`
 }
 
 // undoDocument is what an undo does, or has done.
 type undoDocument struct {
 	Invitations int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
 	Waiting     int               `json:"waiting" doc:"People who would not be invited any more."`
+	FollowUps   []int64           `json:"follow_ups" doc:"The batches that are undone with it: its resends, and corrections of its rows."`
 	Sweep       *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so
 }
 

@@ -236,7 +236,7 @@ func TestAPIRest(t *testing.T) {
 	s.get("/batches/1/course").want(http.StatusOK).says(`{"from":null,"to":null,"steps":[],"last_hour":0}`)
 	s.post("/batches/1/start", "").want(http.StatusOK)
 	b.exec(`update results set outcome = 'invited', status = 'pending', clerk_invitation_id = 'inv_1', invited_at = now(), decided_at = now() where row_number = 1`)
-	s.get("/batches/1/undo").want(http.StatusOK).says(`{"invitations":1,"waiting":1,"sweep":null}`)
+	s.get("/batches/1/undo").want(http.StatusOK).says(`{"invitations":1,"waiting":1,"follow_ups":[],"sweep":null}`)
 	if c := into[courseDocument](s.get("/batches/1/course").want(http.StatusOK)); c.From == nil || len(c.Steps) != courseSteps || c.Steps[courseSteps-1].Invited != 1 {
 		t.Errorf("%+v", c)
 	}

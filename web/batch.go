@@ -98,9 +98,11 @@ type batchView struct {
 
 // undoView is what undoing a batch takes, or where that stands.
 type undoView struct {
-	Revoke int               // invitations that would be taken back
-	Cancel int               // people who would not be invited any more
-	Sweep  *invitation.Sweep // what undid it, or does so; nil: nothing
+	Revoke    int               // invitations that would be taken back
+	Cancel    int               // people who would not be invited any more
+	FollowUps []int64           // the batches that are undone with it: its resends, and corrections of its rows
+	ResendOf  int64             // the batch that it resent, whose invitations stay revoked; 0: it is no resend
+	Sweep     *invitation.Sweep // what undid it, or does so; nil: nothing
 }
 
 // Offer reports whether there is anything to undo.
@@ -143,11 +145,14 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{}
+	v := &undoView{ResendOf: b.ResendOf}
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
 		v.Revoke = t.Statuses[invitation.Pending]
 		if b.State != invitation.StateCancelled {
 			v.Cancel = t.Undecided
+		}
+		if err := s.undoingFollowUps(ctx, b.ID, v); err != nil {
+			return nil, err
 		}
 	}
 	id, err := s.reader.LastUndo(ctx, b.ID)
@@ -155,6 +160,21 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 		v.Sweep, err = s.store.Sweep(ctx, id)
 	}
 	return v, err
+}
+
+// undoingFollowUps adds what undoing the resends of a batch and the corrections of
+// its rows takes.
+func (s *Server) undoingFollowUps(ctx context.Context, batch int64, v *undoView) (err error) {
+	if v.FollowUps, err = s.reader.FollowUps(ctx, batch); err != nil || len(v.FollowUps) == 0 {
+		return err
+	}
+	sent, err := s.reader.CountSent(ctx, v.FollowUps...)
+	if err != nil {
+		return err
+	}
+	waiting, _, err := s.store.Undecided(ctx, v.FollowUps...)
+	v.Revoke, v.Cancel = v.Revoke+sent[invitation.Pending], v.Cancel+waiting
+	return err
 }
 
 // undo takes a batch back, if as many invitations were typed as there are to
@@ -173,8 +193,8 @@ func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) erro
 	return seeBatch(w, r, id, "undo")
 }
 
-// undoBatch takes a batch back. invitations is how many somebody typed: it must be
-// as many as are to be revoked now. The sweep that it returns ends when all of them are.
+// undoBatch takes a batch back, with its resends and the corrections of its rows.
+// invitations is how many somebody typed: it must be as many as are to be revoked now. The sweep that it returns ends when all of them are.
 func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) (*invitation.Sweep, error) {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
@@ -186,7 +206,11 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *
 	case b.State == invitation.Draft:
 		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
-	sent, err := s.reader.CountSent(ctx, id)
+	followUps, err := s.reader.FollowUps(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := s.reader.CountSent(ctx, append(followUps, id)...)
 	if err != nil {
 		return nil, err
 	}

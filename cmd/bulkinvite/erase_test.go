@@ -73,7 +73,9 @@ func TestPurgeCommand(t *testing.T) {
 	if done.Erasure != 1 || done.Rows != 4 || !slices.Equal(done.Batches, []int64{1}) {
 		t.Errorf("%+v", done)
 	}
-	b.run("why", "p000@example.com").want(t, exitUsage)
+	if o := b.run("why", "p000@example.com").want(t, exitOK); !strings.Contains(o.out, "A purge removed") {
+		t.Error(o.out)
+	}
 	b.run("verify", "1").want(t, exitOK)
 	if d := decode[purgeDocument](t, b.run("purge", "--older-than", "1ms", "--json").want(t, exitOK)); d.Erasure != 0 || d.Rows != 0 {
 		t.Errorf("once more: %+v", d)

@@ -40,7 +40,7 @@ var logKeys = strings.Fields(`
 	accepted action again_in answer already_invited already_registered away bulk bytes by call cancel class code complete create decided done_at dir duplicate_row environment eta
 	expired fault found frozen_until gone invalid lost new of openid outcome page patience pending pending_again pid reason requests revoke revoked role scanned seconds stale status
 	tries try type unchanged undecided unexplained version via wait waiting windows work address apply bucket id joined status took trace_id threshold
-	to_send file size openid exporter`)
+	to_send file size openid exporter later_batches kept`)
 
 // knownKeys fails the test where the log says what is not on the list.
 func knownKeys(t *testing.T, lines []logLine) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"bulkinvite/invitation"
@@ -51,6 +52,9 @@ func storyText(s *invitation.Story) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", plain(s.Key))
 	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
+	if slices.ContainsFunc(s.Keys, invitation.Removed) {
+		b.WriteString("  A purge removed the addresses and cells of some rows. Their outcomes, requests and Clerk's ids are left.\n\n")
+	}
 	for _, c := range words.Story(s) {
 		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), plain(c.Text))
 		if c.Then != "" {

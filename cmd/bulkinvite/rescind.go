@@ -180,11 +180,13 @@ func (l *roster) keys() []string {
 type rosterDiff struct {
 	added     int      // people who are in the file only
 	unchanged int      // people who are in both
-	gone      []string // the keys of those who are in the batch only
+	missing   int      // people who are in the batch only
+	gone      []string // their keys: of who was corrected, all
 }
 
 // compare holds a new version of a roster against the batch of the old one. A
-// row that can't be read may be anybody: nobody is taken for gone then.
+// row that can't be read may be anybody: nobody is taken for gone then. Who was
+// corrected is in the file under either address.
 func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterDiff, error) {
 	if l.unreadable > 0 {
 		return nil, fail(exitHeld, "unreadable_rows", "mend the file: bulkinvite check --problems bad.csv shows the rows",
@@ -201,12 +203,17 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if err != nil {
 		return nil, err
 	}
+	former, err := invitation.NewReader(t.pool).Former(ctx, l.keys())
+	if err != nil {
+		return nil, err
+	}
 	d := &rosterDiff{}
-	for _, key := range before {
-		if l.people[key] {
+	for _, keys := range before {
+		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] || former[key] != "" }) {
 			d.unchanged++
 		} else {
-			d.gone = append(d.gone, key)
+			d.missing++
+			d.gone = append(d.gone, keys...)
 		}
 	}
 	d.added = len(l.people) - d.unchanged

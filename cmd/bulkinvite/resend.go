@@ -215,6 +215,7 @@ func againText(clerk string, of *invitation.Batch, a invitation.Again, plan invi
 	add(a.Cooling, "invited again lately", "skipped")
 	add(a.Accepted, "have accepted", "skipped")
 	add(a.Revoked, "taken back", "skipped")
+	add(a.Erased, "have no address any more", "erased or purged: skipped")
 	text := fmt.Sprintf("Resend of batch %d, %s\nClerk %s\n\n%s\n", of.ID, plain(of.FileName), clerk, t.String())
 	if a.People == 0 {
 		return text + "nothing to send\n"
