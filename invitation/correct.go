@@ -45,8 +45,8 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 
 // CreateCorrection makes the batch of one row that sets a row of another right,
 // gives that up if it is undecided, and returns the batch and, where the row's
-// invitation is to be revoked, that. The caller holds the instance's create and
-// bulk buckets, so that no claim of the row slips between. With an open request
+// invitation is to be revoked, that. The caller has called [ShareErasures] and then
+// locked the instance's create and bulk buckets, so that no claim of the row slips between. With an open request
 // for the row it is [ErrUnderWay].
 func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row int, email, key, actor string) (int64, []Target, error) {
 	fault := func(err error) (int64, []Target, error) {
