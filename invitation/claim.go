@@ -72,8 +72,10 @@ func (s *Store) mine() string {
 	return fmt.Sprintf(`b.id = %d`, s.links)
 }
 
+// isOpen says that a batch may send now. One whose time zone PostgreSQL does not
+// know may not: see [Store.PauseZoneless].
 const isOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
-	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
+	and (b.hours is null or b.hours @> extract(hour from wall_clock(b.tz))::int)`
 
 // lastRow is the last row of a batch b that may be asked for now: the end of its
 // canary, or of every file. Compared with a row's number it bounds an index scan;
