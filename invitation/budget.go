@@ -126,17 +126,21 @@ func (r *Reader) loads(ctx context.Context, where string, arg int64) ([]Load, er
 	var start, wait *time.Time
 	var from, to *int
 	loads := []Load{}
-	_, err := pgx.ForEachRow(rows, []any{&l.Batch, &l.Priority, &start, &from, &to, &l.Hours.TZ, &l.People, &l.Held, &l.Canary, &wait}, func() (err error) {
+	_, err := pgx.ForEachRow(rows, []any{&l.Batch, &l.Priority, &start, &from, &to, &l.Hours.TZ, &l.People, &l.Held, &l.Canary, &wait}, func() error {
 		l.StartAt, l.NotBefore = deref(start), deref(wait)
 		if from != nil && to != nil {
 			l.Hours.From, l.Hours.To = *from, *to
-			l.Zone, err = time.LoadLocation(l.Hours.TZ)
 		} else {
-			l.Hours, l.Zone = Hours{}, nil
+			l.Hours = Hours{}
 		}
 		loads = append(loads, l)
-		return err
+		return nil
 	})
+	for i := range loads {
+		if err == nil && !loads[i].Hours.IsZero() {
+			loads[i].Zone, err = r.Zone(ctx, loads[i].Hours.TZ)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("count who waits: %w", err)
 	}

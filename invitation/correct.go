@@ -72,10 +72,10 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 // CreateCorrection makes the batch of one row that sets a row of another right,
 // gives that up if it is undecided, and returns the batch and the pending
 // invitations that were made for the row, by whichever batch: they are to be
-// revoked. The caller holds the instance's create and bulk buckets, so that no claim
-// of the row slips between. With an open request for the row, or for one of a batch
-// that invites the person again for it, it is [ErrUnderWay]. A row of a draft is
-// refused with a [StateError].
+// revoked. The caller has called [ShareErasures] and then locked the instance's
+// create and bulk buckets, so that no claim of the row slips between. With an open
+// request for the row, or for one of a batch that invites the person again for it,
+// it is [ErrUnderWay]. A row of a draft is refused with a [StateError].
 func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row int, email, key, actor string) (int64, []Target, error) {
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)

@@ -95,6 +95,16 @@ func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
 	return nil
 }
 
+// LockErasures makes the transaction wait for imports and other erasures, and these
+// for it. An erasure begins with it, before it holds anything that claims need: an
+// import may take minutes.
+func LockErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "update") }
+
+// ShareErasures keeps people from being erased until the transaction ends, and
+// waits for an erasure that is under way. What imports people begins with it, as
+// an erasure begins with [LockErasures].
+func ShareErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "share") }
+
 // Erased are the people who were erased, for whoever imports a file.
 type Erased struct {
 	hasher *hasher
@@ -161,8 +171,9 @@ type Erasure struct {
 }
 
 // Erase removes what is known of a person, whose keys these are, with what stands
-// for them in rows that a purge emptied: addresses, names, original rows. Rows that wait end as cancelled. Outcomes, attempts and
-// a keyed hash stay, and certificates hold. The caller holds the create and bulk
+// for them in rows that a purge emptied: addresses, names, original rows. Rows that
+// wait end as cancelled. Outcomes, attempts and a keyed hash stay, and certificates
+// hold. The caller has called [LockErasures] and then locked the create and bulk
 // buckets of all instances. While a request for the person is open, or an
 // invitation of theirs is being revoked, it is [ErrUnderWay].
 func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {

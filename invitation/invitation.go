@@ -75,6 +75,7 @@ const (
 	ByCanary  Pauser = "canary"  // its first people were asked for, and somebody should look
 	ByBreaker Pauser = "breaker" // too many people were rejected or failed
 	ByClerk   Pauser = "clerk"   // Clerk refuses every invitation: a quota, a setting
+	ByZone    Pauser = "zone"    // PostgreSQL does not know the time zone of its hours
 )
 
 // Options are what goes to Clerk with each invitation of a batch, unless a row

@@ -144,10 +144,23 @@ func (w *Worker) pause(ctx context.Context, reason string) error {
 // judge pauses batches whose canary has come back, or of which too many rows
 // are refused.
 func (w *Worker) judge(ctx context.Context) error {
-	var paused []*invitation.Batch
 	var doubt bool
+	err := w.pauseThose(ctx, "that have shown enough", func(ctx context.Context, tx pgx.Tx, instance int64) (paused []*invitation.Batch, err error) {
+		paused, doubt, err = w.store.Judge(ctx, tx, instance)
+		return paused, err
+	})
+	if err == nil && doubt {
+		w.suspect.Store(true) // the next decided rows tell
+	}
+	return err
+}
+
+// pauseThose has do pause batches of the worker's instance, and deletes their jobs.
+// which says of them, for an error, which they are.
+func (w *Worker) pauseThose(ctx context.Context, which string, do func(context.Context, pgx.Tx, int64) ([]*invitation.Batch, error)) error {
+	var paused []*invitation.Batch
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if paused, doubt, err = w.store.Judge(ctx, tx, w.cfg.Instance.ID); err != nil {
+		if paused, err = do(ctx, tx, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 		for _, b := range paused {
@@ -158,10 +171,7 @@ func (w *Worker) judge(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("judge the batches of instance %d: %w", w.cfg.Instance.ID, err)
-	}
-	if doubt {
-		w.suspect.Store(true) // the next decided rows tell
+		return fmt.Errorf("pause the batches of instance %d %s: %w", w.cfg.Instance.ID, which, err)
 	}
 	for _, b := range paused {
 		level := slog.LevelError               // it stands until a person has looked

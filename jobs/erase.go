@@ -20,6 +20,10 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 	store := invitation.NewStore(pool)
 	var e *invitation.Erasure
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// First, so that nobody waits for the buckets while this waits for an import.
+		if err := invitation.LockErasures(ctx, tx); err != nil {
+			return err
+		}
 		rows, _ := tx.Query(ctx, `select distinct instance_id from results where key = any($1) order by 1`, keys)
 		instances, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {

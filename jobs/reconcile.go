@@ -5,12 +5,12 @@ import (
 	"errors"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"bulkinvite/clerk"
 	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // Reconcile holds everything at Clerk against our rows: it brings their status
@@ -46,7 +46,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every)
 		if err == nil && wait <= 0 {
-			_, err = w.reconcile(ctx, "every "+strings.TrimSuffix(strings.TrimSuffix(every.String(), "0s"), "0m"), every)
+			_, err = w.reconcile(ctx, "every "+ratelimit.Interval(every), every)
 			wait = 0 // looked up anew
 		}
 		if errors.Is(err, ErrUnauthorized) {

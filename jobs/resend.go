@@ -195,7 +195,14 @@ type Correction struct {
 func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
 	store := invitation.NewStore(pool)
 	var c Correction
-	err := change(ctx, pool, of.InstanceID, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// First, so that nobody waits for the buckets while this waits for an erasure.
+		if err := invitation.ShareErasures(ctx, tx); err != nil {
+			return err
+		}
+		if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
 		batch, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
 		if err != nil {
 			return err

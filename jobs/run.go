@@ -104,6 +104,11 @@ func (w *Worker) tidy(ctx context.Context) error {
 			return err
 		}
 	}
+	if chores.Zone {
+		if err := w.pauseThose(ctx, "whose time zone is not known", w.store.PauseZoneless); err != nil {
+			return err
+		}
+	}
 	if chores.Cancel {
 		if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
 			return err

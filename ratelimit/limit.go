@@ -58,14 +58,20 @@ func (l Limit) String() string {
 	case l.Off:
 		return "off"
 	}
-	w := l.Window.String()
-	if strings.HasSuffix(w, "m0s") {
-		w = strings.TrimSuffix(w, "0s")
+	return strconv.Itoa(l.N) + "/" + Interval(l.Window)
+}
+
+// Interval writes a duration without the units that are zero: 30s, 15m, 1h30m.
+// [time.ParseDuration] reads it.
+func Interval(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") { // not the 0s of 30s
+		text = strings.TrimSuffix(text, "0s")
 	}
-	if strings.HasSuffix(w, "h0m") {
-		w = strings.TrimSuffix(w, "0m")
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
 	}
-	return strconv.Itoa(l.N) + "/" + w
+	return text
 }
 
 // UnmarshalText makes Limit usable as a flag.

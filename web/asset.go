@@ -107,6 +107,7 @@ var functions = template.FuncMap{
 	"counted":  words.Counted,
 	"requests": words.Requests,
 	"moment":   shownTime,
+	"zone":     words.Zone,
 	"text":     shownText,
 	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
 	"reason": func(code *string) string {

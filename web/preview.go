@@ -86,7 +86,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	}
 	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: v.ToInvite, StartAt: b.StartAt, Hours: b.Hours}
 	if !b.Hours.IsZero() {
-		if own.Zone, err = invitation.LoadZone(b.Hours.TZ); err != nil {
+		if own.Zone, err = s.reader.Zone(ctx, b.Hours.TZ); err != nil {
 			return nil, err
 		}
 	}

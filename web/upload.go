@@ -381,6 +381,10 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	var state *invitation.StateError
 	if u.Batch != nil {
 		b.ID = *u.Batch
+		// Before the draft is locked: an erasure may hold what a start of the draft waits for.
+		if err := invitation.ShareErasures(ctx, tx); err != nil {
+			return nil, err
+		}
 		if err = s.store.EmptyDraft(ctx, tx, b.ID); errors.As(err, &state) {
 			return &failure{What: upperFirst(state.Error()) + ".", Batch: b.ID}, nil
 		}

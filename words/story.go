@@ -9,11 +9,13 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Chapter is something that happened to a person at a time.
+// Chapter is something that happened to a person at a time. Its texts hold no
+// times, so that whoever shows them shows all times in one zone.
 type Chapter struct {
 	At   time.Time
 	Text string
-	Then string // what came of it; may be empty
+	Made time.Time // when the invitation that Text names was created, by Clerk's clock; zero: it names none
+	Then string    // what came of it; may be empty
 }
 
 // Story tells a person's story, in the order of events.
@@ -303,20 +305,19 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 
 // sightingChapter tells what a read of Clerk showed.
 func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
-	text := "read Clerk: "
+	c := Chapter{At: g.FirstSeen, Text: "read Clerk: "}
 	switch {
 	case g.Kind == "user":
-		text += "user " + g.ClerkID
+		c.Text += "user " + g.ClerkID
 	default:
-		text += fmt.Sprintf("%s invitation %s", or(g.Status), g.ClerkID)
-		if g.CreatedAt != nil {
-			text += ", created " + g.CreatedAt.Local().Format("2 Jan 15:04:05")
-		}
+		c.Text += fmt.Sprintf("%s invitation %s", or(g.Status), g.ClerkID)
 		if ours(s, g) {
-			text += ", ours"
+			c.Text += ", ours"
+		}
+		if g.CreatedAt != nil {
+			c.Made = *g.CreatedAt
 		}
 	}
-	c := Chapter{At: g.FirstSeen, Text: text}
 	for i := range s.Rows {
 		if shows(g, &s.Rows[i]) {
 			c.Then = ending(s, &s.Rows[i])

@@ -85,6 +85,14 @@ func Bytes(n int64) string {
 // Moment writes a time in the user's zone, to the minute.
 func Moment(t time.Time) string { return t.Local().Format("Mon 2 Jan, 15:04") }
 
+// Zone names the zone in which [Moment] writes times.
+func Zone() string {
+	if name := time.Local.String(); name != "Local" {
+		return name
+	}
+	return "this machine's zone, now UTC" + time.Now().Format("-07:00")
+}
+
 // MomentSeconds writes a time in the user's zone, to the second.
 func MomentSeconds(t time.Time) string { return t.Local().Format("Mon 2 Jan 15:04:05") }
 

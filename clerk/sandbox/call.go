@@ -103,7 +103,12 @@ func (in *invite) set(name string, raw json.RawMessage) *problem {
 		in.metadata = raw
 	case "redirect_url":
 		err = json.Unmarshal(raw, &text)
-		if u, bad := url.Parse(text); err != nil || bad != nil || u.Scheme == "" || u.Host == "" {
+		u, bad := url.Parse(text)
+		if err != nil || bad != nil {
+			return formatInvalid(name)
+		}
+		web, path := u.Scheme == "http" || u.Scheme == "https", strings.HasPrefix(text, "/") // "a full URL or a path", says Clerk
+		if u.Opaque != "" || u.Scheme == "" && !path || web && u.Host == "" || u.Scheme == "javascript" || u.Scheme == "data" {
 			return formatInvalid(name)
 		}
 	case "notify":

@@ -58,7 +58,7 @@ func TestCreateRefuses(t *testing.T) {
 		"unknown field":         {body: with(`"emial":"x"`), want: failure{422, "form_param_unknown", param("emial")}},
 		"metadata no object":    {body: with(`"public_metadata":[1]`), want: failure{422, "form_param_value_invalid", param("public_metadata")}},
 		"metadata too large":    {body: with(`"public_metadata":{"a":"` + strings.Repeat("x", maxMetadata) + `"}`), want: failure{422, "form_param_exceeds_allowed_size", param("public_metadata")}},
-		"redirect relative":     {body: with(`"redirect_url":"/welcome"`), want: failure{422, "form_param_format_invalid", param("redirect_url")}},
+		"redirect relative":     {body: with(`"redirect_url":"welcome"`), want: failure{422, "form_param_format_invalid", param("redirect_url")}},
 		"expires in 0 days":     {body: with(`"expires_in_days":0`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},
 		"expires in 366 days":   {body: with(`"expires_in_days":366`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},
 		"expires in text":       {body: with(`"expires_in_days":"7"`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},

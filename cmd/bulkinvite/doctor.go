@@ -217,6 +217,11 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.answers(h)
 	d.limits(budget)
 	d.waitForPeople(h)
+	zoneless, err := reader.Zoneless(ctx, instance)
+	if err != nil {
+		return err
+	}
+	d.zones(zoneless)
 	if t.environment != "development" {
 		return nil
 	}
@@ -268,6 +273,21 @@ func (d *diagnosis) limits(b invitation.Budget) {
 	if len(b.Frozen)+len(b.Ceilings) == 0 {
 		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
 	}
+}
+
+// zones names the batches that can't be sent, since PostgreSQL does not know in
+// which hours.
+func (d *diagnosis) zones(zoneless []invitation.Zoneless) {
+	if len(zoneless) == 0 {
+		d.add("time zones", verdictOK, "", "PostgreSQL knows those of all batches")
+		return
+	}
+	named := make([]string, len(zoneless))
+	for i, z := range zoneless {
+		named[i] = fmt.Sprintf("batch %d (%s)", z.Batch, plain(z.TZ))
+	}
+	d.add("time zones", verdictWrong, "bring PostgreSQL's time zones up to date and resume these batches, or cancel them and send the rest with another --tz",
+		"PostgreSQL does not know the time zone of %s: nothing of that is sent", strings.Join(named, ", "))
 }
 
 // waitForPeople names what goes on only when a person says so.

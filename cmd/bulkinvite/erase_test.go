@@ -215,3 +215,53 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 		b.run("verify", batch).want(t, exitOK)
 	}
 }
+
+// TestClaimsGoOnWhileErasuresWait: erase waits for imports, and correct for an
+// erasure. Neither holds the budget of the instance meanwhile, so that everybody
+// else is invited.
+func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hold    func(*testing.T, pgx.Tx) error
+		command []string
+	}{
+		"erase": {func(t *testing.T, tx pgx.Tx) error {
+			_, err := invitation.LoadErased(t.Context(), tx) // as an import does
+			return err
+		}, []string{"erase", "p000@example.com"}},
+		"correct": {func(t *testing.T, tx pgx.Tx) error {
+			_, err := invitation.NewStore(nil).Erase(t.Context(), tx, []string{"p001@example.com"}, "maria")
+			return err
+		}, []string{"correct", "1", "1", "--email", "right@example.com", "--yes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t, sandbox.Config{})
+			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
+			pool := open(t, b.url)
+			b.run("send", "--yes", b.file("sent.csv", listOf(0, 2))).want(t, exitOK)
+			b.run("import", "--yes", b.file("waiting.csv", listOf(10, 12))).want(t, exitOK)
+			tx, err := pool.Begin(t.Context())
+			if err == nil {
+				err = c.hold(t, tx)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting := b.start(c.command...)
+			awaitCount(t, pool, 1, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+			worker := b.start("work", "--until-idle")
+			awaitCount(t, pool, 2, `select count(*) from results where batch_id = 2 and outcome = 'invited'`)
+			// PostgreSQL ends a transaction that stands still for 20 s.
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatalf("claims went on only when what %s waited for was over: %v", name, err)
+			}
+			if exit := waiting.ends(); exit != exitOK {
+				t.Errorf("%v ended with %d: %s", c.command, exit, &waiting.errs)
+			}
+			if exit := worker.ends(); exit != exitOK {
+				t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
+			}
+		})
+	}
+}

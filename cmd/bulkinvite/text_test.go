@@ -61,7 +61,7 @@ func TestStoryText(t *testing.T) {
 	open := &invitation.Story{Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
 	open.Attempts[0].Open = true
-	golden(t, "why-open", storyText(open))
+	golden(t, "why-open", storyText(open, "Europe/Berlin"))
 
 	row.Outcome, row.DecidedAt, row.ReadID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:11:57")), ptr(int64(7)), ptr("inv_2xYz")
 	row.Status, row.StatusAt = ptr(invitation.Accepted), ptr(at("21:30:12"))
@@ -70,7 +70,7 @@ func TestStoryText(t *testing.T) {
 		Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
 		Sightings: []invitation.StorySighting{{InstanceID: 1, Kind: "invitation", ClerkID: "inv_2xYz", Status: ptr("pending"), CreatedAt: ptr(at("20:11:40")), FirstSeen: at("20:11:56"), LastRead: 7}},
 		Summary:   []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481}}},
-	}))
+	}, "Europe/Berlin"))
 }
 
 // TestStoryOfUnknown tells every step of requests whose answers were lost: asked,
@@ -97,7 +97,7 @@ func TestStoryOfUnknown(t *testing.T) {
 				ClosedAt: ptr(at("20:13:01")), Resolution: ptr("answered"), Answer: ptr("created"), ClerkInvitationID: ptr("inv_2xYz")}),
 		},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
-	}))
+	}, "Europe/Berlin"))
 }
 
 // TestReportOfUnknown says in words what is not known, and what keeps it so.

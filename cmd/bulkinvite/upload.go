@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -24,7 +23,7 @@ import (
 // uploadFlags are what send and import have in common.
 type uploadFlags struct {
 	File             string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
-	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own wins. Default: Clerk's."`
+	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads: an address, an app's link or a path. A row's own wins. Default: Clerk's."`
 	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
@@ -45,14 +44,11 @@ type uploadFlags struct {
 
 // Validate refuses options that Clerk would refuse for each row.
 func (f *uploadFlags) Validate() error {
-	if f.RedirectURL != "" {
-		u, err := url.Parse(f.RedirectURL)
-		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			return errors.New("--redirect-url must be a whole address that begins with https:// or http://")
-		}
-	}
-	if f.ExpiresInDays < 0 || f.ExpiresInDays > 365 {
-		return fmt.Errorf("--expires-in-days=%d must be 1 to 365", f.ExpiresInDays)
+	var option *invitation.OptionError
+	if err := f.batchOptions().Validate(); errors.As(err, &option) {
+		return fmt.Errorf("--%s %s. %s", strings.ReplaceAll(option.Option, "_", "-"), option.Problem, strings.TrimSuffix(option.Remedy, "."))
+	} else if err != nil {
+		return err
 	}
 	switch {
 	case f.NoNotify != (f.Links != ""):

@@ -1,0 +1,21 @@
+-- +goose NO TRANSACTION
+-- +goose Up
+
+-- Each statement commits by itself, and done twice it does no harm.
+
+-- Names of time zones are another program's data: PostgreSQL may forget one with an
+-- upgrade. An error would end every statement that looks at the batch, and with
+-- it every claim of the instance.
+-- +goose StatementBegin
+create or replace function wall_clock(zone text) returns timestamp language plpgsql as $$
+begin
+    return clock_timestamp() at time zone zone;
+exception when invalid_parameter_value then
+    return null;
+end $$;
+-- +goose StatementEnd
+comment on function wall_clock(text) is 'The time of day in a time zone; NULL: PostgreSQL does not know the zone';
+
+alter table batches drop constraint if exists batches_paused_by_check,
+    add constraint batches_paused_by_check check (paused_by in ('person', 'canary', 'breaker', 'clerk', 'zone'));
+comment on column batches.paused_by is 'Who or what paused the batch: a person; its canary, which wants a look; the breaker, after too many refusals; clerk, which refuses every invitation; zone, since PostgreSQL does not know the time zone of its hours; NULL: it is not paused';
