@@ -26,8 +26,22 @@ func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {
 	ID          int64
-	ClerkID     string // ins_…; "key:" and the key's fingerprint; "sandbox"
+	ClerkID     string // ins_…; "sandbox"
 	Environment string // production, development or sandbox
+}
+
+// TwoInstancesError says that one key has two instances in the database: the one that Clerk names,
+// and one that an earlier version made under the key's fingerprint. Neither knows the files,
+// people and budgets of the other.
+type TwoInstancesError struct {
+	ClerkID  string // ins_…
+	Former   string // "key:" and the fingerprint
+	FormerID int64  // its number
+}
+
+func (e *TwoInstancesError) Error() string {
+	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), each with files, people and budgets that the other does not know",
+		e.ClerkID, e.Former, e.FormerID)
 }
 
 // EnsureInstance returns the instance with a Clerk id and creates it, and its
@@ -49,6 +63,19 @@ func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string)
 		return in, fmt.Errorf("register instance %s: %w", clerkID, err)
 	}
 	return in, nil
+}
+
+// AdoptInstance gives an instance that an earlier version made under a former id the id by which
+// Clerk knows it, so that its files, people and budgets count on. Without such an instance it
+// does nothing. It fails with [*TwoInstancesError] as [Reader.FormerInstance] does.
+func (s *Store) AdoptInstance(ctx context.Context, clerkID, former string) error {
+	_, err := s.pool.Exec(ctx, `update instances set clerk_id = $1
+		where clerk_id = $2 and not exists (select from instances where clerk_id = $1)`, clerkID, former)
+	if err != nil {
+		return fmt.Errorf("rename instance %s to %s: %w", former, clerkID, err)
+	}
+	_, err = NewReader(s.pool).FormerInstance(ctx, clerkID, former)
+	return err
 }
 
 // WorkerInfo describes a process for the workers table.

@@ -131,7 +131,8 @@ func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Re
 func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, to *target) (int64, bool, error) {
 	switch {
 	case to != nil:
-		return reader.InstanceByClerkID(ctx, to.clerkID)
+		id, _, err := to.find(ctx, reader)
+		return id, id != 0, err
 	case p.settings.Sandbox:
 		return reader.InstanceByClerkID(ctx, sandboxInstance)
 	}

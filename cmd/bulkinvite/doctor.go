@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -178,11 +177,7 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 		d.failed(ctx, "key", err)
 		return nil
 	}
-	if strings.HasPrefix(t.clerkID, "key:") {
-		d.add("key", verdictWarning, "finish running batches before the key is rotated", "Clerk does not tell which instance it belongs to: the key's fingerprint stands for it")
-	} else {
-		d.add("key", verdictOK, "", "%s", t)
-	}
+	d.add("key", verdictOK, "", "%s", t)
 	began := time.Now()
 	answer := p.askInstance(ctx, t.api)
 	switch {
@@ -197,11 +192,14 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 // examineInstance looks at what the database says of the instance of the key.
 func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
 	reader := invitation.NewReader(pool)
-	instance, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
-	if err != nil {
+	instance, former, err := t.find(ctx, reader)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !known {
+	case former:
+		d.add("instance", verdictWarning, "nothing to do: the next command that works renames it to "+t.clerkID+", with all that it holds",
+			"an earlier version knew this instance by the key's fingerprint")
+	case instance == 0:
 		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
 		return nil
 	}
@@ -288,7 +286,7 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 
 // examineRestored reads everything at Clerk and says what this database lacks.
 func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) {
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		d.failed(ctx, "restore", err)
 		return

@@ -82,7 +82,7 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 	}
 	u.limits = p.limits(u.target.environment)
 	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	if u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment); err != nil {
+	if u.instance, err = u.target.ensure(ctx, u.store); err != nil {
 		return nil, nil, err
 	}
 	b, err := u.store.Batch(ctx, batch)

@@ -136,7 +136,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 		return nil, err
 	}
 	u.limits = p.limits(u.target.environment)
-	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
+	u.instance, err = u.target.ensure(ctx, u.store)
 	return u, err
 }
 
