@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/ratelimit"
 )
 
 // Store is the domain's SQL. It is safe for use by many goroutines.
@@ -86,19 +88,31 @@ type WorkerInfo struct {
 	PID        int
 	Version    string
 	LockKey    int64
+	Limits     Limits // that it was given; what others have to keep too
 }
 
 // Beat says that a process lives. It registers it if it is not, or no longer,
 // registered, and then reports so.
 func (s *Store) Beat(ctx context.Context, w WorkerInfo) (registered bool, err error) {
 	err = s.pool.QueryRow(ctx, `
-		insert into workers (id, instance_id, host, pid, version, lock_key) values ($1, $2, $3, $4, $5, $6)
+		insert into workers (id, instance_id, host, pid, version, lock_key, limit_create, limit_bulk, limit_general)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 		on conflict (id) do update set heartbeat_at = clock_timestamp() returning xmax = 0`,
-		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.LockKey).Scan(&registered)
+		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.LockKey,
+		stated(w.Limits.Create), stated(w.Limits.Bulk), stated(w.Limits.General)).Scan(&registered)
 	if err != nil {
 		return false, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
 	}
 	return registered, nil
+}
+
+// stated is how a worker states a limit; nil for the zero one, which is none.
+func stated(l ratelimit.Limit) *string {
+	if l == (ratelimit.Limit{}) {
+		return nil
+	}
+	s := l.String()
+	return &s
 }
 
 // Leave takes a process that ends off the list.

@@ -92,7 +92,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 		return err
 	}
 	var others []invitation.Load
-	var budget invitation.Budget
+	budget := invitation.Budget{Limits: p.limits(environment)}
 	if from.Reader != nil {
 		if budget, err = from.Reader.Budget(ctx, from.Instance, p.limits(environment)); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 			return err
 		}
 	}
-	pl.work(time.Now(), p.limits(environment), c.Priority, others, budget)
+	pl.work(time.Now(), c.Priority, others, budget)
 	return nil
 }
 

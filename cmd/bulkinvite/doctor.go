@@ -214,6 +214,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.workers(h)
 	d.answers(h)
 	d.limits(budget)
+	d.limitsOfWorkers(budget)
 	d.waitForPeople(h)
 	if t.environment != "development" {
 		return nil
@@ -265,6 +266,28 @@ func (d *diagnosis) limits(b invitation.Budget) {
 	}
 	if len(b.Frozen)+len(b.Ceilings) == 0 {
 		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
+	}
+}
+
+// limitsOfWorkers names the workers that were given different limits, and those that don't state
+// theirs.
+func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
+	const check = "limits of workers"
+	differing := b.Differing()
+	for _, w := range differing {
+		if w.States() {
+			d.add(check, verdictWarning, "give all workers the same limits; until then each of them keeps the strictest", "%s", w)
+		}
+	}
+	unknown := 0
+	for _, w := range b.Workers {
+		if !w.States() {
+			unknown++
+			d.add(check, verdictWarning, "replace it by this version; it keeps only the limits that it was given", "%s: it is of an earlier version", w)
+		}
+	}
+	if len(differing)+unknown == 0 {
+		d.add(check, verdictOK, "", "no two workers have different ones")
 	}
 }
 

@@ -204,7 +204,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.plan.work(time.Now(), u.limits, u.flags.Priority, others, budget)
+	u.plan.work(time.Now(), u.flags.Priority, others, budget)
 	return u.checkDelivery(ctx)
 }
 
