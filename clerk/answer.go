@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -49,6 +50,9 @@ type Answer struct {
 	// timeout, canceled, connection_closed, not_http, not_json, not_clerk, redirect,
 	// answer_too_large. Empty on success.
 	Code string
+	// ContentType is the media type of the answer, without parameters; empty: it has none,
+	// or none that is well formed.
+	ContentType string
 	// TraceID is Clerk-Trace-Id, by which Clerk's support finds the request.
 	TraceID string
 	// RetryAfter is how long Clerk asks to wait, from the moment of the answer. It
@@ -113,6 +117,7 @@ func (x *exchange) answer(call string, callErr error) Answer {
 	}
 	a.Date = date(x.header)
 	a.RetryAfter, a.HasRetryAfter = retryAfter(x.header, a.Date, x.now())
+	a.ContentType = contentType(x.header)
 	a.TraceID = token(x.header.Get("Clerk-Trace-Id"))
 	switch {
 	case x.bodyErr != nil:
@@ -263,6 +268,17 @@ func safeCause(err error) error {
 		return op
 	}
 	return nil
+}
+
+// maxContentType is longer than any media type in use, in bytes: the header is shown in errors.
+const maxContentType = 80
+
+func contentType(h http.Header) string {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || len(t) > maxContentType {
+		return ""
+	}
+	return t
 }
 
 func date(h http.Header) time.Time {

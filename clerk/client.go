@@ -269,9 +269,10 @@ type InstanceAnswer struct {
 	Environment string // production or development
 }
 
-// Instance asks whom we talk to: GET /instance. It stays the same when the key
-// is rotated. Where Status is 404 the call is not to be had, and the key's
-// Fingerprint has to do.
+// Instance asks which instance the key belongs to: GET /instance. The id stays the same when the
+// key is rotated. A 200 without an id and an environment of Clerk's is Lost, with the code
+// not_json or not_clerk. Clerk's specification has this call for every instance
+// (https://clerk.com/docs/reference/backend-api, bapi 2026-05-12), so nothing replaces its answer.
 func (c *Client) Instance(ctx context.Context) InstanceAnswer {
 	r := &instanceReader{}
 	a := c.do(ctx, callInstance, http.MethodGet, "/instance", nil, r)

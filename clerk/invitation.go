@@ -188,9 +188,11 @@ func (r *instanceReader) UnmarshalJSON(body []byte) error {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return err
 	}
-	if r.ID, r.Environment = token(wire.ID), token(wire.Environment); r.ID == "" {
+	rest, ok := strings.CutPrefix(token(wire.ID), "ins_")
+	if !ok || rest == "" || wire.Environment != "production" && wire.Environment != "development" {
 		return errShape
 	}
+	r.ID, r.Environment = wire.ID, wire.Environment
 	r.done = true
 	return nil
 }

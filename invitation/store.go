@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/ratelimit"
 )
 
 // Store is the domain's SQL. It is safe for use by many goroutines.
@@ -32,8 +34,22 @@ func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {
 	ID          int64
-	ClerkID     string // ins_…; "key:" and the key's fingerprint; "sandbox"
+	ClerkID     string // ins_…; "sandbox"
 	Environment string // production, development or sandbox
+}
+
+// TwoInstancesError says that one key has two instances in the database: the one that Clerk names,
+// and one that an earlier version made under the key's fingerprint. Neither knows the files,
+// people and budgets of the other.
+type TwoInstancesError struct {
+	ClerkID  string // ins_…
+	Former   string // "key:" and the fingerprint
+	FormerID int64  // its number
+}
+
+func (e *TwoInstancesError) Error() string {
+	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), each with files, people and budgets that the other does not know",
+		e.ClerkID, e.Former, e.FormerID)
 }
 
 // EnsureInstance returns the instance with a Clerk id and creates it, and its
@@ -57,6 +73,19 @@ func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string)
 	return in, nil
 }
 
+// AdoptInstance gives an instance that an earlier version made under a former id the id by which
+// Clerk knows it, so that its files, people and budgets count on. Without such an instance it
+// does nothing. It fails with [*TwoInstancesError] as [Reader.FormerInstance] does.
+func (s *Store) AdoptInstance(ctx context.Context, clerkID, former string) error {
+	_, err := s.pool.Exec(ctx, `update instances set clerk_id = $1
+		where clerk_id = $2 and not exists (select from instances where clerk_id = $1)`, clerkID, former)
+	if err != nil {
+		return fmt.Errorf("rename instance %s to %s: %w", former, clerkID, err)
+	}
+	_, err = NewReader(s.pool).FormerInstance(ctx, clerkID, former)
+	return err
+}
+
 // WorkerInfo describes a process for the workers table.
 type WorkerInfo struct {
 	ID         string // also River's client id
@@ -65,21 +94,33 @@ type WorkerInfo struct {
 	PID        int
 	Version    string
 	Lives      time.Duration // how long after a heartbeat it counts as alive: --recover-after
+	Limits     Limits        // that it was given; what others have to keep too
 }
 
 // Beat says that a process lives, and returns since when it is registered. It
 // registers a process that is not, or no longer, registered.
 func (s *Store) Beat(ctx context.Context, w WorkerInfo) (since time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `
-		insert into workers as w (id, instance_id, host, pid, version, started_at, heartbeat_at, lives_until)
-		select $1, $2, $3, $4, $5, now, now, now + $6::interval from clock_timestamp() now
+		insert into workers as w
+			(id, instance_id, host, pid, version, started_at, heartbeat_at, lives_until, limit_create, limit_bulk, limit_general)
+		select $1, $2, $3, $4, $5, now, now, now + $6::interval, $7, $8, $9 from clock_timestamp() now
 		on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
 		returning w.started_at`,
-		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.Lives).Scan(&since)
+		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.Lives,
+		stated(w.Limits.Create), stated(w.Limits.Bulk), stated(w.Limits.General)).Scan(&since)
 	if err != nil {
 		return since, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
 	}
 	return since, nil
+}
+
+// stated is how a worker states a limit; nil for the zero one, which is none.
+func stated(l ratelimit.Limit) *string {
+	if l == (ratelimit.Limit{}) {
+		return nil
+	}
+	s := l.String()
+	return &s
 }
 
 // Leave takes a process that ends off the list.

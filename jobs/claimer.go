@@ -140,7 +140,7 @@ func (c *claimer) run(ctx context.Context) {
 			c.pause(ctx, r.opens)
 		case r.opens > 0:
 			until := time.Now().Add(r.opens)
-			c.w.gate.close(until, "no budget left")
+			c.w.gate.close(until, noBudget)
 			answerAll(granted{closed: until})
 		default:
 			answerAll(granted{})

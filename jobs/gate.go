@@ -53,6 +53,13 @@ func (g *gate) closed() (time.Time, bool) {
 	return g.until, !g.until.IsZero()
 }
 
+// noBudget is why the gate closes when no limit leaves a request.
+const noBudget = "no budget left"
+
+// lookAgain is how often a gate that closed for lack of budget looks whether there is some before
+// it was expected: a worker with a stricter limit may have ended, or a person have ended a freeze.
+const lookAgain = 10 * time.Second
+
 // close closes the gate until about a time.
 func (g *gate) close(until time.Time, why string) {
 	g.mu.Lock()
@@ -165,9 +172,12 @@ func (g *gate) remove(ctx context.Context, queue string) {
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		until := g.until
+		wait := time.Until(g.until)
+		if g.why == noBudget {
+			wait = min(wait, lookAgain)
+		}
 		g.mu.Unlock()
-		t := time.NewTimer(time.Until(until))
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()

@@ -162,7 +162,8 @@ func (w *Worker) info() invitation.WorkerInfo {
 		host = "unknown"
 	}
 	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
-		Version: w.cfg.Version, Lives: w.cfg.RecoverAfter}
+		Version: w.cfg.Version, Lives: w.cfg.RecoverAfter,
+		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
 }
 
 // attend registers the process as one that lives and may claim, until leave is called.

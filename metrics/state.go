@@ -217,6 +217,9 @@ func (s *state) budget(ctx context.Context) ([]prometheus.Metric, error) {
 			closed = 1
 		}
 		told = append(told, value(frozen, closed, name))
+		if limit = b.Limit; name == ratelimit.GeneralCall {
+			limit = ratelimit.Strictest(b.Obeyed)
+		}
 		if limit.None {
 			continue
 		}

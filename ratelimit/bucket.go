@@ -19,7 +19,7 @@ const (
 type Bucket struct {
 	Name    string
 	Free    int       // how many requests may start now
-	Weighs  int       // how many weigh on the limit
+	Weighs  int       // how many weigh on Limit
 	Pending int       // how many of those have no answer yet
 	Opens   time.Time // if none is free: the earliest moment at which one can be, by Postgres' clock; answers that are still out can make it later
 	Probe   bool      // the bucket thaws: the one request that is free is a probe
@@ -27,6 +27,8 @@ type Bucket struct {
 	Reason  string    // if frozen: why
 	Ceiling int       // the limit that Clerk seems to have, where that is less than the one set; 0: none
 	Now     time.Time // Postgres' clock when it was counted
+	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
+	Obeyed  []Limit   // all limits that were kept, the caller's own first
 }
 
 // unlimited is what is free where nothing is counted.
@@ -67,7 +69,8 @@ const (
 
 	readBucket = `
 		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
-		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp())
+		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
+		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
 	weighing = `
@@ -78,9 +81,11 @@ const (
 		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`
 )
 
-// count runs the statements that were queued, and then counts.
+// count runs the statements that were queued, and then counts. It keeps the caller's limit and
+// those that live workers of the instance have stated, which it reads after the lock: a worker
+// that registers earlier is seen. How many may start is the least that any of them leaves.
 func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, name string, limit Limit) (Bucket, error) {
-	b := Bucket{Name: name}
+	b := Bucket{Name: name, Limit: limit, Obeyed: []Limit{limit}}
 	if limit.Off {
 		if err := q.SendBatch(ctx, batch).Close(); err != nil {
 			return b, fmt.Errorf("lock bucket %s of instance %d: %w", name, instance, err)
@@ -90,35 +95,61 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 	var frozenUntil, ceilingAt *time.Time
 	var ceiling *int
 	var probing bool
+	var stated []string
 	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing)
+		return row.Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing, &stated)
 	})
-	b.Free = unlimited
-	switch {
-	case limit.None:
-	case name == GeneralCall: // counted over leases
-		b.Free = limit.N
-	default: // at most as many as the limit, unless that was lowered
-		batch.Queue(weighing, instance, name, limit.Weight()).QueryRow(func(row pgx.Row) error {
-			var ends []time.Time
-			var now time.Time
-			err := row.Scan(&ends, &now, &b.Pending)
-			b.Weighs = len(ends)
-			b.Free, b.Opens = limit.Room(now, ends)
-			return err
+	var ends []time.Time // of the requests that weigh, at most as many as the limit, unless that was lowered
+	now := &b.Now
+	weigh := func(batch *pgx.Batch, weight time.Duration) {
+		batch.Queue(weighing, instance, name, weight).QueryRow(func(row pgx.Row) error {
+			now = new(time.Time)
+			return row.Scan(&ends, now, &b.Pending)
 		})
+	}
+	ledger := name != GeneralCall // which is counted over leases
+	if ledger && !limit.None {
+		weigh(batch, limit.Weight())
 	}
 	if err := q.SendBatch(ctx, batch).Close(); err != nil {
 		return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
 	}
+	var err error
+	if b.Obeyed, err = Obeyed(limit, stated); err != nil {
+		return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
+	}
+	if longest := longestWeight(b.Obeyed); ledger && longest > longestWeight(b.Obeyed[:1]) {
+		further := &pgx.Batch{}
+		weigh(further, longest)
+		if err := q.SendBatch(ctx, further).Close(); err != nil {
+			return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
+		}
+	}
+	b.obey(*now, ends)
 	room := b.Free
-	if ceiling != nil && !limit.None {
-		b.lower(limit, *ceiling, *ceilingAt)
+	if ceiling != nil && !b.Limit.None {
+		b.lower(b.Limit, *ceiling, *ceilingAt)
 	}
 	if frozenUntil != nil {
 		b.thaw(*frozenUntil, probing, room)
 	}
 	return b, nil
+}
+
+// obey finds what is free under all limits, and the one that leaves the least; of those that leave
+// nothing, the one that opens last.
+func (b *Bucket) obey(now time.Time, ends []time.Time) {
+	b.Free = unlimited
+	for _, l := range b.Obeyed {
+		if l.None {
+			continue
+		}
+		free, opens := l.Room(now, ends)
+		if free < b.Free || free == b.Free && opens.After(b.Opens) {
+			b.Free, b.Opens, b.Limit = free, opens, l
+			b.Weighs = l.weighing(now, ends)
+		}
+	}
 }
 
 // lower applies a learned ceiling, which is forgotten when it has recovered, by a

@@ -22,6 +22,7 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		if err != nil {
 			return err
 		}
+		limit := b.Limit // or a stricter one of another worker
 		var freezes, granted int
 		err = tx.QueryRow(ctx, `
 			select b.freezes, (select count(*) from attempts a where a.instance_id = $1 and a.bucket = $2

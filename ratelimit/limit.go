@@ -91,6 +91,16 @@ func (l Limit) Weight() time.Duration {
 	return l.Window + max(l.Window/1000, 5*time.Millisecond)
 }
 
+// weighing counts the requests that weigh on the limit: see [Limit.Room].
+func (l Limit) weighing(now time.Time, ends []time.Time) (n int) {
+	for _, end := range ends {
+		if end.Add(l.Weight()).After(now) {
+			n++
+		}
+	}
+	return n
+}
+
 // Room applies the sliding log: it tells how many requests may start now and,
 // where none may, the earliest moment at which one can. ends has, for each
 // request that could have reached Clerk, when its answer came, or its deadline

@@ -193,12 +193,14 @@ type budgetDocument struct {
 	At          time.Time     `json:"at"`
 	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
 	Limits      []limitBudget `json:"limits"`
+
+	Differing []invitation.WorkerLimits `json:"differing_limits" doc:"The live workers where they were given different limits; the strictest count."`
 }
 
 // limitBudget is one limit. What it does not have is null.
 type limitBudget struct {
 	Bucket       string          `json:"bucket"` // bulk, create or general
-	Limit        ratelimit.Limit `json:"limit" doc:"Requests in a window: N/DURATION."`
+	Limit        ratelimit.Limit `json:"limit" doc:"Requests in a window: N/DURATION. The strictest of the server's and of live workers'."`
 	Free         *int            `json:"free" doc:"How many requests may be made now; null: any number."`
 	NextAt       *time.Time      `json:"next_at" doc:"When the first request that weighs returns."`
 	FullAt       *time.Time      `json:"full_at" doc:"When all have."`
@@ -224,18 +226,18 @@ type reconcileDocument struct {
 }
 
 func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
-	limits := s.cfg.Limits(s.cfg.Instance.Environment)
-	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, limits)
+	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
 	if err != nil {
 		return nil, err
 	}
+	limits := b.Limits
 	_, workers, err := s.reader.Fleet(ctx, s.cfg.Instance.ID)
 	if err != nil {
 		return nil, err
 	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers}
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers, Differing: b.Differing()}
 	weighing := map[string][]ratelimit.Lease{ratelimit.Bulk: singles(b.Bulk.Busy), ratelimit.Create: singles(b.Create.Busy)}
-	for _, g := range gauges(b, limits) {
+	for _, g := range gauges(b) {
 		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}
 		d.Limits = append(d.Limits, one)
 	}

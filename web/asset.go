@@ -116,10 +116,11 @@ var functions = template.FuncMap{
 		}
 		return words.Plain(words.Reason(*code))
 	},
-	"percent": percent,
-	"of":      func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
-	"bytes":   words.Bytes,
-	"call":    func(bucket string) string { return words.Calls[bucket] },
+	"percent":   percent,
+	"of":        func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
+	"bytes":     words.Bytes,
+	"differing": func() string { return words.Differing },
+	"call":      func(bucket string) string { return words.Calls[bucket] },
 	"outcomes": func() []named {
 		all := []named{{invitation.Undecided, "undecided"}}
 		for _, o := range words.Order {

@@ -251,8 +251,9 @@ type standing struct {
 	Done        time.Time        // when the last goes out, by the plan
 	Gauges      []gauge
 	Frozen      []invitation.Freeze
-	Workers     int // processes that work for the instance
-	Lately      int // people invited in the last hour
+	Differing   []invitation.WorkerLimits // the live workers where they have different limits
+	Workers     int                       // processes that work for the instance
+	Lately      int                       // people invited in the last hour
 }
 
 // Decided is how many rows have an outcome.
@@ -286,16 +287,15 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 		return st, err
 	}
 	st.Environment, st.Workers = instance.Environment, workers
-	limits := s.cfg.Limits(instance.Environment)
-	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
 	if err != nil {
 		return st, err
 	}
-	st.Gauges, st.Frozen = gauges(budget, limits), budget.Frozen
+	st.Gauges, st.Frozen, st.Differing = gauges(budget), budget.Frozen, budget.Differing()
 	if st.Undecided == 0 || b.State != invitation.Running {
 		return st, nil
 	}
-	plan, err := s.plan(ctx, b, limits, budget)
+	plan, err := s.plan(ctx, b, budget)
 	if err != nil {
 		return st, err
 	}
@@ -307,7 +307,7 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 }
 
 // plan works out what is left to do of a batch that runs.
-func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
+func (s *Server) plan(ctx context.Context, b *invitation.Batch, budget invitation.Budget) (invitation.Plan, error) {
 	loads, err := s.loads(ctx, b.InstanceID)
 	if err != nil {
 		return invitation.Plan{}, err
@@ -321,7 +321,7 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitatio
 			others = append(others, l)
 		}
 	}
-	return invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent), nil
+	return invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent), nil
 }
 
 // actions are what can be done to a batch: the functions that the commands use.

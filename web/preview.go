@@ -79,8 +79,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	if err != nil {
 		return nil, err
 	}
-	limits := s.cfg.Limits(instance.Environment)
-	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +93,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	if err != nil {
 		return nil, err
 	}
-	v.Plan = invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent)
+	v.Plan = invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
 	v.now, v.Besides = budget.Now, conditions(b, v.ToInvite)
 	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
 	if instance.Environment == "development" {

@@ -110,6 +110,9 @@ func Plain(s string) string {
 // Calls names the buckets as a person reads them.
 var Calls = map[string]string{ratelimit.Create: "single requests", ratelimit.Bulk: "bulk requests", ratelimit.GeneralCall: "reads and revocations"}
 
+// Differing heads the list of live workers that were given different limits.
+const Differing = "Workers were given different limits. Each of them keeps the strictest:"
+
 // Outcomes names each outcome as a person reads it.
 var Outcomes = map[invitation.Outcome]string{
 	invitation.Invited:           "invited",

@@ -92,7 +92,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 		return err
 	}
 	var others []invitation.Load
-	var budget invitation.Budget
+	budget := invitation.Budget{Limits: p.limits(environment)}
 	if from.Reader != nil {
 		if budget, err = from.Reader.Budget(ctx, from.Instance, p.limits(environment)); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 			return err
 		}
 	}
-	pl.work(time.Now(), p.limits(environment), c.Priority, others, budget)
+	pl.work(time.Now(), c.Priority, others, budget)
 	return nil
 }
 
@@ -131,7 +131,8 @@ func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Re
 func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, to *target) (int64, bool, error) {
 	switch {
 	case to != nil:
-		return reader.InstanceByClerkID(ctx, to.clerkID)
+		id, _, err := to.find(ctx, reader)
+		return id, id != 0, err
 	case p.settings.Sandbox:
 		return reader.InstanceByClerkID(ctx, sandboxInstance)
 	}

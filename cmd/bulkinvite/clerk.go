@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -33,6 +35,7 @@ const maxKeyFile = 4 << 10
 type target struct {
 	api         *clerk.Client
 	clerkID     string // the instance, as instances.clerk_id has it
+	formerID    string // what an earlier version may have called it in instances.clerk_id; empty: nothing else
 	environment string // production, development or sandbox
 	live        bool   // the key is a live one
 }
@@ -70,18 +73,45 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil, errInterrupted
 	}
-	t := &target{api: api, clerkID: answer.ID, environment: answer.Environment, live: api.Live()}
-	if answer.Class == clerk.Success {
-		return t, nil
-	}
-	if answer.Status != http.StatusNotFound {
+	if answer.Class != clerk.Success {
 		return nil, p.instanceFailure(answer.Answer)
 	}
-	t.clerkID, t.environment = "key:"+clerk.Fingerprint(key), "development"
-	if t.live {
-		t.environment = "production"
+	return &target{api: api, clerkID: answer.ID, formerID: "key:" + clerk.Fingerprint(key), environment: answer.Environment, live: api.Live()}, nil
+}
+
+// ensure returns the target's row in instances. It makes one the first time, and takes over the
+// row that an earlier version made under the key's fingerprint.
+func (t *target) ensure(ctx context.Context, store *invitation.Store) (invitation.Instance, error) {
+	if t.formerID != "" {
+		if err := store.AdoptInstance(ctx, t.clerkID, t.formerID); err != nil {
+			return invitation.Instance{}, twoInstances(err)
+		}
 	}
-	return t, nil
+	return store.EnsureInstance(ctx, t.clerkID, t.environment)
+}
+
+// find returns the number of the target's row in instances, 0 where there is none. It changes
+// nothing: former says that the row still has the key's fingerprint for its id.
+func (t *target) find(ctx context.Context, reader *invitation.Reader) (id int64, former bool, err error) {
+	before, err := reader.FormerInstance(ctx, t.clerkID, t.formerID)
+	if err != nil {
+		return 0, false, twoInstances(err)
+	}
+	id, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
+	if err == nil && !known && before != 0 {
+		return before, true, nil
+	}
+	return id, false, err
+}
+
+// twoInstances says what to do where a database has the key's instance twice.
+func twoInstances(err error) error {
+	var two *invitation.TwoInstancesError
+	if !errors.As(err, &two) {
+		return err
+	}
+	return &failure{exit: exitHeld, code: "two_instances", err: err, remedy: fmt.Sprintf("see docs/operating.md, \"One key, two instances\". "+
+		"Once nothing of the other is pending, retire it: update instances set clerk_id = 'retired:' || clerk_id where id = %d", two.FormerID)}
 }
 
 // askInstance asks Clerk who it is. Workers may be using the whole limit, which
@@ -106,7 +136,7 @@ func (p *program) askInstance(ctx context.Context, api *clerk.Client) clerk.Inst
 	}
 }
 
-// instanceFailure says why Clerk did not tell who it is.
+// instanceFailure says why it is not known which instance the key belongs to.
 func (p *program) instanceFailure(a clerk.Answer) error {
 	switch {
 	case a.Class == clerk.Unauthorized:
@@ -115,8 +145,15 @@ func (p *program) instanceFailure(a clerk.Answer) error {
 	case a.Status == 0:
 		return fail(exitFailed, "clerk_unreachable", "see that this machine reaches the network, and that --clerk-url is right; nothing was sent",
 			"Clerk can't be reached at %s: %s", p.settings.ClerkURL, a.Code)
+	case a.Class == clerk.Throttled || a.Status >= http.StatusInternalServerError:
+		return fail(exitFailed, "clerk", "try again later; nothing was sent", "Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
 	}
-	return fail(exitFailed, "clerk", "try again later; nothing was sent", "Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
+	remedy := "set CLERK_API_URL (--clerk-url) to " + clerk.DefaultURL + ", or leave it unset; a proxy in between must pass GET /instance on; nothing was sent"
+	if !strings.HasSuffix(strings.TrimRight(p.settings.ClerkURL, "/"), "/v1") {
+		remedy = "CLERK_API_URL (--clerk-url) needs the /v1 at its end, as in " + clerk.DefaultURL + "; nothing was sent"
+	}
+	return fail(exitFailed, "not_clerk", remedy, "%s is not Clerk's Backend API: it answered GET /instance with status %d, content type %s, code %s",
+		p.settings.ClerkURL, a.Status, cmp.Or(a.ContentType, "none"), a.Code)
 }
 
 // client makes the adapter for a key and a base URL.

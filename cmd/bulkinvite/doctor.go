@@ -178,11 +178,7 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 		d.failed(ctx, "key", err)
 		return nil
 	}
-	if strings.HasPrefix(t.clerkID, "key:") {
-		d.add("key", verdictWarning, "finish running batches before the key is rotated", "Clerk does not tell which instance it belongs to: the key's fingerprint stands for it")
-	} else {
-		d.add("key", verdictOK, "", "%s", t)
-	}
+	d.add("key", verdictOK, "", "%s", t)
 	began := time.Now()
 	answer := p.askInstance(ctx, t.api)
 	switch {
@@ -197,11 +193,14 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 // examineInstance looks at what the database says of the instance of the key.
 func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
 	reader := invitation.NewReader(pool)
-	instance, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
-	if err != nil {
+	instance, former, err := t.find(ctx, reader)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !known {
+	case former:
+		d.add("instance", verdictWarning, "nothing to do: the next command that works renames it to "+t.clerkID+", with all that it holds",
+			"an earlier version knew this instance by the key's fingerprint")
+	case instance == 0:
 		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
 		return nil
 	}
@@ -216,6 +215,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.workers(h)
 	d.answers(h)
 	d.limits(budget)
+	d.limitsOfWorkers(budget)
 	d.waitForPeople(h)
 	zoneless, err := reader.Zoneless(ctx, instance)
 	if err != nil {
@@ -290,6 +290,28 @@ func (d *diagnosis) zones(zoneless []invitation.Zoneless) {
 		"PostgreSQL does not know the time zone of %s: nothing of that is sent", strings.Join(named, ", "))
 }
 
+// limitsOfWorkers names the workers that were given different limits, and those that don't state
+// theirs.
+func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
+	const check = "limits of workers"
+	differing := b.Differing()
+	for _, w := range differing {
+		if w.States() {
+			d.add(check, verdictWarning, "give all workers the same limits; until then each of them keeps the strictest", "%s", w)
+		}
+	}
+	unknown := 0
+	for _, w := range b.Workers {
+		if !w.States() {
+			unknown++
+			d.add(check, verdictWarning, "replace it by this version; it keeps only the limits that it was given", "%s: it is of an earlier version", w)
+		}
+	}
+	if len(differing)+unknown == 0 {
+		d.add(check, verdictOK, "", "no two workers have different ones")
+	}
+}
+
 // waitForPeople names what goes on only when a person says so.
 func (d *diagnosis) waitForPeople(h invitation.Health) {
 	if n := h.Batches[invitation.Paused]; n > 0 {
@@ -308,7 +330,7 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 
 // examineRestored reads everything at Clerk and says what this database lacks.
 func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) {
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		d.failed(ctx, "restore", err)
 		return

@@ -151,7 +151,7 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 	if plan.Windows > 1 {
 		v.left = fmt.Sprintf("%s in %s, done %s", words.Requests(plan.Bulk, plan.Create), counted(plan.Windows, "window", "windows"), moment(v.end))
 	}
-	v.budget = budgetText(pr.settings, budget)
+	v.budget = budgetText(budget)
 	if undecided > 0 && plan.First > 0 {
 		v.opens = now.Add(plan.First)
 		v.next = "next window"
@@ -171,7 +171,7 @@ func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budge
 		return invitation.Plan{}, budget, err
 	}
 	loads, err := pr.reader.Loads(ctx, pr.instance.ID)
-	return invitation.PlanLeft(pr.batch, loads, pr.limits, budget), budget, err
+	return invitation.PlanLeft(pr.batch, loads, budget), budget, err
 }
 
 func perHour(n float64) string {
@@ -182,7 +182,7 @@ func perHour(n float64) string {
 }
 
 // budgetText says what is left of the limits.
-func budgetText(s *settings, b invitation.Budget) string {
+func budgetText(b invitation.Budget) string {
 	var parts []string
 	for _, f := range b.Frozen {
 		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s wait until %s", callWords[f.Bucket], f.Until.Local().Format("15:04:05")))
@@ -191,7 +191,7 @@ func budgetText(s *settings, b invitation.Budget) string {
 		name  string
 		limit ratelimit.Limit
 		use   invitation.Use
-	}{{"bulk", s.LimitBulk, b.Bulk}, {"single", s.LimitCreate, b.Create}} {
+	}{{"bulk", b.Limits.Bulk, b.Bulk}, {"single", b.Limits.Create, b.Create}} {
 		if one.limit.None || one.limit.Off {
 			continue
 		}

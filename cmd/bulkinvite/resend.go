@@ -82,7 +82,7 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 	}
 	u.limits = p.limits(u.target.environment)
 	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	if u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment); err != nil {
+	if u.instance, err = u.target.ensure(ctx, u.store); err != nil {
 		return nil, nil, err
 	}
 	b, err := u.store.Batch(ctx, batch)
@@ -170,10 +170,10 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 		return invitation.Plan{}, err
 	}
 	bulk := ratelimit.Limit{Off: true}
-	if u.limits.Create.Off { // then each is a bulk call of one
-		bulk = u.limits.Bulk
+	if budget.Limits.Create.Off { // then each is a bulk call of one
+		bulk = budget.Limits.Bulk
 	}
-	return invitation.MakePlan(time.Now(), invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}, others, u.limits.Create, bulk, budget.Spent), nil
+	return invitation.MakePlan(time.Now(), invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}, others, budget.Limits.Create, bulk, budget.Spent), nil
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {

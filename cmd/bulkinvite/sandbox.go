@@ -18,7 +18,7 @@ type sandboxCmd struct {
 	Demo        bool              `help:"Plant the people that examples/hires.csv meets, if the state is new. Default: off."`
 	Window      string            `enum:"sliding,fixed" default:"sliding" placeholder:"sliding|fixed" help:"How limits are counted. Default: sliding."`
 	Environment string            `enum:"production,development," default:"" placeholder:"NAME" help:"production or development. Default: by the key of each request."`
-	InstanceID  string            `default:"ins_sandbox" placeholder:"ID" help:"What GET /instance says. Default: ins_sandbox."`
+	InstanceID  string            `default:"ins_sandbox" placeholder:"ID" help:"What GET /instance says; it begins with ins_. Default: ins_sandbox."`
 	User        []string          `sep:"none" placeholder:"ADDRESS" help:"Somebody who is a user, if the state is new. May be repeated. Default: nobody."`
 	Pending     []string          `sep:"none" placeholder:"ADDRESS" help:"Somebody with a pending invitation, if the state is new. Default: nobody."`
 	Block       []string          `sep:"none" placeholder:"ADDRESS" help:"An address, or *@ and a domain, that may not be invited. Default: none."`

@@ -176,7 +176,7 @@ func (p *program) openTakingBack(ctx context.Context) (*takingBack, error) {
 		return nil, err
 	}
 	t.store = invitation.NewStore(t.pool)
-	if t.instance, err = t.store.EnsureInstance(ctx, target.clerkID, target.environment); err != nil {
+	if t.instance, err = target.ensure(ctx, t.store); err != nil {
 		return nil, err
 	}
 	config := p.workerConfig(t.instance)

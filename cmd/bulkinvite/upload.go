@@ -132,7 +132,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 		return nil, err
 	}
 	u.limits = p.limits(u.target.environment)
-	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
+	u.instance, err = u.target.ensure(ctx, u.store)
 	return u, err
 }
 
@@ -200,7 +200,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.plan.work(time.Now(), u.limits, u.flags.Priority, others, budget)
+	u.plan.work(time.Now(), u.flags.Priority, others, budget)
 	return u.checkDelivery(ctx)
 }
 
