@@ -52,6 +52,9 @@ type Config struct {
 	// URL is the API's base, with the /v1. Zero: DefaultURL. http:// is allowed on
 	// loopback only.
 	URL string
+	// Dial opens the connections, to a server in this process. Zero: they go over the
+	// network, and through a proxy where the environment names one.
+	Dial func(context.Context) (net.Conn, error)
 	// Log gets a line for each call at debug level. Zero: none.
 	Log *slog.Logger
 	// Now is the clock that deadlines are held against. Zero: time.Now.
@@ -103,7 +106,7 @@ func New(config Config) (*Client, error) {
 		c.answered = func(Answer) {}
 	}
 	c.backend = sdk.NewBackend(&sdk.BackendConfig{
-		HTTPClient: &http.Client{Transport: newTransport()},
+		HTTPClient: &http.Client{Transport: newTransport(config.Dial)},
 		URL:        &config.URL,
 		Key:        &config.Key,
 	})

@@ -183,10 +183,19 @@ func (s *Server) clearStale() error {
 		return err
 	}
 	s.config.Log.Warn("private PostgreSQL was killed; its pid file is cleared away", "pid", p.pid, "dir", s.dir.path)
-	if err := os.Remove(filepath.Join(data, pidName)); err != nil {
+	if err := removeIn(s.dir.path, filepath.Join(dataName, pidName)); err != nil {
 		return s.failed("clear the pid file of a server that is gone", err)
 	}
 	return nil
+}
+
+// removeIn removes a file below dir, and nothing that a link leads to outside of it.
+func removeIn(dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.Remove(name), root.Close())
 }
 
 // spawn starts the server's process and waits until it takes connections.
@@ -199,10 +208,10 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer log.Close() // a read handle by now: nothing to lose
-	begin, err := log.Seek(0, io.SeekEnd)
+	defer log.Close() // the server has its own; we write nothing
+	info, err := log.Stat()
 	if err != nil {
-		return process{}, s.failed("read its log", err)
+		return process{}, s.failed("look at its log", err)
 	}
 	cmd := exec.Command(bin.path("postgres"), s.arguments(socket)...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
@@ -214,7 +223,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	go func() { ended <- cmd.Wait() }() // collects it whenever it ends, lest it stay a zombie
 	p, err := s.awaitStart(ctx, cmd.Process.Pid, ended)
 	if err != nil {
-		return process{}, s.startError(err, log, begin)
+		return process{}, s.startError(err, info.Size())
 	}
 	s.config.Log.Debug("private PostgreSQL started", "pid", p.pid, "version", bin.version, "dir", s.dir.path)
 	return p, nil
@@ -266,18 +275,24 @@ type busyError struct{ error }
 func (e *busyError) Unwrap() error { return e.error }
 
 // startError adds what the server wrote to its log since begin to the error of a failed start.
-func (s *Server) startError(err error, log io.ReaderAt, begin int64) error {
-	said := make([]byte, 8<<10)
-	n, readErr := log.ReadAt(said, begin)
-	if readErr != nil && !errors.Is(readErr, io.EOF) {
-		err = errors.Join(err, readErr)
-	}
-	said = said[:n]
+func (s *Server) startError(err error, begin int64) error {
+	said, readErr := s.readLog(begin)
+	err = errors.Join(err, readErr)
 	failure := s.failed("start it", fmt.Errorf("%w: %s", err, tail(said)))
 	if bytes.Contains(said, []byte("already exists")) || bytes.Contains(said, []byte("still in use")) {
 		return &busyError{failure}
 	}
 	return failure
+}
+
+// readLog returns what the log has from begin on, 8 KiB at most.
+func (s *Server) readLog(begin int64) ([]byte, error) {
+	log, err := openFile(s.dir.file(logName), os.O_RDONLY)
+	if err != nil {
+		return nil, outOfReach(s.dir.file(logName), err)
+	}
+	said, err := io.ReadAll(io.NewSectionReader(log, begin, 8<<10))
+	return said, errors.Join(err, log.Close())
 }
 
 func (s *Server) arguments(socket string) []string {

@@ -221,9 +221,10 @@ func pick(ctx context.Context, made string, config Config) (binaries, error) {
 // logLimit is the size, in bytes, past which the server's log begins anew at a start.
 const logLimit = 1 << 20
 
+// openLog opens the log for the server, which inherits the open file: it can append, and read nothing.
 func (s *Server) openLog() (*os.File, error) {
 	path := s.dir.file(logName)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := openFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return nil, outOfReach(path, err)
 	}
@@ -232,7 +233,7 @@ func (s *Server) openLog() (*os.File, error) {
 		err = file.Truncate(0)
 	}
 	if err == nil {
-		err = s.own.take(path)
+		err = s.own.takeFile(file)
 	}
 	if err != nil {
 		return nil, errors.Join(outOfReach(path, err), file.Close())

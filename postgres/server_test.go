@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/postgres"
+	"bulkinvite/postgres/postgrestest"
 )
 
 // childDir names the directory of a child process that starts the server there, writes its URL, and holds its share until
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if err := os.Setenv("CLERK_SECRET_KEY", secretKey); err != nil {
+	if err := errors.Join(postgrestest.ClearEnvironment(), os.Setenv("CLERK_SECRET_KEY", secretKey)); err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}

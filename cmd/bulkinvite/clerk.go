@@ -65,7 +65,7 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := p.client(key, p.settings.ClerkURL)
+	api, err := p.client(clerk.Config{Key: key, URL: p.settings.ClerkURL})
 	if err != nil {
 		return nil, err
 	}
@@ -156,9 +156,10 @@ func (p *program) instanceFailure(a clerk.Answer) error {
 		p.settings.ClerkURL, a.Status, cmp.Or(a.ContentType, "none"), a.Code)
 }
 
-// client makes the adapter for a key and a base URL.
-func (p *program) client(key, url string) (*clerk.Client, error) {
-	api, err := clerk.New(clerk.Config{Key: key, URL: url, Log: p.log, Answered: p.requests.Answered})
+// client makes the adapter that logs and counts what it calls.
+func (p *program) client(config clerk.Config) (*clerk.Client, error) {
+	config.Log, config.Answered = p.log, p.requests.Answered
+	api, err := clerk.New(config)
 	switch {
 	case errors.Is(err, clerk.ErrKey):
 		return nil, fail(exitFailed, "clerk_key", "take the secret key from Clerk's dashboard, API keys", "what is given as Clerk's key is none: it begins with sk_test_ or sk_live_")
@@ -233,8 +234,8 @@ func makeDirectories(dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
-// connectSandbox starts the stand-in on a loopback port of its own. Its limits
-// are those that the program keeps.
+// connectSandbox starts the sandbox inside the program, where nobody else can
+// call it. Its limits are those that the program keeps.
 func (p *program) connectSandbox() (*target, error) {
 	state, err := p.sandboxState()
 	if err != nil {
@@ -248,26 +249,37 @@ func (p *program) connectSandbox() (*target, error) {
 		Bulk:    sandboxLimit(p.settings.LimitBulk),
 		General: sandboxLimit(p.settings.generalLimit(sandboxInstance)),
 	}
-	url, err := p.serveSandbox(config, "127.0.0.1:0")
+	stand, err := p.openSandbox(config)
 	if err != nil {
 		return nil, err
 	}
-	api, err := p.client(sandboxKey, url)
+	listener := newMemoryListener()
+	p.serveOn("the sandbox", listener, stand.Handler())
+	api, err := p.client(clerk.Config{Key: sandboxKey, URL: "http://localhost/v1", Dial: listener.dial})
 	if err != nil {
 		return nil, err
 	}
 	return &target{api: api, clerkID: sandboxInstance, environment: sandboxInstance}, nil
 }
 
-// serveSandbox serves a stand-in until the program ends, and returns the URL
-// that --clerk-url takes.
-func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
+// openSandbox makes a sandbox that is closed when the program ends.
+func (p *program) openSandbox(config sandbox.Config) (*sandbox.Server, error) {
 	stand, err := sandbox.New(config)
 	if err != nil {
-		return "", sandboxFailure(err)
+		return nil, sandboxFailure(err)
 	}
 	p.onClose(stand.Close)
-	at, err := p.listen("the sandbox", address, stand.Handler())
+	return stand, nil
+}
+
+// serveSandbox serves a sandbox to the programs of this machine until the
+// program ends, and returns the URL that --clerk-url takes.
+func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
+	stand, err := p.openSandbox(config)
+	if err != nil {
+		return "", err
+	}
+	at, err := p.listen("the sandbox", address, sandbox.LocalOnly(stand.Handler()))
 	if err != nil {
 		return "", err
 	}
@@ -281,6 +293,12 @@ func (p *program) listen(what, address string, handler http.Handler) (net.Addr, 
 	if err != nil {
 		return nil, fail(exitFailed, "listen", "name an address that is free, such as 127.0.0.1:8092", "start %s: %w", what, err)
 	}
+	p.serveOn(what, listener, handler)
+	return listener.Addr(), nil
+}
+
+// serveOn serves what connects to a listener until the program ends.
+func (p *program) serveOn(what string, listener net.Listener, handler http.Handler) {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -292,7 +310,6 @@ func (p *program) listen(what, address string, handler http.Handler) (net.Addr, 
 			p.log.Error(what+" stopped serving", "error", err)
 		}
 	}()
-	return listener.Addr(), nil
 }
 
 func sandboxLimit(l ratelimit.Limit) sandbox.Limit {

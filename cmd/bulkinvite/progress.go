@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -217,16 +218,43 @@ func (pr *progress) beside(st decor.Statistics) string {
 	return text
 }
 
-// below is what stands under the bar: a line, or two while windows are to come.
-func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
+// below writes the lines under the bar: one, or two while windows are to come,
+// and one more on a terminal that is too narrow for the note beside the last.
+func (pr *progress) below(w io.Writer, at decor.Statistics) error {
 	v := pr.view.Load()
 	text := v.budget
 	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
 		text = v.next + " in " + span(left) + " · " + text
 	}
+	lines := []string{text}
 	if v.left != "" {
-		text += "\n         " + v.left
+		lines = append(lines, v.left)
 	}
-	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", text)
+	_, err := io.WriteString(w, under(lines, "Ctrl-C leaves it to go on later", at.AvailableWidth))
 	return err
+}
+
+// under lays out lines and a note for a terminal of so many columns. No line is
+// longer: the terminal would go on in another one, of which mpb knows nothing,
+// and the next drawing would leave it standing.
+func under(lines []string, note string, columns int) string {
+	const gap, wide = "        ", 80
+	indent := "         "
+	if columns < wide {
+		indent = ""
+	}
+	if columns < 1 {
+		return "" // the terminal does not know its width
+	}
+	lines = slices.Clone(lines)
+	if last := &lines[len(lines)-1]; runewidth.StringWidth(indent+*last+gap+note) <= columns {
+		*last += gap + note
+	} else {
+		lines = append(lines, note)
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(runewidth.Truncate(indent+line, columns, "…") + "\n")
+	}
+	return b.String()
 }

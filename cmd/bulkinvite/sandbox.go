@@ -38,7 +38,7 @@ func (sandboxCmd) Help() string {
     bulkinvite sandbox --fault '{"call":"create","every":5,"kind":"cut_after"}'
     CLERK_API_URL=http://127.0.0.1:8091/v1 CLERK_SECRET_KEY=sk_test_x bulkinvite send hires.csv
 
-It prints the URL for CLERK_API_URL, and keeps the limits that the settings name. GET /sandbox/mailbox tells how many mails each address got; its other calls: /sandbox/stats, requests, faults, config, accept, users, invitations. It ends at Ctrl-C.`
+It prints the URL for CLERK_API_URL, and keeps the limits that the settings name. GET /sandbox/mailbox tells how many mails each address got; its other calls: /sandbox/stats, requests, faults, config, accept, users, invitations. A request with an Origin header, or with a Host that is not loopback, gets 403. It ends at Ctrl-C.`
 }
 
 // Run serves the stand-in until a signal ends it.

@@ -138,3 +138,26 @@ func TestFormats(t *testing.T) {
 		t.Errorf("plain lets through %q", got)
 	}
 }
+
+func TestUnder(t *testing.T) {
+	t.Parallel()
+	lines := []string{"next window in 1 h · single 0 of 2", "3 single requests, done 14:56"}
+	for _, test := range []struct {
+		lines   []string
+		columns int
+		want    string
+	}{
+		{lines, 120, "         next window in 1 h · single 0 of 2\n         3 single requests, done 14:56        Ctrl-C leaves\n"},
+		{lines, 79, "next window in 1 h · single 0 of 2\n3 single requests, done 14:56        Ctrl-C leaves\n"},
+		{lines, 40, "next window in 1 h · single 0 of 2\n3 single requests, done 14:56\nCtrl-C leaves\n"},
+		{lines, 20, "next window in 1 h …\n3 single requests, …\nCtrl-C leaves\n"},
+		{[]string{"名前名前名前"}, 10, "名前名前…\nCtrl-C le…\n"}, // a wide character takes two columns, and is not cut in two
+		{[]string{"名前名前名前"}, 11, "名前名前名…\nCtrl-C lea…\n"},
+		{[]string{"any"}, 1, "…\n…\n"},
+		{[]string{"any"}, 0, ""},
+	} {
+		if got := under(test.lines, "Ctrl-C leaves", test.columns); got != test.want {
+			t.Errorf("%d columns: %q, want %q", test.columns, got, test.want)
+		}
+	}
+}
