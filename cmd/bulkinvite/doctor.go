@@ -216,6 +216,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.workers(h)
 	d.answers(h)
 	d.limits(budget)
+	d.lists(h)
 	d.waitForPeople(h)
 	if t.environment != "development" {
 		return nil
@@ -267,6 +268,14 @@ func (d *diagnosis) limits(b invitation.Budget) {
 	}
 	if len(b.Frozen)+len(b.Ceilings) == 0 {
 		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
+	}
+}
+
+// lists warns where reading Clerk's lists takes so long that it holds up invitations.
+func (d *diagnosis) lists(h invitation.Health) {
+	if h.Lists > jobs.SlowLists {
+		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; --no-preflight sends without reading",
+			"reading the invitations at Clerk took %s the last time, and nobody is invited meanwhile", span(h.Lists))
 	}
 }
 
