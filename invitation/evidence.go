@@ -204,8 +204,8 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 
 // loadCoverage finds, for each batch, when the passes over the invitations began
 // that guard its claims: one over all pending ones, and those over every status
-// back to the batch's start, by processes that live. Those from before its start
-// guard nothing, and there may be years of them. No row: not all of them.
+// back to the batch's start, by processes that live. Those from before its rows
+// could be seen guard nothing, and there may be years of them. No row: not all of them.
 //
 // The passes follow each other, so they end after the first one began by what all
 // of them took. Passes that were made apart from each other end no earlier than that.
@@ -215,7 +215,7 @@ const loadCoverage = `
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
 		select r.pass_begun_at as begun, r.ended_at - r.pass_begun_at as took from reads r join workers w on w.id = r.worker_id
-		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.started_at and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
+		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.reads_from and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
 	where b.id = any($2)
 	group by b.id having count(*) = 3`

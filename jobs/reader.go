@@ -261,6 +261,9 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	if ever {
 		n = surveyLimit
 	}
+	if err := w.store.SeeBatches(ctx, w.cfg.Instance.ID); err != nil {
+		return err
+	}
 	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, alone)
 	if err != nil {
 		return err

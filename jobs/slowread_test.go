@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
 )
 
 // TestListsSlowerThanFresh reads lists for longer than a read stays fresh. Each
@@ -37,4 +38,38 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	if !strings.Contains(log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile") {
 		t.Errorf("nothing warned: %s", &log)
 	}
+}
+
+// TestReadDuringImport reads Clerk between the moment that an import says its
+// batch started at and its commit. Such a read can't see the import's rows, so it
+// keeps nothing of their people and guards no claim of theirs.
+func TestReadDuringImport(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.plant(sandbox.Seed{Email: person(0), Age: sandbox.Duration(time.Hour)})
+	w := b.worker(quick)
+	if err := w.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	batch := b.batchWhile(2, person, func() {
+		back := time.Now().Add(-time.Hour)
+		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}), b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
+	if err != nil || !cases[0].Coverage.Invitations.IsZero() {
+		t.Errorf("%v: reads from before the commit guard the batch: %+v", err, cases[0].Coverage)
+	}
+	b.run(w, batch)
+	b.is("already_invited, invited", `select string_agg(outcome, ', ' order by row_number) from results where batch_id = $1`, batch)
+	b.is("0", `select count(*) from attempt_people where answer = 'exists'`)
+	b.is("true", `select bool_and(reads_from > started_at) from batches where id = $1`, batch)
+}
+
+func (b *bundle) passed(w *Worker, call string, back time.Time) error {
+	_, err := w.pass(b.t.Context(), call, back)
+	return err
 }
