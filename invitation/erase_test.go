@@ -43,13 +43,13 @@ func TestErase(t *testing.T) {
 	c := l.certify(batch)
 	waits := l.batch("p7", "b")
 	l.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, first_seen, last_seen) values ($1, 'gone', 'inv_7', 'p7@example.com', now(), now())`, l.instance)
-	read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	sight := func(key string) {
 		t.Helper()
-		_, err := l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
+		read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
 		if err != nil {
 			t.Fatal(err)
 		}

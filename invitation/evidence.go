@@ -14,7 +14,7 @@ import (
 type Rules struct {
 	Settle time.Duration // --settle: how long after a request's end a list must be read to prove that it made nothing
 	GiveUp time.Duration // how long transient answers are retried before a row is failed
-	Fresh  time.Duration // how old a read may be that a claim relies on
+	Fresh  time.Duration // how long a read guards claims after its end
 	Slack  time.Duration // see [Evidence]
 	Least  time.Duration // see [Evidence]
 
@@ -72,7 +72,7 @@ func split(ids []RowID) (batches []int64, numbers []int32) {
 const loadRows = `
 	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
 	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, r.withdrawn_by is not null, coalesce(r.email, ''),
-	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp(),
+	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, u.ended_at, clock_timestamp(),
 	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null,
 	       case when b.on_duplicate = 'resend' then coalesce((
 	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end
@@ -85,13 +85,13 @@ const loadRows = `
 func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) error {
 	for rows.Next() {
 		c := &Case{}
-		var started, notBefore, since, users *time.Time
+		var started, notBefore, since, users, usersEnded *time.Time
 		var redirect *string
 		var expires *int
 		var metadata []byte
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
-			&c.Options, &redirect, &expires, &metadata, &users, &c.Now,
+			&c.Options, &redirect, &expires, &metadata, &users, &usersEnded, &c.Now,
 			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted)
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		c.Settle, c.GiveUp, c.Fresh, c.Slack, c.Least = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack, rules.Least
 		c.Coverage = settled
 		if u := deref(users); u.After(c.Coverage.Users) {
-			c.Coverage.Users = u
+			c.Coverage.Users, c.Coverage.UsersEnded = u, deref(usersEnded)
 		}
 		add(c)
 	}
@@ -209,31 +209,35 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 
 // loadCoverage finds, for each batch, when the passes over the invitations began
 // that guard its claims: one over all pending ones, and those over every status
-// back to the batch's start, by processes that live. Those from before its start
-// guard nothing, and there may be years of them. No row: not all of them.
+// back to the batch's start, by processes that live. Those from before its rows
+// could be seen guard nothing, and there may be years of them. No row: not all of them.
+//
+// The passes follow each other, so they end after the first one began by what all
+// of them took. Passes that were made apart from each other end no earlier than that.
 const loadCoverage = `
-	select b.id, min(p.begun)
+	select b.id, min(p.begun), min(p.begun) + sum(p.took)
 	from batches b
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
-		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id and w.heartbeat_at >= $4::timestamptz
-		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.started_at and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
+		select r.pass_begun_at as begun, r.ended_at - r.pass_begun_at as took from reads r join workers w on w.id = r.worker_id and w.heartbeat_at >= $4::timestamptz
+		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.reads_from and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
 	where b.id = any($2)
 	group by b.id having count(*) = 3`
 
 func scanCoverage(rows pgx.Rows, cases []*Case) error {
-	begun := map[int64]time.Time{}
+	type pass struct{ begun, ended time.Time }
+	passes := map[int64]pass{}
 	for rows.Next() {
 		var batch int64
-		var at time.Time
-		if err := rows.Scan(&batch, &at); err != nil {
+		var p pass
+		if err := rows.Scan(&batch, &p.begun, &p.ended); err != nil {
 			return err
 		}
-		begun[batch] = at
+		passes[batch] = p
 	}
 	for _, c := range cases {
-		c.Coverage.Invitations = begun[c.Batch]
+		c.Coverage.Invitations, c.Coverage.InvitationsEnded = passes[c.Batch].begun, passes[c.Batch].ended
 	}
 	return rows.Err()
 }

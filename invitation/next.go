@@ -83,10 +83,12 @@ type Sighting struct {
 
 // Coverage says how far reads of Clerk reached. Times are Postgres'.
 type Coverage struct {
-	Users       time.Time // when the last read of users that covers the person began; zero: none
-	Invitations time.Time // when the last pass over the invitations began that a preflight may rely on; zero: none
-	Settled     time.Time // when the last pass began that reached back to the person's earliest open attempt; zero: none
-	SettledRead int64     // that pass
+	Users            time.Time // when the last read of users that covers the person began; zero: none
+	UsersEnded       time.Time // when it ended
+	Invitations      time.Time // when the passes over the invitations that guard a claim began, the earliest; zero: none
+	InvitationsEnded time.Time // when they had been read
+	Settled          time.Time // when the last pass began that reached back to the person's earliest open attempt; zero: none
+	SettledRead      int64     // that pass
 }
 
 // Evidence is all that is known of a person when a row is looked at.
@@ -94,7 +96,7 @@ type Evidence struct {
 	Now       time.Time
 	Settle    time.Duration // how long after a request's end a list must be read to prove that it made nothing
 	GiveUp    time.Duration // how long transient answers are retried
-	Fresh     time.Duration // how old a read may be that a claim relies on
+	Fresh     time.Duration // how long a read guards claims after its end
 	Slack     time.Duration // the most that Postgres' clock is ahead of Clerk's by recent answers, the round trip included
 	Least     time.Duration // the least that it is ahead; negative where Clerk's clock is
 	Attempts  []Attempt     // this row's, oldest first
@@ -392,14 +394,29 @@ func already(s Sighting, reason string) Action {
 		InvitedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, ReadID: s.ReadID}
 }
 
-// fresh reports whether the reads that guard a claim are recent enough: begun
-// after the batch, and no longer ago than ev.Fresh.
+// fresh reports whether the reads that guard a claim of a row are recent enough.
 func fresh(row Row, ev Evidence) bool {
-	oldest := ev.Now.Add(-ev.Fresh)
-	for _, t := range []time.Time{ev.Coverage.Users, ev.Coverage.Invitations} {
-		if t.Before(row.BatchStarted) || t.Before(oldest) {
-			return false
-		}
+	users, lists := ev.Missing(row)
+	return !users && !lists
+}
+
+// Missing reports which of the reads that guard a claim of a row are missing: they
+// begin after the batch has started, and guard claims for ev.Fresh after their end.
+//
+// What a read shows was so at some moment between its begin and its end, so only
+// its begin says that it cannot have missed what is older than the batch. Its end
+// says how much may have changed since. That bounds requests that are wasted, and
+// not what keeps a person from a second mail; were it counted from the begin, lists
+// that take longer than ev.Fresh would never guard anything.
+func (ev Evidence) Missing(row Row) (users, lists bool) {
+	missing := func(begun, ended time.Time) bool { return begun.Before(row.BatchStarted) || !ev.recent(begun, ended) }
+	return missing(ev.Coverage.Users, ev.Coverage.UsersEnded), missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
+}
+
+// recent reports whether a read may still guard a claim.
+func (ev Evidence) recent(begun, ended time.Time) bool {
+	if ended.Before(begun) {
+		ended = begun
 	}
-	return true
+	return !ended.Before(ev.Now.Add(-ev.Fresh))
 }

@@ -346,3 +346,34 @@ func TestAuditFilters(t *testing.T) {
 		}
 	}
 }
+
+// TestCertificateFromBefore: one that does not cover reads holds as what it is,
+// and can't be taken for one that does.
+func TestCertificateFromBefore(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(2500)
+	l.exec(`insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at) values ($1, 'w', 'users', now(), now())`, l.instance)
+	l.exec(`update results set outcome = 'already_registered', clerk_invitation_id = null, clerk_user_id = 'user_1', attempt_id = null, read_id = 1, status = null
+		where batch_id = $1 and row_number = 3`, batch)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error { return invitation.CertifyBefore(ctx, tx, batch) })
+	c := l.certify(batch)
+	if c.Format != 1 || c.Reads != 0 || c.Rows != 2500 {
+		t.Fatalf("%+v", c)
+	}
+	if v := l.verify(batch, &c.Head); !v.Holds {
+		t.Errorf("untouched: %+v", v)
+	}
+	l.exec(`update reads set http_status = 500`)
+	if v := l.verify(batch, &c.Head); !v.Holds {
+		t.Errorf("with a read that it does not cover: %+v", v)
+	}
+	l.exec(`update results set outcome = 'rejected' where batch_id = $1 and row_number = 1700`, batch)
+	if v := l.verify(batch, &c.Head); !slices.Equal(v.Differences, []invitation.Difference{{What: invitation.DiffersRows, From: 1001, To: 2000}}) {
+		t.Errorf("with a row changed: %+v", v.Differences)
+	}
+	l.exec(`update certificates set format = 2`)
+	if v := l.verify(batch, &c.Head); v.Holds {
+		t.Error("it can be taken for one that covers reads")
+	}
+}

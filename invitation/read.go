@@ -210,6 +210,18 @@ func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time
 	return nil
 }
 
+// SeeBatches notes of the running batches of an instance that their rows can be
+// seen from now on: a read that begins after this keeps what it shows of their
+// people. An import says when its batch started before it commits, and a read in
+// between sees none of its rows.
+func (s *Store) SeeBatches(ctx context.Context, instance int64) error {
+	_, err := s.pool.Exec(ctx, `update batches set reads_from = clock_timestamp() where instance_id = $1 and state in ('running', 'paused') and reads_from is null`, instance)
+	if err != nil {
+		return fmt.Errorf("note which batches of instance %d can be seen: %w", instance, err)
+	}
+	return nil
+}
+
 // Starts returns when the running batches of an instance that read ahead began,
 // the earliest of them; zero: there is none.
 func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {

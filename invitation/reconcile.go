@@ -124,12 +124,12 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 		})
 		return err
 	})
-	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt)
 	news := func(rows pgx.Rows) error {
 		var first bool
 		_, err := pgx.ForEachRow(rows, []any{&first}, func() error { anything = anything || first; return nil })
 		return err
 	}
+	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt).Query(news)
 	b.Queue(learnUnexplained, instance, ids, keys, statuses, created, expires, r.StartedAt).Query(news)
 	b.Queue(learnPendingAgain, instance, ids, keys, statuses, created, expires, r.StartedAt, settle).Query(news)
 	err = s.guarded(ctx, guard, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &b).Close() })
@@ -177,7 +177,8 @@ const learnSightings = shown + `
 	update sightings s set status = d.status, expires_at = d.expires, last_read = $7, last_seen = $8
 	from shown d
 	where s.instance_id = $1 and s.clerk_id = d.id and s.kind = 'invitation' and d.status <> '' and s.status is distinct from d.status
-	  and d.status <> 'pending' and s.last_seen <= $8`
+	  and d.status <> 'pending' and s.last_seen <= $8
+	returning true`
 
 const learnUnexplained = shown + `
 	insert into drift as x (instance_id, kind, clerk_invitation_id, key, status, created_at, first_seen, last_seen)

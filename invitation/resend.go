@@ -133,9 +133,18 @@ func stands(o Other, ev Evidence) bool {
 }
 
 // recently is since when a read must have shown a thing for it to count: what it
-// showed longer ago may have changed, and then it is read again.
+// showed longer ago may have changed, and then it is read again. Sightings have the
+// time when their read began, so what the reads show that guard a claim counts for
+// as long as they do.
 func recently(row Row, ev Evidence) time.Time {
-	if oldest := ev.Now.Add(-ev.Fresh); oldest.After(row.BatchStarted) {
+	oldest := ev.Now.Add(-ev.Fresh)
+	c := ev.Coverage
+	for _, r := range [][2]time.Time{{c.Users, c.UsersEnded}, {c.Invitations, c.InvitationsEnded}} {
+		if begun := r[0]; begun.Before(oldest) && ev.recent(begun, r[1]) {
+			oldest = begun
+		}
+	}
+	if oldest.After(row.BatchStarted) {
 		return oldest
 	}
 	return row.BatchStarted

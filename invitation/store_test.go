@@ -519,7 +519,23 @@ func TestLoadCoverage(t *testing.T) {
 	batch := l.batch("jane", "joe")
 	began := l.load(row(batch, 1)).BatchStarted
 	covered := func() invitation.Coverage { l.Helper(); return l.load(row(batch, 1)).Coverage }
+	see := func() {
+		t.Helper()
+		if err := l.store.SeeBatches(t.Context(), l.instance); err != nil {
+			t.Fatal(err)
+		}
+	}
 
+	for _, call := range []string{invitation.ReadPending, invitation.ReadAll, invitation.ReadRevoked} {
+		l.read("w", call, invitation.ReadEnd{})
+	}
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("with reads from before the batch's rows were seen: %+v", got)
+	}
+	see()
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("with reads from before the batch's rows were seen, which they are now: %+v", got)
+	}
 	users := l.read("w", invitation.ReadUsers, invitation.ReadEnd{Covers: []invitation.RowID{row(batch, 1)}})
 	if got := covered(); !got.Users.Equal(users.Begun) || !got.Invitations.IsZero() {
 		t.Errorf("after a read of users: %+v", got)

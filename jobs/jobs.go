@@ -73,6 +73,7 @@ type Config struct {
 	PurgeOlderThan time.Duration   // how long after its end a batch's addresses and original rows are removed; 0: never
 	Webhook        *Webhook        // where it delivers notices; nil: others may
 	retries        []time.Duration // of notices; tests are in a hurry
+	fresh          time.Duration   // how long a read guards claims after its end; tests are in a hurry
 
 	Version string // for the workers table
 	Log     *slog.Logger
@@ -95,6 +96,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RequestTimeout, 20*time.Second)
 	orDefault(&c.RecoverAfter, 20*time.Second)
 	orDefault(&c.SweepOlderThan, 14*24*time.Hour)
+	orDefault(&c.fresh, freshFor)
 	if c.retries == nil {
 		c.retries = noticeRetries
 	}
@@ -112,10 +114,15 @@ func orDefault(d *time.Duration, to time.Duration) {
 
 // What a claim may rely on, and how long it is tried.
 const (
-	freshFor = 10 * time.Minute // how old a read may be that guards a claim
+	freshFor = 10 * time.Minute // how long a read guards claims after its end
 	giveUp   = 24 * time.Hour   // how long transient answers are retried
 	jobLimit = 10 * time.Minute // River's time-out of a job; a job that has worked for half of it hands over
 )
+
+// SlowLists is how long reading the lists that guard claims may take. Beyond
+// that, workers spend more than a third of their time reading, during which they
+// send nothing, and what they read is old by the time that it is used.
+const SlowLists = freshFor / 2
 
 // How many jobs of the invite queue a process works at a time. Without limits it
 // is also how many requests are under way, and as many more may be claimed. Under a limit at most inFlight
@@ -288,7 +295,7 @@ func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.Wi
 // rules are the durations that decisions go by.
 func (w *Worker) rules() invitation.Rules {
 	least, most := w.skew.bounds()
-	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: most, Least: least}
+	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least}
 	if heard := w.heard.Load(); heard != nil {
 		r.Heard = *heard
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -261,6 +262,9 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	if ever {
 		n = surveyLimit
 	}
+	if err := w.store.SeeBatches(ctx, w.cfg.Instance.ID); err != nil {
+		return err
+	}
 	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, alone)
 	if err != nil {
 		return err
@@ -273,19 +277,19 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	lists := false
 	var also time.Time // when the earliest batch without preflight began that wants them
 	for _, c := range cases {
-		oldest := c.Now.Add(-freshFor)
-		if ever || oldest.Before(c.BatchStarted) {
-			oldest = c.BatchStarted
-		}
 		wanted := c.Next().Lists
+		if ever { // once since the batch began will do
+			c.Fresh = math.MaxInt64
+		}
+		noUsers, noLists := c.Missing(c.Row)
 		if lists = lists || wanted; !c.Preflight {
 			if wanted && (also.IsZero() || c.BatchStarted.Before(also)) {
 				also = c.BatchStarted
 			}
 			continue
 		}
-		lists = lists || c.Coverage.Invitations.Before(oldest)
-		if c.Coverage.Users.Before(oldest) {
+		lists = lists || noLists
+		if noUsers {
 			unread = append(unread, c)
 		}
 	}
@@ -308,6 +312,11 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 // lists makes the three passes that guard claims: back to when the earliest batch
 // with preflight began, and to also where that is earlier; zero: it does not count.
 func (w *Worker) lists(ctx context.Context, also time.Time) error {
+	defer func(began time.Time) {
+		if took := time.Since(began); took > w.cfg.fresh/2 && ctx.Err() == nil {
+			w.log.Warn("reading the lists of invitations is slow, and nobody is invited meanwhile", "took", took.Round(time.Millisecond))
+		}
+	}(time.Now())
 	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
 		return err
 	}

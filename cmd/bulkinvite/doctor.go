@@ -216,6 +216,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.answers(h)
 	d.limits(budget)
 	d.limitsOfWorkers(budget)
+	d.lists(h)
 	d.waitForPeople(h)
 	zoneless, err := reader.Zoneless(ctx, instance)
 	if err != nil {
@@ -309,6 +310,14 @@ func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
 	}
 	if len(differing)+unknown == 0 {
 		d.add(check, verdictOK, "", "no two workers have different ones")
+	}
+}
+
+// lists warns where reading Clerk's lists takes so long that it holds up invitations.
+func (d *diagnosis) lists(h invitation.Health) {
+	if h.Lists > jobs.SlowLists {
+		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; --no-preflight sends without reading",
+			"reading the invitations at Clerk took %s the last time, and nobody is invited meanwhile", span(h.Lists))
 	}
 }
 
