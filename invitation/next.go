@@ -41,7 +41,8 @@ type Attempt struct {
 	InvitationID string
 	Resolution   string
 	Alone        bool // the person was alone in the call
-	Refused      bool // the answer was a refusal (4xx) that did not name the person
+	Refused      bool // the answer was a refusal (4xx) that did not name the person and may be due to one of the call's
+	Unexplained  bool // the answer was a refusal whose code has no definite meaning, and that named nobody
 }
 
 // decided reports whether the attempt got an answer that says what it did for the person.
@@ -203,7 +204,10 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	case AnswerRejected:
 		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRefused:
-		return void(row, Action{Close: ClosedRefused, Alone: row.Alone})
+		if !row.stopped() && !row.Halfway && a.Alone && a.Unexplained && RefusedBefore(row, ev, a.Code) && !a.Started.Before(row.Resumed) {
+			return Action{Kind: Decide, Outcome: Failed, Reason: a.Code, AttemptID: a.ID, Close: ClosedRefused}
+		}
+		return void(row, Action{Close: ClosedRefused, Alone: row.Alone || a.Unexplained})
 	case AnswerUser:
 		return nextUser(row, ev, a)
 	case AnswerExists:
@@ -228,6 +232,15 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 		return act
 	}
 	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || !a.Alone && (a.Refused || row.Tries >= manyTries)})
+}
+
+// RefusedBefore reports whether the row's batch was resumed since Clerk refused a
+// request for the row with this code, which has no definite meaning. It had paused
+// the batch then: a person let it go on.
+func RefusedBefore(row Row, ev Evidence, code string) bool {
+	return slices.ContainsFunc(ev.Attempts, func(a Attempt) bool {
+		return a.Unexplained && a.Code == code && a.Started.Before(row.Resumed)
+	})
 }
 
 // stopped reports whether nobody is to be asked for a row any more.

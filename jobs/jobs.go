@@ -287,7 +287,7 @@ func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.Wi
 // rules are the durations that decisions go by.
 func (w *Worker) rules() invitation.Rules {
 	least, most := w.skew.bounds()
-	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: most, Least: least}
+	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
 }
 
 // stop ends Run with an error. The first one counts.

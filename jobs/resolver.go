@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 )
 
@@ -102,7 +103,7 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 			earliest = a.Invited
 		}
 		exists = exists || a.Exists
-		if a.Unnamed {
+		if somebody, _ := clerk.NamesNobody(a.Code, a.Status); a.Unnamed && somebody {
 			if err := w.readUnnamed(ctx, a); err != nil {
 				w.log.Warn("users of a refused call can't be read", "attempt", a.ID, "error", err)
 				unread[a.ID] = true
