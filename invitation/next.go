@@ -406,10 +406,16 @@ func already(s Sighting, reason string) Action {
 }
 
 // fresh reports whether the reads that guard a claim are recent enough: begun
-// after the batch, and no longer ago than ev.Fresh.
+// after the batch, and no longer ago than ev.Fresh. A halfway row that has backed
+// off needs no read of users: they were read before the revoke, and a question that
+// Clerk does not answer must not leave its person without an invitation.
 func fresh(row Row, ev Evidence) bool {
 	oldest := ev.Now.Add(-ev.Fresh)
-	for _, t := range []time.Time{ev.Coverage.Users, ev.Coverage.Invitations} {
+	needed := []time.Time{ev.Coverage.Users, ev.Coverage.Invitations}
+	if row.Halfway && row.Tries > 0 {
+		needed = needed[1:]
+	}
+	for _, t := range needed {
 		if t.Before(row.BatchStarted) || t.Before(oldest) {
 			return false
 		}

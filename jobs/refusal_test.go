@@ -264,3 +264,25 @@ func TestKeyRefusalStopsTheProcess(t *testing.T) {
 		})
 	}
 }
+
+// Who is halfway is invited although Clerk no longer says whether they are a user.
+func TestHalfwayDespiteUnreadableUsers(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	first := b.sent(1)
+	second, _ := b.resend(first)
+	b.post("/sandbox/faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
+	err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+		return b.count(`select count(*) from results where revoke_sent is not null and outcome is null and tries > 0`) == 1, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.post("/sandbox/faults", `[{"call":"users","kind":"status","status":500}]`)
+	b.exec(`update results set tries = 0 where batch_id = $1`, second)
+	b.run(b.worker(quick), second) // its reads are its own
+	if n := b.count(`select count(*) from reads where call = 'users' and http_status = 500`); n == 0 {
+		t.Error("no question failed")
+	}
+	b.sentAgain(first.ID, second)
+}

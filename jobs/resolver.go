@@ -128,7 +128,8 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 }
 
 // readUnnamed reads which people of a refused call are users: the refusal did
-// not say who stands in its way.
+// not say who stands in its way. Of whom Clerk does not say, the answer to the next
+// request will.
 func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) error {
 	people, err := w.people(ctx, a.ID)
 	if err != nil {
@@ -138,7 +139,8 @@ func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) erro
 	if err != nil || len(cases) == 0 {
 		return err
 	}
-	return w.users(ctx, cases)
+	_, err = w.users(ctx, cases)
+	return err
 }
 
 // people returns the rows of an attempt's people that are still open.
