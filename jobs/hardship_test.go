@@ -410,7 +410,10 @@ func TestStopDuringSlowPreflight(t *testing.T) {
 
 // rewrite puts a proxy before the stand-in that replaces text in the answers of
 // GET /invitations.
-func (b *bundle) rewrite(text, by string) {
+func (b *bundle) rewrite(text, by string) { b.rewriteCall(http.MethodGet, text, by) }
+
+// rewriteCall does so in the answers of a method of /invitations.
+func (b *bundle) rewriteCall(method, text, by string) {
 	b.t.Helper()
 	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
 	if err != nil {
@@ -418,7 +421,7 @@ func (b *bundle) rewrite(text, by string) {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
-		if r.Request.Method != http.MethodGet || r.Request.URL.Path != "/v1/invitations" {
+		if r.Request.Method != method || r.Request.URL.Path != "/v1/invitations" {
 			return nil
 		}
 		body, err := io.ReadAll(r.Body)
@@ -489,5 +492,40 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	}
 	if n := b.mails()[person(0)]; n != 2 {
 		t.Errorf("%d mails, want one of each batch", n)
+	}
+}
+
+// The one invitation in the answer to a single request is its person's, however Clerk writes the address.
+func TestSingleAnswerIsItsPersons(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.rewriteCall(http.MethodPost, person(1), "person.one@example.com")
+	batch := b.batch(3, person)
+	cfg := quick
+	cfg.Bulk = ratelimit.Limit{Off: true}
+	b.run(b.worker(cfg), batch)
+	if n := b.count(`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`); n != 3 {
+		t.Errorf("%d rows are invited by their answers, want 3", n)
+	}
+	b.proven(batch)
+}
+
+// Users are found however their address is typed: Clerk is asked in lower case too, a hundred addresses at a time. So
+// no bulk call is refused for them.
+func TestMixedCaseUsersAreFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Switches: sandbox.Switches{UsersExact: true}})
+	b.post("/sandbox/users", fmt.Sprintf(`[%q,%q]`, person(7), person(133)))
+	batch := b.batch(150, person)
+	b.exec(`update results set email = 'P' || substr(email, 2) where batch_id = $1`, batch)
+	b.run(b.worker(quick), batch)
+	if got := b.outcomes(batch); got["already_registered"] != 2 || got["invited"] != 148 {
+		t.Errorf("outcomes %v, want the two users found and 148 invited", got)
+	}
+	if n := b.count(`select count(*) from attempts where http_status >= 400`); n != 0 {
+		t.Errorf("%d requests were refused", n)
+	}
+	if n := b.count(`select count(*) from reads where call = 'users' and error_code is not null`); n != 0 {
+		t.Errorf("%d questions failed", n)
 	}
 }

@@ -263,7 +263,7 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 	}
 	var found []clerk.User
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
-		a := w.api.Users(ctx, emails)
+		a := w.api.Users(ctx, spellings(emails))
 		found = a.Users
 		if a.Class == clerk.Rejected && len(people) == 1 {
 			a.Class = clerk.Success
@@ -365,7 +365,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	var left []unanswered
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	for chunk := range slices.Chunk(unread, clerk.MaxUsers) {
+	for chunk := range questions(unread, func(c *invitation.Case) string { return c.Email }) {
 		group.Go(func() error {
 			more, err := w.users(reading, chunk)
 			mu.Lock()
