@@ -80,7 +80,9 @@ func (a Answer) NothingDone() bool {
 	switch a.Class {
 	case NotSent, Throttled, Unauthorized, BadCall, Gone, AlreadyRevoked, AlreadyAccepted:
 		return true
-	case Exists, UserExists, Rejected, Stopped:
+	case Stopped:
+		return a.Call != callBulk || !refusals[a.Code].counted
+	case Exists, UserExists, Rejected, Unexplained:
 		return a.Call != callBulk
 	}
 	return false
@@ -121,11 +123,11 @@ func (x *exchange) answer(call string, callErr error) Answer {
 	a.TraceID = token(x.header.Get("Clerk-Trace-Id"))
 	switch {
 	case x.bodyErr != nil:
-		a.Class, a.Code = classify(call, "", x.status), lostCode(x.bodyErr)
+		a.Class, a.Code = classify(call, "", x.status, x.people, false), lostCode(x.bodyErr)
 	case x.status >= 200 && x.status <= 299:
 		a.Class, a.Code = success(callErr)
 	default:
-		a.readRefusal(x.body)
+		a.readRefusal(x.body, x.people)
 	}
 	a.Err = a.failure(nil)
 	return a
@@ -155,18 +157,18 @@ func success(err error) (Class, string) {
 	return Lost, "not_clerk"
 }
 
-// readRefusal reads the body of an answer that is no success.
-func (a *Answer) readRefusal(body []byte) {
+// readRefusal reads the body of an answer that is no success, to a call about so many people.
+func (a *Answer) readRefusal(body []byte, people int) {
 	r, err := parseRefusal(body)
 	switch {
 	case a.Status < 400:
 		a.Code = "redirect"
 		return
 	case err != nil:
-		a.Class, a.Code = classify(a.Call, "", a.Status), "not_json"
+		a.Class, a.Code = classify(a.Call, "", a.Status, people, false), "not_json"
 		return
 	case len(r.Errors) == 0 || r.Errors[0].Code == "":
-		a.Class, a.Code = classify(a.Call, "", a.Status), "not_clerk"
+		a.Class, a.Code = classify(a.Call, "", a.Status, people, false), "not_clerk"
 		return
 	}
 	if a.TraceID == "" {
@@ -176,12 +178,13 @@ func (a *Answer) readRefusal(body []byte) {
 	if a.Code = token(r.Errors[0].Code); a.Code == "" {
 		a.Code = "unnamed"
 	}
-	a.Class = classify(a.Call, a.Code, a.Status)
+	class := func(e wireError) Class { return classify(a.Call, e.Code, a.Status, people, len(e.names()) > 0) }
+	a.Class = class(r.Errors[0])
 	for _, e := range r.Errors {
-		if classify(a.Call, e.Code, a.Status) != a.Class {
+		if class(e) != a.Class {
 			continue
 		}
-		for _, address := range slices.Concat(e.Meta.EmailAddresses, e.Meta.Identifiers) {
+		for _, address := range e.names() {
 			if !slices.Contains(a.Offenders, address) {
 				a.Offenders = append(a.Offenders, address)
 			}

@@ -180,7 +180,7 @@ func (i Invite) unmailed() bool { return i.Notify != nil && !*i.Notify }
 // Create invites one person: POST /invitations, of which Clerk takes 100 an hour.
 func (c *Client) Create(ctx context.Context, invite Invite) Answer {
 	r := &invitationReader{one: true, links: invite.unmailed()}
-	a := c.do(ctx, callCreate, http.MethodPost, "/invitations", invite.params(), r)
+	a := c.do(ctx, callCreate, 1, http.MethodPost, "/invitations", invite.params(), r)
 	return a.showing(r)
 }
 
@@ -193,7 +193,7 @@ func (c *Client) Bulk(ctx context.Context, invites []Invite) Answer {
 		p.Invitations = append(p.Invitations, i.params())
 	}
 	r := &invitationReader{links: len(invites) > 0 && invites[0].unmailed()}
-	a := c.do(ctx, callBulk, http.MethodPost, "/invitations/bulk", p, r)
+	a := c.do(ctx, callBulk, len(invites), http.MethodPost, "/invitations/bulk", p, r)
 	return a.showing(r)
 }
 
@@ -203,7 +203,7 @@ func (c *Client) Revoke(ctx context.Context, id string) Answer {
 		return c.unsent(callRevoke, "invalid_id")
 	}
 	r := &invitationReader{one: true, id: id}
-	a := c.do(ctx, callRevoke, http.MethodPost, "/invitations/"+id+"/revoke", nil, r)
+	a := c.do(ctx, callRevoke, 1, http.MethodPost, "/invitations/"+id+"/revoke", nil, r)
 	return a.showing(r)
 }
 
@@ -235,7 +235,7 @@ func (c *Client) Invitations(ctx context.Context, q ListQuery) ListAnswer {
 		p.Statuses = []string{q.Status}
 	}
 	r := &invitationReader{}
-	a := c.do(ctx, callInvitations, http.MethodGet, "/invitations?paginated=true", p, r)
+	a := c.do(ctx, callInvitations, 1, http.MethodGet, "/invitations?paginated=true", p, r)
 	return ListAnswer{Answer: a.showing(r), Total: r.total}
 }
 
@@ -258,7 +258,7 @@ func (c *Client) Users(ctx context.Context, emails []string) UsersAnswer {
 	p := &user.ListParams{EmailAddresses: emails}
 	p.Limit = sdk.Int64(MaxPage)
 	r := &userReader{}
-	a := c.do(ctx, callUsers, http.MethodGet, "/users", p, r)
+	a := c.do(ctx, callUsers, 1, http.MethodGet, "/users", p, r)
 	if a.Class != Success {
 		return UsersAnswer{Answer: a}
 	}
@@ -278,15 +278,15 @@ type InstanceAnswer struct {
 // (https://clerk.com/docs/reference/backend-api, bapi 2026-05-12), so nothing replaces its answer.
 func (c *Client) Instance(ctx context.Context) InstanceAnswer {
 	r := &instanceReader{}
-	a := c.do(ctx, callInstance, http.MethodGet, "/instance", nil, r)
+	a := c.do(ctx, callInstance, 1, http.MethodGet, "/instance", nil, r)
 	if a.Class != Success {
 		return InstanceAnswer{Answer: a}
 	}
 	return InstanceAnswer{Answer: a, ID: r.ID, Environment: r.Environment}
 }
 
-// do sends one request and reads what became of it.
-func (c *Client) do(ctx context.Context, call, method, path string, params sdk.Params, into reader) Answer {
+// do sends one request, about so many people, and reads what became of it.
+func (c *Client) do(ctx context.Context, call string, people int, method, path string, params sdk.Params, into reader) Answer {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
@@ -295,6 +295,7 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 	ctx, span := c.place.begin(ctx, call, method)
 	begun := c.now()
 	x, ctx := newExchange(ctx, c.now)
+	x.people = people
 	req := sdk.NewAPIRequest(method, path)
 	if params != nil {
 		req.SetParams(params)

@@ -142,12 +142,13 @@ func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
 	return len(ids), nil
 }
 
-// PauseInstance pauses all running batches of an instance, with the reason for
-// which Clerk refuses every invitation. The
+// PauseInstance pauses the running batches of an instance, all of them or only
+// those given, with the reason for which Clerk refuses their invitations. The
 // caller holds the instance's create and bulk buckets, so that no claim slips
 // through while the state changes.
-func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string) ([]int64, error) {
-	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3 where instance_id = $1 and state = 'running' returning id`, instance, reason, ByClerk)
+func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string, only ...int64) ([]int64, error) {
+	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3
+		where instance_id = $1 and state = 'running' and ($4::bigint[] is null or id = any($4)) returning id`, instance, reason, ByClerk, only)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("pause the batches of instance %d: %w", instance, err)

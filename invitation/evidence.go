@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Rules are the durations that decisions go by.
+// Rules are what decisions go by beside the evidence.
 type Rules struct {
 	Settle time.Duration // --settle: how long after a request's end a list must be read to prove that it made nothing
 	GiveUp time.Duration // how long transient answers are retried before a row is failed
@@ -22,6 +22,11 @@ type Rules struct {
 	// processes that were heard of since: a database restored from a backup lists
 	// processes of its time, whose reads say nothing of what was sent since.
 	Heard time.Time
+
+	// NamesNobody says what a refusal of several people by Clerk's code and an HTTP
+	// status means where it names none of them: somebody, that one of them may be the
+	// reason; unexplained, that its code has no definite meaning.
+	NamesNobody func(code string, status int) (somebody, unexplained bool)
 }
 
 // Case is a row with all that is known of it.
@@ -50,7 +55,7 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 			byKey[c.Key] = append(byKey[c.Key], c)
 		})
 	})
-	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, byRow) })
+	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, rules, byRow) })
 	b.Queue(loadOthers, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanOthers(rows, byKey) })
 	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
 	b.Queue(loadRevoked, batches, numbers).Query(func(rows pgx.Rows) error { return scanRevoked(rows, byRow) })
@@ -75,7 +80,8 @@ const loadRows = `
 	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, u.ended_at, clock_timestamp(),
 	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null,
 	       case when b.on_duplicate = 'resend' then coalesce((
-	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end
+	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end,
+	       b.judged_from
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
 	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r
 	join batches b on b.id = r.batch_id
@@ -85,18 +91,18 @@ const loadRows = `
 func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) error {
 	for rows.Next() {
 		c := &Case{}
-		var started, notBefore, since, users, usersEnded *time.Time
+		var started, notBefore, since, users, usersEnded, resumed *time.Time
 		var redirect *string
 		var expires *int
 		var metadata []byte
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
 			&c.Options, &redirect, &expires, &metadata, &users, &usersEnded, &c.Now,
-			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted)
+			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted, &resumed)
 		if err != nil {
 			return err
 		}
-		c.BatchStarted, c.NotBefore, c.Since = deref(started), deref(notBefore), deref(since)
+		c.BatchStarted, c.NotBefore, c.Since, c.Resumed = deref(started), deref(notBefore), deref(since), deref(resumed)
 		if redirect != nil {
 			c.Options.RedirectURL = *redirect
 		}
@@ -117,26 +123,31 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 const loadAttempts = `
 	select p.batch_id, p.row_number, a.id, a.started_at, a.deadline, a.answered_at, p.open, coalesce(p.answer, ''),
 	       coalesce(p.error_code, a.error_code, ''), coalesce(p.clerk_invitation_id, ''), coalesce(p.resolution, ''),
-	       a.http_status in (400, 403, 422) and not exists (
+	       a.http_status between 400 and 499 and not exists (
 	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours'))),
+	       coalesce(a.http_status, 0),
 	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key)
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
 	cross join lateral (select * from attempt_people p where p.batch_id = w.batch_id and p.row_number = w.row_number offset 0) p
 	join attempts a on a.id = p.attempt_id and a.call in ('create', 'bulk')
 	order by a.id`
 
-func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
+func scanAttempts(rows pgx.Rows, rules Rules, byRow map[RowID]*Case) error {
 	for rows.Next() {
 		var id RowID
 		var a Attempt
 		var answered *time.Time
 		var refused *bool
-		err := rows.Scan(&id.Batch, &id.Row, &a.ID, &a.Started, &a.Deadline, &answered, &a.Open, &a.Answer, &a.Code, &a.InvitationID, &a.Resolution, &refused, &a.Alone)
+		var status int
+		err := rows.Scan(&id.Batch, &id.Row, &a.ID, &a.Started, &a.Deadline, &answered, &a.Open, &a.Answer, &a.Code, &a.InvitationID, &a.Resolution,
+			&refused, &status, &a.Alone)
 		if err != nil {
 			return err
 		}
 		a.Answered = deref(answered)
-		a.Refused = refused != nil && *refused
+		somebody, unexplained := rules.NamesNobody(a.Code, status)
+		a.Refused = refused != nil && *refused && somebody
+		a.Unexplained = unexplained && (a.Answer == NoAnswer || a.Answer == AnswerRefused)
 		if c := byRow[id]; c != nil {
 			c.Attempts = append(c.Attempts, a)
 		}

@@ -170,6 +170,7 @@ type Row struct {
 	Outcome      Outcome
 	BatchState   State
 	BatchStarted time.Time
+	Resumed      time.Time // when the batch was last started, resumed or retried
 	Priority     int
 	Preflight    bool
 	NotBefore    time.Time

@@ -41,7 +41,8 @@ type Attempt struct {
 	InvitationID string
 	Resolution   string
 	Alone        bool // the person was alone in the call
-	Refused      bool // the answer was a refusal (4xx) that did not name the person
+	Refused      bool // the answer was a refusal (4xx) that did not name the person and may be due to one of the call's
+	Unexplained  bool // the answer was a refusal whose code has no definite meaning, and that named nobody
 }
 
 // decided reports whether the attempt got an answer that says what it did for the person.
@@ -205,7 +206,10 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	case AnswerRejected:
 		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRefused:
-		return void(row, Action{Close: ClosedRefused, Alone: row.Alone})
+		if !row.stopped() && !row.Halfway && a.Alone && a.Unexplained && RefusedBefore(row, ev, a.Code) && !a.Started.Before(row.Resumed) {
+			return Action{Kind: Decide, Outcome: Failed, Reason: a.Code, AttemptID: a.ID, Close: ClosedRefused}
+		}
+		return void(row, Action{Close: ClosedRefused, Alone: row.Alone || a.Unexplained})
 	case AnswerUser:
 		return nextUser(row, ev, a)
 	case AnswerExists:
@@ -230,6 +234,15 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 		return act
 	}
 	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || !a.Alone && (a.Refused || row.Tries >= manyTries)})
+}
+
+// RefusedBefore reports whether the row's batch was resumed since Clerk refused a
+// request for the row with this code, which has no definite meaning. It had paused
+// the batch then: a person let it go on.
+func RefusedBefore(row Row, ev Evidence, code string) bool {
+	return slices.ContainsFunc(ev.Attempts, func(a Attempt) bool {
+		return a.Unexplained && a.Code == code && a.Started.Before(row.Resumed)
+	})
 }
 
 // stopped reports whether nobody is to be asked for a row any more.
@@ -408,9 +421,14 @@ func fresh(row Row, ev Evidence) bool {
 // says how much may have changed since. That bounds requests that are wasted, and
 // not what keeps a person from a second mail; were it counted from the begin, lists
 // that take longer than ev.Fresh would never guard anything.
+//
+// A halfway row that has backed off needs no read of users: they were read before the
+// revoke, and a question that Clerk does not answer must not leave its person without
+// an invitation.
 func (ev Evidence) Missing(row Row) (users, lists bool) {
 	missing := func(begun, ended time.Time) bool { return begun.Before(row.BatchStarted) || !ev.recent(begun, ended) }
-	return missing(ev.Coverage.Users, ev.Coverage.UsersEnded), missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
+	users = missing(ev.Coverage.Users, ev.Coverage.UsersEnded) && !(row.Halfway && row.Tries > 0)
+	return users, missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
 }
 
 // recent reports whether a read may still guard a claim.

@@ -136,7 +136,9 @@ type OpenAttempt struct {
 	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: none
 	Started time.Time
 	Exists  bool      // its answer says that a pending invitation exists, of whatever age
-	Unnamed bool      // it was refused for somebody that the answer did not name
+	Unnamed bool      // it was refused, and the answer named nobody
+	Status  int       // the HTTP status of its answer; 0: none
+	Code    string    // the error code of its answer
 	Under   bool      // a revoke that ran under a create
 	Invited time.Time // for a revoke: when the oldest invitation in it was made
 	Due     time.Time // when a read may settle it
@@ -148,7 +150,8 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 	rows, _ := s.pool.Query(ctx, `
 		select a.id, a.call, coalesce(a.sweep_id, 0), a.started_at,
 		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
-		       a.http_status in (400, 403, 422) and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
+		       a.http_status between 400 and 499 and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
+		       coalesce(a.http_status, 0), coalesce(a.error_code, ''),
 		       case when a.under is null then
 		           (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
 		            left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
@@ -167,7 +170,7 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		var a OpenAttempt
 		var unnamed *bool
 		var invited *time.Time
-		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &invited, &a.Under, &a.Due, &now); err != nil {
+		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &a.Status, &a.Code, &invited, &a.Under, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
 		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)

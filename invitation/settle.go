@@ -151,6 +151,25 @@ func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
 	return nil
 }
 
+// PutOff has a row that waits back off as after a transient answer: a read that it
+// needs first fails for its person alone, with this code. backoff says for how long,
+// given how often that came. It returns the rows that wait for a job until then.
+func (s *Store) PutOff(ctx context.Context, tx pgx.Tx, instance int64, id RowID, key, code string, backoff func(tries int) time.Duration) ([]Freed, error) {
+	var tries int
+	err := tx.QueryRow(ctx, `select tries from results where batch_id = $1 and row_number = $2 for update`, id.Batch, id.Row).Scan(&tries)
+	if err == nil {
+		_, err = tx.Exec(ctx, `
+			update results r set tries = tries + 1, transient_since = coalesce(transient_since + greatest(clock_timestamp() - not_before, '0 s'), clock_timestamp()),
+			       last_error = $3, not_before = clock_timestamp() + $4::interval
+			where batch_id = $1 and row_number = $2 and outcome is null and coalesce(not_before, '-infinity') <= clock_timestamp()
+			  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)`, id.Batch, id.Row, code, backoff(tries))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("put off row %d of batch %d: %w", id.Row, id.Batch, err)
+	}
+	return freed(ctx, tx, instance, []string{key})
+}
+
 func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) error {
 	var ids []string
 	for _, said := range r.People {

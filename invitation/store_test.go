@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -476,7 +477,7 @@ func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GE
 func (l *ledger) load(id invitation.RowID) (c *invitation.Case) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack}
+		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack, NamesNobody: clerk.NamesNobody}
 		cases, err := l.store.Load(ctx, tx, l.instance, []invitation.RowID{id}, rules, invitation.Coverage{})
 		if err != nil {
 			return err

@@ -316,6 +316,10 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	if errors.Is(err, ErrUnauthorized) || ctx.Err() != nil {
 		return err
 	}
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		c.w.pauseFor(ctx, "Clerk refuses to be read", refused.answer)
+	}
 	wait := min(time.Second<<min(c.failures, 6), time.Minute)
 	c.failures++
 	c.readAgain = time.Now().Add(wait)

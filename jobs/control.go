@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -123,11 +124,33 @@ func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 	})
 }
 
-// pause stops all running batches of the worker's instance with a reason.
-func (w *Worker) pause(ctx context.Context, reason string) error {
+// pauseFor pauses all running batches of the worker's instance, or only those
+// given, for what Clerk answered. The reason says the code and what to do.
+func (w *Worker) pauseFor(ctx context.Context, what string, a clerk.Answer, only ...int64) {
+	reason := fmt.Sprintf("%s: %s (HTTP %d). %s, then resume.", what, a.Code, a.Status, clerk.Remedy(a.Code))
+	w.persist(ctx, func(ctx context.Context) error { return w.pause(ctx, reason, only...) })
+}
+
+// pauseUnexplained pauses the batches of a request's people, whom Clerk refused
+// with a code that has no definite meaning. Where it said the same of a person
+// alone before their batch was resumed it speaks of them, and the others go on.
+func (w *Worker) pauseUnexplained(ctx context.Context, t *ticket, a clerk.Answer) {
+	if c := t.cases[t.People[0].Key]; len(t.People) == 1 && invitation.RefusedBefore(c.Row, c.Evidence, a.Code) {
+		return
+	}
+	var batches []int64
+	for _, p := range t.People {
+		batches = append(batches, p.Batch)
+	}
+	w.pauseFor(ctx, "Clerk refused an invitation for a reason that its code does not tell", a, batches...)
+}
+
+// pause stops all running batches of the worker's instance, or only those given,
+// with a reason.
+func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error {
 	var ids []int64
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason); err != nil {
+		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason, only...); err != nil {
 			return err
 		}
 		return forget(ctx, tx, w.cfg.Instance.ID, ids...)

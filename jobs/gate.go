@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -243,12 +244,26 @@ func (g *gate) kick(ctx context.Context) {
 }
 
 // ErrUnauthorized says that Clerk refused the key.
-var ErrUnauthorized = errors.New("the key was refused by Clerk (401)")
+var ErrUnauthorized = errors.New("the key was refused by Clerk")
+
+// unauthorized is ErrUnauthorized with what Clerk answered.
+func unauthorized(a clerk.Answer) error {
+	return fmt.Errorf("%w (%d %s)", ErrUnauthorized, a.Status, a.Code)
+}
+
+// refusedError is an answer by which Clerk refuses everybody, or for a reason that
+// its code does not tell.
+type refusedError struct{ answer clerk.Answer }
+
+func (e *refusedError) Error() string { return e.answer.Err.Error() }
 
 // answerError makes an error of an answer that is no success.
 func answerError(a clerk.Answer) error {
-	if a.Class == clerk.Unauthorized {
-		return ErrUnauthorized
+	switch a.Class {
+	case clerk.Unauthorized:
+		return unauthorized(a)
+	case clerk.Stopped, clerk.Unexplained:
+		return &refusedError{a}
 	}
 	return a.Err
 }

@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -235,6 +234,9 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	case clerk.Success:
 		for _, i := range a.Invitations {
 			key, err := invitation.Key(i.Email)
+			if len(t.People) == 1 && len(a.Invitations) == 1 {
+				key, err = t.People[0].Key, nil // however Clerk writes the address
+			}
 			if c := t.cases[key]; c != nil && c.Links && i.Link == "" {
 				r.Backoff = backoff(t.tries()) // as good as no answer: it is made again
 				continue
@@ -259,14 +261,14 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 		}
 	case clerk.Throttled, clerk.Unauthorized, clerk.NotSent:
 		all(invitation.AnswerRefused)
-	case clerk.Stopped:
-		if t.Call != ratelimit.Bulk {
+	case clerk.Stopped, clerk.Unexplained:
+		if a.NothingDone() || len(t.People) == 1 {
 			all(invitation.AnswerRefused)
 		}
 	default: // Transient, Lost: unknown
 		r.Backoff = backoff(t.tries())
 	}
-	if t.halfway() && (a.Class == clerk.Exists || a.Class == clerk.Stopped) {
+	if t.halfway() && (a.Class == clerk.Exists || a.Class == clerk.Stopped || a.Class == clerk.Unexplained) {
 		r.Backoff = backoff(t.tries()) // it is asked for again, whatever the answer
 	}
 	for key, s := range r.People {
@@ -310,11 +312,11 @@ func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 	case clerk.Throttled:
 		return
 	case clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
 	case clerk.Stopped:
-		w.persist(ctx, func(ctx context.Context) error {
-			return w.pause(ctx, fmt.Sprintf("Clerk refuses every invitation: %s", a.Code))
-		})
+		w.pauseFor(ctx, "Clerk refuses every invitation", a)
+	case clerk.Unexplained:
+		w.pauseUnexplained(ctx, t, a)
 	case clerk.NotSent:
 		w.gate.trouble(a.Err)
 	case clerk.Lost, clerk.Transient: // each row backs off by itself

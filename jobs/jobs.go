@@ -295,7 +295,7 @@ func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.Wi
 // rules are the durations that decisions go by.
 func (w *Worker) rules() invitation.Rules {
 	least, most := w.skew.bounds()
-	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least}
+	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
 	if heard := w.heard.Load(); heard != nil {
 		r.Heard = *heard
 	}

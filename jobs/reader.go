@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -179,38 +180,82 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 	return out
 }
 
+// unanswered is a person of whom Clerk did not say whether they are a user, though
+// it was asked for nobody else.
+type unanswered struct {
+	invitation.RowID
+	key  string
+	code string
+}
+
 // users reads which of the people are users. Should Clerk refuse the question, or
 // fail over it, or no answer come that can be read, it is asked in halves, since
-// it may be for one address in it. The one person that cannot be asked for counts
-// as read: the answer to the invitation will tell. Where both halves fail it is
-// Clerk that fails.
-func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
-	class, err := w.usersOnce(ctx, people)
-	if err == nil || !aboutThem(class) || len(people) == 1 {
-		return err
+// it may be for some addresses in it. It returns those for whom that goes on when
+// they are asked for alone; an address that Clerk refuses as a parameter counts
+// as read. Where Clerk answers for none of them it is an outage, and an error.
+func (w *Worker) users(ctx context.Context, people []*invitation.Case) ([]unanswered, error) {
+	return w.usersAmong(ctx, people, false)
+}
+
+// usersAmong is users for people of whom it is known, if answers, that Clerk
+// answers for others.
+func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answers bool) ([]unanswered, error) {
+	a, err := w.usersOnce(ctx, people)
+	switch {
+	case err == nil, !aboutThem(a), ctx.Err() != nil:
+		return nil, err
+	case len(people) == 1:
+		return []unanswered{{people[0].RowID, people[0].Key, a.Code}}, nil
 	}
 	half := len(people) / 2
 	_, first := w.usersOnce(ctx, people[:half])
 	_, second := w.usersOnce(ctx, people[half:])
-	switch {
-	case first != nil && second != nil && class != clerk.Rejected:
-		return first
-	case first != nil && second != nil:
-		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
-	case first != nil:
-		return w.users(ctx, people[:half])
-	case second != nil:
-		return w.users(ctx, people[half:])
+	answers = answers || first == nil || second == nil || a.Class == clerk.Rejected || w.answersFew(ctx, people[:half])
+	if !answers && len(people) > fewUnanswered && slices.ContainsFunc(people, func(c *invitation.Case) bool { return c.Tries == 0 }) {
+		return nil, first
 	}
-	return nil
+	var left []unanswered
+	if first != nil {
+		left, first = w.usersAmong(ctx, people[:half], answers)
+	}
+	if second != nil {
+		var more []unanswered
+		more, second = w.usersAmong(ctx, people[half:], answers)
+		left = append(left, more...)
+	}
+	return left, errors.Join(first, second)
 }
+
+// answersFew reports whether Clerk answers for fewer of some people, down to one.
+func (w *Worker) answersFew(ctx context.Context, people []*invitation.Case) bool {
+	for len(people) > 1 {
+		people = people[:len(people)/2]
+		if a, err := w.usersOnce(ctx, people); err == nil || !aboutThem(a) || ctx.Err() != nil {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// fewUnanswered is of how many people at most each is asked for alone although
+// Clerk answers for none: they can't be told from an outage. So is each of those
+// who were put off before.
+const fewUnanswered = 3
 
 // aboutThem says whether an answer may be what it is for those who were asked for.
-func aboutThem(c clerk.Class) bool {
-	return c == clerk.Rejected || c == clerk.Transient || c == clerk.Lost
+// Without a call there was no answer: the ledger could not be written.
+func aboutThem(a clerk.Answer) bool {
+	switch a.Class {
+	case clerk.Rejected, clerk.Unexplained, clerk.Transient, clerk.Lost:
+		return a.Call != ""
+	}
+	return false
 }
 
-func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Class, error) {
+// usersOnce asks one question. A refusal of the address of the one person that it
+// asks for is an answer, which the read keeps: the person counts as read, and the
+// answer to the invitation tells too.
+func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Answer, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
 	keys := make(map[string]bool, len(people))
@@ -218,11 +263,10 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
 	}
 	var found []clerk.User
-	outer := ctx
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
-		a := w.api.Users(ctx, emails)
+		a := w.api.Users(ctx, spellings(emails))
 		found = a.Users
-		if aboutThem(a.Class) && len(people) == 1 && outer.Err() == nil {
+		if a.Class == clerk.Rejected && len(people) == 1 {
 			a.Class = clerk.Success
 		}
 		return a.Answer
@@ -237,9 +281,30 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		}
 	})
 	if err != nil {
-		return a.Class, fmt.Errorf("read users: %w", err)
+		return a, fmt.Errorf("read users: %w", err)
 	}
-	return a.Class, nil
+	return a, nil
+}
+
+// putOff has rows of people of whom Clerk does not say whether they are users back
+// off as after a transient answer to an invitation.
+func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
+	if len(people) == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		for _, p := range people {
+			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, backoff)
+			if err != nil {
+				return err
+			}
+			if err := free(ctx, tx, w.cfg.Instance.ID, freed); err != nil {
+				return err
+			}
+			w.log.Warn("Clerk does not say whether somebody is a user", "batch", p.Batch, "row", p.Row, "code", p.code)
+		}
+		return nil
+	})
 }
 
 // preflight reads what the next claims rely on: the pending invitations, those
@@ -301,12 +366,21 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	span.SetAttributes(spanPeople.Int(len(unread)))
 	// Whoever stands in the way of the others of a chunk meets new ones next time.
 	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
-	group, ctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	var left []unanswered
+	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	for chunk := range slices.Chunk(unread, clerk.MaxUsers) {
-		group.Go(func() error { return w.users(ctx, chunk) })
+	for chunk := range questions(unread, func(c *invitation.Case) string { return c.Email }) {
+		group.Go(func() error {
+			more, err := w.users(reading, chunk)
+			mu.Lock()
+			defer mu.Unlock()
+			left = append(left, more...)
+			return err
+		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	return errors.Join(err, w.putOff(ctx, left))
 }
 
 // lists makes the three passes that guard claims: back to when the earliest batch

@@ -40,7 +40,11 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 	failpoint("between_halves")
 	switch {
 	case a.Class == clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
+	case a.Class == clerk.Stopped:
+		w.pauseFor(ctx, "Clerk refuses every revocation", a)
+	case a.Class == clerk.Unexplained && t.tries() == 0: // later it backs off, and fails after a day
+		w.pauseUnexplained(ctx, t, a)
 	case a.Class == clerk.NotSent && budget:
 		w.gate.trouble(a.Err)
 	case a.Class == clerk.Lost, a.Class == clerk.Transient:

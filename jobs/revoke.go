@@ -186,7 +186,7 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	failpoint("after_outcome")
 	switch a.Class {
 	case clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
 		w.revoking.lose()
 	case clerk.NotSent, clerk.Lost, clerk.Transient:
 		w.revoking.lose()

@@ -180,19 +180,22 @@ func Reason(code string) string {
 // clerkSays is what is meant by the codes that people meet, Clerk's and those of
 // requests without its answer; the code stays beside it, for whoever asks Clerk.
 var clerkSays = map[string]string{
-	"not_allowed_access":        "Clerk's allow or block list keeps the address out",
-	"form_param_format_invalid": "Clerk takes it for no address",
-	"user_quota_exceeded":       "Clerk's quota of users is used up",
-	"quota_exceeded":            "a quota of Clerk's is used up",
-	"invitations_not_supported": "the instance takes no e-mail addresses",
-	"resource_locked":           "something else at Clerk had hold of it",
-	"internal_clerk_error":      "Clerk had a fault of its own",
-	"connection_closed":         "the connection to Clerk was closed",
-	"timeout":                   "Clerk did not answer in time",
-	"connection_refused":        "Clerk could not be reached",
-	"connection_failed":         "Clerk could not be reached",
-	"connect_timeout":           "Clerk could not be reached",
-	"lookup_failed":             "Clerk could not be reached",
+	"not_allowed_access":               "Clerk's allow or block list keeps the address out",
+	"form_param_format_invalid":        "Clerk takes it for no address",
+	"user_quota_exceeded":              "Clerk's quota of users is used up",
+	"quota_exceeded":                   "a quota of Clerk's is used up",
+	"invitations_not_supported":        "the instance takes no e-mail addresses",
+	"request_body_too_large":           "Clerk finds the request too large",
+	"bad_request":                      "Clerk refuses the request and does not say why",
+	"dev_monthly_email_limit_exceeded": "the development instance has sent its e-mails of the month",
+	"resource_locked":                  "something else at Clerk had hold of it",
+	"internal_clerk_error":             "Clerk had a fault of its own",
+	"connection_closed":                "the connection to Clerk was closed",
+	"timeout":                          "Clerk did not answer in time",
+	"connection_refused":               "Clerk could not be reached",
+	"connection_failed":                "Clerk could not be reached",
+	"connect_timeout":                  "Clerk could not be reached",
+	"lookup_failed":                    "Clerk could not be reached",
 }
 
 // attemptChapters tell what Clerk was asked, how that was resolved, and of the read

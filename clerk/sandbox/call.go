@@ -479,7 +479,11 @@ func (s *Server) asked(query url.Values) ([]*user, *problem) {
 	}
 	var users []*user
 	for _, email := range emails {
-		if u := s.state.user(email); u != nil && !slices.Contains(users, u) {
+		u := s.state.user(email)
+		if u != nil && s.settings.Switches.UsersExact && u.Email != email {
+			continue
+		}
+		if u != nil && !slices.Contains(users, u) {
 			users = append(users, u)
 		}
 	}
