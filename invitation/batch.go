@@ -55,7 +55,8 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 // came of it. except is a batch that is left out; 0: none.
 func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64) (*Batch, error) {
 	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
-		where instance_id = $1 and file_sha256 = $2 and id <> $3 and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
+		where instance_id = $1 and file_sha256 = $2 and id <> $3
+		  and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -329,7 +329,8 @@ func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string
 		return e, err
 	}
 	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`, actor, olderThan).Scan(&e.ID)
+		return tx.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`,
+			actor, olderThan).Scan(&e.ID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("purge: %w", err)

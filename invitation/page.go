@@ -234,7 +234,7 @@ func (r *Reader) Fleet(ctx context.Context, instance int64) (Instance, int, erro
 	in := Instance{ID: instance}
 	var workers int
 	err := r.pool.QueryRow(ctx, `
-		select clerk_id, environment, (select count(*) from workers w where w.instance_id = i.id) from instances i where id = $1`, instance).
+		select clerk_id, environment, (select count(*) from workers w where w.instance_id = i.id and heartbeat_at > clock_timestamp() - interval '1 minute') from instances i where id = $1`, instance).
 		Scan(&in.ClerkID, &in.Environment, &workers)
 	if err != nil {
 		return in, 0, fmt.Errorf("look for the workers of instance %d: %w", instance, err)

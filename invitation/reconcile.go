@@ -101,7 +101,8 @@ const explained = `(exists (select from results r where r.instance_id = $1 and r
 // up to Clerk's word, but never back to pending, and notes the drift that the
 // page shows. settle is how old our own word must be to stand against Clerk's,
 // whose lists may lag. anything reports whether the page told anything new.
-func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen, settle time.Duration, guard Guard) (anything bool, err error) {
+func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen,
+	settle time.Duration, guard Guard) (anything bool, err error) {
 	if len(page) == 0 {
 		return false, nil
 	}
@@ -203,7 +204,8 @@ const learnPendingAgain = shown + `
 // Missing notes as gone the invitations that rows carry, decided a settle time
 // before the reconciling began, and that it was not shown. It is for one that
 // read everything.
-func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool, guard Guard) error {
+func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
+	shown func(id string) bool, guard Guard) error {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
@@ -239,7 +241,8 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 // EndReconcile records what came of a reconciling, ends the drift that a
 // complete one did not find, and drops from the ledger its reads that told
 // nothing new; told are the others. guard is for a complete one.
-func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64, guard Guard) error {
+func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64,
+	guard Guard) error {
 	if !r.Complete {
 		guard = nil // it touches nothing but its own
 	}

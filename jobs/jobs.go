@@ -249,7 +249,8 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		ID:      w.id,
 		Logger:  slog.New(quiet{w.log.Handler()}),
 		Workers: workers,
-		Queues:  map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers, FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second}},
+		Queues: map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers,
+			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second}},
 		// Notifications of PostgreSQL are sent by anybody who can connect to the
 		// database: queues are looked at instead.
 		PollOnly:             true,
@@ -279,7 +280,9 @@ func (c Config) inviteQueueConfig() river.QueueConfig {
 
 // Unlimited is how a process works its queue of invitations where no limit of
 // Clerk's is in the way.
-var Unlimited = river.QueueConfig{MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond}
+var Unlimited = river.QueueConfig{
+	MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond,
+}
 
 // quiet keeps River's own information out of the log: only warnings and errors
 // of the queue concern an operator.

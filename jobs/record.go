@@ -95,7 +95,8 @@ func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdi
 
 // note records answers, adds what follows from them to the verdicts, and returns
 // the rows that this frees. Links are written before until.
-func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict, until time.Time) ([]invitation.Freed, error) {
+func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict,
+	until time.Time) ([]invitation.Freed, error) {
 	notes := make([]invitation.Noted, len(all))
 	for i, a := range all {
 		notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
@@ -282,11 +283,20 @@ func (c *chunks) Read(p []byte) (int, error) {
 type checks struct {
 	mu    sync.Mutex
 	all   map[int64]*checking
-	turns chan struct{} // each of them holds two connections: not all may at once
+	turns chan struct{} // each of them needs a second connection now and then: one must be left
 }
 
-// checksAtOnce is how many files a process reads at a time.
+// MinConns is how many connections a server needs: a file is read on one while its
+// rows are written on another.
+const MinConns = 2
+
+// checksAtOnce is how many files a process reads at a time, at most.
 const checksAtOnce = 2
+
+// checksOf leaves a connection for the second one that each check needs.
+func checksOf(pool *pgxpool.Pool) int {
+	return min(checksAtOnce, max(1, int(pool.Config().MaxConns)-1))
+}
 
 // checking is a file that is being read.
 type checking struct {

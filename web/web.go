@@ -95,7 +95,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
-		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[watched]*watch{}}}
+		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksOf(pool))}, watches: watches{all: map[watched]*watch{}}}
 	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
 	s.documents.large = func(d keptDocument) bool { return d.Rows >= largeFrom }
 	s.waiting.large = func(all []invitation.Load) bool {

@@ -67,6 +67,10 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if n := pool.Config().MaxConns; n < web.MinConns {
+		remedy := fmt.Sprintf("write pool_max_conns=%d or more in the database's URL, or leave it out", web.MinConns)
+		return fail(exitUsage, "database_url", remedy, "serve needs %d connections to the database: pool_max_conns is %d", web.MinConns, n)
+	}
 	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		return err

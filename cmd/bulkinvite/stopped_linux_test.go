@@ -56,6 +56,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 	reads := func(call string) string {
 		return `select exists (select from reads where call = '` + call + `' and ended_at is null)`
 	}
+	const slow = `{"call":"list","kind":"slow","delay":"15s"}`
 	for _, c := range []struct {
 		task   string
 		fault  string   // of Clerk, as long as the process is to be stopped
@@ -64,27 +65,32 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 		at     string   // when the process is stopped
 		goesOn string   // what the other one has done then
 	}{
-		{"preflight", `{"call":"list","kind":"slow","delay":"15s"}`, []string{}, nil, reads("invitations_pending"),
+		{"preflight", slow, []string{}, nil, reads("invitations_pending"),
 			`select count(*) = 3 from results where outcome = 'invited'`},
-		{"settle", `{"call":"list","kind":"slow","delay":"15s"},{"call":"create","kind":"cut_after","first":1}`, []string{"--no-preflight"}, nil, reads("invitations"),
+		{"settle", slow + `,{"call":"create","kind":"cut_after","first":1}`,
+			[]string{"--no-preflight"}, nil, reads("invitations"),
 			`select count(*) = 3 from results where outcome = 'invited'`},
-		{"reconcile", `{"call":"list","kind":"slow","delay":"15s"}`, nil, []string{"--reconcile-every", "1s"}, reads("reconcile"),
+		{"reconcile", slow, nil, []string{"--reconcile-every", "1s"}, reads("reconcile"),
 			`select exists (select from reconciles where complete)`},
-		{"night", `{"call":"list","kind":"slow","delay":"15s"}`, nil, []string{"--sweep-at", "* * * * *", "--sweep-scope", "all"}, reads("invitations_pending"),
+		{"night", slow, nil, []string{"--sweep-at", "* * * * *", "--sweep-scope", "all"},
+			reads("invitations_pending"),
 			`select exists (select from sweeps where night is not null)`},
 	} {
 		t.Run(c.task, func(t *testing.T) {
 			t.Parallel()
-			s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}, General: sandbox.Limit{N: -1}}})
+			free := sandbox.Limit{N: -1}
+			s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
 			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_stopped")
-			args := slices.Concat([]string{"work", "--settle", "300ms", "--request-timeout", "5s", "--recover-after", "2s", "--limit-bulk", "off", "--limit-create", "1000/1s"}, c.args)
+			args := slices.Concat([]string{"work", "--settle", "300ms", "--request-timeout", "5s", "--recover-after", "2s",
+				"--limit-bulk", "off", "--limit-create", "1000/1s"}, c.args)
 			b.run(append(args, "--until-idle")...).want(t, exitOK) // sets the schedule
 			pool := open(t, b.url)
 			if _, err := pool.Exec(t.Context(), `update schedules set since = since - interval '1 day'`); err != nil {
 				t.Fatal(err)
 			}
 			if c.file != nil {
-				b.run(slices.Concat([]string{"import", "--yes"}, c.file, []string{b.file("people.csv", people(3))})...).want(t, exitOK)
+				file := b.file("people.csv", people(3))
+				b.run(slices.Concat([]string{"import", "--yes"}, c.file, []string{file})...).want(t, exitOK)
 			}
 			s.tell(t, "/sandbox/faults", `[`+c.fault+`]`)
 			first := b.start(args...)
@@ -96,7 +102,8 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 			happens(t, pool, goesOnWithin, "the second process has gone on with "+c.task, c.goesOn)
 			first.signal(t, syscall.SIGCONT)
 			if c.task == "reconcile" { // what it read for is over: it must not say that it read everything
-				happens(t, pool, goesOnWithin, "the first reconciling ended", `select finished_at is not null and not complete from reconciles order by id limit 1`)
+				happens(t, pool, goesOnWithin, "the first reconciling ended",
+					`select finished_at is not null and not complete from reconciles order by id limit 1`)
 			}
 			for _, p := range []*started{first, second} {
 				p.signal(t, syscall.SIGTERM)
@@ -156,7 +163,8 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	b, s := newSwift(t)
 	file, out := b.file("people.csv", people(3)), filepath.Join(t.TempDir(), "links.csv")
 	args := append([]string{"send", "--yes", "--json", "--no-notify", "--links", out, file}, swift...)
-	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"700ms","first":3},{"call":"bulk","kind":"slow","after":true,"delay":"700ms","first":1}]`)
+	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"700ms","first":3},`+
+		`{"call":"bulk","kind":"slow","after":true,"delay":"700ms","first":1}]`)
 	first := b.start(args...)
 	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > time.Minute {
@@ -182,7 +190,8 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	}
 	first.signal(t, syscall.SIGCONT)
 	// It finds the batch done, or that it is another's.
-	if exit := first.ends(); exit != exitOK && (exit != exitHeld || !strings.Contains(first.errs.String(), "another process")) {
+	exit := first.ends()
+	if told := strings.Contains(first.errs.String(), "another process"); exit != exitOK && (exit != exitHeld || !told) {
 		t.Errorf("the first process ended with %d: %s", exit, first.errs.String())
 	}
 	if after, err := os.ReadFile(out); err != nil || !bytes.Equal(before, after) {

@@ -54,7 +54,10 @@ type Lease struct {
 // holder has it. holder is unique to the process. The lease is renewed in the
 // background until it is released.
 func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder string) (*Lease, error) {
-	l := &Lease{pool: pool, instance: instance, name: name, holder: holder, taken: make(chan struct{}), stop: make(chan struct{})}
+	l := &Lease{
+		pool: pool, instance: instance, name: name, holder: holder,
+		taken: make(chan struct{}), stop: make(chan struct{}),
+	}
 	began := time.Now()
 	// One that is held is only looked at: an attempt to write would wait for the
 	// holder's transactions.
@@ -78,7 +81,8 @@ func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder 
 
 // Until returns when a lease runs out, by PostgreSQL's clock; zero: it was never taken.
 func Until(ctx context.Context, pool *pgxpool.Pool, instance int64, name string) (until time.Time, err error) {
-	err = pool.QueryRow(ctx, `select greatest(until, 'epoch') from task_leases where instance_id = $1 and name = $2`, instance, name).Scan(&until)
+	err = pool.QueryRow(ctx, `select greatest(until, 'epoch') from task_leases where instance_id = $1 and name = $2`,
+		instance, name).Scan(&until)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return time.Time{}, nil
 	}
@@ -134,8 +138,8 @@ func (l *Lease) Release() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), TTL)
 	defer cancel()
 	// An error is no matter: the lease runs out.
-	_, _ = l.pool.Exec(ctx, `update task_leases set until = '-infinity' where instance_id = $1 and name = $2 and term = $3 and holder = $4`,
-		l.instance, l.name, l.term, l.holder)
+	_, _ = l.pool.Exec(ctx, `update task_leases set until = '-infinity'
+		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder)
 }
 
 // keep renews the lease until it is released or taken by another.
@@ -157,7 +161,8 @@ func (l *Lease) keep(confirmed time.Time) {
 			l.lose()
 			return
 		case time.Since(confirmed) > unconfirmed:
-			l.cancel(fmt.Errorf("the lease %s of instance %d could not be renewed for %s: %w", l.name, l.instance, unconfirmed, err))
+			l.cancel(fmt.Errorf("the lease %s of instance %d could not be renewed for %s: %w",
+				l.name, l.instance, unconfirmed, err))
 		}
 	}
 }
@@ -198,7 +203,8 @@ func Exclude(ctx context.Context, tx pgx.Tx, instance int64, name string) error 
 	// The row is never seen: another transaction's insert waits until it is known
 	// whether this one's stays.
 	var b pgx.Batch
-	b.Queue(`insert into task_leases (instance_id, name, holder, term, until) values ($1, $2, '', 0, '-infinity')`, instance, name)
+	b.Queue(`insert into task_leases (instance_id, name, holder, term, until) values ($1, $2, '', 0, '-infinity')`,
+		instance, name)
 	b.Queue(`delete from task_leases where instance_id = $1 and name = $2`, instance, name)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("wait for others at %s of instance %d: %w", name, instance, err)

@@ -321,7 +321,9 @@ func TestExclude(t *testing.T) {
 			return err
 		}
 		go func() {
-			done <- pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return lease.Exclude(t.Context(), tx, 1, "sweeps") })
+			done <- pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+				return lease.Exclude(t.Context(), tx, 1, "sweeps")
+			})
 		}()
 		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 			return errors.Join(lease.Exclude(t.Context(), tx, 2, "sweeps"), lease.Exclude(t.Context(), tx, 1, "others"))
