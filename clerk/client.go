@@ -213,6 +213,8 @@ type ListQuery struct {
 	// ones, which Clerk shows only when asked for.
 	Status string
 	Offset int
+	// Query is an address or an id that the invitations match. Zero: all.
+	Query string
 	// Limit is at most MaxPage. Zero: MaxPage, since Clerk's own default is 10.
 	Limit int
 }
@@ -233,6 +235,9 @@ func (c *Client) Invitations(ctx context.Context, q ListQuery) ListAnswer {
 	p.Limit, p.Offset = sdk.Int64(int64(q.Limit)), sdk.Int64(int64(q.Offset))
 	if q.Status != "" {
 		p.Statuses = []string{q.Status}
+	}
+	if q.Query != "" {
+		p.Query = sdk.String(q.Query)
 	}
 	r := &invitationReader{}
 	a := c.do(ctx, callInvitations, 1, http.MethodGet, "/invitations?paginated=true", p, r)

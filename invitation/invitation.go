@@ -41,18 +41,20 @@ func (o Outcome) Valid() bool { return slices.Contains(Outcomes, o) }
 // Status says where an invitation stands at Clerk, in Clerk's words.
 type Status string
 
-// The statuses that Clerk's API knows.
+// The statuses that Clerk's API knows, and Deleted.
 const (
 	Pending  Status = "pending"
 	Accepted Status = "accepted"
 	Revoked  Status = "revoked"
 	Expired  Status = "expired"
+	Deleted  Status = "gone" // deleted at Clerk: reads by its id, in every status, do not show it
 )
 
-// Valid reports whether s is one of the statuses.
-func (s Status) Valid() bool {
-	return slices.Contains([]Status{Pending, Accepted, Revoked, Expired}, s)
-}
+// Statuses are all of them, in the order in which people are told.
+var Statuses = []Status{Pending, Accepted, Revoked, Expired, Deleted}
+
+// AtClerk reports whether s is a status that Clerk tells.
+func (s Status) AtClerk() bool { return s != Deleted && slices.Contains(Statuses, s) }
 
 // State says what may happen to a batch.
 type State string

@@ -347,9 +347,9 @@ func known(row Row, ev Evidence) (Action, bool) {
 	return Action{}, false
 }
 
-// over reports whether an invitation is known to be revoked or expired.
+// over reports whether an invitation is known to be revoked, expired or deleted.
 func over(s Status, expires, now time.Time) bool {
-	return s == Revoked || s == Expired || !expires.IsZero() && !expires.After(now)
+	return s == Revoked || s == Expired || s == Deleted || !expires.IsZero() && !expires.After(now)
 }
 
 // seenOver reports whether a read showed that an invitation is over, which the

@@ -307,6 +307,8 @@ func TestNextOthers(t *testing.T) {
 		{"mailed without preflight", waitingRow(func(r *invitation.Row) { r.Preflight = false }), nothingKnown(others(other())), already(invitation.Pending)},
 		{"revoked", waitingRow(), nothingKnown(others(other(is(invitation.Revoked)))), claim},
 		{"expired", waitingRow(), nothingKnown(others(other(is(invitation.Expired)))), claim},
+		{"deleted at Clerk", waitingRow(), nothingKnown(others(other(is(invitation.Deleted)))), claim},
+		{"deleted at Clerk, as a read showed", waitingRow(), nothingKnown(others(other()), seen(shown(invitation.Deleted))), claim},
 		{"past its expiry", waitingRow(), nothingKnown(others(other(expires(3600)))), claim},
 		{"one of two is revoked", waitingRow(), nothingKnown(others(other(is(invitation.Revoked)), other())), already(invitation.Pending)},
 		{"revoked, as a read showed", waitingRow(), nothingKnown(others(other()), seen(shown(invitation.Revoked))), claim},

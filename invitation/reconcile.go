@@ -14,6 +14,8 @@ import (
 const (
 	ReadReconcile        = "reconcile"         // the default list: every status but revoked
 	ReadReconcileRevoked = "reconcile_revoked" // status=revoked
+	ReadByID             = "by_id"             // one invitation, by its id, in every status but revoked
+	ReadByIDRevoked      = "by_id_revoked"     // the same with status=revoked
 )
 
 // DriftKind says how Clerk and our rows differ; drift.kind holds these words.
@@ -44,6 +46,7 @@ type Learned struct {
 	Accepted int `json:"accepted"`
 	Expired  int `json:"expired"`
 	Revoked  int `json:"revoked"` // by somebody else
+	Deleted  int `json:"deleted"` // at Clerk
 }
 
 // DriftCounts counts what stands of each kind of drift.
@@ -98,7 +101,7 @@ const explained = `(exists (select from results r where r.instance_id = $1 and r
 	or exists (select from attempt_people p where p.instance_id = $1 and p.key = d.key and p.open offset 0))`
 
 // Learn holds a page of Clerk's lists against our rows: it brings their status
-// up to Clerk's word, but never back to pending, and notes the drift that the
+// up to Clerk's word, but back to pending only from gone, and notes the drift that the
 // page shows. settle is how old our own word must be to stand against Clerk's,
 // whose lists may lag. anything reports whether the page told anything new.
 func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen,
@@ -154,6 +157,7 @@ func (l *Learned) count(s Status) {
 // learnStatus asks for the move again in the update itself, since an answer to a
 // revoke may have been recorded meanwhile. An expired invitation may be revoked
 // still, or turn out to have been accepted; what is accepted or revoked stays so.
+// What is shown is not gone.
 const learnStatus = shown + `
 	update results r set status = m.status, status_at = clock_timestamp(), status_read_id = $7,
 	       invited_at = coalesce(r.invited_at, m.created), expires_at = coalesce(m.expires, r.expires_at)
@@ -170,7 +174,7 @@ const learnStatus = shown + `
 			where r.key = d.key and r.instance_id = $1 offset 0) r
 		where r.outcome = 'already_invited' and r.clerk_invitation_id = d.id and d.status <> '' and d.status is distinct from r.status) m
 	where (r.batch_id, r.row_number) = (m.batch_id, m.row_number)
-	  and (r.status is null or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
+	  and (r.status is null or r.status = 'gone' or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
 	returning r.status`
 
 // learnSightings keeps an older read's word from standing against what is known now.
@@ -201,17 +205,24 @@ const learnPendingAgain = shown + `
 	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
 	returning x.first_seen = x.last_seen`
 
-// Missing notes as gone the invitations that rows carry, decided a settle time
-// before the reconciling began, and that it was not shown. It is for one that
-// read everything.
+// Unlisted is an invitation of a row that Clerk's lists lack.
+type Unlisted struct {
+	ID  string
+	Key string // the person
+}
+
+// Missing notes as drift the invitations that rows carry, decided a settle time
+// before the reconciling began, and that it was not shown. It is for one that read
+// everything. It returns those that are not known to be over, which may have been
+// deleted, or which the lists may lack because they lag.
 func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
-	shown func(id string) bool, guard Guard) error {
+	shown func(id string) bool, guard Guard) ([]Unlisted, error) {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
-		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+		return nil, fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
-	var missing []string
+	missing := []string{}
 	var id string
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		if !shown(id) {
@@ -220,7 +231,7 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+		return nil, fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
 	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
@@ -233,9 +244,47 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
+		return nil, fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
 	}
-	return nil
+	found, _ := s.pool.Query(ctx, `select distinct clerk_invitation_id, key from results
+		where instance_id = $1 and clerk_invitation_id = any($2) and outcome in ('invited', 'already_invited')
+		  and coalesce(status, 'pending') in ('pending', 'expired') order by 1`, instance, missing)
+	open, err := pgx.CollectRows(found, pgx.RowToStructByPos[Unlisted])
+	if err != nil {
+		return nil, fmt.Errorf("list which of %d invitations may be deleted: %w", len(missing), err)
+	}
+	return open, nil
+}
+
+// MarkDeleted records that an invitation is gone, as the last of the reads by its id
+// proves. What is known to be over meanwhile stays as it is. It reports whether a
+// row says so now.
+func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, read GET, guard Guard) (bool, error) {
+	var rows int64
+	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			update results set status = 'gone', status_at = clock_timestamp(), status_read_id = $4
+			where instance_id = $1 and clerk_invitation_id = $2 and key = $3 and outcome in ('invited', 'already_invited')
+			  and coalesce(status, 'pending') in ('pending', 'expired')`, instance, u.ID, u.Key, read.ID)
+		if err != nil {
+			return err
+		}
+		rows = tag.RowsAffected()
+		// What an earlier read showed must not stand against that.
+		_, err = tx.Exec(ctx, `
+			update sightings set status = 'gone', last_read = $3, last_seen = $4
+			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4 and coalesce(status, 'pending') in ('pending', 'expired')`,
+			instance, u.ID, read.ID, read.Begun)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `update drift set status = 'gone' where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("record that invitation %s is gone: %w", u.ID, err)
+	}
+	return rows > 0, nil
 }
 
 // EndReconcile records what came of a reconciling, ends the drift that a
@@ -262,8 +311,8 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 		}
 		_, err = tx.Exec(ctx, `
 			update reconciles set finished_at = clock_timestamp(), complete = $2, error = nullif($3, ''), requests = $4, scanned = $5,
-			       accepted = $6, expired = $7, revoked = $8, unexplained = $9, gone = $10, pending_again = $11
-			where id = $1`, r.ID, r.Complete, r.Error, r.Requests, r.Scanned, r.Accepted, r.Expired, r.Revoked, r.Drift.Unexplained, r.Drift.Gone, r.Drift.PendingAgain)
+			       accepted = $6, expired = $7, revoked = $8, unexplained = $9, gone = $10, pending_again = $11, deleted = $12
+			where id = $1`, r.ID, r.Complete, r.Error, r.Requests, r.Scanned, r.Accepted, r.Expired, r.Revoked, r.Drift.Unexplained, r.Drift.Gone, r.Drift.PendingAgain, r.Deleted)
 		return err
 	})
 	if err != nil {
@@ -277,10 +326,10 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile, error) {
 	var last Reconcile
 	err := r.pool.QueryRow(ctx, `
-		select id, started_by, started_at, complete, coalesce(error, ''), requests, scanned, accepted, expired, revoked, unexplained, gone, pending_again
+		select id, started_by, started_at, complete, coalesce(error, ''), requests, scanned, accepted, expired, revoked, unexplained, gone, pending_again, deleted
 		from reconciles where instance_id = $1 and finished_at is not null order by started_at desc limit 1`, instance).
 		Scan(&last.ID, &last.StartedBy, &last.StartedAt, &last.Complete, &last.Error, &last.Requests, &last.Scanned, &last.Accepted, &last.Expired, &last.Revoked,
-			&last.Drift.Unexplained, &last.Drift.Gone, &last.Drift.PendingAgain)
+			&last.Drift.Unexplained, &last.Drift.Gone, &last.Drift.PendingAgain, &last.Deleted)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

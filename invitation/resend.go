@@ -115,7 +115,7 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 }
 
 // takenBack reports whether the latest invitation of the person that we made
-// was revoked, and by nobody who was to invite them again.
+// was revoked or deleted, and by nobody who was to invite them again.
 func takenBack(ev Evidence) bool {
 	var last Other
 	for _, o := range ev.Others {
@@ -123,8 +123,9 @@ func takenBack(ev Evidence) bool {
 			last = o
 		}
 	}
-	revoked := func(s Sighting) bool { return !s.User && s.ID == last.InvitationID && s.Status == Revoked }
-	return last.Outcome == Invited && (last.Status == Revoked || slices.ContainsFunc(ev.Sightings, revoked))
+	revoked := func(s Status) bool { return s == Revoked || s == Deleted }
+	seen := func(s Sighting) bool { return !s.User && s.ID == last.InvitationID && revoked(s.Status) }
+	return last.Outcome == Invited && (revoked(last.Status) || slices.ContainsFunc(ev.Sightings, seen))
 }
 
 // stands reports whether another row's invitation is not known to be over.
@@ -328,7 +329,7 @@ type Again struct {
 	Younger  int `json:"younger"`  // pending, but not for long enough
 	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
 	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
-	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
+	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back, or deleted at Clerk
 	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
 }
 
@@ -347,8 +348,8 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 		       count(*) filter (where not old), count(*) filter (where old and cooling),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and exists (
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
-		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
-		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked')),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status in ('revoked', 'gone') and not exists (
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and coalesce(o.status, 'pending') not in ('revoked', 'gone'))),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
 		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {

@@ -87,7 +87,8 @@ type UndoPlan struct {
 	Accepted  int     // people whose last invitation by them was accepted: they stay
 	Revoked   int     // people whose last invitation by them is revoked already
 	Expired   int     // people whose last invitation by them has expired
-	Kept      int     // of those two: people who have a pending invitation of another batch, which stays
+	Deleted   int     // people whose last invitation by them was deleted at Clerk
+	Kept      int     // of those three: people who have a pending invitation of another batch, which stays
 }
 
 // UndoPlan says what undoing a batch would do.
@@ -106,9 +107,10 @@ func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 			select (select count(*) from sent where status = 'pending'),
 			       (select count(*) from results r where r.batch_id = any($1) and r.outcome is null),
 			       count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired'),
-			       count(*) filter (where status in ('revoked', 'expired') and exists (
+			       count(*) filter (where status = 'gone'),
+			       count(*) filter (where status in ('revoked', 'expired', 'gone') and exists (
 			           select from results r where r.key = last.key and r.instance_id = last.instance_id and r.batch_id <> all($1) and `+sentPending+`))
-			from last`, append(p.FollowUps, batch)).Scan(&p.Revoke, &p.Cancel, &p.Accepted, &p.Revoked, &p.Expired, &p.Kept)
+			from last`, append(p.FollowUps, batch)).Scan(&p.Revoke, &p.Cancel, &p.Accepted, &p.Revoked, &p.Expired, &p.Deleted, &p.Kept)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look what undoing batch %d would do: %w", batch, err)

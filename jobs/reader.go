@@ -172,7 +172,7 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 		switch {
 		case i.Revoked:
 			status = invitation.Revoked
-		case !status.Valid(): // a word that Clerk's documentation does not know
+		case !status.AtClerk(): // a word that Clerk's documentation does not know
 			status = ""
 		}
 		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -81,23 +82,26 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 		return nil, err
 	}
 	p := &pass{w: w, r: r, guard: held.Guard, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
-	err = p.read(ctx)
-	if err == nil {
-		err = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
+	var unlisted []invitation.Unlisted
+	listed := p.read(ctx)
+	if listed == nil {
+		unlisted, listed = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
 	}
+	err = errors.Join(listed, p.byID(ctx, unlisted))
 	end := func() error {
-		if r.Complete = err == nil; err != nil {
-			r.Error = held.Explain(err).Error()
+		if r.Complete = listed == nil; listed != nil {
+			r.Error = held.Explain(listed).Error()
 		}
 		return w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
 	}
 	endErr := end()
-	if err == nil && errors.Is(endErr, lease.ErrLost) { // by now it is for another process to say what is there
-		err = endErr
+	if listed == nil && errors.Is(endErr, lease.ErrLost) { // by now it is for another process to say what is there
+		listed, err = endErr, errors.Join(err, endErr)
 		endErr = end()
 	}
 	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
-		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
+		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "deleted", r.Deleted,
+		"unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
 	span.SetAttributes(spanPass.Int64(r.ID), spanScanned.Int(r.Scanned), spanComplete.Bool(r.Complete))
 	poke(w.active)
 	return r, errors.Join(err, endErr)
@@ -143,6 +147,65 @@ func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitati
 		p.told = append(p.told, g.ID)
 	}
 	return err
+}
+
+// mostByID is how many invitations a reconciling reads by their ids; the next one
+// goes on with the others.
+const mostByID = 500
+
+// byID finds out which invitations that the lists lack were deleted. Lists may lag,
+// so it waits for a settle time after they were read; then it reads each one by its
+// id, in every status.
+func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
+	if len(unlisted) == 0 {
+		return nil
+	}
+	if err := sleep(ctx, p.w.cfg.Settle); err != nil {
+		return err
+	}
+	for _, u := range unlisted[:min(len(unlisted), mostByID)] {
+		found, last, err := p.find(ctx, u.ID)
+		if err != nil {
+			return fmt.Errorf("read invitation %s: %w", u.ID, err)
+		}
+		if found {
+			continue
+		}
+		gone, err := p.w.store.MarkDeleted(ctx, p.w.cfg.Instance.ID, u, last, p.guard)
+		if err != nil {
+			return err
+		}
+		if gone {
+			p.r.Deleted++
+		}
+	}
+	return nil
+}
+
+// find reads an invitation by its id, in every status, learns from what is shown,
+// and returns the last read.
+func (p *pass) find(ctx context.Context, id string) (found bool, last invitation.GET, err error) {
+	var first *invitation.GET
+	for _, l := range []list{{call: invitation.ReadByID}, {call: invitation.ReadByIDRevoked, status: invitation.Revoked}} {
+		var page []clerk.Invitation
+		last, _, err = p.w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+			p.r.Requests++
+			a := p.w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
+			page = slices.DeleteFunc(a.Invitations, func(i clerk.Invitation) bool { return i.ID != id })
+			return a.Answer
+		}, func(_ clerk.Answer, e *invitation.ReadEnd) {
+			e.Items, e.Complete = len(page), true
+		})
+		if err != nil {
+			return false, last, err
+		}
+		if len(page) > 0 {
+			_, err = p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)
+			return true, last, err
+		}
+		first = &last
+	}
+	return false, last, nil
 }
 
 // sum makes the hashes ready to be looked up.

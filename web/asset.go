@@ -129,8 +129,9 @@ var functions = template.FuncMap{
 		return all
 	},
 	"statuses": func() []invitation.Status {
-		return []invitation.Status{invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired}
+		return invitation.Statuses
 	},
+	"status":      words.Status,
 	"sweepState":  func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
 	"sweepReason": func(code *string) string { return words.Plain(words.SweepReason(*code)) },
 	"skipped": func(sw *invitation.Sweep) (all []counted) {

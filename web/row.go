@@ -84,9 +84,9 @@ func checkFilter(f invitation.RowFilter) error {
 		return refuse(http.StatusUnprocessableEntity, "Take undecided, invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed or cancelled.", "There is no outcome %q.", f.Outcome)
 	}
 	switch f.Status {
-	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired:
+	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired, invitation.Deleted:
 	default:
-		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked or expired.", "There is no status %q.", f.Status)
+		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked, expired or gone.", "There is no status %q.", f.Status)
 	}
 	if len(f.Search) > 320 {
 		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")

@@ -80,12 +80,22 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 	return all
 }
 
+// Status says where an invitation stands, for people.
+func Status(s invitation.Status) string {
+	if s == invitation.Deleted {
+		return "deleted at Clerk"
+	}
+	return string(s)
+}
+
 // statusChapter tells where the invitation stands since, unless that came with
 // the outcome or an attempt tells it.
 func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
 	switch {
 	case r.Status == nil || r.StatusAt == nil:
 		return Chapter{}, false
+	case *r.Status == invitation.Deleted:
+		return Chapter{At: *r.StatusAt, Text: "deleted at Clerk (read by its id, in every status)"}, true
 	case r.StatusReadID != nil && *r.Status == invitation.Revoked:
 		return Chapter{At: *r.StatusAt, Text: "revoked by somebody else (read by reconciling)"}, true
 	case r.StatusReadID != nil:

@@ -306,7 +306,7 @@ func (s *Server) issue(items []invite, ms int64) []*invitation {
 
 func (s *Server) revoke(req *request, now time.Time) (any, *problem) {
 	in := s.state.byID[req.id]
-	if in == nil {
+	if in == nil || in.Status == deleted {
 		return nil, notFound()
 	}
 	switch in.statusAt(now.UnixMilli(), 0) {
@@ -321,6 +321,16 @@ func (s *Server) revoke(req *request, now time.Time) (any, *problem) {
 	}
 	s.commit(&record{Op: opRevoke, At: now.UnixNano(), IDs: []string{in.ID}})
 	return in.body(revoked), nil
+}
+
+// remove deletes an invitation, whatever its status.
+func (s *Server) remove(req *request, now time.Time) (any, *problem) {
+	in := s.state.byID[req.id]
+	if in == nil || in.Status == deleted {
+		return nil, notFound()
+	}
+	s.commit(&record{Op: opDelete, At: now.UnixNano(), IDs: []string{in.ID}})
+	return map[string]any{"object": "invitation", "id": in.ID, "deleted": true}, nil
 }
 
 // paging reads limit and offset.

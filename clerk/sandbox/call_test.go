@@ -510,3 +510,27 @@ func FuzzBulk(f *testing.F) {
 		}
 	})
 }
+
+// TestDelete: what is deleted is in no list and found by no call, whatever its
+// status was, and stands in nobody's way.
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	for _, query := range []string{"substring", "exact"} {
+		b := setup(t, Config{Switches: Switches{Query: query}})
+		for _, status := range []string{"pending", "revoked"} {
+			email := status + "@example.com"
+			id := b.invite(email).ID
+			if status == "revoked" {
+				same(t, "revoke", b.post("/v1/invitations/"+id+"/revoke", "").status, 200)
+			}
+			same(t, "by id", emails(b.list("status="+status+"&query="+id)), []string{email})
+			same(t, "delete", b.do("DELETE", "/v1/invitations/"+id, "").status, 200)
+			b.do("DELETE", "/v1/invitations/"+id, "").wants(t, 404, "resource_not_found")
+			b.post("/v1/invitations/"+id+"/revoke", "").wants(t, 404, "resource_not_found")
+			for _, filter := range []string{"", "status=pending&", "status=revoked&"} {
+				same(t, "by id", len(b.list(filter+"query="+id)), 0)
+			}
+			b.invite(email)
+		}
+	}
+}

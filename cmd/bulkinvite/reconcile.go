@@ -54,6 +54,7 @@ func reconcileText(r *invitation.Reconcile) string {
 	t.add("  "+thousands(r.Accepted), "rows turned out to be accepted")
 	t.add("  "+thousands(r.Expired), "expired")
 	t.add("  "+thousands(r.Revoked), "revoked by somebody else")
+	t.add("  "+thousands(r.Deleted), "deleted at Clerk")
 	text := "\n" + t.String()
 	if r.Drift.Sum() == 0 {
 		return text + "\nNo drift: each invitation has its row, and each row its invitation.\n"

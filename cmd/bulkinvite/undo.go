@@ -80,6 +80,7 @@ func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batc
 		{plan.Accepted, "accepted: they stay"},
 		{plan.Revoked, "revoked already"},
 		{plan.Expired, "have expired"},
+		{plan.Deleted, "deleted at Clerk"},
 		{plan.Kept, "of these have a pending invitation of another batch: it stays"},
 		{plan.Cancel, "people not decided yet: cancelled"},
 	} {
