@@ -14,7 +14,7 @@ import (
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, confirmed_at is not null, created_at, started_at, finished_at`
 
 // hoursColumns are the hours of batches, from and up to; null where they are all.
 const hoursColumns = `(select lower(h) from unnest(hours) h order by h desc limit 1), (select upper(h) from unnest(hours) h order by h limit 1), coalesce(tz, '')`
@@ -26,7 +26,7 @@ func scanBatch(row pgx.Row) (*Batch, error) {
 	var from, to *int
 	var tz string
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &from, &to, &tz, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &from, &to, &tz, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.Confirmed, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +78,12 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 	var id int64
 	err := tx.QueryRow(ctx, `
 		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, revoke_after,
-		                     on_duplicate, cooldown, resend_of, corrects, corrects_row, links_file, state)
+		                     on_duplicate, cooldown, resend_of, corrects, corrects_row, links_file, confirmed_at, state)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'),
-		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), 'draft') returning id`,
+		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), case when $23 then clock_timestamp() end, 'draft') returning id`,
 		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
 		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter,
-		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile).Scan(&id)
+		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile, b.Confirmed).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}
@@ -95,7 +95,7 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor string, rows, blank int) error {
 	var instance int64
 	err := tx.QueryRow(ctx, `
-		update batches set state = 'running', started_at = clock_timestamp(), judged_from = clock_timestamp(), rows = $2, blank = $3,
+		update batches set state = 'running', confirmed_at = coalesce(confirmed_at, clock_timestamp()), started_at = clock_timestamp(), judged_from = clock_timestamp(), rows = $2, blank = $3,
 		       canary_row = (select r.row_number from results r where r.batch_id = $1 and r.outcome is null order by r.row_number offset canary - 1 limit case when canary is null then 0 else 1 end)
 		where id = $1 and state = 'draft' returning instance_id`, id, rows, blank).Scan(&instance)
 	if err != nil {

@@ -196,7 +196,7 @@ func (s *Store) CountBatch(ctx context.Context, tx pgx.Tx, id int64, rows, blank
 
 // Terms are what a draft is started on. They are given the draft under its lock,
 // what is known of its people (nil: nothing), and how many rows wait; they may
-// change its options, or refuse it by an error. Nil: as it is.
+// change its options, or refuse it by an error.
 type Terms func(b *Batch, p *Preview, waiting int) error
 
 // StartDraft lets a draft run on terms, and returns the numbers of its undecided
@@ -212,17 +212,15 @@ func (s *Store) StartDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	if err != nil {
 		return nil, err
 	}
-	if terms != nil {
-		known, err := preview(ctx, tx, b.ID)
-		if err == nil {
-			err = terms(b, known, len(rows))
-		}
-		if err == nil {
-			err = setOptions(ctx, tx, b, locked, actor)
-		}
-		if err != nil {
-			return nil, err
-		}
+	known, err := preview(ctx, tx, b.ID)
+	if err == nil {
+		err = terms(b, known, len(rows))
+	}
+	if err == nil {
+		err = setOptions(ctx, tx, b, locked, actor)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return rows, s.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }

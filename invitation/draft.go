@@ -40,6 +40,9 @@ func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 			return fmt.Errorf("empty draft %d: %w", id, err)
 		}
 	}
+	if _, err := tx.Exec(ctx, `update batches set confirmed_at = null where id = $1 and confirmed_at is not null`, id); err != nil {
+		return fmt.Errorf("empty draft %d: %w", id, err)
+	}
 	return nil
 }
 
@@ -93,24 +96,25 @@ func (s *Store) SetOptions(ctx context.Context, id int64, actor string, change f
 }
 
 // setOptions records the options that a draft has now, where they are others than
-// before.
+// before. Nobody has confirmed these.
 func setOptions(ctx context.Context, tx pgx.Tx, b, before *Batch, actor string) error {
-	if b.sameOptions(before) {
+	if b.SameOptions(before) {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		update batches set options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
+		update batches set confirmed_at = null, options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
 		where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
 	if err != nil {
 		return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
 	}
+	b.Confirmed = false
 	return event(ctx, tx, b.InstanceID, b.ID, actor, "set", map[string]any{
 		"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
 	})
 }
 
-// sameOptions reports whether two batches have the same options.
-func (b *Batch) sameOptions(o *Batch) bool {
+// SameOptions reports whether two batches have the same options.
+func (b *Batch) SameOptions(o *Batch) bool {
 	return b.Options == o.Options && b.Priority == o.Priority && b.Canary == o.Canary && cmp.Or(b.Duplicates, Skip) == cmp.Or(o.Duplicates, Skip) &&
 		b.StartAt.Equal(o.StartAt) && b.Hours == o.Hours && b.RevokeAfter == o.RevokeAfter
 }

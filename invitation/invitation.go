@@ -132,6 +132,7 @@ type Batch struct {
 	Canary      int           // how many people are invited first; 0: no canary
 	Rows        int
 	Blank       int
+	Confirmed   bool // somebody has confirmed what sending it takes, and nothing has changed since
 	CreatedAt   time.Time
 	StartedAt   time.Time // zero: not started
 	FinishedAt  time.Time // zero: not finished

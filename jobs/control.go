@@ -95,13 +95,6 @@ func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	return err
 }
 
-// Start lets a draft run on terms: see [invitation.Store.StartDraft].
-func Start(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, terms invitation.Terms) error {
-	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-		return invitation.NewStore(pool).StartDraft(ctx, tx, b, actor, terms)
-	})
-}
-
 // Resume lets a paused batch run again.
 func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return release(ctx, pool, b, actor, invitation.NewStore(pool).ResumeBatch)

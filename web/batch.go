@@ -385,10 +385,6 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 // elsewhere is what to do about what belongs to another instance.
 const elsewhere = "Do it at a server that has that instance's key, or with the command line."
 
-// undeliveredAfter is how many mails a development instance delivers in a
-// calendar month, by Clerk's documentation; past that they are dropped.
-const undeliveredAfter = 100
-
 // start is what somebody wants a draft to be started with.
 type start struct {
 	options     url.Values // those that change, as the draft's form has them
@@ -412,28 +408,28 @@ func (s *Server) startDraft(ctx context.Context, id int64, want start, who *visi
 	if err := s.knowsZone(ctx, want.options); err != nil {
 		return err
 	}
-	mailed := 0
-	limited := s.cfg.Instance.Environment == "development" && !want.undelivered
-	if limited {
-		if mailed, err = s.reader.MailedThisMonth(ctx, b.InstanceID); err != nil {
-			return err
-		}
+	consent := invitation.Consent{Yes: true, Undelivered: want.undelivered}
+	if want.people >= 0 {
+		consent.Number = &want.people
 	}
-	err = jobs.Start(ctx, s.pool, b, who.Name, func(b *invitation.Batch, p *invitation.Preview, waiting int) error {
-		if err := s.readOptions(b, want.options); err != nil {
-			return err
+	err = jobs.StartDraft(ctx, s.pool, b, who.Name, jobs.StartTerms{Consent: consent, Real: s.cfg.Real,
+		Change: func(b *invitation.Batch) error { return s.readOptions(b, want.options) }})
+	var unsaid *invitation.ConsentError
+	var undelivered *invitation.UndeliveredError
+	var zone *invitation.ZoneError
+	switch {
+	case errors.As(err, &unsaid):
+		n := unsaid.Sending.People
+		remedy := fmt.Sprintf("Type %d if that is what you mean.", n)
+		if !unsaid.Sending.Real {
+			return refuse(http.StatusConflict, remedy, "What was typed is not the number of people: %d.", n)
 		}
-		n := p.ToInvite(waiting, b.Duplicates)
-		switch {
-		case (s.cfg.Real || want.people >= 0) && want.people != n:
-			return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
-		case limited && n > 0 && mailed+n > undeliveredAfter:
-			return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.",
-				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, n)
-		}
-		return nil
-	})
-	if err != nil {
+		return refuse(http.StatusConflict, remedy, "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
+	case errors.As(err, &undelivered):
+		return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.", "%s.", upperFirst(undelivered.Error()))
+	case errors.As(err, &zone):
+		return refuse(http.StatusConflict, "Take another time zone, or bring PostgreSQL's time zones up to date.", "%s.", upperFirst(zone.Error()))
+	case err != nil:
 		return err
 	}
 	s.log.Info("batch changed", "batch", id, "action", "start")

@@ -22,26 +22,6 @@ type batchFlags struct {
 const changeStatus = `
 Exit status: 0; 4 if the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status does.`
 
-type startCmd struct{ batchFlags }
-
-// Help is shown before the flags.
-func (startCmd) Help() string {
-	return `Examples:
-
-    bulkinvite import hires.csv --draft
-    bulkinvite start 12
-    bulkinvite start 12 --actor maria
-
-Lets a draft run. Workers (bulkinvite work) send it.` + changeStatus
-}
-
-// Run lets a draft run.
-func (c *startCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		return jobs.Start(ctx, pool, b, actor, nil)
-	})
-}
-
 type pauseCmd struct{ batchFlags }
 
 // Help is shown before the flags.

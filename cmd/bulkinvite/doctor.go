@@ -230,10 +230,10 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	if err != nil {
 		return err
 	}
-	if mailed >= undeliveredAfter*8/10 {
-		d.add("mails", verdictWarning, "use a production instance; what is over is made, and not mailed", "%s of the %d that a development instance delivers in a month", counted(mailed, "mail", "mails"), undeliveredAfter)
+	if mailed >= invitation.UndeliveredAfter*8/10 {
+		d.add("mails", verdictWarning, "use a production instance; what is over is made, and not mailed", "%s of the %d that a development instance delivers in a month", counted(mailed, "mail", "mails"), invitation.UndeliveredAfter)
 	} else {
-		d.add("mails", verdictOK, "", "%d of the %d that a development instance delivers in a month", mailed, undeliveredAfter)
+		d.add("mails", verdictOK, "", "%d of the %d that a development instance delivers in a month", mailed, invitation.UndeliveredAfter)
 	}
 	return nil
 }

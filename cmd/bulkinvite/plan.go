@@ -69,6 +69,7 @@ type warning struct {
 // plan is what a file holds and what sending it would take.
 type plan struct {
 	input    *input
+	batch    int64 // the draft that it is of; 0: a file that is no batch yet
 	options  importer.Options
 	summary  *importer.Summary
 	warnings []warning // the first few
@@ -230,7 +231,11 @@ func (pl *plan) people() string {
 		add(pl.known.Pending, "already invited", "skipped")
 	}
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
-	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
+	if pl.batch != 0 {
+		add(s.Invalid, "invalid", fmt.Sprintf("bulkinvite results %d --outcome invalid", pl.batch))
+	} else {
+		add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
+	}
 	add(s.Blank, "blank", "no rows")
 	if r := pl.roster; r != nil {
 		add(r.unchanged, fmt.Sprintf("also in batch %d", r.of), "kept")

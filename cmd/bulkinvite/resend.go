@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -134,9 +133,6 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 		}
 		return true, u.print(text)
 	}
-	if err := u.deliverable(ctx, fmt.Sprintf("batch %d", of.ID), again.People, c.AllowUndelivered); err != nil {
-		return false, err
-	}
 	if err := c.consent(ctx, u, of, again.People, text); err != nil {
 		return false, err
 	}
@@ -177,27 +173,22 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {
-	if u.errTTY {
-		u.note("%s", text)
-	} else {
-		u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+	s, err := u.sending(ctx, people, false)
+	if err != nil {
+		return err
 	}
-	if u.settings.Yes {
-		return nil
-	}
-	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people"))
-	if !u.inTTY || !u.errTTY {
-		return refused
-	}
-	question, wanted := fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")), yes
-	if u.target.real() {
-		question = "This sends real e-mail. Type the number of people to invite them again: "
-		wanted = []string{strconv.Itoa(people), thousands(people)}
-	}
-	ok, err := u.confirm(ctx, question, wanted...)
-	if err == nil && !ok {
-		err = refused
-	}
+	_, err = u.agree(ctx, s, c.AllowUndelivered, asked{
+		what: fmt.Sprintf("batch %d", of.ID), question: fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")),
+		number: "This sends real e-mail. Type the number of people to invite them again: ",
+		show: func() {
+			if u.errTTY {
+				u.note("%s", text)
+				return
+			}
+			u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+		},
+		refused: fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people")),
+	})
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -201,69 +200,45 @@ func (u *upload) makePlan(ctx context.Context) error {
 		return err
 	}
 	u.plan.work(time.Now(), u.flags.Priority, others, budget)
-	return u.checkDelivery(ctx)
-}
-
-// undeliveredAfter is how many mails a development instance delivers in a
-// calendar month, by Clerk's documentation; past that they are dropped.
-const undeliveredAfter = 100
-
-func (u *upload) checkDelivery(ctx context.Context) error {
-	return u.deliverable(ctx, plain(u.plan.input.name), u.plan.ToSend, u.flags.AllowUndelivered || u.flags.NoNotify)
-}
-
-// deliverable refuses to invite so many people that Clerk drops their mails.
-func (u *upload) deliverable(ctx context.Context, what string, people int, allow bool) error {
-	if u.target.environment != "development" || allow {
-		return nil
-	}
-	mailed, err := u.reader.MailedThisMonth(ctx, u.instance.ID)
-	if err != nil {
-		return err
-	}
-	if people == 0 || mailed+people <= undeliveredAfter {
-		return nil
-	}
-	return fail(exitHeld, "undelivered", "use a production instance's key, or --allow-undelivered to go on all the same",
-		"%s: a development instance delivers %d mails a month; %d went out this month and this would add %s",
-		what, undeliveredAfter, mailed, thousands(people))
-}
-
-// consent shows the plan and has a person confirm it. With a production
-// instance they type how many people it is.
-func (u *upload) consent(ctx context.Context) error {
-	if u.errTTY {
-		u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
-	} else {
-		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
-			"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
-			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
-	}
-	if u.settings.Yes {
-		return nil
-	}
-	refused := fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
-		"%s: nobody confirmed that %s are invited; nothing was sent", plain(u.plan.input.name), counted(u.plan.ToSend, "person", "people"))
-	if !u.inTTY || !u.errTTY {
-		return refused
-	}
-	back := u.plan.roster.words()
-	question, wanted := fmt.Sprintf("Invite %s%s? [y/N] ", counted(u.plan.ToSend, "person", "people"), back), yes
-	if u.target.real() && u.plan.ToSend > 0 && u.flags.NoNotify {
-		question = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
-		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
-	} else if u.target.real() && u.plan.ToSend > 0 {
-		question = fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
-		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
-	}
-	ok, err := u.confirm(ctx, question, wanted...)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return refused
-	}
 	return nil
+}
+
+// sending is what inviting so many people of the instance does.
+func (u *upload) sending(ctx context.Context, people int, silent bool) (invitation.Sending, error) {
+	s := invitation.Sending{People: people, Environment: u.target.environment, Real: u.target.real(), Silent: silent}
+	var err error
+	if s.Environment == "development" {
+		s.Mailed, err = u.reader.MailedThisMonth(ctx, u.instance.ID)
+	}
+	return s, err
+}
+
+// consent shows the plan and has a person confirm it.
+func (u *upload) consent(ctx context.Context) error {
+	s, err := u.sending(ctx, u.plan.ToSend, u.flags.NoNotify)
+	if err != nil {
+		return err
+	}
+	name, people, back := plain(u.plan.input.name), counted(u.plan.ToSend, "person", "people"), u.plan.roster.words()
+	number := fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
+	if s.Silent {
+		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	}
+	_, err = u.agree(ctx, s, u.flags.AllowUndelivered, asked{
+		what: name, question: fmt.Sprintf("Invite %s%s? [y/N] ", people, back), number: number,
+		show: func() {
+			if u.errTTY {
+				u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
+				return
+			}
+			u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
+				"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
+				"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
+		},
+		refused: fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
+			"%s: nobody confirmed that %s are invited; nothing was sent", name, people),
+	})
+	return err
 }
 
 // importFile makes the batch, its rows and their jobs, all or nothing.
@@ -290,7 +265,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
 			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight, Duplicates: invitation.OnDuplicate(u.flags.OnDuplicate),
 			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
-			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links,
+			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links, Confirmed: true,
 		})
 		if err != nil {
 			return err

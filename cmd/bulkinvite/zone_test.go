@@ -50,6 +50,9 @@ func TestUnknownZone(t *testing.T) {
 	ill := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed))
 	ill.has(t, "time zones", verdictWrong, "batch 1 (Mars/Phobos)")
 	ill.has(t, "time zones", verdictWrong, "batch 3 (Mars/Phobos)")
+	if e := decode[errorDocument](t, b.run("start", "3", "--yes", "--json").want(t, exitHeld)); e.Error.Code != "zone" || !strings.Contains(e.Error.Message, "Mars/Phobos") {
+		t.Errorf("start says %+v", e)
+	}
 
 	// Once PostgreSQL knows it, the batch goes on.
 	postgrestest.Plant(t, pool, `update batches set tz = 'Indian/Maldives' where id in (1, 3)`)
