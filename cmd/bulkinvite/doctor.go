@@ -259,7 +259,7 @@ func (d *diagnosis) answers(h invitation.Health) {
 
 func (d *diagnosis) limits(b invitation.Budget) {
 	for _, f := range b.Frozen {
-		d.add("limits", verdictWarning, "another program may use the same instance: leave room for it with --limit-"+f.Bucket, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
+		d.add("limits", verdictWarning, "another program may use the same instance: leave room for it with --limit-"+f.Bucket+". bulkinvite limits thaw "+f.Bucket+" tries one request now", "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
 	}
 	for _, c := range b.Ceilings {
 		d.add("limits", verdictWarning, fmt.Sprintf("--limit-%s %d/%s, if that is so", c.Bucket, c.Ceiling, ratelimit.DefaultCreate.Window), "Clerk seems to allow %d of %s, %s is set", c.Ceiling, c.Bucket, c.Limit)
