@@ -33,7 +33,9 @@ type LimitState struct {
 
 // LimitsOfAll returns where the limits of every instance in the database stand. limits are those
 // that were given here for an environment; timeout is a request's.
-func (r *Reader) LimitsOfAll(ctx context.Context, limits func(environment string) Limits, timeout time.Duration) ([]InstanceLimits, error) {
+func (r *Reader) LimitsOfAll(
+	ctx context.Context, limits func(environment string) Limits, timeout time.Duration,
+) ([]InstanceLimits, error) {
 	rows, _ := r.pool.Query(ctx, `select id, clerk_id, environment from instances order by id`)
 	instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
 	if err != nil {
@@ -50,7 +52,9 @@ func (r *Reader) LimitsOfAll(ctx context.Context, limits func(environment string
 	return all, nil
 }
 
-func (r *Reader) limitsOf(ctx context.Context, in Instance, given Limits, timeout time.Duration) (InstanceLimits, error) {
+func (r *Reader) limitsOf(
+	ctx context.Context, in Instance, given Limits, timeout time.Duration,
+) (InstanceLimits, error) {
 	d := InstanceLimits{Instance: in.ClerkID, Environment: in.Environment}
 	budget, err := r.Budget(ctx, in.ID, given)
 	if err != nil {

@@ -54,7 +54,8 @@ func NewPacer(limit ratelimit.Limit) *Pacer {
 	if limit.None {
 		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1), most: ratelimit.DefaultProduction.Window}
 	}
-	return &Pacer{most: limit.Window, Limiter: rate.NewLimiter(rate.Limit(float64(limit.N)/limit.Window.Seconds()/10), max(1, limit.N/50))}
+	pace := rate.Limit(float64(limit.N) / limit.Window.Seconds() / 10)
+	return &Pacer{most: limit.Window, Limiter: rate.NewLimiter(pace, max(1, limit.N/50))}
 }
 
 // Acquire waits for the right to send a read.

@@ -154,7 +154,8 @@ func (w *Worker) info() invitation.WorkerInfo {
 	if err != nil {
 		host = "unknown"
 	}
-	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(), Version: w.cfg.Version, LockKey: w.lockKey(),
+	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
+		Version: w.cfg.Version, LockKey: w.lockKey(),
 		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
 }
 

@@ -30,7 +30,7 @@ type Bucket struct {
 	Now     time.Time // Postgres' clock when it was counted
 	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
 	Obeyed  []Limit   // all limits that were kept, the caller's own first
-	capped  time.Time // what frozen_until is to become, since it is further away than a freeze may last; zero: it is not
+	capped  time.Time // where frozen_until is later than a freeze may last: what it becomes
 }
 
 // unlimited is what is free where nothing is counted.
@@ -61,7 +61,9 @@ func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit 
 	if err != nil || b.capped.IsZero() {
 		return b, err
 	}
-	if _, err := tx.Exec(ctx, `update buckets set frozen_until = $3 where instance_id = $1 and name = $2`, instance, name, b.capped); err != nil {
+	_, err = tx.Exec(ctx, `update buckets set frozen_until = $3
+		where instance_id = $1 and name = $2`, instance, name, b.capped)
+	if err != nil {
 		return b, fmt.Errorf("shorten the freeze of bucket %s of instance %d: %w", name, instance, err)
 	}
 	return b, nil
@@ -78,7 +80,8 @@ const (
 
 	readBucket = `
 		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
-		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
+		       exists (select from attempts a where a.id = b.probe_attempt
+		               and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
 		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 

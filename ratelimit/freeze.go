@@ -89,12 +89,14 @@ func EndFreeze(ctx context.Context, tx pgx.Tx, instance int64, name string) (unt
 	if err := Lock(ctx, tx, instance, name); err != nil {
 		return until, false, err
 	}
-	err = tx.QueryRow(ctx, `select frozen_until from buckets where instance_id = $1 and name = $2 and frozen_until > clock_timestamp()`, instance, name).Scan(&until)
+	err = tx.QueryRow(ctx, `select frozen_until from buckets
+		where instance_id = $1 and name = $2 and frozen_until > clock_timestamp()`, instance, name).Scan(&until)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return until, false, nil
 	}
 	if err == nil {
-		_, err = tx.Exec(ctx, `update buckets set frozen_until = clock_timestamp() where instance_id = $1 and name = $2`, instance, name)
+		_, err = tx.Exec(ctx, `update buckets set frozen_until = clock_timestamp()
+			where instance_id = $1 and name = $2`, instance, name)
 	}
 	if err != nil {
 		return until, false, fmt.Errorf("end the freeze of bucket %s of instance %d: %w", name, instance, err)

@@ -60,7 +60,8 @@ func limitsText(in invitation.InstanceLimits) string {
 	for _, l := range in.Limits {
 		t.add("  "+l.Bucket, l.Limit.String(), limitText(l))
 	}
-	text := fmt.Sprintf("%s instance %s, %s\n", in.Environment, in.Instance, counted(in.Workers, "process works", "processes work")) + t.String()
+	text := fmt.Sprintf("%s instance %s, %s\n", in.Environment, in.Instance,
+		counted(in.Workers, "process works", "processes work")) + t.String()
 	for _, line := range differingLines(in.Differing) {
 		text += line + "\n"
 	}
@@ -142,7 +143,8 @@ func (c *limitsThawCmd) Run(ctx context.Context, p *program) error {
 	}
 	text := ""
 	for _, one := range thawed {
-		text += fmt.Sprintf("%s of %s is no longer frozen (it was until %s). One request tries it next.\n", one.Bucket, one.Instance, momentSeconds(one.Until))
+		text += fmt.Sprintf("%s of %s is no longer frozen (it was until %s). One request tries it next.\n",
+			one.Bucket, one.Instance, momentSeconds(one.Until))
 	}
 	return p.print(text)
 }
