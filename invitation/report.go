@@ -292,7 +292,8 @@ func (r *Reader) FormerInstance(ctx context.Context, clerkID, former string) (in
 	var both bool
 	err := r.pool.QueryRow(ctx, `
 		select id, exists (select from instances where clerk_id = $1) and
-		           (exists (select from batches where instance_id = f.id) or exists (select from attempts where instance_id = f.id))
+		           (exists (select from batches where instance_id = f.id)
+		            or exists (select from attempts where instance_id = f.id))
 		from instances f where clerk_id = $2`, clerkID, former).Scan(&id, &both)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

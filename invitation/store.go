@@ -48,8 +48,8 @@ type TwoInstancesError struct {
 }
 
 func (e *TwoInstancesError) Error() string {
-	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), each with files, people and budgets that the other does not know",
-		e.ClerkID, e.Former, e.FormerID)
+	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), "+
+		"each with files, people and budgets that the other does not know", e.ClerkID, e.Former, e.FormerID)
 }
 
 // EnsureInstance returns the instance with a Clerk id and creates it, and its

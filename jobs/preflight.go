@@ -46,15 +46,17 @@ type Acquirer interface {
 // part in the fleet's count: it leaves nine tenths of the limit to others.
 type Pacer struct {
 	*rate.Limiter
-	until time.Time // Clerk said to wait
+	until time.Time     // Clerk said to wait
+	most  time.Duration // how long it may say to
 }
 
 // NewPacer returns a pacer under a limit.
 func NewPacer(limit ratelimit.Limit) *Pacer {
 	if limit.None {
-		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1)}
+		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1), most: ratelimit.DefaultProduction.Window}
 	}
-	return &Pacer{Limiter: rate.NewLimiter(rate.Limit(float64(limit.N)/limit.Window.Seconds()/10), max(1, limit.N/50))}
+	pace := rate.Limit(float64(limit.N) / limit.Window.Seconds() / 10)
+	return &Pacer{most: limit.Window, Limiter: rate.NewLimiter(pace, max(1, limit.N/50))}
 }
 
 // Acquire waits for the right to send a read.
@@ -67,7 +69,7 @@ func (p *Pacer) Acquire(ctx context.Context) (func(*ratelimit.Throttled), error)
 	}
 	return func(t *ratelimit.Throttled) {
 		if t != nil {
-			p.until = time.Now().Add(max(t.Wait, time.Second))
+			p.until = time.Now().Add(max(min(t.Wait, p.most), time.Second))
 		}
 	}, nil
 }

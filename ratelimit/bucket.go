@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -29,6 +30,7 @@ type Bucket struct {
 	Now     time.Time // Postgres' clock when it was counted
 	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
 	Obeyed  []Limit   // all limits that were kept, the caller's own first
+	capped  time.Time // where frozen_until is later than a freeze may last: what it becomes
 }
 
 // unlimited is what is free where nothing is counted.
@@ -53,9 +55,18 @@ func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error
 // left. The caller takes of it by inserting attempts before it commits. Where
 // both creates are needed, create is reserved before bulk.
 func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit Limit) (Bucket, error) {
-	var b pgx.Batch // statements of their own, in one round trip
-	b.Queue(lock, instance, []string{name})
-	return count(ctx, tx, &b, instance, name, limit)
+	var batch pgx.Batch // statements of their own, in one round trip
+	batch.Queue(lock, instance, []string{name})
+	b, err := count(ctx, tx, &batch, instance, name, limit)
+	if err != nil || b.capped.IsZero() {
+		return b, err
+	}
+	_, err = tx.Exec(ctx, `update buckets set frozen_until = $3
+		where instance_id = $1 and name = $2`, instance, name, b.capped)
+	if err != nil {
+		return b, fmt.Errorf("shorten the freeze of bucket %s of instance %d: %w", name, instance, err)
+	}
+	return b, nil
 }
 
 // Count tells what a bucket has left. Without the bucket's lock it is a view
@@ -68,8 +79,9 @@ const (
 	lock = `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`
 
 	readBucket = `
-		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
-		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
+		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
+		       exists (select from attempts a where a.id = b.probe_attempt
+		               and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
 		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
@@ -92,12 +104,12 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 		}
 		return b, nil
 	}
-	var frozenUntil, ceilingAt *time.Time
+	var frozenUntil, frozenAt, ceilingAt *time.Time
 	var ceiling *int
 	var probing bool
 	var stated []string
 	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing, &stated)
+		return row.Scan(&b.Now, &frozenUntil, &frozenAt, &b.Reason, &ceiling, &ceilingAt, &probing, &stated)
 	})
 	var ends []time.Time // of the requests that weigh, at most as many as the limit, unless that was lowered
 	now := &b.Now
@@ -131,7 +143,7 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 		b.lower(b.Limit, *ceiling, *ceilingAt)
 	}
 	if frozenUntil != nil {
-		b.thaw(*frozenUntil, probing, room)
+		b.thaw(b.capFreeze(*frozenUntil, *cmp.Or(frozenAt, &b.Now)), probing, room)
 	}
 	return b, nil
 }
@@ -166,6 +178,36 @@ func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
 		b.Free, b.Opens = 0, b.Now.Add(50*time.Millisecond)
 	}
 	b.Free = min(b.Free, 1)
+}
+
+// capFreeze is when a freeze ends that began at a time: after one window at most. Earlier versions
+// believed any Retry-After, and may have frozen a bucket for centuries.
+func (b *Bucket) capFreeze(until, began time.Time) time.Time {
+	if latest := began.Add(longestFreeze(b.Name, b.Obeyed)); until.After(latest) {
+		b.capped = latest
+		return latest
+	}
+	return until
+}
+
+// longestFreeze is how long a freeze of a bucket lasts at most, whatever Retry-After says: the
+// longest window of the limits in force, and a second at least; where there is no limit, the window
+// of Clerk's own.
+func longestFreeze(name string, obeyed []Limit) (longest time.Duration) {
+	for _, l := range obeyed {
+		if !l.None && !l.Off {
+			longest = max(longest, l.Window)
+		}
+	}
+	switch {
+	case longest > 0:
+		return max(longest, time.Second)
+	case name == Create:
+		return DefaultCreate.Window
+	case name == Bulk:
+		return DefaultBulk.Window
+	}
+	return DefaultProduction.Window
 }
 
 // thaw applies a freeze: nothing until it ends, then one request that probes. It

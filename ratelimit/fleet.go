@@ -11,7 +11,9 @@ import (
 // It belongs to a query from buckets b. A worker of a version that states none has NULL there.
 const statedLimits = `array(
 	select distinct stated from workers w
-	cross join lateral (select case b.name when 'create' then w.limit_create when 'bulk' then w.limit_bulk else w.limit_general end as stated) s
+	cross join lateral (
+		select case b.name when 'create' then w.limit_create when 'bulk' then w.limit_bulk
+		       else w.limit_general end as stated) s
 	where w.instance_id = b.instance_id and stated is not null)`
 
 // Obeyed returns the limits that a process has to keep at a time: its own, first, and those that

@@ -15,7 +15,8 @@ import (
 // worker registers a live worker that states a limit for each bucket.
 func (b *bundle) worker(id, limit string) {
 	b.Helper()
-	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, limit_create, limit_bulk, limit_general)
+	b.exec(`insert into workers
+		(id, instance_id, host, pid, version, lock_key, limit_create, limit_bulk, limit_general)
 		values ($2, $1, 'h', 1, 'v', 1, nullif($3, ''), nullif($3, ''), nullif($3, ''))`, b.instance, id, limit)
 }
 
@@ -60,13 +61,15 @@ func TestCountObeysAllWorkers(t *testing.T) {
 		}
 		got := b.count(ratelimit.Create, parse(tt.own))
 		if got.Free != tt.free || got.Limit != parse(tt.binds) || got.Weighs != tt.weighs {
-			t.Errorf("%s beside %v: %d free, %d weigh on %s; want %d, %d on %s", tt.own, tt.stated, got.Free, got.Weighs, got.Limit, tt.free, tt.weighs, tt.binds)
+			t.Errorf("%s beside %v: %d free, %d weigh on %s; want %d, %d on %s",
+				tt.own, tt.stated, got.Free, got.Weighs, got.Limit, tt.free, tt.weighs, tt.binds)
 		}
 		wait := time.Duration(0)
 		if tt.opens != "" {
 			wait = 20 * time.Minute
 		}
-		if d := got.Opens.Sub(got.Now); tt.opens == "" != got.Opens.IsZero() || wait > 0 && (d-wait).Abs() > 10*time.Second {
+		d := got.Opens.Sub(got.Now)
+		if tt.opens == "" != got.Opens.IsZero() || wait > 0 && (d-wait).Abs() > 10*time.Second {
 			t.Errorf("%s beside %v: opens in %s, want %s", tt.own, tt.stated, d, wait)
 		}
 	}
@@ -98,7 +101,9 @@ func TestReserveSeesWhoRegistersMeanwhile(t *testing.T) {
 			got <- bucket
 		}()
 		for waits := false; !waits; {
-			if err := b.pool.QueryRow(ctx, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits); err != nil {
+			err := b.pool.QueryRow(ctx, `select exists (select from pg_stat_activity
+				where datname = current_database() and wait_event_type = 'Lock')`).Scan(&waits)
+			if err != nil {
 				return err
 			}
 		}
@@ -116,7 +121,8 @@ func TestGeneralObeysAllWorkers(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.worker("strict", "12/1h")
-	g := ratelimit.NewGeneral(b.pool, b.instance, "loose", ratelimit.Limit{N: 1000, Window: 100 * time.Millisecond}, time.Second, slog.New(slog.DiscardHandler))
+	loose := ratelimit.Limit{N: 1000, Window: 100 * time.Millisecond}
+	g := ratelimit.NewGeneral(b.pool, b.instance, "loose", loose, time.Second, slog.New(slog.DiscardHandler))
 	for range 12 {
 		release, err := g.Acquire(t.Context())
 		if err != nil {

@@ -187,7 +187,9 @@ func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, ne
 // roomUnder applies one limit. Leases that were never settled weigh until a
 // request begun at the last moment would have ended. While a bucket thaws, whatever was leased
 // since and is not settled is the probe: there is only one.
-func (g *General) roomUnder(ctx context.Context, tx pgx.Tx, limit Limit) (free int, next time.Duration, probing bool, err error) {
+func (g *General) roomUnder(
+	ctx context.Context, tx pgx.Tx, limit Limit,
+) (free int, next time.Duration, probing bool, err error) {
 	var weighs int
 	var first *time.Duration
 	err = tx.QueryRow(ctx, `
@@ -263,7 +265,8 @@ func (g *General) Prune(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = g.pool.Exec(ctx, `delete from leases where instance_id = $1 and use_by < clock_timestamp() - 2 * ($2::interval + $3::interval)`,
+	_, err = g.pool.Exec(ctx, `delete from leases
+		where instance_id = $1 and use_by < clock_timestamp() - 2 * ($2::interval + $3::interval)`,
 		g.instance, max(longestWeight(b.Obeyed), g.limit.Weight()), g.timeout)
 	if err != nil {
 		return fmt.Errorf("prune the leases of instance %d: %w", g.instance, err)

@@ -194,13 +194,13 @@ type budgetDocument struct {
 	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
 	Limits      []limitBudget `json:"limits"`
 
-	Differing []invitation.WorkerLimits `json:"differing_limits" doc:"The live workers where they were given different limits; the strictest count."`
+	Differing []invitation.WorkerLimits `json:"differing_limits" doc:"The live workers, if their limits differ."`
 }
 
 // limitBudget is one limit. What it does not have is null.
 type limitBudget struct {
 	Bucket       string          `json:"bucket"` // bulk, create or general
-	Limit        ratelimit.Limit `json:"limit" doc:"Requests in a window: N/DURATION. The strictest of the server's and of live workers'."`
+	Limit        ratelimit.Limit `json:"limit" doc:"N/DURATION, the strictest of the server's and live workers'."`
 	Free         *int            `json:"free" doc:"How many requests may be made now; null: any number."`
 	NextAt       *time.Time      `json:"next_at" doc:"When the first request that weighs returns."`
 	FullAt       *time.Time      `json:"full_at" doc:"When all have."`
@@ -235,7 +235,8 @@ func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers, Differing: b.Differing()}
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers,
+		Differing: b.Differing()}
 	weighing := map[string][]ratelimit.Lease{ratelimit.Bulk: singles(b.Bulk.Busy), ratelimit.Create: singles(b.Create.Busy)}
 	for _, g := range gauges(b) {
 		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}

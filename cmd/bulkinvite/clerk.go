@@ -76,7 +76,10 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if answer.Class != clerk.Success {
 		return nil, p.instanceFailure(answer.Answer)
 	}
-	return &target{api: api, clerkID: answer.ID, formerID: "key:" + clerk.Fingerprint(key), environment: answer.Environment, live: api.Live()}, nil
+	return &target{
+		api: api, live: api.Live(), environment: answer.Environment,
+		clerkID: answer.ID, formerID: "key:" + clerk.Fingerprint(key),
+	}, nil
 }
 
 // ensure returns the target's row in instances. It makes one the first time, and takes over the
@@ -110,8 +113,9 @@ func twoInstances(err error) error {
 	if !errors.As(err, &two) {
 		return err
 	}
-	return &failure{exit: exitHeld, code: "two_instances", err: err, remedy: fmt.Sprintf("see docs/operating.md, \"One key, two instances\". "+
-		"Once nothing of the other is pending, retire it: update instances set clerk_id = 'retired:' || clerk_id where id = %d", two.FormerID)}
+	return &failure{exit: exitHeld, code: "two_instances", err: err, remedy: fmt.Sprintf(
+		"see docs/operating.md, \"One key, two instances\". Once nothing of the other is pending, retire it: "+
+			"update instances set clerk_id = 'retired:' || clerk_id where id = %d", two.FormerID)}
 }
 
 // askInstance asks Clerk who it is. Workers may be using the whole limit, which
@@ -146,13 +150,16 @@ func (p *program) instanceFailure(a clerk.Answer) error {
 		return fail(exitFailed, "clerk_unreachable", "see that this machine reaches the network, and that --clerk-url is right; nothing was sent",
 			"Clerk can't be reached at %s: %s", p.settings.ClerkURL, a.Code)
 	case a.Class == clerk.Throttled || a.Status >= http.StatusInternalServerError:
-		return fail(exitFailed, "clerk", "try again later; nothing was sent", "Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
+		return fail(exitFailed, "clerk", "try again later; nothing was sent",
+			"Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
 	}
-	remedy := "set CLERK_API_URL (--clerk-url) to " + clerk.DefaultURL + ", or leave it unset; a proxy in between must pass GET /instance on; nothing was sent"
+	remedy := "set CLERK_API_URL (--clerk-url) to " + clerk.DefaultURL +
+		", or leave it unset; a proxy in between must pass GET /instance on; nothing was sent"
 	if !strings.HasSuffix(strings.TrimRight(p.settings.ClerkURL, "/"), "/v1") {
-		remedy = "CLERK_API_URL (--clerk-url) needs the /v1 at its end, as in " + clerk.DefaultURL + "; nothing was sent"
+		remedy = "CLERK_API_URL (--clerk-url) needs the /v1 at its end: " + clerk.DefaultURL + "; nothing was sent"
 	}
-	return fail(exitFailed, "not_clerk", remedy, "%s is not Clerk's Backend API: it answered GET /instance with status %d, content type %s, code %s",
+	return fail(exitFailed, "not_clerk", remedy,
+		"%s is not Clerk's Backend API: it answered GET /instance with status %d, content type %s, code %s",
 		p.settings.ClerkURL, a.Status, cmp.Or(a.ContentType, "none"), a.Code)
 }
 

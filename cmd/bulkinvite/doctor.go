@@ -198,7 +198,8 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	case err != nil:
 		return err
 	case former:
-		d.add("instance", verdictWarning, "nothing to do: the next command that works renames it to "+t.clerkID+", with all that it holds",
+		d.add("instance", verdictWarning,
+			"nothing to do: the next command that works renames it to "+t.clerkID+", with all that it holds",
 			"an earlier version knew this instance by the key's fingerprint")
 	case instance == 0:
 		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
@@ -266,7 +267,9 @@ func (d *diagnosis) answers(h invitation.Health) {
 
 func (d *diagnosis) limits(b invitation.Budget) {
 	for _, f := range b.Frozen {
-		d.add("limits", verdictWarning, "another program may use the same instance: leave room for it with --limit-"+f.Bucket, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
+		remedy := fmt.Sprintf("another program may use the same instance: leave room for it with --limit-%s. "+
+			"bulkinvite limits thaw %[1]s tries one request now", f.Bucket)
+		d.add("limits", verdictWarning, remedy, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
 	}
 	for _, c := range b.Ceilings {
 		d.add("limits", verdictWarning, fmt.Sprintf("--limit-%s %d/%s, if that is so", c.Bucket, c.Ceiling, ratelimit.DefaultCreate.Window), "Clerk seems to allow %d of %s, %s is set", c.Ceiling, c.Bucket, c.Limit)
@@ -298,14 +301,15 @@ func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
 	differing := b.Differing()
 	for _, w := range differing {
 		if w.States() {
-			d.add(check, verdictWarning, "give all workers the same limits; until then each of them keeps the strictest", "%s", w)
+			d.add(check, verdictWarning, "give all workers the same; until then they keep the strictest", "%s", w)
 		}
 	}
 	unknown := 0
 	for _, w := range b.Workers {
 		if !w.States() {
 			unknown++
-			d.add(check, verdictWarning, "replace it by this version; it keeps only the limits that it was given", "%s: it is of an earlier version", w)
+			d.add(check, verdictWarning, "replace it by this version; it keeps only the limits that it was given",
+				"%s: it is of an earlier version", w)
 		}
 	}
 	if len(differing)+unknown == 0 {

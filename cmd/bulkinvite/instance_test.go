@@ -31,14 +31,21 @@ func TestForeignInstanceAnswer(t *testing.T) {
 		url         string // empty: a server that answers as above
 		says        []string
 	}{
-		"a proxy's page":   {status: 404, contentType: "text/html; charset=utf-8", body: "<h1>" + secret + "</h1>", says: []string{"404", "text/html", "not_json"}},
-		"Clerk's 404":      {status: 404, contentType: "application/json", body: `{"errors":[{"code":"resource_not_found","message":"` + secret + `"}]}`, says: []string{"404", "application/json", "resource_not_found"}},
-		"a portal's page":  {status: 200, contentType: "text/html", body: secret, says: []string{"200", "text/html"}},
-		"another API":      {status: 200, contentType: "application/json", body: `{"id":"` + secret + `","environment_type":"production"}`, says: []string{"200", "application/json", "not_clerk"}},
-		"no environment":   {status: 200, contentType: "application/json", body: `{"id":"ins_1","note":"` + secret + `"}`, says: []string{"200", "not_clerk"}},
-		"a login redirect": {status: 302, contentType: "text/html", location: "/login?t=" + secret, says: []string{"302", "redirect"}},
-		"no content type":  {status: 403, body: secret, says: []string{"403"}},
-		"no /v1":           {url: strings.TrimSuffix(stand.url, "/v1"), says: []string{"404"}},
+		"a proxy's page": {status: 404, contentType: "text/html; charset=utf-8", body: "<h1>" + secret + "</h1>",
+			says: []string{"404", "text/html", "not_json"}},
+		"Clerk's 404": {status: 404, contentType: "application/json",
+			body: `{"errors":[{"code":"resource_not_found","message":"` + secret + `"}]}`,
+			says: []string{"404", "application/json", "resource_not_found"}},
+		"a portal's page": {status: 200, contentType: "text/html", body: secret, says: []string{"200", "text/html"}},
+		"another API": {status: 200, contentType: "application/json",
+			body: `{"id":"` + secret + `","environment_type":"production"}`,
+			says: []string{"200", "application/json", "not_clerk"}},
+		"no environment": {status: 200, contentType: "application/json", body: `{"id":"ins_1","note":"` + secret + `"}`,
+			says: []string{"200", "not_clerk"}},
+		"a login redirect": {status: 302, contentType: "text/html", location: "/login?t=" + secret,
+			says: []string{"302", "redirect"}},
+		"no content type": {status: 403, body: secret, says: []string{"403"}},
+		"no /v1":          {url: strings.TrimSuffix(stand.url, "/v1"), says: []string{"404"}},
 	} {
 		url := tt.url
 		if url == "" {
@@ -62,7 +69,8 @@ func TestForeignInstanceAnswer(t *testing.T) {
 			continue
 		}
 		e := decode[errorDocument](t, o).Error
-		if e.Code != "not_clerk" || !strings.Contains(e.Remedy, "CLERK_API_URL") || !strings.Contains(e.Remedy, "https://api.clerk.com/v1") {
+		told := strings.Contains(e.Remedy, "CLERK_API_URL") && strings.Contains(e.Remedy, "https://api.clerk.com/v1")
+		if e.Code != "not_clerk" || !told {
 			t.Errorf("%s: %+v", name, e)
 		}
 		for _, want := range append(tt.says, url) {
@@ -141,7 +149,8 @@ func TestFingerprintInstanceAdopted(t *testing.T) {
 	b.run("send", "--yes", file).want(t, exitOK)
 	pool := connectTo(t, b.url)
 	postgrestest.Plant(t, pool, `update instances set clerk_id = 'key:`+clerk.Fingerprint(key)+`'`)
-	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment) values ('key:0123456789abcdef', 'production')`) // another key's
+	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment)
+		values ('key:0123456789abcdef', 'production')`) // another key's
 	// check and doctor only look.
 	plan := decode[struct {
 		Known int `json:"already_invited"`
@@ -157,7 +166,8 @@ func TestFingerprintInstanceAdopted(t *testing.T) {
 	if !strings.Contains(held.Error.Message, "batch 1 already") {
 		t.Errorf("%+v", held)
 	}
-	if n := countOf(t, b, `select count(*) from instances where clerk_id = 'ins_adopts' and id = (select instance_id from batches)`); n != 1 {
+	if n := countOf(t, b, `select count(*) from instances
+		where clerk_id = 'ins_adopts' and id = (select instance_id from batches)`); n != 1 {
 		t.Error("the batch's instance has not become Clerk's")
 	}
 	if n := countOf(t, b, `select count(*) from instances`); n != 2 {
@@ -179,14 +189,23 @@ func TestTwoIdentities(t *testing.T) {
 	b := newBench(t, keyVariable+"="+key, "CLERK_API_URL="+stand.url)
 	pool := connectTo(t, b.url)
 	b.run("send", "--yes", b.file("two.csv", people(2))).want(t, exitOK)
-	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment) values ('key:`+clerk.Fingerprint(key)+`', 'production')`)
+	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment)
+		values ('key:`+clerk.Fingerprint(key)+`', 'production')`)
 	b.run("work", "--until-idle").want(t, exitOK) // it holds nothing
-	postgrestest.Plant(t, pool, `update batches set instance_id = (select id from instances where clerk_id like 'key:%')`)
-	postgrestest.Plant(t, pool, `insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
+	postgrestest.Plant(t, pool, `update batches
+		set instance_id = (select id from instances where clerk_id like 'key:%')`)
+	postgrestest.Plant(t, pool, `insert into batches
+		(instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
 		select id, 'x', '\x00', 1, 'UTF-8', ',', '{email}', 'maria', 'done' from instances where clerk_id = 'ins_two'`)
-	for _, args := range [][]string{{"work", "--until-idle"}, {"send", "--yes", b.file("more.csv", people(3))}, {"serve", "--listen", "127.0.0.1:0"}} {
+	for _, args := range [][]string{
+		{"work", "--until-idle"},
+		{"send", "--yes", b.file("more.csv", people(3))},
+		{"serve", "--listen", "127.0.0.1:0"},
+	} {
 		o := b.run(append(args, "--json")...).want(t, exitHeld)
-		if e := decode[errorDocument](t, o).Error; e.Code != "two_instances" || !strings.Contains(e.Message, "ins_two") || !strings.Contains(e.Remedy, "retired:") {
+		e := decode[errorDocument](t, o).Error
+		told := strings.Contains(e.Message, "ins_two") && strings.Contains(e.Remedy, "retired:")
+		if e.Code != "two_instances" || !told {
 			t.Errorf("%s: %+v", args[0], e)
 		}
 	}
@@ -194,6 +213,8 @@ func TestTwoIdentities(t *testing.T) {
 	if m := stand.mailbox(t); m.Mails != 2 {
 		t.Errorf("%d mails, want 2", m.Mails)
 	}
-	postgrestest.Plant(t, pool, `update instances set clerk_id = 'retired:' || clerk_id where clerk_id = 'key:`+clerk.Fingerprint(key)+`'`) // as the remedy says
+	// As the remedy says.
+	postgrestest.Plant(t, pool, `update instances set clerk_id = 'retired:' || clerk_id
+		where clerk_id = 'key:`+clerk.Fingerprint(key)+`'`)
 	b.run("work", "--until-idle").want(t, exitOK)
 }

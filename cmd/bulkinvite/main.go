@@ -54,6 +54,7 @@ type cli struct {
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
 	Dump       dumpCmd       `cmd:"" help:"Write every row of the database to a file, to move it."`
 	Load       loadCmd       `cmd:"" help:"Load what dump wrote into an empty database."`
+	Limits     limitsCmd     `cmd:"" help:"Show what Clerk's limits have left and which are frozen, and end a freeze."`
 	Doctor     doctorCmd     `cmd:"" help:"Look whether anything is wrong here, and say what to do."`
 	Config     configCmd     `cmd:"" help:"Print the settings in force, and where each came from."`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete this program's command lines."`

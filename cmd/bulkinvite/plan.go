@@ -182,7 +182,8 @@ func (pl *plan) load(priority int) invitation.Load {
 // has spent, and which batches wait already.
 func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget invitation.Budget) {
 	pl.budget = budget
-	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
+	limits := budget.Limits
+	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, limits.Create, limits.Bulk, budget.Spent)
 }
 
 // text is the plan as a person reads it. Addresses appear in it only if cells

@@ -169,7 +169,8 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 	if budget.Limits.Create.Off { // then each is a bulk call of one
 		bulk = budget.Limits.Bulk
 	}
-	return invitation.MakePlan(time.Now(), invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}, others, budget.Limits.Create, bulk, budget.Spent), nil
+	own := invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}
+	return invitation.MakePlan(time.Now(), own, others, budget.Limits.Create, bulk, budget.Spent), nil
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {

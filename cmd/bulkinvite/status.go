@@ -96,11 +96,8 @@ func budgetLines(b invitation.Budget) []string {
 		}
 		lines = append(lines, fmt.Sprintf("Clerk seems to allow %d %s %s to us, not %d; trying more, one at a time", c.Ceiling, callWords[c.Bucket], window, c.Limit.N))
 	}
-	if differing := b.Differing(); len(differing) > 0 {
-		lines = append(lines, words.Differing)
-		for _, w := range differing {
-			lines[len(lines)-1] += "\n  " + w.String()
-		}
+	if differing := differingLines(b.Differing()); len(differing) > 0 {
+		lines = append(lines, strings.Join(differing, "\n"))
 	}
 	return lines
 }

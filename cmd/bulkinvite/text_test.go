@@ -30,7 +30,8 @@ func TestPlanText(t *testing.T) {
 		warnings: []warning{{212, "jane@gmial.com", "did you mean gmail.com?"}, {907, "info@example.com", "looks like a mailbox that several people read"}},
 		known:    invitation.Known{Invited: 22, Lapsed: 3},
 	}
-	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}})
+	limits := invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}
+	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: limits})
 	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00")))
 	golden(t, "plan-log", pl.text("", false, at("20:39:00")))
 }
