@@ -307,7 +307,8 @@ const again = `
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
 		order by l.decided_at desc limit 1) l
 	where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is null and coalesce(l.status, 'pending') in ('pending', 'expired')
-	  and not exists (select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
+	  and not exists (
+	      select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
 
 // Again is whom a resend would invite, and whom not.
@@ -318,7 +319,7 @@ type Again struct {
 	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
 	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
 	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
-	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
+	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged
 }
 
 // cooling says that the person of row r was invited again less than $3 ago.
@@ -338,8 +339,10 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked')),
-		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
-		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null
+		           and coalesce(r.status, 'pending') in ('pending', 'expired'))
+		from pending`, batch, pendingFor, cooldown).
+		Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {
 		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
 	}

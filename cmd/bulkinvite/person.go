@@ -53,7 +53,8 @@ func storyText(s *invitation.Story) string {
 	fmt.Fprintf(&b, "%s\n\n", plain(s.Key))
 	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
 	if slices.ContainsFunc(s.Keys, invitation.Removed) {
-		b.WriteString("  A purge removed the addresses and cells of some rows. Their outcomes, requests and Clerk's ids are left.\n\n")
+		b.WriteString("  A purge removed the addresses and cells of some rows. " +
+			"Their outcomes, requests and Clerk's ids are left.\n\n")
 	}
 	for _, c := range words.Story(s) {
 		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), plain(c.Text))
