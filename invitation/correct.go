@@ -26,13 +26,14 @@ const rowLine = `
 		join batches b on b.id = n.batch_id
 		where b.resend_of = line.batch_id or b.id = line.resend_of or exists (
 			select from attempt_people p join attempts a on a.id = p.attempt_id and a.under is not null
-			where p.batch_id = n.batch_id and p.row_number = n.row_number and p.clerk_invitation_id = line.clerk_invitation_id and not ` + undone + `))`
+			where p.batch_id = n.batch_id and p.row_number = n.row_number
+			  and p.clerk_invitation_id = line.clerk_invitation_id and not ` + undone + `))`
 
 // CorrectableRow is a row as it stands, and what has set it right already.
 type CorrectableRow struct {
 	Key         string
 	Outcome     Outcome // empty: undecided
-	Pending     []int64 // the batches that made its pending invitations: its own, or one that invited the person again for it
+	Pending     []int64 // the batches that made its pending invitations: its own, or one that made another for it
 	Accepted    bool    // one of its invitations was accepted
 	Elsewhere   bool    // its address has a pending invitation that was not made for it
 	CorrectedBy int64   // the batch that sets it right; 0: none
@@ -44,22 +45,26 @@ type CorrectableRow struct {
 // Correctable looks up a row that is to be set right.
 func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*CorrectableRow, error) {
 	var c CorrectableRow
-	err := r.pool.QueryRow(ctx, rowLine+`
+	err := r.pool.QueryRow(ctx, rowLine+`,
+		made as (select r.* from line join results r using (batch_id, row_number) where r.outcome = 'invited')
 		select coalesce(r.key, ''), coalesce(r.outcome, ''),
-		       coalesce((select array_agg(l.batch_id order by l.batch_id) from line join results l using (batch_id, row_number)
-		                 where l.outcome = 'invited' and coalesce(l.status, 'pending') = 'pending' and l.clerk_invitation_id is not null), '{}'),
-		       exists (select from line join results l using (batch_id, row_number) where l.outcome = 'invited' and l.status = 'accepted'),
-		       exists (select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome in ('invited', 'already_invited') and o.status = 'pending'
-		               and not exists (select from line join results l using (batch_id, row_number) where l.outcome = 'invited' and l.clerk_invitation_id = o.clerk_invitation_id)),
+		       coalesce((select array_agg(m.batch_id order by m.batch_id) from made m
+		                 where coalesce(m.status, 'pending') = 'pending' and m.clerk_invitation_id is not null), '{}'),
+		       exists (select from made m where m.status = 'accepted'),
+		       exists (select from results o where o.key = r.key and o.instance_id = r.instance_id
+		               and o.outcome in ('invited', 'already_invited') and o.status = 'pending'
+		               and not exists (select from made m where m.clerk_invitation_id = o.clerk_invitation_id)),
 		       coalesce(b.id, 0), coalesce(n.key, ''),
-		       coalesce((select max(v.sweep_id) from revocations v join sweeps s on s.id = v.sweep_id and s.kind = 'correct' and s.batch_id = r.batch_id
+		       coalesce((select max(v.sweep_id) from revocations v
+		                 join sweeps s on s.id = v.sweep_id and s.kind = 'correct' and s.batch_id = r.batch_id
 		                 where v.key = r.key and v.instance_id = r.instance_id), 0),
 		       r.erased_by is not null
 		from results r
 		left join batches b on b.corrects = r.batch_id and b.corrects_row = r.row_number and b.state <> 'cancelled'
 		left join results n on n.batch_id = b.id
 		where r.batch_id = $1 and r.row_number = $2 order by b.id desc limit 1`, batch, row).
-		Scan(&c.Key, &c.Outcome, &c.Pending, &c.Accepted, &c.Elsewhere, &c.CorrectedBy, &c.CorrectedTo, &c.Sweep, &c.Erased)
+		Scan(&c.Key, &c.Outcome, &c.Pending, &c.Accepted, &c.Elsewhere,
+			&c.CorrectedBy, &c.CorrectedTo, &c.Sweep, &c.Erased)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("batch %d has no row %d", batch, row)
 	}
@@ -92,7 +97,8 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if _, err := tx.Exec(ctx, `
 		select from results r where (r.batch_id, r.row_number) in (
 			select $1::bigint, $2::int union all select p.batch_id, p.row_number
-			from results o join results p on p.key = o.key and p.instance_id = o.instance_id where o.batch_id = $1 and o.row_number = $2)
+			from results o join results p on p.key = o.key and p.instance_id = o.instance_id
+			where o.batch_id = $1 and o.row_number = $2)
 		order by r.batch_id, r.row_number for update`, of.ID, row); err != nil {
 		return fault(err)
 	}
@@ -105,8 +111,10 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	}
 	var open, gone bool
 	err = tx.QueryRow(ctx, rowLine+`
-		select (select erased_by is not null from results where batch_id = $1 and row_number = $2), coalesce(bool_or(r.outcome is null and (r.revoke_sent is not null
-		       or exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open))), false)
+		select (select erased_by is not null from results where batch_id = $1 and row_number = $2),
+		       coalesce(bool_or(r.outcome is null and (r.revoke_sent is not null or exists (
+		           select from attempt_people p
+		           where p.batch_id = r.batch_id and p.row_number = r.row_number and p.open))), false)
 		from line join results r using (batch_id, row_number)`, of.ID, row).Scan(&gone, &open)
 	if err != nil {
 		return fault(err)

@@ -23,7 +23,8 @@ func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 		return err
 	}
 	var corrected bool
-	if err := tx.QueryRow(ctx, `select exists (select from batches where corrects = $1)`, id).Scan(&corrected); err != nil {
+	err := tx.QueryRow(ctx, `select exists (select from batches where corrects = $1)`, id).Scan(&corrected)
+	if err != nil {
 		return fmt.Errorf("empty draft %d: %w", id, err)
 	}
 	if corrected {
@@ -58,8 +59,10 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 		return fmt.Errorf("describe draft %d: %w", b.ID, err)
 	}
 	_, err = tx.Exec(ctx, `
-		update results r set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
-		from draft_withdrawals d where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, b.ID)
+		update results r
+		set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
+		from draft_withdrawals d
+		where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, b.ID)
 	if err != nil {
 		return fmt.Errorf("keep who was rescinded out of draft %d: %w", b.ID, err)
 	}
@@ -70,7 +73,8 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 // and keeps others from it until the transaction ends: what is looked up after it
 // sees the rows that were made.
 func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) error {
-	_, err := tx.Exec(ctx, `select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)
+	_, err := tx.Exec(ctx, `
+		select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)
 	if err != nil {
 		return fmt.Errorf("wait for the drafts of instance %d: %w", instance, err)
 	}

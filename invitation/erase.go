@@ -80,7 +80,8 @@ func purgedAs(ctx context.Context, q Queryer, key string) (string, error) {
 
 // purged says that r.key stands for somebody in rows that a purge has emptied, who
 // was never erased.
-const purged = `(exists (select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)
+const purged = `(exists (
+		select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)
 	and not exists (select from erased_people p where p.hash = r.key))`
 
 // lockErasures makes erasures wait for imports and each other until the
@@ -290,7 +291,8 @@ func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool)
 		`update revocations p set key = d.person`,
 		`update drift p set key = d.person`,
 	} {
-		_, err := tx.Exec(ctx, sql+` from unnest($1::text[], $2::text[]) as d (key, person) where p.key = d.key and d.key <> d.person
+		_, err := tx.Exec(ctx, sql+` from unnest($1::text[], $2::text[]) as d (key, person)
+			where p.key = d.key and d.key <> d.person
 			and ($3 or not exists (select from results r where r.key = d.key))`, keys, people, all)
 		if err != nil {
 			return err

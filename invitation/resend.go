@@ -319,7 +319,8 @@ const again = `
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
 		order by l.decided_at desc limit 1) l
 	where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is null and coalesce(l.status, 'pending') in ('pending', 'expired')
-	  and not exists (select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
+	  and not exists (
+	      select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
 
 // Again is whom a resend would invite, and whom not.

@@ -42,11 +42,13 @@ func collectFollowUps(rows pgx.Rows, batch int64) ([]int64, error) {
 }
 
 // targetColumns are those of a row r whose invitation is to be revoked, for [scanTarget].
-const targetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id, coalesce(r.invited_at, r.decided_at), r.expires_at`
+const targetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id,
+	coalesce(r.invited_at, r.decided_at), r.expires_at`
 
 // sentPending says of a row r that its request made an invitation which may still
 // be pending.
-const sentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending' and r.clerk_invitation_id is not null`
+const sentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending'
+	and r.clerk_invitation_id is not null`
 
 func scanTarget(row pgx.CollectableRow) (t Target, err error) {
 	var invited, expires *time.Time
@@ -69,7 +71,8 @@ func (s *Store) Sent(ctx context.Context, tx pgx.Tx, batches []int64) ([]Target,
 // CountSent counts the invitations that batches sent by where they stand.
 func (r *Reader) CountSent(ctx context.Context, batches ...int64) (map[Status]int, error) {
 	rows, _ := r.pool.Query(ctx, `
-		select coalesce(status, 'pending'), count(*) from results where batch_id = any($1) and outcome = 'invited' group by 1`, batches)
+		select coalesce(status, 'pending'), count(*) from results
+		where batch_id = any($1) and outcome = 'invited' group by 1`, batches)
 	counts := map[Status]int{}
 	var status Status
 	var n int
@@ -121,7 +124,9 @@ func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 // Undecided counts the undecided rows of batches, and those of them that are
 // halfway.
 func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, halfway int, err error) {
-	err = s.pool.QueryRow(ctx, `select count(*), count(revoke_sent) from results where batch_id = any($1) and outcome is null`, batches).Scan(&n, &halfway)
+	err = s.pool.QueryRow(ctx, `
+		select count(*), count(revoke_sent) from results
+		where batch_id = any($1) and outcome is null`, batches).Scan(&n, &halfway)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the undecided rows of batches %d: %w", batches, err)
 	}

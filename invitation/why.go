@@ -14,7 +14,7 @@ import (
 // snapshot.
 type Story struct {
 	Key         string            `json:"key"`  // the person, as [Key] gives it
-	Keys        []string          `json:"keys"` // with those of corrections, and what stands for them in rows that a purge emptied
+	Keys        []string          `json:"keys"` // with those of corrections, and what stands for them after a purge
 	Rows        []StoryRow        `json:"rows"`
 	Attempts    []StoryAttempt    `json:"attempts"`
 	LateAnswers []StoryLateAnswer `json:"late_answers"`

@@ -130,7 +130,8 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 // invitation that the request met as well, whoever made it.
 const unfollowed = `(r.outcome is null and not exists (
 		select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
-	or (r.outcome = 'invited' or r.outcome = 'already_invited' and s.kind <> 'undo') and r.status = 'pending' and r.clerk_invitation_id is not null
+	or (r.outcome = 'invited' or r.outcome = 'already_invited' and s.kind <> 'undo')
+	   and r.status = 'pending' and r.clerk_invitation_id is not null
 	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
 
 // following says of a sweep s that it has rows that are not over.
@@ -178,14 +179,20 @@ func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, er
 				select c.corrects_row, c.id from batches c where c.corrects = $1 and c.state <> 'cancelled'
 				union all
 				select fix.number, c.id from fix join batches c on c.corrects = fix.batch and c.state <> 'cancelled')
-			select fix.number, r.key from fix join results r on r.batch_id = fix.batch where r.erased_by is null or `+purged+` order by fix.batch`, batch)
+			select fix.number, r.key from fix join results r on r.batch_id = fix.batch
+			where r.erased_by is null or `+purged+` order by fix.batch`, batch)
 		right := map[int][]string{}
 		var number int
 		var key string
-		if _, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error { right[number] = append(right[number], key); return nil }); err != nil {
+		if _, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
+			right[number] = append(right[number], key)
+			return nil
+		}); err != nil {
 			return err
 		}
-		rows, _ = tx.Query(ctx, `select r.row_number, r.key from results r where r.batch_id = $1 and r.key is not null and (r.erased_by is null or `+purged+`)
+		rows, _ = tx.Query(ctx, `
+			select r.row_number, r.key from results r
+			where r.batch_id = $1 and r.key is not null and (r.erased_by is null or `+purged+`)
 			and coalesce(r.outcome, '') not in ('invalid', 'duplicate_row') order by r.row_number`, batch)
 		_, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
 			people = append(people, append([]string{key}, right[number]...))

@@ -60,7 +60,9 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 		return store.TakeAway(ctx, tx, sw.ID, w.Waiting)
 	}
 	if sw.Apply { // reading a file again may take minutes: nobody's claim waits for that
-		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.AwaitDrafts(ctx, tx, sw.InstanceID) }); err != nil {
+		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			return store.AwaitDrafts(ctx, tx, sw.InstanceID)
+		}); err != nil {
 			return nil, err
 		}
 	}

@@ -218,7 +218,8 @@ func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row 
 		if err := store.StartBatch(ctx, tx, batch, actor, 1, 0); err != nil || len(targets) == 0 {
 			return err
 		}
-		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: len(targets)}
+		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor,
+			Apply: true, Allow: true, Scanned: len(targets)}
 		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,7 +41,8 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		for _, id := range batches {
 			err := store.CancelBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: b.InstanceID}, actor)
 			var state *invitation.StateError
-			if err != nil && (!errors.As(err, &state) || !slices.Contains([]invitation.State{invitation.Done, invitation.StateCancelled}, state.State)) {
+			over := errors.As(err, &state) && (state.State == invitation.Done || state.State == invitation.StateCancelled)
+			if err != nil && !over {
 				return err
 			}
 		}

@@ -139,7 +139,7 @@ type undoBody struct {
 type undoDocument struct {
 	Invitations int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
 	Waiting     int               `json:"waiting" doc:"People who would not be invited any more."`
-	FollowUps   []int64           `json:"follow_ups" doc:"The batches that are undone with it: its resends, and corrections of its rows."`
+	FollowUps   []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
 	Sweep       *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so
 }
 

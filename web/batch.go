@@ -101,7 +101,7 @@ type undoView struct {
 	Revoke    int               // invitations that would be taken back
 	Cancel    int               // people who would not be invited any more
 	FollowUps []int64           // the batches that are undone with it: its resends, and corrections of its rows
-	ResendOf  int64             // the batch that it resent, whose invitations stay revoked; 0: it is no resend
+	Replaces  bool              // it revoked pending invitations to make its own: those stay revoked
 	Sweep     *invitation.Sweep // what undid it, or does so; nil: nothing
 }
 
@@ -145,7 +145,7 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{ResendOf: b.ResendOf}
+	v := &undoView{Replaces: b.Duplicates == invitation.Resend}
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
 		v.Revoke = t.Statuses[invitation.Pending]
 		if b.State != invitation.StateCancelled {
@@ -194,7 +194,8 @@ func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) erro
 }
 
 // undoBatch takes a batch back, with its resends and the corrections of its rows.
-// invitations is how many somebody typed: it must be as many as are to be revoked now. The sweep that it returns ends when all of them are.
+// invitations is how many somebody typed: it must be as many as are to be revoked now.
+// The sweep that it returns ends when all of them are.
 func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) (*invitation.Sweep, error) {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {

@@ -139,12 +139,15 @@ func TestRescindWaitsForReading(t *testing.T) {
 		return err
 	}
 	b.whileHeld(1, reread, func() {
-		sw := &invitation.Sweep{InstanceID: instance, Kind: invitation.KindRescind, StartedBy: "olga", Apply: true, Allow: true}
-		if w, err := jobs.Rescind(t.Context(), b.server.pool, sw, []string{"jane@example.com"}); err != nil || len(w.Waiting) != 1 {
+		sw := &invitation.Sweep{InstanceID: instance, Kind: invitation.KindRescind, StartedBy: "olga", Apply: true,
+			Allow: true}
+		w, err := jobs.Rescind(t.Context(), b.server.pool, sw, []string{"jane@example.com"})
+		if err != nil || len(w.Waiting) != 1 {
 			t.Errorf("%+v, %v", w, err)
 		}
 	})
-	if n := b.count(`select count(*) from results where batch_id = 1 and row_number = 7 and outcome = 'cancelled' and reason = 'withdrawn'`); n != 1 {
+	if n := b.count(`select count(*) from results
+		where batch_id = 1 and row_number = 7 and outcome = 'cancelled' and reason = 'withdrawn'`); n != 1 {
 		t.Error("who was rescinded is still to be invited")
 	}
 }

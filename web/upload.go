@@ -399,8 +399,10 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 			return &failure{What: upperFirst(state.Error()) + ".", Batch: b.ID}, nil
 		}
 		if errors.Is(err, invitation.ErrCorrectedDraft) {
-			return &failure{What: fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", b.ID),
-				Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again."}, nil
+			return &failure{
+				What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", b.ID),
+				Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
+			}, nil
 		}
 	} else {
 		b.ID, err = s.store.CreateBatch(ctx, tx, *b)

@@ -46,7 +46,8 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 		return unmailed(of)
 	}
 	if of.State == invitation.Draft {
-		return fail(exitHeld, "draft", fmt.Sprintf("start it first: bulkinvite start %d; or correct the file, import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),
+		return fail(exitHeld, "draft", fmt.Sprintf("start it first: bulkinvite start %d; or correct the file, "+
+			"import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),
 			"batch %d is a draft: nothing of it was sent, and a correction would send", of.ID)
 	}
 	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
@@ -54,7 +55,8 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
 	}
 	if row.Erased {
-		return fail(exitHeld, "purged", "send a file with the right address; bulkinvite rescind --email takes back what is pending for the wrong one",
+		return fail(exitHeld, "purged",
+			"send a file with the right address; bulkinvite rescind --email takes back what is pending for the wrong one",
 			"row %d of batch %d was erased or purged: nothing is left of it to invite another address with", c.Row, of.ID)
 	}
 	if row.Key == key {

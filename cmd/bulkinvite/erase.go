@@ -133,9 +133,11 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string, pend
 func erasureText(d *erasureDocument) string {
 	var b strings.Builder
 	if d.Rows == 0 {
-		fmt.Fprintf(&b, "Erased (erasure %d): a purge had removed what rows said of the person; later files do not invite them\n", d.ID)
+		fmt.Fprintf(&b, "Erased (erasure %d): a purge had removed what rows said of the person; "+
+			"later files do not invite them\n", d.ID)
 	} else {
-		fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"), counted(len(d.Batches), "batch", "batches"), d.ID)
+		fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"),
+			counted(len(d.Batches), "batch", "batches"), d.ID)
 	}
 	if d.Cancelled > 0 {
 		fmt.Fprintf(&b, "  %s and ended as cancelled\n", counted(d.Cancelled, "of them still waited,", "of them still waited,"))
@@ -144,7 +146,8 @@ func erasureText(d *erasureDocument) string {
 		fmt.Fprintf(&b, "  %s revoked at Clerk\n", counted(d.Revoked, "invitation was", "invitations were"))
 	}
 	if d.Pending > 0 {
-		fmt.Fprintf(&b, "  %s pending at Clerk: rescind --email, a sweep or Clerk's dashboard takes back what is left\n", counted(d.Pending, "invitation is still", "invitations are still"))
+		fmt.Fprintf(&b, "  %s pending at Clerk: rescind --email, a sweep or Clerk's dashboard takes back what is left\n",
+			counted(d.Pending, "invitation is still", "invitations are still"))
 	}
 	return b.String()
 }

@@ -54,7 +54,8 @@ func storyText(s *invitation.Story, zone string) string {
 	fmt.Fprintf(&b, "%s (times: %s)\n\n", plain(s.Key), plain(zone))
 	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
 	if slices.ContainsFunc(s.Keys, invitation.Removed) {
-		b.WriteString("  A purge removed the addresses and cells of some rows. Their outcomes, requests and Clerk's ids are left.\n\n")
+		b.WriteString("  A purge removed the addresses and cells of some rows. " +
+			"Their outcomes, requests and Clerk's ids are left.\n\n")
 	}
 	for _, c := range words.Story(s) {
 		text := plain(c.Text)

@@ -18,7 +18,8 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	pool := open(t, b.url)
-	slow := []string{"--settle", "300ms", "--request-timeout", "30s", "--recover-after", "2s", "--limit-create", "1000/1s", "--limit-bulk", "off"}
+	slow := []string{"--settle", "300ms", "--request-timeout", "30s", "--recover-after", "2s",
+		"--limit-create", "1000/1s", "--limit-bulk", "off"}
 	b.swift("import", "--yes", b.file("people.csv", "email\nkim@example.com\nlee@example.com\n")).want(t, exitOK)
 	s.tell(t, "/sandbox/faults", `[{"call":"create","address":"lee@example.com","kind":"slow","delay":"3s"}]`)
 	w := b.start(append([]string{"work", "--until-idle"}, slow...)...)
@@ -35,7 +36,8 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	if open := s.openTo(t); !slices.Equal(open, []string{"lee@example.com"}) {
 		t.Errorf("open at Clerk: %v, want the invitation that the dashboard made", open)
 	}
-	if d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); d.Outcomes["already_invited"] != 1 || d.Outcomes["invited"] != 1 || d.Undecided != 0 {
+	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	if d.Outcomes["already_invited"] != 1 || d.Outcomes["invited"] != 1 || d.Undecided != 0 {
 		t.Errorf("%+v", d)
 	}
 
@@ -64,6 +66,9 @@ func TestTakingBackFollowsRow(t *testing.T) {
 	correct := func(batch, row, email string) []string {
 		return []string{"correct", batch, row, "--yes", "--email", email}
 	}
+	leave := func(people ...string) []string {
+		return []string{"rescind", "--batch", "1", "--apply", "--not-in", "FILE:email\n" + strings.Join(people, "\n")}
+	}
 	undo := func(batch string) []string { return []string{"undo", batch, "--yes"} }
 	file := "email\nwrong@example.com\nkim@example.com\n"
 	for _, tt := range []struct {
@@ -77,7 +82,8 @@ func TestTakingBackFollowsRow(t *testing.T) {
 			[]string{"kim@example.com", "right@example.com"}},
 		{"correct after a resend of a resend", [][]string{resend("1"), resend("2"), correct("1", "1", "right@example.com")},
 			[]string{"kim@example.com", "right@example.com"}},
-		{"correct of the resend's row after another resend", [][]string{resend("1"), resend("1"), correct("2", "1", "right@example.com")},
+		{"correct of the resend's row after another resend",
+			[][]string{resend("1"), resend("1"), correct("2", "1", "right@example.com")},
 			[]string{"kim@example.com", "right@example.com"}},
 		{"correct of a correction after its resend",
 			[][]string{correct("1", "1", "second@example.com"), resend("2"), correct("2", "1", "right@example.com")},
@@ -87,25 +93,30 @@ func TestTakingBackFollowsRow(t *testing.T) {
 				correct("1", "1", "right@example.com")},
 			[]string{"kim@example.com", "other@example.com", "right@example.com"}},
 		{"correct leaves what another file made on its own",
-			[][]string{{"rescind", "--email", "wrong@example.com", "--apply"}, {"send", "--yes", "FILE:email\nwrong@example.com\n"},
+			[][]string{{"rescind", "--email", "wrong@example.com", "--apply"},
+				{"send", "--yes", "FILE:email\nwrong@example.com\n"},
 				correct("1", "1", "right@example.com")},
 			[]string{"kim@example.com", "right@example.com", "wrong@example.com"}},
 		{"undo after a resend", [][]string{resend("1"), undo("1")}, []string{}},
 		{"undo after two resends", [][]string{resend("1"), resend("2"), undo("1")}, []string{}},
 		{"undo after a correction", [][]string{correct("1", "1", "right@example.com"), undo("1")}, []string{}},
-		{"undo of the resend", [][]string{{"send", "--yes", "FILE:email\nother@example.com\n"}, resend("1"), undo("3")}, []string{"other@example.com"}},
+		{"undo of the resend",
+			[][]string{{"send", "--yes", "FILE:email\nother@example.com\n"}, resend("1"), undo("3")},
+			[]string{"other@example.com"}},
 		{"undo after another file replaced an invitation",
 			[][]string{{"send", "--yes", "--on-duplicate", "resend", "FILE:email\nwrong@example.com\n"}, undo("1")},
 			[]string{"wrong@example.com"}},
-		{"rescind after a resend", [][]string{resend("1"), {"rescind", "--email", "wrong@example.com", "--apply"}}, []string{"kim@example.com"}},
+		{"rescind after a resend",
+			[][]string{resend("1"), {"rescind", "--email", "wrong@example.com", "--apply"}},
+			[]string{"kim@example.com"}},
 		{"rescind of who is not in a new roster, after a correction",
-			[][]string{correct("1", "1", "right@example.com"), {"rescind", "--batch", "1", "--apply", "--not-in", "FILE:email\nkim@example.com\n"}},
+			[][]string{correct("1", "1", "right@example.com"), leave("kim@example.com")},
 			[]string{"kim@example.com"}},
 		{"a new roster that has the right address keeps it",
-			[][]string{correct("1", "1", "right@example.com"), {"rescind", "--batch", "1", "--apply", "--not-in", "FILE:email\nkim@example.com\nright@example.com\n"}},
+			[][]string{correct("1", "1", "right@example.com"), leave("kim@example.com", "right@example.com")},
 			[]string{"kim@example.com", "right@example.com"}},
 		{"a new roster that has the wrong address still keeps the right one",
-			[][]string{correct("1", "1", "right@example.com"), {"rescind", "--batch", "1", "--apply", "--not-in", "FILE:email\nkim@example.com\nwrong@example.com\n"}},
+			[][]string{correct("1", "1", "right@example.com"), leave("kim@example.com", "wrong@example.com")},
 			[]string{"kim@example.com", "right@example.com"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -123,10 +134,11 @@ func TestTakingBackFollowsRow(t *testing.T) {
 			if open := s.openTo(t); !slices.Equal(open, tt.open) {
 				t.Errorf("open at Clerk: %v, want %v", open, tt.open)
 			}
-			for address, n := range s.mailbox(t).Addresses {
-				if n > 1 && !slices.ContainsFunc(tt.steps, func(step []string) bool { return slices.Contains(step, "resend") || step[0] == "rescind" }) {
-					t.Errorf("%s got %d mails", address, n)
-				}
+			again := slices.ContainsFunc(tt.steps, func(step []string) bool {
+				return slices.Contains(step, "resend") || step[0] == "rescind"
+			})
+			if doubled := s.mailbox(t).Doubled; !again && len(doubled) > 0 {
+				t.Errorf("doubled: %v", doubled)
 			}
 			for batch := range len(decode[[]struct{ Batch int }](t, b.run("batches", "--json").want(t, exitOK))) {
 				b.run("verify", strconv.Itoa(batch+1)).want(t, exitOK)
@@ -141,7 +153,8 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	b.swift("send", "--yes", b.file("people.csv", people(5))).want(t, exitOK)
-	b.swift("send", "--yes", "--on-duplicate", "resend", b.file("other.csv", "email\nperson4@example.com\n")).want(t, exitOK)
+	other := b.file("other.csv", "email\nperson4@example.com\n")
+	b.swift("send", "--yes", "--on-duplicate", "resend", other).want(t, exitOK)
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms").want(t, exitOK) // but for person4, who is in their cooldown
 	b.swift("correct", "1", "3", "--yes", "--email", "right@example.com").want(t, exitOK)
 	held := b.swift("undo", "1").want(t, exitHeld)
@@ -156,14 +169,18 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 		!strings.Contains(text, `"invitations":4`) || !strings.Contains(text, `"follow_ups":[3,4]`) {
 		t.Errorf("the API says of the undo: %d %s", status, text)
 	}
-	if page := serve.get("/batches/1"); !strings.Contains(page, `are undone with it: <a href="/batches/3">3</a>, <a href="/batches/4">4</a>`) ||
-		!strings.Contains(page, "Type the number of invitations to revoke: 4") {
-		t.Errorf("the page does not say what is undone with the batch: %s", page)
+	page := serve.get("/batches/1")
+	for _, part := range []string{`are undone with it: <a href="/batches/3">3</a>, <a href="/batches/4">4</a>`,
+		"Type the number of invitations to revoke: 4"} {
+		if !strings.Contains(page, part) {
+			t.Errorf("the page of the batch does not say %q: %s", part, page)
+		}
 	}
-	if page := serve.get("/batches/3"); !strings.Contains(page, "that this resend replaced stay revoked") {
+	if page := serve.get("/batches/3"); !strings.Contains(page, "Invitations that this batch replaced stay revoked") {
 		t.Error("the page of the resend does not say what its undo leaves")
 	}
-	if status, text := serve.ask(http.MethodPost, "/api/v1/batches/1/undo", "application/json", `{"invitations":1}`); status != http.StatusConflict {
+	status, text := serve.ask(http.MethodPost, "/api/v1/batches/1/undo", "application/json", `{"invitations":1}`)
+	if status != http.StatusConflict {
 		t.Errorf("an undo of another number of invitations: %d %s", status, text)
 	}
 	if n := len(s.openTo(t)); n != 5 {
@@ -184,7 +201,9 @@ func TestUndoStopsResend(t *testing.T) {
 	b.swift("send", "--yes", b.file("people.csv", people(12))).want(t, exitOK)
 	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.start(append([]string{"resend", "1", "--yes", "--pending-for", "1ms"}, swift[:len(swift)-4]...)...)
-	awaitCount(t, pool, 1, `select count(*) from attempt_people p join attempts a on a.id = p.attempt_id where p.batch_id = 2 and a.call = 'create' and a.resolved_at is null`)
+	awaitCount(t, pool, 1, `
+		select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
+		where p.batch_id = 2 and a.call = 'create' and a.resolved_at is null`)
 	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +217,8 @@ func TestUndoStopsResend(t *testing.T) {
 	if open := s.openTo(t); len(open) > 0 {
 		t.Errorf("open at Clerk after a worker: %v", open)
 	}
-	if d := decode[document](t, b.run("status", "2", "--json").want(t, exitOK)); d.Undecided != 0 || d.State != "cancelled" {
+	d := decode[document](t, b.run("status", "2", "--json").want(t, exitOK))
+	if d.Undecided != 0 || d.State != "cancelled" {
 		t.Errorf("%+v", d)
 	}
 }
@@ -210,9 +230,10 @@ func TestUndoOfLinks(t *testing.T) {
 	b, s := newSwift(t)
 	out := filepath.Join(t.TempDir(), "links.csv")
 	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(4))).want(t, exitOK)
-	b.swift("send", "--yes", "--on-duplicate", "resend", b.file("other.csv", "email\nperson1@example.com\n")).want(t, exitOK)
-	refused := decode[errorDocument](t, b.swift("correct", "1", "1", "--yes", "--json", "--email", "right@example.com").want(t, exitHeld))
-	if refused.Error.Remedy == "" {
+	other := b.file("other.csv", "email\nperson1@example.com\n")
+	b.swift("send", "--yes", "--on-duplicate", "resend", other).want(t, exitOK)
+	o := b.swift("correct", "1", "1", "--yes", "--json", "--email", "right@example.com").want(t, exitHeld)
+	if refused := decode[errorDocument](t, o); refused.Error.Remedy == "" {
 		t.Errorf("%+v", refused)
 	}
 	undone := decode[sweepDocument](t, b.swift("undo", "1", "--yes", "--json").want(t, exitOK))
@@ -232,7 +253,8 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	b.swift("send", "--yes", b.file("people.csv", "email\nwrong@example.com\nkim@example.com\n")).want(t, exitOK)
 	says := func(batch, row, text string) {
 		t.Helper()
-		if o := b.swift("correct", batch, row, "--email", "right@example.com").want(t, exitHeld); !strings.Contains(o.err, text) {
+		o := b.swift("correct", batch, row, "--email", "right@example.com").want(t, exitHeld)
+		if !strings.Contains(o.err, text) {
 			t.Errorf("correct %s %s does not say %q: %s", batch, row, text, o.err)
 		}
 	}
@@ -240,7 +262,8 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	says("1", "1", "the invitation that batch 2 made for it is revoked.")
 	says("2", "1", "its invitation is revoked.")
 	b.swift("send", "--yes", b.file("again.csv", "email\nWRONG@example.com\n")).want(t, exitOK) // invited already
-	says("3", "1", "no invitation that was made for it is pending, so that none is revoked; its address has another pending invitation")
+	says("3", "1", "no invitation that was made for it is pending, so that none is revoked; "+
+		"its address has another pending invitation")
 	// Once the first row is corrected, an expired invitation of it is not sent again.
 	b.swift("correct", "1", "1", "--yes", "--email", "right@example.com").want(t, exitOK)
 	postgrestest.Plant(t, open(t, b.url), `update results set status = 'expired' where key = 'wrong@example.com'`)

@@ -92,14 +92,15 @@ func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batc
 	if later != "" {
 		text += fmt.Sprintf("\nBatches that resend this one or correct its rows are undone with it: %s\n", later)
 	}
-	if b.ResendOf != 0 {
-		text += fmt.Sprintf("\nBatch %d resent batch %d. The invitations that it replaced stay revoked.\n", b.ID, b.ResendOf)
+	if b.Duplicates == invitation.Resend {
+		text += "\nInvitations that this batch replaced stay revoked.\n"
 	}
 	p := t.p
 	if p.errTTY {
 		p.note("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), text)
 	} else {
-		p.log.Info("undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke, "accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
+		p.log.Info("undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke,
+			"accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
 	}
 	n := plan.Revoke
 	if p.settings.Yes || n+plan.Cancel == 0 {
