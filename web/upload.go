@@ -319,9 +319,7 @@ func (s *Server) check(u *upload) *checking {
 	c := &checking{over: make(chan struct{})}
 	s.checks.all[u.ID] = c
 	s.work.Go(func() {
-		s.checks.turns <- struct{}{}
-		defer func() { <-s.checks.turns }()
-		if err := s.makeDraft(s.life, u.ID, c); err != nil && s.life.Err() == nil {
+		if err := s.inTurn(u.ID, c); err != nil && s.life.Err() == nil {
 			s.log.Error("an upload could not be checked", "upload", u.ID, "error", err)
 		}
 		if u.Batch != nil {
@@ -336,13 +334,64 @@ func (s *Server) check(u *upload) *checking {
 	return c
 }
 
-// errTaken says that another process reads the upload.
+// inTurn checks an upload when it is its turn. A server that stops waits for no turn.
+func (s *Server) inTurn(id int64, c *checking) error {
+	select {
+	case s.checks.turns <- struct{}{}:
+	case <-s.life.Done():
+		return nil // no check was begun
+	}
+	defer func() { <-s.checks.turns }()
+	if s.life.Err() != nil {
+		return nil
+	}
+	return s.makeDraft(s.life, id, c)
+}
+
+// errTaken says that another process reads the upload, or has waited for it.
 var errTaken = errors.New("another process reads it")
+
+const (
+	// maxChecks is how many checks of an upload may come to no end.
+	maxChecks = 2
+	// checkGap keeps two servers from beginning the same check, between the moment
+	// when it is counted and the one when its row is locked.
+	checkGap = 5 * time.Second
+)
+
+// beginCheck counts a check before it begins, so that one that ends the process is
+// counted too. It fails with errTaken where another process is at it.
+func (s *Server) beginCheck(ctx context.Context, id int64) (checks int, err error) {
+	err = s.pool.QueryRow(ctx, `
+		update uploads set checks = checks + 1, check_at = clock_timestamp()
+		where id = (select id from uploads where id = $1 and checked_at is null and (check_at is null or check_at < clock_timestamp() - $2::interval) for update skip locked)
+		returning checks`, id, checkGap).Scan(&checks)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, errTaken
+	}
+	if err != nil {
+		return 0, fmt.Errorf("begin the check of upload %d: %w", id, err)
+	}
+	return checks, nil
+}
 
 // makeDraft reads an upload and makes it a draft, or records why it can't be one.
 func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
+	checks, err := s.beginCheck(ctx, id)
+	if errors.Is(err, errTaken) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if checks > maxChecks {
+		return s.recordFailure(ctx, id, checks, &failure{
+			What:   fmt.Sprintf("The server ended or was stopped %d times while it read this file.", maxChecks),
+			Remedy: "Save the sheet as CSV (UTF-8), or split the file, and upload that. If the server was only restarted, upload the file again.",
+		})
+	}
 	var failed *failure
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		u, err := scanUpload(tx.QueryRow(ctx, `select `+uploadColumns+` from uploads where id = $1 and checked_at is null for update skip locked`, id))
 		if errors.Is(err, errNoUpload) {
 			return errTaken
@@ -363,17 +412,18 @@ func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
 	case errors.Is(err, errTaken):
 		return nil
 	case errors.Is(err, errRollBack):
-		return s.recordFailure(ctx, id, failed)
+		return s.recordFailure(ctx, id, 0, failed)
 	case err == nil || s.life.Err() != nil:
 		return err
 	}
-	return errors.Join(err, s.recordFailure(ctx, id, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
+	return errors.Join(err, s.recordFailure(ctx, id, 0, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
 }
 
 var errRollBack = errors.New("roll back")
 
-func (s *Server) recordFailure(ctx context.Context, id int64, f *failure) error {
-	_, err := s.pool.Exec(ctx, `update uploads set failure = $2, checked_at = clock_timestamp() where id = $1`, id, f)
+// recordFailure ends a check. checks is how many of them came to no end.
+func (s *Server) recordFailure(ctx context.Context, id int64, checks int, f *failure) error {
+	_, err := s.pool.Exec(ctx, `update uploads set failure = $2, checks = $3, checked_at = clock_timestamp() where id = $1`, id, f, checks)
 	if err != nil {
 		return fmt.Errorf("record why upload %d is no batch: %w", id, err)
 	}
@@ -434,7 +484,7 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	if err := s.store.DescribeDraft(ctx, tx, b); err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
+	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checks = 0, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
 	if err != nil {
 		return nil, fmt.Errorf("record upload %d: %w", u.ID, err)
 	}
