@@ -376,6 +376,7 @@ func (w *Worker) lock(ctx context.Context, name string) (unlock func(), ok bool,
 		}
 		return nil, false, nil
 	}
+	failpoint("hold_" + name)
 	return func() {
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
