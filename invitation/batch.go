@@ -3,11 +3,14 @@ package invitation
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/lease"
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
@@ -49,10 +52,10 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 
 // BatchByFile returns the newest batch of an instance that was made from a file
 // with this SHA-256, or nil. A draft that was cancelled does not count: nothing
-// came of it.
-func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (*Batch, error) {
-	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
-		where instance_id = $1 and file_sha256 = $2 and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:]))
+// came of it. except is a batch that is left out; 0: none.
+func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64) (*Batch, error) {
+	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
+		where instance_id = $1 and file_sha256 = $2 and id <> $3 and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -65,11 +68,7 @@ func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (
 // LockFile makes imports of one file at one instance wait for each other until
 // the transaction ends, so that two uploads at the same moment see one another.
 func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) error {
-	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::bigint || ':' || encode($2, 'hex'), 0))`, instance, sha[:])
-	if err != nil {
-		return fmt.Errorf("lock the file: %w", err)
-	}
-	return nil
+	return lease.Exclude(ctx, tx, instance, "file "+hex.EncodeToString(sha[:]))
 }
 
 // CreateBatch inserts a batch as a draft and returns its number. It belongs to

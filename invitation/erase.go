@@ -23,8 +23,11 @@ func (h *hasher) person(key string) string {
 
 // lockErasures makes erasures wait for imports and each other until the
 // transaction ends, so that nobody is imported while they are erased.
+//
+// The row of hash_key stands for them: imports take it for share, erasures for
+// update. Nothing else locks it, and only who may write it can.
 func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
-	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock`+mode+`(hashtextextended('erasures', 0))`); err != nil {
+	if _, err := tx.Exec(ctx, `select from hash_key for `+mode); err != nil {
 		return fmt.Errorf("wait for imports and erasures: %w", err)
 	}
 	return nil
@@ -39,7 +42,7 @@ type Erased struct {
 // LoadErased returns the people who were erased and are not to be invited, or
 // nil where there are none. Until the transaction ends nobody is erased.
 func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
-	if err := lockErasures(ctx, tx, "_shared"); err != nil {
+	if err := lockErasures(ctx, tx, "share"); err != nil {
 		return nil, err
 	}
 	e := &Erased{by: map[string]int64{}}
@@ -102,7 +105,7 @@ type Erasure struct {
 // invitation of theirs is being revoked, it is [ErrUnderWay].
 func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {
 	fault := func(err error) (*Erasure, error) { return nil, fmt.Errorf("erase a person: %w", err) }
-	if err := lockErasures(ctx, tx, ""); err != nil {
+	if err := lockErasures(ctx, tx, "update"); err != nil {
 		return fault(err)
 	}
 	// In a statement of its own: what is read after it, nobody changes meanwhile.
@@ -242,17 +245,21 @@ func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure
 // olderThan and have their certificate, batch by batch, some thousand rows at a
 // time. Interrupted, the next one goes on with it. Nobody is kept from being
 // invited later by it. A batch that has a request open is left for the next.
-func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string) (*Erasure, error) {
+// guard is nil for a purge that a person asked for.
+func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard Guard) (*Erasure, error) {
 	e := &Erasure{Batches: []int64{}}
 	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)
 	if err != nil || len(ids) == 0 {
 		return e, err
 	}
-	if err := s.pool.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`, actor, olderThan).Scan(&e.ID); err != nil {
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`, actor, olderThan).Scan(&e.ID)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("purge: %w", err)
 	}
 	for _, id := range ids {
-		n, err := s.purgeBatch(ctx, id, e.ID, actor)
+		n, err := s.purgeBatch(ctx, id, e.ID, actor, guard)
 		if err != nil {
 			return e, fmt.Errorf("purge batch %d: %w", id, err)
 		}
@@ -279,9 +286,9 @@ func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int6
 // purgeRows is how many rows a purge empties in a transaction.
 const purgeRows = 2000
 
-func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string) (n int, err error) {
+func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string, guard Guard) (n int, err error) {
 	for done := false; !done; {
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, `select row_number, coalesce(key, '') from results where batch_id = $1 and erased_by is null order by row_number limit $2 for update`, batch, purgeRows)
 			var numbers []int
 			var keys []string

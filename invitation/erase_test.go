@@ -110,7 +110,7 @@ func TestPurge(t *testing.T) {
 	l.exec(`update batches set finished_at = now() - interval '400 days' where id = $1`, old)
 	l.exec(`insert into sightings (instance_id, clerk_id, key, kind, first_read, first_seen, last_read, last_seen) values ($1, 'inv_5', 'p5@example.com', 'invitation', 1, now(), 1, now())`, l.instance)
 	year := 365 * 24 * time.Hour
-	e, err := l.store.Purge(t.Context(), year, "maria")
+	e, err := l.store.Purge(t.Context(), year, "maria", nil)
 	if err != nil || e.Rows != 2500 || !slices.Equal(e.Batches, []int64{old}) {
 		t.Fatalf("%+v, %v", e, err)
 	}
@@ -123,7 +123,7 @@ func TestPurge(t *testing.T) {
 		t.Errorf("the certificate of before: %+v", v)
 	}
 	l.is("1", `select count(*) from events where action = 'purged' and batch_id = $1 and details->>'rows' = '2500'`, old)
-	if again, err := l.store.Purge(t.Context(), year, "maria"); err != nil || again.ID != 0 {
+	if again, err := l.store.Purge(t.Context(), year, "maria", nil); err != nil || again.ID != 0 {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
 	l.is("1", `select count(*) from erasures`)

@@ -17,6 +17,11 @@ type Rules struct {
 	Fresh  time.Duration // how old a read may be that a claim relies on
 	Slack  time.Duration // see [Evidence]
 	Least  time.Duration // see [Evidence]
+
+	// Heard is when the process registered that decides. Reads count only by
+	// processes that were heard of since: a database restored from a backup lists
+	// processes of its time, whose reads say nothing of what was sent since.
+	Heard time.Time
 }
 
 // Case is a row with all that is known of it.
@@ -38,7 +43,7 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 	byRow := make(map[RowID]*Case, len(ids))
 	byKey := make(map[string][]*Case, len(ids))
 
-	b.Queue(loadRows, batches, numbers).Query(func(rows pgx.Rows) error {
+	b.Queue(loadRows, batches, numbers, rules.Heard).Query(func(rows pgx.Rows) error {
 		return scanCases(rows, rules, settled, func(c *Case) {
 			cases = append(cases, c)
 			byRow[c.RowID] = c
@@ -50,7 +55,7 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
 	b.Queue(loadRevoked, batches, numbers).Query(func(rows pgx.Rows) error { return scanRevoked(rows, byRow) })
 	b.Queue(loadResent, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanResent(rows, byKey) })
-	b.Queue(loadCoverage, instance, batches, rules.Slack).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
+	b.Queue(loadCoverage, instance, batches, rules.Slack, rules.Heard).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("load the evidence of %d rows: %w", len(ids), err)
 	}
@@ -74,7 +79,7 @@ const loadRows = `
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
 	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r
 	join batches b on b.id = r.batch_id
-	left join (reads u join workers l on l.id = u.worker_id) on u.id = r.users_read_id
+	left join (reads u join workers l on l.id = u.worker_id and l.heartbeat_at >= $3::timestamptz) on u.id = r.users_read_id
 	order by w.place`
 
 func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) error {
@@ -211,7 +216,7 @@ const loadCoverage = `
 	from batches b
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
-		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id
+		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id and w.heartbeat_at >= $4::timestamptz
 		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.started_at and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
 	where b.id = any($2)

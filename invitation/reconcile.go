@@ -101,7 +101,7 @@ const explained = `(exists (select from results r where r.instance_id = $1 and r
 // up to Clerk's word, but never back to pending, and notes the drift that the
 // page shows. settle is how old our own word must be to stand against Clerk's,
 // whose lists may lag. anything reports whether the page told anything new.
-func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen, settle time.Duration) (anything bool, err error) {
+func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen, settle time.Duration, guard Guard) (anything bool, err error) {
 	if len(page) == 0 {
 		return false, nil
 	}
@@ -132,7 +132,8 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 	}
 	b.Queue(learnUnexplained, instance, ids, keys, statuses, created, expires, r.StartedAt).Query(news)
 	b.Queue(learnPendingAgain, instance, ids, keys, statuses, created, expires, r.StartedAt, settle).Query(news)
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &b).Close() })
+	if err != nil {
 		return false, fmt.Errorf("hold read %d against our rows: %w", read, err)
 	}
 	return anything, nil
@@ -201,7 +202,7 @@ const learnPendingAgain = shown + `
 // Missing notes as gone the invitations that rows carry, decided a settle time
 // before the reconciling began, and that it was not shown. It is for one that
 // read everything.
-func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool) error {
+func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool, guard Guard) error {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
@@ -218,13 +219,16 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 	if err != nil {
 		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
-	_, err = s.pool.Exec(ctx, `
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
 		insert into drift (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
 		select distinct on (r.clerk_invitation_id) $1, 'gone', r.clerk_invitation_id, r.key, r.batch_id, r.row_number, r.status, r.invited_at, $2::timestamptz, $2::timestamptz
 		from results r where r.instance_id = $1 and r.clerk_invitation_id = any($3)
 		order by r.clerk_invitation_id, r.outcome <> 'invited', r.batch_id, r.row_number
 		on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null`,
-		instance, r.StartedAt, missing)
+			instance, r.StartedAt, missing)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
 	}
@@ -233,9 +237,12 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 
 // EndReconcile records what came of a reconciling, ends the drift that a
 // complete one did not find, and drops from the ledger its reads that told
-// nothing new; told are the others.
-func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+// nothing new; told are the others. guard is for a complete one.
+func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64, guard Guard) error {
+	if !r.Complete {
+		guard = nil // it touches nothing but its own
+	}
+	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `delete from reads where coalesce(pass_id, id) = any($1) and id <> all($2)`, passes, told); err != nil {
 			return err
 		}

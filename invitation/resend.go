@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/lease"
 )
 
 // Reasons of rows that a resend leaves alone.
@@ -366,8 +368,8 @@ func (s *Store) CreateResend(ctx context.Context, tx pgx.Tx, b Batch, of *Batch,
 }
 
 // ResendUnderWay returns the resend of a batch that is not over yet, or nil.
-func (s *Store) ResendUnderWay(ctx context.Context, batch int64) (*Batch, error) {
-	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
+func ResendUnderWay(ctx context.Context, db Queryer, batch int64) (*Batch, error) {
+	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
 		where resend_of = $1 and state in ('running', 'paused') order by id desc limit 1`, batch))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -380,9 +382,6 @@ func (s *Store) ResendUnderWay(ctx context.Context, batch int64) (*Batch, error)
 
 // LockResend makes resends of one batch wait for each other until the
 // transaction ends.
-func LockResend(ctx context.Context, tx pgx.Tx, batch int64) error {
-	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('resend ' || $1::bigint, 0))`, batch); err != nil {
-		return fmt.Errorf("lock the resends of batch %d: %w", batch, err)
-	}
-	return nil
+func LockResend(ctx context.Context, tx pgx.Tx, of *Batch) error {
+	return lease.Exclude(ctx, tx, of.InstanceID, fmt.Sprintf("resend %d", of.ID))
 }

@@ -16,6 +16,12 @@ type Store struct {
 	links int64 // the one batch whose rows it picks; 0: all but those whose links go to a file
 }
 
+// Queryer is a pool or a transaction. Within a transaction everything is asked in
+// it: another connection may never come, where a pool is small.
+type Queryer interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
 // NewStore returns a store over a migrated database.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
@@ -58,20 +64,22 @@ type WorkerInfo struct {
 	Host       string
 	PID        int
 	Version    string
-	LockKey    int64
+	Lives      time.Duration // how long after a heartbeat it counts as alive: --recover-after
 }
 
-// Beat says that a process lives. It registers it if it is not, or no longer,
-// registered, and then reports so.
-func (s *Store) Beat(ctx context.Context, w WorkerInfo) (registered bool, err error) {
+// Beat says that a process lives, and returns since when it is registered. It
+// registers a process that is not, or no longer, registered.
+func (s *Store) Beat(ctx context.Context, w WorkerInfo) (since time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `
-		insert into workers (id, instance_id, host, pid, version, lock_key) values ($1, $2, $3, $4, $5, $6)
-		on conflict (id) do update set heartbeat_at = clock_timestamp() returning xmax = 0`,
-		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.LockKey).Scan(&registered)
+		insert into workers as w (id, instance_id, host, pid, version, started_at, heartbeat_at, lives_until)
+		select $1, $2, $3, $4, $5, now, now, now + $6::interval from clock_timestamp() now
+		on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
+		returning w.started_at`,
+		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.Lives).Scan(&since)
 	if err != nil {
-		return false, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
+		return since, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
 	}
-	return registered, nil
+	return since, nil
 }
 
 // Leave takes a process that ends off the list.
@@ -82,20 +90,36 @@ func (s *Store) Leave(ctx context.Context, id string) error {
 	return nil
 }
 
-// Reap declares dead the processes of an instance that have not been heard of
-// for longer than after and whose lock can be taken, and reports how many.
-// Both are needed: a busy process may be late with its heartbeat, and one that
-// lost its connection has lost its lock.
+// Reap declares dead the processes of an instance that were not heard of in time,
+// by PostgreSQL's clock, and reports how many. One that is in the middle of a claim
+// is left alone. after is for processes of an older version, which do not write how
+// long they live.
 func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (int, error) {
 	tag, err := s.pool.Exec(ctx, `
 		with late as materialized (
-			select id, lock_key from workers
-			where instance_id = $1 and heartbeat_at < clock_timestamp() - $2::interval for update skip locked)
-		delete from workers w using late where w.id = late.id and pg_try_advisory_xact_lock(late.lock_key)`, instance, after)
+			select id from workers
+			where instance_id = $1 and coalesce(lives_until, heartbeat_at + $2::interval) < clock_timestamp() for update skip locked)
+		delete from workers w using late where w.id = late.id`, instance, after)
 	if err != nil {
 		return 0, fmt.Errorf("look for dead workers of instance %d: %w", instance, err)
 	}
 	return int(tag.RowsAffected()), nil
+}
+
+// Guard begins a transaction whose writes only the holder of a lease may make: see
+// [lease.Lease.Guard]. nil: anyone may make them.
+type Guard func(context.Context, pgx.Tx) error
+
+// guarded runs f in a transaction that begins with the guard.
+func (s *Store) guarded(ctx context.Context, guard Guard, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if guard != nil {
+			if err := guard(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return f(tx)
+	})
 }
 
 // ErrNoBatch says that there is no batch of that number.

@@ -326,9 +326,12 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 // errNothing rolls a claim back that has nothing to commit.
 var errNothing = errors.New("nothing to claim")
 
-// reserve is the beginning of each claim: the process lives, and holds the
-// buckets, create before bulk.
+// reserve is the beginning of each claim: the process lives, has the file of links
+// if there is one, and holds the buckets, create before bulk.
 func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimit.Bucket, err error) {
+	if _, err = c.w.cfg.Links.guard(ctx, tx); err != nil {
+		return create, bulk, err
+	}
 	if err = invitation.Alive(ctx, tx, c.w.id); err != nil {
 		return create, bulk, err
 	}

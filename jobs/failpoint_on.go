@@ -16,7 +16,7 @@ import (
 // after_reserve (the attempt is committed), before_revoke (where one makes room),
 // after_revoke (its answer is there), between_halves (it is committed), before_send, after_send (the answer
 // is there), before_outcome, after_outcome (it is committed), before_completion
-// (the job ends). A process that has just taken one of the fleet's locks is at
+// (the job ends). A process that has just taken the lease of a task is at
 // hold_preflight, hold_settle, hold_reconcile, hold_night or hold_purge.
 //
 // BULKINVITE_FAILPOINT=after_send:3 kills the process the third time that it

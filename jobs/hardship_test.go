@@ -281,7 +281,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	}
 	leave()
 	// The backup was taken here. Then the process invited, and somebody revoked.
-	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at) values ($1, $2, 'host', 1, '', 42, now() - interval '5 min')`, w.id, b.instance.ID)
+	b.exec(`insert into workers (id, instance_id, host, pid, version, lives_until) values ($1, $2, 'host', 1, '', now() + interval '1 min')`, w.id, b.instance.ID)
 	made := w.api.Create(t.Context(), clerk.Invite{Email: person(0)})
 	if made.Class != clerk.Success {
 		t.Fatal(made)

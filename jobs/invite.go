@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -196,7 +198,7 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 		within, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := write(within)
 		cancel()
-		if err == nil {
+		if err == nil || errors.Is(err, lease.ErrLost) { // it is for another process to record
 			return
 		}
 		if wait == first {

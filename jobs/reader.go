@@ -246,14 +246,15 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 // line are users; with alone, of those who must go alone too. ever is for a survey:
 // a read since the batch began will do.
 func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
-	unlock, ok, err := w.lock(ctx, "preflight")
+	held, err := w.take(ctx, "preflight")
 	if err != nil {
 		return err
 	}
-	if !ok { // another process reads: its reads are as good as ours
+	if held == nil { // another process reads: its reads are as good as ours
 		return sleep(ctx, 50*time.Millisecond)
 	}
-	defer unlock()
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
 	ctx, span := tracer.Start(ctx, "preflight")
 	defer func() { endSpan(span, err) }()
 	n := readAhead
@@ -358,35 +359,6 @@ func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*inv
 		return err
 	})
 	return cases, err
-}
-
-// lock takes a lock of the instance that one process of the fleet holds at a
-// time. It lives on a connection of its own and ends with it.
-func (w *Worker) lock(ctx context.Context, name string) (unlock func(), ok bool, err error) {
-	conn, err := w.pool.Acquire(ctx)
-	if err != nil {
-		return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
-	}
-	key := fmt.Sprintf("bulkinvite %s %d", name, w.cfg.Instance.ID)
-	err = conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended($1, 0))`, key).Scan(&ok)
-	if err != nil || !ok {
-		conn.Release()
-		if err != nil {
-			return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
-		}
-		return nil, false, nil
-	}
-	failpoint("hold_" + name)
-	return func() {
-		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if _, err := conn.Exec(within, `select pg_advisory_unlock(hashtextextended($1, 0))`, key); err != nil {
-			// A connection in doubt must not go back to the pool with the lock on it.
-			_ = conn.Hijack().Close(within)
-			return
-		}
-		conn.Release()
-	}, true, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

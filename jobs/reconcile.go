@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
 
@@ -62,11 +63,12 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 // reconcile reads everything once, unless another process is at it or, with
 // every, did it meanwhile: then it returns nil.
 func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *invitation.Reconcile, err error) {
-	unlock, ok, err := w.lock(ctx, "reconcile")
-	if err != nil || !ok {
+	held, err := w.take(ctx, "reconcile")
+	if err != nil || held == nil {
 		return nil, err
 	}
-	defer unlock()
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
 	if every > 0 {
 		if due, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every); err != nil || due > 0 {
 			return nil, err
@@ -78,15 +80,22 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 	if err := w.store.BeginReconcile(ctx, w.cfg.Instance.ID, w.id, r); err != nil {
 		return nil, err
 	}
-	p := &pass{w: w, r: r, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
+	p := &pass{w: w, r: r, guard: held.Guard, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
 	err = p.read(ctx)
 	if err == nil {
-		err = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown)
+		err = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
 	}
-	if r.Complete = err == nil; err != nil {
-		r.Error = err.Error()
+	end := func() error {
+		if r.Complete = err == nil; err != nil {
+			r.Error = held.Explain(err).Error()
+		}
+		return w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
 	}
-	endErr := w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told)
+	endErr := end()
+	if err == nil && errors.Is(endErr, lease.ErrLost) { // by now it is for another process to say what is there
+		err = endErr
+		endErr = end()
+	}
 	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
 		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
 	span.SetAttributes(spanPass.Int64(r.ID), spanScanned.Int(r.Scanned), spanComplete.Bool(r.Complete))
@@ -99,6 +108,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 type pass struct {
 	w      *Worker
 	r      *invitation.Reconcile
+	guard  invitation.Guard
 	seed   maphash.Seed
 	hashes []uint64 // of the ids that were shown
 	passes []int64  // the first reads of the lists
@@ -128,7 +138,7 @@ func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitati
 	for _, one := range page {
 		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
 	}
-	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle)
+	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
 	if told {
 		p.told = append(p.told, g.ID)
 	}

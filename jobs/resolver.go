@@ -55,12 +55,13 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	if err != nil || len(due) == 0 {
 		return next, err
 	}
-	unlock, ok, err := w.lock(ctx, "settle")
-	if err != nil || !ok {
+	held, err := w.take(ctx, "settle")
+	if err != nil || held == nil {
 		return next, err
 	}
-	defer unlock()
-	// Another process may have settled them while this one took the lock.
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
+	// Another process may have settled them before this one took the lease.
 	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}

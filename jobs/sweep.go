@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
 
@@ -21,6 +22,7 @@ type SweepOptions struct {
 	Allow     bool          // let it pass its threshold
 	Actor     string        // who asked for it
 	night     time.Time     // for the nightly sweep
+	held      *lease.Lease  // of the nightly sweep
 }
 
 // Sweep revokes the pending invitations of ours that are stale, and returns when
@@ -44,7 +46,11 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
 	policy := invitation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
 	if o.Scope == ScopeAll {
-		if policy.Listed, err = w.pending(ctx); err != nil {
+		reading := ctx
+		if o.held != nil {
+			reading = o.held.Context()
+		}
+		if policy.Listed, err = w.pending(reading); err != nil {
 			return nil, err
 		}
 	}
@@ -52,6 +58,11 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 		var targets []invitation.Target
 		if targets, sw.Scanned, sw.Skipped, err = w.store.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
 			return err
+		}
+		if o.held != nil { // after the choice, which may take longer than a lease lasts
+			if err := o.held.Guard(ctx, tx); err != nil {
+				return err
+			}
 		}
 		return BeginSweep(ctx, tx, w.store, sw, targets)
 	})

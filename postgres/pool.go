@@ -93,8 +93,8 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 
 // prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
 // transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. It also has the server
-// find out within half a minute that a machine of ours is gone, which would otherwise keep its session's locks, and so
-// its place among the living, for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
+// find out within half a minute that a machine of ours is gone, which would otherwise keep the locks of its transactions
+// for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
 // jit), which is done anew for each question and takes a quarter of the time of an auditor's largest one. These are
 // statements, since a pooler in between may be told to ignore the parameters of a connection's start.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {

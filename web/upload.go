@@ -427,11 +427,11 @@ func (s *Server) sameFile(ctx context.Context, tx pgx.Tx, b *invitation.Batch, s
 	if err := invitation.LockFile(ctx, tx, b.InstanceID, sha); err != nil {
 		return nil, err
 	}
-	earlier, err := s.store.BatchByFile(ctx, b.InstanceID, sha) // outside of tx, which has not committed b
+	earlier, err := invitation.BatchByFile(ctx, tx, b.InstanceID, sha, b.ID)
 	switch {
 	case err != nil:
 		return nil, err
-	case earlier == nil || earlier.ID == b.ID:
+	case earlier == nil:
 		return nil, nil
 	case again && (earlier.State == invitation.Done || earlier.State == invitation.StateCancelled):
 		return nil, nil

@@ -196,7 +196,7 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 			return refused
 		}
 	}
-	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor)
+	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor, nil)
 	if err != nil {
 		return err
 	}

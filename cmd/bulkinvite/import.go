@@ -32,7 +32,7 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	u.draft = c.Draft
-	earlier, err := u.earlier(ctx)
+	earlier, err := u.earlier(ctx, u.pool)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	if of.LinksFile != "" {
 		return unmailed(of)
 	}
-	under, err := u.store.ResendUnderWay(ctx, of.ID)
+	under, err := invitation.ResendUnderWay(ctx, u.pool, of.ID)
 	if err != nil {
 		return err
 	}
@@ -142,10 +142,10 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 	}
 	return false, pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
 		// Two who ask at the same moment make one batch.
-		if err := invitation.LockResend(ctx, tx, of.ID); err != nil {
+		if err := invitation.LockResend(ctx, tx, of); err != nil {
 			return err
 		}
-		under, err := u.store.ResendUnderWay(ctx, of.ID)
+		under, err := invitation.ResendUnderWay(ctx, tx, of.ID)
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	earlier, err := u.earlier(ctx)
+	earlier, err := u.earlier(ctx, u.pool)
 	if err != nil {
 		return err
 	}
@@ -224,6 +224,9 @@ func (u *upload) work(ctx context.Context) error {
 	}
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return u.badKey(err)
+	}
+	if errors.Is(err, jobs.ErrLinksHeld) {
+		return u.linksHeld()
 	}
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", u.batch, err)

@@ -150,8 +150,8 @@ func loginName() string {
 
 // earlier returns the newest batch of the same file, or nil. One that is
 // finished counts only without --again.
-func (u *upload) earlier(ctx context.Context) (*invitation.Batch, error) {
-	b, err := u.store.BatchByFile(ctx, u.instance.ID, u.plan.summary.SHA256)
+func (u *upload) earlier(ctx context.Context, db invitation.Queryer) (*invitation.Batch, error) {
+	b, err := invitation.BatchByFile(ctx, db, u.instance.ID, u.plan.summary.SHA256, 0)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -286,7 +286,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			return err
 		}
 		// Whoever had the lock before may have sent the file meanwhile.
-		if b, err := u.earlier(ctx); err != nil || b != nil {
+		if b, err := u.earlier(ctx, tx); err != nil || b != nil {
 			return errors.Join(err, u.refusal(b))
 		}
 		u.batch, err = u.store.CreateBatch(ctx, tx, invitation.Batch{
@@ -347,15 +347,15 @@ func (u *upload) openLinks(ctx context.Context) (*jobs.Links, error) {
 	if u.flags == nil || u.flags.Links == "" || u.links != nil {
 		return u.links, nil
 	}
-	release, err := jobs.HoldLinks(ctx, u.pool, u.batch)
+	held, err := jobs.HoldLinks(ctx, u.pool, u.instance.ID, u.batch)
 	if errors.Is(err, jobs.ErrLinksHeld) {
-		return nil, fail(exitHeld, "links_held", "wait for it, or end it", "batch %d: %w", u.batch, jobs.ErrLinksHeld)
+		return nil, u.linksHeld()
 	}
 	if err != nil {
 		return nil, err
 	}
-	u.onClose(func() error { release(); return nil })
-	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch)
+	u.onClose(func() error { held.Release(); return nil })
+	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch, held)
 	if errors.Is(err, jobs.ErrLinksShared) {
 		return nil, fail(exitUsage, "links", "chmod 600 closes it, or name another", "--links: %w", err)
 	}
@@ -364,4 +364,9 @@ func (u *upload) openLinks(ctx context.Context) (*jobs.Links, error) {
 	}
 	u.onClose(u.links.Close)
 	return u.links, nil
+}
+
+// linksHeld says that the batch is another process' to work on.
+func (u *upload) linksHeld() error {
+	return fail(exitHeld, "links_held", "wait for it, or end it", "batch %d: %w", u.batch, jobs.ErrLinksHeld)
 }
