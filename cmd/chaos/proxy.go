@@ -119,6 +119,13 @@ func (p *proxy) set(state string) {
 	p.flows.Broadcast()
 }
 
+// failed is why packets could not be swallowed; nil: they were.
+func (p *proxy) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
 func (p *proxy) close() error {
 	p.set(lost)
 	err := p.listener.Close()
