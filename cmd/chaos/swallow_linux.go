@@ -15,6 +15,12 @@ import (
 // keepalive or to an attempt to connect. It needs no rights: a socket's filter
 // (socket(7), SO_ATTACH_FILTER) that accepts nothing is enough.
 func swallow(socket any, yes bool) error {
+	if t, ok := socket.(*net.TCPConn); ok {
+		// A keepalive of this side would get through and tell the peer that somebody is there.
+		if err := t.SetKeepAlive(!yes); err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("swallow packets: %w", err)
+		}
+	}
 	c, ok := socket.(syscall.Conn)
 	if !ok {
 		return errors.New("swallow packets: no socket")
