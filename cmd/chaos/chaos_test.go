@@ -190,7 +190,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := newTally()
-	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, settled: time.Second, done: 3 * time.Second, struck: true})
+	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, settled: time.Second, done: 3 * time.Second, struck: true, did: map[string]int{"times a thing was done": 2}})
 	if err := x.write(page, "a machine", options{seed: 5, runs: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 |", "3.0, at most 3.0 |"} {
+	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 |", "3.0, at most 3.0 |", "- `kill`: times a thing was done: 2.\n"} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}

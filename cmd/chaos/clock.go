@@ -147,6 +147,7 @@ func (r *run) stepClock() error {
 	if err := r.setClock(r.worker, by); err != nil {
 		return err
 	}
+	r.did[map[bool]string{true: "times an hour ahead", false: "times an hour behind"}[by > 0]]++
 	if err := r.clockShows(r.worker, by); err != nil {
 		return err
 	}
@@ -156,6 +157,7 @@ func (r *run) stepClock() error {
 	if err := sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
+	r.did["times set right again"]++
 	return r.setClock(r.worker, 0)
 }
 

@@ -119,6 +119,9 @@ func (r *run) fillDisk() error {
 	if err := sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
+	if r.pool.Ping(r.ctx) != nil {
+		r.did["times PostgreSQL was down when there was room again"]++
+	}
 	if err := os.Remove(ballast); err != nil {
 		return fmt.Errorf("make room: %w", err)
 	}
@@ -173,15 +176,15 @@ func fillUp(path string) error {
 // revive starts PostgreSQL where it has ended.
 func (r *run) revive() error {
 	for {
-		conn, err := r.pool.Acquire(r.ctx)
-		if err == nil {
-			conn.Release()
-			if err = r.pool.Ping(r.ctx); err == nil {
-				return nil
+		if err := r.pool.Ping(r.ctx); err == nil {
+			if n := r.fleet.quitted(); n > 0 {
+				r.did["times a worker ended by itself"] += n
 			}
+			return nil
 		}
 		if len(r.site.servers) == 0 || !r.site.servers[0].lives() {
 			// A private server that runs is joined, one that recovers is waited for.
+			r.did["times PostgreSQL was started by hand, or waited for"]++
 			if err := r.again(r.ctx); err != nil {
 				return err
 			}

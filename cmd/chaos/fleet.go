@@ -113,6 +113,13 @@ func (f *fleet) seen() (deaths []time.Time, quits []error) {
 	return append(deaths, f.deaths...), append(quits, f.quits...)
 }
 
+// quitted is how many workers ended by themselves so far that may.
+func (f *fleet) quitted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended
+}
+
 // end ends every worker with a signal, and returns when they are gone.
 func (f *fleet) end(sig syscall.Signal) error {
 	f.mu.Lock()

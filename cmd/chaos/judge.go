@@ -16,10 +16,11 @@ import (
 type verdict struct {
 	rows    int
 	deaths  int
-	settled time.Duration // from a death, else the harm, to the end of the last attempt that was open then; the longest
-	struck  bool          // there was a harm
-	done    time.Duration // from the harm, else the first attempt, to the last decided row
-	idle    time.Duration // the longest time in which nobody did anything though work and budget were there
+	settled time.Duration  // from a death, else the harm, to the end of the last attempt that was open then; the longest
+	struck  bool           // there was a harm
+	done    time.Duration  // from the harm, else the first attempt, to the last decided row
+	idle    time.Duration  // the longest time in which nobody did anything though work and budget were there
+	did     map[string]int // what the harm did, and how often
 	wrongs  []wrong
 }
 

@@ -90,7 +90,7 @@ func chaos(ctx context.Context, o options) (err error) {
 		group.Go(func() error { return lane(playing, s) })
 	}
 	err = group.Wait()
-	fmt.Print("\n", s.tally.text(), s.tally.notMade(), "\n")
+	fmt.Print("\n", s.tally.text(), s.tally.details(), s.tally.notMade(), "\n")
 	if o.report != "" && s.tally.total.runs > 0 {
 		if err := s.tally.write(o.report, s.machine, o); err != nil {
 			return err

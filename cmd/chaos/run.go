@@ -54,10 +54,11 @@ type run struct {
 	standin *rig.Standin
 	fleet   *fleet
 	crowd   *crowd
-	struck  time.Time // when the harm began; zero: not yet, or there was none
-	idled   []string  // what nobody did while a worker stood still
-	uneasy  string    // what a harm itself saw go wrong
-	rivals  int       // requests of another program
+	struck  time.Time      // when the harm began; zero: not yet, or there was none
+	did     map[string]int // what the harm did, and how often
+	idled   []string       // what nobody did while a worker stood still
+	uneasy  string         // what a harm itself saw go wrong
+	rivals  int            // requests of another program
 }
 
 // play makes a run and judges it. An error is one of the run itself: it proves
@@ -67,7 +68,7 @@ func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, 
 	playing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run did not end within %s", limit))
 	defer cancel()
 	h.runs++
-	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs), binary: h.Binary}
+	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, did: map[string]int{}, name: fmt.Sprintf("run_%d", h.runs), binary: h.Binary}
 	r.dir = filepath.Join(h.Dir, r.name)
 	if s.harm.steps {
 		if r.binary, err = h.stepping(playing); err != nil {
@@ -310,6 +311,7 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	v, err := r.judge()
 	if err == nil {
 		r.watch.judge(v)
+		v.did = r.did
 		for _, what := range r.idled {
 			v.add(stalled, rowID{}, "%s", what)
 		}

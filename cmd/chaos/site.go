@@ -355,6 +355,10 @@ func (r *run) promoteBehind() error {
 	if left >= known {
 		return fmt.Errorf("the standby has %d of %d attempts, so that none was lost", left, known)
 	}
+	r.did["requests that the standby had not heard of"] += known - left
+	if stopped {
+		r.did["times the workers were stopped meanwhile"]++
+	}
 	if err := b.exec(r.ctx, "postgres", `select pg_promote()`); err != nil {
 		return err
 	}

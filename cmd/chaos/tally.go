@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ type sum struct {
 	lost, doubled, wrong, above int
 	late, stalled               int
 	skipped                     int // runs that the machine does not permit
+	struck                      int // runs in which the harm struck
+	did                         map[string]int
 	idle                        time.Duration
 	settled, done               []time.Duration
 }
@@ -31,7 +34,14 @@ func (s *sum) add(v *verdict) {
 	s.late += v.count(late)
 	s.stalled += v.count(stalled)
 	s.idle = max(s.idle, v.idle)
+	for what, n := range v.did {
+		if s.did == nil {
+			s.did = map[string]int{}
+		}
+		s.did[what] += n
+	}
 	if v.struck {
+		s.struck++
 		s.settled = append(s.settled, v.settled)
 	}
 	s.done = append(s.done, v.done)
@@ -92,11 +102,11 @@ func (t *tally) text() string {
 
 func table(b *strings.Builder, title string, names []string, sums map[string]*sum, total *sum) {
 	cells := [][]string{
-		{title, "runs", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "after a deadline", "stalled", "longest idle s", "s to settle what was open", "s to the last row"},
-		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
+		{title, "runs", "struck", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "after a deadline", "stalled", "longest idle s", "s to settle what was open", "s to the last row"},
+		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
 	}
 	line := func(name string, s *sum) {
-		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
+		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.struck), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
 			fmt.Sprint(s.wrong), fmt.Sprint(s.above), fmt.Sprint(s.late), fmt.Sprint(s.stalled), fmt.Sprintf("%.1f", s.idle.Seconds()),
 			seconds(s.settled), seconds(s.done)})
 	}
@@ -140,6 +150,26 @@ func (t *tally) notMade() string {
 	return fmt.Sprintf("\nNot made, since the machine does not permit them: %s.\n", strings.Join(all, ", "))
 }
 
+// details says what the harms did, a line for each that has more to tell than that it struck.
+func (t *tally) details() string {
+	var b strings.Builder
+	for _, name := range t.harmed {
+		s := t.harms[name]
+		if s == nil || len(s.did) == 0 {
+			continue
+		}
+		var all []string
+		for _, what := range slices.Sorted(maps.Keys(s.did)) {
+			all = append(all, fmt.Sprintf("%s: %d", what, s.did[what]))
+		}
+		fmt.Fprintf(&b, "- `%s`: %s.\n", name, strings.Join(all, "; "))
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\n" + b.String()
+}
+
 // write puts the tables into a page.
 func (t *tally) write(page, machine string, o options) error {
 	text, err := os.ReadFile(page)
@@ -162,6 +192,7 @@ func (t *tally) write(page, machine string, o options) error {
 	if o.only != "" {
 		command += fmt.Sprintf(" -run '%s'", o.only)
 	}
-	text = fmt.Appendf(nil, "%s%s\n\n%s\n%d runs by `%s`; %s.\n%s\n%s%s", before, begin, t.text(), t.total.runs, command, machine, t.notMade(), end, after)
+	more := t.details() + t.notMade()
+	text = fmt.Appendf(nil, "%s%s\n\n%s\n%d runs by `%s`; %s.\n%s\n%s%s", before, begin, t.text(), t.total.runs, command, machine, more, end, after)
 	return os.WriteFile(page, text, 0o644)
 }
