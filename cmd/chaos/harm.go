@@ -141,7 +141,7 @@ func (r *run) interrupt(state string) error {
 // cutOff has a proxy be in a state for some time.
 func (r *run) cutOff(p *proxy, state string) error {
 	r.strike()
-	r.watch.excuse(true)
+	r.watch.excuse(!r.harm.one)
 	defer r.watch.excuse(false)
 	p.set(state)
 	err := sleep(r.ctx, r.wait)
@@ -149,8 +149,8 @@ func (r *run) cutOff(p *proxy, state string) error {
 	return err
 }
 
-// swallowPostgres has the network lose every packet between the workers and
-// PostgreSQL.
+// swallowPostgres has the network lose every packet between the workers, or one of
+// them, and PostgreSQL.
 func (r *run) swallowPostgres() error { return r.cutOff(r.proxy, swallowed) }
 
 // swallowClerk has it lose every packet between the workers and Clerk.

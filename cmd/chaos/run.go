@@ -103,10 +103,13 @@ func (r *run) setUp() error {
 	if r.pool, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=3")); err != nil {
 		return err
 	}
-	database := r.url
+	database, proxied := r.url, ""
 	if r.harm.through {
-		if database, err = r.openProxy(database); err != nil {
+		if proxied, err = r.openProxy(database); err != nil {
 			return err
+		}
+		if !r.harm.one {
+			database = proxied
 		}
 	}
 	r.env = rig.Environment(r.dir, database, key)
@@ -127,6 +130,14 @@ func (r *run) setUp() error {
 	}
 	r.fleet = &fleet{binary: r.binary, env: r.env, dir: r.dir, quit: r.harm.quits,
 		args: append(append([]string{"work", "--log-level=debug", "--log-format=json"}, r.settings()...), r.harm.flags...)}
+	if r.harm.one {
+		r.fleet.each = func(i int) []string {
+			if i != r.worker {
+				return nil
+			}
+			return []string{"DATABASE_URL=" + proxied}
+		}
+	}
 	if r.harm.stopAt != "" {
 		r.fleet.env = append(slices.Clone(r.env), "BULKINVITE_FAILSTOP="+r.stopFile())
 	}

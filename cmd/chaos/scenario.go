@@ -335,6 +335,7 @@ type harm struct {
 	answer       string                     // the one answer that it is played with where it is long; empty: none
 	flags        []string                   // more of the workers'
 	prepare      func(*run) (string, error) // makes the database, and returns its URL; nil: the lane's server has it
+	one          bool                       // only one worker reaches PostgreSQL through the proxy
 	throughClerk bool                       // workers reach Clerk through a proxy
 	quits        bool                       // workers may end by themselves, and are started again
 	steps        bool                       // workers have clocks that can be stepped
@@ -369,6 +370,7 @@ var harms = []harm{
 	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, through: true},
 	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, through: true},
 	{name: "swallowed_postgres", do: (*run).swallowPostgres, prepare: (*run).ownServer, through: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
+	{name: "swallowed_postgres_one", do: (*run).swallowPostgres, prepare: (*run).ownServer, through: true, one: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
 	{name: "swallowed_clerk", do: (*run).swallowClerk, throughClerk: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 20 * time.Second},
 	{name: "promoted", do: (*run).promote, prepare: (*run).withStandby, from: 0, to: 4 * time.Second},
 	{name: "promoted_behind", do: (*run).promoteBehind, prepare: (*run).withStandby, restored: true},
