@@ -284,6 +284,9 @@ func (s scenario) prepare(seed uint64) *draw {
 	// Each request takes its time, and the budget spreads them over some seconds:
 	// otherwise all is over before anything can break.
 	d.faults = append(d.faults, fault{"call": call, "kind": "slow", "delay": "40ms"})
+	if s.harm.slow {
+		d.window *= 4
+	}
 	window := time.Duration(d.window * float64(time.Second)).String()
 	d.limits = []string{"--limit-create=100/" + window, "--limit-bulk=off"}
 	if s.mode == bulk {
@@ -308,6 +311,9 @@ func (s scenario) prepare(seed uint64) *draw {
 		}
 	}
 	d.trigger = 20 + d.dice.IntN(200)
+	if s.harm.slow {
+		d.trigger = 10 + d.dice.IntN(60)
+	}
 	d.worker = d.dice.IntN(workers)
 	if s.harm.to > 0 {
 		d.wait = between(d.dice, s.harm.from, s.harm.to)
@@ -336,6 +342,7 @@ type harm struct {
 	flags        []string                   // more of the workers'
 	prepare      func(*run) (string, error) // makes the database, and returns its URL; nil: the lane's server has it
 	one          bool                       // only one worker reaches PostgreSQL through the proxy
+	slow         bool                       // the budget is a quarter of the usual one, and the fault begins early: it takes time to bring about
 	throughClerk bool                       // workers reach Clerk through a proxy
 	quits        bool                       // workers may end by themselves, and are started again
 	steps        bool                       // workers have clocks that can be stepped
@@ -373,7 +380,7 @@ var harms = []harm{
 	{name: "swallowed_postgres_one", do: (*run).swallowPostgres, prepare: (*run).ownServer, through: true, one: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
 	{name: "swallowed_clerk", do: (*run).swallowClerk, throughClerk: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 20 * time.Second},
 	{name: "promoted", do: (*run).promote, prepare: (*run).withStandby, from: 0, to: 4 * time.Second},
-	{name: "promoted_behind", do: (*run).promoteBehind, prepare: (*run).withStandby, restored: true},
+	{name: "promoted_behind", do: (*run).promoteBehind, prepare: (*run).withStandby, restored: true, slow: true},
 	{name: "disk_full", do: (*run).fillDisk, prepare: (*run).onSmallDisk, from: time.Second, to: 10 * time.Second},
 	{name: "disk_full_data", do: (*run).fillDisk, prepare: (*run).dataOnSmallDisk, quits: true, from: time.Second, to: 10 * time.Second},
 	{name: "clock_steps", do: (*run).stepClock, steps: true, from: time.Second, to: 10 * time.Second},

@@ -220,6 +220,29 @@ func (one *server) url(database string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable&connect_timeout=5", superuser, one.address(), database)
 }
 
+// runAhead waits until a server has so many attempts more than another.
+func (r *run) runAhead(a, b *server, ahead int) error {
+	for {
+		known, err := r.attempts(a)
+		if err != nil {
+			return err
+		}
+		left, err := r.attempts(b)
+		if err != nil {
+			return err
+		}
+		if known >= left+ahead {
+			return nil
+		}
+		if done, err := r.over(); err != nil || done {
+			return errors.Join(err, fmt.Errorf("all was done when the standby lacked %d of %d attempts", known-left, known))
+		}
+		if err := sleep(r.ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 // attempts counts what a server knows of the run's attempts.
 func (r *run) attempts(one *server) (n int, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
@@ -329,7 +352,11 @@ func (r *run) promoteBehind() error {
 	if err := b.is(r.ctx, "the standby follows no more", `select not exists (select from pg_stat_wal_receiver)`); err != nil {
 		return err
 	}
-	if err := r.invited(min(rows-20, r.trigger+20+r.dice.IntN(60))); err != nil {
+	ahead := 10 + r.dice.IntN(40)
+	if r.mode == bulk {
+		ahead = 1 + r.dice.IntN(3)
+	}
+	if err := r.runAhead(a, b, ahead); err != nil {
 		return err
 	}
 	stopped := r.dice.IntN(2) == 0
