@@ -18,7 +18,7 @@ import (
 func deafServer(t *testing.T) (address string, deafen func()) {
 	t.Helper()
 	config := net.ListenConfig{KeepAlive: -1} // its kernel says nothing by itself
-	config.SetMultipathTCP(false) // its sockets take no filter
+	config.SetMultipathTCP(false)             // its sockets take no filter
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

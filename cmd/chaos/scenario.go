@@ -232,7 +232,8 @@ func answerNamed(name string) answer {
 // longStop is a harm that stops one worker for a minute and more, at a fail point or,
 // without one, at any moment.
 func longStop(name, point string, answer ...string) harm {
-	h := harm{name: name, stopAt: point, do: (*run).stopAtPoint, from: time.Minute, to: 75 * time.Second, long: true, brief: 32 * time.Second}
+	h := harm{name: name, stopAt: point, do: (*run).stopAtPoint,
+		from: time.Minute, to: 75 * time.Second, long: true, brief: 32 * time.Second}
 	if point == "" {
 		h.do = (*run).stop
 	}
@@ -376,13 +377,17 @@ var harms = []harm{
 	{name: "postgres_away", do: (*run).postgresDown, from: 5 * time.Minute, to: 5 * time.Minute, long: true},
 	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, through: true},
 	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, through: true},
-	{name: "swallowed_postgres", do: (*run).swallowPostgres, prepare: (*run).ownServer, through: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
-	{name: "swallowed_postgres_one", do: (*run).swallowPostgres, prepare: (*run).ownServer, through: true, one: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
-	{name: "swallowed_clerk", do: (*run).swallowClerk, throughClerk: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 20 * time.Second},
+	{name: "swallowed_postgres", do: (*run).swallowPostgres,
+		prepare: (*run).ownServer, through: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
+	{name: "swallowed_postgres_one", do: (*run).swallowPostgres,
+		prepare: (*run).ownServer, through: true, one: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
+	{name: "swallowed_clerk", do: (*run).swallowClerk,
+		throughClerk: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 20 * time.Second},
 	{name: "promoted", do: (*run).promote, prepare: (*run).withStandby, from: 0, to: 4 * time.Second},
 	{name: "promoted_behind", do: (*run).promoteBehind, prepare: (*run).withStandby, restored: true, slow: true},
 	{name: "disk_full", do: (*run).fillDisk, prepare: (*run).onSmallDisk, from: time.Second, to: 10 * time.Second},
-	{name: "disk_full_data", do: (*run).fillDisk, prepare: (*run).dataOnSmallDisk, quits: true, from: time.Second, to: 10 * time.Second},
+	{name: "disk_full_data", do: (*run).fillDisk,
+		prepare: (*run).dataOnSmallDisk, quits: true, from: time.Second, to: 10 * time.Second},
 	{name: "clock_steps", do: (*run).stepClock, steps: true, from: time.Second, to: 10 * time.Second},
 	{name: "restored", do: (*run).restore, restored: true},
 	{name: "two_batches", batches: 2},

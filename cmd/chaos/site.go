@@ -108,7 +108,8 @@ func (s *site) add(name, log string, settings ...string) (*server, error) {
 }
 
 func (one *server) initialise() error {
-	return one.site.call("initdb", "--pgdata="+one.data, "--username="+superuser, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	return one.site.call("initdb", "--pgdata="+one.data, "--username="+superuser, "--auth=trust",
+		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
 }
 
 // address is where it listens.
@@ -302,13 +303,15 @@ func (r *run) withStandby() (string, error) {
 		return "", err
 	}
 	from := fmt.Sprintf("host=127.0.0.1 port=%d user=%s", a.port, superuser)
-	if err := r.site.call("pg_basebackup", "--pgdata="+b.data, "--dbname="+from, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"); err != nil {
+	if err := r.site.call("pg_basebackup", "--pgdata="+b.data, "--dbname="+from, "--write-recovery-conf",
+		"--checkpoint=fast", "--no-sync"); err != nil {
 		return "", err
 	}
 	if err := b.start(r.ctx); err != nil {
 		return "", err
 	}
-	if err := a.is(r.ctx, "the standby follows", `select exists (select from pg_stat_replication where application_name = 'standby' and state = 'streaming')`); err != nil {
+	if err := a.is(r.ctx, "the standby follows", `select exists (
+		select from pg_stat_replication where application_name = 'standby' and state = 'streaming')`); err != nil {
 		return "", err
 	}
 	if !r.harm.restored {
@@ -321,7 +324,8 @@ func (r *run) withStandby() (string, error) {
 			return "", err
 		}
 	}
-	return fmt.Sprintf("postgres://%s@%s,%s/%s?sslmode=disable&connect_timeout=5&target_session_attrs=read-write", superuser, a.address(), b.address(), r.name), nil
+	return fmt.Sprintf("postgres://%s@%s,%s/%s?sslmode=disable&connect_timeout=5&target_session_attrs=read-write",
+		superuser, a.address(), b.address(), r.name), nil
 }
 
 // promote kills the primary and promotes its standby, which has every commit that the

@@ -102,7 +102,8 @@ func (t *tally) text() string {
 
 func table(b *strings.Builder, title string, names []string, sums map[string]*sum, total *sum) {
 	cells := [][]string{
-		{title, "runs", "struck", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "after a deadline", "stalled", "longest idle s", "s to settle what was open", "s to the last row"},
+		{title, "runs", "struck", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit",
+			"after a deadline", "stalled", "longest idle s", "s to settle what was open", "s to the last row"},
 		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
 	}
 	line := func(name string, s *sum) {
