@@ -170,6 +170,9 @@ func (s *Store) PutOff(ctx context.Context, tx pgx.Tx, instance int64, id RowID,
 	return freed(ctx, tx, instance, []string{key})
 }
 
+// late keeps an answer to an attempt that is answered or resolved already. A database
+// that was restored, or a standby that was promoted, may not know the attempt: then
+// nothing is kept, and reads find what the request did.
 func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) error {
 	var ids []string
 	for _, said := range r.People {
@@ -179,7 +182,8 @@ func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) err
 	}
 	_, err := tx.Exec(ctx, `insert into late_answers (attempt_id, http_status, error_code, trace_id, clerk_invitation_ids)
 		select $1, nullif($2, 0), nullif($3, ''), nullif($4, ''), $5
-		where not exists (select from attempts where id = $1 and answered_at is not null
+		where exists (select from attempts where id = $1)
+		and not exists (select from attempts where id = $1 and answered_at is not null
 			and (coalesce(http_status, 0), coalesce(error_code, ''), coalesce(trace_id, '')) = ($2, $3, $4))`, attempt, r.Status, r.Code, r.TraceID, ids)
 	if err != nil {
 		return fmt.Errorf("keep the late answer to attempt %d: %w", attempt, err)

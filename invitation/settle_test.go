@@ -419,3 +419,19 @@ func TestSettleAlone(t *testing.T) {
 	l.settle(alone, decided, crowd)
 	l.is("{1}", `select array_agg(row_number) from results where alone`)
 }
+
+// A standby that was promoted, or a restored database, may lack attempts whose answers
+// a worker still holds. Such an answer shows nothing that reads do not find again, and
+// must not be written again and again.
+func TestAnswerToAForgottenAttempt(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	said := map[string]invitation.Said{key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"}}
+	if l.note(4711, invitation.Reply{Status: 200, TraceID: "trace", People: said}) {
+		t.Error("the attempt is open")
+	}
+	if closed, _ := l.conclude(4711); closed {
+		t.Error("the attempt was closed")
+	}
+	l.is("0", `select count(*) from late_answers`)
+}

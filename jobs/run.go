@@ -196,7 +196,11 @@ func (w *Worker) register(ctx context.Context) error {
 // take takes the lease of a task that one process of the instance does at a time,
 // or returns nil while another process has it.
 func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
-	return lease.Take(ctx, w.pool, w.cfg.Instance.ID, task, w.id)
+	held, err := lease.Take(ctx, w.pool, w.cfg.Instance.ID, task, w.id)
+	if held != nil {
+		failpoint("hold_" + task)
+	}
+	return held, err
 }
 
 // heartbeat is how often a process says that it lives.
