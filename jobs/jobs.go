@@ -250,7 +250,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		Logger:  slog.New(quiet{w.log.Handler()}),
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers,
-			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: time.Second}},
+			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: 2 * time.Second}},
 		// Notifications of PostgreSQL are sent by anybody who can connect to the
 		// database: queues are looked at instead.
 		PollOnly:             true,
@@ -261,7 +261,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	}
 	if w.cfg.Webhook != nil {
 		river.AddWorker(workers, &noticeWorker{w: w, retries: w.cfg.retries})
-		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2}
+		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2, FetchPollInterval: 2 * time.Second}
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)
 	if err != nil {
