@@ -215,7 +215,7 @@ var (
 	rowRecords = `
 		select r.row_number, array['row', r.row_number::text, r.line::text, encode(r.private_hash, 'hex'), r.expires_in_days::text, r.revoke_on::text]
 		       || case when t.id is null then array[r.outcome, r.reason, r.duplicate_of::text, r.clerk_invitation_id, r.clerk_user_id, r.attempt_id::text, r.read_id::text, ` + at("r.decided_at") + `]
-		          else array['failed', t.reason, null, null, null, t.attempt_id::text, t.read_id::text, ` + at("t.decided_at") + `] end,
+		          else array[t.outcome, t.reason, null, null, null, t.attempt_id::text, t.read_id::text, ` + at("t.decided_at") + `] end,
 		       case when r.private_hash is null then ` + privateCells + ` end
 		from results r left join (
 			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number

@@ -34,9 +34,10 @@ type change struct {
 	action string // of pastOf
 	to     State
 	from   []State
-	by     Pauser // for a pause
-	reason string // for a pause; may be empty
-	rows   []int  // those that are opened again; may be empty
+	by     Pauser    // for a pause
+	reason string    // for a pause; may be empty
+	rows   []int     // those that are opened again; may be empty
+	also   []Outcome // what a retry takes up beside the failed ones
 }
 
 // move changes a batch's state from one of those allowed, and records who did it.
@@ -60,6 +61,9 @@ func (s *Store) move(ctx context.Context, tx pgx.Tx, b *Batch, actor string, c c
 	}
 	if len(c.rows) > 0 {
 		details["rows"] = c.rows
+	}
+	if len(c.also) > 0 {
+		details["also"] = c.also
 	}
 	return event(ctx, tx, b.InstanceID, b.ID, actor, pastOf[c.action], details)
 }
@@ -149,23 +153,24 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	return s.undecided(ctx, tx, b.ID)
 }
 
-// RetryBatch opens the rows that ended failed again, but for those of people who
-// were erased, of whom no address is left, and returns their numbers:
-// they need jobs. A batch that has none stays as it is.
-func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
+// RetryBatch opens the rows that ended failed again, and those of other
+// outcomes if asked to (only Rejected may be), but for those of people who were erased, of whom no address is left. It
+// returns their numbers: they need jobs. A batch that has none stays as it is.
+func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string, also ...Outcome) ([]int, error) {
 	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
 	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
 	rows, _ := tx.Query(ctx, `
-		insert into retries (batch_id, row_number, reason, attempt_id, read_id, decided_at)
-		select batch_id, row_number, reason, attempt_id, read_id, decided_at from results where batch_id = $1 and outcome = 'failed' and erased_by is null order by row_number for update
-		returning row_number`, b.ID)
+		insert into retries (batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at)
+		select batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at from results
+		where batch_id = $1 and outcome = any($2) and erased_by is null order by row_number for update
+		returning row_number`, b.ID, append([]Outcome{Failed}, also...))
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
-	retried := change{action: "retry", to: Running, from: []State{Done, Running}, rows: numbers}
+	retried := change{action: "retry", to: Running, from: []State{Done, Running}, rows: numbers, also: also}
 	if len(numbers) == 0 {
 		return nil, s.allowed(ctx, tx, b, retried)
 	}

@@ -28,7 +28,7 @@ const (
 	Invalid           Outcome = "invalid"            // our own check found the row unfit to send
 	Rejected          Outcome = "rejected"           // Clerk refused the person
 	DuplicateRow      Outcome = "duplicate_row"      // an earlier row of the same file names the same person
-	Failed            Outcome = "failed"             // given up after transient answers for a day; retry opens it again
+	Failed            Outcome = "failed"             // given up after transient answers for a day, or a refusal that nobody can explain; retry opens it again
 	Cancelled         Outcome = "cancelled"          // somebody stopped it before anything was sent
 )
 

@@ -102,7 +102,19 @@ func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 
 // Retry takes up the rows of a batch that ended failed.
 func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return release(ctx, pool, b, actor, invitation.NewStore(pool).RetryBatch)
+	return retry(ctx, pool, b, actor)
+}
+
+// RetryRejected takes up the rows of a batch that ended failed or rejected: an
+// allow list or a plan at Clerk may have changed.
+func RetryRejected(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return retry(ctx, pool, b, actor, invitation.Rejected)
+}
+
+func retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, also ...invitation.Outcome) error {
+	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
+		return invitation.NewStore(pool).RetryBatch(ctx, tx, b, actor, also...)
+	})
 }
 
 // release changes a batch so that rows of it wait, and gives each a job.

@@ -154,13 +154,15 @@ var notices = map[string]string{
 	"cancel":  "Cancelled. Who was invited stays invited.",
 	"discard": "Discarded. Nobody was invited.",
 	"retry":   "The failed rows are taken up again.",
-	"undo":    "It is being undone: nobody more is invited, and what was sent is taken back.",
-	"same":    "This file was uploaded before: here is what became of it.",
-	"late":    "It was started or discarded before its file was read again: its columns are as they were.",
-	"columns": "The file was read again.",
-	"options": "Noted. Nothing is sent yet.",
-	"allow":   "Allowed. Workers revoke what it found.",
-	"stop":    "Stopped. What was not revoked is left alone.",
+
+	"retry-rejected": "The failed and rejected rows are taken up again.",
+	"undo":           "It is being undone: nobody more is invited, and what was sent is taken back.",
+	"same":           "This file was uploaded before: here is what became of it.",
+	"late":           "It was started or discarded before its file was read again: its columns are as they were.",
+	"columns":        "The file was read again.",
+	"options":        "Noted. Nothing is sent yet.",
+	"allow":          "Allowed. Workers revoke what it found.",
+	"stop":           "Stopped. What was not revoked is left alone.",
 }
 
 // render writes a page, or with htmx the part of it that was asked for.

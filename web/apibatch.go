@@ -19,7 +19,6 @@ var deeds = []struct{ action, summary, description string }{
 	{"resume", "Let a paused batch go on", "Whoever or whatever paused it."},
 	{"cancel", "Stop a batch for good, also a draft", "Who was invited stays invited. It is not resumed."},
 	{"discard", "Discard a draft", "The same, of a draft alone: a batch that somebody has started meanwhile is left alone, and answers 409."},
-	{"retry", "Take up the failed rows of a batch", ""},
 }
 
 // batchOperations are those on batches that are there.
@@ -58,6 +57,22 @@ func (a *api) batchOperations() {
 				return a.document(ctx, in.Batch)
 			})
 	}
+	type retryInput struct {
+		BatchPath
+		Rejected bool `query:"rejected" doc:"Take up the rejected rows too, where an allow list or a plan at Clerk has changed since."`
+	}
+	register(a, Operator, huma.Operation{OperationID: "retry-batch", Method: http.MethodPost, Path: "/batches/{batch}/retry", Tags: []string{"Batches"},
+		Summary: "Take up the failed rows of a batch", Description: "What a row had until then stays on record."},
+		func(ctx context.Context, in *retryInput) (*one[invitation.Document], error) {
+			action := "retry"
+			if in.Rejected {
+				action = "retry-rejected"
+			}
+			if err := a.do(ctx, in.Batch, action, exchangeOf(ctx).who); err != nil {
+				return nil, err
+			}
+			return a.document(ctx, in.Batch)
+		})
 	type undoInput struct {
 		BatchPath
 		Body undoBody

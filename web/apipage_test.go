@@ -71,6 +71,7 @@ var inForms = map[string]string{
 	"meaning": "set-columns map",
 	"people":  "start-batch people", "undelivered": "start-batch allow_undelivered",
 	"invitations":  "undo-batch invitations",
+	"rejected":     "retry-batch rejected",
 	"redirect_url": "set-options redirect_url", "expires_in_days": "set-options expires_in_days", "on_duplicate": "set-options on_duplicate",
 	"revoke_after_days": "set-options revoke_after_days", "priority": "set-options priority", "canary": "set-options canary",
 	"start_at": "set-options start_at", "hours": "set-options hours", "tz": "set-options tz",

@@ -327,7 +327,8 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, budget invitatio
 
 // actions are what can be done to a batch: the functions that the commands use.
 var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
-	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard, "retry": jobs.Retry,
+	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard,
+	"retry": jobs.Retry, "retry-rejected": jobs.RetryRejected,
 }
 
 // act does something to a batch and shows it again.
@@ -337,10 +338,14 @@ func (s *Server) act(action string) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.do(r.Context(), id, action, who); err != nil {
+		do := action
+		if action == "retry" && r.PostFormValue("rejected") == "true" {
+			do = "retry-rejected"
+		}
+		if err := s.do(r.Context(), id, do, who); err != nil {
 			return err
 		}
-		return seeBatch(w, r, id, action)
+		return seeBatch(w, r, id, do)
 	}
 }
 
