@@ -32,7 +32,8 @@ func (s Sending) NeedsNumber() bool { return s.Real && s.People > 0 && !s.Confir
 
 // Undelivered reports whether Clerk would drop mails.
 func (s Sending) Undelivered() bool {
-	return s.Environment == "development" && !s.Silent && !s.Confirmed && s.People > 0 && s.Mailed+s.People > UndeliveredAfter
+	return s.Environment == "development" && !s.Silent && !s.Confirmed &&
+		s.People > 0 && s.Mailed+s.People > UndeliveredAfter
 }
 
 // Check returns nil where c is enough for the batch to be started, and otherwise an

@@ -47,12 +47,15 @@ func CheckExpiresInDays(days int) error {
 	if days >= 1 && days <= MaxExpiresInDays {
 		return nil
 	}
-	return &OptionError{"expires_in_days", fmt.Sprintf("can't be %d", days), fmt.Sprintf("Write 1 to %d, or leave it out.", MaxExpiresInDays)}
+	return &OptionError{"expires_in_days", fmt.Sprintf("can't be %d", days),
+		fmt.Sprintf("Write 1 to %d, or leave it out.", MaxExpiresInDays)}
 }
 
 // notAnApps are schemes that lead to no page and no app: browsers treat them in
 // a way of their own. Clerk refuses those that run code (prohibited_redirect_url).
-var notAnApps = []string{"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "vbscript", "view-source", "ws", "wss"}
+var notAnApps = []string{
+	"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "vbscript", "view-source", "ws", "wss",
+}
 
 // CheckRedirectURL returns an [OptionError] unless text is where an invitation can
 // lead. Clerk documents "a full URL or a path": an address that begins with
@@ -71,7 +74,8 @@ func CheckRedirectURL(text string) error {
 
 func leads(text string) bool {
 	// Browsers take a backslash for a slash, so that /\example.com leads to another site.
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return isBlank(r) || r == '\\' || r == unicode.ReplacementChar }) {
+	bad := func(r rune) bool { return isBlank(r) || r == '\\' || r == unicode.ReplacementChar }
+	if text == "" || strings.ContainsFunc(text, bad) {
 		return false
 	}
 	u, err := url.Parse(text)

@@ -101,7 +101,8 @@ func (r *Reader) Zone(ctx context.Context, name string) (*time.Location, error) 
 	}
 	var seconds int
 	err := r.pool.QueryRow(ctx, `
-		select coalesce(60 * round(extract(epoch from wall_clock($1) - clock_timestamp() at time zone 'UTC') / 60), 0)::int`, name).Scan(&seconds)
+		select coalesce(60 * round(extract(epoch from wall_clock($1) - clock_timestamp() at time zone 'UTC') / 60), 0)::int`,
+		name).Scan(&seconds)
 	if err != nil {
 		return nil, fmt.Errorf("look for the time zone: %w", err)
 	}
@@ -134,15 +135,18 @@ func (r *Reader) Zoneless(ctx context.Context, instance int64) ([]Zoneless, erro
 // PostgreSQL does not know, and returns them. They send nothing anyway. The caller
 // holds the create and bulk buckets.
 func (s *Store) PauseZoneless(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch, error) {
-	rows, _ := tx.Query(ctx, `select b.id, b.tz from batches b where b.instance_id = $1 and b.state = 'running' and `+zoneless+` order by b.id`, instance)
+	rows, _ := tx.Query(ctx, `select b.id, b.tz from batches b
+		where b.instance_id = $1 and b.state = 'running' and `+zoneless+` order by b.id`, instance)
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Zoneless])
 	if err != nil {
 		return nil, fmt.Errorf("look for batches whose time zone is not known: %w", err)
 	}
 	var paused []*Batch
 	for _, z := range found {
-		b := &Batch{ID: z.Batch, InstanceID: instance, State: Paused, PausedBy: ByZone, Reason: "PostgreSQL does not know the time zone " + z.TZ}
-		if err := s.move(ctx, tx, b, "bulkinvite", change{action: "pause", to: Paused, from: []State{Running}, by: ByZone, reason: b.Reason}); err != nil {
+		b := &Batch{ID: z.Batch, InstanceID: instance, State: Paused, PausedBy: ByZone,
+			Reason: "PostgreSQL does not know the time zone " + z.TZ}
+		pause := change{action: "pause", to: Paused, from: []State{Running}, by: ByZone, reason: b.Reason}
+		if err := s.move(ctx, tx, b, "bulkinvite", pause); err != nil {
 			return nil, err
 		}
 		paused = append(paused, b)

@@ -55,21 +55,24 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 		}
 		return sending(b, p, waiting, environment, mailed, terms.Real).Check(terms.Consent)
 	}
-	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
+	start := func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
 		return invitation.NewStore(pool).StartDraft(ctx, tx, b, actor, agreed)
-	})
+	}
+	return release(ctx, pool, b, actor, start)
 }
 
 // DraftSending is what starting a draft does as it is now, given what is known of
 // its people and how many wait.
-func DraftSending(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, p *invitation.Preview, waiting int, isReal bool) (invitation.Sending, error) {
+func DraftSending(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, p *invitation.Preview, waiting int,
+	isReal bool) (invitation.Sending, error) {
 	environment, mailed, err := deliveryOf(ctx, pool, b.InstanceID)
 	return sending(b, p, waiting, environment, mailed, isReal), err
 }
 
-func sending(b *invitation.Batch, p *invitation.Preview, waiting int, environment string, mailed int, isReal bool) invitation.Sending {
-	return invitation.Sending{People: p.ToInvite(waiting, b.Duplicates), Environment: environment, Real: isReal, Mailed: mailed,
-		Silent: b.LinksFile != "", Confirmed: b.Confirmed}
+func sending(b *invitation.Batch, p *invitation.Preview, waiting int, environment string, mailed int,
+	isReal bool) invitation.Sending {
+	return invitation.Sending{People: p.ToInvite(waiting, b.Duplicates), Environment: environment, Real: isReal,
+		Mailed: mailed, Silent: b.LinksFile != "", Confirmed: b.Confirmed}
 }
 
 // deliveryOf returns an instance's environment and, of a development instance, how

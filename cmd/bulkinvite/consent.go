@@ -20,7 +20,8 @@ type asked struct {
 // agree shows a plan and has a person confirm it: on a terminal by an answer, else by
 // --yes. What it takes says [invitation.Sending]; undelivered says that mails that
 // Clerk drops are fine.
-func (p *program) agree(ctx context.Context, s invitation.Sending, undelivered bool, a asked) (invitation.Consent, error) {
+func (p *program) agree(ctx context.Context, s invitation.Sending, undelivered bool,
+	a asked) (invitation.Consent, error) {
 	c := invitation.Consent{All: p.settings.Yes, Undelivered: undelivered}
 	if s.Undelivered() && !undelivered {
 		return c, consentFailure(s.Check(c), a)
@@ -56,7 +57,8 @@ func consentFailure(err error, a asked) error {
 	case errors.As(err, &unsaid):
 		return a.refused
 	case errors.As(err, &dropped):
-		return fail(exitHeld, "undelivered", "use a production instance's key, or --allow-undelivered to go on all the same", "%s: %w", a.what, dropped)
+		remedy := "use a production instance's key, or --allow-undelivered to go on all the same"
+		return fail(exitHeld, "undelivered", remedy, "%s: %w", a.what, dropped)
 	}
 	return err
 }

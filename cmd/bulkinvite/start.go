@@ -32,7 +32,7 @@ Exit status: 0; 4 if it was not confirmed, a development instance would not deli
 
 // Run lets a draft run.
 func (c *startCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	start := func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 		if b.State != invitation.Draft {
 			return &invitation.StateError{Batch: b.ID, State: b.State, Action: "start"}
 		}
@@ -48,10 +48,12 @@ func (c *startCmd) Run(ctx context.Context, p *program) error {
 		err = jobs.StartDraft(ctx, pool, b, actor, jobs.StartTerms{Consent: consent, Real: d.sending.Real})
 		var zone *invitation.ZoneError
 		if errors.As(err, &zone) {
-			return fail(exitHeld, "zone", fmt.Sprintf("bring PostgreSQL's time zones up to date; or bulkinvite cancel %d, and send the file with another --tz", b.ID), "%w", zone)
+			remedy := "bring PostgreSQL's time zones up to date; or bulkinvite cancel %d, and send the file with another --tz"
+			return fail(exitHeld, "zone", fmt.Sprintf(remedy, b.ID), "%w", zone)
 		}
 		return consentFailure(err, a) // it may have been changed while somebody was asked
-	})
+	}
+	return p.changeBatch(ctx, c.batchFlags, start)
 }
 
 // draft is what starting a draft takes.
@@ -132,9 +134,11 @@ func (d *draft) asked(p *program) asked {
 				p.note("%s", d.text(time.Now()))
 				return
 			}
-			p.log.Info("plan", "batch", d.ID, "rows", d.plan.summary.Rows, "to_send", d.sending.People, "instance", d.instance.ClerkID, "environment", d.instance.Environment)
+			p.log.Info("plan", "batch", d.ID, "rows", d.plan.summary.Rows, "to_send", d.sending.People,
+				"instance", d.instance.ClerkID, "environment", d.instance.Environment)
 		},
-		refused: fail(exitHeld, "not_confirmed", fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID),
+		refused: fail(exitHeld, "not_confirmed",
+			fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID),
 			"batch %d: nobody confirmed that %s are invited; nothing was sent", d.ID, people),
 	}
 }
@@ -145,7 +149,8 @@ func (d *draft) text(now time.Time) string {
 	if d.instance.Environment == sandboxInstance {
 		clerk = "the sandbox inside the program; nothing leaves this machine"
 	}
-	text := fmt.Sprintf("Draft of batch %d: %s, uploaded by %s\nClerk  %s\n\n%s\n", d.ID, plain(d.FileName), plain(d.Actor), clerk, d.plan.people())
+	text := fmt.Sprintf("Draft of batch %d: %s, uploaded by %s\nClerk  %s\n\n%s\n",
+		d.ID, plain(d.FileName), plain(d.Actor), clerk, d.plan.people())
 	lines := d.plan.schedule(now)
 	if d.plan.ToSend > 0 {
 		lines = append(lines, d.plan.conditions()...)

@@ -35,7 +35,8 @@ func fronts(t *testing.T, b *bench, serve *serving) []front {
 	if err != nil {
 		t.Fatal(err)
 	}
-	browser := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := &http.Client{Jar: jar}
+	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ask := func(answer *http.Response, err error) (int, string) {
 		t.Helper()
 		if err != nil {
@@ -77,7 +78,8 @@ func fronts(t *testing.T, b *bench, serve *serving) []front {
 			if s.undelivered {
 				form.Set("undelivered", "yes")
 			}
-			status, text := ask(browser.PostForm(fmt.Sprintf("%s/batches/%d/start", serve.base, draft), form)) //nolint:noctx // the process is ended
+			to := fmt.Sprintf("%s/batches/%d/start", serve.base, draft)
+			status, text := ask(browser.PostForm(to, form)) //nolint:noctx // the process is ended
 			if status != http.StatusSeeOther && status != http.StatusConflict {
 				t.Errorf("the page answers %d: %s", status, text)
 			}
@@ -122,7 +124,8 @@ func (d *drafts) upload(n int) int {
 // imported makes a draft of n people by import --draft, which has somebody confirm it.
 func (d *drafts) imported(n int) int {
 	d.t.Helper()
-	o := d.run("import", "--draft", "--yes", "--json", d.file(fmt.Sprintf("draft%d.csv", d.n), d.people(n))).want(d.t, exitOK)
+	file := d.file(fmt.Sprintf("draft%d.csv", d.n), d.people(n))
+	o := d.run("import", "--draft", "--yes", "--json", file).want(d.t, exitOK)
 	return int(decode[document](d.t, o).Batch)
 }
 
@@ -153,7 +156,9 @@ func TestOneConsentForAll(t *testing.T) {
 				t.Errorf("%s: what was confirmed by import --draft is asked for once more: %s", f.name, why)
 			}
 			changed := d.imported(2)
-			if status, text := serve.ask(http.MethodPatch, fmt.Sprintf("/api/v1/batches/%d/options", changed), "application/json", `{"redirect_url":"https://elsewhere.example.com"}`); status != http.StatusOK {
+			options := fmt.Sprintf("/api/v1/batches/%d/options", changed)
+			status, text := serve.ask(http.MethodPatch, options, "application/json", `{"redirect_url":"https://example.com"}`)
+			if status != http.StatusOK {
 				t.Fatalf("change of a draft: %d %s", status, text)
 			}
 			if ok, why := f.start(changed, said{}); ok || !strings.Contains(why, "2") {
@@ -189,7 +194,8 @@ func TestOneConsentForAll(t *testing.T) {
 					if answer == "y" {
 						small = d.upload(1)
 					}
-					exit, text := b.sit(func(term *terminal) { term.answer("Invite 1 person? [y/N]", answer) }, "start", strconv.Itoa(small))
+					answers := func(term *terminal) { term.answer("Invite 1 person? [y/N]", answer) }
+					exit, text := b.sit(answers, "start", strconv.Itoa(small))
 					if exit != wanted {
 						t.Errorf("%q ended with %d: %s", answer, exit, text)
 					}
@@ -220,19 +226,18 @@ func TestStartNeedsNoKey(t *testing.T) {
 	serve := b.serve()
 	draft := (&drafts{serving: serve}).upload(2)
 	serve.stop()
-	for name, env := range map[string]string{"no key": "CLERK_SECRET_KEY=", "a test key": "CLERK_SECRET_KEY=sk_test_other"} {
+	const question = "This sends real e-mail. Type the number of people to invite them: "
+	for name, key := range map[string]string{"no key": "", "a test key": "sk_test_other"} {
 		other := *b
-		other.env = append(append([]string{}, b.env...), env)
-		exit, text := other.sit(func(term *terminal) {
-			term.answer("This sends real e-mail. Type the number of people to invite them: ", "y")
-		}, "start", strconv.Itoa(draft))
+		other.env = append(append([]string{}, b.env...), "CLERK_SECRET_KEY="+key)
+		exit, text := other.sit(func(term *terminal) { term.answer(question, "y") }, "start", strconv.Itoa(draft))
 		if exit != exitHeld {
 			t.Errorf("with %s a yes starts what is real mail: %d, %s", name, exit, text)
 		}
 	}
 	without := *b
 	without.env = append(append([]string{}, b.env...), "CLERK_SECRET_KEY=")
-	exit, text := without.sit(func(term *terminal) { term.answer("Type the number of people to invite them: ", "2") }, "start", strconv.Itoa(draft))
+	exit, text := without.sit(func(term *terminal) { term.answer(question, "2") }, "start", strconv.Itoa(draft))
 	if exit != exitOK || !strings.Contains(text, "2  to invite") || !strings.Contains(text, "production instance") {
 		t.Errorf("%d: %s", exit, text)
 	}

@@ -31,7 +31,8 @@ func TestStoryInOneZone(t *testing.T) {
 		t.Fatal(err)
 	}
 	browser := &http.Client{Jar: jar}
-	for _, path := range []string{serve.link, serve.base + "/people?email=jane@example.com", serve.base + "/batches/1/rows/1"} {
+	pages := []string{serve.link, serve.base + "/people?email=jane@example.com", serve.base + "/batches/1/rows/1"}
+	for _, path := range pages {
 		answer, err := browser.Get(path) //nolint:noctx // the process is ended below
 		if err != nil {
 			t.Fatal(err)
@@ -44,7 +45,8 @@ func TestStoryInOneZone(t *testing.T) {
 			continue
 		}
 		_, story, _ := strings.Cut(string(body), "<main")
-		if strings.Count(story, `<span class="zone">Asia/Kathmandu</span>`) != 1 || !strings.Contains(story, ", created <time datetime=") {
+		named := strings.Count(story, `<span class="zone">Asia/Kathmandu</span>`)
+		if named != 1 || !strings.Contains(story, ", created <time datetime=") {
 			t.Errorf("%s does not name the zone once, or when the invitation was made:\n%s", path, story)
 		}
 		bare := regexp.MustCompile(`(?s)<time .*?</time>`).ReplaceAllString(story, "")

@@ -32,7 +32,8 @@ func TestUnknownZone(t *testing.T) {
 	if refused.want(t, exitUsage); !strings.Contains(refused.err, "Mars/Phobos") {
 		t.Errorf("an import says %s", refused.err)
 	}
-	for _, command := range [][]string{{"status", "1"}, {"status", "2"}, {"batches"}, {"check", b.file("check.csv", people(2))}} {
+	check := []string{"check", b.file("check.csv", people(2))}
+	for _, command := range [][]string{{"status", "1"}, {"status", "2"}, {"batches"}, check} {
 		b.run(command...).want(t, exitOK)
 	}
 	w := b.start("work", "--until-idle")
@@ -50,7 +51,8 @@ func TestUnknownZone(t *testing.T) {
 	ill := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed))
 	ill.has(t, "time zones", verdictWrong, "batch 1 (Mars/Phobos)")
 	ill.has(t, "time zones", verdictWrong, "batch 3 (Mars/Phobos)")
-	if e := decode[errorDocument](t, b.run("start", "3", "--yes", "--json").want(t, exitHeld)); e.Error.Code != "zone" || !strings.Contains(e.Error.Message, "Mars/Phobos") {
+	e := decode[errorDocument](t, b.run("start", "3", "--yes", "--json").want(t, exitHeld))
+	if e.Error.Code != "zone" || !strings.Contains(e.Error.Message, "Mars/Phobos") {
 		t.Errorf("start says %+v", e)
 	}
 
