@@ -410,7 +410,8 @@ func fresh(row Row, ev Evidence) bool {
 // that take longer than ev.Fresh would never guard anything.
 func (ev Evidence) Missing(row Row) (users, lists bool) {
 	missing := func(begun, ended time.Time) bool { return begun.Before(row.BatchStarted) || !ev.recent(begun, ended) }
-	return missing(ev.Coverage.Users, ev.Coverage.UsersEnded), missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
+	c := ev.Coverage
+	return missing(c.Users, c.UsersEnded), missing(c.Invitations, c.InvitationsEnded)
 }
 
 // recent reports whether a read may still guard a claim.

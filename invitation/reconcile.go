@@ -213,7 +213,8 @@ type Unlisted struct {
 // before the reconciling began, and that it was not shown. It is for one that read
 // everything. It returns those that are not known to be over, which may have been
 // deleted, or which the lists may lack because they lag.
-func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool) ([]Unlisted, error) {
+func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
+	shown func(id string) bool) ([]Unlisted, error) {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
@@ -267,12 +268,14 @@ func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, rea
 		// What an earlier read showed must not stand against that.
 		_, err = tx.Exec(ctx, `
 			update sightings set status = 'gone', last_read = $3, last_seen = $4
-			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4 and coalesce(status, 'pending') in ('pending', 'expired')`,
+			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4
+			  and coalesce(status, 'pending') in ('pending', 'expired')`,
 			instance, u.ID, read.ID, read.Begun)
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `update drift set status = 'gone' where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
+		_, err = tx.Exec(ctx, `update drift set status = 'gone'
+			where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
 		return err
 	})
 	if err != nil {

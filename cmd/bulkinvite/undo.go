@@ -69,7 +69,8 @@ func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batc
 	for _, s := range []struct {
 		status invitation.Status
 		what   string
-	}{{invitation.Accepted, "accepted: they stay"}, {invitation.Revoked, "revoked already"}, {invitation.Expired, "have expired"}, {invitation.Deleted, "deleted at Clerk"}} {
+	}{{invitation.Accepted, "accepted: they stay"}, {invitation.Revoked, "revoked already"},
+		{invitation.Expired, "have expired"}, {invitation.Deleted, "deleted at Clerk"}} {
 		if n := standing[s.status]; n > 0 {
 			lines.add("  "+thousands(n), s.what)
 		}
