@@ -80,15 +80,16 @@ func readCertificate(ctx context.Context, tx pgx.Tx, batch int64) (*Certificate,
 }
 
 func certificates(ctx context.Context, tx pgx.Tx, where string, args ...any) ([]*Certificate, error) {
-	rows, _ := tx.Query(ctx, `select batch_id, number, made_at, rows, outcomes, attempts, head, last_attempt, last_retry, checkpoints, format, reads, sightings
+	rows, _ := tx.Query(ctx, `select batch_id, number, made_at, rows, outcomes, attempts, head, last_attempt, last_retry,
+		       checkpoints, format, reads, sightings
 		from certificates c where `+where+` order by number desc`, args...)
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Certificate, error) {
 		c := &Certificate{Outcomes: Counts{}}
 		var head []byte
 		var checkpoints [][]byte
 		var outcomes []byte
-		if err := row.Scan(&c.Batch, &c.Number, &c.MadeAt, &c.Rows, &outcomes, &c.Attempts, &head, &c.lastAttempt, &c.lastRetry, &checkpoints,
-			&c.Format, &c.Reads, &c.Sightings); err != nil {
+		if err := row.Scan(&c.Batch, &c.Number, &c.MadeAt, &c.Rows, &outcomes, &c.Attempts, &head, &c.lastAttempt, &c.lastRetry,
+			&checkpoints, &c.Format, &c.Reads, &c.Sightings); err != nil {
 			return nil, err
 		}
 		copy(c.Head[:], head)
@@ -130,7 +131,9 @@ func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 // CertifyBatch is [Store.Certify] of one batch, and reports whether it made a
 // certificate.
 func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error { return certify(ctx, tx, batch, formatReads) })
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		return certify(ctx, tx, batch, formatReads)
+	})
 	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // it needs none, another process is at it, or it was opened again
 		return false, nil
 	}
@@ -182,9 +185,11 @@ func certify(ctx context.Context, tx pgx.Tx, batch int64, format int) error {
 	for i := range checkpoints {
 		checkpoints[i] = c.checkpoints[i][:]
 	}
-	_, err = tx.Exec(ctx, `insert into certificates (batch_id, number, made_at, rows, outcomes, attempts, last_attempt, last_retry, checkpoints, head, format, reads, sightings)
+	_, err = tx.Exec(ctx, `insert into certificates (batch_id, number, made_at, rows, outcomes, attempts, last_attempt, last_retry,
+			checkpoints, head, format, reads, sightings)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-		c.Batch, c.Number, c.MadeAt, c.Rows, c.Outcomes, c.Attempts, c.lastAttempt, c.lastRetry, checkpoints, c.Head[:], c.Format, c.Reads, c.Sightings)
+		c.Batch, c.Number, c.MadeAt, c.Rows, c.Outcomes, c.Attempts, c.lastAttempt, c.lastRetry,
+		checkpoints, c.Head[:], c.Format, c.Reads, c.Sightings)
 	if err != nil {
 		return err
 	}
@@ -233,13 +238,16 @@ var (
 	// read showed relies on that GET alone. One that says that nothing was there relies
 	// on the whole pass, which was complete by then.
 	readRecords = `
-		select g.id, array['read', g.id::text, g.call, g.worker_id, g.pass_id::text, ` + at("g.pass_begun_at") + `, ` + at("g.begun_at") + `,
-		       ` + at("g.ended_at") + `, g.http_status::text, g.error_code, g.trace_id, g.items::text, g.complete::text, ` + at("g.reached") + `]
+		select g.id, array['read', g.id::text, g.call, g.worker_id, g.pass_id::text,
+		       ` + at("g.pass_begun_at") + `, ` + at("g.begun_at") + `,
+		       ` + at("g.ended_at") + `, g.http_status::text, g.error_code, g.trace_id,
+		       g.items::text, g.complete::text, ` + at("g.reached") + `]
 		from reads g where g.id in (` + provingReads + `) order by g.id`
 
 	// sightingRecords are what the certificate $2 kept of sightings.
 	sightingRecords = `
-		select row_number, array['sighting', row_number::text, clerk_id, kind, status, ` + at("created_at") + `, ` + at("expires_at") + `,
+		select row_number, array['sighting', row_number::text, clerk_id, kind, status,
+		       ` + at("created_at") + `, ` + at("expires_at") + `,
 		       first_read::text, ` + at("first_seen") + `, last_read::text, ` + at("last_seen") + `]
 		from certified_sightings where batch_id = $1 and number = $2 order by row_number, clerk_id`
 )
@@ -248,10 +256,13 @@ const (
 	// provenRows are the rows of the batch $1 whose outcomes a read proves, as they
 	// stood before the first retry after $2.
 	provenRows = `
-		select r.row_number, r.instance_id, r.key, r.erased_by, case when t.id is null then r.read_id else t.read_id end as read_id,
-		       t.id is null and r.outcome <> 'already_registered' and r.clerk_invitation_id is null and r.clerk_user_id is null as whole
+		select r.row_number, r.instance_id, r.key, r.erased_by,
+		       case when t.id is null then r.read_id else t.read_id end as read_id,
+		       t.id is null and r.outcome <> 'already_registered'
+		           and r.clerk_invitation_id is null and r.clerk_user_id is null as whole
 		from results r left join (
-			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number
+			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t
+		  on t.row_number = r.row_number
 		where r.batch_id = $1 and case when t.id is null then r.read_id else t.read_id end is not null`
 
 	// provingReads are the numbers of these reads.
@@ -259,14 +270,18 @@ const (
 		with proven as materialized (select distinct read_id, whole from (` + provenRows + `) r)
 		select read_id from proven
 		union
-		select g.id from proven p join reads f on f.id = p.read_id join reads g on coalesce(g.pass_id, g.id) = coalesce(f.pass_id, f.id) where p.whole`
+		select g.id from proven p join reads f on f.id = p.read_id
+		join reads g on coalesce(g.pass_id, g.id) = coalesce(f.pass_id, f.id) where p.whole`
 
 	// keepSightings keeps what was seen of people whose outcomes a read proves, for
 	// the certificate $2 of the batch $1.
 	keepSightings = `
-		insert into certified_sightings (batch_id, number, row_number, clerk_id, kind, status, created_at, expires_at, first_read, first_seen, last_read, last_seen)
-		select r.batch_id, $2, r.row_number, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at, s.first_read, s.first_seen, s.last_read, s.last_seen
-		from results r cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
+		insert into certified_sightings (batch_id, number, row_number, clerk_id, kind, status, created_at, expires_at,
+			first_read, first_seen, last_read, last_seen)
+		select r.batch_id, $2, r.row_number, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at,
+		       s.first_read, s.first_seen, s.last_read, s.last_seen
+		from results r
+		cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
 		where r.batch_id = $1 and r.read_id is not null and r.erased_by is null`
 
 	// changedSightings looks for sightings that are not as the certificate $3 of the
@@ -279,20 +294,25 @@ const (
 		with proven as materialized (select r.* from (` + provenRows + `) r where r.erased_by is null)
 		select exists (
 			select from proven r
-			cross join lateral (select * from certified_sightings c where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number offset 0) c
+			cross join lateral (
+				select * from certified_sightings c where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number offset 0) c
 			left join lateral (
-				select * from sightings s where s.instance_id = r.instance_id and s.clerk_id = c.clerk_id and s.key = r.key offset 0) s on true
+				select * from sightings s
+				where s.instance_id = r.instance_id and s.clerk_id = c.clerk_id and s.key = r.key offset 0) s on true
 			where s.clerk_id is null
-			   or (s.kind, s.created_at, s.first_read, s.first_seen) is distinct from (c.kind, c.created_at, c.first_read, c.first_seen)
+			   or (s.kind, s.created_at, s.first_read, s.first_seen) 
+			      is distinct from (c.kind, c.created_at, c.first_read, c.first_seen)
 			   or s.last_read = c.last_read and ((s.expires_at, s.last_seen) is distinct from (c.expires_at, c.last_seen)
 			      or s.status is distinct from c.status and not exists (
 			          select from attempt_people p join attempts a on a.id = p.attempt_id and a.call = 'revoke'
 			          where p.instance_id = r.instance_id and p.key = r.key and p.clerk_invitation_id = c.clerk_id
 			            and p.resolution is not null and s.status in ('revoked', 'accepted', 'expired'))))
 		or exists (
-			select from proven r cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
+			select from proven r
+			cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
 			where not exists (
-				select from certified_sightings c where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number and c.clerk_id = s.clerk_id offset 0)
+				select from certified_sightings c
+				where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number and c.clerk_id = s.clerk_id offset 0)
 			  and s.first_read in (` + provingReads + `))`
 )
 

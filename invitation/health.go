@@ -33,7 +33,9 @@ type Health struct {
 func (r *Reader) Health(ctx context.Context, instance int64) (Health, error) {
 	h := Health{Batches: map[State]int{Running: 0, Paused: 0}, Taken: map[string]int{}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error {
-		for _, read := range []func(context.Context, pgx.Tx, int64) error{h.readRows, h.readSweeps, h.readDrift, h.readLists} {
+		for _, read := range []func(context.Context, pgx.Tx, int64) error{
+			h.readRows, h.readSweeps, h.readDrift, h.readLists,
+		} {
 			if err := read(ctx, tx, instance); err != nil {
 				return err
 			}

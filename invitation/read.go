@@ -218,7 +218,8 @@ func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time
 // people. An import says when its batch started before it commits, and a read in
 // between sees none of its rows.
 func (s *Store) SeeBatches(ctx context.Context, instance int64) error {
-	_, err := s.pool.Exec(ctx, `update batches set reads_from = clock_timestamp() where instance_id = $1 and state in ('running', 'paused') and reads_from is null`, instance)
+	_, err := s.pool.Exec(ctx, `update batches set reads_from = clock_timestamp()
+		where instance_id = $1 and state in ('running', 'paused') and reads_from is null`, instance)
 	if err != nil {
 		return fmt.Errorf("note which batches of instance %d can be seen: %w", instance, err)
 	}

@@ -273,12 +273,14 @@ func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, rea
 		// What an earlier read showed must not stand against that.
 		_, err = tx.Exec(ctx, `
 			update sightings set status = 'gone', last_read = $3, last_seen = $4
-			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4 and coalesce(status, 'pending') in ('pending', 'expired')`,
+			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4
+			  and coalesce(status, 'pending') in ('pending', 'expired')`,
 			instance, u.ID, read.ID, read.Begun)
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `update drift set status = 'gone' where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
+		_, err = tx.Exec(ctx, `update drift set status = 'gone'
+			where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
 		return err
 	})
 	if err != nil {

@@ -388,7 +388,8 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 func (w *Worker) lists(ctx context.Context, also time.Time) error {
 	defer func(began time.Time) {
 		if took := time.Since(began); took > w.cfg.fresh/2 && ctx.Err() == nil {
-			w.log.Warn("reading the lists of invitations is slow, and nobody is invited meanwhile", "took", took.Round(time.Millisecond))
+			w.log.Warn("reading the lists of invitations is slow, and nobody is invited meanwhile",
+				"took", took.Round(time.Millisecond))
 		}
 	}(time.Now())
 	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {

@@ -332,7 +332,8 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 func TestGoneNeedsReadsByID(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
-	ids := b.plant(sandbox.Seed{Email: "deleted@example.com"}, sandbox.Seed{Email: "lagging@example.com"}, sandbox.Seed{Email: "there@example.com"},
+	ids := b.plant(sandbox.Seed{Email: "deleted@example.com"}, sandbox.Seed{Email: "lagging@example.com"},
+		sandbox.Seed{Email: "there@example.com"},
 		sandbox.Seed{Email: "taken@example.com", Status: "revoked"}, sandbox.Seed{Email: "joined@example.com"})
 	direct := b.url
 	inner := b.sandbox.Handler()

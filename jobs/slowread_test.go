@@ -53,7 +53,8 @@ func TestReadDuringImport(t *testing.T) {
 	}
 	batch := b.batchWhile(2, person, func() {
 		back := time.Now().Add(-time.Hour)
-		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}), b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
+		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}),
+			b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
 			if err != nil {
 				t.Fatal(err)
 			}

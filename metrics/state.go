@@ -73,7 +73,8 @@ var (
 	lag           = gauge("reconcile_lag_seconds", "How long ago that was, or that the instance was first watched.")
 	drift         = gauge("drift", "Invitations of which Clerk and our rows tell different stories, by kind.", "kind")
 
-	lists = gauge("lists_read_seconds", "How long the last reading of the lists of invitations took that guards claims, during which nobody is invited; 0: none ended within an hour.")
+	lists = gauge("lists_read_seconds", "How long the last reading of the lists of invitations took that guards claims, "+
+		"during which nobody is invited; 0: none ended within an hour.")
 
 	all = []*prometheus.Desc{up, rows, waiting, oldest, batches, queue, budgetLimit, budgetUsed, budgetFree, budgetRefill, budgetCeiling, frozen,
 		unknown, lost, workers, sweeps, swept, taken, reconciled, lag, drift, lists}

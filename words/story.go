@@ -80,12 +80,13 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 	return all
 }
 
-// Status says where an invitation stands, for people.
+// Status says where an invitation stands, for people. A status may be whatever
+// Clerk wrote there.
 func Status(s invitation.Status) string {
 	if s == invitation.Deleted {
 		return "deleted at Clerk"
 	}
-	return string(s)
+	return Plain(string(s))
 }
 
 // statusChapter tells where the invitation stands since, unless that came with

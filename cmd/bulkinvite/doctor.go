@@ -320,7 +320,8 @@ func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
 // lists warns where reading Clerk's lists takes so long that it holds up invitations.
 func (d *diagnosis) lists(h invitation.Health) {
 	if h.Lists > jobs.SlowLists {
-		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; --no-preflight sends without reading",
+		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; "+
+			"--no-preflight sends without reading",
 			"reading the invitations at Clerk took %s the last time, and nobody is invited meanwhile", span(h.Lists))
 	}
 }

@@ -55,7 +55,8 @@ func TestDeletedAtClerk(t *testing.T) {
 	}
 	serve := b.serve()
 	for _, path := range []string{"/batches/1", "/batches/1/rows?status=gone", "/batches/1/rows/2", "/people?q=person1"} {
-		if code, text := serve.ask(http.MethodGet, path, "", ""); code != http.StatusOK || !strings.Contains(text, "deleted at Clerk") {
+		code, text := serve.ask(http.MethodGet, path, "", "")
+		if code != http.StatusOK || !strings.Contains(text, "deleted at Clerk") {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
 	}
@@ -64,7 +65,8 @@ func TestDeletedAtClerk(t *testing.T) {
 	if later.Outcomes["invited"] != 2 || later.Outcomes["already_invited"] != 2 {
 		t.Errorf("a later file: %+v", later.Outcomes)
 	}
-	last := decode[invitation.Report](t, b.run("send", "--yes", "--json", "--again", b.file("later.csv", people(4))).want(t, exitOK))
+	o := b.run("send", "--yes", "--json", "--again", b.file("later.csv", people(4))).want(t, exitOK)
+	last := decode[invitation.Report](t, o)
 	if last.Outcomes["already_invited"] != 4 {
 		t.Errorf("once more: %+v", last.Outcomes)
 	}

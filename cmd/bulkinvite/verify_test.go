@@ -17,7 +17,8 @@ func TestVerifyReads(t *testing.T) {
 	s.tell(t, "/sandbox/users", `["user@example.com"]`)
 	s.tell(t, "/sandbox/invitations", `["pending@example.com", "other@example.com"]`)
 	b := newBench(t, "CLERK_API_URL="+s.url, keyVariable+"=sk_test_reads")
-	b.run("send", "--yes", b.file("all.csv", "email\nuser@example.com\npending@example.com\nnew@example.com\n")).want(t, exitOK)
+	all := b.file("all.csv", "email\nuser@example.com\npending@example.com\nnew@example.com\n")
+	b.run("send", "--yes", all).want(t, exitOK)
 	pool := connectTo(t, b.url)
 	plant := func(sql string) { t.Helper(); postgrestest.Plant(t, pool, sql) }
 	head := func() string {
@@ -27,13 +28,18 @@ func TestVerifyReads(t *testing.T) {
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 
 	for _, sql := range []string{
-		`update reads set ended_at = ended_at + interval '1 second'`, `update reads set items = 7`, `update reads set complete = not complete`,
-		`update reads set call = 'users'`, `update reads set pass_begun_at = pass_begun_at - interval '1 hour'`, `update reads set worker_id = 'x'`,
+		`update reads set ended_at = ended_at + interval '1 second'`,
+		`update reads set items = 7`, `update reads set complete = not complete`,
+		`update reads set call = 'users'`,
+		`update reads set pass_begun_at = pass_begun_at - interval '1 hour'`, `update reads set worker_id = 'x'`,
 		`delete from reads where id = (select max(id) from reads)`, `truncate reads cascade`,
-		`update sightings set created_at = now() - interval '1 year'`, `update sightings set first_seen = now() - interval '1 year'`,
-		`update sightings set status = 'pending' where status is null`, `update sightings set last_seen = now()`, `update sightings set key = 'x'`,
+		`update sightings set created_at = now() - interval '1 year'`,
+		`update sightings set first_seen = now() - interval '1 year'`,
+		`update sightings set status = 'pending' where status is null`,
+		`update sightings set last_seen = now()`, `update sightings set key = 'x'`,
 		`delete from sightings`, `truncate sightings`,
-		`update certified_sightings set status = 'accepted'`, `delete from certified_sightings`, `truncate certified_sightings`,
+		`update certified_sightings set status = 'accepted'`,
+		`delete from certified_sightings`, `truncate certified_sightings`,
 	} {
 		if _, err := pool.Exec(t.Context(), sql); err == nil {
 			t.Errorf("not refused: %s", sql)
@@ -50,13 +56,18 @@ func TestVerifyReads(t *testing.T) {
 		{"a read is changed", `update reads set http_status = 500 where id = ` + user, "reads"},
 		{"when it was is changed", `update reads set ended_at = ended_at + interval '1 us' where id = ` + pending, "reads"},
 		{"a read is deleted", `delete from reads where id = ` + pending, "reads"},
-		{"a sighting's status is changed", `update sightings set status = 'expired' where key = 'pending@example.com'`, "sightings"},
-		{"a sighting's age is changed", `update sightings set created_at = created_at - interval '1 day' where key = 'pending@example.com'`, "sightings"},
-		{"a sighting is another read's", `update sightings set first_read = 1, first_seen = now() where key = 'user@example.com'`, "sightings"},
+		{"a sighting's status is changed",
+			`update sightings set status = 'expired' where key = 'pending@example.com'`, "sightings"},
+		{"a sighting's age is changed",
+			`update sightings set created_at = created_at - interval '1 day' where key = 'pending@example.com'`, "sightings"},
+		{"a sighting is another read's",
+			`update sightings set first_read = 1, first_seen = now() where key = 'user@example.com'`, "sightings"},
 		{"a sighting is deleted", `delete from sightings where key = 'user@example.com'`, "sightings"},
-		{"a sighting is added", `insert into sightings select instance_id, 'inv_forged', key, 'invitation', 'accepted', created_at, expires_at, first_read, first_seen, last_read, last_seen
+		{"a sighting is added", `insert into sightings select instance_id, 'inv_forged', key, 'invitation', 'accepted',
+			created_at, expires_at, first_read, first_seen, last_read, last_seen
 			from sightings where key = 'user@example.com'`, "sightings"},
-		{"what is kept of one is changed", `update certified_sightings set status = 'accepted' where row_number = 2`, "sightings"},
+		{"what is kept of one is changed",
+			`update certified_sightings set status = 'accepted' where row_number = 2`, "sightings"},
 		{"what is kept of one is deleted", `delete from certified_sightings where row_number = 1`, "sightings"},
 	} {
 		plant(one.sql)
@@ -81,13 +92,14 @@ func TestVerifyReads(t *testing.T) {
 	// What happens later is no difference: people accept, are read again, and are erased.
 	s.tell(t, "/sandbox/accept", `{"addresses": ["pending@example.com", "new@example.com"]}`)
 	b.run("reconcile").want(t, exitOK)
-	b.run("send", "--yes", b.file("later.csv", "email\nother@example.com\nuser@example.com\npending@example.com\n")).want(t, exitOK)
+	later := b.file("later.csv", "email\nother@example.com\nuser@example.com\npending@example.com\n")
+	b.run("send", "--yes", later).want(t, exitOK)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	b.run("erase", "user@example.com").want(t, exitOK)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	b.run("verify", "2").want(t, exitOK)
 	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
-	b.run("send", "--yes", "--again", b.file("later.csv", "email\nother@example.com\nuser@example.com\npending@example.com\n")).want(t, exitOK)
+	b.run("send", "--yes", "--again", later).want(t, exitOK)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	b.run("verify", "2").want(t, exitOK)
 }
