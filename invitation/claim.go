@@ -1,6 +1,7 @@
 package invitation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,6 +209,7 @@ type Person struct {
 // Claimed is a request whose attempt is in the ledger, and who was claimed for it.
 type Claimed struct {
 	AttemptID int64
+	StartedAt time.Time // by PostgreSQL's clock; with the number it names the attempt, see [Noted]
 	Request
 }
 
@@ -225,15 +227,21 @@ func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker stri
 		insert into attempts (instance_id, worker_id, call, bucket, sweep_id, deadline)
 		select $1, $2, r.call, r.bucket, nullif(r.sweep, 0), clock_timestamp() + $3::interval
 		from unnest($4::text[], $5::text[], $6::bigint[]) with ordinality as r (call, bucket, sweep, place) order by r.place
-		returning id`, instance, worker, timeout, calls, buckets, sweeps)
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		returning id, started_at`, instance, worker, timeout, calls, buckets, sweeps)
+	opened, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+		ID        int64
+		StartedAt time.Time
+	}])
 	if err != nil {
 		return nil, fmt.Errorf("open %d attempts: %w", len(requests), err)
 	}
-	slices.Sort(ids)
-	claimed := make([]Claimed, len(ids))
-	for i, id := range ids {
-		claimed[i] = Claimed{AttemptID: id, Request: requests[i]}
+	claimed := make([]Claimed, len(opened))
+	for i, o := range opened {
+		claimed[i] = Claimed{AttemptID: o.ID, StartedAt: o.StartedAt}
+	}
+	slices.SortFunc(claimed, func(a, b Claimed) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
+	for i := range claimed {
+		claimed[i].Request = requests[i]
 	}
 	if err := s.claim(ctx, tx, instance, claimed); err != nil {
 		return nil, err

@@ -230,7 +230,7 @@ const loadCoverage = `
 	from batches b
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
-		select r.pass_begun_at as begun, r.ended_at - r.pass_begun_at as took from reads r join workers w on w.id = r.worker_id 
+		select r.pass_begun_at as begun, r.ended_at - r.pass_begun_at as took from reads r join workers w on w.id = r.worker_id
 		  and w.heartbeat_at >= $4::timestamptz
 		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.reads_from and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p

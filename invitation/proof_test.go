@@ -207,7 +207,7 @@ func (l *ledger) answered(attempt int64, id invitation.RowID, outcome invitation
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		k := get[string](l, `select key from results where batch_id = $1 and row_number = $2`, id.Batch, id.Row)
 		said := map[string]invitation.Said{k: {Answer: "created", InvitationID: "inv_of_" + k}}
-		if _, err := l.store.Note(ctx, tx, 0, invitation.Noted{Attempt: attempt, Reply: invitation.Reply{Status: 200, TraceID: "t", People: said}}); err != nil {
+		if _, err := l.store.Note(ctx, tx, 0, l.noted(attempt, invitation.Reply{Status: 200, TraceID: "t", People: said})); err != nil {
 			return err
 		}
 		_, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{{RowID: id, Key: k, Action: invitation.Action{

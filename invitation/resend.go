@@ -216,21 +216,21 @@ func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
 // OpenRevoke puts the revocation of an invitation into the ledger, which runs
 // under the claim of a create and ends with it. The row is halfway from then on.
 // The transaction is the claim's.
-func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, err error) {
+func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, started time.Time, err error) {
 	err = tx.QueryRow(ctx, `
 		with revoke as (
 			insert into attempts (instance_id, worker_id, call, bucket, under, deadline)
-			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id),
+			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id, started_at),
 		person as (
 			insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, clerk_invitation_id, open)
 			select id, $2, $3, $4, $5, $6, false from revoke),
 		halfway as (
 			update results set revoke_sent = coalesce(revoke_sent, clock_timestamp()) where batch_id = $4 and row_number = $5)
-		select id from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt)
+		select id, started_at from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt, &started)
 	if err != nil {
-		return 0, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
+		return 0, started, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
 	}
-	return attempt, nil
+	return attempt, started, nil
 }
 
 // undone says of a revocation under a create that it is proven to have done

@@ -435,7 +435,7 @@ func TestLockAttempt(t *testing.T) {
 		}
 		go func() {
 			done <- pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-				_, err := l.store.Note(ctx, tx, time.Second, invitation.Noted{Attempt: id, Reply: invitation.Reply{Status: 200}})
+				_, err := l.store.Note(ctx, tx, time.Second, l.noted(id, invitation.Reply{Status: 200}))
 				return err
 			})
 		}()
@@ -594,7 +594,7 @@ func TestLoadAttempts(t *testing.T) {
 	}
 
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.store.Note(ctx, tx, settle, invitation.Noted{Attempt: id, Reply: invitation.Reply{Status: 422, Code: "form_identifier_exists", Read: true, Soon: true}})
+		_, err := l.store.Note(ctx, tx, settle, l.noted(id, invitation.Reply{Status: 422, Code: "form_identifier_exists", Read: true, Soon: true}))
 		return err
 	})
 	a = l.load(row(batch, 1)).Attempts

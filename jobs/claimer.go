@@ -21,6 +21,7 @@ type ticket struct {
 	probe    bool
 	revoke   invitation.Person           // whose invitation is revoked first, to make room; zero: nobody's
 	revoking int64                       // that attempt
+	revoked  time.Time                   // when it was started: attempts.started_at
 	cases    map[string]*invitation.Case // by key
 	links    map[string]clerk.Link       // of those just made without a mail, by key
 	linked   bool                        // they are in their file
@@ -474,7 +475,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 		if p := cl.People[0]; revokes[p.Key] != "" {
 			p.InvitationID = revokes[p.Key]
 			t.revoke = p
-			if t.revoking, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
+			if t.revoking, t.revoked, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
 				return nil, err
 			}
 		}

@@ -71,7 +71,7 @@ func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdi
 	verdicts = map[int64][]invitation.Verdict{}
 	for _, a := range all {
 		if made, others := a.created(); len(others) == 0 && len(a.links) == 0 {
-			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Reply: a.said})
+			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said})
 			for _, c := range made {
 				verdicts[a.AttemptID] = append(verdicts[a.AttemptID], a.verdict(c))
 			}
@@ -99,7 +99,7 @@ func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts m
 	until time.Time) ([]invitation.Freed, error) {
 	notes := make([]invitation.Noted, len(all))
 	for i, a := range all {
-		notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}
+		notes[i] = invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
 	}
 	open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
 	if err != nil {

@@ -82,7 +82,7 @@ func (w *Worker) recordRoom(ctx context.Context, t *ticket, a clerk.Answer) (fre
 		said.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code, InvitationID: p.InvitationID}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Reply: said})
+		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Started: t.revoked, Reply: said})
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (w *Worker) giveBack(ctx context.Context, tx pgx.Tx, t *ticket, how string,
 	if a.Class != clerk.AlreadyAccepted && a.Class != clerk.AlreadyRevoked {
 		unsent.Backoff, unsent.Code = backoff(t.tries()), a.Code
 	}
-	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Reply: unsent})
+	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: unsent})
 	if err != nil || !open[t.AttemptID] {
 		return err
 	}
