@@ -116,11 +116,15 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 		if err != nil {
 			return err
 		}
+		// Rows are locked in their order, as others that lock several do.
 		tag, err := tx.Exec(ctx, `
+			with waiting as (
+				select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
+				where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.outcome is null and r.revoke_sent is null
+				  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
+				order by r.batch_id, r.row_number for no key update of r)
 			update results r set outcome = 'cancelled', decided_at = clock_timestamp(), not_before = null
-			from batches b
-			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.batch_id = b.id and r.outcome is null and r.revoke_sent is null
-			  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)`, instance)
+			from waiting w where r.batch_id = w.batch_id and r.row_number = w.row_number`, instance)
 		if err != nil {
 			return err
 		}

@@ -86,8 +86,14 @@ func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd)
 			return nil
 		}
 		batches, numbers := split(end.Covers)
-		_, err = tx.Exec(ctx, `update results r set users_read_id = $3 from unnest($1::bigint[], $2::int[]) as c (batch, number)
-			where r.batch_id = c.batch and r.row_number = c.number and r.outcome is null`, batches, numbers, g.ID)
+		// Rows are locked in their order, as others that lock several do.
+		_, err = tx.Exec(ctx, `
+			with covered as (
+				select r.batch_id, r.row_number from results r join unnest($1::bigint[], $2::int[]) as c (batch, number)
+					on r.batch_id = c.batch and r.row_number = c.number
+				where r.outcome is null order by r.batch_id, r.row_number for no key update of r)
+			update results r set users_read_id = $3 from covered c
+			where r.batch_id = c.batch_id and r.row_number = c.row_number`, batches, numbers, g.ID)
 		return err
 	})
 	if err != nil {

@@ -147,9 +147,12 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 		return nil, fmt.Errorf("lock the sweeps of instance %d: %w", instance, err)
 	}
 	_, err = tx.Exec(ctx, `
+		with taken as (
+			select r.batch_id, r.row_number from results r join sweeps s on s.id = r.withdrawn_by
+			where s.instance_id = $1 and s.apply and s.finished_at is null and r.outcome is null and `+unfollowed+`
+			order by r.batch_id, r.row_number for no key update of r)
 		update results r set outcome = 'cancelled', reason = 'withdrawn', decided_at = clock_timestamp(), not_before = null
-		from sweeps s
-		where s.instance_id = $1 and s.apply and s.finished_at is null and r.withdrawn_by = s.id and r.outcome is null and `+unfollowed, instance)
+		from taken t where r.batch_id = t.batch_id and r.row_number = t.row_number`, instance)
 	if err != nil {
 		return nil, fmt.Errorf("cancel withdrawn rows of instance %d: %w", instance, err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
@@ -64,21 +63,13 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		}
 		return store.TakeAway(ctx, tx, sw.ID, waiting)
 	}
-	var err error
-	for range 5 {
-		err = pgx.BeginFunc(ctx, pool, begin)
-		var pg *pgconn.PgError
-		if !errors.As(err, &pg) || pg.Code != deadlock {
-			break
-		}
-	}
-	if err != nil {
+	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("undo batch %d (nothing was done): %w", b.ID, err)
 	}
 	failpoint("before_follow")
 	if err := follow(ctx, pool, b.InstanceID); err != nil {
 		return nil, err
 	}
-	_, err = store.CancelRows(ctx, b.InstanceID)
+	_, err := store.CancelRows(ctx, b.InstanceID)
 	return sw, err
 }
