@@ -441,10 +441,25 @@ func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
 				}
 			}
 			if last != nil {
-				r.judgeLate(v, key, m.CreatedAt.Sub(last.Deadline))
+				// A slow Clerk makes it some time after the request has come.
+				r.judgeLate(v, key, m.CreatedAt.Sub(last.Deadline)-r.slowest())
 			}
 		}
 	}
+}
+
+// slowest is how long after a request came the sandbox acts on it, at most.
+func (c *clerk) slowest() time.Duration {
+	var slowest time.Duration
+	for _, f := range c.faults {
+		if f["kind"] != "slow" || f["after"] == true {
+			continue
+		}
+		if delay, err := time.ParseDuration(fmt.Sprint(f["delay"])); err == nil {
+			slowest += delay // a request may meet several
+		}
+	}
+	return slowest
 }
 
 func (r *run) judgeLate(v *verdict, key string, after time.Duration) {

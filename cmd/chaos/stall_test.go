@@ -65,23 +65,29 @@ func TestJudgeSeesLateRequests(t *testing.T) {
 		came time.Time
 		make func(x *truth, a *attempt, key string)
 		late int
+		slow string
 	}{
-		{"in time", began.Add(time.Second), func(*truth, *attempt, string) {}, 0},
-		{"as its deadline passed", deadline.Add(deadlineSlack / 2), func(*truth, *attempt, string) {}, 0},
-		{"a minute later", began.Add(time.Minute), func(*truth, *attempt, string) {}, 2},
-		{"a minute later, refused", began.Add(time.Minute), func(x *truth, _ *attempt, key string) { delete(x.made, key) }, 1},
-		{"a minute later, without an answer", began.Add(time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 1},
+		{"in time", began.Add(time.Second), func(*truth, *attempt, string) {}, 0, ""},
+		{"as its deadline passed", deadline.Add(deadlineSlack / 2), func(*truth, *attempt, string) {}, 0, ""},
+		{"a minute later", began.Add(time.Minute), func(*truth, *attempt, string) {}, 2, ""},
+		{"a minute later, refused", began.Add(time.Minute), func(x *truth, _ *attempt, key string) { delete(x.made, key) }, 1, ""},
+		{"a minute later, without an answer", began.Add(time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 1, ""},
 		{"by another program", began.Add(time.Minute), func(x *truth, a *attempt, key string) {
 			a.Traces = nil
 			x.made[key][0].Metadata = map[string]string{"by": "another"}
-		}, 0},
-		{"before any attempt that is known", began.Add(-time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 0},
-		{"by nobody that is known", began.Add(time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces, a.Keys = nil, nil }, 0},
+		}, 0, ""},
+		{"before any attempt that is known", began.Add(-time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 0, ""},
+		{"by nobody that is known", began.Add(time.Minute), func(_ *truth, a *attempt, _ string) { a.Traces, a.Keys = nil, nil }, 0, ""},
+		{"made by a slow Clerk", deadline.Add(3 * time.Second), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 0, "4s"},
+		{"made later than Clerk is slow", deadline.Add(6 * time.Second), func(_ *truth, a *attempt, _ string) { a.Traces = nil }, 1, "4s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := at(harm{})
 			x, _, _ := good(r)
+			if c.slow != "" {
+				r.faults = append(r.faults, fault{"kind": "slow", "delay": c.slow})
+			}
 			key := r.crowd.keys[slices.Index(r.crowd.kinds, fresh)]
 			x.made[key][0].CreatedAt = c.came
 			x.requests = []arrival{{At: c.came, Trace: "trace"}}
