@@ -101,7 +101,7 @@ func (r *run) overlook() (*watch, error) {
 			w.mu.Lock()
 			// The judge has its own way to the database and to Clerk. While it gets no
 			// answer, no worker does.
-			now.excuse = w.excused || err != nil
+			now.excuse = now.excuse || w.excused || err != nil
 			w.stall.see(now)
 			w.mu.Unlock()
 		}
@@ -136,13 +136,18 @@ func (r *run) sample(ctx context.Context) (sample, error) {
 		}
 	}
 	var done int
+	var unread bool // Clerk's lists can't be read, so that nobody may be claimed
 	err := r.watched.QueryRow(ctx, `
 		select (select count(*) from results where outcome is not null) + (select count(*) from attempts where resolved_at is not null),
 		       exists (select from results r join batches b on b.id = r.batch_id
 		               where b.state = 'running' and r.outcome is null and r.withdrawn_by is null
 		               and (r.not_before is null or r.not_before <= clock_timestamp()))
 		       or exists (select from attempts where resolved_at is null and deadline < clock_timestamp()),
-		       not exists (select from buckets where frozen_until > clock_timestamp())`).Scan(&done, &now.work, &now.budget)
+		       not exists (select from buckets where frozen_until > clock_timestamp()),
+		       coalesce((select coalesce(http_status, 0) <> 200 and ended_at > clock_timestamp() - interval '10 s'
+		                 from reads where ended_at is not null order by id desc limit 1), false)`).
+		Scan(&done, &now.work, &now.budget, &unread)
 	now.done += done
+	now.excuse = unread
 	return now, err
 }
