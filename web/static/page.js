@@ -42,8 +42,8 @@
   });
 
   // Times of a draft are meant in the reader's own zone, unless they say another.
-  const zone = document.querySelector("#start input[name=tz]");
-  if (zone && !zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const tz = document.querySelector("#start input[name=tz]");
+  if (tz && !tz.value) tz.value = zone;
 
   const upload = document.getElementById("upload");
   if (upload) {
