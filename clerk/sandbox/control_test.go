@@ -124,7 +124,8 @@ func TestDemoMeetsTheExamples(t *testing.T) {
 	for name, want := range map[string]map[string]int{
 		"hires.csv": {"invited": 15, "duplicate_record": 2, "form_identifier_exists": 2, "duplicate_row": 1},
 		"messy.csv": {
-			"invited": 12, "duplicate_record": 2, "form_identifier_exists": 2, "not_allowed_access": 1, "invalid": 2, "duplicate_row": 1,
+			"invited": 12, "duplicate_record": 2, "form_identifier_exists": 2, "not_allowed_access": 1, "invalid": 2,
+			"duplicate_row": 1,
 		},
 	} {
 		same(t, name, demoOutcomes(t, name), want)

@@ -328,7 +328,8 @@ func TestSandboxServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := decode[document](t, b.run("send", "--yes", "--json", "--clerk-url", strings.TrimSpace(url), messy).want(t, exitRows))
+	o := b.run("send", "--yes", "--json", "--clerk-url", strings.TrimSpace(url), messy).want(t, exitRows)
+	d := decode[document](t, o)
 	d.addsUp(t)
 	inUse := b.run("send", "--sandbox", "--yes", "--json", "--again", messy).want(t, exitFailed)
 	if e := decode[errorDocument](t, inUse); e.Error.Code != "sandbox_in_use" || !strings.Contains(e.Error.Remedy, "CLERK_API_URL") {

@@ -74,7 +74,8 @@ func TestStepsOfANamedDatabase(t *testing.T) {
 	if exit, text := b.sit(func(*terminal) {}, "batches", "--json"); exit != exitOK || text != "[]\r\n" {
 		t.Errorf("--json: exit status %d:\n%s", exit, text)
 	}
-	if exit, text := b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", "--json", hires); exit != exitOK || strings.Contains(text, "Starting") {
+	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", "--json", hires)
+	if exit != exitOK || strings.Contains(text, "Starting") {
 		t.Errorf("send --json: exit status %d:\n%s", exit, text)
 	}
 }
