@@ -39,10 +39,15 @@ func (p process) ready() bool { return p.state == "ready" }
 // ready returns the server once it takes connections: the one that runs, or one that it starts.
 func (s *Server) ready(ctx context.Context) (process, error) {
 	deadline := time.Now().Add(retryStarts)
-	for {
+	for told := false; ; told = true {
 		p, running, err := s.running(ctx)
 		if err != nil || running {
 			return p, err
+		}
+		if !told {
+			if err := s.tellStart(); err != nil {
+				return p, err
+			}
 		}
 		p, err = s.launch(ctx)
 		var busy *busyError
@@ -55,6 +60,19 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 		case <-time.After(retryStartIn):
 		}
 	}
+}
+
+// tellStart says that a server is about to start.
+func (s *Server) tellStart() error {
+	if s.config.Starting == nil {
+		return nil
+	}
+	made, err := s.dir.version()
+	if err != nil {
+		return err
+	}
+	s.config.Starting(made == "")
+	return nil
 }
 
 // running waits for a server that is on its way up or down, and tells whether one is ready in the end.

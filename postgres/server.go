@@ -18,6 +18,9 @@ type Config struct {
 	Dir string
 	// Log hears of starts and stops; nil: nobody does.
 	Log *slog.Logger
+	// Starting is called before Start starts a server, which takes seconds: once, and not where a server runs already. It
+	// tells whether the data is to be made first. nil: nobody is told.
+	Starting func(first bool)
 	// Settings are more of PostgreSQL's settings, by name. They count only when this program starts the server.
 	Settings map[string]string
 	// BinDir is where initdb and postgres are; empty: the PATH, then the places where packages put them and what was

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,6 +206,23 @@ func TestLastUserStops(t *testing.T) {
 	stop(t, second)
 	if _, ok := running(t, dir); ok {
 		t.Error("it runs after its last user left")
+	}
+}
+
+// Starting is called for each start, and says whether it is the first. It is not
+// called for a server that runs already.
+func TestStartTells(t *testing.T) {
+	t.Parallel()
+	var told []bool
+	c := config(newDir(t))
+	c.Starting = func(first bool) { told = append(told, first) }
+	first := start(t, c)
+	second := start(t, c)
+	stop(t, second)
+	stop(t, first)
+	stop(t, start(t, c))
+	if want := []bool{true, false}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }
 

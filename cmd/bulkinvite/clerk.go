@@ -248,6 +248,7 @@ func (p *program) connectSandbox() (*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.step("Starting the sandbox")
 	config := sandbox.Demo()
 	config.StateFile = state
 	config.Log = p.log

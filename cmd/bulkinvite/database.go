@@ -21,10 +21,25 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, pool); err != nil {
+	if err := p.migrate(ctx, pool); err != nil {
 		return nil, err
 	}
 	return pool, nil
+}
+
+// migrate brings the database's schema up to date. A person at a terminal is
+// told first, where there is anything to do.
+func (p *program) migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	if p.tellsSteps() {
+		pending, err := migrations.Pending(ctx, pool)
+		if err != nil {
+			return err
+		}
+		if pending {
+			p.step("Bringing the database up to date")
+		}
+	}
+	return migrations.Up(ctx, pool)
 }
 
 // databaseAsItIs opens the database without looking at its schema.
@@ -106,6 +121,13 @@ func (p *program) privateServer() (postgres.Config, error) {
 	config := installed
 	config.Dir, config.Log = filepath.Join(dir, "postgres"), p.log
 	config.Fetched, config.Repository = filepath.Join(dir, "postgres-binaries"), p.settings.PostgresFrom
+	config.Starting = func(first bool) {
+		if first {
+			p.step("Creating a PostgreSQL database in %s", config.Dir)
+		} else {
+			p.step("Starting PostgreSQL")
+		}
+	}
 	return config, nil
 }
 
@@ -115,6 +137,8 @@ func (p *program) privateServer() (postgres.Config, error) {
 func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, missing error) error {
 	from := hidden("postgres-from", config.Repository)
 	switch {
+	case p.settings.Yes && p.tellsSteps():
+		p.note("%s.", missing)
 	case p.settings.Yes || !p.inTTY || !p.errTTY:
 		p.log.Warn("PostgreSQL is fetched, once: "+missing.Error(), "release", config.Release, "from", from, "to", config.Fetched)
 	default:
@@ -127,6 +151,7 @@ func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, mis
 			return fail(exitHeld, "not_confirmed", "--yes confirms it; or install PostgreSQL, or set DATABASE_URL", "nobody confirmed that PostgreSQL is fetched: %w", missing)
 		}
 	}
+	p.step("Fetching PostgreSQL %s (about 20 MB) from %s and storing it in %s", config.Release, from, config.Fetched)
 	return postgres.Fetch(ctx, config)
 }
 

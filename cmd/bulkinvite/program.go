@@ -118,6 +118,18 @@ func (p *program) note(format string, args ...any) {
 	fmt.Fprintf(p.logTo, format+"\n", args...) //nolint:errcheck // nobody is left to tell
 }
 
+// tellsSteps reports whether a person at a terminal watches the program. Without
+// one, or with --json, only the log says what the program does.
+func (p *program) tellsSteps() bool { return p.errTTY && !p.json }
+
+// step tells a person at a terminal what the program does next. Some steps take
+// many seconds, and a silent program looks as if it hangs.
+func (p *program) step(format string, args ...any) {
+	if p.tellsSteps() {
+		p.note(format+" ...", args...)
+	}
+}
+
 // generalLimit is the limit of reads and revokes, which Clerk sets by the
 // instance's environment.
 func (s *settings) generalLimit(environment string) ratelimit.Limit {

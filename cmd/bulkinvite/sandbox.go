@@ -15,7 +15,7 @@ import (
 type sandboxCmd struct {
 	Listen      string            `default:"127.0.0.1:8091" placeholder:"ADDRESS" help:"Where to listen; port 0 takes a free one. Default: 127.0.0.1:8091."`
 	State       string            `type:"path" placeholder:"FILE" help:"Where its state is kept. Default: sandbox/state.jsonl in the data directory, which --sandbox uses too."`
-	Demo        bool              `help:"Plant the people that examples/hires.csv meets, if the state is new. Default: off."`
+	Demo        bool              `help:"Add the users, invitations and block list for the files in examples/, if the state is new. Default: off."`
 	Window      string            `enum:"sliding,fixed" default:"sliding" placeholder:"sliding|fixed" help:"How limits are counted. Default: sliding."`
 	Environment string            `enum:"production,development," default:"" placeholder:"NAME" help:"production or development. Default: by the key of each request."`
 	InstanceID  string            `default:"ins_sandbox" placeholder:"ID" help:"What GET /instance says; it begins with ins_. Default: ins_sandbox."`
