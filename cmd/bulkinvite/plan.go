@@ -247,6 +247,9 @@ func (pl *plan) people() string {
 
 // schedule says how many requests it takes and when the last one leaves.
 func (pl *plan) schedule(now time.Time) []string {
+	if pl.summary.Rows == 0 {
+		return []string{"no rows, so there is nothing to send"}
+	}
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/metrics"
+	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
 
@@ -32,6 +33,7 @@ type program struct {
 	logTo    *divertible
 	level    slog.LevelVar
 	requests *metrics.Requests // to Clerk
+	private  *postgres.Server  // the private PostgreSQL; nil: not started
 	closers  []func() error
 }
 

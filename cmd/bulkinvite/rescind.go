@@ -82,6 +82,9 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 		if listed, err = p.readRoster(ctx, name, &c.fileFlags); err != nil {
 			return err
 		}
+		if c.NotIn != "" && len(listed.people)+listed.unreadable == 0 {
+			return noRows(listed.name, c.Batch)
+		}
 	}
 	t, err := p.openTakingBack(ctx)
 	if err != nil {
