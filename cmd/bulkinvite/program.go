@@ -74,13 +74,21 @@ func (p *program) configure(s *settings) error {
 			return usage(err)
 		}
 	}
-	options := &slog.HandlerOptions{Level: &p.level}
+	options := &slog.HandlerOptions{Level: &p.level, ReplaceAttr: durationText}
 	if s.LogFormat == "text" || (s.LogFormat == "" && p.errTTY) {
 		p.log = slog.New(slog.NewTextHandler(p.logTo, options))
 	} else {
 		p.log = slog.New(slog.NewJSONHandler(p.logTo, options))
 	}
 	return p.startTraces()
+}
+
+// durationText writes durations as texts such as 15s: slog's JSON has nanoseconds.
+func durationText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // onClose has f called when the program ends, last come first.
