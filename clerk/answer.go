@@ -50,6 +50,9 @@ type Answer struct {
 	// timeout, canceled, connection_closed, not_http, not_json, not_clerk, redirect,
 	// answer_too_large. Empty on success.
 	Code string
+	// Param is the parameter of an invitation that a refusal is about, by Clerk's meta.param_name: redirect_url,
+	// expires_in_days, public_metadata, template_slug or notify. Empty: none of these, or not told.
+	Param string
 	// ContentType is the media type of the answer, without parameters; empty: it has none,
 	// or none that is well formed.
 	ContentType string
@@ -157,6 +160,9 @@ func success(err error) (Class, string) {
 	return Lost, "not_clerk"
 }
 
+// params are the parameters of an invitation that a row or a batch sets, but for its address.
+var params = []string{"redirect_url", "expires_in_days", "public_metadata", "template_slug", "notify"}
+
 // readRefusal reads the body of an answer that is no success, to a call about so many people.
 func (a *Answer) readRefusal(body []byte, people int) {
 	r, err := parseRefusal(body)
@@ -177,6 +183,9 @@ func (a *Answer) readRefusal(body []byte, people int) {
 	// A code is stored and shown, so one that is no plain word is not repeated.
 	if a.Code = token(r.Errors[0].Code); a.Code == "" {
 		a.Code = "unnamed"
+	}
+	if p := r.Errors[0].Meta.Param; len(p) == 1 && refusals[a.Code].about == Parameters && slices.Contains(params, p[0]) {
+		a.Param = p[0]
 	}
 	class := func(e wireError) Class { return classify(a.Call, e.Code, a.Status, people, len(e.names()) > 0) }
 	a.Class = class(r.Errors[0])

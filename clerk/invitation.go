@@ -232,6 +232,7 @@ type wireError struct {
 	Meta struct {
 		EmailAddresses words `json:"email_addresses"`
 		Identifiers    words `json:"identifiers"`
+		Param          words `json:"param_name"`
 	} `json:"meta"`
 }
 

@@ -323,6 +323,15 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 	return nil
 }
 
+// Reconciled reports whether a reconciling of any instance has read everything at Clerk.
+func (r *Reader) Reconciled(ctx context.Context) (found bool, err error) {
+	err = r.pool.QueryRow(ctx, `select exists (select from reconciles where complete)`).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for a reconciling that read everything: %w", err)
+	}
+	return found, nil
+}
+
 // LastReconcile returns the last reconciling of an instance that ended; nil:
 // there was none.
 func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile, error) {

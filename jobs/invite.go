@@ -214,9 +214,13 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 // reply turns an answer into what the ledger keeps.
 func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	r := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}}
+	code := a.Code
+	if a.Class == clerk.Rejected && a.Param != "" {
+		code += ":" + a.Param // the row's reason names what has to be changed
+	}
 	all := func(answer invitation.Answer) {
 		for _, p := range t.People {
-			r.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code}
+			r.People[p.Key] = invitation.Said{Answer: answer, Code: code}
 		}
 	}
 	named := func(answer invitation.Answer) {
@@ -226,7 +230,7 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 		}
 		for _, email := range a.Offenders {
 			if key, err := invitation.Key(email); err == nil && t.cases[key] != nil {
-				r.People[key] = invitation.Said{Answer: answer, Code: a.Code}
+				r.People[key] = invitation.Said{Answer: answer, Code: code}
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,6 +70,25 @@ func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error
 		return l, l.append("\n")
 	}
 	return l, nil
+}
+
+// CheckLinks returns the error that [OpenLinks] would have for the path, before there is a batch.
+// It leaves no file behind that was not there before.
+func CheckLinks(path string) error {
+	_, err := os.Lstat(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the file of links: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = ErrLinksShared
+	}
+	if fresh {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func syncDirectory(path string) error {

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -45,6 +47,7 @@ type Server struct {
 	own    owner
 	users  *lock
 	url    string
+	joined int64 // how long the log was when the server was joined, in bytes
 }
 
 const (
@@ -88,7 +91,20 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := os.Lstat(dir.file(logName)); err == nil {
+		s.joined = info.Size()
+	}
 	return s, nil
+}
+
+// noSpace is what PostgreSQL and initdb write where the disk is full (strerror of ENOSPC; the messages are in English).
+const noSpace = "No space left on device"
+
+// DiskFull reports whether the server has written to its log, since [Start], that its disk is full. It may have ended
+// its connections without a reason then. A log that can't be read says nothing.
+func (s *Server) DiskFull() bool {
+	said, err := s.readLog(s.joined)
+	return err == nil && bytes.Contains(said, []byte(noSpace))
 }
 
 // Running returns the URL of the server in config.Dir if one runs. It starts nothing, writes nothing, and takes no share:
@@ -187,12 +203,17 @@ func (s *Server) stop(ctx context.Context) error {
 
 // failed wraps an error of the private server.
 func (s *Server) failed(doing string, err error) error {
-	return &Error{
+	failed := &Error{
 		Kind:   ErrFailed,
 		Text:   fmt.Sprintf("private PostgreSQL in %s: %s: %s", s.dir.path, doing, oneLine(err.Error())),
 		Remedy: "see " + s.dir.file(logName) + ", or give a server's URL",
 		Err:    err,
 	}
+	if strings.Contains(failed.Text, noSpace) || errors.Is(err, syscall.ENOSPC) {
+		failed.Remedy = fmt.Sprintf("Free space on the disk of %s (an empty database takes about 45 MB), "+
+			"then give the same command again.", s.dir.path)
+	}
+	return failed
 }
 
 // precheck finds out, before anything is written, whether the directory is one that we can work with.

@@ -551,3 +551,40 @@ func TestServerHasNoKey(t *testing.T) {
 		}
 	}
 }
+
+// A server whose disk fills ends its connections without a reason: its log has it.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	s, err := postgres.Start(t.Context(), config(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.DiskFull() {
+		t.Error("the disk is full before the log says so")
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "postgres.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = log.WriteString("PANIC:  could not write to file \"pg_wal/xlogtemp.1\": No space left on device\n")
+	if err := errors.Join(err, log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.DiskFull() {
+		t.Error("the log says that the disk is full")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := postgres.Start(t.Context(), config(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.DiskFull() {
+		t.Error("a disk that was full once is full for ever")
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}

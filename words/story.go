@@ -182,6 +182,9 @@ func Reason(code string) string {
 	case "made_since_the_batch_began":
 		return "Clerk shows an invitation made since the batch began"
 	}
+	if base, param, found := strings.Cut(code, ":"); found {
+		return fmt.Sprintf("Clerk refuses %s (%s)", param, base)
+	}
 	if said := clerkSays[code]; said != "" {
 		return said + " (" + code + ")"
 	}

@@ -55,6 +55,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		if err := pl.writeProblems(ctx, c.Problems); err != nil {
 			return err
 		}
+		p.note("Wrote %s that can't be sent to %s", counted(pl.summary.Invalid, "row", "rows"), plain(c.Problems))
 	}
 	if err := c.plan(ctx, p, pl); err != nil {
 		return err

@@ -208,7 +208,7 @@ func (p *program) clerkKey() (string, error) {
 // sandboxState is the file in which the stand-in keeps its state, whether it
 // runs inside the program or as a server.
 func (p *program) sandboxState() (string, error) {
-	dir, err := p.settings.dataDir()
+	dir, err := p.settings.directory()
 	if err != nil {
 		return "", err
 	}

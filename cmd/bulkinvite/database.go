@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -61,6 +63,7 @@ func (p *program) databaseAsItIs(ctx context.Context) (*pgxpool.Pool, error) {
 			return nil, err
 		}
 		p.onClose(server.Close)
+		p.private = server
 		url = server.URL()
 	}
 	return p.open(ctx, url)
@@ -114,7 +117,7 @@ func closeWithin(f func()) {
 var installed = postgres.Config{Release: postgres.DefaultRelease}
 
 func (p *program) privateServer() (postgres.Config, error) {
-	dir, err := p.settings.dataDir()
+	dir, err := p.settings.directory()
 	if err != nil {
 		return postgres.Config{}, err
 	}
@@ -155,6 +158,19 @@ func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, mis
 	return postgres.Fetch(ctx, config)
 }
 
+// SQLSTATEs (PostgreSQL's appendix A) that ask for a remedy of their own.
+const (
+	diskFull              = "53100"
+	insufficientPrivilege = "42501"
+)
+
+const (
+	noSpace      = "No space left on device"
+	diskRemedy   = "Nothing is lost. Free space on that disk, then give the same command again."
+	rightsRemedy = "Grant the database role what it needs: it creates and owns the tables in the schema public " +
+		"(GRANT ALL ON SCHEMA public TO role), or use the role that owns them."
+)
+
 // classifyDatabase says what to do about an error of a database that was
 // reached, or of the program itself. A message of the server is passed on
 // without its detail, which may quote rows.
@@ -162,6 +178,15 @@ func classifyDatabase(err error) *failure {
 	var server *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
+	case errors.As(err, &server) && server.Code == diskFull:
+		if !strings.Contains(err.Error(), noSpace) {
+			err = fmt.Errorf("%w: %s", err, noSpace)
+		}
+		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
+	case errors.As(err, &server) && server.Code == insufficientPrivilege:
+		return &failure{exit: exitFailed, code: "database_rights", err: err, remedy: rightsRemedy}
 	case errors.Is(err, migrations.ErrNewer):
 		return &failure{exit: exitFailed, code: "database_newer", err: err, remedy: "use the bulkinvite that brought the database there, or a newer one"}
 	case errors.As(err, &server), errors.As(err, &connect), pgconn.Timeout(err), pgconn.SafeToRetry(err):

@@ -60,7 +60,7 @@ lee@example.com,,c
 	if status, text := serve.addresses("2", "email"); status != http.StatusOK {
 		t.Fatalf("columns: %d %s", status, text)
 	}
-	b.run("erase", "joe@example.com").want(t, exitOK)
+	b.run("erase", "joe@example.com", "--yes").want(t, exitOK)
 	var left strings.Builder
 	b.dump(&left)
 	if strings.Contains(left.String(), "joe@example.com") {

@@ -25,11 +25,11 @@ func TestEraseCommand(t *testing.T) {
 	head := batch.Certificate.Head.String()
 	b.run("erase", "nobody@example.com", "--json").want(t, exitUsage)
 
-	kept := decode[erasureDocument](t, b.run("erase", "P000@Example.com", "--json", "--actor", "maria").want(t, exitOK))
+	kept := decode[erasureDocument](t, b.run("erase", "P000@Example.com", "--yes", "--json", "--actor", "maria").want(t, exitOK))
 	if kept.ID != 1 || kept.Rows != 1 || kept.Pending != 1 || kept.Revoked != 0 || !slices.Equal(kept.Batches, []int64{1}) {
 		t.Errorf("%+v", kept)
 	}
-	gone := decode[erasureDocument](t, b.run("erase", "p001@example.com", "--revoke", "--json").want(t, exitOK))
+	gone := decode[erasureDocument](t, b.run("erase", "p001@example.com", "--revoke", "--yes", "--json").want(t, exitOK))
 	if gone.Rows != 1 || gone.Revoked != 1 || gone.Pending != 0 {
 		t.Errorf("%+v", gone)
 	}
@@ -140,7 +140,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("import", "--yes", b.file("first.csv", cells)).want(t, exitOK)
 	w := b.start("work", "--settle", "5s")
 	awaitCount(t, pool, 3, `select count(*) from attempt_people p join attempts a on a.id = attempt_id where open and deadline < clock_timestamp()`)
-	held := b.run("erase", jane, "--wait", "1s", "--json").want(t, exitHeld)
+	held := b.run("erase", jane, "--wait", "1s", "--yes", "--json").want(t, exitHeld)
 	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
 		t.Errorf("while it is not known what a request did: %s", held.out)
 	}
@@ -159,10 +159,10 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("send", "--yes", "--settle", "1ms", b.file("third.csv", "email\nfifth@example.com\nsixth@example.com\nseventh@example.com\n")).want(t, exitOK)
 	postgrestest.Plant(t, pool, `update results set outcome = 'failed', reason = 'no_answer', clerk_invitation_id = null, status = null, invited_at = null where batch_id = 3 and row_number < 3`)
 
-	if e := decode[erasureDocument](t, b.run("erase", "JANE@Bücher.example", "--json").want(t, exitOK)); e.Rows != 4 || !slices.Equal(e.Batches, []int64{1, 2}) {
+	if e := decode[erasureDocument](t, b.run("erase", "JANE@Bücher.example", "--yes", "--json").want(t, exitOK)); e.Rows != 4 || !slices.Equal(e.Batches, []int64{1, 2}) {
 		t.Errorf("%+v", e)
 	}
-	b.run("erase", "sixth@example.com").want(t, exitOK)
+	b.run("erase", "sixth@example.com", "--yes").want(t, exitOK)
 	for _, address := range []string{jane, "sixth@example.com", "nobody@example.com"} {
 		b.run("erase", address).want(t, exitUsage)
 		b.run("why", address).want(t, exitUsage)
@@ -228,7 +228,7 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 		"erase": {func(t *testing.T, tx pgx.Tx) error {
 			_, err := invitation.LoadErased(t.Context(), tx) // as an import does
 			return err
-		}, []string{"erase", "p000@example.com"}},
+		}, []string{"erase", "p000@example.com", "--yes"}},
 		"correct": {func(t *testing.T, tx pgx.Tx) error {
 			_, err := invitation.NewStore(nil).Erase(t.Context(), tx, []string{"p001@example.com"}, "maria")
 			return err

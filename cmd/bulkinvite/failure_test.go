@@ -86,6 +86,7 @@ func TestBadInput(t *testing.T) {
 		{"unknown command", "", []string{"frobnicate"}, exitUsage, "usage", "frobnicate"},
 		{"two files", "", []string{"send", "--sandbox", "--yes", good, "jane@example.com"}, exitUsage, "usage", "unexpected"},
 		{"expires too late", "", []string{"send", "--sandbox", "--yes", "--expires-in-days", "400", good}, exitUsage, "usage", "365"},
+		{"expires at once", "", []string{"send", "--sandbox", "--yes", "--expires-in-days", "0", good}, exitUsage, "usage", "--expires-in-days"},
 		{"redirect to nowhere", "", []string{"send", "--sandbox", "--yes", "--redirect-url", "welcome", good}, exitUsage, "usage", "https"},
 		{"priority", "", []string{"send", "--sandbox", "--yes", "--priority", "9", good}, exitUsage, "usage", "1 to 4"},
 		{"canary of nobody", "", []string{"send", "--sandbox", "--yes", "--canary", "0", good}, exitUsage, "usage", "1 or more"},

@@ -98,9 +98,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if completed(parser) {
 		return nil
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
+	args = commonArguments(args)
 	command, err := parser.Parse(args)
 	if err != nil {
 		return usage(err)
@@ -111,6 +109,19 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	command.Bind(&c)
 	command.BindTo(ctx, (*context.Context)(nil))
 	return command.Run(p)
+}
+
+// commonArguments turns what most programs answer, --version, help and help COMMAND, into ours.
+func commonArguments(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
 }
 
 // newParser builds the parser for c; help goes to out.
@@ -138,13 +149,16 @@ Examples:
 Exit status: 0 all decided · 1 the program failed · 2 wrong usage or an unreadable file · 3 all
 decided, some rows failed, rejected or invalid · 4 refused or held · 130 interrupted.`
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM: what
-// is in flight is then finished and recorded. A second signal ends the process
+// untilSignal returns a context that ends at the first SIGINT, SIGTERM or SIGHUP
+// (the terminal was closed; under nohup it stays ignored): what is in flight is then finished and recorded. A second signal ends the process
 // at once.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	done := make(chan struct{})
 	go func() {
 		select {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -235,7 +236,7 @@ func (pl *plan) people() string {
 	if pl.batch != 0 {
 		add(s.Invalid, "invalid", fmt.Sprintf("bulkinvite results %d --outcome invalid", pl.batch))
 	} else {
-		add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
+		add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+shellWord(cmp.Or(pl.input.path, pl.input.name)))
 	}
 	add(s.Blank, "blank", "no rows")
 	if r := pl.roster; r != nil {
@@ -247,6 +248,9 @@ func (pl *plan) people() string {
 
 // schedule says how many requests it takes and when the last one leaves.
 func (pl *plan) schedule(now time.Time) []string {
+	if pl.summary.Rows == 0 {
+		return []string{"no rows, so there is nothing to send"}
+	}
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}

@@ -133,7 +133,7 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.serve()
 	p.run("work", "--until-idle")
 	p.run("undo", "2", "--yes")
-	p.run("erase", markedPerson(1), "--revoke")
+	p.run("erase", markedPerson(1), "--revoke", "--yes")
 	p.database(t, []string{"attempt_people", "drift", "results", "revocations", "sightings"})
 	p.run("purge", "--older-than", "1ms", "--yes")
 

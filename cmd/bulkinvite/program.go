@@ -13,6 +13,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/metrics"
+	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
 
@@ -32,6 +33,7 @@ type program struct {
 	logTo    *divertible
 	level    slog.LevelVar
 	requests *metrics.Requests // to Clerk
+	private  *postgres.Server  // the private PostgreSQL; nil: not started
 	closers  []func() error
 }
 
@@ -72,13 +74,21 @@ func (p *program) configure(s *settings) error {
 			return usage(err)
 		}
 	}
-	options := &slog.HandlerOptions{Level: &p.level}
+	options := &slog.HandlerOptions{Level: &p.level, ReplaceAttr: durationText}
 	if s.LogFormat == "text" || (s.LogFormat == "" && p.errTTY) {
 		p.log = slog.New(slog.NewTextHandler(p.logTo, options))
 	} else {
 		p.log = slog.New(slog.NewJSONHandler(p.logTo, options))
 	}
 	return p.startTraces()
+}
+
+// durationText writes durations as texts such as 15s: slog's JSON has nanoseconds.
+func durationText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // onClose has f called when the program ends, last come first.

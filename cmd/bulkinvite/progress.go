@@ -21,6 +21,9 @@ import (
 // logEvery is the least time between two lines of progress in a log.
 const logEvery = 5 * time.Second
 
+// waitLogEvery is the time between two lines in a log while nothing changes.
+const waitLogEvery = time.Minute
+
 // progress tells how far a batch is: a bar on a terminal, log lines elsewhere.
 type progress struct {
 	*upload
@@ -92,13 +95,26 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 		if err := pr.draw(ctx, decided, state.Undecided); err != nil {
 			return false, err
 		}
-	} else if decided != pr.decided && time.Since(pr.logged) >= logEvery {
+	} else if pr.due(decided, time.Now()) {
 		if err := pr.say(ctx, state); err != nil {
 			return false, err
 		}
 	}
 	// Of a cancelled batch what is under way is still to be decided.
 	return state.Undecided == 0 || state.State == invitation.Paused && pr.settled(state), nil
+}
+
+// due reports whether a line of progress is to be logged: when rows were decided, and once a
+// minute while the batch waits, so that it does not look stuck.
+func (pr *progress) due(decided int, now time.Time) bool {
+	if decided != pr.decided {
+		return now.Sub(pr.logged) >= logEvery
+	}
+	last := pr.began
+	if pr.logged.After(last) {
+		last = pr.logged
+	}
+	return now.Sub(last) >= waitLogEvery
 }
 
 // settled reports whether nothing that a paused batch has sent is still to be

@@ -109,12 +109,12 @@ func TestEraseAfterPurge(t *testing.T) {
 	b, s := newSwift(t)
 	b.swift("send", "--yes", b.file("people.csv", people(4))).want(t, exitOK)
 	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
-	erased := decode[erasureDocument](t, b.run("erase", "person0@example.com", "--json").want(t, exitOK))
+	erased := decode[erasureDocument](t, b.run("erase", "person0@example.com", "--yes", "--json").want(t, exitOK))
 	if erased.Rows != 0 || erased.Pending != 1 {
 		t.Errorf("%+v", erased)
 	}
 	b.run("erase", "person0@example.com").want(t, exitUsage)
-	b.run("erase", "person2@example.com", "--revoke").want(t, exitOK)
+	b.run("erase", "person2@example.com", "--revoke", "--yes").want(t, exitOK)
 	for _, address := range []string{"person0@example.com", "person2@example.com"} {
 		b.run("why", address).want(t, exitUsage)
 		o := b.run("audit", "--email", address, "--json").want(t, exitOK)

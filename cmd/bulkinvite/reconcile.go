@@ -102,6 +102,13 @@ func (driftCmd) Run(ctx context.Context, p *program) error {
 		return p.printJSON(all)
 	}
 	if len(all) == 0 {
+		compared, err := invitation.NewReader(pool).Reconciled(ctx)
+		if err != nil {
+			return err
+		}
+		if !compared {
+			return p.print("The rows have not been compared with Clerk yet. bulkinvite reconcile does it.\n")
+		}
 		return p.print("No drift that the last reconciling found. bulkinvite reconcile looks again.\n")
 	}
 	return p.print(driftTable(all))

@@ -39,7 +39,8 @@ func (u *upload) takingBack() (*takingBack, error) {
 	config := u.workerConfig(u.instance)
 	config.OnlyRevokes = true
 	worker, err := jobs.New(u.pool, u.target.api, config)
-	return &takingBack{p: u.program, pool: u.pool, store: u.store, instance: u.instance, worker: worker}, err
+	return &takingBack{p: u.program, pool: u.pool, store: u.store, instance: u.instance,
+		real: u.target.real(), worker: worker}, err
 }
 
 // planRoster works out who is gone, and refuses to take back too many.

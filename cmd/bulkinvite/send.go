@@ -34,6 +34,9 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	if u.plan.summary.Rows == 0 {
+		return u.printEmpty()
+	}
 	earlier, err := u.earlier(ctx, u.pool)
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ The page and the JSON API. Without users it prints a link that signs in once, an
 
 // Run serves until a signal comes.
 func (c *serveCmd) Run(ctx context.Context, p *program) error {
-	users, err := c.users()
+	users, err := c.users(p)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (c *serveCmd) serve(ctx context.Context, p *program, server *web.Server, li
 }
 
 // users reads who may sign in.
-func (c *serveCmd) users() ([]web.User, error) {
+func (c *serveCmd) users(p *program) ([]web.User, error) {
 	text := []byte(os.Getenv(usersVariable))
 	from := usersVariable
 	if c.UsersFile != "" {
@@ -145,6 +145,9 @@ func (c *serveCmd) users() ([]web.User, error) {
 			return nil, fail(exitUsage, "users", "see that the file is there and may be read", "read --users-file: %w", err)
 		}
 		from = "--users-file"
+		if info, err := os.Stat(c.UsersFile); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+			p.log.Warn("others on this machine may read the file of users. Use chmod 600 to close it", "file", c.UsersFile)
+		}
 	}
 	users, err := web.ParseUsers(bytes.NewReader(text))
 	if err != nil {

@@ -122,13 +122,12 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 
 // asked is how a person is asked for a draft.
 func (d *draft) asked(p *program) asked {
-	people := counted(d.sending.People, "person", "people")
 	number := "This sends real e-mail. Type the number of people to invite them: "
 	if d.sending.Silent {
 		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
 	}
 	return asked{
-		what: fmt.Sprintf("batch %d", d.ID), question: fmt.Sprintf("Invite %s? [y/N] ", people), number: number,
+		what: fmt.Sprintf("batch %d", d.ID), question: inviteQuestion(d.sending.People, "", fmt.Sprintf("batch %d", d.ID)), number: number,
 		show: func() {
 			if p.errTTY {
 				p.note("%s", d.text(time.Now()))
@@ -139,7 +138,7 @@ func (d *draft) asked(p *program) asked {
 		},
 		refused: fail(exitHeld, "not_confirmed",
 			fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID),
-			"batch %d: nobody confirmed that %s are invited; nothing was sent", d.ID, people),
+			"batch %d: not confirmed: %s; nothing was sent", d.ID, unconfirmed(d.sending.People)),
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 type uploadFlags struct {
 	File             string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
 	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads: an address, an app's link or a path. A row's own wins. Default: Clerk's."`
-	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
+	ExpiresInDays    *int   `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
 	IncludeErased    bool   `help:"Invite also people who were erased. Default: their rows end as cancelled."`
@@ -43,6 +43,9 @@ type uploadFlags struct {
 
 // Validate refuses options that Clerk would refuse for each row.
 func (f *uploadFlags) Validate() error {
+	if f.ExpiresInDays != nil && *f.ExpiresInDays == 0 { // 0 is "not set" in options
+		return fmt.Errorf("--expires-in-days is 0, but an invitation is valid for 1 to %d days", invitation.MaxExpiresInDays)
+	}
 	var option *invitation.OptionError
 	if err := f.batchOptions().Validate(); errors.As(err, &option) {
 		return fmt.Errorf("--%s %s. %s", strings.ReplaceAll(option.Option, "_", "-"), option.Problem, strings.TrimSuffix(option.Remedy, "."))
@@ -62,7 +65,11 @@ func (f *uploadFlags) Validate() error {
 }
 
 func (f *uploadFlags) batchOptions() invitation.Options {
-	return invitation.Options{RedirectURL: f.RedirectURL, ExpiresInDays: f.ExpiresInDays, Template: f.Template}
+	o := invitation.Options{RedirectURL: f.RedirectURL, Template: f.Template}
+	if f.ExpiresInDays != nil {
+		o.ExpiresInDays = *f.ExpiresInDays
+	}
+	return o
 }
 
 // upload is a file on its way to being a batch.
@@ -111,10 +118,16 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.plan, err = p.read(ctx, in, options); err != nil {
 		return nil, err
 	}
+	if u.plan.summary.Rows == 0 && flags.Roster != 0 {
+		return nil, noRows(u.plan.input.name, flags.Roster)
+	}
 	u.plan.resend = flags.OnDuplicate == string(invitation.Resend)
 	if flags.Links != "" {
 		if flags.Links, err = filepath.Abs(flags.Links); err != nil {
 			return nil, fmt.Errorf("--links: %w", err)
+		}
+		if err := jobs.CheckLinks(flags.Links); err != nil {
+			return nil, linksFailure(flags.Links, err)
 		}
 	}
 	if u.plan.when = when; flags.Canary != nil {
@@ -219,13 +232,13 @@ func (u *upload) consent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	name, people, back := plain(u.plan.input.name), counted(u.plan.ToSend, "person", "people"), u.plan.roster.words()
+	name, back := plain(u.plan.input.name), u.plan.roster.words()
 	number := fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
 	if s.Silent {
 		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
 	}
 	_, err = u.agree(ctx, s, u.flags.AllowUndelivered, asked{
-		what: name, question: fmt.Sprintf("Invite %s%s? [y/N] ", people, back), number: number,
+		what: name, question: inviteQuestion(u.plan.ToSend, back, name), number: number,
 		show: func() {
 			if u.errTTY {
 				u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
@@ -236,9 +249,45 @@ func (u *upload) consent(ctx context.Context) error {
 				"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
 		},
 		refused: fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
-			"%s: nobody confirmed that %s are invited; nothing was sent", name, people),
+			"%s: not confirmed: %s; nothing was sent", name, unconfirmed(u.plan.ToSend)),
 	})
 	return err
+}
+
+// inviteQuestion asks whether so many people of a file or batch are invited. back is what is done
+// besides, as [rosterPlan.words] says it. Where nobody is invited the question is about the record.
+func inviteQuestion(people int, back, what string) string {
+	if people == 0 {
+		return fmt.Sprintf("Nobody is to be invited. Record the rows of %s%s? [y/N] ", what, back)
+	}
+	return fmt.Sprintf("Invite %s%s? [y/N] ", counted(people, "person", "people"), back)
+}
+
+// unconfirmed says what nobody confirmed.
+func unconfirmed(people int) string {
+	if people == 0 {
+		return "nobody is to be invited, and the rows would be recorded"
+	}
+	return counted(people, "person", "people") + " would be invited"
+}
+
+// noRows refuses a new version of a roster that has no rows.
+func noRows(file string, batch int64) error {
+	return fail(exitUsage, "no_rows", fmt.Sprintf("Use the complete file. To take the whole batch back, use bulkinvite undo %d.", batch),
+		"%s has no rows, so everybody of batch %d would be taken back", plain(file), batch)
+}
+
+// printEmpty reports on a file without rows, such as the export of a night without new people. It
+// makes no batch, so that the same file tomorrow is no file sent twice.
+func (u *upload) printEmpty() error {
+	if !u.json {
+		return u.print(fmt.Sprintf("%s has no rows. Nobody was invited, and no batch was made.\n", plain(u.plan.input.name)))
+	}
+	return u.printJSON(&invitation.Document{
+		Report: &invitation.Report{State: invitation.Done, Outcomes: invitation.Counts{}, FileName: u.plan.input.name,
+			Environment: u.target.environment},
+		Frozen: []invitation.Freeze{}, Ceilings: []invitation.Ceiling{}, Differing: []invitation.WorkerLimits{},
+	})
 }
 
 // importFile makes the batch, its rows and their jobs, all or nothing.
@@ -327,14 +376,19 @@ func (u *upload) openLinks(ctx context.Context) (*jobs.Links, error) {
 	}
 	u.onClose(func() error { held.Release(); return nil })
 	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch, held)
-	if errors.Is(err, jobs.ErrLinksShared) {
-		return nil, fail(exitUsage, "links", "chmod 600 closes it, or name another", "--links: %w", err)
-	}
 	if err != nil {
-		return nil, fail(exitUsage, "links", "see that its directory is there and may be written", "--links: %w", err)
+		return nil, linksFailure(u.flags.Links, err)
 	}
 	u.onClose(u.links.Close)
 	return u.links, nil
+}
+
+// linksFailure says what to do about a file of links that can't be used.
+func linksFailure(path string, err error) error {
+	if errors.Is(err, jobs.ErrLinksShared) {
+		return fail(exitUsage, "links", "Close it with chmod 600, or name another file.", "--links %s: %w", plain(path), err)
+	}
+	return fail(exitUsage, "links", "Name a file in a directory that exists and that you may write to.", "--links %s: %w", plain(path), err)
 }
 
 // linksHeld says that the batch is another process' to work on.

@@ -95,7 +95,7 @@ func TestVerifyReads(t *testing.T) {
 	later := b.file("later.csv", "email\nother@example.com\nuser@example.com\npending@example.com\n")
 	b.run("send", "--yes", later).want(t, exitOK)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
-	b.run("erase", "user@example.com").want(t, exitOK)
+	b.run("erase", "user@example.com", "--yes").want(t, exitOK)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	b.run("verify", "2").want(t, exitOK)
 	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
