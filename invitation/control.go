@@ -158,7 +158,8 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 }
 
 // RetryBatch opens the rows that ended failed again, and those of other
-// outcomes if asked to (only Rejected may be), but for those of people who were erased, of whom no address is left. It
+// outcomes if asked to (only Rejected may be), but for those that were corrected, here
+// or in the batch that this one resends, and those of people who were erased, of whom no address is left. It
 // returns their numbers: they need jobs. A batch that has none stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string, also ...Outcome) ([]int, error) {
 	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
@@ -168,7 +169,11 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	rows, _ := tx.Query(ctx, `
 		insert into retries (batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at)
 		select batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at from results
-		where batch_id = $1 and outcome = any($2) and erased_by is null order by row_number for update
+		where batch_id = $1 and outcome = any($2) and erased_by is null and not exists (
+			select from batches c join results o on o.batch_id = c.corrects and o.row_number = c.corrects_row
+			where c.corrects in ($1, (select resend_of from batches where id = $1)) and c.state <> 'cancelled'
+			  and o.key = results.key)
+		order by row_number for update
 		returning row_number`, b.ID, append([]Outcome{Failed}, also...))
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {

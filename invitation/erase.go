@@ -228,6 +228,8 @@ func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor strin
 	var b pgx.Batch
 	b.Queue(`insert into erased_people (hash, erasure_id) select unnest($1::text[]), $2 on conflict (hash) do update set erasure_id = excluded.erasure_id, lifted_by = null`, people, e.ID)
 	b.Queue(`delete from draft_withdrawals where key = any($1)`, keys)
+	// What was found of a draft's people counts them.
+	b.Queue(`delete from previews p using results r where r.batch_id = p.batch_id and r.erased_by = $1`, e.ID)
 	// The file itself, where it waits for a draft to be started.
 	b.Queue(`delete from upload_chunks c using uploads u, results r where u.id = c.upload_id and r.batch_id = u.batch_id and r.erased_by = $1`, e.ID)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {

@@ -312,13 +312,19 @@ func (s *Store) LockRoom(ctx context.Context, tx pgx.Tx, attempt int64) (p Perso
 
 // again says, of a row r of a batch that was sent, that its person has not
 // accepted: the latest invitation of ours, l, is pending or has expired, and is
-// as old as is asked. Whose invitation was revoked is not invited again, and no
-// address that was corrected is.
+// as old as is asked. Whose invitation was revoked is not invited again, nor is
+// somebody whose invitation is being taken back (a sweep of stale ones aside, which
+// only makes room), and no address that was corrected is.
 const again = `
 	from results r cross join lateral (
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
 		order by l.decided_at desc limit 1) l
 	where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is null and coalesce(l.status, 'pending') in ('pending', 'expired')
+	  and l.withdrawn_by is null
+	  and not exists (
+	      select from sweeps s join revocations v on v.sweep_id = s.id and v.clerk_invitation_id = l.clerk_invitation_id
+	      where s.instance_id = r.instance_id and s.apply and s.finished_at is null and not s.held
+	        and s.kind <> 'sweep' and v.outcome is null)
 	  and not exists (
 	      select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`

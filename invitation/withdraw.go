@@ -120,6 +120,10 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 	if err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
 	}
+	// What was found of a draft's people counts those who are withdrawn.
+	if _, err := tx.Exec(ctx, `delete from previews where batch_id = any($1)`, batches); err != nil {
+		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
+	}
 	return nil
 }
 

@@ -175,8 +175,13 @@ func (w *Worker) settleRoom(ctx context.Context, a invitation.OpenAttempt, settl
 }
 
 // InsertResend makes the batch that invites again the people of another, with
-// its rows and jobs, all or nothing, and returns its number and that of its rows.
+// its rows and jobs, all or nothing, and returns its number and that of its rows. It
+// holds the create and bulk buckets, as all do who take people back: whichever of
+// the two comes second sees what the first has done.
 func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b invitation.Batch, of *invitation.Batch, pendingFor time.Duration) (int64, int, error) {
+	if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+		return 0, 0, err
+	}
 	id, rows, err := store.CreateResend(ctx, tx, b, of, pendingFor)
 	if err != nil {
 		return 0, 0, err
