@@ -188,16 +188,22 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last invitation
 	var first *invitation.GET
 	for _, l := range []list{{call: invitation.ReadByID}, {call: invitation.ReadByIDRevoked, status: invitation.Revoked}} {
 		var page []clerk.Invitation
+		var others int
 		last, _, err = p.w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
 			p.r.Requests++
 			a := p.w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
+			shown := len(a.Invitations)
 			page = slices.DeleteFunc(a.Invitations, func(i clerk.Invitation) bool { return i.ID != id })
+			others = shown - len(page)
 			return a.Answer
 		}, func(_ clerk.Answer, e *invitation.ReadEnd) {
-			e.Items, e.Complete = len(page), true
+			e.Items, e.Complete = len(page), others == 0
 		})
 		if err != nil {
 			return false, last, err
+		}
+		if others > 0 { // the query was not kept to, so that its answer proves no absence
+			return false, last, fmt.Errorf("clerk answered a query for one invitation with %d others", others)
 		}
 		if len(page) > 0 {
 			_, err = p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)

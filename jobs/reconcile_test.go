@@ -400,3 +400,41 @@ func TestGoneNeedsReadsByID(t *testing.T) {
 	}
 	b.is("pending", `select status from results where clerk_invitation_id = $1`, ids["there@example.com"])
 }
+
+// TestGoneNeedsTheQueryKept: something in between that drops the query answers with a
+// page of others, which does not prove that an invitation is gone.
+func TestGoneNeedsTheQueryKept(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	ids := b.plant(sandbox.Seed{Email: "hidden@example.com"}, sandbox.Seed{Email: "there@example.com"})
+	inner := b.sandbox.Handler()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		query.Del("query")
+		r.URL.RawQuery = query.Encode()
+		rec := httptest.NewRecorder()
+		inner.ServeHTTP(rec, r)
+		var list struct {
+			Data  []map[string]any `json:"data"`
+			Total int              `json:"total_count"`
+		}
+		if r.Method != http.MethodGet || r.URL.Path != "/v1/invitations" || json.Unmarshal(rec.Body.Bytes(), &list) != nil {
+			w.WriteHeader(rec.Code)
+			_, _ = w.Write(rec.Body.Bytes())
+			return
+		}
+		list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return i["id"] == ids["hidden@example.com"] })
+		list.Total = len(list.Data)
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(list); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	b.url = proxy.URL + "/v1"
+	batch := b.has("invited", "pending", ids)
+	if _, err := b.worker(Config{Settle: quick.Settle}).Reconcile(t.Context(), "maria"); err == nil {
+		t.Error("an answer with others passes for that to a query by id")
+	}
+	b.is("2", `select count(*) from results where batch_id = $1 and status = 'pending'`, batch)
+}
