@@ -132,7 +132,7 @@ func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 // pauseFor pauses all running batches of the worker's instance, or only those
 // given, for what Clerk answered. The reason says the code and what to do.
 func (w *Worker) pauseFor(ctx context.Context, what string, a clerk.Answer, only ...int64) {
-	reason := fmt.Sprintf("%s: %s (HTTP %d). %s, then resume.", what, a.Code, a.Status, clerk.Remedy(a.Code))
+	reason := fmt.Sprintf("%s: %s (HTTP %d). %s, then resume", what, a.Code, a.Status, clerk.Remedy(a.Code))
 	w.persist(ctx, func(ctx context.Context) error { return w.pause(ctx, reason, only...) })
 }
 
