@@ -71,6 +71,8 @@ type Server struct {
 	river     *riverui.Handler
 	checks    checks
 	watches   watches
+	downloads streams
+	lives     streams
 	tallies   shelf[invitation.Tally]
 	documents shelf[keptDocument]
 	waiting   shelf[[]invitation.Load]
