@@ -118,7 +118,8 @@ func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield f
 // batch is no draft. A file that is read again changes its batch in the same
 // transaction.
 func (r *Reader) draftVersion(ctx context.Context, batch int64) (version string, err error) {
-	err = r.pool.QueryRow(ctx, `select case state when 'draft' then xmin::text else '' end from batches where id = $1`, batch).Scan(&version)
+	err = r.pool.QueryRow(ctx, `
+		select case state when 'draft' then xmin::text else '' end from batches where id = $1`, batch).Scan(&version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", ErrNoBatch
 	}
@@ -147,10 +148,12 @@ type resultRow struct {
 
 // read reads the next page, and reports whether there may be another.
 func (p *resultPage) read(ctx context.Context, pool *pgxpool.Pool, batch int64, only Outcome) (more bool, err error) {
-	const columns = `select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at from results `
-	sql, args := columns+`where batch_id = $1 and row_number > $2 order by row_number limit $3`, []any{batch, p.after, p.limit}
+	const columns = `
+		select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at
+		from results where batch_id = $1 and row_number > $2 `
+	sql, args := columns+`order by row_number limit $3`, []any{batch, p.after, p.limit}
 	if only != "" { // a statement of its own, which has an index of its own
-		sql, args = columns+`where batch_id = $1 and row_number > $2 and outcome = $4 order by row_number limit $3`, append(args, only)
+		sql, args = columns+`and outcome = $4 order by row_number limit $3`, append(args, only)
 	}
 	rows, err := pool.Query(ctx, sql, args...)
 	if err != nil {
@@ -162,7 +165,8 @@ func (p *resultPage) read(ctx context.Context, pool *pgxpool.Pool, batch int64, 
 	for rows.Next() {
 		p.rows = append(p.rows, resultRow{Result: Result{BatchID: batch}})
 		r := &p.rows[len(p.rows)-1]
-		err := rows.Scan(&r.RowNumber, &r.Line, &r.Original, &r.email, &r.outcome, &r.reason, &r.duplicateOf, &r.status, &r.invitation, &r.decidedAt)
+		err := rows.Scan(&r.RowNumber, &r.Line, &r.Original, &r.email, &r.outcome, &r.reason,
+			&r.duplicateOf, &r.status, &r.invitation, &r.decidedAt)
 		if err != nil {
 			return false, err
 		}

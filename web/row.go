@@ -205,7 +205,9 @@ func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, who *visit
 	return s.sheet(w, r, who, "problems", invitation.Invalid)
 }
 
-func (s *Server) sheet(w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome) error {
+func (s *Server) sheet(
+	w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome,
+) error {
 	id, err := number(r, "id")
 	if err != nil {
 		return err

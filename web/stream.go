@@ -47,7 +47,8 @@ func (s *streams) begin(user string, most int) (end func(), ok bool) {
 func (s *Server) beginDownload(w http.ResponseWriter, who *visitor) (end func(), err error) {
 	end, ok := s.downloads.begin(who.Name, maxDownloads)
 	if !ok {
-		return nil, tooMany(w, "Wait until one of them ends, or stop one.", "You have %d downloads under way, which is the most at a time.", maxDownloads)
+		return nil, tooMany(w, "Wait until one of them ends, or stop one.",
+			"You have %d downloads under way, which is the most at a time.", maxDownloads)
 	}
 	return end, nil
 }

@@ -224,7 +224,8 @@ func (s *Server) keep(ctx context.Context, id int64, number int, chunk []byte) e
 		return fmt.Errorf("keep upload %d: %w", id, err)
 	}
 	if !kept {
-		return refuse(http.StatusInsufficientStorage, "Start or discard drafts that you don't need, then send it again. Who runs the server can raise --upload-quota.",
+		return refuse(http.StatusInsufficientStorage,
+			"Start or discard drafts that you don't need, then send it again. Who runs the server can raise --upload-quota.",
 			"The files that drafts keep would take more than %s.", words.Bytes(s.cfg.UploadQuota))
 	}
 	return nil
@@ -244,7 +245,9 @@ func (s *Server) keepWithin(ctx context.Context, id int64, number int, chunk []b
 }
 
 // deleteNeedless deletes the files of batches that are no drafts any more.
-const deleteNeedless = `delete from upload_chunks c using uploads u, batches b where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`
+const deleteNeedless = `
+	delete from upload_chunks c using uploads u, batches b
+	where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`
 
 // fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
 // is: a file that ends is another thing than one that is cut off.
