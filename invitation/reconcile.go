@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // The calls that reads.call names for reconciling. They guard no claim: what
@@ -373,27 +374,50 @@ type DriftFilter struct {
 }
 
 // Drift calls yield with the drift that stands, at every instance, the newest
-// first. The Drift is reused: yield must not keep it.
+// first. It is read in pages, so that no connection is held while yield works:
+// what stands all the while comes once, in order; what comes or ends meanwhile may
+// be in it or not. The Drift is yield's to keep. An error of yield ends the reading
+// and is returned as it is.
 func (r *Reader) Drift(ctx context.Context, f DriftFilter, yield func(*Drift) error) error {
 	after := f.After
+	for done := 0; ; {
+		limit := driftRows
+		if f.Limit > 0 {
+			limit = min(limit, f.Limit-done)
+		}
+		page, err := r.driftPage(ctx, f.Kind, after, limit)
+		if err != nil {
+			return fmt.Errorf("list the drift: %w", err)
+		}
+		for _, d := range page {
+			if err := yield(d); err != nil {
+				return err
+			}
+		}
+		done += len(page)
+		if len(page) < limit || done == f.Limit {
+			return nil
+		}
+		after = page[len(page)-1]
+	}
+}
+
+// driftRows is how much drift is read at a time: a few hundred kilobytes.
+const driftRows = 1000
+
+// driftPage reads the drift after one, or from the newest where that is nil.
+func (r *Reader) driftPage(ctx context.Context, kind DriftKind, after *Drift, limit int) ([]*Drift, error) {
+	from := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true} // newer than any
 	if after == nil {
 		after = &Drift{}
+	} else {
+		from = pgtype.Timestamptz{Time: after.FirstSeen, Valid: true}
 	}
-	rows, err := r.pool.Query(ctx, `
+	rows, _ := r.pool.Query(ctx, `
 		select d.kind, d.clerk_invitation_id, d.key, d.status, d.created_at, d.batch_id, d.row_number, d.first_seen, d.last_seen, i.environment, i.id
 		from drift d join instances i on i.id = d.instance_id
-		where d.ended_at is null and ($1 = '' or d.kind = $1)
-		  and ($2::bigint = 0 or (d.first_seen, d.clerk_invitation_id, d.kind, d.instance_id) < ($3, $4, $5, $2))
-		order by d.first_seen desc, d.clerk_invitation_id desc, d.kind desc, d.instance_id desc limit nullif($6, 0)`,
-		f.Kind, after.InstanceID, after.FirstSeen, after.ClerkInvitationID, after.Kind, f.Limit)
-	if err != nil {
-		return fmt.Errorf("list the drift: %w", err)
-	}
-	var d Drift
-	_, err = pgx.ForEachRow(rows, []any{&d.Kind, &d.ClerkInvitationID, &d.Email, &d.Status, &d.CreatedAt, &d.BatchID, &d.RowNumber, &d.FirstSeen, &d.LastSeen, &d.Environment, &d.InstanceID},
-		func() error { return yield(&d) })
-	if err != nil {
-		return fmt.Errorf("list the drift: %w", err)
-	}
-	return nil
+		where d.ended_at is null and ($1 = '' or d.kind = $1) and (d.first_seen, d.clerk_invitation_id, d.kind, d.instance_id) < ($2, $3, $4, $5)
+		order by d.first_seen desc, d.clerk_invitation_id desc, d.kind desc, d.instance_id desc limit $6`,
+		kind, from, after.ClerkInvitationID, after.Kind, after.InstanceID, limit)
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Drift])
 }

@@ -158,8 +158,9 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	if err := os.RemoveAll(fresh); err != nil { // what a crash left; no server ever ran on it
 		return s.failed("clear "+fresh, err)
 	}
-	args := []string{"--pgdata", fresh, "--username", superuser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C",
-		"--data-checksums", "--no-instructions"}
+	// The server listens on its socket alone. Should somebody have it listen on a port, that lets nobody in either.
+	args := []string{"--pgdata", fresh, "--username", superuser, "--auth-local", "trust", "--auth-host", "reject",
+		"--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"}
 	if s.config.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")
 	}

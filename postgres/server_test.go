@@ -180,6 +180,16 @@ func TestStartKeepsData(t *testing.T) {
 	}
 }
 
+// TestNetworkIsRejected: the rules of a new server let nobody in by the network, should it ever listen there.
+func TestNetworkIsRejected(t *testing.T) {
+	t.Parallel()
+	server := start(t, config(newDir(t)))
+	const rules = "select string_agg(distinct type || ' ' || auth_method, ', ') from pg_hba_file_rules"
+	if got := query(t, server.URL(), rules); got != "host reject, local trust" {
+		t.Errorf("the rules are: %s", got)
+	}
+}
+
 func execute(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

@@ -126,14 +126,19 @@ func (a *api) batchOperations() {
 		})
 	register(a, Auditor, huma.Operation{OperationID: "watch-batch", Method: http.MethodGet, Path: "/batches/{batch}/live", Tags: []string{"Batches"},
 		Summary:     "Watch a batch",
-		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again.",
+		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again. A user may have 32 at a time.",
 		Responses:   streamed("text/event-stream", "Documents, one an event.", anyText)},
 		func(ctx context.Context, in *BatchPath) (*huma.StreamResponse, error) {
 			if _, err := a.store.Batch(ctx, in.Batch); err != nil {
 				return nil, err
 			}
 			e := exchangeOf(ctx)
+			end, err := a.beginLive(e.w, e.who)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(huma.Context) {
+				defer end()
 				a.stream(e.w, e.r, watched{in.Batch, true})
 			}}, nil
 		})

@@ -21,11 +21,16 @@ func (a *api) otherOperations() {
 		Kind invitation.DriftKind `query:"kind" enum:"unexplained,gone,pending_again" doc:"Only drift of this kind."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
-		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed.",
+		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed. A user may have 4 downloads at a time.",
 		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
 		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
 			e := exchangeOf(ctx)
+			end, err := a.beginDownload(e.w, e.who)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(huma.Context) {
+				defer end()
 				e.w.Header().Set("Content-Type", jsonType)
 				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
 					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })

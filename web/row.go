@@ -192,20 +192,22 @@ func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string
 }
 
 // resultsFile streams every row of a batch as CSV.
-func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	only := invitation.Outcome(r.URL.Query().Get("outcome"))
 	if _, known := words.Outcomes[only]; only != "" && !known {
 		return refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", only)
 	}
-	return s.sheet(w, r, "results", only)
+	return s.sheet(w, r, who, "results", only)
 }
 
 // problemsFile streams the rows that can't be sent.
-func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
-	return s.sheet(w, r, "problems", invitation.Invalid)
+func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	return s.sheet(w, r, who, "problems", invitation.Invalid)
 }
 
-func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only invitation.Outcome) error {
+func (s *Server) sheet(
+	w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome,
+) error {
 	id, err := number(r, "id")
 	if err != nil {
 		return err
@@ -214,6 +216,11 @@ func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only
 	if err != nil {
 		return err
 	}
+	end, err := s.beginDownload(w, who)
+	if err != nil {
+		return err
+	}
+	defer end()
 	w.Header().Set("Content-Type", csvType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
 	s.streamResults(w, r, id, only, columns, invitation.ResultsCSV)

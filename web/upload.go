@@ -20,6 +20,7 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 // upload is a file on its way to being a batch.
@@ -206,16 +207,47 @@ func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) err
 	}
 }
 
-// keep writes a piece of a file.
+// DefaultUploadQuota is how many bytes the files of drafts may take: as many as the
+// largest file that is read.
+const DefaultUploadQuota = importer.DefaultFileBytes
+
+// keep writes a piece of a file, unless it would take the files that are kept over
+// the quota. Files that nobody needs any more then make room first.
 func (s *Server) keep(ctx context.Context, id int64, number int, chunk []byte) error {
-	_, err := s.pool.Exec(ctx, `
-		with piece as (insert into upload_chunks (upload_id, number, data) values ($1, $2, $3))
-		update uploads set bytes = bytes + $4, came_at = clock_timestamp() where id = $1`, id, number, chunk, len(chunk))
+	kept, err := s.keepWithin(ctx, id, number, chunk)
+	if err == nil && !kept {
+		if _, err = s.pool.Exec(ctx, deleteNeedless); err == nil {
+			kept, err = s.keepWithin(ctx, id, number, chunk)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("keep upload %d: %w", id, err)
 	}
+	if !kept {
+		return refuse(http.StatusInsufficientStorage,
+			"Start or discard drafts that you don't need, then send it again. Who runs the server can raise --upload-quota.",
+			"The files that drafts keep would take more than %s.", words.Bytes(s.cfg.UploadQuota))
+	}
 	return nil
 }
+
+// keepWithin writes a piece of a file if it fits into the quota. Files that come at
+// the same moment may pass it by a piece each.
+func (s *Server) keepWithin(ctx context.Context, id int64, number int, chunk []byte) (kept bool, err error) {
+	done, err := s.pool.Exec(ctx, `
+		with piece as (
+			insert into upload_chunks (upload_id, number, data)
+			select $1, $2, $3 where (select coalesce(sum(octet_length(data)), 0) from upload_chunks) + $4 <= $5
+			returning upload_id)
+		update uploads set bytes = bytes + $4, came_at = clock_timestamp() from piece where id = upload_id`,
+		id, number, chunk, len(chunk), s.cfg.UploadQuota)
+	return done.RowsAffected() > 0, err
+}
+
+// deleteNeedless deletes the files of batches that are no drafts any more.
+const deleteNeedless = `
+	delete from upload_chunks c using uploads u, batches b
+	where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`
 
 // fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
 // is: a file that ends is another thing than one that is cut off.
@@ -538,7 +570,7 @@ func (s *Server) tidy(ctx context.Context) error {
 		what, sql string
 		args      []any
 	}{
-		{"files whose batches are under way", `delete from upload_chunks c using uploads u, batches b where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`, nil},
+		{"files whose batches are under way", deleteNeedless, nil},
 		{"uploads that were given up", `delete from uploads where batch_id is null and begun_at < clock_timestamp() - $1::interval`, []any{abandoned}},
 		{"sessions that have ended", `delete from web_sessions where used_at < clock_timestamp() - $1::interval or created_at < clock_timestamp() - $2::interval`, []any{sessionIdle, sessionLife}},
 	} {

@@ -45,11 +45,14 @@ type Config struct {
 	OpenID *OpenID  // the provider that people sign in with; it needs URL; nil: none
 	URL    *url.URL // what browsers call the server by; nil: what they say
 
-	Metrics   http.Handler     // what GET /metrics answers to those who may read; nil: there is none
-	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]
-	Version   string           // of the program
-	Now       func() time.Time // default [time.Now]
-	Log       *slog.Logger
+	Metrics   http.Handler // what GET /metrics answers to those who may read; nil: there is none
+	MaxUpload int64        // bytes; default [importer.DefaultFileBytes]
+	Version   string       // of the program
+
+	UploadQuota int64 // bytes that all files of drafts may take in the database; default [DefaultUploadQuota]
+
+	Now func() time.Time // default [time.Now]
+	Log *slog.Logger
 }
 
 // Server is the page and the API. See [New].
@@ -71,6 +74,8 @@ type Server struct {
 	river     *riverui.Handler
 	checks    checks
 	watches   watches
+	downloads streams
+	lives     streams
 	tallies   shelf[invitation.Tally]
 	documents shelf[keptDocument]
 	waiting   shelf[[]invitation.Load]
@@ -84,6 +89,7 @@ type Server struct {
 // [Server.Serve].
 func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, importer.DefaultFileBytes)
+	cfg.UploadQuota = cmp.Or(cfg.UploadQuota, DefaultUploadQuota)
 	cfg.RequestTimeout = cmp.Or(cfg.RequestTimeout, 20*time.Second)
 	if cfg.OpenID != nil && cfg.URL == nil {
 		return nil, errors.New("signing in with an identity provider needs the server's URL")

@@ -69,14 +69,19 @@ func setup(t *testing.T, change func(*Config)) *bench {
 	if b.server, err = New(b.pool, cfg); err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewServer(b.server.Handler())
-	t.Cleanup(func() {
-		web.Close()
-		b.server.end()
-		b.server.work.Wait()
-	})
-	b.url = web.URL
+	b.serve(b.server)
 	return b
+}
+
+// serve has a server listen until the test ends, and asks it from now on.
+func (b *bench) serve(server *Server) {
+	web := httptest.NewServer(server.Handler())
+	b.t.Cleanup(func() {
+		web.Close()
+		server.end()
+		server.work.Wait()
+	})
+	b.server, b.url = server, web.URL
 }
 
 // browser keeps cookies, and follows no redirect.

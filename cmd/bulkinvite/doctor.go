@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
@@ -128,8 +129,38 @@ func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Po
 		return nil
 	}
 	d.add("database", verdictOK, "", "PostgreSQL %s answers", version)
+	if host := unverifiedHost(pool.Config().ConnConfig); host != "" {
+		d.add("encryption", verdictWarning,
+			"add sslmode=verify-full to the database's URL, and sslrootcert=FILE if its certificate is of an authority of your own",
+			"the connection to %s may be read or redirected by others on the network: the URL names no safe sslmode", host)
+	}
 	d.clock("clock of PostgreSQL", theirs, began, time.Now())
 	return examineSchema(ctx, d, pool)
+}
+
+// unverifiedHost returns a host elsewhere to which the program would connect in
+// plain text too: without sslmode, or with prefer or allow. An sslmode that
+// was chosen, also disable, is somebody's decision.
+func unverifiedHost(config *pgx.ConnConfig) string {
+	encrypted, plain := map[string]bool{}, map[string]bool{}
+	var hosts []string
+	note := func(host string, tls bool) {
+		if strings.HasPrefix(host, "/") || isLoopback(host) {
+			return
+		}
+		hosts = append(hosts, host)
+		encrypted[host], plain[host] = encrypted[host] || tls, plain[host] || !tls
+	}
+	note(config.Host, config.TLSConfig != nil)
+	for _, f := range config.Fallbacks {
+		note(f.Host, f.TLSConfig != nil)
+	}
+	for _, host := range hosts {
+		if encrypted[host] && plain[host] {
+			return host
+		}
+	}
+	return ""
 }
 
 func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpool.Pool {

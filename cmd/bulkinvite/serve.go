@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,11 +23,36 @@ import (
 type serveCmd struct {
 	workerFlags
 
-	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
-	Work      bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
-	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
-	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+	Listen      string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
+	Work        bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
+	UsersFile   string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
+	URL         string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+	UploadQuota size   `env:"BULKINVITE_UPLOAD_QUOTA" default:"8GiB" placeholder:"SIZE" help:"How much all uploaded files that drafts keep may take in the database: 500MB, 2GiB. More is refused until drafts are started or discarded. Default: 8GiB."`
 	openIDFlags
+}
+
+// size is a number of bytes, which may be given with a unit.
+type size int64
+
+// UnmarshalText reads 500MB, 2GiB or a plain number of bytes; above zero.
+func (s *size) UnmarshalText(text []byte) error {
+	number, unit := string(text), int64(1)
+	for i, prefix := range []string{"k", "M", "G", "T"} {
+		for suffix, base := range map[string]int64{prefix + "B": 1000, prefix + "iB": 1024} {
+			if rest, ok := strings.CutSuffix(strings.ToUpper(number), strings.ToUpper(suffix)); ok {
+				number = rest
+				for range i + 1 {
+					unit *= base
+				}
+			}
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q is no size: write bytes, or a size such as 500MB or 2GiB", text)
+	}
+	*s = size(n * unit)
+	return nil
 }
 
 // usersVariable holds users as --users-file does.
@@ -78,7 +106,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	server, err := web.New(pool, web.Config{
 		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
-		Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
+		UploadQuota: int64(c.UploadQuota), Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
 	})
 	if err != nil {
 		return err
