@@ -69,6 +69,16 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	return nil
 }
 
+// Withheld reports whether one of these people is kept out of a draft. That may be
+// all that is left of them, where its file was read again without them.
+func (r *Reader) Withheld(ctx context.Context, keys []string) (yes bool, err error) {
+	err = r.pool.QueryRow(ctx, `select exists (select from draft_withdrawals where key = any($1))`, keys).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look who is kept out of drafts: %w", err)
+	}
+	return yes, nil
+}
+
 // AwaitDrafts waits until no file of a draft of an instance is being read again,
 // and keeps others from it until the transaction ends: what is looked up after it
 // sees the rows that were made.

@@ -287,8 +287,8 @@ func TestHalfwayDespiteUnreadableUsers(t *testing.T) {
 	b.sentAgain(first.ID, second)
 }
 
-// A retry takes up no row that was corrected, nor one of a resend of it: its address is the wrong one, whether Clerk would
-// take it by now or not.
+// A retry takes up no row that was corrected, nor one of a resend of it: its address is the wrong one, whether Clerk
+// would take it by now or not.
 func TestRetryLeavesCorrectedRows(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Blocked: []string{person(1), person(3)}})
@@ -309,14 +309,17 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	}
 
 	again, _ := b.resend(b.read(of.ID))
-	b.exec(`update results set outcome = 'rejected', reason = 'not_allowed_access', decided_at = clock_timestamp() where batch_id = $1 and key = $2`, again, person(2))
-	if _, err := Correct(t.Context(), b.pool, b.read(of.ID), 3, "other@example.com", "other@example.com", "maria"); err != nil {
+	b.exec(`update results set outcome = 'rejected', reason = 'not_allowed_access', decided_at = clock_timestamp()
+		where batch_id = $1 and key = $2`, again, person(2))
+	const other = "other@example.com"
+	if _, err := Correct(t.Context(), b.pool, b.read(of.ID), 3, other, other, "maria"); err != nil {
 		t.Fatal(err)
 	}
 	if err := RetryRejected(t.Context(), b.pool, b.read(again), "maria"); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2)); n != 0 {
+	open := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2))
+	if open != 0 {
 		t.Error("a row of the resend is taken up again, though the row that it stands for was corrected")
 	}
 }

@@ -261,14 +261,16 @@ func TestRescindFromADraft(t *testing.T) {
 	b.sent(2)
 	var draft int64
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
+		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
+			FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 5 { // two of them were invited
-		b.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key) values ($1, $2, $3, $2, array[$4], $4, $4)`, draft, i+1, b.instance.ID, person(i))
+		b.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
+			values ($1, $2, $3, $2, array[$4], $4, $4)`, draft, i+1, b.instance.ID, person(i))
 	}
 	people := func() int {
 		t.Helper()
@@ -283,7 +285,8 @@ func TestRescindFromADraft(t *testing.T) {
 		}
 		return s.People
 	}
-	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited) values ($1, clock_timestamp(), clock_timestamp(), 2)`, draft)
+	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited)
+		values ($1, clock_timestamp(), clock_timestamp(), 2)`, draft)
 	if n := people(); n != 3 {
 		t.Fatalf("%d people are to be invited, want 3", n)
 	}

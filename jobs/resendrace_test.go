@@ -29,7 +29,8 @@ func (b *bundle) whileResending(of *invitation.Batch, do func() error) {
 				ended <- err
 			default:
 			}
-			return over || b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return over || b.count(`select count(*) from pg_stat_activity
+				where datname = current_database() and wait_event_type = 'Lock'`) > 0
 		})
 		return nil
 	})

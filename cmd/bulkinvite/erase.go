@@ -53,7 +53,11 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(story.Rows)+len(story.Attempts)+len(story.Sightings) == 0 {
+	kept, err := reader.Withheld(ctx, story.Keys)
+	if err != nil {
+		return err
+	}
+	if len(story.Rows)+len(story.Attempts)+len(story.Sightings) == 0 && !kept {
 		return fail(exitUsage, "no_person", "see that the address is spelt as in the file, or that they were not erased before", "nobody by that address is in any file")
 	}
 	doc := erasureDocument{Pending: pendingOf(story)}
@@ -162,7 +166,7 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int
 func erasureText(d *erasureDocument) string {
 	var b strings.Builder
 	if d.Rows == 0 {
-		fmt.Fprintf(&b, "Erased (erasure %d): a purge had removed what rows said of the person; "+
+		fmt.Fprintf(&b, "Erased (erasure %d): no row says anything of the person any more; "+
 			"later files do not invite them\n", d.ID)
 	} else {
 		fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"),

@@ -64,6 +64,28 @@ func TestEraseCommand(t *testing.T) {
 	b.run("purge", "--older-than", "0d").want(t, exitUsage)
 }
 
+// TestEraseWhoIsKeptOutOfADraft erases somebody of whom only that is left: they were rescinded from a draft whose file
+// was then read again without them.
+func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("import", "--sandbox", "--yes", "--draft", b.file("draft.csv", listOf(0, 2))).want(t, exitOK)
+	pool := open(t, b.url)
+	_, err := pool.Exec(t.Context(), `
+		with s as (insert into sweeps (instance_id, started_by, older_than, apply, kind, finished_at)
+			select instance_id, 'maria', '0', true, 'rescind', clock_timestamp() from batches returning id)
+		insert into draft_withdrawals (batch_id, key, sweep_id) select b.id, 'kept@example.com', s.id from batches b, s`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run("erase", "kept@example.com", "--json").want(t, exitOK)
+	var left int
+	if err := pool.QueryRow(t.Context(), `select count(*) from draft_withdrawals`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d are kept out of drafts by their address, want none (%v)", left, err)
+	}
+	b.run("erase", "kept@example.com", "--json").want(t, exitUsage)
+}
+
 func TestPurgeCommand(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
