@@ -43,6 +43,14 @@ func (o *OpenID) role(groups []string) Role {
 	return ""
 }
 
+// withRole returns those groups that have a role.
+func (o *OpenID) withRole(groups []string) []string {
+	return slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return o.role([]string{g}) == "" })
+}
+
+// proof identifies the provider and the client in a session.
+func (o *OpenID) proof() []byte { return hashOf(o.Issuer + "\x00" + o.ClientID) }
+
 // Where signing in begins, and where the provider sends people back to.
 const (
 	openIDPath   = "/login/openid"
@@ -156,7 +164,7 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 		s.log.Warn("somebody whose groups have no role wanted to sign in")
 		return s.notSignedIn(w, r, http.StatusForbidden, "The identity provider knows you, but none of your groups may use this. Ask whoever looks after it.")
 	}
-	if err := s.admit(w, r, visitor{claims.actor(), role}, "openid"); err != nil {
+	if err := s.admit(w, r, visitor{claims.actor(), role}, grant{"openid", s.cfg.OpenID.proof(), s.cfg.OpenID.withRole(claims.groups)}); err != nil {
 		return err
 	}
 	http.Redirect(w, r, a.Next, http.StatusSeeOther)
