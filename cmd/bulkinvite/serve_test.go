@@ -206,3 +206,71 @@ func TestToken(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 }
+
+// TestSessions signs in, and is signed out by the command.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if o := b.run("sessions", "list").want(t, exitOK); o.out != "Nobody is signed in.\n" {
+		t.Errorf("%q", o.out)
+	}
+	s := b.serve("--sandbox")
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &http.Client{Jar: jar}
+	lands := func(at, want string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/html")
+		answer, err := w.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close() //nolint:errcheck // nothing of it is read
+		if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != want {
+			t.Fatalf("%d at %s, want %s", answer.StatusCode, answer.Request.URL.Path, want)
+		}
+	}
+	lands(s.link, "/")
+	all := decode[[]web.Session](t, b.run("sessions", "list", "--json").want(t, exitOK))
+	if len(all) != 1 || all[0].ID != 1 || all[0].User == "" || all[0].Role != web.Operator || all[0].Via != "link" || !all[0].EndsAt.After(all[0].UsedAt) {
+		t.Fatalf("%+v", all)
+	}
+	if o := b.run("sessions", "list").want(t, exitOK); !strings.Contains(o.out, all[0].User) || !strings.Contains(o.out, "operator") {
+		t.Error(o.out)
+	}
+	for _, wrong := range [][]string{{}, {"1", "--all"}, {"--user", "x", "--all"}, {"9"}, {"0"}, {"one"}} {
+		b.run(append([]string{"sessions", "end"}, wrong...)...).want(t, exitUsage)
+	}
+	b.run("sessions", "end", "--user", "somebody").want(t, exitOK)
+	lands(s.base+"/", "/")
+	b.run("sessions", "end", "1", "--actor", "olga").want(t, exitOK)
+	lands(s.base+"/", "/login")
+	b.run("sessions", "end", "1").want(t, exitUsage)
+
+	pool := open(t, b.url)
+	if _, err := pool.Exec(t.Context(), `insert into web_sessions (hash, user_name, role, via)
+		values ('a', 'maria', 'auditor', 'password'), ('b', 'maria', 'auditor', 'openid'), ('c', 'tom', 'auditor', 'password')`); err != nil {
+		t.Fatal(err)
+	}
+	type ended struct{ Ended []int64 }
+	if e := decode[ended](t, b.run("sessions", "end", "--user", "maria", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[2 3]" {
+		t.Errorf("%v", e)
+	}
+	if e := decode[ended](t, b.run("sessions", "end", "--all", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[4]" {
+		t.Errorf("%v", e)
+	}
+	if e := b.run("sessions", "end", "--all", "--json").want(t, exitOK); !strings.Contains(e.out, `"ended":[]`) {
+		t.Errorf("%s", e.out)
+	}
+	awaitCount(t, pool, 1, `select count(*) from events where actor = 'olga' and action = 'sessions_ended' and details = '{"sessions":[1]}'`)
+	awaitCount(t, pool, 3, `select count(*) from events where action = 'sessions_ended'`)
+	if log := s.stop(); strings.Contains(log, "ERROR") {
+		t.Error(log)
+	}
+}
