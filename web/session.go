@@ -227,7 +227,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, errTooManyTries):
 		s.log.Warn("signing in is slowed down: too many tries")
-		w.Header().Set("Retry-After", fmt.Sprint(int(tryEvery.Seconds())))
+		w.Header().Set("Retry-After", fmt.Sprint(int(perPair.every.Seconds())))
 		view.Problem = "Too many tries. Wait ten seconds before the next one."
 		return s.showLogin(w, r, http.StatusTooManyRequests, view)
 	case errors.As(err, &refused):

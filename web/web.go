@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	Users  []User   // who may sign in with a password; none: by the one-time link alone
 	OpenID *OpenID  // the provider that people sign in with; it needs URL; nil: none
 	URL    *url.URL // what browsers call the server by; nil: what they say
+
+	TrustedProxies []netip.Prefix // the networks of proxies whose X-Forwarded-For counts; none: nobody's does
 
 	Metrics   http.Handler     // what GET /metrics answers to those who may read; nil: there is none
 	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]

@@ -297,53 +297,6 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// TestTriesAreLimited: who guesses is slowed down, and nobody else is: not
-// another name, nor the same name from elsewhere.
-func TestTriesAreLimited(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(c *Config) { c.URL = &url.URL{Scheme: "http", Host: "invite.test"} })
-	try := func(from, name, word string) answer {
-		t.Helper()
-		w := b.browser()
-		r := w.request(http.MethodPost, "/login", strings.NewReader(url.Values{"name": {name}, "password": {word}}.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("X-Forwarded-For", "203.0.113.9, "+from) // the proxy's own word is the last
-		return w.do(r)
-	}
-	for i := range triesAtOnce {
-		try(fmt.Sprintf("2001:db8::%d", i), "olga", "guess").want(http.StatusUnauthorized)
-	}
-	// Now the right one is refused too: else a guess would be told from a wrong one.
-	a := try("2001:db8::ffff", "olga", password).want(http.StatusTooManyRequests).says("Too many tries")
-	if a.header.Get("Retry-After") != "10" {
-		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
-	}
-	try("2001:db8::1", "alex", password).want(http.StatusSeeOther)
-	try("192.0.2.1", "olga", password).want(http.StatusSeeOther)
-	b.now = b.now.Add(tryEvery)
-	try("2001:db8::1", "olga", password).want(http.StatusSeeOther)
-}
-
-// TestTriesAreForgotten: what is kept of tries does not grow without end, and
-// whoever has used up theirs is not the first to be forgotten.
-func TestTriesAreForgotten(t *testing.T) {
-	t.Parallel()
-	d, now := newDoor(nil), time.Now()
-	for range triesAtOnce {
-		d.tries.allow("192.0.2.1", "olga", now)
-	}
-	for i := range 2 * triesKept {
-		now = now.Add(tryEvery / triesKept)
-		d.tries.allow("192.0.2.2", fmt.Sprint(i), now)
-		if len(d.tries.all) > triesKept {
-			t.Fatalf("%d are kept", len(d.tries.all))
-		}
-	}
-	if d.tries.allow("192.0.2.3", "olga", now) != true {
-		t.Error("a new one is refused")
-	}
-}
-
 // TestNoTurnToHash: where the machine has no turn left for a password, whoever
 // asks is told so, and nothing is said of the password.
 func TestNoTurnToHash(t *testing.T) {

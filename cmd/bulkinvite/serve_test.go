@@ -35,6 +35,8 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--users-file", "/does/not/exist"}, "read --users-file"},
 		{[]string{"--url", "invite.example.com"}, "--url="},
 		{[]string{"--work", "--reconcile-every", "-1s"}, "--reconcile-every"},
+		{[]string{"--trusted-proxy", "10.0.0.0/8,10.0.0.7"}, "--trusted-proxy=10.0.0.7 is not a network"},
+		{[]string{"--config", b.file("trusted.yaml", "serve:\n  trusted-proxy: [10.0.0.0/8, nowhere]\n")}, "--trusted-proxy=nowhere is not a network"},
 		{[]string{"--openid-issuer", "http://login.example.com"}, "is no https address"},
 		{[]string{"--openid-issuer", "https://login.example.com"}, "needs --openid-client-id"},
 		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x"}, "needs --url"},
