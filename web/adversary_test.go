@@ -1,8 +1,10 @@
 package web
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -359,4 +361,47 @@ func TestOddFiles(t *testing.T) {
 		w.get(path).want(http.StatusOK).bearable()
 	}
 	s.get("/batches").want(http.StatusOK).bearable()
+}
+
+// TestPagesBeyondTheRows: a page of rows that has none leads to the nearest that
+// has some.
+func TestPagesBeyondTheRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", "email\na@example.com\nb@example.com\n").want(http.StatusOK)
+	for _, c := range []struct{ path, leads string }{
+		{"/batches/1/rows?before=1", `href="/batches/1/rows?"`}, {"/batches/1/rows?after=2147483647", `href="/batches/1/rows?before=2147483647"`},
+		{"/batches/1/rows?after=2", `href="/batches/1/rows?before=3"`}, {"/batches/1/rows?before=2&q=b", `href="/batches/1/rows?after=1&amp;q=b"`},
+	} {
+		w.get(c.path).want(http.StatusOK).says(c.leads)
+	}
+	for path, name := range map[string]string{"/batches/1/rows?": "a@example.com", "/batches/1/rows?before=3": "b@example.com", "/batches/1/rows?after=1&q=b": "b@example.com"} {
+		w.get(path).want(http.StatusOK).says(name)
+	}
+}
+
+// TestRiverRefuses: parameters that River's page does not expect are no fault of the
+// server.
+func TestRiverRefuses(t *testing.T) {
+	t.Parallel()
+	log := &bytes.Buffer{}
+	b := setup(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	w := b.as("olga")
+	for _, path := range []string{"/river/api/jobs?limit=", "/river/api/queues?limit=", "/river/api/jobs?state=running&limit="} {
+		for _, limit := range []string{"0", "00", "-0", "%2B0", "-1", "1001", "x", "99999999999999999999"} {
+			if a := w.get(path + limit); a.status != http.StatusBadRequest {
+				t.Errorf("%s%s: %d", path, limit, a.status)
+			}
+		}
+		w.get(path + "1000").want(http.StatusOK)
+	}
+	for _, path := range []string{"/river/api/jobs?priorities=9", "/river/api/jobs?state=x", "/river/api/jobs?ids=x"} {
+		if a := w.get(path); a.status >= http.StatusInternalServerError {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Error(log)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -30,11 +31,22 @@ type tableView struct {
 // from the beginning.
 func (t tableView) Link(name, value string) string { return t.link(name, value, "", 0) }
 
-// Older and Newer lead to the neighbouring pages.
-func (t tableView) Older() string { return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber) }
+// Older and Newer lead to the neighbouring pages. A page without rows, which
+// somebody asked for by a number, leads to the nearest that has some.
+func (t tableView) Older() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "after", t.Filter.Before-1)
+	}
+	return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber)
+}
 
 // Newer leads to the page before.
-func (t tableView) Newer() string { return t.link("", "", "before", t.Rows[0].RowNumber) }
+func (t tableView) Newer() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "before", min(t.Filter.After, math.MaxInt32-1)+1)
+	}
+	return t.link("", "", "before", t.Rows[0].RowNumber)
+}
 
 // Self is the address of this page of the table.
 func (t tableView) Self() string {

@@ -191,7 +191,8 @@ type loginView struct {
 // loginPage asks who it is, or takes a one-time link.
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	next := local(r.FormValue("next"))
-	if once := r.FormValue("once"); once != "" {
+	// Programs that look at links ask by HEAD: that must not use this one up.
+	if once := r.FormValue("once"); once != "" && r.Method != http.MethodHead {
 		if !s.byLink() {
 			return s.showLogin(w, r, http.StatusForbidden, loginView{Next: next, Problem: "The one-time link has ended: sign in as a user."})
 		}
