@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"bulkinvite/invitation"
+	"bulkinvite/web/openidtest"
 )
 
 // odd is what somebody may put where a word or a number is asked for.
@@ -403,5 +404,40 @@ func TestRiverRefuses(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "level=ERROR") {
 		t.Error(log)
+	}
+}
+
+// TestNobodyWritesErrors: an ERROR calls somebody, so that no request of somebody
+// who is not signed in may write one.
+func TestNobodyWritesErrors(t *testing.T) {
+	t.Parallel()
+	log := &bytes.Buffer{}
+	p := openidtest.New(t)
+	b := setup(t, func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(log, nil))
+		c.URL = &url.URL{Scheme: "http", Host: "invite.test"}
+		c.OpenID = &OpenID{Issuer: p.URL, ClientID: openidtest.ClientID, Scopes: []string{"openid"}, Operators: []string{"hr"}}
+	})
+	w := b.browser()
+	back := begin(w, p, "/")
+	p.Close()
+	w.get("/login/openid/return?" + back.Encode()).want(http.StatusBadGateway)
+	b.server.provider.told = nil
+	w.get("/login/openid").want(http.StatusBadGateway)
+	for range cap(b.server.door.turns) {
+		b.server.door.turns <- struct{}{}
+	}
+	w.post("/login", url.Values{"name": {"olga"}, "password": {password}}).want(http.StatusServiceUnavailable)
+	b.pool.Close()
+	for _, path := range []string{"/", apiRoot + "/batches", "/nothing", "/metrics"} {
+		r := w.request(http.MethodGet, path, nil)
+		r.AddCookie(&http.Cookie{Name: "bulkinvite", Value: "x"})
+		w.do(r).want(http.StatusInternalServerError)
+		r = w.request(http.MethodGet, path, nil)
+		r.Header.Set("Authorization", "Bearer "+tokenPrefix+"x")
+		w.do(r).want(http.StatusInternalServerError)
+	}
+	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, "level=WARN") < 11 {
+		t.Error(text)
 	}
 }

@@ -109,7 +109,7 @@ type attempt struct {
 func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 	p, err := s.discover()
 	if err != nil {
-		s.log.Error("signing in with the identity provider", "error", err)
+		s.log.Warn("signing in with the identity provider", "error", err)
 		return errProvider
 	}
 	a := attempt{Verifier: oauth2.GenerateVerifier(), Next: local(r.FormValue("next"))}
@@ -154,7 +154,7 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 	var refused *refusal
 	switch {
 	case errors.As(err, &refused):
-		s.log.Error("signing in with the identity provider", "error", err)
+		s.log.Warn("signing in with the identity provider", "error", err)
 		return refused
 	case err != nil:
 		s.log.Warn("what the identity provider said of somebody is not believed", "error", err)
