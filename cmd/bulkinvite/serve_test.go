@@ -193,6 +193,7 @@ func TestToken(t *testing.T) {
 	if !regexp.MustCompile(`^biv_[A-Za-z0-9_-]{43}$`).MatchString(text) || strings.Contains(o.err, text) {
 		t.Errorf("%q, %q", o.out, o.err)
 	}
+	b.run("token", "create", "hr-import").want(t, exitHeld)
 	made := decode[map[string]any](t, b.run("--json", "token", "create", "other").want(t, exitOK))
 	if len(made) != 4 || made["role"] != "auditor" || !strings.HasPrefix(fmt.Sprint(made["token_text"]), "biv_") {
 		t.Errorf("%v", made)
