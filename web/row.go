@@ -247,15 +247,22 @@ var _ io.Writer = patient{}
 type peopleView struct {
 	Search  string
 	People  []invitation.PersonLine
-	More    string // where the next ones are; empty: there are none
+	More    string // the key after which the next ones are; empty: there are none
 	Story   []words.Chapter
 	Summary []string
 	Email   string // whose story it is
 }
 
-// peoplePage looks for people in all batches, and tells the story of one.
+// peoplePage looks for people in all batches, and tells the story of one. The page
+// itself asks by POST, so that addresses stay out of the logs of proxies.
 func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	q := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if err := readForm(w, r, maxForm); err != nil {
+			return err
+		}
+		q = r.PostForm
+	}
 	view := peopleView{Search: strings.TrimSpace(q.Get("q")), Email: q.Get("email")}
 	if len(view.Search) > 320 || len(view.Email) > 320 {
 		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
@@ -276,7 +283,7 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 		if len(view.People) > pageRows {
 			view.People = view.People[:pageRows]
-			view.More = "/people?" + url.Values{"q": {view.Search}, "after": {view.People[pageRows-1].Key}}.Encode()
+			view.More = view.People[pageRows-1].Key
 		}
 	}
 	return s.render(w, r, who, http.StatusOK, "people", "People", view)

@@ -219,6 +219,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /batches/{id}/problems":     s.problemsPage,
 		"GET /batches/{id}/problems.csv": s.problemsFile,
 		"GET /people":                    s.peoplePage,
+		"POST /people":                   s.peoplePage,
 		"GET /sweeps":                    s.sweepsPage,
 		"GET /sweeps/{id}":               s.sweepPage,
 		"GET /drift":                     s.driftPage,

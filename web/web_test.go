@@ -550,3 +550,31 @@ func TestAnotherInstance(t *testing.T) {
 		t.Errorf("%d jobs were made", n)
 	}
 }
+
+// TestPeopleAreFoundByPost: no page leads to an address that has a person's in it,
+// which proxies would log.
+func TestPeopleAreFoundByPost(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	var file strings.Builder
+	file.WriteString("email\n")
+	for i := range pageRows + 1 {
+		fmt.Fprintf(&file, "p%02d@example.com\n", i)
+	}
+	b.as("olga").draft("hires.csv", file.String()).want(http.StatusOK)
+	b.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, status, first_seen, last_seen)
+		values ($1, 'unexplained', 'inv_1', 'drift@example.com', 'pending', now(), now())`, b.server.cfg.Instance.ID)
+	w := b.as("alex")
+	w.get("/people").want(http.StatusOK).says(`method="post" action="/people"`)
+	pages := []answer{
+		w.post("/people", url.Values{"q": {"p"}}).want(http.StatusOK).says(`name="email" value="p00@example.com"`, `name="after" value="p49@example.com"`),
+		w.post("/people", url.Values{"q": {"p"}, "after": {"p49@example.com"}}).want(http.StatusOK).says("p50@example.com"),
+		w.post("/people", url.Values{"email": {"p07@example.com"}}).want(http.StatusOK).says("<h2><bdi>p07@example.com"),
+		w.get("/drift").want(http.StatusOK).says(`name="email" value="drift@example.com"`),
+	}
+	for _, page := range pages {
+		if at := regexp.MustCompile(`(href|action|hx-get)="[^"]*(@|%40)[^"]*"`).FindString(page.body); at != "" {
+			t.Errorf("%s leads to %s", page.what, at)
+		}
+	}
+}

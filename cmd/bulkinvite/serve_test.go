@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -66,7 +67,7 @@ type serving struct {
 func (b *bench) serve(args ...string) *serving {
 	b.t.Helper()
 	s := &serving{bench: b, Cmd: b.command(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
-	s.token = strings.TrimSpace(b.run("token", "create", "scripts", "--role", "operator").want(b.t, exitOK).out)
+	s.token = strings.TrimSpace(b.run("token", "create", "scripts-"+rand.Text(), "--role", "operator").want(b.t, exitOK).out)
 	errs, err := s.StderrPipe()
 	if err != nil {
 		b.t.Fatal(err)
