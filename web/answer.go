@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -113,12 +114,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.fai
 // failFor answers with an error: a page for people, problem+json for scripts.
 func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
 	if forAPI(r) {
-		s.failAPI(w, r, err)
+		s.failAPI(w, r, who, err)
 		return
 	}
 	said := asRefusal(err)
 	if said.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+		s.log.Log(r.Context(), severity(who), "a page failed", "page", r.Pattern, "error", err)
 	}
 	if r.Header.Get("HX-Request") != "" { // the page stays, and says so above
 		w.Header().Set("HX-Retarget", "#trouble")
@@ -127,8 +128,17 @@ func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, e
 	// Some errors name a column of a file, or what was typed.
 	shown := &refusal{said.Status, shownText(said.Title), shownText(said.Remedy)}
 	if err := s.render(w, r, who, shown.Status, "error", shown.Title, shown); err != nil {
-		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+		s.log.Log(r.Context(), severity(who), "a page failed", "page", r.Pattern, "error", err)
 	}
+}
+
+// severity is the level of a failed request in the log. An ERROR calls somebody: only
+// people who are signed in may write one.
+func severity(who *visitor) slog.Level {
+	if who == nil {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // frame is what every page has around its own content.

@@ -41,6 +41,7 @@ var onThePage = map[string]string{
 	"GET /batches/{id}/problems":     "list-problems list-problem-kinds",
 	"GET /batches/{id}/problems.csv": "get-problems-csv",
 	"GET /people":                    "find-people get-person",
+	"POST /people":                   "find-people get-person",
 	"GET /sweeps":                    "list-sweeps list-schedules",
 	"GET /sweeps/{id}":               "get-sweep list-revocations",
 	"GET /drift":                     "list-drift get-reconcile",
@@ -75,7 +76,7 @@ var inForms = map[string]string{
 	"redirect_url": "set-options redirect_url", "expires_in_days": "set-options expires_in_days", "on_duplicate": "set-options on_duplicate",
 	"revoke_after_days": "set-options revoke_after_days", "priority": "set-options priority", "canary": "set-options canary",
 	"start_at": "set-options start_at", "hours": "set-options hours", "tz": "set-options tz",
-	"q": "find-people q", "outcome": "list-rows outcome", "status": "list-rows status", "kind": "list-drift kind", "batch": "list-events batch",
+	"q": "find-people q", "after": "find-people after", "outcome": "list-rows outcome", "status": "list-rows status", "kind": "list-drift kind", "batch": "list-events batch",
 	"viewport": "", "color-scheme": "", "htmx-config": "", // of the page's head
 }
 

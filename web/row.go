@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -30,11 +31,22 @@ type tableView struct {
 // from the beginning.
 func (t tableView) Link(name, value string) string { return t.link(name, value, "", 0) }
 
-// Older and Newer lead to the neighbouring pages.
-func (t tableView) Older() string { return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber) }
+// Older and Newer lead to the neighbouring pages. A page without rows, which
+// somebody asked for by a number, leads to the nearest that has some.
+func (t tableView) Older() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "after", t.Filter.Before-1)
+	}
+	return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber)
+}
 
 // Newer leads to the page before.
-func (t tableView) Newer() string { return t.link("", "", "before", t.Rows[0].RowNumber) }
+func (t tableView) Newer() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "before", min(t.Filter.After, math.MaxInt32-1)+1)
+	}
+	return t.link("", "", "before", t.Rows[0].RowNumber)
+}
 
 // Self is the address of this page of the table.
 func (t tableView) Self() string {
@@ -242,15 +254,22 @@ var _ io.Writer = patient{}
 type peopleView struct {
 	Search  string
 	People  []invitation.PersonLine
-	More    string // where the next ones are; empty: there are none
+	More    string // the key after which the next ones are; empty: there are none
 	Story   []words.Chapter
 	Summary []string
 	Email   string // whose story it is
 }
 
-// peoplePage looks for people in all batches, and tells the story of one.
+// peoplePage looks for people in all batches, and tells the story of one. The page
+// itself asks by POST, so that addresses stay out of the logs of proxies.
 func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	q := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if err := readForm(w, r, maxForm); err != nil {
+			return err
+		}
+		q = r.PostForm
+	}
 	view := peopleView{Search: strings.TrimSpace(q.Get("q")), Email: q.Get("email")}
 	if len(view.Search) > 320 || len(view.Email) > 320 {
 		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
@@ -271,7 +290,7 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 		if len(view.People) > pageRows {
 			view.People = view.People[:pageRows]
-			view.More = "/people?" + url.Values{"q": {view.Search}, "after": {view.People[pageRows-1].Key}}.Encode()
+			view.More = view.People[pageRows-1].Key
 		}
 	}
 	return s.render(w, r, who, http.StatusOK, "people", "People", view)

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	Users  []User   // who may sign in with a password; none: by the one-time link alone
 	OpenID *OpenID  // the provider that people sign in with; it needs URL; nil: none
 	URL    *url.URL // what browsers call the server by; nil: what they say
+
+	TrustedProxies []netip.Prefix // the networks of proxies whose X-Forwarded-For counts; none: nobody's does
 
 	Metrics   http.Handler // what GET /metrics answers to those who may read; nil: there is none
 	MaxUpload int64        // bytes; default [importer.DefaultFileBytes]
@@ -222,6 +225,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /batches/{id}/problems":     s.problemsPage,
 		"GET /batches/{id}/problems.csv": s.problemsFile,
 		"GET /people":                    s.peoplePage,
+		"POST /people":                   s.peoplePage,
 		"GET /sweeps":                    s.sweepsPage,
 		"GET /sweeps/{id}":               s.sweepPage,
 		"GET /drift":                     s.driftPage,

@@ -30,6 +30,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
 	User       userCmd       `cmd:"" help:"Make a line for serve's file of users."`
 	Token      tokenCmd      `cmd:"" help:"Make, list and revoke what scripts sign their requests with."`
+	Sessions   sessionsCmd   `cmd:"" help:"List who is signed in to the page, and sign people out."`
 	Start      startCmd      `cmd:"" help:"Let a draft run."`
 	Pause      pauseCmd      `cmd:"" help:"Stop a running batch until it is resumed."`
 	Resume     resumeCmd     `cmd:"" help:"Let a paused batch go on."`

@@ -121,7 +121,7 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.run("reconcile")
 	for _, args := range [][]string{{"drift"}, {"batches"}, {"status", "1"}, {"results", "1"}, {"results", "1", "--format", "csv"}, {"audit", "--email", markedPerson(2)}, {"why", markedPerson(2)},
 		{"verify", "1"}, {"sweep", "--older-than", "1ms"}, {"sweep", "--list"}, {"rescind", "--email", markedPerson(6), "--apply"}, {"correct", "1", "8", "--email", markedPerson(80), "--yes"},
-		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"token", "create", "marked"}, {"token", "list"}, {"token", "revoke", "1"},
+		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"token", "create", "marked"}, {"token", "list"}, {"token", "revoke", "1"}, {"sessions", "list"}, {"sessions", "end", "--all"},
 		{"limits"}, {"limits", "show"}, {"limits", "thaw"}, {"doctor"}, {"doctor", "--after-restore"}} {
 		p.run(args...)
 	}

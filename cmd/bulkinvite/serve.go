@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"runtime"
@@ -28,6 +29,9 @@ type serveCmd struct {
 	UsersFile   string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
 	URL         string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
 	UploadQuota size   `env:"BULKINVITE_UPLOAD_QUOTA" default:"8GiB" placeholder:"SIZE" help:"How much all uploaded files that drafts keep may take in the database: 500MB, 2GiB. More is refused until drafts are started or discarded. Default: 8GiB."`
+
+	TrustedProxy []string `env:"BULKINVITE_TRUSTED_PROXY" placeholder:"CIDR" help:"Network of a proxy whose X-Forwarded-For says where people come from, such as 10.0.0.0/8; may be repeated. Default: none."`
+
 	openIDFlags
 }
 
@@ -83,6 +87,10 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	proxies, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
 	openID, err := c.openID(address)
 	if err != nil {
 		return err
@@ -104,7 +112,7 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	server, err := web.New(pool, web.Config{
-		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address,
+		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
 		UploadQuota: int64(c.UploadQuota), Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
 	})
@@ -203,6 +211,19 @@ func (c *serveCmd) address(users bool) (*url.URL, error) {
 		return nil, fail(exitUsage, "url", "write it as https://invite.example.com", "--url=%s is not what a browser could call it by", c.URL)
 	}
 	return u, nil
+}
+
+// trustedProxies reads --trusted-proxy.
+func (c *serveCmd) trustedProxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range c.TrustedProxy {
+		network, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fail(exitUsage, "trusted_proxy", "write it as 10.0.0.0/8, or 10.0.0.7/32 for one address", "--trusted-proxy=%s is not a network", text)
+		}
+		all = append(all, network)
+	}
+	return all, nil
 }
 
 type userCmd struct {

@@ -440,7 +440,8 @@ func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
 					last = &byKey[key][i]
 				}
 			}
-			if last != nil {
+			// A ledger that forgot some of what was done may lack the attempt that made it.
+			if last != nil && !r.harm.restored {
 				// A slow Clerk makes it some time after the request has come.
 				r.judgeLate(v, key, m.CreatedAt.Sub(last.Deadline)-r.slowest())
 			}
