@@ -214,6 +214,7 @@ func visits() []visit {
 	return slices.Concat(
 		get("/healthz", "/readyz", "/metrics", "/static/page.js", "/login", "/", "/batches/1", "/batches/1/rows", "/batches/1/rows?q="+markAddress, "/batches/1/rows/2", "/batches/1/course", "/batches/1/results.csv",
 			"/people?q="+markedPerson(2), "/people?q="+markAddress, "/sweeps", "/sweeps/1", "/drift", "/budget", "/events", "/river/", "/river/api/jobs?limit=100", "/"+markedPerson(2)),
+		post(form, "q="+markedPerson(2), "/people"), post(form, "q="+markAddress, "/people"),
 		post(form, "name="+markedPerson(1)+"&password="+markKey, "/login"), post(form, "", "/logout"),
 		post("", "", "/sweeps/$S/allow", "/sweeps/$S/stop", api+"/sweeps/$S/allow", api+"/sweeps/$S/stop"),
 
