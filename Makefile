@@ -138,11 +138,11 @@ fuzz:
 		go test ./importer -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 1; \
 	done
 
-# make chaos        breaks things until 500 runs are made; writes docs/reliability.md (an hour)
+# make chaos        breaks things until 500 runs are made; writes docs/reliability.md (75 minutes)
 # make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew
 SEED ?= 1
 .PHONY: chaos chaos-short
 chaos:
 	go run ./cmd/chaos -seed $(SEED) -runs 500 -report docs/reliability.md
 chaos-short:
-	go run ./cmd/chaos -seed $(SEED) -short -duration 9m
+	go run ./cmd/chaos -seed $(SEED) -short -lanes 3 -duration 9m

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -49,6 +50,12 @@ type Answer struct {
 	// timeout, canceled, connection_closed, not_http, not_json, not_clerk, redirect,
 	// answer_too_large. Empty on success.
 	Code string
+	// Param is the parameter of an invitation that a refusal is about, by Clerk's meta.param_name: redirect_url,
+	// expires_in_days, public_metadata, template_slug or notify. Empty: none of these, or not told.
+	Param string
+	// ContentType is the media type of the answer, without parameters; empty: it has none,
+	// or none that is well formed.
+	ContentType string
 	// TraceID is Clerk-Trace-Id, by which Clerk's support finds the request.
 	TraceID string
 	// RetryAfter is how long Clerk asks to wait, from the moment of the answer. It
@@ -76,7 +83,9 @@ func (a Answer) NothingDone() bool {
 	switch a.Class {
 	case NotSent, Throttled, Unauthorized, BadCall, Gone, AlreadyRevoked, AlreadyAccepted:
 		return true
-	case Exists, UserExists, Rejected, Stopped:
+	case Stopped:
+		return a.Call != callBulk || !refusals[a.Code].counted
+	case Exists, UserExists, Rejected, Unexplained:
 		return a.Call != callBulk
 	}
 	return false
@@ -113,14 +122,15 @@ func (x *exchange) answer(call string, callErr error) Answer {
 	}
 	a.Date = date(x.header)
 	a.RetryAfter, a.HasRetryAfter = retryAfter(x.header, a.Date, x.now())
+	a.ContentType = contentType(x.header)
 	a.TraceID = token(x.header.Get("Clerk-Trace-Id"))
 	switch {
 	case x.bodyErr != nil:
-		a.Class, a.Code = classify(call, "", x.status), lostCode(x.bodyErr)
+		a.Class, a.Code = classify(call, "", x.status, x.people, false), lostCode(x.bodyErr)
 	case x.status >= 200 && x.status <= 299:
 		a.Class, a.Code = success(callErr)
 	default:
-		a.readRefusal(x.body)
+		a.readRefusal(x.body, x.people)
 	}
 	a.Err = a.failure(nil)
 	return a
@@ -150,18 +160,21 @@ func success(err error) (Class, string) {
 	return Lost, "not_clerk"
 }
 
-// readRefusal reads the body of an answer that is no success.
-func (a *Answer) readRefusal(body []byte) {
+// params are the parameters of an invitation that a row or a batch sets, but for its address.
+var params = []string{"redirect_url", "expires_in_days", "public_metadata", "template_slug", "notify"}
+
+// readRefusal reads the body of an answer that is no success, to a call about so many people.
+func (a *Answer) readRefusal(body []byte, people int) {
 	r, err := parseRefusal(body)
 	switch {
 	case a.Status < 400:
 		a.Code = "redirect"
 		return
 	case err != nil:
-		a.Class, a.Code = classify(a.Call, "", a.Status), "not_json"
+		a.Class, a.Code = classify(a.Call, "", a.Status, people, false), "not_json"
 		return
 	case len(r.Errors) == 0 || r.Errors[0].Code == "":
-		a.Class, a.Code = classify(a.Call, "", a.Status), "not_clerk"
+		a.Class, a.Code = classify(a.Call, "", a.Status, people, false), "not_clerk"
 		return
 	}
 	if a.TraceID == "" {
@@ -171,12 +184,16 @@ func (a *Answer) readRefusal(body []byte) {
 	if a.Code = token(r.Errors[0].Code); a.Code == "" {
 		a.Code = "unnamed"
 	}
-	a.Class = classify(a.Call, a.Code, a.Status)
+	if p := r.Errors[0].Meta.Param; len(p) == 1 && refusals[a.Code].about == Parameters && slices.Contains(params, p[0]) {
+		a.Param = p[0]
+	}
+	class := func(e wireError) Class { return classify(a.Call, e.Code, a.Status, people, len(e.names()) > 0) }
+	a.Class = class(r.Errors[0])
 	for _, e := range r.Errors {
-		if classify(a.Call, e.Code, a.Status) != a.Class {
+		if class(e) != a.Class {
 			continue
 		}
-		for _, address := range slices.Concat(e.Meta.EmailAddresses, e.Meta.Identifiers) {
+		for _, address := range e.names() {
 			if !slices.Contains(a.Offenders, address) {
 				a.Offenders = append(a.Offenders, address)
 			}
@@ -263,6 +280,17 @@ func safeCause(err error) error {
 		return op
 	}
 	return nil
+}
+
+// maxContentType is longer than any media type in use, in bytes: the header is shown in errors.
+const maxContentType = 80
+
+func contentType(h http.Header) string {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || len(t) > maxContentType {
+		return ""
+	}
+	return t
 }
 
 func date(h http.Header) time.Time {

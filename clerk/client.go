@@ -52,6 +52,9 @@ type Config struct {
 	// URL is the API's base, with the /v1. Zero: DefaultURL. http:// is allowed on
 	// loopback only.
 	URL string
+	// Dial opens the connections, to a server in this process. Zero: they go over the
+	// network, and through a proxy where the environment names one.
+	Dial func(context.Context) (net.Conn, error)
 	// Log gets a line for each call at debug level. Zero: none.
 	Log *slog.Logger
 	// Now is the clock that deadlines are held against. Zero: time.Now.
@@ -103,7 +106,7 @@ func New(config Config) (*Client, error) {
 		c.answered = func(Answer) {}
 	}
 	c.backend = sdk.NewBackend(&sdk.BackendConfig{
-		HTTPClient: &http.Client{Transport: newTransport()},
+		HTTPClient: &http.Client{Transport: newTransport(config.Dial)},
 		URL:        &config.URL,
 		Key:        &config.Key,
 	})
@@ -177,7 +180,7 @@ func (i Invite) unmailed() bool { return i.Notify != nil && !*i.Notify }
 // Create invites one person: POST /invitations, of which Clerk takes 100 an hour.
 func (c *Client) Create(ctx context.Context, invite Invite) Answer {
 	r := &invitationReader{one: true, links: invite.unmailed()}
-	a := c.do(ctx, callCreate, http.MethodPost, "/invitations", invite.params(), r)
+	a := c.do(ctx, callCreate, 1, http.MethodPost, "/invitations", invite.params(), r)
 	return a.showing(r)
 }
 
@@ -190,7 +193,7 @@ func (c *Client) Bulk(ctx context.Context, invites []Invite) Answer {
 		p.Invitations = append(p.Invitations, i.params())
 	}
 	r := &invitationReader{links: len(invites) > 0 && invites[0].unmailed()}
-	a := c.do(ctx, callBulk, http.MethodPost, "/invitations/bulk", p, r)
+	a := c.do(ctx, callBulk, len(invites), http.MethodPost, "/invitations/bulk", p, r)
 	return a.showing(r)
 }
 
@@ -200,7 +203,7 @@ func (c *Client) Revoke(ctx context.Context, id string) Answer {
 		return c.unsent(callRevoke, "invalid_id")
 	}
 	r := &invitationReader{one: true, id: id}
-	a := c.do(ctx, callRevoke, http.MethodPost, "/invitations/"+id+"/revoke", nil, r)
+	a := c.do(ctx, callRevoke, 1, http.MethodPost, "/invitations/"+id+"/revoke", nil, r)
 	return a.showing(r)
 }
 
@@ -210,6 +213,8 @@ type ListQuery struct {
 	// ones, which Clerk shows only when asked for.
 	Status string
 	Offset int
+	// Query is an address or an id that the invitations match. Zero: all.
+	Query string
 	// Limit is at most MaxPage. Zero: MaxPage, since Clerk's own default is 10.
 	Limit int
 }
@@ -231,8 +236,11 @@ func (c *Client) Invitations(ctx context.Context, q ListQuery) ListAnswer {
 	if q.Status != "" {
 		p.Statuses = []string{q.Status}
 	}
+	if q.Query != "" {
+		p.Query = sdk.String(q.Query)
+	}
 	r := &invitationReader{}
-	a := c.do(ctx, callInvitations, http.MethodGet, "/invitations?paginated=true", p, r)
+	a := c.do(ctx, callInvitations, 1, http.MethodGet, "/invitations?paginated=true", p, r)
 	return ListAnswer{Answer: a.showing(r), Total: r.total}
 }
 
@@ -255,7 +263,7 @@ func (c *Client) Users(ctx context.Context, emails []string) UsersAnswer {
 	p := &user.ListParams{EmailAddresses: emails}
 	p.Limit = sdk.Int64(MaxPage)
 	r := &userReader{}
-	a := c.do(ctx, callUsers, http.MethodGet, "/users", p, r)
+	a := c.do(ctx, callUsers, 1, http.MethodGet, "/users", p, r)
 	if a.Class != Success {
 		return UsersAnswer{Answer: a}
 	}
@@ -269,20 +277,21 @@ type InstanceAnswer struct {
 	Environment string // production or development
 }
 
-// Instance asks whom we talk to: GET /instance. It stays the same when the key
-// is rotated. Where Status is 404 the call is not to be had, and the key's
-// Fingerprint has to do.
+// Instance asks which instance the key belongs to: GET /instance. The id stays the same when the
+// key is rotated. A 200 without an id and an environment of Clerk's is Lost, with the code
+// not_json or not_clerk. Clerk's specification has this call for every instance
+// (https://clerk.com/docs/reference/backend-api, bapi 2026-05-12), so nothing replaces its answer.
 func (c *Client) Instance(ctx context.Context) InstanceAnswer {
 	r := &instanceReader{}
-	a := c.do(ctx, callInstance, http.MethodGet, "/instance", nil, r)
+	a := c.do(ctx, callInstance, 1, http.MethodGet, "/instance", nil, r)
 	if a.Class != Success {
 		return InstanceAnswer{Answer: a}
 	}
 	return InstanceAnswer{Answer: a, ID: r.ID, Environment: r.Environment}
 }
 
-// do sends one request and reads what became of it.
-func (c *Client) do(ctx context.Context, call, method, path string, params sdk.Params, into reader) Answer {
+// do sends one request, about so many people, and reads what became of it.
+func (c *Client) do(ctx context.Context, call string, people int, method, path string, params sdk.Params, into reader) Answer {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
@@ -291,6 +300,7 @@ func (c *Client) do(ctx context.Context, call, method, path string, params sdk.P
 	ctx, span := c.place.begin(ctx, call, method)
 	begun := c.now()
 	x, ctx := newExchange(ctx, c.now)
+	x.people = people
 	req := sdk.NewAPIRequest(method, path)
 	if params != nil {
 		req.SetParams(params)

@@ -24,6 +24,7 @@ type exchange struct {
 	ctx      context.Context
 	deadline time.Time
 	now      func() time.Time
+	people   int // how many the call is about
 
 	// answered ends the guard: the connection may then be closed in good order.
 	answered atomic.Bool

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -188,9 +189,11 @@ func (r *instanceReader) UnmarshalJSON(body []byte) error {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return err
 	}
-	if r.ID, r.Environment = token(wire.ID), token(wire.Environment); r.ID == "" {
+	rest, ok := strings.CutPrefix(token(wire.ID), "ins_")
+	if !ok || rest == "" || wire.Environment != "production" && wire.Environment != "development" {
 		return errShape
 	}
+	r.ID, r.Environment = wire.ID, wire.Environment
 	r.done = true
 	return nil
 }
@@ -217,27 +220,33 @@ func page[T any](body []byte) ([]*T, int, error) {
 	return wire.Data, *wire.Total, nil
 }
 
-// refusal is the body of an error. Its messages are not read: they may name
+// wireRefusal is the body of an error. Its messages are not read: they may name
 // addresses.
-type refusal struct {
-	Errors []struct {
-		Code string `json:"code"`
-		Meta struct {
-			EmailAddresses words `json:"email_addresses"`
-			Identifiers    words `json:"identifiers"`
-		} `json:"meta"`
-	} `json:"errors"`
-	TraceID string `json:"clerk_trace_id"`
+type wireRefusal struct {
+	Errors  []wireError `json:"errors"`
+	TraceID string      `json:"clerk_trace_id"`
 }
 
+type wireError struct {
+	Code string `json:"code"`
+	Meta struct {
+		EmailAddresses words `json:"email_addresses"`
+		Identifiers    words `json:"identifiers"`
+		Param          words `json:"param_name"`
+	} `json:"meta"`
+}
+
+// names are the addresses that an error is about.
+func (e wireError) names() []string { return slices.Concat(e.Meta.EmailAddresses, e.Meta.Identifiers) }
+
 // parseRefusal returns a refusal without errors for JSON of another shape.
-func parseRefusal(body []byte) (refusal, error) {
+func parseRefusal(body []byte) (wireRefusal, error) {
 	if !json.Valid(body) {
-		return refusal{}, errShape
+		return wireRefusal{}, errShape
 	}
-	var r refusal
+	var r wireRefusal
 	if err := json.Unmarshal(body, &r); err != nil {
-		return refusal{}, nil
+		return wireRefusal{}, nil
 	}
 	return r, nil
 }

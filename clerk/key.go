@@ -37,7 +37,7 @@ func CheckKey(key string) error {
 func unprintable(r rune) bool { return r <= ' ' || r > '~' }
 
 // Fingerprint names a key without giving it away: the first 16 hexadecimal
-// digits of its SHA-256.
+// digits of its SHA-256. Only databases of earlier versions know an instance by it.
 func Fingerprint(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:8])

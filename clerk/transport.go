@@ -31,14 +31,20 @@ type transport struct {
 	base *http.Transport
 }
 
-func newTransport() *transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+// newTransport goes over the network where dial is nil.
+func newTransport(dial func(context.Context) (net.Conn, error)) *transport {
+	proxy := http.ProxyFromEnvironment
+	connect := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	if dial != nil {
+		proxy = nil
+		connect = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true) // one request a connection: what the guard rests on
 	return &transport{base: &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
+		Proxy: proxy,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			inner, err := dialer.DialContext(ctx, network, addr)
+			inner, err := connect(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}

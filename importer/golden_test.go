@@ -137,7 +137,8 @@ func TestReadHundredRows(t *testing.T) {
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"hires.csv":              "UTF-8: 17 valid, 2 invalid, 1 duplicate",
+		"hires.csv":              "UTF-8: 19 valid, 0 invalid, 1 duplicate",
+		"messy.csv":              "UTF-8: 17 valid, 2 invalid, 1 duplicate",
 		"hires.xlsx":             "Excel workbook: 3 valid, 0 invalid, 0 duplicate",
 		"hires-excel-german.csv": "Windows-1252: 3 valid, 0 invalid, 0 duplicate",
 		"options.csv":            "UTF-8: 3 valid, 0 invalid, 0 duplicate",

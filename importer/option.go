@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/gocarina/gocsv"
+
+	"bulkinvite/invitation"
 )
 
 // asked is what gocsv reads of a record that asks for something of its own. The
@@ -82,30 +82,26 @@ func (g grid) ReadAll() ([][]string, error) { return g, nil }
 // Read is there for gocsv's interface alone.
 func (g grid) Read() ([]string, error) { return nil, io.EOF }
 
-// redirectURL checks a redirect_url as Clerk does: absolute, http or https.
+// redirectURL reads a cell with where the invitation leads; empty: as the batch says.
 func redirectURL(cell string) (string, bool) {
 	text := strings.TrimFunc(cell, isSpace)
 	if text == "" {
 		return "", true
 	}
-	if strings.ContainsFunc(text, func(r rune) bool { return isSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar }) {
-		return "", false
-	}
-	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if invitation.CheckRedirectURL(text) != nil {
 		return "", false
 	}
 	return text, true
 }
 
-// expiresInDays checks an expires_in_days as Clerk does: 1 to 365.
+// expiresInDays reads a cell with a number of days; empty: as the batch says.
 func expiresInDays(cell string) (int, bool) {
 	text := strings.TrimFunc(cell, isSpace)
 	if text == "" {
 		return 0, true
 	}
 	days, err := strconv.Atoi(text)
-	if err != nil || days < 1 || days > 365 || text[0] == '+' {
+	if err != nil || text[0] == '+' || invitation.CheckExpiresInDays(days) != nil {
 		return 0, false
 	}
 	return days, true

@@ -15,7 +15,7 @@ const (
 	BadEncoding      = "bad_encoding"        // bytes that the file's encoding doesn't have, or NUL
 	BadQuotes        = "bad_quotes"          // a quote that is not closed, or closes in mid-cell
 	RaggedRow        = "ragged_row"          // more or fewer cells than the header
-	BadRedirectURL   = "bad_redirect_url"    // no absolute http or https URL
+	BadRedirectURL   = "bad_redirect_url"    // no http or https URL, no app's link and no path
 	BadExpiresInDays = "bad_expires_in_days" // no whole number from 1 to 365
 	BadRevokeOn      = "bad_revoke_on"       // no date, or one that could be another day too
 	BadMetadata      = "bad_metadata"        // the row's public metadata is over MaxMetadata
@@ -57,7 +57,7 @@ var remedies = map[string]string{
 	SeveralAddresses:  "more than one address; give each person a row of their own",
 	BadEncoding:       "some characters of this row can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
 	BadQuotes:         "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
-	BadRedirectURL:    "write a whole address that begins with https:// or http://, or leave the cell empty",
+	BadRedirectURL:    "write an address like https://app.example.com/welcome, an app's link like myapp://welcome, or a path like /welcome, or leave the cell empty",
 	BadExpiresInDays:  "write a whole number of days from 1 to 365, or leave the cell empty",
 	BadRevokeOn:       "write the date as 2026-11-23, or leave the cell empty",
 	BadMetadata:       fmt.Sprintf("the metadata of one person may take %d bytes as JSON; shorten it", MaxMetadata),

@@ -36,6 +36,9 @@ func Read(ctx context.Context, r io.Reader, o Options, yield func(*Row) error) (
 	if closing := t.from.close(); err == nil {
 		err = closing
 	}
+	if _, cut := t.from.(*workbook); cut && err != nil && ctx.Err() != nil {
+		return nil, ctx.Err() // whatever is wrong with the file now is our doing
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +91,7 @@ func open(ctx context.Context, src *source, o Options) (*table, error) {
 	}
 	var from records
 	if kind == aWorkbook {
-		from, err = openWorkbook(ctx, in, o)
+		from, err = openWorkbook(ctx, in, src, o)
 	} else {
 		from, err = openText(in, o)
 	}

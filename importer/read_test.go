@@ -526,7 +526,7 @@ func TestReadOptionsOfRows(t *testing.T) {
 		"a@x.com,https://app.example.com/x?y=1,7,A & B,Sales\n" +
 		"b@x.com,,,,\n" +
 		"c@x.com,ftp://x,,,\n" +
-		"d@x.com,/welcome,,,\n" +
+		"d@x.com,//example.com,,,\n" +
 		"e@x.com,https://,,,\n" +
 		"f@x.com,,0,,\n" +
 		"g@x.com,,366,,\n" +

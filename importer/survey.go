@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -22,6 +23,8 @@ const mostAreas = 1000
 // sheet is what a survey finds in a worksheet.
 type sheet struct {
 	name          string
+	part          string // its name in the archive
+	alias         string // its name in the copy that excelize reads
 	hidden        bool
 	last          int    // the number of the last row that has a value; 0: the sheet is empty
 	width         int    // the number of the last column that has one
@@ -41,46 +44,152 @@ func (s *sheet) swallows(row, column int) bool {
 	})
 }
 
+// allowances are how much a workbook may come to. They grow with the file, so that
+// honest ones stay far below, and a small file can't keep a processor busy for
+// minutes or fill the memory.
+type allowances struct {
+	unpacked int64 // bytes of all its parts together
+	cells    int64 // in the rows that are read, each as many as the sheet is wide
+	text     int64 // bytes in these: many cells may share one text
+	strings  int64 // texts that cells share; each takes some 60 bytes of memory
+	formats  int64 // the effort of showing the cells of a sheet by their number formats
+	rows     int64 // up to the last one of each sheet, with those that are not there
+}
+
+// allowed returns what a file of so many bytes, as it came, may come to. Excel's own
+// files unpack to ten or twenty times their size.
+func allowed(bytes int64) allowances {
+	return allowances{
+		unpacked: min(16<<20+100*bytes, maxUnpacked),
+		cells:    4<<20 + 100*bytes,
+		text:     16<<20 + 100*bytes,
+		strings:  500_000 + bytes/4,
+		formats:  512<<10 + 20*bytes,
+		rows:     8<<20 + 100*bytes,
+	}
+}
+
+const saveAsCSV = "Save the sheet as CSV (UTF-8)."
+
+// swollen refuses a workbook that comes to far more than a file of its size holds.
+func swollen(what string) *FileError {
+	return &FileError{What: "the workbook has far more " + what + " than a file of its size should have", Fix: saveAsCSV}
+}
+
+// Whatever its size, a workbook over one of these is refused.
+const (
+	maxSheets        = 1_000
+	maxRelationships = 10_000
+	maxStyles        = 65_536  // Excel's own limit is 65,490 formats of cells
+	maxFormats       = 1_000   // number formats of its own; Excel's limit is 250
+	maxFormat        = 1_000   // bytes in one of these; Excel's limit is 255 characters
+	maxName          = 1_000   // bytes in a sheet's name; Excel's limit is 31 characters
+	maxDepth         = 100     // elements inside one another
+	maxDirectory     = 4 << 20 // bytes of the archive's list of parts; each takes some 400 of memory
+	maxToken         = 4 << 20 // bytes from one mark-up to the next, which the decoder holds in memory
+)
+
+// excess refuses a workbook with more of something than such a limit.
+func excess(most int, what string) *FileError {
+	return &FileError{What: fmt.Sprintf("the workbook has more than %d %s", most, what), Fix: saveAsCSV}
+}
+
+// called ends a reading when its context does.
+type called struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read reads on.
+func (c *called) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// directory lets so much of a file be read while the archive's list of parts is,
+// which the zip reader keeps in memory.
+type directory struct {
+	io.ReaderAt
+	left int // bytes; negative: no limit any more
+}
+
+var errDirectory = &FileError{What: "the workbook has too many parts", Fix: saveAsCSV}
+
+// ReadAt reads at a place.
+func (d *directory) ReadAt(p []byte, at int64) (int, error) {
+	n, err := d.ReaderAt.ReadAt(p, at)
+	if d.left < 0 {
+		return n, err
+	}
+	if d.left -= n; d.left < 0 {
+		d.left = 0
+		return 0, errDirectory
+	}
+	return n, err
+}
+
 // surveyWorkbook reads all of a workbook once: that it is whole, and what its
 // worksheets have. The library would take a sheet that breaks off for one that
-// ends, and cells out of order for cells of other columns.
-func surveyWorkbook(ctx context.Context, name string, limits Limits) ([]sheet, error) {
-	archive, err := zip.OpenReader(name)
+// ends, and cells out of order for cells of other columns. It writes a copy with
+// what the library needs, and nothing else, to clean.
+func surveyWorkbook(ctx context.Context, name, clean string, limits Limits, allow allowances) ([]sheet, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("keep a copy of the workbook: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("keep a copy of the workbook: %w", err)
+	}
+	at := &directory{file, maxDirectory}
+	archive, err := zip.NewReader(at, info.Size())
+	var fault *FileError
+	if errors.As(err, &fault) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, damagedWorkbook(err)
 	}
-	defer archive.Close() //nolint:errcheck // it was only read
-	v := &survey{ctx: ctx, limits: limits, parts: map[string]*zip.File{}}
+	at.left = -1
+	v := &survey{ctx: ctx, limits: limits, allow: allow, parts: map[string]*zip.File{}}
 	if err := v.index(archive.File); err != nil {
 		return nil, err
 	}
-	return v.worksheets()
+	sheets, err := v.worksheets()
+	if err != nil {
+		return nil, err
+	}
+	return sheets, v.write(clean, sheets)
 }
 
 type survey struct {
 	ctx    context.Context
 	limits Limits
+	allow  allowances
 	parts  map[string]*zip.File
+	date   bool // dates count from 1904
+	styles styles
+	rows   int64 // up to the last one of each sheet
 }
 
 // index lists what is in a workbook, and measures it before anything is unpacked.
 func (v *survey) index(files []*zip.File) error {
-	all, besides := uint64(0), uint64(0)
+	all := uint64(0)
+	names := map[string]bool{} // in lower case: that is how some programs look for parts
 	for _, f := range files {
 		name := strings.ReplaceAll(f.Name, `\`, "/")
-		if v.parts[name] != nil {
+		lower := strings.ToLower(name)
+		if names[lower] {
 			return damagedWorkbook(errors.New("it has two parts of one name"))
 		}
-		v.parts[name] = f
-		lower := strings.ToLower(name)
-		if !strings.HasPrefix(lower, "xl/worksheets/sheet") && lower != "xl/sharedstrings.xml" {
-			besides += f.UncompressedSize64
-		}
+		names[lower], v.parts[name] = true, f
 		// Sizes are checked one by one, so that their sum can't overflow; that
 		// they are true, the archive's reader checks.
-		if all += f.UncompressedSize64; all > maxUnpacked || f.UncompressedSize64 > maxUnpacked || besides > maxBesides {
-			return &FileError{What: fmt.Sprintf("the workbook unpacks to more than %d bytes, or to more than %d besides its sheets", maxUnpacked, maxBesides),
-				Fix: "Save the sheet as CSV (UTF-8)."}
+		if all += f.UncompressedSize64; all > uint64(v.allow.unpacked) || f.UncompressedSize64 > uint64(v.allow.unpacked) {
+			return &FileError{What: fmt.Sprintf("the workbook unpacks to more than %d bytes", v.allow.unpacked), Fix: saveAsCSV}
 		}
 	}
 	if v.parts["[Content_Types].xml"] == nil || v.parts["_rels/.rels"] == nil {
@@ -101,62 +210,143 @@ func (v *survey) kind() string {
 	return "a zip archive"
 }
 
-type relationships struct {
-	Relationship []struct {
-		ID     string `xml:"Id,attr"`
-		Type   string `xml:"Type,attr"`
-		Target string `xml:"Target,attr"`
-	}
+// relationship is what a part says of another one.
+type relationship struct{ kind, target string }
+
+// relationships reads those of a part by their ids; of two of one id the first
+// counts.
+func (v *survey) relationships(part string) (map[string]relationship, error) {
+	all := map[string]relationship{}
+	n := 0
+	err := v.elements(part, func(_ []string, e xml.StartElement) error {
+		if e.Name.Local != "Relationship" {
+			return nil
+		}
+		if n++; n > maxRelationships {
+			return excess(maxRelationships, "relationships between its parts")
+		}
+		id := attribute(e.Attr, "Id")
+		if _, twice := all[id]; !twice {
+			all[id] = relationship{attribute(e.Attr, "Type"), attribute(e.Attr, "Target")}
+		}
+		return nil
+	})
+	return all, err
+}
+
+// listed is a sheet in the workbook's list.
+type listed struct{ name, state, id string }
+
+// list reads which sheets there are.
+func (v *survey) list(book string) ([]listed, error) {
+	var all []listed
+	err := v.elements(book, func(in []string, e xml.StartElement) error {
+		switch {
+		case e.Name.Local == "workbookPr":
+			var err error
+			if text := attribute(e.Attr, "date1904"); text != "" {
+				v.date, err = strconv.ParseBool(text)
+			}
+			return err
+		case e.Name.Local != "sheet" || len(in) == 0 || in[len(in)-1] != "sheets":
+			return nil
+		}
+		if len(all) == maxSheets {
+			return excess(maxSheets, "sheets")
+		}
+		s := listed{attribute(e.Attr, "name"), attribute(e.Attr, "state"), attribute(e.Attr, "id")}
+		if len(s.name) > maxName {
+			return errors.New("a sheet has a name that is too long")
+		}
+		all = append(all, s)
+		return nil
+	})
+	return all, err
 }
 
 // worksheets surveys the sheets that the workbook's list names, and reads
 // everything else to see that it is whole.
 func (v *survey) worksheets() ([]sheet, error) {
-	var root, rels relationships
-	if err := v.decode("_rels/.rels", &root); err != nil {
+	root, err := v.relationships("_rels/.rels")
+	if err != nil {
 		return nil, err
 	}
 	book := ""
-	for _, r := range root.Relationship {
-		if strings.HasSuffix(r.Type, "/officeDocument") {
-			book = strings.TrimPrefix(r.Target, "/")
+	for _, r := range root {
+		if strings.HasSuffix(r.kind, "/officeDocument") {
+			book = strings.TrimPrefix(r.target, "/")
 		}
 	}
 	if !strings.HasSuffix(book, ".xml") || v.parts[book] == nil {
 		return nil, &FileError{What: "this is a binary workbook or another document, not an .xlsx workbook", Fix: "Open it in its program and save it as .xlsx or CSV (UTF-8)."}
 	}
-	var list struct {
-		Sheets struct {
-			Sheet []struct {
-				Name  string `xml:"name,attr"`
-				State string `xml:"state,attr"`
-				ID    string `xml:"id,attr"`
-			} `xml:"sheet"`
-		} `xml:"sheets"`
+	list, err := v.list(book)
+	if err != nil {
+		return nil, err
 	}
-	if err := errors.Join(v.decode(book, &list), v.decode(path.Dir(book)+"/_rels/"+path.Base(book)+".rels", &rels)); err != nil {
+	rels, err := v.relationships(path.Dir(book) + "/_rels/" + path.Base(book) + ".rels")
+	if err != nil {
+		return nil, err
+	}
+	if v.styles, err = v.formats(); err != nil {
 		return nil, err
 	}
 	var sheets []sheet
 	seen := map[string]bool{}
-	for _, s := range list.Sheets.Sheet {
-		for _, r := range rels.Relationship {
-			if r.ID != s.ID || !strings.HasSuffix(r.Type, "/worksheet") {
-				continue
-			}
-			part := path.Join(path.Dir(book), r.Target)
-			if strings.HasPrefix(r.Target, "/") {
-				part = r.Target[1:]
-			}
-			found, err := v.worksheet(part)
-			if err != nil {
-				return nil, fmt.Errorf("sheet %q: %w", shortened(s.Name), err)
-			}
-			found.name, found.hidden = s.Name, s.State != "" && s.State != "visible"
-			sheets, seen[part] = append(sheets, *found), true
+	for _, s := range list {
+		r, ok := rels[s.id]
+		if !ok || !strings.HasSuffix(r.kind, "/worksheet") {
+			continue
 		}
+		part := path.Join(path.Dir(book), r.target)
+		if strings.HasPrefix(r.target, "/") {
+			part = r.target[1:]
+		}
+		if seen[part] {
+			return nil, damagedWorkbook(errors.New("two of its sheets are one part"))
+		}
+		found, err := v.worksheet(part)
+		if err != nil {
+			return nil, fmt.Errorf("sheet %q: %w", shortened(s.name), err)
+		}
+		if v.rows += int64(found.last); v.rows > v.allow.rows {
+			return nil, swollen("rows")
+		}
+		found.name, found.hidden, found.part = s.name, s.state != "" && s.state != "visible", part
+		found.alias = fmt.Sprintf("s%d", len(sheets)+1)
+		sheets, seen[part] = append(sheets, *found), true
+	}
+	if part := v.texts(); part != "" {
+		if err := v.sharedStrings(part); err != nil {
+			return nil, err
+		}
+		seen[part] = true
 	}
 	return sheets, v.rest(seen)
+}
+
+// texts names the part with the texts that cells share; empty: there is none.
+func (v *survey) texts() string {
+	for name := range v.parts {
+		if strings.EqualFold(name, sharedStringsPart) {
+			return name
+		}
+	}
+	return ""
+}
+
+// sharedStrings surveys the texts that cells share.
+func (v *survey) sharedStrings(part string) error {
+	n := int64(0)
+	return v.elements(part, func(in []string, e xml.StartElement) error {
+		if e.Name.Local != "si" || len(in) != 1 {
+			return nil
+		}
+		if n++; n > v.allow.strings {
+			return swollen("texts")
+		}
+		return nil
+	}, "si")
 }
 
 // rest reads the parts that nobody looked into, for their checksums.
@@ -187,7 +377,7 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 		return damagedWorkbook(err)
 	}
 	defer r.Close() //nolint:errcheck // it was only read
-	err = use(r)
+	err = use(&called{v.ctx, r})
 	var fault *FileError
 	if err == nil || errors.As(err, &fault) || v.ctx.Err() != nil {
 		return err
@@ -195,15 +385,55 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 	return damagedWorkbook(err)
 }
 
-func (v *survey) decode(name string, into any) error {
-	return v.read(name, func(r io.Reader) error { return xml.NewDecoder(r).Decode(into) })
+// elements calls use with each element of a part and the names of those around it.
+// What is inside of an element named in whole has to be no longer than a row may be:
+// the library holds it in memory.
+func (v *survey) elements(name string, use func(in []string, e xml.StartElement) error, whole ...string) error {
+	return v.read(name, func(r io.Reader) error {
+		in := &allowance{Reader: bufio.NewReaderSize(r, window), most: maxToken, what: "mark-up of the workbook"}
+		decoder := xml.NewDecoder(in)
+		var around []string
+		inside := 0 // how deep the element is that has to be whole; 0: in none
+		for {
+			if inside == 0 {
+				in.used = 0
+			}
+			token, err := decoder.Token()
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			switch e := token.(type) {
+			case xml.StartElement:
+				if len(around) == maxDepth {
+					return errDepth
+				}
+				if err := use(around, e); err != nil {
+					return err
+				}
+				around = append(around, e.Name.Local)
+				if inside == 0 && slices.Contains(whole, e.Name.Local) {
+					inside = len(around)
+				}
+			case xml.EndElement:
+				if inside == len(around) {
+					inside = 0
+				}
+				around = around[:len(around)-1]
+			}
+		}
+	})
 }
+
+var errDepth = fmt.Errorf("it has more than %d elements inside one another", maxDepth)
 
 // worksheet surveys one sheet.
 func (v *survey) worksheet(part string) (*sheet, error) {
-	w := &worksheet{}
+	w := &worksheet{cost: v.styles.cost, most: v.allow.formats}
 	err := v.read(part, func(r io.Reader) error {
-		w.in = &allowance{Reader: bufio.NewReaderSize(r, window), most: v.limits.LineBytes}
+		w.in = &allowance{Reader: bufio.NewReaderSize(r, window), most: v.limits.LineBytes, what: "a row"}
 		w.xml = xml.NewDecoder(w.in)
 		return w.walk(v.ctx)
 	})
@@ -215,12 +445,13 @@ func (v *survey) worksheet(part string) (*sheet, error) {
 type allowance struct {
 	*bufio.Reader
 	used, most int
+	what       string // that has so many bytes
 }
 
 // ReadByte gives the next byte.
 func (a *allowance) ReadByte() (byte, error) {
 	if a.used++; a.used > a.most {
-		return 0, &FileError{What: fmt.Sprintf("a row is longer than %d bytes", a.most), Fix: "Take the long text out."}
+		return 0, &FileError{What: fmt.Sprintf("%s is longer than %d bytes", a.what, a.most), Fix: "Take the long text out."}
 	}
 	return a.Reader.ReadByte()
 }
@@ -232,8 +463,12 @@ type worksheet struct {
 	xml            *xml.Decoder
 	inData, inRow  bool
 	ended          bool
+	depth          int
 	row, column    int // where the walk is
 	value, formula bool
+	style          int // of the cell
+	cost           []int
+	spent, most    int64 // effort
 }
 
 var errOrder = errors.New("its rows or cells are out of order")
@@ -258,11 +493,18 @@ func (w *worksheet) walk(ctx context.Context) error {
 		}
 		switch e := token.(type) {
 		case xml.StartElement:
+			if w.depth++; w.depth > maxDepth {
+				return errDepth
+			}
 			if err := w.start(e); err != nil {
 				return err
 			}
 		case xml.EndElement:
+			w.depth--
 			w.end(e.Name.Local)
+			if w.spent > w.most {
+				return swollen("formatted cells")
+			}
 		}
 	}
 }
@@ -295,6 +537,9 @@ func (w *worksheet) end(name string) {
 	case name == "row" && w.inRow:
 		w.inRow = false
 	case name == "c" && w.inRow:
+		if w.value && 0 < w.style && w.style < len(w.cost) {
+			w.spent += int64(w.cost[w.style])
+		}
 		if w.value {
 			w.last, w.width = w.row, max(w.width, w.column)
 		}
@@ -332,7 +577,13 @@ func (w *worksheet) startCell(attributes []xml.Attr) error {
 			return errOrder
 		}
 	}
-	w.column, w.value, w.formula = column, false, false
+	w.column, w.value, w.formula, w.style = column, false, false, 0
+	if text := attribute(attributes, "s"); text != "" {
+		var err error
+		if w.style, err = strconv.Atoi(text); err != nil {
+			return errors.New("a cell has no number for its format")
+		}
+	}
 	return nil
 }
 

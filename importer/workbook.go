@@ -18,8 +18,6 @@ import (
 const (
 	maxWorkbook = 256 << 20 // bytes of the file
 	maxUnpacked = 2 << 30   // bytes of all that is in it
-	maxBesides  = 64 << 20  // bytes of what is neither sheet nor cell text, which excelize holds in memory
-	inMemory    = 1 << 20   // bytes of a sheet or of all cell texts; larger ones are read from a temporary file
 )
 
 // EncodingWorkbook is the Encoding of a Summary where the file is an Excel
@@ -28,53 +26,67 @@ const EncodingWorkbook = "Excel workbook"
 
 // workbook reads the records of one sheet of an Excel workbook: its cells as
 // they are shown. excelize knows number formats, but passes over what it can't
-// read; so the sheets are surveyed before, and what it gives is held against
-// that.
+// read, and spends time and memory without limit on what a small file may hold.
+// So the workbook is surveyed before, excelize gets a copy with no more in it than
+// cells and their formats need, and what it gives is held against the survey.
 type workbook struct {
-	dir    string // what has to be on disk meanwhile; only we may read it
+	ctx    context.Context
+	alone  func() bool // leaves the files alone when the context ends
+	dir    string      // what has to be on disk meanwhile; only we may read it
 	file   *excelize.File
 	sheets []sheet // the worksheets, in their order
 	sheet  *sheet  // the one that is read
 	others []string
 	rows   *excelize.Rows
 	limits Limits
-	row    int // the number of the last row that was read
+	allow  allowances
+	used   allowances // by the rows of the sheet that were read
+	row    int        // the number of the last row that was read
 	ended  bool
 }
 
-// openWorkbook finds the first sheet that has an e-mail column.
-func openWorkbook(ctx context.Context, in io.Reader, o Options) (*workbook, error) {
+// openWorkbook finds the first sheet that has an e-mail column. It reads src, the
+// file as it came, by way of in, which takes gzip's wrapping off.
+func openWorkbook(ctx context.Context, in io.Reader, src *source, o Options) (*workbook, error) {
 	if o.Delimiter != "" || o.Encoding != "" {
 		return nil, &FileError{What: "this is an Excel workbook, which has no delimiter and no encoding", Fix: "Leave --delimiter and --encoding away."}
 	}
-	w := &workbook{limits: o.Limits}
-	err := w.unpack(ctx, in)
+	w := &workbook{ctx: ctx, limits: o.Limits}
+	err := w.unpack(ctx, in, src)
 	if err == nil {
 		err = w.choose(o)
 	}
 	if err != nil {
-		return nil, errors.Join(err, w.close())
+		closing := w.close()
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // whatever was wrong with the file was our doing
+		}
+		return nil, errors.Join(err, closing)
 	}
 	return w, nil
 }
 
 // unpack copies a workbook to a file, because the list of what is in it stands
 // at its end, and opens it.
-func (w *workbook) unpack(ctx context.Context, in io.Reader) error {
-	var err error
+func (w *workbook) unpack(ctx context.Context, in io.Reader, src *source) (err error) {
 	if w.dir, err = os.MkdirTemp("", "bulkinvite-*"); err != nil {
 		return fmt.Errorf("keep a copy of the workbook: %w", err)
 	}
+	w.alone = context.AfterFunc(ctx, func() { empty(w.dir) })
 	path := filepath.Join(w.dir, "workbook.xlsx")
-	if err := spool(in, path); err != nil {
+	if err := spool(&called{ctx, in}, path); err != nil {
 		return err
 	}
-	if w.sheets, err = surveyWorkbook(ctx, path, w.limits); err != nil {
+	w.allow = allowed(src.n)
+	clean := filepath.Join(w.dir, "clean.xlsx")
+	if w.sheets, err = surveyWorkbook(ctx, path, clean, w.limits, w.allow); err != nil {
 		return err
 	}
 	defer recovered(&err)
-	w.file, err = excelize.OpenFile(path, excelize.Options{
-		UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: inMemory, TmpDir: w.dir,
+	w.file, err = excelize.OpenFile(clean, excelize.Options{
+		// Sheets and texts are read from temporary files, whatever their size: in
+		// memory they would take many times as much.
+		UnzipSizeLimit: maxUnpacked, UnzipXMLSizeLimit: 1, TmpDir: w.dir,
 		// How Excel shows such a date, its user's computer decides; the file
 		// doesn't say.
 		ShortDatePattern: "yyyy-mm-dd",
@@ -83,6 +95,18 @@ func (w *workbook) unpack(ctx context.Context, in io.Reader) error {
 		return damagedWorkbook(err)
 	}
 	return nil
+}
+
+// empty cuts the files of a directory off, so that whoever reads them comes to an end:
+// excelize reads all texts at one go, and knows no context.
+func empty(dir string) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return // it is gone
+	}
+	for _, file := range files {
+		_ = os.Truncate(filepath.Join(dir, file.Name()), 0) // it may be gone; close removes what is not
+	}
 }
 
 func spool(in io.Reader, path string) error {
@@ -163,8 +187,8 @@ func (w *workbook) start(s *sheet) (err error) {
 		return err
 	}
 	defer recovered(&err)
-	w.sheet, w.row, w.ended = s, 0, false
-	if w.rows, err = w.file.Rows(s.name); err != nil {
+	w.sheet, w.row, w.ended, w.used = s, 0, false, allowances{}
+	if w.rows, err = w.file.Rows(s.alias); err != nil {
 		return damagedWorkbook(err)
 	}
 	return nil
@@ -184,6 +208,9 @@ func (w *workbook) stop() error {
 
 func (w *workbook) close() error {
 	err := w.stop()
+	if w.alone != nil {
+		w.alone()
+	}
 	if w.file != nil {
 		err = errors.Join(err, w.file.Close())
 	}
@@ -203,11 +230,20 @@ func (w *workbook) next() (rec record, err error) {
 	if w.row == w.sheet.last {
 		return rec, io.EOF // what follows is formatted at most
 	}
+	if err := w.ctx.Err(); err != nil {
+		return rec, err
+	}
 	if !w.rows.Next() {
+		if err := w.ctx.Err(); err != nil {
+			return rec, err
+		}
 		return rec, damagedWorkbook(fmt.Errorf("sheet %q ends before row %d", shortened(w.sheet.name), w.sheet.last))
 	}
 	w.row++
 	shown, err := w.rows.Columns()
+	if err := w.ctx.Err(); err != nil { // the texts may have been cut off
+		return rec, err
+	}
 	if err != nil {
 		return rec, damagedWorkbook(err)
 	}
@@ -224,6 +260,10 @@ func (w *workbook) next() (rec record, err error) {
 		if strings.IndexByte(cell, 0) >= 0 || strings.ContainsRune(cell, utf8.RuneError) {
 			rec.code, rec.nul = BadEncoding, strings.IndexByte(cell, 0) >= 0
 		}
+	}
+	w.used.text += int64(rec.size)
+	if w.used.cells += int64(len(rec.cells)); w.used.cells > w.allow.cells || w.used.text > w.allow.text {
+		return rec, swollen("cells, or more text,")
 	}
 	if rec.size > w.limits.LineBytes {
 		return rec, &FileError{Line: w.row, What: fmt.Sprintf("the row is longer than %d bytes", w.limits.LineBytes), Fix: "Take the long text out."}

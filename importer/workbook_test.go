@@ -233,7 +233,7 @@ func TestReadWorkbookErrors(t *testing.T) {
 		{name: "a long row", text: pack(t, parts(rawSheet(rawRow(1, "email")+rawRow(2, strings.Repeat("x", 3000))))), o: Options{Limits: Limits{LineBytes: 2000}}, what: "row is longer than 2000"},
 		{name: "a row of much markup", text: pack(t, parts(rawSheet(rawRow(1, "email")+`<row r="2"><!--`+strings.Repeat("x", 3000)+`--></row>`))), o: Options{Limits: Limits{LineBytes: 2000}}, what: "row is longer than 2000"},
 		{name: "a long cell", text: pack(t, parts(rawSheet(rawRow(1, "email")+rawRow(2, strings.Repeat("x", 3000))))), o: Options{Limits: Limits{CellBytes: 2000}}, what: "cell is longer than 2000"},
-		{name: "a bomb", text: pack(t, append(parts(good), [2]string{"xl/media/a.png", strings.Repeat("\x00", maxBesides)})), what: "unpacks to more than"},
+		{name: "a bomb", text: pack(t, append(parts(good), [2]string{"xl/media/a.png", strings.Repeat("\x00", 64<<20)})), what: "unpacks to more than"},
 		{name: "many rows", text: book(t, nil, sheetOf{"S", [][]any{{"email"}, {"a"}, {"b"}}}), o: Options{Limits: Limits{Rows: 1}}, what: "more than 1 rows"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -295,5 +295,36 @@ func TestReadLargeWorkbook(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A reading that is called off ends at once, wherever it is, says that it was called
+// off and not that the file is bad, and leaves nothing behind.
+func TestReadWorkbookCalledOff(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	var texts, rows strings.Builder
+	for i := range 40_000 {
+		fmt.Fprintf(&texts, `<si><t>p%d@x.com</t></si>`, i)
+		fmt.Fprintf(&rows, `<row><c t="s"><v>%d</v></c></row>`, i)
+	}
+	all := append(parts(rawSheet(rawRow(1, "email")+rows.String())), [2]string{sharedStringsPart, `<sst>` + texts.String() + `</sst>`})
+	text := pack(t, all)
+	whole := time.Now()
+	if _, _, err := read(t, text, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(whole)
+	for part := range 4 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(took*time.Duration(part)/4, cancel)
+		_, err := Read(ctx, strings.NewReader(text), Options{}, func(*Row) error { return nil })
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("called off after %d quarters: %v", part, err)
+		}
+		cancel()
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
 	}
 }

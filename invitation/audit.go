@@ -11,7 +11,7 @@ import (
 
 // AuditFilter says which rows an audit wants. Zero fields do not narrow it.
 type AuditFilter struct {
-	Key     string // the person, as [Key] gives it
+	Key     string // the person, as [Key] gives it; rows that a purge emptied are found by it, too
 	Batch   int64
 	Outcome Outcome
 	Status  Status
@@ -46,10 +46,12 @@ func (f AuditFilter) ofBatches() conditions {
 	return c
 }
 
-// ofRows is what the filter says of rows r of batches b.
-func (f AuditFilter) ofRows() conditions {
+// ofRows is what the filter says of rows r of batches b. hash stands for the person
+// in rows that a purge emptied; empty: there are none.
+func (f AuditFilter) ofRows(hash string) conditions {
 	c := conditions{args: pgx.NamedArgs{}}
-	c.narrow(f.Key != "", `r.key = @key`, "key", f.Key)
+	c.narrow(f.Key != "" && hash == "", `r.key = @key`, "key", f.Key)
+	c.narrow(hash != "", `r.key = any(@keys)`, "keys", []string{f.Key, hash})
 	c.narrow(f.Batch != 0, `r.batch_id = @batch`, "batch", f.Batch)
 	c.narrow(f.Outcome != "", `r.outcome = @outcome`, "outcome", f.Outcome)
 	c.narrow(f.Status != "", `r.status = @status`, "status", f.Status)
@@ -81,7 +83,13 @@ const auditReadAhead = `
 // batch and row. It reads as yield takes, and reuses the AuditRow, as
 // [Reader.Results] does; the row's cells are not in it.
 func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow) error) (err error) {
-	of := f.ofRows()
+	hash := ""
+	if f.Key != "" {
+		if hash, err = purgedAs(ctx, r.pool, f.Key); err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	of := f.ofRows(hash)
 	if batches := f.ofBatches(); len(batches.sql) > 0 {
 		// How many there are decides how their rows are best read, and PostgreSQL
 		// would guess that wrongly: who sent a file and when are not independent.

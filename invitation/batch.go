@@ -3,15 +3,18 @@ package invitation
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/lease"
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
-	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, created_at, started_at, finished_at`
+	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, confirmed_at is not null, created_at, started_at, finished_at`
 
 // hoursColumns are the hours of batches, from and up to; null where they are all.
 const hoursColumns = `(select lower(h) from unnest(hours) h order by h desc limit 1), (select upper(h) from unnest(hours) h order by h limit 1), coalesce(tz, '')`
@@ -23,7 +26,7 @@ func scanBatch(row pgx.Row) (*Batch, error) {
 	var from, to *int
 	var tz string
 	err := row.Scan(&b.ID, &b.InstanceID, &b.FileName, &sha, &b.FileBytes, &b.Encoding, &b.Delimiter, &b.Columns, &b.Actor, &b.Options,
-		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &from, &to, &tz, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.CreatedAt, &started, &finished)
+		&b.Priority, &b.Preflight, &b.Duplicates, &b.Cooldown, &b.ResendOf, &b.Corrects.Batch, &b.Corrects.Row, &b.LinksFile, &b.State, &b.Reason, &b.PausedBy, &startAt, &from, &to, &tz, &b.RevokeAfter, &b.Canary, &b.Rows, &b.Blank, &b.Confirmed, &b.CreatedAt, &started, &finished)
 	if err != nil {
 		return nil, err
 	}
@@ -49,10 +52,11 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 
 // BatchByFile returns the newest batch of an instance that was made from a file
 // with this SHA-256, or nil. A draft that was cancelled does not count: nothing
-// came of it.
-func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (*Batch, error) {
-	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
-		where instance_id = $1 and file_sha256 = $2 and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:]))
+// came of it. except is a batch that is left out; 0: none.
+func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64) (*Batch, error) {
+	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
+		where instance_id = $1 and file_sha256 = $2 and id <> $3
+		  and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -65,11 +69,7 @@ func (s *Store) BatchByFile(ctx context.Context, instance int64, sha [32]byte) (
 // LockFile makes imports of one file at one instance wait for each other until
 // the transaction ends, so that two uploads at the same moment see one another.
 func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) error {
-	_, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1::bigint || ':' || encode($2, 'hex'), 0))`, instance, sha[:])
-	if err != nil {
-		return fmt.Errorf("lock the file: %w", err)
-	}
-	return nil
+	return lease.Exclude(ctx, tx, instance, "file "+hex.EncodeToString(sha[:]))
 }
 
 // CreateBatch inserts a batch as a draft and returns its number. It belongs to
@@ -78,12 +78,12 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 	var id int64
 	err := tx.QueryRow(ctx, `
 		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options, priority, preflight, start_at, hours, tz, canary, revoke_after,
-		                     on_duplicate, cooldown, resend_of, corrects, corrects_row, links_file, state)
+		                     on_duplicate, cooldown, resend_of, corrects, corrects_row, links_file, confirmed_at, state)
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'),
-		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), 'draft') returning id`,
+		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), case when $23 then clock_timestamp() end, 'draft') returning id`,
 		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
 		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter,
-		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile).Scan(&id)
+		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile, b.Confirmed).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)
 	}
@@ -95,7 +95,7 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor string, rows, blank int) error {
 	var instance int64
 	err := tx.QueryRow(ctx, `
-		update batches set state = 'running', started_at = clock_timestamp(), judged_from = clock_timestamp(), rows = $2, blank = $3,
+		update batches set state = 'running', confirmed_at = coalesce(confirmed_at, clock_timestamp()), started_at = clock_timestamp(), judged_from = clock_timestamp(), rows = $2, blank = $3,
 		       canary_row = (select r.row_number from results r where r.batch_id = $1 and r.outcome is null order by r.row_number offset canary - 1 limit case when canary is null then 0 else 1 end)
 		where id = $1 and state = 'draft' returning instance_id`, id, rows, blank).Scan(&instance)
 	if err != nil {
@@ -143,12 +143,13 @@ func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
 	return len(ids), nil
 }
 
-// PauseInstance pauses all running batches of an instance, with the reason for
-// which Clerk refuses every invitation. The
+// PauseInstance pauses the running batches of an instance, all of them or only
+// those given, with the reason for which Clerk refuses their invitations. The
 // caller holds the instance's create and bulk buckets, so that no claim slips
 // through while the state changes.
-func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string) ([]int64, error) {
-	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3 where instance_id = $1 and state = 'running' returning id`, instance, reason, ByClerk)
+func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string, only ...int64) ([]int64, error) {
+	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3
+		where instance_id = $1 and state = 'running' and ($4::bigint[] is null or id = any($4)) returning id`, instance, reason, ByClerk, only)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("pause the batches of instance %d: %w", instance, err)

@@ -18,9 +18,50 @@ type Limits struct {
 // Budget is where the limits of an instance stand.
 type Budget struct {
 	Spent
-	Frozen   []Freeze  // the buckets that are closed now
-	Ceilings []Ceiling // those of which Clerk seems to allow less than was set
-	Now      time.Time // the database's clock when it was asked
+	Limits   Limits         // of those that were given here and to live workers, the strictest of each kind
+	Workers  []WorkerLimits // the processes heard of within a minute, by their ids
+	Frozen   []Freeze       // the buckets that are closed now
+	Ceilings []Ceiling      // those of which Clerk seems to allow less than was set
+	Now      time.Time      // the database's clock when it was asked
+}
+
+// WorkerLimits are the limits that a worker was given, as [ratelimit.Limit.String] has them; nil
+// where its version does not state them.
+type WorkerLimits struct {
+	Worker  string  `json:"worker"`
+	Host    string  `json:"host"`
+	PID     int     `json:"pid"`
+	Create  *string `json:"create"`
+	Bulk    *string `json:"bulk"`
+	General *string `json:"general"`
+}
+
+// States reports whether the worker's version states its limits.
+func (w WorkerLimits) States() bool { return w.Create != nil && w.Bulk != nil && w.General != nil }
+
+// String is the worker and its limits in words.
+func (w WorkerLimits) String() string {
+	who := fmt.Sprintf("%s (%s, pid %d)", w.Worker, w.Host, w.PID)
+	if !w.States() {
+		return who + " states no limits"
+	}
+	return fmt.Sprintf("%s: create %s, bulk %s, general %s", who, *w.Create, *w.Bulk, *w.General)
+}
+
+// Differing returns the live workers if not all have stated the same limits, and otherwise none.
+// It is never nil.
+func (b Budget) Differing() []WorkerLimits {
+	var first *WorkerLimits
+	for i, w := range b.Workers {
+		switch {
+		case !w.States():
+		case first == nil:
+			first = &b.Workers[i]
+		case *first.Create != *w.Create || *first.Bulk != *w.Bulk || *first.General != *w.General:
+			return b.Workers
+		}
+	}
+	return []WorkerLimits{}
 }
 
 // Freeze is a bucket that a 429 closed for the fleet.
@@ -38,25 +79,26 @@ type Ceiling struct {
 	Limit   ratelimit.Limit `json:"limit"`   // what was set
 }
 
-// Budget returns where the limits of an instance stand now.
+// Budget returns where the limits of an instance stand now; limits are those that were given here.
 func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Budget, error) {
-	b := Budget{Frozen: []Freeze{}, Ceilings: []Ceiling{}}
+	b := Budget{Limits: limits, Frozen: []Freeze{}, Ceilings: []Ceiling{}}
 	for _, one := range []struct {
 		name  string
-		limit ratelimit.Limit
+		limit *ratelimit.Limit
 		use   *Use
 	}{
-		{ratelimit.Create, limits.Create, &b.Create},
-		{ratelimit.Bulk, limits.Bulk, &b.Bulk},
-		{ratelimit.GeneralCall, limits.General, &Use{}},
+		{ratelimit.Create, &b.Limits.Create, &b.Create},
+		{ratelimit.Bulk, &b.Limits.Bulk, &b.Bulk},
+		{ratelimit.GeneralCall, &b.Limits.General, &Use{}},
 	} {
 		if one.limit.Off {
 			continue
 		}
-		bucket, err := ratelimit.Count(ctx, r.pool, instance, one.name, one.limit)
+		bucket, err := ratelimit.Count(ctx, r.pool, instance, one.name, *one.limit)
 		if err != nil {
 			return b, err
 		}
+		*one.limit = ratelimit.Strictest(bucket.Obeyed)
 		b.Now = bucket.Now
 		if wait := bucket.Frozen.Sub(bucket.Now); wait > 0 {
 			one.use.Frozen = wait
@@ -64,14 +106,21 @@ func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Bud
 		}
 		if bucket.Ceiling > 0 {
 			one.use.Ceiling = bucket.Ceiling
-			b.Ceilings = append(b.Ceilings, Ceiling{one.name, bucket.Ceiling, one.limit})
+			b.Ceilings = append(b.Ceilings, Ceiling{one.name, bucket.Ceiling, *one.limit})
 		}
 		if one.limit.None || one.name == ratelimit.GeneralCall {
 			continue
 		}
-		if one.use.Busy, err = r.busy(ctx, instance, one.name, one.limit); err != nil {
+		if one.use.Busy, err = r.busy(ctx, instance, one.name, *one.limit); err != nil {
 			return b, err
 		}
+	}
+	rows, _ := r.pool.Query(ctx, `
+		select id, host, pid, limit_create, limit_bulk, limit_general from workers
+		where instance_id = $1 and heartbeat_at > clock_timestamp() - interval '1 minute' order by id`, instance)
+	var err error
+	if b.Workers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WorkerLimits]); err != nil {
+		return b, fmt.Errorf("read the limits of the workers of instance %d: %w", instance, err)
 	}
 	return b, nil
 }
@@ -126,17 +175,21 @@ func (r *Reader) loads(ctx context.Context, where string, arg int64) ([]Load, er
 	var start, wait *time.Time
 	var from, to *int
 	loads := []Load{}
-	_, err := pgx.ForEachRow(rows, []any{&l.Batch, &l.Priority, &start, &from, &to, &l.Hours.TZ, &l.People, &l.Held, &l.Canary, &wait}, func() (err error) {
+	_, err := pgx.ForEachRow(rows, []any{&l.Batch, &l.Priority, &start, &from, &to, &l.Hours.TZ, &l.People, &l.Held, &l.Canary, &wait}, func() error {
 		l.StartAt, l.NotBefore = deref(start), deref(wait)
 		if from != nil && to != nil {
 			l.Hours.From, l.Hours.To = *from, *to
-			l.Zone, err = time.LoadLocation(l.Hours.TZ)
 		} else {
-			l.Hours, l.Zone = Hours{}, nil
+			l.Hours = Hours{}
 		}
 		loads = append(loads, l)
-		return err
+		return nil
 	})
+	for i := range loads {
+		if err == nil && !loads[i].Hours.IsZero() {
+			loads[i].Zone, err = r.Zone(ctx, loads[i].Hours.TZ)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("count who waits: %w", err)
 	}

@@ -20,14 +20,14 @@ func TestBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	near := func(d, want time.Duration) bool { return d > want-5*time.Second && d < want+5*time.Second }
-	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, time.Hour) || c.Ceiling != 0 {
-		t.Errorf("create: %+v, want one that weighs for three minutes more, and frozen for an hour", c)
+	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, 8*time.Minute) || c.Ceiling != 0 {
+		t.Errorf("create: %+v, want one that weighs for three minutes more, and frozen for a window, not for an hour", c)
 	}
 	// The one that is out may be answered at any moment.
 	if c := b.Bulk; len(c.Busy) != 1 || !near(c.Busy[0], time.Minute) || c.Frozen != 0 || c.Ceiling != 4 {
 		t.Errorf("bulk: %+v, want the one that is out, for a minute, and a ceiling", c)
 	}
-	if len(b.Frozen) != 1 || b.Frozen[0].Bucket != "create" || b.Frozen[0].Reason != "429" || !near(b.Frozen[0].Until.Sub(b.Now), time.Hour) {
+	if len(b.Frozen) != 1 || b.Frozen[0].Bucket != "create" || b.Frozen[0].Reason != "429" || !near(b.Frozen[0].Until.Sub(b.Now), 8*time.Minute) {
 		t.Errorf("frozen: %+v", b.Frozen)
 	}
 	if len(b.Ceilings) != 1 || b.Ceilings[0] != (invitation.Ceiling{Bucket: "bulk", Ceiling: 4, Limit: limits.Bulk}) {

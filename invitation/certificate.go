@@ -25,9 +25,21 @@ type Certificate struct {
 	Attempts int       `json:"attempts"` // records in the chain: one for each attempt and person
 	Head     Hash      `json:"head"`
 
+	// Format says what the chain covers. 1: the batch, its rows and attempts. 2: also
+	// the reads that prove outcomes, and the sightings of those people.
+	Format    int `json:"format"`
+	Reads     int `json:"reads"`     // records in the chain
+	Sightings int `json:"sightings"` // records in the chain
+
 	lastAttempt, lastRetry int64
-	checkpoints            []Hash // after the header, after the attempts, and, from the third on, after each thousand row numbers
+	checkpoints            []Hash // after the header, the attempts, the reads, the sightings, and then after each thousand row numbers
 }
+
+// The formats of certificates.
+const (
+	formatAttempts = 1
+	formatReads    = 2
+)
 
 // span is for how many row numbers a chain has a checkpoint.
 const span = 1000
@@ -36,8 +48,17 @@ const span = 1000
 const (
 	afterHeader = iota
 	afterAttempts
-	afterRows // and more
+	afterReads     // of formatReads
+	afterSightings // of formatReads
 )
+
+// afterRows is the place of the first checkpoint after rows; more follow.
+func (c *Certificate) afterRows() int {
+	if c.Format == formatAttempts {
+		return afterAttempts + 1
+	}
+	return afterSightings + 1
+}
 
 // Certificate returns the certificate of a batch's last end, or nil where it has
 // not ended, was opened again by a retry, or its certificate is not made yet.
@@ -59,14 +80,16 @@ func readCertificate(ctx context.Context, tx pgx.Tx, batch int64) (*Certificate,
 }
 
 func certificates(ctx context.Context, tx pgx.Tx, where string, args ...any) ([]*Certificate, error) {
-	rows, _ := tx.Query(ctx, `select batch_id, number, made_at, rows, outcomes, attempts, head, last_attempt, last_retry, checkpoints
+	rows, _ := tx.Query(ctx, `select batch_id, number, made_at, rows, outcomes, attempts, head, last_attempt, last_retry,
+		       checkpoints, format, reads, sightings
 		from certificates c where `+where+` order by number desc`, args...)
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Certificate, error) {
 		c := &Certificate{Outcomes: Counts{}}
 		var head []byte
 		var checkpoints [][]byte
 		var outcomes []byte
-		if err := row.Scan(&c.Batch, &c.Number, &c.MadeAt, &c.Rows, &outcomes, &c.Attempts, &head, &c.lastAttempt, &c.lastRetry, &checkpoints); err != nil {
+		if err := row.Scan(&c.Batch, &c.Number, &c.MadeAt, &c.Rows, &outcomes, &c.Attempts, &head, &c.lastAttempt, &c.lastRetry,
+			&checkpoints, &c.Format, &c.Reads, &c.Sightings); err != nil {
 			return nil, err
 		}
 		copy(c.Head[:], head)
@@ -108,7 +131,9 @@ func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 // CertifyBatch is [Store.Certify] of one batch, and reports whether it made a
 // certificate.
 func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error { return certify(ctx, tx, batch) })
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		return certify(ctx, tx, batch, formatReads)
+	})
 	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // it needs none, another process is at it, or it was opened again
 		return false, nil
 	}
@@ -135,8 +160,8 @@ const own = `(a.call <> 'revoke' or a.under is not null)`
 
 // certify makes a batch's certificate over one state of the database. With a
 // batch that somebody holds, or that needs none, it is pgx.ErrNoRows.
-func certify(ctx context.Context, tx pgx.Tx, batch int64) error {
-	c := Certificate{Batch: batch}
+func certify(ctx context.Context, tx pgx.Tx, batch int64, format int) error {
+	c := Certificate{Batch: batch, Format: format}
 	var instance int64
 	err := tx.QueryRow(ctx, `
 		select b.instance_id, clock_timestamp(),
@@ -148,6 +173,11 @@ func certify(ctx context.Context, tx pgx.Tx, batch int64) error {
 	if err != nil {
 		return err
 	}
+	if format >= formatReads {
+		if _, err := tx.Exec(ctx, keepSightings, batch, c.Number); err != nil {
+			return fmt.Errorf("keep what the reads showed: %w", err)
+		}
+	}
 	if _, err := c.follow(ctx, tx, nil); err != nil {
 		return err
 	}
@@ -155,8 +185,11 @@ func certify(ctx context.Context, tx pgx.Tx, batch int64) error {
 	for i := range checkpoints {
 		checkpoints[i] = c.checkpoints[i][:]
 	}
-	_, err = tx.Exec(ctx, `insert into certificates (batch_id, number, made_at, rows, outcomes, attempts, last_attempt, last_retry, checkpoints, head)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, c.Batch, c.Number, c.MadeAt, c.Rows, c.Outcomes, c.Attempts, c.lastAttempt, c.lastRetry, checkpoints, c.Head[:])
+	_, err = tx.Exec(ctx, `insert into certificates (batch_id, number, made_at, rows, outcomes, attempts, last_attempt, last_retry,
+			checkpoints, head, format, reads, sightings)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		c.Batch, c.Number, c.MadeAt, c.Rows, c.Outcomes, c.Attempts, c.lastAttempt, c.lastRetry,
+		checkpoints, c.Head[:], c.Format, c.Reads, c.Sightings)
 	if err != nil {
 		return err
 	}
@@ -187,7 +220,7 @@ var (
 	rowRecords = `
 		select r.row_number, array['row', r.row_number::text, r.line::text, encode(r.private_hash, 'hex'), r.expires_in_days::text, r.revoke_on::text]
 		       || case when t.id is null then array[r.outcome, r.reason, r.duplicate_of::text, r.clerk_invitation_id, r.clerk_user_id, r.attempt_id::text, r.read_id::text, ` + at("r.decided_at") + `]
-		          else array['failed', t.reason, null, null, null, t.attempt_id::text, t.read_id::text, ` + at("t.decided_at") + `] end,
+		          else array[t.outcome, t.reason, null, null, null, t.attempt_id::text, t.read_id::text, ` + at("t.decided_at") + `] end,
 		       case when r.private_hash is null then ` + privateCells + ` end
 		from results r left join (
 			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number
@@ -200,6 +233,87 @@ var (
 		       p.answer, p.error_code, p.clerk_invitation_id, ` + at("p.closed_at") + `, p.resolution]
 		from attempt_people p join attempts a on a.id = p.attempt_id
 		where p.batch_id = $1 and a.id <= $2 and ` + own + ` order by a.id, p.row_number`
+
+	// readRecords are the reads that prove outcomes, each once. A row that says what a
+	// read showed relies on that GET alone. One that says that nothing was there relies
+	// on the whole pass, which was complete by then.
+	readRecords = `
+		select g.id, array['read', g.id::text, g.call, g.worker_id, g.pass_id::text,
+		       ` + at("g.pass_begun_at") + `, ` + at("g.begun_at") + `,
+		       ` + at("g.ended_at") + `, g.http_status::text, g.error_code, g.trace_id,
+		       g.items::text, g.complete::text, ` + at("g.reached") + `]
+		from reads g where g.id in (` + provingReads + `) order by g.id`
+
+	// sightingRecords are what the certificate $2 kept of sightings.
+	sightingRecords = `
+		select row_number, array['sighting', row_number::text, clerk_id, kind, status,
+		       ` + at("created_at") + `, ` + at("expires_at") + `,
+		       first_read::text, ` + at("first_seen") + `, last_read::text, ` + at("last_seen") + `]
+		from certified_sightings where batch_id = $1 and number = $2 order by row_number, clerk_id`
+)
+
+const (
+	// provenRows are the rows of the batch $1 whose outcomes a read proves, as they
+	// stood before the first retry after $2.
+	provenRows = `
+		select r.row_number, r.instance_id, r.key, r.erased_by,
+		       case when t.id is null then r.read_id else t.read_id end as read_id,
+		       t.id is null and r.outcome <> 'already_registered'
+		           and r.clerk_invitation_id is null and r.clerk_user_id is null as whole
+		from results r left join (
+			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t
+		  on t.row_number = r.row_number
+		where r.batch_id = $1 and case when t.id is null then r.read_id else t.read_id end is not null`
+
+	// provingReads are the numbers of these reads.
+	provingReads = `
+		with proven as materialized (select distinct read_id, whole from (` + provenRows + `) r)
+		select read_id from proven
+		union
+		select g.id from proven p join reads f on f.id = p.read_id
+		join reads g on coalesce(g.pass_id, g.id) = coalesce(f.pass_id, f.id) where p.whole`
+
+	// keepSightings keeps what was seen of people whose outcomes a read proves, for
+	// the certificate $2 of the batch $1.
+	keepSightings = `
+		insert into certified_sightings (batch_id, number, row_number, clerk_id, kind, status, created_at, expires_at,
+			first_read, first_seen, last_read, last_seen)
+		select r.batch_id, $2, r.row_number, s.clerk_id, s.kind, s.status, s.created_at, s.expires_at,
+		       s.first_read, s.first_seen, s.last_read, s.last_seen
+		from results r
+		cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
+		where r.batch_id = $1 and r.read_id is not null and r.erased_by is null`
+
+	// changedSightings looks for sightings that are not as the certificate $3 of the
+	// batch $1 kept them. What a later read showed, and what became of a revoke, is no
+	// change. Of people who were erased there is nothing to compare. One
+	// that was not kept, although a read that proves an outcome is said to have shown
+	// it first, was added. Each is looked up through its index, for the reason that
+	// keysOf gives.
+	changedSightings = `
+		with proven as materialized (select r.* from (` + provenRows + `) r where r.erased_by is null)
+		select exists (
+			select from proven r
+			cross join lateral (
+				select * from certified_sightings c where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number offset 0) c
+			left join lateral (
+				select * from sightings s
+				where s.instance_id = r.instance_id and s.clerk_id = c.clerk_id and s.key = r.key offset 0) s on true
+			where s.clerk_id is null
+			   or (s.kind, s.created_at, s.first_read, s.first_seen) 
+			      is distinct from (c.kind, c.created_at, c.first_read, c.first_seen)
+			   or s.last_read = c.last_read and ((s.expires_at, s.last_seen) is distinct from (c.expires_at, c.last_seen)
+			      or s.status is distinct from c.status and not exists (
+			          select from attempt_people p join attempts a on a.id = p.attempt_id and a.call = 'revoke'
+			          where p.instance_id = r.instance_id and p.key = r.key and p.clerk_invitation_id = c.clerk_id
+			            and p.resolution is not null and s.status in ('revoked', 'accepted', 'expired'))))
+		or exists (
+			select from proven r
+			cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
+			where not exists (
+				select from certified_sightings c
+				where c.batch_id = $1 and c.number = $3 and c.row_number = r.row_number and c.clerk_id = s.clerk_id offset 0)
+			  and s.first_read in (` + provingReads + `))`
 )
 
 // at is a time as the chain has it: in UTC, to the microsecond.
@@ -221,21 +335,35 @@ func (c *Certificate) follow(ctx context.Context, tx pgx.Tx, against *Certificat
 		return nil, err
 	}
 	w := walk{hasher: h, made: c, against: against}
-	c.Outcomes, c.checkpoints = Counts{}, make([]Hash, afterRows)
+	c.Outcomes, c.checkpoints = Counts{}, make([]Hash, c.afterRows())
 	var header []*string
 	if err := tx.QueryRow(ctx, headerRecord, c.Batch, strconv.Itoa(c.Number), c.MadeAt, strconv.FormatInt(c.lastAttempt, 10), strconv.FormatInt(c.lastRetry, 10)).Scan(&header); err != nil {
 		return nil, fmt.Errorf("read what the batch was made of: %w", err)
+	}
+	if c.Format >= formatReads {
+		header = append(header, pointers([]string{strconv.Itoa(c.Format)})...)
 	}
 	w.add(header)
 	w.checkpoint(afterHeader, Difference{What: DiffersBatch})
 	if err := w.rows(ctx, tx); err != nil {
 		return nil, fmt.Errorf("read the rows: %w", err)
 	}
-	if err := w.attempts(ctx, tx); err != nil {
+	if c.Attempts, err = w.records(ctx, tx, attemptRecords, c.Batch, c.lastAttempt); err != nil {
 		return nil, fmt.Errorf("read the attempts: %w", err)
 	}
 	w.checkpoint(afterAttempts, Difference{What: DiffersAttempts})
 	end := []string{"end", strconv.Itoa(c.Rows), strconv.Itoa(c.Attempts)}
+	if c.Format >= formatReads {
+		if c.Reads, err = w.records(ctx, tx, readRecords, c.Batch, c.lastRetry); err != nil {
+			return nil, fmt.Errorf("read the reads: %w", err)
+		}
+		w.checkpoint(afterReads, Difference{What: DiffersReads})
+		if c.Sightings, err = w.records(ctx, tx, sightingRecords, c.Batch, c.Number); err != nil {
+			return nil, fmt.Errorf("read the sightings: %w", err)
+		}
+		w.checkpoint(afterSightings, Difference{What: DiffersSightings})
+		end = append(end, strconv.Itoa(c.Reads), strconv.Itoa(c.Sightings))
+	}
 	for _, o := range Outcomes {
 		end = append(end, strconv.Itoa(c.Outcomes[o]))
 	}
@@ -286,7 +414,7 @@ func (w *walk) checkpoint(place int, d Difference) {
 
 // rowsThrough makes the checkpoint after a thousand row numbers.
 func (w *walk) rowsThrough(last int) {
-	w.checkpoint(afterRows+last/span-1, Difference{What: DiffersRows, From: int64(last - span + 1), To: int64(last)})
+	w.checkpoint(w.made.afterRows()+last/span-1, Difference{What: DiffersRows, From: int64(last - span + 1), To: int64(last)})
 }
 
 func (w *walk) rows(ctx context.Context, tx pgx.Tx) error {
@@ -318,15 +446,17 @@ func (w *walk) rows(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-func (w *walk) attempts(ctx context.Context, tx pgx.Tx) error {
-	rows, _ := tx.Query(ctx, attemptRecords, w.made.Batch, w.made.lastAttempt)
+// records adds the records of a query, each after its number, and returns how many
+// there are.
+func (w *walk) records(ctx context.Context, tx pgx.Tx, sql string, args ...any) (n int, err error) {
+	rows, _ := tx.Query(ctx, sql, args...)
 	var id int64
 	var record []*string
-	_, err := pgx.ForEachRow(rows, []any{&id, &record}, func() error {
-		w.made.Attempts++
+	_, err = pgx.ForEachRow(rows, []any{&id, &record}, func() error {
+		n++
 		w.add(record)
 		record = nil
 		return nil
 	})
-	return err
+	return n, err
 }

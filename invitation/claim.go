@@ -1,6 +1,7 @@
 package invitation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,8 +73,15 @@ func (s *Store) mine() string {
 	return fmt.Sprintf(`b.id = %d`, s.links)
 }
 
+// isOpen says that a batch may send now. One whose time zone PostgreSQL does not
+// know may not: see [Store.PauseZoneless].
 const isOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
-	and (b.hours is null or b.hours @> extract(hour from clock_timestamp() at time zone b.tz)::int)`
+	and (b.hours is null or b.hours @> extract(hour from wall_clock(b.tz))::int)`
+
+// lastRow is the last row of a batch b that may be asked for now: the end of its
+// canary, or of every file. Compared with a row's number it bounds an index scan;
+// an expression of the row itself would be looked at for each row of the batch.
+const lastRow = `coalesce(b.canary_row, 2147483647)`
 
 // waiting says that a row of an open batch may be asked for now. Whether its
 // person is claimed is looked up by the index (offset 0), also by a plan that was
@@ -90,15 +98,16 @@ const halfway = `r.revoke_sent is not null and r.outcome is null and not exists 
 
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `
-		select 0 as id, 0 as priority where $2 and exists (
+		select 0 as id, 0 as priority, 0 as last where $2 and exists (
 			select from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
 		union all
-		select b.id, b.priority from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
-	batches, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (id int64, err error) {
-		var priority int
-		err = row.Scan(&id, &priority)
-		return id, err
-	})
+		select b.id, b.priority, `+lastRow+` from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
+	type turn struct {
+		Batch    int64 // 0: the halfway rows of all
+		Priority int
+		Last     int
+	}
+	batches, err := pgx.CollectRows(rows, pgx.RowToStructByPos[turn])
 	if err != nil {
 		return nil, fmt.Errorf("list the running batches of instance %d: %w", instance, err)
 	}
@@ -107,17 +116,17 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 		if len(ids) >= n {
 			break
 		}
-		sql, of := `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
-			where r.batch_id = $1 and r.row_number <= coalesce(b.canary_row, r.row_number) and ($3 or not r.alone) and r.revoke_sent is null and `+waiting+`
-			order by r.row_number limit $2 `, batch
-		if batch == 0 {
-			sql, of = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+`
-				where r.instance_id = $1 and $3 and `+halfway+` and `+waiting+` order by r.revoke_sent limit $2 `, instance
+		sql, args := `select r.batch_id, r.row_number from results r
+			where r.batch_id = $1 and r.row_number <= $4 and ($3 or not r.alone) and r.revoke_sent is null and `+waiting+`
+			order by r.row_number limit $2 `, []any{batch.Batch, n - len(ids), alone, batch.Last}
+		if batch.Batch == 0 {
+			sql, args = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+`
+				where r.instance_id = $1 and $3 and `+halfway+` and `+waiting+` order by r.revoke_sent limit $2 `, []any{instance, n - len(ids), alone}
 		}
-		rows, _ := tx.Query(ctx, sql+lock, of, n-len(ids), alone)
+		rows, _ := tx.Query(ctx, sql+lock, args...)
 		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		if err != nil {
-			return nil, fmt.Errorf("pick waiting rows of batch %d: %w", batch, err)
+			return nil, fmt.Errorf("pick waiting rows of batch %d: %w", batch.Batch, err)
 		}
 		ids = append(ids, more...)
 	}
@@ -134,7 +143,7 @@ func (s *Store) Waits(ctx context.Context, ids ...RowID) (map[RowID]bool, error)
 	b.Queue(`select r.batch_id, r.row_number from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
 		cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number and `+waiting+` offset 0) r
 		join batches b on b.id = r.batch_id
-		where r.row_number <= coalesce(b.canary_row, r.row_number) and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine(), batches, numbers).
+		where r.row_number <= `+lastRow+` and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine(), batches, numbers).
 		Query(func(rows pgx.Rows) error {
 			var id RowID
 			_, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row}, func() error { waits[id] = true; return nil })
@@ -167,7 +176,7 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 	rows, _ := s.pool.Query(ctx, `
 		select w.batch_id, w.row_number from batches b cross join lateral (
 			select r.batch_id, r.row_number from results r
-			where r.batch_id = b.id and r.row_number <= coalesce(b.canary_row, r.row_number) and `+waiting+` order by r.row_number desc limit $2) w
+			where r.batch_id = b.id and r.row_number <= `+lastRow+` and `+waiting+` order by r.row_number desc limit $2) w
 		where b.instance_id = $1 and `+s.open()+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err == nil && len(ids) < n {
@@ -200,6 +209,7 @@ type Person struct {
 // Claimed is a request whose attempt is in the ledger, and who was claimed for it.
 type Claimed struct {
 	AttemptID int64
+	StartedAt time.Time // by PostgreSQL's clock; with the number it names the attempt, see [Noted]
 	Request
 }
 
@@ -217,15 +227,21 @@ func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker stri
 		insert into attempts (instance_id, worker_id, call, bucket, sweep_id, deadline)
 		select $1, $2, r.call, r.bucket, nullif(r.sweep, 0), clock_timestamp() + $3::interval
 		from unnest($4::text[], $5::text[], $6::bigint[]) with ordinality as r (call, bucket, sweep, place) order by r.place
-		returning id`, instance, worker, timeout, calls, buckets, sweeps)
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		returning id, started_at`, instance, worker, timeout, calls, buckets, sweeps)
+	opened, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+		ID        int64
+		StartedAt time.Time
+	}])
 	if err != nil {
 		return nil, fmt.Errorf("open %d attempts: %w", len(requests), err)
 	}
-	slices.Sort(ids)
-	claimed := make([]Claimed, len(ids))
-	for i, id := range ids {
-		claimed[i] = Claimed{AttemptID: id, Request: requests[i]}
+	claimed := make([]Claimed, len(opened))
+	for i, o := range opened {
+		claimed[i] = Claimed{AttemptID: o.ID, StartedAt: o.StartedAt}
+	}
+	slices.SortFunc(claimed, func(a, b Claimed) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
+	for i := range claimed {
+		claimed[i].Request = requests[i]
 	}
 	if err := s.claim(ctx, tx, instance, claimed); err != nil {
 		return nil, err

@@ -282,3 +282,60 @@ func TestOpenCut(t *testing.T) {
 	l.attempt(single(p))
 	l.is("1", `select count(*) from attempts`)
 }
+
+// TestCanaryReadsNoRest: while a canary's rows are under way, looking for waiting
+// rows reads none of the many behind it. A claim does so with the buckets locked.
+func TestCanaryReadsNoRest(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	const rows = 20_000
+	batch := l.batchOf(invitation.Batch{Canary: 2}, "a", "b", "c")
+	l.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
+		select $1, n, $2, n + 1, '{}', 'p' || n || '@example.com', 'p' || n || '@example.com' from generate_series(4, $3) n`, batch, l.instance, rows)
+	l.attempt(single(person(batch, 1, "a")))
+	l.attempt(single(person(batch, 2, "b")))
+	config := l.pool.Config().Copy()
+	config.MaxConns = 1 // whose statistics are looked at
+	one, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(one.Close)
+	if _, err := one.Exec(t.Context(), `vacuum analyze results`); err != nil {
+		t.Fatal(err)
+	}
+	store := invitation.NewStore(one)
+	read := func() (n int) {
+		t.Helper()
+		if _, err := one.Exec(t.Context(), `select pg_stat_force_next_flush()`); err != nil {
+			t.Fatal(err)
+		}
+		if err := one.QueryRow(t.Context(), `select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'results'::regclass`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for name, look := range map[string]func() ([]invitation.RowID, error){
+		"a claim": func() (ids []invitation.RowID, err error) {
+			err = pgx.BeginFunc(t.Context(), one, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(t.Context(), invitation.KeptPlans); err != nil {
+					return err
+				}
+				ids, err = store.Pick(t.Context(), tx, l.instance, 10, true)
+				return err
+			})
+			return ids, err
+		},
+		"reading ahead": func() ([]invitation.RowID, error) { return store.Peek(t.Context(), l.instance, 10, true) },
+		"the repair":    func() ([]invitation.RowID, error) { return store.LastWaiting(t.Context(), l.instance, 10) },
+	} {
+		before := read()
+		ids, err := look()
+		if err != nil || len(ids) != 0 {
+			t.Errorf("%s finds %v, %v", name, ids, err)
+		}
+		if n := read() - before; n > 100 {
+			t.Errorf("%s reads %d of %d rows", name, n, rows)
+		}
+	}
+}

@@ -14,7 +14,7 @@ type StateError struct {
 	Batch  int64
 	State  State
 	Reason string // why it is in that state, if the program put it there
-	Action string // what was asked: pause, resume, cancel, start, retry
+	Action string // what was asked: pause, resume, cancel, start, retry, correct
 }
 
 func (e *StateError) Error() string {
@@ -27,16 +27,17 @@ func (e *StateError) Error() string {
 
 // pastOf is what has come of an action, in words; events.action holds them, but of
 // a draft's options, which is set there.
-var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone"}
+var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone", "correct": "corrected"}
 
 // change is what move makes of a batch.
 type change struct {
 	action string // of pastOf
 	to     State
 	from   []State
-	by     Pauser // for a pause
-	reason string // for a pause; may be empty
-	rows   []int  // those that are opened again; may be empty
+	by     Pauser    // for a pause
+	reason string    // for a pause; may be empty
+	rows   []int     // those that are opened again; may be empty
+	also   []Outcome // what a retry takes up beside the failed ones
 }
 
 // move changes a batch's state from one of those allowed, and records who did it.
@@ -60,6 +61,9 @@ func (s *Store) move(ctx context.Context, tx pgx.Tx, b *Batch, actor string, c c
 	}
 	if len(c.rows) > 0 {
 		details["rows"] = c.rows
+	}
+	if len(c.also) > 0 {
+		details["also"] = c.also
 	}
 	return event(ctx, tx, b.InstanceID, b.ID, actor, pastOf[c.action], details)
 }
@@ -112,11 +116,15 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 		if err != nil {
 			return err
 		}
+		// Rows are locked in their order, as others that lock several do.
 		tag, err := tx.Exec(ctx, `
+			with waiting as (
+				select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
+				where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.outcome is null and r.revoke_sent is null
+				  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
+				order by r.batch_id, r.row_number for no key update of r)
 			update results r set outcome = 'cancelled', decided_at = clock_timestamp(), not_before = null
-			from batches b
-			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and r.batch_id = b.id and r.outcome is null and r.revoke_sent is null
-			  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)`, instance)
+			from waiting w where r.batch_id = w.batch_id and r.row_number = w.row_number`, instance)
 		if err != nil {
 			return err
 		}
@@ -149,23 +157,29 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	return s.undecided(ctx, tx, b.ID)
 }
 
-// RetryBatch opens the rows that ended failed again, but for those of people who
-// were erased, of whom no address is left, and returns their numbers:
-// they need jobs. A batch that has none stays as it is.
-func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
+// RetryBatch opens the rows that ended failed again, and those of other
+// outcomes if asked to (only Rejected may be), but for those that were corrected, here
+// or in the batch that this one resends, and those of people who were erased, of whom no address is left. It
+// returns their numbers: they need jobs. A batch that has none stays as it is.
+func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string, also ...Outcome) ([]int, error) {
 	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
 	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
 	rows, _ := tx.Query(ctx, `
-		insert into retries (batch_id, row_number, reason, attempt_id, read_id, decided_at)
-		select batch_id, row_number, reason, attempt_id, read_id, decided_at from results where batch_id = $1 and outcome = 'failed' and erased_by is null order by row_number for update
-		returning row_number`, b.ID)
+		insert into retries (batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at)
+		select batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at from results
+		where batch_id = $1 and outcome = any($2) and erased_by is null and not exists (
+			select from batches c join results o on o.batch_id = c.corrects and o.row_number = c.corrects_row
+			where c.corrects in ($1, (select resend_of from batches where id = $1)) and c.state <> 'cancelled'
+			  and o.key = results.key)
+		order by row_number for update
+		returning row_number`, b.ID, append([]Outcome{Failed}, also...))
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
-	retried := change{action: "retry", to: Running, from: []State{Done, Running}, rows: numbers}
+	retried := change{action: "retry", to: Running, from: []State{Done, Running}, rows: numbers, also: also}
 	if len(numbers) == 0 {
 		return nil, s.allowed(ctx, tx, b, retried)
 	}
@@ -196,7 +210,7 @@ func (s *Store) CountBatch(ctx context.Context, tx pgx.Tx, id int64, rows, blank
 
 // Terms are what a draft is started on. They are given the draft under its lock,
 // what is known of its people (nil: nothing), and how many rows wait; they may
-// change its options, or refuse it by an error. Nil: as it is.
+// change its options, or refuse it by an error.
 type Terms func(b *Batch, p *Preview, waiting int) error
 
 // StartDraft lets a draft run on terms, and returns the numbers of its undecided
@@ -212,17 +226,15 @@ func (s *Store) StartDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	if err != nil {
 		return nil, err
 	}
-	if terms != nil {
-		known, err := preview(ctx, tx, b.ID)
-		if err == nil {
-			err = terms(b, known, len(rows))
-		}
-		if err == nil {
-			err = setOptions(ctx, tx, b, locked, actor)
-		}
-		if err != nil {
-			return nil, err
-		}
+	known, err := preview(ctx, tx, b.ID)
+	if err == nil {
+		err = terms(b, known, len(rows))
+	}
+	if err == nil {
+		err = setOptions(ctx, tx, b, locked, actor)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return rows, s.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }

@@ -12,28 +12,59 @@ import (
 // answer is not known yet: what it did must be known first.
 var ErrUnderWay = errors.New("a request for the person is under way")
 
+// rowLine lists the rows that stand for row $2 of batch $1, itself included: those
+// of the same person in resends of its batch, in the batch that it resends, and in
+// any batch that revoked an invitation of one of them to make its own.
+const rowLine = `
+	with recursive line (batch_id, row_number, resend_of, clerk_invitation_id, key, instance_id) as (
+		select r.batch_id, r.row_number, b.resend_of, r.clerk_invitation_id, r.key, r.instance_id
+		from results r join batches b on b.id = r.batch_id where r.batch_id = $1 and r.row_number = $2
+		union
+		select n.batch_id, n.row_number, b.resend_of, n.clerk_invitation_id, n.key, n.instance_id
+		from line cross join lateral (
+			select r.* from results r where r.key = line.key and r.instance_id = line.instance_id offset 0) n
+		join batches b on b.id = n.batch_id
+		where b.resend_of = line.batch_id or b.id = line.resend_of or exists (
+			select from attempt_people p join attempts a on a.id = p.attempt_id and a.under is not null
+			where p.batch_id = n.batch_id and p.row_number = n.row_number
+			  and p.clerk_invitation_id = line.clerk_invitation_id and not ` + undone + `))`
+
 // CorrectableRow is a row as it stands, and what has set it right already.
 type CorrectableRow struct {
 	Key         string
 	Outcome     Outcome // empty: undecided
-	Status      Status
-	CorrectedBy int64  // the batch that sets it right; 0: none
-	CorrectedTo string // the key of the right address
-	Sweep       int64  // the sweep that takes its invitation back; 0: none
+	Pending     []int64 // the batches that made its pending invitations: its own, or one that made another for it
+	Accepted    bool    // one of its invitations was accepted
+	Elsewhere   bool    // its address has a pending invitation that was not made for it
+	CorrectedBy int64   // the batch that sets it right; 0: none
+	CorrectedTo string  // the key of the right address
+	Sweep       int64   // the sweep that takes its invitation back; 0: none
+	Erased      bool    // its address and its cells were erased or purged
 }
 
 // Correctable looks up a row that is to be set right.
 func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*CorrectableRow, error) {
 	var c CorrectableRow
-	err := r.pool.QueryRow(ctx, `
-		select coalesce(r.key, ''), coalesce(r.outcome, ''), coalesce(r.status, ''), coalesce(b.id, 0), coalesce(n.key, ''),
-		       coalesce((select max(v.sweep_id) from revocations v join sweeps s on s.id = v.sweep_id and s.kind = 'correct'
-		                 where v.batch_id = r.batch_id and v.row_number = r.row_number), 0)
+	err := r.pool.QueryRow(ctx, rowLine+`,
+		made as (select r.* from line join results r using (batch_id, row_number) where r.outcome = 'invited')
+		select coalesce(r.key, ''), coalesce(r.outcome, ''),
+		       coalesce((select array_agg(m.batch_id order by m.batch_id) from made m
+		                 where coalesce(m.status, 'pending') = 'pending' and m.clerk_invitation_id is not null), '{}'),
+		       exists (select from made m where m.status = 'accepted'),
+		       exists (select from results o where o.key = r.key and o.instance_id = r.instance_id
+		               and o.outcome in ('invited', 'already_invited') and o.status = 'pending'
+		               and not exists (select from made m where m.clerk_invitation_id = o.clerk_invitation_id)),
+		       coalesce(b.id, 0), coalesce(n.key, ''),
+		       coalesce((select max(v.sweep_id) from revocations v
+		                 join sweeps s on s.id = v.sweep_id and s.kind = 'correct' and s.batch_id = r.batch_id
+		                 where v.key = r.key and v.instance_id = r.instance_id), 0),
+		       r.erased_by is not null
 		from results r
 		left join batches b on b.corrects = r.batch_id and b.corrects_row = r.row_number and b.state <> 'cancelled'
 		left join results n on n.batch_id = b.id
 		where r.batch_id = $1 and r.row_number = $2 order by b.id desc limit 1`, batch, row).
-		Scan(&c.Key, &c.Outcome, &c.Status, &c.CorrectedBy, &c.CorrectedTo, &c.Sweep)
+		Scan(&c.Key, &c.Outcome, &c.Pending, &c.Accepted, &c.Elsewhere,
+			&c.CorrectedBy, &c.CorrectedTo, &c.Sweep, &c.Erased)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("batch %d has no row %d", batch, row)
 	}
@@ -44,10 +75,12 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 }
 
 // CreateCorrection makes the batch of one row that sets a row of another right,
-// gives that up if it is undecided, and returns the batch and, where the row's
-// invitation is to be revoked, that. The caller holds the instance's create and
-// bulk buckets, so that no claim of the row slips between. With an open request
-// for the row it is [ErrUnderWay].
+// gives that up if it is undecided, and returns the batch and the pending
+// invitations that were made for the row, by whichever batch: they are to be
+// revoked. The caller has called [ShareErasures] and then locked the instance's
+// create and bulk buckets, so that no claim of the row slips between. With an open
+// request for the row, or for one of a batch that invites the person again for it,
+// it is [ErrUnderWay]. A row of a draft is refused with a [StateError].
 func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row int, email, key, actor string) (int64, []Target, error) {
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)
@@ -59,11 +92,30 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if erased.Row(key, nil) != nil {
 		return fault(ErrErased)
 	}
+	// In a statement of its own: answers that are being recorded for the person are
+	// seen by the next one.
+	if _, err := tx.Exec(ctx, `
+		select from results r where (r.batch_id, r.row_number) in (
+			select $1::bigint, $2::int union all select p.batch_id, p.row_number
+			from results o join results p on p.key = o.key and p.instance_id = o.instance_id
+			where o.batch_id = $1 and o.row_number = $2)
+		order by r.batch_id, r.row_number for update`, of.ID, row); err != nil {
+		return fault(err)
+	}
+	var state State
+	if err := tx.QueryRow(ctx, `select state from batches where id = $1`, of.ID).Scan(&state); err != nil {
+		return fault(err)
+	}
+	if state == Draft { // nothing of it is sent before somebody confirms it
+		return fault(&StateError{Batch: of.ID, State: state, Action: "correct"})
+	}
 	var open, gone bool
-	err = tx.QueryRow(ctx, `
-		select r.erased_by is not null, r.outcome is null and (r.revoke_sent is not null
-		       or exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open))
-		from results r where r.batch_id = $1 and r.row_number = $2 for update`, of.ID, row).Scan(&gone, &open)
+	err = tx.QueryRow(ctx, rowLine+`
+		select (select erased_by is not null from results where batch_id = $1 and row_number = $2),
+		       coalesce(bool_or(r.outcome is null and (r.revoke_sent is not null or exists (
+		           select from attempt_people p
+		           where p.batch_id = r.batch_id and p.row_number = r.row_number and p.open))), false)
+		from line join results r using (batch_id, row_number)`, of.ID, row).Scan(&gone, &open)
 	if err != nil {
 		return fault(err)
 	}
@@ -82,8 +134,9 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if err != nil {
 		return fault(err)
 	}
-	_, err = tx.Exec(ctx, `update results set outcome = 'cancelled', reason = 'corrected', decided_at = clock_timestamp(), not_before = null
-		where batch_id = $1 and row_number = $2 and outcome is null`, of.ID, row)
+	_, err = tx.Exec(ctx, rowLine+`
+		update results r set outcome = 'cancelled', reason = 'corrected', decided_at = clock_timestamp(), not_before = null
+		from line where r.batch_id = line.batch_id and r.row_number = line.row_number and r.outcome is null`, of.ID, row)
 	if err != nil {
 		return fault(err)
 	}
@@ -100,7 +153,9 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if err != nil {
 		return fault(err)
 	}
-	targets, err := s.Sent(ctx, tx, of.ID, row)
+	rows, _ := tx.Query(ctx, rowLine+` select `+targetColumns+` from line join results r using (batch_id, row_number)
+		where `+sentPending+` order by r.batch_id, r.row_number`, of.ID, row)
+	targets, err := pgx.CollectRows(rows, scanTarget)
 	if err != nil {
 		return fault(err)
 	}

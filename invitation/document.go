@@ -11,6 +11,9 @@ type Document struct {
 	Plan     *Plan     `json:"plan"`     // of what is left; nil when nothing is sent
 	Frozen   []Freeze  `json:"frozen"`   // the limits that a 429 closed
 	Ceilings []Ceiling `json:"ceilings"` // those of which Clerk seems to allow less than was set
+
+	// The live workers where they were given different limits; the strictest count.
+	Differing []WorkerLimits `json:"differing_limits"`
 }
 
 // Document says where a batch stands, or [ErrNoBatch]; limits are those of its
@@ -20,12 +23,11 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 	if err != nil {
 		return nil, Budget{}, err
 	}
-	set := limits(report.Environment)
-	budget, err := r.Budget(ctx, report.InstanceID, set)
+	budget, err := r.Budget(ctx, report.InstanceID, limits(report.Environment))
 	if err != nil {
 		return nil, budget, err
 	}
-	d := &Document{Report: report, Frozen: budget.Frozen, Ceilings: budget.Ceilings}
+	d := &Document{Report: report, Frozen: budget.Frozen, Ceilings: budget.Ceilings, Differing: budget.Differing()}
 	if report.State != Running || report.Undecided == 0 {
 		return d, budget, nil
 	}
@@ -33,7 +35,7 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 	if err != nil {
 		return nil, budget, err
 	}
-	plan := PlanLeft(batch, loads, set, budget)
+	plan := PlanLeft(batch, loads, budget)
 	eta := budget.Now.Add(plan.Lasts()).UTC()
 	d.Plan, report.ETA = &plan, &eta
 	return d, budget, nil
@@ -41,7 +43,7 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 
 // PlanLeft plans what is left of one of the batches that wait, by the budget,
 // what it has spent, and who comes first.
-func PlanLeft(batch int64, loads []Load, limits Limits, budget Budget) Plan {
+func PlanLeft(batch int64, loads []Load, budget Budget) Plan {
 	var own Load
 	var others []Load
 	for _, l := range loads {
@@ -51,5 +53,5 @@ func PlanLeft(batch int64, loads []Load, limits Limits, budget Budget) Plan {
 			others = append(others, l)
 		}
 	}
-	return MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent)
+	return MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
 }

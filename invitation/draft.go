@@ -9,29 +9,84 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// ErrCorrectedDraft says that a draft's file can't be read again, since batches
+// correct rows of it.
+var ErrCorrectedDraft = errors.New("a row of it was corrected")
+
 // EmptyDraft deletes the rows of a draft, whose file is about to be read again
-// in another way. It locks the batch until the transaction ends, so that nobody
-// starts it meanwhile, and returns a [StateError] for one that is no draft.
+// in another way, and remembers who was rescinded from it. It locks the batch until
+// the transaction ends, so that nobody starts it meanwhile, and returns a
+// [StateError] for one that is no draft, and [ErrCorrectedDraft] for one that has
+// corrected rows.
 func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 	if _, err := lockDraft(ctx, tx, id, "read again"); err != nil {
 		return err
 	}
-	for _, table := range []string{"previews", "results"} {
-		if _, err := tx.Exec(ctx, `delete from `+table+` where batch_id = $1`, id); err != nil {
+	var corrected bool
+	err := tx.QueryRow(ctx, `select exists (select from batches where corrects = $1)`, id).Scan(&corrected)
+	if err != nil {
+		return fmt.Errorf("empty draft %d: %w", id, err)
+	}
+	if corrected {
+		return fmt.Errorf("empty draft %d: %w", id, ErrCorrectedDraft)
+	}
+	for _, sql := range []string{
+		`insert into draft_withdrawals (batch_id, key, sweep_id)
+		select distinct on (key) batch_id, key, withdrawn_by from results where batch_id = $1 and withdrawn_by is not null
+		order by key, row_number on conflict do nothing`,
+		`delete from previews where batch_id = $1`,
+		`delete from results where batch_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, id); err != nil {
 			return fmt.Errorf("empty draft %d: %w", id, err)
 		}
+	}
+	if _, err := tx.Exec(ctx, `update batches set confirmed_at = null where id = $1 and confirmed_at is not null`, id); err != nil {
+		return fmt.Errorf("empty draft %d: %w", id, err)
 	}
 	return nil
 }
 
 // DescribeDraft records how the file of a draft was read, and how many rows and
-// blank records were in it. It belongs to the transaction that imports them.
+// blank records were in it, and cancels the rows of people who were rescinded from
+// the draft before it was read again. It belongs to the transaction that imports
+// the rows, and comes after them.
 func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	_, err := tx.Exec(ctx, `
 		update batches set file_sha256 = $2, file_bytes = $3, encoding = $4, delimiter = $5, columns = $6, rows = $7, blank = $8
 		where id = $1 and state = 'draft'`, b.ID, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Rows, b.Blank)
 	if err != nil {
 		return fmt.Errorf("describe draft %d: %w", b.ID, err)
+	}
+	_, err = tx.Exec(ctx, `
+		update results r
+		set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
+		from draft_withdrawals d
+		where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, b.ID)
+	if err != nil {
+		return fmt.Errorf("keep who was rescinded out of draft %d: %w", b.ID, err)
+	}
+	return nil
+}
+
+// Withheld reports whether one of these people is kept out of a draft. That may be
+// all that is left of them, where its file was read again without them.
+func (r *Reader) Withheld(ctx context.Context, keys []string) (yes bool, err error) {
+	err = r.pool.QueryRow(ctx, `select exists (select from draft_withdrawals where key = any($1))`, keys).Scan(&yes)
+	if err != nil {
+		return false, fmt.Errorf("look who is kept out of drafts: %w", err)
+	}
+	return yes, nil
+}
+
+// AwaitDrafts waits until no file of a draft of an instance is being read again,
+// and keeps others from it until the transaction ends: what is looked up after it
+// sees the rows that were made.
+func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) error {
+	_, err := tx.Exec(ctx, `
+		select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)
+	if err != nil {
+		return fmt.Errorf("wait for the drafts of instance %d: %w", instance, err)
 	}
 	return nil
 }
@@ -55,24 +110,25 @@ func (s *Store) SetOptions(ctx context.Context, id int64, actor string, change f
 }
 
 // setOptions records the options that a draft has now, where they are others than
-// before.
+// before. Nobody has confirmed these.
 func setOptions(ctx context.Context, tx pgx.Tx, b, before *Batch, actor string) error {
-	if b.sameOptions(before) {
+	if b.SameOptions(before) {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `
-		update batches set options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
+		update batches set confirmed_at = null, options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
 		where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
 	if err != nil {
 		return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
 	}
+	b.Confirmed = false
 	return event(ctx, tx, b.InstanceID, b.ID, actor, "set", map[string]any{
 		"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
 	})
 }
 
-// sameOptions reports whether two batches have the same options.
-func (b *Batch) sameOptions(o *Batch) bool {
+// SameOptions reports whether two batches have the same options.
+func (b *Batch) SameOptions(o *Batch) bool {
 	return b.Options == o.Options && b.Priority == o.Priority && b.Canary == o.Canary && cmp.Or(b.Duplicates, Skip) == cmp.Or(o.Duplicates, Skip) &&
 		b.StartAt.Equal(o.StartAt) && b.Hours == o.Hours && b.RevokeAfter == o.RevokeAfter
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,22 +15,96 @@ import (
 // ErrErased says that a person was erased and is not to be invited.
 var ErrErased = errors.New("the person was erased")
 
+// Removed reports whether a key is what stands for a person whose own key an
+// erasure or a purge removed.
+func Removed(key string) bool { return strings.HasPrefix(key, "erased:") }
+
 // person is what stands for a person who was erased where their key was:
 // "erased:" and the keyed hash of it. The same person has the same, so that what
-// is left still tells people apart.
+// is left still tells people apart. What stands for a person stands for itself.
 func (h *hasher) person(key string) string {
+	if Removed(key) {
+		return key
+	}
 	mac := h.private(pointers([]string{"person", key}))
 	return "erased:" + hex.EncodeToString(mac[:])
 }
 
+// former maps what would stand for the people with these keys, if their own were
+// removed, to the keys. Where nobody was ever erased or purged it is empty.
+func former(ctx context.Context, q Queryer, keys []string) (map[string]string, error) {
+	var any bool
+	if err := q.QueryRow(ctx, `select exists (select from erasures)`).Scan(&any); err != nil {
+		return nil, fmt.Errorf("look whether anybody was erased: %w", err)
+	}
+	if !any {
+		return nil, nil
+	}
+	h, err := newHasher(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	of := make(map[string]string, len(keys))
+	for _, key := range keys {
+		of[h.person(key)] = key
+	}
+	return of, nil
+}
+
+// Former maps what would stand for the people with these keys in rows that a purge
+// has emptied to the keys. Where nobody was ever erased or purged it is empty.
+func (r *Reader) Former(ctx context.Context, keys []string) (map[string]string, error) {
+	return former(ctx, r.pool, keys)
+}
+
+// purgedAs returns what stands for the person with a key in rows that a purge has
+// emptied, and of which there is still something to tell. Empty: there are no such
+// rows, or the person was erased.
+func purgedAs(ctx context.Context, q Queryer, key string) (string, error) {
+	of, err := former(ctx, q, []string{key})
+	if err != nil {
+		return "", err
+	}
+	for hash := range of {
+		var told bool
+		err := q.QueryRow(ctx, `select `+purged+` from (values ($1)) r (key)`, hash).Scan(&told)
+		if err != nil {
+			return "", fmt.Errorf("look whether a person was purged: %w", err)
+		}
+		if told {
+			return hash, nil
+		}
+	}
+	return "", nil
+}
+
+// purged says that r.key stands for somebody in rows that a purge has emptied, who
+// was never erased.
+const purged = `(exists (
+		select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)
+	and not exists (select from erased_people p where p.hash = r.key))`
+
 // lockErasures makes erasures wait for imports and each other until the
 // transaction ends, so that nobody is imported while they are erased.
+//
+// The row of hash_key stands for them: imports take it for share, erasures for
+// update. Nothing else locks it, and only who may write it can.
 func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
-	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock`+mode+`(hashtextextended('erasures', 0))`); err != nil {
+	if _, err := tx.Exec(ctx, `select from hash_key for `+mode); err != nil {
 		return fmt.Errorf("wait for imports and erasures: %w", err)
 	}
 	return nil
 }
+
+// LockErasures makes the transaction wait for imports and other erasures, and these
+// for it. An erasure begins with it, before it holds anything that claims need: an
+// import may take minutes.
+func LockErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "update") }
+
+// ShareErasures keeps people from being erased until the transaction ends, and
+// waits for an erasure that is under way. What imports people begins with it, as
+// an erasure begins with [LockErasures].
+func ShareErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "share") }
 
 // Erased are the people who were erased, for whoever imports a file.
 type Erased struct {
@@ -39,7 +115,7 @@ type Erased struct {
 // LoadErased returns the people who were erased and are not to be invited, or
 // nil where there are none. Until the transaction ends nobody is erased.
 func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
-	if err := lockErasures(ctx, tx, "_shared"); err != nil {
+	if err := lockErasures(ctx, tx, "share"); err != nil {
 		return nil, err
 	}
 	e := &Erased{by: map[string]int64{}}
@@ -95,14 +171,15 @@ type Erasure struct {
 	Batches   []int64 `json:"batches"`
 }
 
-// Erase removes what is known of a person, whose keys these are: addresses,
-// names, original rows. Rows that wait end as cancelled. Outcomes, attempts and
-// a keyed hash stay, and certificates hold. The caller holds the create and bulk
+// Erase removes what is known of a person, whose keys these are, with what stands
+// for them in rows that a purge emptied: addresses, names, original rows. Rows that
+// wait end as cancelled. Outcomes, attempts and a keyed hash stay, and certificates
+// hold. The caller has called [LockErasures] and then locked the create and bulk
 // buckets of all instances. While a request for the person is open, or an
 // invitation of theirs is being revoked, it is [ErrUnderWay].
 func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {
 	fault := func(err error) (*Erasure, error) { return nil, fmt.Errorf("erase a person: %w", err) }
-	if err := lockErasures(ctx, tx, ""); err != nil {
+	if err := lockErasures(ctx, tx, "update"); err != nil {
 		return fault(err)
 	}
 	// In a statement of its own: what is read after it, nobody changes meanwhile.
@@ -146,8 +223,13 @@ func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor strin
 	for i, key := range keys {
 		people[i] = h.person(key)
 	}
+	slices.Sort(people)
+	people = slices.Compact(people) // a purged person's key and what stands for it are the same person
 	var b pgx.Batch
 	b.Queue(`insert into erased_people (hash, erasure_id) select unnest($1::text[]), $2 on conflict (hash) do update set erasure_id = excluded.erasure_id, lifted_by = null`, people, e.ID)
+	b.Queue(`delete from draft_withdrawals where key = any($1)`, keys)
+	// What was found of a draft's people counts them.
+	b.Queue(`delete from previews p using results r where r.batch_id = p.batch_id and r.erased_by = $1`, e.ID)
 	// The file itself, where it waits for a draft to be started.
 	b.Queue(`delete from upload_chunks c using uploads u, results r where u.id = c.upload_id and r.batch_id = u.batch_id and r.erased_by = $1`, e.ID)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
@@ -211,7 +293,8 @@ func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool)
 		`update revocations p set key = d.person`,
 		`update drift p set key = d.person`,
 	} {
-		_, err := tx.Exec(ctx, sql+` from unnest($1::text[], $2::text[]) as d (key, person) where p.key = d.key
+		_, err := tx.Exec(ctx, sql+` from unnest($1::text[], $2::text[]) as d (key, person)
+			where p.key = d.key and d.key <> d.person
 			and ($3 or not exists (select from results r where r.key = d.key))`, keys, people, all)
 		if err != nil {
 			return err
@@ -242,17 +325,22 @@ func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure
 // olderThan and have their certificate, batch by batch, some thousand rows at a
 // time. Interrupted, the next one goes on with it. Nobody is kept from being
 // invited later by it. A batch that has a request open is left for the next.
-func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string) (*Erasure, error) {
+// guard is nil for a purge that a person asked for.
+func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard Guard) (*Erasure, error) {
 	e := &Erasure{Batches: []int64{}}
 	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)
 	if err != nil || len(ids) == 0 {
 		return e, err
 	}
-	if err := s.pool.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`, actor, olderThan).Scan(&e.ID); err != nil {
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`,
+			actor, olderThan).Scan(&e.ID)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("purge: %w", err)
 	}
 	for _, id := range ids {
-		n, err := s.purgeBatch(ctx, id, e.ID, actor)
+		n, err := s.purgeBatch(ctx, id, e.ID, actor, guard)
 		if err != nil {
 			return e, fmt.Errorf("purge batch %d: %w", id, err)
 		}
@@ -279,9 +367,9 @@ func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int6
 // purgeRows is how many rows a purge empties in a transaction.
 const purgeRows = 2000
 
-func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string) (n int, err error) {
+func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string, guard Guard) (n int, err error) {
 	for done := false; !done; {
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, `select row_number, coalesce(key, '') from results where batch_id = $1 and erased_by is null order by row_number limit $2 for update`, batch, purgeRows)
 			var numbers []int
 			var keys []string
@@ -310,6 +398,9 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 				return err
 			}
 			if err := h.forget(ctx, tx, keys, false); err != nil || !done {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `delete from draft_withdrawals where batch_id = $1`, batch); err != nil {
 				return err
 			}
 			var instance int64

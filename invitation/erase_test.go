@@ -43,13 +43,13 @@ func TestErase(t *testing.T) {
 	c := l.certify(batch)
 	waits := l.batch("p7", "b")
 	l.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, first_seen, last_seen) values ($1, 'gone', 'inv_7', 'p7@example.com', now(), now())`, l.instance)
-	read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	sight := func(key string) {
 		t.Helper()
-		_, err := l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
+		read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestPurge(t *testing.T) {
 	l.exec(`update batches set finished_at = now() - interval '400 days' where id = $1`, old)
 	l.exec(`insert into sightings (instance_id, clerk_id, key, kind, first_read, first_seen, last_read, last_seen) values ($1, 'inv_5', 'p5@example.com', 'invitation', 1, now(), 1, now())`, l.instance)
 	year := 365 * 24 * time.Hour
-	e, err := l.store.Purge(t.Context(), year, "maria")
+	e, err := l.store.Purge(t.Context(), year, "maria", nil)
 	if err != nil || e.Rows != 2500 || !slices.Equal(e.Batches, []int64{old}) {
 		t.Fatalf("%+v, %v", e, err)
 	}
@@ -123,7 +123,7 @@ func TestPurge(t *testing.T) {
 		t.Errorf("the certificate of before: %+v", v)
 	}
 	l.is("1", `select count(*) from events where action = 'purged' and batch_id = $1 and details->>'rows' = '2500'`, old)
-	if again, err := l.store.Purge(t.Context(), year, "maria"); err != nil || again.ID != 0 {
+	if again, err := l.store.Purge(t.Context(), year, "maria", nil); err != nil || again.ID != 0 {
 		t.Errorf("once more: %+v, %v", again, err)
 	}
 	l.is("1", `select count(*) from erasures`)

@@ -10,13 +10,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Rules are the durations that decisions go by.
+// Rules are what decisions go by beside the evidence.
 type Rules struct {
 	Settle time.Duration // --settle: how long after a request's end a list must be read to prove that it made nothing
 	GiveUp time.Duration // how long transient answers are retried before a row is failed
-	Fresh  time.Duration // how old a read may be that a claim relies on
+	Fresh  time.Duration // how long a read guards claims after its end
 	Slack  time.Duration // see [Evidence]
 	Least  time.Duration // see [Evidence]
+
+	// Heard is when the process registered that decides. Reads count only by
+	// processes that were heard of since: a database restored from a backup lists
+	// processes of its time, whose reads say nothing of what was sent since.
+	Heard time.Time
+
+	// NamesNobody says what a refusal of several people by Clerk's code and an HTTP
+	// status means where it names none of them: somebody, that one of them may be the
+	// reason; unexplained, that its code has no definite meaning.
+	NamesNobody func(code string, status int) (somebody, unexplained bool)
 }
 
 // Case is a row with all that is known of it.
@@ -38,19 +48,19 @@ func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID
 	byRow := make(map[RowID]*Case, len(ids))
 	byKey := make(map[string][]*Case, len(ids))
 
-	b.Queue(loadRows, batches, numbers).Query(func(rows pgx.Rows) error {
+	b.Queue(loadRows, batches, numbers, rules.Heard).Query(func(rows pgx.Rows) error {
 		return scanCases(rows, rules, settled, func(c *Case) {
 			cases = append(cases, c)
 			byRow[c.RowID] = c
 			byKey[c.Key] = append(byKey[c.Key], c)
 		})
 	})
-	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, byRow) })
+	b.Queue(loadAttempts, batches, numbers).Query(func(rows pgx.Rows) error { return scanAttempts(rows, rules, byRow) })
 	b.Queue(loadOthers, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanOthers(rows, byKey) })
 	b.Queue(loadSightings, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanSightings(rows, byKey) })
 	b.Queue(loadRevoked, batches, numbers).Query(func(rows pgx.Rows) error { return scanRevoked(rows, byRow) })
 	b.Queue(loadResent, instance, batches, numbers).Query(func(rows pgx.Rows) error { return scanResent(rows, byKey) })
-	b.Queue(loadCoverage, instance, batches, rules.Slack).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
+	b.Queue(loadCoverage, instance, batches, rules.Slack, rules.Heard).Query(func(rows pgx.Rows) error { return scanCoverage(rows, cases) })
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("load the evidence of %d rows: %w", len(ids), err)
 	}
@@ -67,31 +77,32 @@ func split(ids []RowID) (batches []int64, numbers []int32) {
 const loadRows = `
 	select r.batch_id, r.row_number, coalesce(r.key, ''), coalesce(r.outcome, ''), b.state, b.started_at, b.priority, b.preflight,
 	       r.not_before, r.transient_since, r.tries, coalesce(r.last_error, ''), r.alone, r.withdrawn_by is not null, coalesce(r.email, ''),
-	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, clock_timestamp(),
+	       b.options, r.redirect_url, r.expires_in_days, r.public_metadata, u.pass_begun_at, u.ended_at, clock_timestamp(),
 	       b.on_duplicate = 'resend', b.resend_of is not null, b.cooldown, r.revoke_sent is not null, b.links_file is not null,
 	       case when b.on_duplicate = 'resend' then coalesce((
-	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end
+	           select max(p.attempt_id) from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number and p.answer = 'accepted'), 0) else 0 end,
+	       b.judged_from
 	from unnest($1::bigint[], $2::int[]) with ordinality as w (batch_id, row_number, place)
 	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r
 	join batches b on b.id = r.batch_id
-	left join (reads u join workers l on l.id = u.worker_id) on u.id = r.users_read_id
+	left join (reads u join workers l on l.id = u.worker_id and l.heartbeat_at >= $3::timestamptz) on u.id = r.users_read_id
 	order by w.place`
 
 func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) error {
 	for rows.Next() {
 		c := &Case{}
-		var started, notBefore, since, users *time.Time
+		var started, notBefore, since, users, usersEnded, resumed *time.Time
 		var redirect *string
 		var expires *int
 		var metadata []byte
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
-			&c.Options, &redirect, &expires, &metadata, &users, &c.Now,
-			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted)
+			&c.Options, &redirect, &expires, &metadata, &users, &usersEnded, &c.Now,
+			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted, &resumed)
 		if err != nil {
 			return err
 		}
-		c.BatchStarted, c.NotBefore, c.Since = deref(started), deref(notBefore), deref(since)
+		c.BatchStarted, c.NotBefore, c.Since, c.Resumed = deref(started), deref(notBefore), deref(since), deref(resumed)
 		if redirect != nil {
 			c.Options.RedirectURL = *redirect
 		}
@@ -102,7 +113,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		c.Settle, c.GiveUp, c.Fresh, c.Slack, c.Least = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack, rules.Least
 		c.Coverage = settled
 		if u := deref(users); u.After(c.Coverage.Users) {
-			c.Coverage.Users = u
+			c.Coverage.Users, c.Coverage.UsersEnded = u, deref(usersEnded)
 		}
 		add(c)
 	}
@@ -112,26 +123,31 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 const loadAttempts = `
 	select p.batch_id, p.row_number, a.id, a.started_at, a.deadline, a.answered_at, p.open, coalesce(p.answer, ''),
 	       coalesce(p.error_code, a.error_code, ''), coalesce(p.clerk_invitation_id, ''), coalesce(p.resolution, ''),
-	       a.http_status in (400, 403, 422) and not exists (
+	       a.http_status between 400 and 499 and not exists (
 	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours'))),
+	       coalesce(a.http_status, 0),
 	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key)
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
 	cross join lateral (select * from attempt_people p where p.batch_id = w.batch_id and p.row_number = w.row_number offset 0) p
 	join attempts a on a.id = p.attempt_id and a.call in ('create', 'bulk')
 	order by a.id`
 
-func scanAttempts(rows pgx.Rows, byRow map[RowID]*Case) error {
+func scanAttempts(rows pgx.Rows, rules Rules, byRow map[RowID]*Case) error {
 	for rows.Next() {
 		var id RowID
 		var a Attempt
 		var answered *time.Time
 		var refused *bool
-		err := rows.Scan(&id.Batch, &id.Row, &a.ID, &a.Started, &a.Deadline, &answered, &a.Open, &a.Answer, &a.Code, &a.InvitationID, &a.Resolution, &refused, &a.Alone)
+		var status int
+		err := rows.Scan(&id.Batch, &id.Row, &a.ID, &a.Started, &a.Deadline, &answered, &a.Open, &a.Answer, &a.Code, &a.InvitationID, &a.Resolution,
+			&refused, &status, &a.Alone)
 		if err != nil {
 			return err
 		}
 		a.Answered = deref(answered)
-		a.Refused = refused != nil && *refused
+		somebody, unexplained := rules.NamesNobody(a.Code, status)
+		a.Refused = refused != nil && *refused && somebody
+		a.Unexplained = unexplained && (a.Answer == NoAnswer || a.Answer == AnswerRefused)
 		if c := byRow[id]; c != nil {
 			c.Attempts = append(c.Attempts, a)
 		}
@@ -204,31 +220,36 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 
 // loadCoverage finds, for each batch, when the passes over the invitations began
 // that guard its claims: one over all pending ones, and those over every status
-// back to the batch's start, by processes that live. Those from before its start
-// guard nothing, and there may be years of them. No row: not all of them.
+// back to the batch's start, by processes that live. Those from before its rows
+// could be seen guard nothing, and there may be years of them. No row: not all of them.
+//
+// The passes follow each other, so they end after the first one began by what all
+// of them took. Passes that were made apart from each other end no earlier than that.
 const loadCoverage = `
-	select b.id, min(p.begun)
+	select b.id, min(p.begun), min(p.begun) + sum(p.took)
 	from batches b
 	cross join (values ('invitations_pending', false), ('invitations', true), ('invitations_revoked', true)) as c (call, back)
 	cross join lateral (
-		select r.pass_begun_at as begun from reads r join workers w on w.id = r.worker_id
-		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.started_at and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
+		select r.pass_begun_at as begun, r.ended_at - r.pass_begun_at as took from reads r join workers w on w.id = r.worker_id
+		  and w.heartbeat_at >= $4::timestamptz
+		where r.instance_id = $1 and r.call = c.call and r.complete and r.pass_begun_at >= b.reads_from and (r.reached is null or c.back and r.reached <= b.started_at - $3::interval)
 		order by r.pass_begun_at desc limit 1) p
 	where b.id = any($2)
 	group by b.id having count(*) = 3`
 
 func scanCoverage(rows pgx.Rows, cases []*Case) error {
-	begun := map[int64]time.Time{}
+	type pass struct{ begun, ended time.Time }
+	passes := map[int64]pass{}
 	for rows.Next() {
 		var batch int64
-		var at time.Time
-		if err := rows.Scan(&batch, &at); err != nil {
+		var p pass
+		if err := rows.Scan(&batch, &p.begun, &p.ended); err != nil {
 			return err
 		}
-		begun[batch] = at
+		passes[batch] = p
 	}
 	for _, c := range cases {
-		c.Coverage.Invitations = begun[c.Batch]
+		c.Coverage.Invitations, c.Coverage.InvitationsEnded = passes[c.Batch].begun, passes[c.Batch].ended
 	}
 	return rows.Err()
 }

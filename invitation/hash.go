@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Hash is a SHA-256; as text it is 64 hexadecimal digits.
@@ -36,9 +34,7 @@ type hasher struct {
 	text []byte
 }
 
-func newHasher(ctx context.Context, q interface {
-	QueryRow(context.Context, string, ...any) pgx.Row
-}) (*hasher, error) {
+func newHasher(ctx context.Context, q Queryer) (*hasher, error) {
 	h := &hasher{}
 	if err := q.QueryRow(ctx, `select value from hash_key`).Scan(&h.key); err != nil {
 		return nil, fmt.Errorf("read the key of the hashes: %w", err)

@@ -25,14 +25,17 @@ type Health struct {
 	Read     time.Time      // when the last complete reading of everything at Clerk began; zero: never
 	Unread   time.Duration  // how long ago that was, or that the instance was first met
 	Drift    DriftCounts
-	Now      time.Time // the database's clock
+	Lists    time.Duration // how long the last reading of the lists took that guards claims; 0: none ended within an hour
+	Now      time.Time     // the database's clock
 }
 
 // Health reads what an operator watches of an instance.
 func (r *Reader) Health(ctx context.Context, instance int64) (Health, error) {
 	h := Health{Batches: map[State]int{Running: 0, Paused: 0}, Taken: map[string]int{}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error {
-		for _, read := range []func(context.Context, pgx.Tx, int64) error{h.readRows, h.readSweeps, h.readDrift} {
+		for _, read := range []func(context.Context, pgx.Tx, int64) error{
+			h.readRows, h.readSweeps, h.readDrift, h.readLists,
+		} {
 			if err := read(ctx, tx, instance); err != nil {
 				return err
 			}
@@ -87,6 +90,16 @@ func (h *Health) readDrift(ctx context.Context, tx pgx.Tx, instance int64) error
 		Scan(&read, &h.Unread, &h.Drift.Unexplained, &h.Drift.Gone, &h.Drift.PendingAgain)
 	h.Read = deref(read)
 	return err
+}
+
+// readLists adds up how long the last pass of each list took.
+func (h *Health) readLists(ctx context.Context, tx pgx.Tx, instance int64) error {
+	return tx.QueryRow(ctx, `
+		select coalesce(sum(p.took), interval '0')
+		from unnest($2::text[]) c (call) cross join lateral (
+			select r.ended_at - r.pass_begun_at as took from reads r
+			where r.instance_id = $1 and r.call = c.call and r.complete and r.ended_at > clock_timestamp() - interval '1 hour'
+			order by r.pass_begun_at desc limit 1) p`, instance, []string{ReadPending, ReadAll, ReadRevoked}).Scan(&h.Lists)
 }
 
 // BatchEnd says whether and when a batch came to its end.

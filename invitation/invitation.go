@@ -28,7 +28,7 @@ const (
 	Invalid           Outcome = "invalid"            // our own check found the row unfit to send
 	Rejected          Outcome = "rejected"           // Clerk refused the person
 	DuplicateRow      Outcome = "duplicate_row"      // an earlier row of the same file names the same person
-	Failed            Outcome = "failed"             // given up after transient answers for a day; retry opens it again
+	Failed            Outcome = "failed"             // given up after transient answers for a day, or a refusal that nobody can explain; retry opens it again
 	Cancelled         Outcome = "cancelled"          // somebody stopped it before anything was sent
 )
 
@@ -41,18 +41,20 @@ func (o Outcome) Valid() bool { return slices.Contains(Outcomes, o) }
 // Status says where an invitation stands at Clerk, in Clerk's words.
 type Status string
 
-// The statuses that Clerk's API knows.
+// The statuses that Clerk's API knows, and Deleted.
 const (
 	Pending  Status = "pending"
 	Accepted Status = "accepted"
 	Revoked  Status = "revoked"
 	Expired  Status = "expired"
+	Deleted  Status = "gone" // deleted at Clerk: reads by its id, in every status, do not show it
 )
 
-// Valid reports whether s is one of the statuses.
-func (s Status) Valid() bool {
-	return slices.Contains([]Status{Pending, Accepted, Revoked, Expired}, s)
-}
+// Statuses are all of them, in the order in which people are told.
+var Statuses = []Status{Pending, Accepted, Revoked, Expired, Deleted}
+
+// AtClerk reports whether s is a status that Clerk tells.
+func (s Status) AtClerk() bool { return s != Deleted && slices.Contains(Statuses, s) }
 
 // State says what may happen to a batch.
 type State string
@@ -75,6 +77,7 @@ const (
 	ByCanary  Pauser = "canary"  // its first people were asked for, and somebody should look
 	ByBreaker Pauser = "breaker" // too many people were rejected or failed
 	ByClerk   Pauser = "clerk"   // Clerk refuses every invitation: a quota, a setting
+	ByZone    Pauser = "zone"    // PostgreSQL does not know the time zone of its hours
 )
 
 // Options are what goes to Clerk with each invitation of a batch, unless a row
@@ -129,6 +132,7 @@ type Batch struct {
 	Canary      int           // how many people are invited first; 0: no canary
 	Rows        int
 	Blank       int
+	Confirmed   bool // somebody has confirmed what sending it takes, and nothing has changed since
 	CreatedAt   time.Time
 	StartedAt   time.Time // zero: not started
 	FinishedAt  time.Time // zero: not finished
@@ -169,6 +173,7 @@ type Row struct {
 	Outcome      Outcome
 	BatchState   State
 	BatchStarted time.Time
+	Resumed      time.Time // when the batch was last started, resumed or retried
 	Priority     int
 	Preflight    bool
 	NotBefore    time.Time

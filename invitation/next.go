@@ -41,7 +41,8 @@ type Attempt struct {
 	InvitationID string
 	Resolution   string
 	Alone        bool // the person was alone in the call
-	Refused      bool // the answer was a refusal (4xx) that did not name the person
+	Refused      bool // the answer was a refusal (4xx) that did not name the person and may be due to one of the call's
+	Unexplained  bool // the answer was a refusal whose code has no definite meaning, and that named nobody
 }
 
 // decided reports whether the attempt got an answer that says what it did for the person.
@@ -83,10 +84,12 @@ type Sighting struct {
 
 // Coverage says how far reads of Clerk reached. Times are Postgres'.
 type Coverage struct {
-	Users       time.Time // when the last read of users that covers the person began; zero: none
-	Invitations time.Time // when the last pass over the invitations began that a preflight may rely on; zero: none
-	Settled     time.Time // when the last pass began that reached back to the person's earliest open attempt; zero: none
-	SettledRead int64     // that pass
+	Users            time.Time // when the last read of users that covers the person began; zero: none
+	UsersEnded       time.Time // when it ended
+	Invitations      time.Time // when the passes over the invitations that guard a claim began, the earliest; zero: none
+	InvitationsEnded time.Time // when they had been read
+	Settled          time.Time // when the last pass began that reached back to the person's earliest open attempt; zero: none
+	SettledRead      int64     // that pass
 }
 
 // Evidence is all that is known of a person when a row is looked at.
@@ -94,7 +97,7 @@ type Evidence struct {
 	Now       time.Time
 	Settle    time.Duration // how long after a request's end a list must be read to prove that it made nothing
 	GiveUp    time.Duration // how long transient answers are retried
-	Fresh     time.Duration // how old a read may be that a claim relies on
+	Fresh     time.Duration // how long a read guards claims after its end
 	Slack     time.Duration // the most that Postgres' clock is ahead of Clerk's by recent answers, the round trip included
 	Least     time.Duration // the least that it is ahead; negative where Clerk's clock is
 	Attempts  []Attempt     // this row's, oldest first
@@ -203,7 +206,10 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	case AnswerRejected:
 		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRefused:
-		return void(row, Action{Close: ClosedRefused, Alone: row.Alone})
+		if !row.stopped() && !row.Halfway && a.Alone && a.Unexplained && RefusedBefore(row, ev, a.Code) && !a.Started.Before(row.Resumed) {
+			return Action{Kind: Decide, Outcome: Failed, Reason: a.Code, AttemptID: a.ID, Close: ClosedRefused}
+		}
+		return void(row, Action{Close: ClosedRefused, Alone: row.Alone || a.Unexplained})
 	case AnswerUser:
 		return nextUser(row, ev, a)
 	case AnswerExists:
@@ -228,6 +234,15 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 		return act
 	}
 	return void(row, Action{Close: ClosedNotThere, ReadID: ev.Coverage.SettledRead, Alone: row.Alone || !a.Alone && (a.Refused || row.Tries >= manyTries)})
+}
+
+// RefusedBefore reports whether the row's batch was resumed since Clerk refused a
+// request for the row with this code, which has no definite meaning. It had paused
+// the batch then: a person let it go on.
+func RefusedBefore(row Row, ev Evidence, code string) bool {
+	return slices.ContainsFunc(ev.Attempts, func(a Attempt) bool {
+		return a.Unexplained && a.Code == code && a.Started.Before(row.Resumed)
+	})
 }
 
 // stopped reports whether nobody is to be asked for a row any more.
@@ -332,9 +347,9 @@ func known(row Row, ev Evidence) (Action, bool) {
 	return Action{}, false
 }
 
-// over reports whether an invitation is known to be revoked or expired.
+// over reports whether an invitation is known to be revoked, expired or deleted.
 func over(s Status, expires, now time.Time) bool {
-	return s == Revoked || s == Expired || !expires.IsZero() && !expires.After(now)
+	return s == Revoked || s == Expired || s == Deleted || !expires.IsZero() && !expires.After(now)
 }
 
 // seenOver reports whether a read showed that an invitation is over, which the
@@ -392,14 +407,34 @@ func already(s Sighting, reason string) Action {
 		InvitedAt: s.CreatedAt, ExpiresAt: s.ExpiresAt, ReadID: s.ReadID}
 }
 
-// fresh reports whether the reads that guard a claim are recent enough: begun
-// after the batch, and no longer ago than ev.Fresh.
+// fresh reports whether the reads that guard a claim of a row are recent enough.
 func fresh(row Row, ev Evidence) bool {
-	oldest := ev.Now.Add(-ev.Fresh)
-	for _, t := range []time.Time{ev.Coverage.Users, ev.Coverage.Invitations} {
-		if t.Before(row.BatchStarted) || t.Before(oldest) {
-			return false
-		}
+	users, lists := ev.Missing(row)
+	return !users && !lists
+}
+
+// Missing reports which of the reads that guard a claim of a row are missing: they
+// begin after the batch has started, and guard claims for ev.Fresh after their end.
+//
+// What a read shows was so at some moment between its begin and its end, so only
+// its begin says that it cannot have missed what is older than the batch. Its end
+// says how much may have changed since. That bounds requests that are wasted, and
+// not what keeps a person from a second mail; were it counted from the begin, lists
+// that take longer than ev.Fresh would never guard anything.
+//
+// A halfway row that has backed off needs no read of users: they were read before the
+// revoke, and a question that Clerk does not answer must not leave its person without
+// an invitation.
+func (ev Evidence) Missing(row Row) (users, lists bool) {
+	missing := func(begun, ended time.Time) bool { return begun.Before(row.BatchStarted) || !ev.recent(begun, ended) }
+	users = missing(ev.Coverage.Users, ev.Coverage.UsersEnded) && !(row.Halfway && row.Tries > 0)
+	return users, missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
+}
+
+// recent reports whether a read may still guard a claim.
+func (ev Evidence) recent(begun, ended time.Time) bool {
+	if ended.Before(begun) {
+		ended = begun
 	}
-	return true
+	return !ended.Before(ev.Now.Add(-ev.Fresh))
 }

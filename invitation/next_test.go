@@ -192,6 +192,14 @@ func TestNextClaim(t *testing.T) {
 	lists := func(s float64) func(*invitation.Evidence) {
 		return func(ev *invitation.Evidence) { ev.Coverage.Invitations = at(s) }
 	}
+	slow := func(begun, ended float64) func(*invitation.Evidence) {
+		return func(ev *invitation.Evidence) {
+			ev.Coverage.Invitations, ev.Coverage.InvitationsEnded = at(begun), at(ended)
+		}
+	}
+	lastSeen := func(s float64) func(*invitation.Sighting) {
+		return func(v *invitation.Sighting) { v.LastSeen = at(s) }
+	}
 	unread := func(ev *invitation.Evidence) { ev.Coverage = invitation.Coverage{} }
 	notBefore := func(s float64) func(*invitation.Row) { return func(r *invitation.Row) { r.NotBefore = at(s) } }
 	later := func(s float64) func(*invitation.Evidence) { return func(ev *invitation.Evidence) { ev.Now = at(s) } }
@@ -208,6 +216,12 @@ func TestNextClaim(t *testing.T) {
 		{"the lists were never read", waitingRow(), nothingKnown(func(ev *invitation.Evidence) { ev.Coverage.Invitations = time.Time{} }), read},
 		{"the lists were read before the batch began", waitingRow(), nothingKnown(later(60), users(10), lists(-1)), read},
 		{"the lists were read too long ago", waitingRow(), nothingKnown(lists(2999)), read},
+		{"the lists took half an hour", waitingRow(), nothingKnown(slow(1500, 3300)), claim},
+		{"the lists took half an hour, too long ago", waitingRow(), nothingKnown(slow(1199, 2999)), read},
+		{"the lists began before the batch did", waitingRow(), nothingKnown(slow(-1, 3300)), read},
+		{"what slow lists showed counts as long as they do", waitingRow(), nothingKnown(slow(1500, 3300), seen(made(old, lastSeen(1500)))), theirs(made(old), "pending_at_clerk")},
+		{"what lists before them showed does not", waitingRow(), nothingKnown(slow(1500, 3300), seen(made(old, lastSeen(1499)))), claim},
+		{"nor what slow lists showed too long ago", waitingRow(), nothingKnown(slow(1199, 2999), seen(made(old, lastSeen(1199)))), read},
 		{"no preflight", waitingRow(preflight(false)), nothingKnown(unread), claim},
 
 		{"it backs off", waitingRow(notBefore(3601)), nothingKnown(), with(wait, from(3601))},
@@ -293,6 +307,8 @@ func TestNextOthers(t *testing.T) {
 		{"mailed without preflight", waitingRow(func(r *invitation.Row) { r.Preflight = false }), nothingKnown(others(other())), already(invitation.Pending)},
 		{"revoked", waitingRow(), nothingKnown(others(other(is(invitation.Revoked)))), claim},
 		{"expired", waitingRow(), nothingKnown(others(other(is(invitation.Expired)))), claim},
+		{"deleted at Clerk", waitingRow(), nothingKnown(others(other(is(invitation.Deleted)))), claim},
+		{"deleted at Clerk, as a read showed", waitingRow(), nothingKnown(others(other()), seen(shown(invitation.Deleted))), claim},
 		{"past its expiry", waitingRow(), nothingKnown(others(other(expires(3600)))), claim},
 		{"one of two is revoked", waitingRow(), nothingKnown(others(other(is(invitation.Revoked)), other())), already(invitation.Pending)},
 		{"revoked, as a read showed", waitingRow(), nothingKnown(others(other()), seen(shown(invitation.Revoked))), claim},

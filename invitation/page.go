@@ -147,15 +147,15 @@ func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally,
 	// takes as long again as to read it.
 	rows, _ := r.pool.Query(ctx, `
 		select b, o, s.* from unnest($1::bigint[]) b cross join unnest($2::text[]) o cross join lateral (
-			select count(*) as n, count(*) filter (where status = 'pending'), count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired')
+			select count(*) as n, count(*) filter (where status = 'pending'), count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired'), count(*) filter (where status = 'gone')
 			from results where batch_id = b and outcome = o) s where n > 0
 		union all
-		select batch_id, '', count(*), 0, 0, 0, 0 from results where batch_id = any($1) and outcome is null group by 1`, batches, Outcomes)
+		select batch_id, '', count(*), 0, 0, 0, 0, 0 from results where batch_id = any($1) and outcome is null group by 1`, batches, Outcomes)
 	var id int64
 	var outcome Outcome
 	var n int
-	var in [4]int
-	_, err := pgx.ForEachRow(rows, []any{&id, &outcome, &n, &in[0], &in[1], &in[2], &in[3]}, func() error {
+	var in [5]int
+	_, err := pgx.ForEachRow(rows, []any{&id, &outcome, &n, &in[0], &in[1], &in[2], &in[3], &in[4]}, func() error {
 		t := all[id]
 		if outcome == "" {
 			t.Undecided = n
@@ -163,7 +163,7 @@ func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally,
 			return nil
 		}
 		t.Outcomes[outcome] = n
-		for i, status := range []Status{Pending, Accepted, Revoked, Expired} {
+		for i, status := range Statuses {
 			if outcome == Invited && in[i] > 0 {
 				t.Statuses[status] = in[i]
 			}
@@ -234,7 +234,7 @@ func (r *Reader) Fleet(ctx context.Context, instance int64) (Instance, int, erro
 	in := Instance{ID: instance}
 	var workers int
 	err := r.pool.QueryRow(ctx, `
-		select clerk_id, environment, (select count(*) from workers w where w.instance_id = i.id) from instances i where id = $1`, instance).
+		select clerk_id, environment, (select count(*) from workers w where w.instance_id = i.id and heartbeat_at > clock_timestamp() - interval '1 minute') from instances i where id = $1`, instance).
 		Scan(&in.ClerkID, &in.Environment, &workers)
 	if err != nil {
 		return in, 0, fmt.Errorf("look for the workers of instance %d: %w", instance, err)

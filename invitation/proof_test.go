@@ -207,7 +207,7 @@ func (l *ledger) answered(attempt int64, id invitation.RowID, outcome invitation
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		k := get[string](l, `select key from results where batch_id = $1 and row_number = $2`, id.Batch, id.Row)
 		said := map[string]invitation.Said{k: {Answer: "created", InvitationID: "inv_of_" + k}}
-		if _, err := l.store.Note(ctx, tx, 0, invitation.Noted{Attempt: attempt, Reply: invitation.Reply{Status: 200, TraceID: "t", People: said}}); err != nil {
+		if _, err := l.store.Note(ctx, tx, 0, l.noted(attempt, invitation.Reply{Status: 200, TraceID: "t", People: said})); err != nil {
 			return err
 		}
 		_, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{{RowID: id, Key: k, Action: invitation.Action{
@@ -344,5 +344,36 @@ func TestAuditFilters(t *testing.T) {
 		if err != nil || n != test.want {
 			t.Errorf("%s: %d rows, %v; want %d", test.name, n, err, test.want)
 		}
+	}
+}
+
+// TestCertificateFromBefore: one that does not cover reads holds as what it is,
+// and can't be taken for one that does.
+func TestCertificateFromBefore(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.ended(2500)
+	l.exec(`insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at) values ($1, 'w', 'users', now(), now())`, l.instance)
+	l.exec(`update results set outcome = 'already_registered', clerk_invitation_id = null, clerk_user_id = 'user_1', attempt_id = null, read_id = 1, status = null
+		where batch_id = $1 and row_number = 3`, batch)
+	l.tx(func(ctx context.Context, tx pgx.Tx) error { return invitation.CertifyBefore(ctx, tx, batch) })
+	c := l.certify(batch)
+	if c.Format != 1 || c.Reads != 0 || c.Rows != 2500 {
+		t.Fatalf("%+v", c)
+	}
+	if v := l.verify(batch, &c.Head); !v.Holds {
+		t.Errorf("untouched: %+v", v)
+	}
+	l.exec(`update reads set http_status = 500`)
+	if v := l.verify(batch, &c.Head); !v.Holds {
+		t.Errorf("with a read that it does not cover: %+v", v)
+	}
+	l.exec(`update results set outcome = 'rejected' where batch_id = $1 and row_number = 1700`, batch)
+	if v := l.verify(batch, &c.Head); !slices.Equal(v.Differences, []invitation.Difference{{What: invitation.DiffersRows, From: 1001, To: 2000}}) {
+		t.Errorf("with a row changed: %+v", v.Differences)
+	}
+	l.exec(`update certificates set format = 2`)
+	if v := l.verify(batch, &c.Head); v.Holds {
+		t.Error("it can be taken for one that covers reads")
 	}
 }

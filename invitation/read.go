@@ -86,8 +86,14 @@ func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd)
 			return nil
 		}
 		batches, numbers := split(end.Covers)
-		_, err = tx.Exec(ctx, `update results r set users_read_id = $3 from unnest($1::bigint[], $2::int[]) as c (batch, number)
-			where r.batch_id = c.batch and r.row_number = c.number and r.outcome is null`, batches, numbers, g.ID)
+		// Rows are locked in their order, as others that lock several do.
+		_, err = tx.Exec(ctx, `
+			with covered as (
+				select r.batch_id, r.row_number from results r join unnest($1::bigint[], $2::int[]) as c (batch, number)
+					on r.batch_id = c.batch and r.row_number = c.number
+				where r.outcome is null order by r.batch_id, r.row_number for no key update of r)
+			update results r set users_read_id = $3 from covered c
+			where r.batch_id = c.batch_id and r.row_number = c.row_number`, batches, numbers, g.ID)
 		return err
 	})
 	if err != nil {
@@ -136,7 +142,9 @@ type OpenAttempt struct {
 	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: none
 	Started time.Time
 	Exists  bool      // its answer says that a pending invitation exists, of whatever age
-	Unnamed bool      // it was refused for somebody that the answer did not name
+	Unnamed bool      // it was refused, and the answer named nobody
+	Status  int       // the HTTP status of its answer; 0: none
+	Code    string    // the error code of its answer
 	Under   bool      // a revoke that ran under a create
 	Invited time.Time // for a revoke: when the oldest invitation in it was made
 	Due     time.Time // when a read may settle it
@@ -148,7 +156,8 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 	rows, _ := s.pool.Query(ctx, `
 		select a.id, a.call, coalesce(a.sweep_id, 0), a.started_at,
 		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
-		       a.http_status in (400, 403, 422) and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
+		       a.http_status between 400 and 499 and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
+		       coalesce(a.http_status, 0), coalesce(a.error_code, ''),
 		       case when a.under is null then
 		           (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
 		            left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
@@ -167,7 +176,7 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		var a OpenAttempt
 		var unnamed *bool
 		var invited *time.Time
-		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &invited, &a.Under, &a.Due, &now); err != nil {
+		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &a.Status, &a.Code, &invited, &a.Under, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
 		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)
@@ -206,6 +215,19 @@ func (s *Store) LockAttempt(ctx context.Context, tx pgx.Tx, attempt int64) ([]Pe
 func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time.Time) error {
 	if _, err := tx.Exec(ctx, `update attempts set read_after = $2 where id = $1`, attempt, at); err != nil {
 		return fmt.Errorf("put off attempt %d: %w", attempt, err)
+	}
+	return nil
+}
+
+// SeeBatches notes of the running batches of an instance that their rows can be
+// seen from now on: a read that begins after this keeps what it shows of their
+// people. An import says when its batch started before it commits, and a read in
+// between sees none of its rows.
+func (s *Store) SeeBatches(ctx context.Context, instance int64) error {
+	_, err := s.pool.Exec(ctx, `update batches set reads_from = clock_timestamp()
+		where instance_id = $1 and state in ('running', 'paused') and reads_from is null`, instance)
+	if err != nil {
+		return fmt.Errorf("note which batches of instance %d can be seen: %w", instance, err)
 	}
 	return nil
 }

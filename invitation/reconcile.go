@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // The calls that reads.call names for reconciling. They guard no claim: what
@@ -14,6 +15,8 @@ import (
 const (
 	ReadReconcile        = "reconcile"         // the default list: every status but revoked
 	ReadReconcileRevoked = "reconcile_revoked" // status=revoked
+	ReadByID             = "by_id"             // one invitation, by its id, in every status but revoked
+	ReadByIDRevoked      = "by_id_revoked"     // the same with status=revoked
 )
 
 // DriftKind says how Clerk and our rows differ; drift.kind holds these words.
@@ -44,6 +47,7 @@ type Learned struct {
 	Accepted int `json:"accepted"`
 	Expired  int `json:"expired"`
 	Revoked  int `json:"revoked"` // by somebody else
+	Deleted  int `json:"deleted"` // at Clerk
 }
 
 // DriftCounts counts what stands of each kind of drift.
@@ -98,10 +102,11 @@ const explained = `(exists (select from results r where r.instance_id = $1 and r
 	or exists (select from attempt_people p where p.instance_id = $1 and p.key = d.key and p.open offset 0))`
 
 // Learn holds a page of Clerk's lists against our rows: it brings their status
-// up to Clerk's word, but never back to pending, and notes the drift that the
+// up to Clerk's word, but back to pending only from gone, and notes the drift that the
 // page shows. settle is how old our own word must be to stand against Clerk's,
 // whose lists may lag. anything reports whether the page told anything new.
-func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen, settle time.Duration) (anything bool, err error) {
+func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen,
+	settle time.Duration, guard Guard) (anything bool, err error) {
 	if len(page) == 0 {
 		return false, nil
 	}
@@ -124,15 +129,16 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 		})
 		return err
 	})
-	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt)
 	news := func(rows pgx.Rows) error {
 		var first bool
 		_, err := pgx.ForEachRow(rows, []any{&first}, func() error { anything = anything || first; return nil })
 		return err
 	}
+	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt).Query(news)
 	b.Queue(learnUnexplained, instance, ids, keys, statuses, created, expires, r.StartedAt).Query(news)
 	b.Queue(learnPendingAgain, instance, ids, keys, statuses, created, expires, r.StartedAt, settle).Query(news)
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &b).Close() })
+	if err != nil {
 		return false, fmt.Errorf("hold read %d against our rows: %w", read, err)
 	}
 	return anything, nil
@@ -152,6 +158,7 @@ func (l *Learned) count(s Status) {
 // learnStatus asks for the move again in the update itself, since an answer to a
 // revoke may have been recorded meanwhile. An expired invitation may be revoked
 // still, or turn out to have been accepted; what is accepted or revoked stays so.
+// What is shown is not gone.
 const learnStatus = shown + `
 	update results r set status = m.status, status_at = clock_timestamp(), status_read_id = $7,
 	       invited_at = coalesce(r.invited_at, m.created), expires_at = coalesce(m.expires, r.expires_at)
@@ -168,7 +175,7 @@ const learnStatus = shown + `
 			where r.key = d.key and r.instance_id = $1 offset 0) r
 		where r.outcome = 'already_invited' and r.clerk_invitation_id = d.id and d.status <> '' and d.status is distinct from r.status) m
 	where (r.batch_id, r.row_number) = (m.batch_id, m.row_number)
-	  and (r.status is null or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
+	  and (r.status is null or r.status = 'gone' or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
 	returning r.status`
 
 // learnSightings keeps an older read's word from standing against what is known now.
@@ -176,7 +183,8 @@ const learnSightings = shown + `
 	update sightings s set status = d.status, expires_at = d.expires, last_read = $7, last_seen = $8
 	from shown d
 	where s.instance_id = $1 and s.clerk_id = d.id and s.kind = 'invitation' and d.status <> '' and s.status is distinct from d.status
-	  and d.status <> 'pending' and s.last_seen <= $8`
+	  and d.status <> 'pending' and s.last_seen <= $8
+	returning true`
 
 const learnUnexplained = shown + `
 	insert into drift as x (instance_id, kind, clerk_invitation_id, key, status, created_at, first_seen, last_seen)
@@ -198,16 +206,24 @@ const learnPendingAgain = shown + `
 	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
 	returning x.first_seen = x.last_seen`
 
-// Missing notes as gone the invitations that rows carry, decided a settle time
-// before the reconciling began, and that it was not shown. It is for one that
-// read everything.
-func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration, shown func(id string) bool) error {
+// Unlisted is an invitation of a row that Clerk's lists lack.
+type Unlisted struct {
+	ID  string
+	Key string // the person
+}
+
+// Missing notes as drift the invitations that rows carry, decided a settle time
+// before the reconciling began, and that it was not shown. It is for one that read
+// everything. It returns those that are not known to be over, which may have been
+// deleted, or which the lists may lack because they lag.
+func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
+	shown func(id string) bool, guard Guard) ([]Unlisted, error) {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
-		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+		return nil, fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
-	var missing []string
+	missing := []string{}
 	var id string
 	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
 		if !shown(id) {
@@ -216,26 +232,73 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list the invitations of instance %d: %w", instance, err)
+		return nil, fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
-	_, err = s.pool.Exec(ctx, `
+	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
 		insert into drift (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
 		select distinct on (r.clerk_invitation_id) $1, 'gone', r.clerk_invitation_id, r.key, r.batch_id, r.row_number, r.status, r.invited_at, $2::timestamptz, $2::timestamptz
 		from results r where r.instance_id = $1 and r.clerk_invitation_id = any($3)
 		order by r.clerk_invitation_id, r.outcome <> 'invited', r.batch_id, r.row_number
 		on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null`,
-		instance, r.StartedAt, missing)
+			instance, r.StartedAt, missing)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
+		return nil, fmt.Errorf("note %d invitations as gone: %w", len(missing), err)
 	}
-	return nil
+	found, _ := s.pool.Query(ctx, `select distinct clerk_invitation_id, key from results
+		where instance_id = $1 and clerk_invitation_id = any($2) and outcome in ('invited', 'already_invited')
+		  and coalesce(status, 'pending') in ('pending', 'expired') order by 1`, instance, missing)
+	open, err := pgx.CollectRows(found, pgx.RowToStructByPos[Unlisted])
+	if err != nil {
+		return nil, fmt.Errorf("list which of %d invitations may be deleted: %w", len(missing), err)
+	}
+	return open, nil
+}
+
+// MarkDeleted records that an invitation is gone, as the last of the reads by its id
+// proves. What is known to be over meanwhile stays as it is. It reports whether a
+// row says so now.
+func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, read GET, guard Guard) (bool, error) {
+	var rows int64
+	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			update results set status = 'gone', status_at = clock_timestamp(), status_read_id = $4
+			where instance_id = $1 and clerk_invitation_id = $2 and key = $3 and outcome in ('invited', 'already_invited')
+			  and coalesce(status, 'pending') in ('pending', 'expired')`, instance, u.ID, u.Key, read.ID)
+		if err != nil {
+			return err
+		}
+		rows = tag.RowsAffected()
+		// What an earlier read showed must not stand against that.
+		_, err = tx.Exec(ctx, `
+			update sightings set status = 'gone', last_read = $3, last_seen = $4
+			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4
+			  and coalesce(status, 'pending') in ('pending', 'expired')`,
+			instance, u.ID, read.ID, read.Begun)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `update drift set status = 'gone'
+			where instance_id = $1 and kind = 'gone' and clerk_invitation_id = $2`, instance, u.ID)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("record that invitation %s is gone: %w", u.ID, err)
+	}
+	return rows > 0, nil
 }
 
 // EndReconcile records what came of a reconciling, ends the drift that a
 // complete one did not find, and drops from the ledger its reads that told
-// nothing new; told are the others.
-func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+// nothing new; told are the others. guard is for a complete one.
+func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64,
+	guard Guard) error {
+	if !r.Complete {
+		guard = nil // it touches nothing but its own
+	}
+	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `delete from reads where coalesce(pass_id, id) = any($1) and id <> all($2)`, passes, told); err != nil {
 			return err
 		}
@@ -251,8 +314,8 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 		}
 		_, err = tx.Exec(ctx, `
 			update reconciles set finished_at = clock_timestamp(), complete = $2, error = nullif($3, ''), requests = $4, scanned = $5,
-			       accepted = $6, expired = $7, revoked = $8, unexplained = $9, gone = $10, pending_again = $11
-			where id = $1`, r.ID, r.Complete, r.Error, r.Requests, r.Scanned, r.Accepted, r.Expired, r.Revoked, r.Drift.Unexplained, r.Drift.Gone, r.Drift.PendingAgain)
+			       accepted = $6, expired = $7, revoked = $8, unexplained = $9, gone = $10, pending_again = $11, deleted = $12
+			where id = $1`, r.ID, r.Complete, r.Error, r.Requests, r.Scanned, r.Accepted, r.Expired, r.Revoked, r.Drift.Unexplained, r.Drift.Gone, r.Drift.PendingAgain, r.Deleted)
 		return err
 	})
 	if err != nil {
@@ -261,15 +324,24 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 	return nil
 }
 
+// Reconciled reports whether a reconciling of any instance has read everything at Clerk.
+func (r *Reader) Reconciled(ctx context.Context) (found bool, err error) {
+	err = r.pool.QueryRow(ctx, `select exists (select from reconciles where complete)`).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for a reconciling that read everything: %w", err)
+	}
+	return found, nil
+}
+
 // LastReconcile returns the last reconciling of an instance that ended; nil:
 // there was none.
 func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile, error) {
 	var last Reconcile
 	err := r.pool.QueryRow(ctx, `
-		select id, started_by, started_at, complete, coalesce(error, ''), requests, scanned, accepted, expired, revoked, unexplained, gone, pending_again
+		select id, started_by, started_at, complete, coalesce(error, ''), requests, scanned, accepted, expired, revoked, unexplained, gone, pending_again, deleted
 		from reconciles where instance_id = $1 and finished_at is not null order by started_at desc limit 1`, instance).
 		Scan(&last.ID, &last.StartedBy, &last.StartedAt, &last.Complete, &last.Error, &last.Requests, &last.Scanned, &last.Accepted, &last.Expired, &last.Revoked,
-			&last.Drift.Unexplained, &last.Drift.Gone, &last.Drift.PendingAgain)
+			&last.Drift.Unexplained, &last.Drift.Gone, &last.Drift.PendingAgain, &last.Deleted)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -302,27 +374,50 @@ type DriftFilter struct {
 }
 
 // Drift calls yield with the drift that stands, at every instance, the newest
-// first. The Drift is reused: yield must not keep it.
+// first. It is read in pages, so that no connection is held while yield works:
+// what stands all the while comes once, in order; what comes or ends meanwhile may
+// be in it or not. The Drift is yield's to keep. An error of yield ends the reading
+// and is returned as it is.
 func (r *Reader) Drift(ctx context.Context, f DriftFilter, yield func(*Drift) error) error {
 	after := f.After
+	for done := 0; ; {
+		limit := driftRows
+		if f.Limit > 0 {
+			limit = min(limit, f.Limit-done)
+		}
+		page, err := r.driftPage(ctx, f.Kind, after, limit)
+		if err != nil {
+			return fmt.Errorf("list the drift: %w", err)
+		}
+		for _, d := range page {
+			if err := yield(d); err != nil {
+				return err
+			}
+		}
+		done += len(page)
+		if len(page) < limit || done == f.Limit {
+			return nil
+		}
+		after = page[len(page)-1]
+	}
+}
+
+// driftRows is how much drift is read at a time: a few hundred kilobytes.
+const driftRows = 1000
+
+// driftPage reads the drift after one, or from the newest where that is nil.
+func (r *Reader) driftPage(ctx context.Context, kind DriftKind, after *Drift, limit int) ([]*Drift, error) {
+	from := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true} // newer than any
 	if after == nil {
 		after = &Drift{}
+	} else {
+		from = pgtype.Timestamptz{Time: after.FirstSeen, Valid: true}
 	}
-	rows, err := r.pool.Query(ctx, `
+	rows, _ := r.pool.Query(ctx, `
 		select d.kind, d.clerk_invitation_id, d.key, d.status, d.created_at, d.batch_id, d.row_number, d.first_seen, d.last_seen, i.environment, i.id
 		from drift d join instances i on i.id = d.instance_id
-		where d.ended_at is null and ($1 = '' or d.kind = $1)
-		  and ($2::bigint = 0 or (d.first_seen, d.clerk_invitation_id, d.kind, d.instance_id) < ($3, $4, $5, $2))
-		order by d.first_seen desc, d.clerk_invitation_id desc, d.kind desc, d.instance_id desc limit nullif($6, 0)`,
-		f.Kind, after.InstanceID, after.FirstSeen, after.ClerkInvitationID, after.Kind, f.Limit)
-	if err != nil {
-		return fmt.Errorf("list the drift: %w", err)
-	}
-	var d Drift
-	_, err = pgx.ForEachRow(rows, []any{&d.Kind, &d.ClerkInvitationID, &d.Email, &d.Status, &d.CreatedAt, &d.BatchID, &d.RowNumber, &d.FirstSeen, &d.LastSeen, &d.Environment, &d.InstanceID},
-		func() error { return yield(&d) })
-	if err != nil {
-		return fmt.Errorf("list the drift: %w", err)
-	}
-	return nil
+		where d.ended_at is null and ($1 = '' or d.kind = $1) and (d.first_seen, d.clerk_invitation_id, d.kind, d.instance_id) < ($2, $3, $4, $5)
+		order by d.first_seen desc, d.clerk_invitation_id desc, d.kind desc, d.instance_id desc limit $6`,
+		kind, from, after.ClerkInvitationID, after.Kind, after.InstanceID, limit)
+	return pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Drift])
 }

@@ -284,6 +284,28 @@ func (r *Reader) InstanceByClerkID(ctx context.Context, clerkID string) (int64, 
 	return id, true, nil
 }
 
+// FormerInstance returns the number of the instance that an earlier version made under a former
+// id, and 0 where there is none. It fails with [*TwoInstancesError] where that instance holds
+// batches or attempts and there is one with the Clerk id too.
+func (r *Reader) FormerInstance(ctx context.Context, clerkID, former string) (int64, error) {
+	var id int64
+	var both bool
+	err := r.pool.QueryRow(ctx, `
+		select id, exists (select from instances where clerk_id = $1) and
+		           (exists (select from batches where instance_id = f.id)
+		            or exists (select from attempts where instance_id = f.id))
+		from instances f where clerk_id = $2`, clerkID, former).Scan(&id, &both)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("look for instance %s: %w", former, err)
+	case both:
+		return 0, &TwoInstancesError{ClerkID: clerkID, Former: former, FormerID: id}
+	}
+	return id, nil
+}
+
 // BatchLine is a batch as the list of batches shows it.
 type BatchLine struct {
 	Batch       int64      `json:"batch"`

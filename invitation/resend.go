@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/lease"
 )
 
 // Reasons of rows that a resend leaves alone.
@@ -113,7 +115,7 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 }
 
 // takenBack reports whether the latest invitation of the person that we made
-// was revoked, and by nobody who was to invite them again.
+// was revoked or deleted, and by nobody who was to invite them again.
 func takenBack(ev Evidence) bool {
 	var last Other
 	for _, o := range ev.Others {
@@ -121,8 +123,9 @@ func takenBack(ev Evidence) bool {
 			last = o
 		}
 	}
-	revoked := func(s Sighting) bool { return !s.User && s.ID == last.InvitationID && s.Status == Revoked }
-	return last.Outcome == Invited && (last.Status == Revoked || slices.ContainsFunc(ev.Sightings, revoked))
+	revoked := func(s Status) bool { return s == Revoked || s == Deleted }
+	seen := func(s Sighting) bool { return !s.User && s.ID == last.InvitationID && revoked(s.Status) }
+	return last.Outcome == Invited && (revoked(last.Status) || slices.ContainsFunc(ev.Sightings, seen))
 }
 
 // stands reports whether another row's invitation is not known to be over.
@@ -131,9 +134,18 @@ func stands(o Other, ev Evidence) bool {
 }
 
 // recently is since when a read must have shown a thing for it to count: what it
-// showed longer ago may have changed, and then it is read again.
+// showed longer ago may have changed, and then it is read again. Sightings have the
+// time when their read began, so what the reads show that guard a claim counts for
+// as long as they do.
 func recently(row Row, ev Evidence) time.Time {
-	if oldest := ev.Now.Add(-ev.Fresh); oldest.After(row.BatchStarted) {
+	oldest := ev.Now.Add(-ev.Fresh)
+	c := ev.Coverage
+	for _, r := range [][2]time.Time{{c.Users, c.UsersEnded}, {c.Invitations, c.InvitationsEnded}} {
+		if begun := r[0]; begun.Before(oldest) && ev.recent(begun, r[1]) {
+			oldest = begun
+		}
+	}
+	if oldest.After(row.BatchStarted) {
 		return oldest
 	}
 	return row.BatchStarted
@@ -204,21 +216,21 @@ func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
 // OpenRevoke puts the revocation of an invitation into the ledger, which runs
 // under the claim of a create and ends with it. The row is halfway from then on.
 // The transaction is the claim's.
-func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, err error) {
+func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, started time.Time, err error) {
 	err = tx.QueryRow(ctx, `
 		with revoke as (
 			insert into attempts (instance_id, worker_id, call, bucket, under, deadline)
-			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id),
+			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id, started_at),
 		person as (
 			insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, clerk_invitation_id, open)
 			select id, $2, $3, $4, $5, $6, false from revoke),
 		halfway as (
 			update results set revoke_sent = coalesce(revoke_sent, clock_timestamp()) where batch_id = $4 and row_number = $5)
-		select id from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt)
+		select id, started_at from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt, &started)
 	if err != nil {
-		return 0, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
+		return 0, started, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
 	}
-	return attempt, nil
+	return attempt, started, nil
 }
 
 // undone says of a revocation under a create that it is proven to have done
@@ -300,12 +312,21 @@ func (s *Store) LockRoom(ctx context.Context, tx pgx.Tx, attempt int64) (p Perso
 
 // again says, of a row r of a batch that was sent, that its person has not
 // accepted: the latest invitation of ours, l, is pending or has expired, and is
-// as old as is asked. Whose invitation was revoked is not invited again.
+// as old as is asked. Whose invitation was revoked is not invited again, nor is
+// somebody whose invitation is being taken back (a sweep of stale ones aside, which
+// only makes room), and no address that was corrected is.
 const again = `
 	from results r cross join lateral (
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
 		order by l.decided_at desc limit 1) l
 	where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is null and coalesce(l.status, 'pending') in ('pending', 'expired')
+	  and l.withdrawn_by is null
+	  and not exists (
+	      select from sweeps s join revocations v on v.sweep_id = s.id and v.clerk_invitation_id = l.clerk_invitation_id
+	      where s.instance_id = r.instance_id and s.apply and s.finished_at is null and not s.held
+	        and s.kind <> 'sweep' and v.outcome is null)
+	  and not exists (
+	      select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
 
 // Again is whom a resend would invite, and whom not.
@@ -315,7 +336,8 @@ type Again struct {
 	Younger  int `json:"younger"`  // pending, but not for long enough
 	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
 	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
-	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back
+	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back, or deleted at Clerk
+	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
 }
 
 // cooling says that the person of row r was invited again less than $3 ago.
@@ -333,9 +355,10 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 		       count(*) filter (where not old), count(*) filter (where old and cooling),
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and exists (
 		           select from results o where o.key = r.key and o.instance_id = r.instance_id and (o.status = 'accepted' or o.outcome = 'already_registered'))),
-		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status = 'revoked' and not exists (
-		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and o.status is distinct from 'revoked'))
-		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked)
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.status in ('revoked', 'gone') and not exists (
+		           select from results o where o.key = r.key and o.instance_id = r.instance_id and o.outcome = 'invited' and coalesce(o.status, 'pending') not in ('revoked', 'gone'))),
+		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
+		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {
 		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
 	}
@@ -366,8 +389,8 @@ func (s *Store) CreateResend(ctx context.Context, tx pgx.Tx, b Batch, of *Batch,
 }
 
 // ResendUnderWay returns the resend of a batch that is not over yet, or nil.
-func (s *Store) ResendUnderWay(ctx context.Context, batch int64) (*Batch, error) {
-	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches
+func ResendUnderWay(ctx context.Context, db Queryer, batch int64) (*Batch, error) {
+	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
 		where resend_of = $1 and state in ('running', 'paused') order by id desc limit 1`, batch))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -380,9 +403,6 @@ func (s *Store) ResendUnderWay(ctx context.Context, batch int64) (*Batch, error)
 
 // LockResend makes resends of one batch wait for each other until the
 // transaction ends.
-func LockResend(ctx context.Context, tx pgx.Tx, batch int64) error {
-	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('resend ' || $1::bigint, 0))`, batch); err != nil {
-		return fmt.Errorf("lock the resends of batch %d: %w", batch, err)
-	}
-	return nil
+func LockResend(ctx context.Context, tx pgx.Tx, of *Batch) error {
+	return lease.Exclude(ctx, tx, of.InstanceID, fmt.Sprintf("resend %d", of.ID))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Result is a row of a file and how it ended. Nil is a value that the row does
@@ -70,35 +71,118 @@ func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
 	return columns, nil
 }
 
-// Results calls yield with each row of a batch, in the file's order; with an
+// ErrDraftChanged means that a draft was changed or started while its rows were
+// read: its file may have been read again, so that they are other rows now.
+var ErrDraftChanged = errors.New("the draft was changed or started while its rows were read")
+
+// Results calls yield with each row of a batch once, in the file's order; with an
 // outcome, only with those that ended so. It reads the cells and what
-// [ResultFields] have, and no more. The Result is reused: yield must not
-// keep it. The rows are read as yield takes them, so that memory does not grow
-// with the batch. An error of yield ends the reading and is returned as it is.
+// [ResultFields] have, and no more. The Result is reused: yield must not keep it.
+//
+// The rows are read in pages: memory does not grow with the batch, and no
+// connection is held while yield works. So each row is as it was when its page was
+// read. The rows of a batch that was started don't change in number or order; of a
+// draft that changes meanwhile the rest is not read: see [ErrDraftChanged]. An
+// error of yield ends the reading and is returned as it is.
 func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield func(*Result) error) error {
-	rows, err := r.pool.Query(ctx, `
-		select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at from results
-		where batch_id = $1 and ($2 = '' or outcome = $2) order by row_number`, batch, only)
+	draft, err := r.draftVersion(ctx, batch)
 	if err != nil {
 		return fmt.Errorf("results of batch %d: %w", batch, err)
 	}
-	defer rows.Close()
-	row := Result{BatchID: batch}
-	var l lacking
-	fields := []any{&row.RowNumber, &row.Line, &row.Original, &l.email, &l.outcome, &l.reason, &l.duplicateOf, &l.status, &l.invitation, &l.decidedAt}
-	for rows.Next() {
-		if err := rows.Scan(fields...); err != nil {
+	page := resultPage{limit: firstPage}
+	for more := true; more; {
+		if more, err = page.read(ctx, r.pool, batch, only); err != nil {
 			return fmt.Errorf("results of batch %d: %w", batch, err)
 		}
-		l.fill(&row)
-		if err := yield(&row); err != nil {
-			return err
+		if draft != "" {
+			now, err := r.draftVersion(ctx, batch)
+			if err == nil && now != draft {
+				err = ErrDraftChanged
+			}
+			if err != nil {
+				return fmt.Errorf("results of batch %d: %w", batch, err)
+			}
+		}
+		for i := range page.rows {
+			row := &page.rows[i]
+			row.fill(&row.Result)
+			if err := yield(&row.Result); err != nil {
+				return err
+			}
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("results of batch %d: %w", batch, err)
-	}
 	return nil
+}
+
+// draftVersion is another one after each change of a draft, and empty where the
+// batch is no draft. A file that is read again changes its batch in the same
+// transaction.
+func (r *Reader) draftVersion(ctx context.Context, batch int64) (version string, err error) {
+	err = r.pool.QueryRow(ctx, `
+		select case state when 'draft' then xmin::text else '' end from batches where id = $1`, batch).Scan(&version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", ErrNoBatch
+	}
+	return version, err
+}
+
+// How much is read at a time, for whoever is slow to take it: up to pageRows rows,
+// and about pageBytes bytes of cells, as far as the page before lets expect.
+const (
+	firstPage = 100
+	pageRows  = 5000
+	pageBytes = 1 << 20
+)
+
+// resultPage is a part of a batch's rows. Its memory is used again for the next.
+type resultPage struct {
+	rows  []resultRow
+	after int // the row after which the next page begins
+	limit int // how many rows the next one has at most
+}
+
+type resultRow struct {
+	Result
+	lacking
+}
+
+// read reads the next page, and reports whether there may be another.
+func (p *resultPage) read(ctx context.Context, pool *pgxpool.Pool, batch int64, only Outcome) (more bool, err error) {
+	const columns = `
+		select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at
+		from results where batch_id = $1 and row_number > $2 `
+	sql, args := columns+`order by row_number limit $3`, []any{batch, p.after, p.limit}
+	if only != "" { // a statement of its own, which has an index of its own
+		sql, args = columns+`and outcome = $4 order by row_number limit $3`, append(args, only)
+	}
+	rows, err := pool.Query(ctx, sql, args...)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	p.rows = p.rows[:0]
+	size := 0
+	for rows.Next() {
+		p.rows = append(p.rows, resultRow{Result: Result{BatchID: batch}})
+		r := &p.rows[len(p.rows)-1]
+		err := rows.Scan(&r.RowNumber, &r.Line, &r.Original, &r.email, &r.outcome, &r.reason,
+			&r.duplicateOf, &r.status, &r.invitation, &r.decidedAt)
+		if err != nil {
+			return false, err
+		}
+		for _, cell := range r.Original {
+			size += len(cell)
+		}
+		p.after = r.RowNumber
+	}
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	more = len(p.rows) == p.limit
+	if more {
+		p.limit = min(max(1, pageBytes/max(1, size/len(p.rows))), 10*p.limit, pageRows)
+	}
+	return more, nil
 }
 
 // lacking is what a row may lack, as it is scanned: that takes no memory for each

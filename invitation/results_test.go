@@ -42,3 +42,22 @@ func TestResults(t *testing.T) {
 		t.Errorf("after an error of yield: %d rows, %v", n, err)
 	}
 }
+
+// TestSpreadsheetSafe: cells that Excel, LibreOffice or Google Sheets take for a
+// formula, also those whose sign is full-width or stands behind what nobody sees.
+func TestSpreadsheetSafe(t *testing.T) {
+	t.Parallel()
+	for _, cell := range []string{
+		"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\x00=1", "\x01x", "\x7f=1", "\u0085=1",
+		"＝1+1", "＋1", "－1", "＠SUM(A1)", "\ufeff=1", "\u200b＝1", "\u200e\u200b@x",
+	} {
+		if got := invitation.SpreadsheetSafe(cell); got != "'"+cell {
+			t.Errorf("%q is written as %q", cell, got)
+		}
+	}
+	for _, cell := range []string{"", "Jane", "jane@example.com", "1-2", "'=1", "Ａ＝1", "\ufeffJane", "\u200b"} {
+		if got := invitation.SpreadsheetSafe(cell); got != cell {
+			t.Errorf("%q is written as %q", cell, got)
+		}
+	}
+}

@@ -32,8 +32,13 @@ type Said struct {
 }
 
 // Noted is the answer to an attempt.
+//
+// The number alone does not name an attempt: a standby that was promoted without the
+// last commits gives numbers out again, while workers that live on still wait for
+// answers to the attempts that it has forgotten.
 type Noted struct {
 	Attempt int64
+	Started time.Time // attempts.started_at
 	Reply
 }
 
@@ -42,13 +47,14 @@ type Noted struct {
 // changes nothing.
 func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answers ...Noted) (open map[int64]bool, err error) {
 	var ids, named []int64
+	var started []time.Time
 	var statuses []int32
 	var codes, traces []string
 	var reads, soon []bool
 	var keys, said, errs, invitations []string
 	for _, n := range answers {
 		ids, statuses, codes, traces = append(ids, n.Attempt), append(statuses, int32(n.Status)), append(codes, n.Code), append(traces, n.TraceID)
-		reads, soon = append(reads, n.Read), append(soon, n.Soon)
+		reads, soon, started = append(reads, n.Read), append(soon, n.Soon), append(started, n.Started)
 		for key, one := range n.People {
 			named, keys, said = append(named, n.Attempt), append(keys, key), append(said, string(one.Answer))
 			errs, invitations = append(errs, one.Code), append(invitations, one.InvitationID)
@@ -57,8 +63,10 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	rows, _ := tx.Query(ctx, `
 		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
 		       read_after = case when not d.read then null when d.soon then clock_timestamp() else clock_timestamp() + $7::interval end
-		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::bool[]) as d (id, status, code, trace, read, soon)
-		where a.id = d.id and a.answered_at is null and a.resolved_at is null returning a.id`, ids, statuses, codes, traces, reads, soon, settle)
+		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::bool[], $8::timestamptz[])
+			as d (id, status, code, trace, read, soon, started)
+		where a.id = d.id and a.started_at = d.started and a.answered_at is null and a.resolved_at is null returning a.id`,
+		ids, statuses, codes, traces, reads, soon, settle, started)
 	open = map[int64]bool{}
 	var id int64
 	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { open[id] = true; return nil }); err != nil {
@@ -74,7 +82,7 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	for _, n := range answers {
 		switch {
 		case !open[n.Attempt]:
-			err = s.late(ctx, tx, n.Attempt, n.Reply)
+			err = s.late(ctx, tx, n)
 		case n.Backoff > 0:
 			err = s.backOff(ctx, tx, n)
 		}
@@ -92,18 +100,20 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 // settled by reading, are left for [Store.Note].
 func (s *Store) Conclude(ctx context.Context, tx pgx.Tx, instance int64, answers []Noted, verdicts []Verdict) (closed map[int64]bool, free []Freed, err error) {
 	var ids []int64
+	var started []time.Time
 	var statuses []int32
 	var codes, traces []string
 	for _, n := range answers {
 		ids, statuses, codes, traces = append(ids, n.Attempt), append(statuses, int32(n.Status)), append(codes, n.Code), append(traces, n.TraceID)
+		started = append(started, n.Started)
 	}
 	rows, _ := tx.Query(ctx, `
 		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
 		       resolved_at = clock_timestamp(), resolution = 'answered'
-		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[]) as d (id, status, code, trace)
-		where a.id = d.id and a.answered_at is null and a.resolved_at is null
+		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[]) as d (id, status, code, trace, started)
+		where a.id = d.id and a.started_at = d.started and a.answered_at is null and a.resolved_at is null
 		  and not exists (select from attempt_people p where p.attempt_id = a.id and not p.open)
-		returning a.id`, ids, statuses, codes, traces)
+		returning a.id`, ids, statuses, codes, traces, started)
 	closed = map[int64]bool{}
 	var id int64
 	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { closed[id] = true; return nil }); err != nil {
@@ -151,19 +161,43 @@ func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
 	return nil
 }
 
-func (s *Store) late(ctx context.Context, tx pgx.Tx, attempt int64, r Reply) error {
+// PutOff has a row that waits back off as after a transient answer: a read that it
+// needs first fails for its person alone, with this code. backoff says for how long,
+// given how often that came. It returns the rows that wait for a job until then.
+func (s *Store) PutOff(ctx context.Context, tx pgx.Tx, instance int64, id RowID, key, code string, backoff func(tries int) time.Duration) ([]Freed, error) {
+	var tries int
+	err := tx.QueryRow(ctx, `select tries from results where batch_id = $1 and row_number = $2 for update`, id.Batch, id.Row).Scan(&tries)
+	if err == nil {
+		_, err = tx.Exec(ctx, `
+			update results r set tries = tries + 1, transient_since = coalesce(transient_since + greatest(clock_timestamp() - not_before, '0 s'), clock_timestamp()),
+			       last_error = $3, not_before = clock_timestamp() + $4::interval
+			where batch_id = $1 and row_number = $2 and outcome is null and coalesce(not_before, '-infinity') <= clock_timestamp()
+			  and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)`, id.Batch, id.Row, code, backoff(tries))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("put off row %d of batch %d: %w", id.Row, id.Batch, err)
+	}
+	return freed(ctx, tx, instance, []string{key})
+}
+
+// late keeps an answer to an attempt that is answered or resolved already. A database
+// that was restored, or a standby that was promoted, may not know the attempt: then
+// nothing is kept, and reads find what the request did.
+func (s *Store) late(ctx context.Context, tx pgx.Tx, n Noted) error {
 	var ids []string
-	for _, said := range r.People {
+	for _, said := range n.People {
 		if said.InvitationID != "" {
 			ids = append(ids, said.InvitationID)
 		}
 	}
 	_, err := tx.Exec(ctx, `insert into late_answers (attempt_id, http_status, error_code, trace_id, clerk_invitation_ids)
 		select $1, nullif($2, 0), nullif($3, ''), nullif($4, ''), $5
-		where not exists (select from attempts where id = $1 and answered_at is not null
-			and (coalesce(http_status, 0), coalesce(error_code, ''), coalesce(trace_id, '')) = ($2, $3, $4))`, attempt, r.Status, r.Code, r.TraceID, ids)
+		where exists (select from attempts where id = $1 and started_at = $6)
+		and not exists (select from attempts where id = $1 and answered_at is not null
+			and (coalesce(http_status, 0), coalesce(error_code, ''), coalesce(trace_id, '')) = ($2, $3, $4))`,
+		n.Attempt, n.Status, n.Code, n.TraceID, ids, n.Started)
 	if err != nil {
-		return fmt.Errorf("keep the late answer to attempt %d: %w", attempt, err)
+		return fmt.Errorf("keep the late answer to attempt %d: %w", n.Attempt, err)
 	}
 	return nil
 }

@@ -13,10 +13,21 @@ import (
 	"bulkinvite/invitation"
 )
 
+// noted is the answer to an attempt that is in the ledger now.
+func (l *ledger) noted(attempt int64, r invitation.Reply) invitation.Noted {
+	l.Helper()
+	started := get[*time.Time](l, `select max(started_at) from attempts where id = $1`, attempt)
+	n := invitation.Noted{Attempt: attempt, Reply: r}
+	if started != nil {
+		n.Started = *started
+	}
+	return n
+}
+
 func (l *ledger) note(attempt int64, r invitation.Reply) (open bool) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
-		noted, err := l.store.Note(ctx, tx, settle, invitation.Noted{Attempt: attempt, Reply: r})
+		noted, err := l.store.Note(ctx, tx, settle, l.noted(attempt, r))
 		open = noted[attempt]
 		return err
 	})
@@ -133,7 +144,7 @@ func (l *ledger) conclude(attempt int64, people ...invitation.Person) (closed bo
 		verdicts = append(verdicts, v)
 	}
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		all, free, err := l.store.Conclude(ctx, tx, l.instance, []invitation.Noted{{Attempt: attempt, Reply: invitation.Reply{Status: 200, TraceID: "trace"}}}, verdicts)
+		all, free, err := l.store.Conclude(ctx, tx, l.instance, []invitation.Noted{l.noted(attempt, invitation.Reply{Status: 200, TraceID: "trace"})}, verdicts)
 		closed, freed = all[attempt], free
 		return err
 	})
@@ -418,4 +429,57 @@ func TestSettleAlone(t *testing.T) {
 	alone.Alone, decided.Alone = true, true
 	l.settle(alone, decided, crowd)
 	l.is("{1}", `select array_agg(row_number) from results where alone`)
+}
+
+// A standby that was promoted, or a restored database, may lack attempts whose answers
+// a worker still holds. Such an answer shows nothing that reads do not find again, and
+// must not be written again and again.
+func TestAnswerToAForgottenAttempt(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	said := map[string]invitation.Said{key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"}}
+	if l.note(4711, invitation.Reply{Status: 200, TraceID: "trace", People: said}) {
+		t.Error("the attempt is open")
+	}
+	if closed, _ := l.conclude(4711); closed {
+		t.Error("the attempt was closed")
+	}
+	l.is("0", `select count(*) from late_answers`)
+}
+
+// A standby that was promoted without the last commits gives the numbers of attempts
+// out again. An answer to the attempt that it has forgotten says nothing of the one
+// that has its number now: were it taken for that one's, reading could begin while
+// the request is still under way, and its person would be mailed twice.
+func TestAnswerToAnEarlierAttemptOfTheNumber(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	id := l.attempt(single(person(batch, 1, "a")))
+	for _, r := range []invitation.Reply{
+		{Status: 500, Code: "internal_clerk_error", Read: true},
+		{NotSent: true, Code: "not_sent"},
+		{Status: 200, TraceID: "trace", People: map[string]invitation.Said{key("b"): {Answer: invitation.AnswerCreated, InvitationID: "inv_b"}}},
+	} {
+		n := l.noted(id, r)
+		n.Started = n.Started.Add(-time.Minute)
+		l.tx(func(ctx context.Context, tx pgx.Tx) error {
+			open, err := l.store.Note(ctx, tx, settle, n)
+			if open[id] {
+				t.Errorf("%+v is taken for the answer to another attempt", r)
+			}
+			if err != nil {
+				return err
+			}
+			verdict := decides(row(batch, 1), "", invitation.Invited, invitation.ClosedAnswered)
+			verdict.AttemptID = id
+			closed, _, err := l.store.Conclude(ctx, tx, l.instance, []invitation.Noted{n}, []invitation.Verdict{verdict})
+			if closed[id] {
+				t.Errorf("%+v closes another attempt", r)
+			}
+			return err
+		})
+	}
+	l.is("1", `select count(*) from attempts where answered_at is null and http_status is null and read_after is null and resolved_at is null`)
+	l.is("0", `select count(*) from late_answers`)
 }

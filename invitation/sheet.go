@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // ResultField is a column of ours in the results of a batch.
@@ -195,15 +197,18 @@ func CellText(v any) string {
 	}
 }
 
-// SpreadsheetSafe keeps a spreadsheet from taking a cell for a formula: what
-// begins like one gets an apostrophe in front (OWASP, "CSV Injection").
+// SpreadsheetSafe keeps a spreadsheet from taking a cell for a formula: a cell that
+// begins like one gets an apostrophe in front (OWASP, "CSV Injection"). So does one
+// that begins with a control character, or with a full-width sign, which Excel reads
+// as its ASCII form in some locales. Characters without a width don't hide a sign.
 func SpreadsheetSafe(cell string) string {
-	if cell == "" {
-		return cell
-	}
-	switch cell[0] {
-	case '=', '+', '-', '@', '\t', '\r':
-		return "'" + cell
+	for _, c := range cell {
+		switch {
+		case strings.ContainsRune("=+-@＝＋－＠", c), unicode.IsControl(c):
+			return "'" + cell
+		case !unicode.Is(unicode.Cf, c):
+			return cell
+		}
 	}
 	return cell
 }

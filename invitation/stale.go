@@ -152,7 +152,7 @@ type Schedule struct {
 // Schedules returns the schedules that workers were started with, the last first.
 func (r *Reader) Schedules(ctx context.Context) ([]Schedule, error) {
 	rows, _ := r.pool.Query(ctx, `
-		select s.expression, s.tz, i.environment, (select count(*) from workers w where w.instance_id = i.id)
+		select s.expression, s.tz, i.environment, (select count(*) from workers w where w.instance_id = i.id and w.heartbeat_at > clock_timestamp() - interval '1 minute')
 		from schedules s join instances i on i.id = s.instance_id order by s.since desc`)
 	schedules, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Schedule])
 	if err != nil {

@@ -8,12 +8,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/ratelimit"
 )
 
 // Store is the domain's SQL. It is safe for use by many goroutines.
 type Store struct {
 	pool  *pgxpool.Pool
 	links int64 // the one batch whose rows it picks; 0: all but those whose links go to a file
+}
+
+// Queryer is a pool or a transaction. Within a transaction everything is asked in
+// it: another connection may never come, where a pool is small.
+type Queryer interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // NewStore returns a store over a migrated database.
@@ -26,8 +34,22 @@ func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {
 	ID          int64
-	ClerkID     string // ins_…; "key:" and the key's fingerprint; "sandbox"
+	ClerkID     string // ins_…; "sandbox"
 	Environment string // production, development or sandbox
+}
+
+// TwoInstancesError says that one key has two instances in the database: the one that Clerk names,
+// and one that an earlier version made under the key's fingerprint. Neither knows the files,
+// people and budgets of the other.
+type TwoInstancesError struct {
+	ClerkID  string // ins_…
+	Former   string // "key:" and the fingerprint
+	FormerID int64  // its number
+}
+
+func (e *TwoInstancesError) Error() string {
+	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), "+
+		"each with files, people and budgets that the other does not know", e.ClerkID, e.Former, e.FormerID)
 }
 
 // EnsureInstance returns the instance with a Clerk id and creates it, and its
@@ -51,6 +73,19 @@ func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string)
 	return in, nil
 }
 
+// AdoptInstance gives an instance that an earlier version made under a former id the id by which
+// Clerk knows it, so that its files, people and budgets count on. Without such an instance it
+// does nothing. It fails with [*TwoInstancesError] as [Reader.FormerInstance] does.
+func (s *Store) AdoptInstance(ctx context.Context, clerkID, former string) error {
+	_, err := s.pool.Exec(ctx, `update instances set clerk_id = $1
+		where clerk_id = $2 and not exists (select from instances where clerk_id = $1)`, clerkID, former)
+	if err != nil {
+		return fmt.Errorf("rename instance %s to %s: %w", former, clerkID, err)
+	}
+	_, err = NewReader(s.pool).FormerInstance(ctx, clerkID, former)
+	return err
+}
+
 // WorkerInfo describes a process for the workers table.
 type WorkerInfo struct {
 	ID         string // also River's client id
@@ -58,20 +93,34 @@ type WorkerInfo struct {
 	Host       string
 	PID        int
 	Version    string
-	LockKey    int64
+	Lives      time.Duration // how long after a heartbeat it counts as alive: --recover-after
+	Limits     Limits        // that it was given; what others have to keep too
 }
 
-// Beat says that a process lives. It registers it if it is not, or no longer,
-// registered, and then reports so.
-func (s *Store) Beat(ctx context.Context, w WorkerInfo) (registered bool, err error) {
+// Beat says that a process lives, and returns since when it is registered. It
+// registers a process that is not, or no longer, registered.
+func (s *Store) Beat(ctx context.Context, w WorkerInfo) (since time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `
-		insert into workers (id, instance_id, host, pid, version, lock_key) values ($1, $2, $3, $4, $5, $6)
-		on conflict (id) do update set heartbeat_at = clock_timestamp() returning xmax = 0`,
-		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.LockKey).Scan(&registered)
+		insert into workers as w
+			(id, instance_id, host, pid, version, started_at, heartbeat_at, lives_until, limit_create, limit_bulk, limit_general)
+		select $1, $2, $3, $4, $5, now, now, now + $6::interval, $7, $8, $9 from clock_timestamp() now
+		on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, lives_until = excluded.lives_until
+		returning w.started_at`,
+		w.ID, w.InstanceID, w.Host, w.PID, w.Version, w.Lives,
+		stated(w.Limits.Create), stated(w.Limits.Bulk), stated(w.Limits.General)).Scan(&since)
 	if err != nil {
-		return false, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
+		return since, fmt.Errorf("heartbeat of worker %s: %w", w.ID, err)
 	}
-	return registered, nil
+	return since, nil
+}
+
+// stated is how a worker states a limit; nil for the zero one, which is none.
+func stated(l ratelimit.Limit) *string {
+	if l == (ratelimit.Limit{}) {
+		return nil
+	}
+	s := l.String()
+	return &s
 }
 
 // Leave takes a process that ends off the list.
@@ -82,20 +131,36 @@ func (s *Store) Leave(ctx context.Context, id string) error {
 	return nil
 }
 
-// Reap declares dead the processes of an instance that have not been heard of
-// for longer than after and whose lock can be taken, and reports how many.
-// Both are needed: a busy process may be late with its heartbeat, and one that
-// lost its connection has lost its lock.
+// Reap declares dead the processes of an instance that were not heard of in time,
+// by PostgreSQL's clock, and reports how many. One that is in the middle of a claim
+// is left alone. after is for processes of an older version, which do not write how
+// long they live.
 func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (int, error) {
 	tag, err := s.pool.Exec(ctx, `
 		with late as materialized (
-			select id, lock_key from workers
-			where instance_id = $1 and heartbeat_at < clock_timestamp() - $2::interval for update skip locked)
-		delete from workers w using late where w.id = late.id and pg_try_advisory_xact_lock(late.lock_key)`, instance, after)
+			select id from workers
+			where instance_id = $1 and coalesce(lives_until, heartbeat_at + $2::interval) < clock_timestamp() for update skip locked)
+		delete from workers w using late where w.id = late.id`, instance, after)
 	if err != nil {
 		return 0, fmt.Errorf("look for dead workers of instance %d: %w", instance, err)
 	}
 	return int(tag.RowsAffected()), nil
+}
+
+// Guard begins a transaction whose writes only the holder of a lease may make: see
+// [lease.Lease.Guard]. nil: anyone may make them.
+type Guard func(context.Context, pgx.Tx) error
+
+// guarded runs f in a transaction that begins with the guard.
+func (s *Store) guarded(ctx context.Context, guard Guard, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if guard != nil {
+			if err := guard(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return f(tx)
+	})
 }
 
 // ErrNoBatch says that there is no batch of that number.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -42,17 +43,13 @@ func (l *ledger) newInstance(name string) int64 {
 	return in.ID
 }
 
-func (l *ledger) beat(worker string) (registered bool) {
+func (l *ledger) beat(worker string) (since time.Time) {
 	l.Helper()
-	var key int64
-	for _, c := range worker {
-		key = 31*key + int64(c)
-	}
-	registered, err := l.store.Beat(l.Context(), invitation.WorkerInfo{ID: worker, InstanceID: l.instance, Host: "host", PID: 1, Version: "v", LockKey: key})
+	since, err := l.store.Beat(l.Context(), invitation.WorkerInfo{ID: worker, InstanceID: l.instance, Host: "host", PID: 1, Version: "v", Lives: 20 * time.Second})
 	if err != nil {
 		l.Fatal(err)
 	}
-	return registered
+	return since
 }
 
 func (l *ledger) tx(f func(context.Context, pgx.Tx) error) {
@@ -187,56 +184,46 @@ func TestEnsureInstance(t *testing.T) {
 func TestBeat(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	if !l.beat("a") {
-		t.Error("a new worker was not registered")
-	}
-	l.exec(`update workers set heartbeat_at = heartbeat_at - interval '1 hour'`)
-	if l.beat("a") {
+	since := l.beat("a")
+	l.exec(`update workers set heartbeat_at = heartbeat_at - interval '1 hour', lives_until = lives_until - interval '1 hour'`)
+	if again := l.beat("a"); !again.Equal(since) {
 		t.Error("a registered worker was registered again")
 	}
-	l.is("true", `select heartbeat_at > clock_timestamp() - interval '1 min' from workers where id = 'a'`)
+	l.is("true", `select heartbeat_at > clock_timestamp() - interval '1 min' and lives_until = heartbeat_at + interval '20 s' from workers where id = 'a'`)
 	if err := l.store.Leave(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if !l.beat("a") {
+	if again := l.beat("a"); !again.After(since) {
 		t.Error("a worker that had left was not registered again")
 	}
 }
 
-// A process is dead only if it is late and its lock is free: a busy one may be
-// late, and one whose connection broke has lost its lock.
+// A process is dead that was not heard of in time, whatever locks it holds: it may
+// be stopped. One of an older version says nothing of how long it lives.
 func TestReap(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	for _, w := range []string{"late_and_free", "late_and_held", "free", "claims"} {
+	for _, w := range []string{"late", "in_time", "claims", "patient"} {
 		l.beat(w)
 	}
-	l.exec(`update workers set heartbeat_at = clock_timestamp() - interval '21 s' where id like 'late%' or id = 'claims'`)
+	l.exec(`update workers set lives_until = clock_timestamp() - interval '1 ms' where id in ('late', 'claims')`)
+	l.exec(`update workers set heartbeat_at = clock_timestamp() - interval '1 hour', lives_until = clock_timestamp() + interval '1 min' where id = 'patient'`)
 	l.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at)
 		select 'other', $1, 'host', 1, 'v', 99, clock_timestamp() - interval '1 hour'`, l.newInstance("ins_two"))
-	holder, err := l.pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Release()
-	if _, err := holder.Exec(t.Context(), `select pg_advisory_lock(lock_key) from workers where id = 'late_and_held'`); err != nil {
-		t.Fatal(err)
-	}
+	l.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at)
+		select 'old_' || n, $1, 'host', 1, 'v', n, clock_timestamp() - n * interval '1 s' from unnest(array[19, 21]) n`, l.instance)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error { // nor is one that is in the middle of a claim
 		if err := invitation.Alive(ctx, tx, "claims"); err != nil {
 			return err
 		}
-		if dead, err := l.store.Reap(ctx, l.instance, 20*time.Second); err != nil || dead != 1 {
-			t.Errorf("%d are dead, want 1: %v", dead, err)
+		if dead, err := l.store.Reap(ctx, l.instance, 20*time.Second); err != nil || dead != 2 {
+			t.Errorf("%d are dead, want 2: %v", dead, err)
 		}
 		return nil
 	})
-	l.is("{claims,free,late_and_held,other,w}", `select array_agg(id order by id) from workers`)
-	if _, err := holder.Exec(t.Context(), `select pg_advisory_unlock_all()`); err != nil {
-		t.Fatal(err)
-	}
-	if dead, err := l.store.Reap(t.Context(), l.instance, 20*time.Second); err != nil || dead != 2 {
-		t.Errorf("%d more are dead, want 2: %v", dead, err)
+	l.is("{claims,in_time,old_19,other,patient,w}", `select array_agg(id order by id) from workers`)
+	if dead, err := l.store.Reap(t.Context(), l.instance, 20*time.Second); err != nil || dead != 1 {
+		t.Errorf("%d more are dead, want 1: %v", dead, err)
 	}
 }
 
@@ -301,14 +288,14 @@ func TestBatchIsKept(t *testing.T) {
 		got.State != invitation.Running || got.Rows != 2 || got.StartedAt.Before(got.CreatedAt) || !got.FinishedAt.IsZero() || !slices.Equal(got.Columns, []string{"email"}) {
 		t.Errorf("got %+v", got)
 	}
-	if got, err := l.store.BatchByFile(t.Context(), l.instance, want.FileSHA256); err != nil || got == nil || got.ID != id {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0); err != nil || got == nil || got.ID != id {
 		t.Errorf("by its file: %+v, %v", got, err)
 	}
 	again := l.batchOf(want, "jane")
-	if got, err := l.store.BatchByFile(t.Context(), l.instance, want.FileSHA256); err != nil || got == nil || got.ID != again {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0); err != nil || got == nil || got.ID != again {
 		t.Errorf("by its file, the newest: %+v, %v", got, err)
 	}
-	if got, err := l.store.BatchByFile(t.Context(), l.newInstance("ins_two"), want.FileSHA256); err != nil || got != nil {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.newInstance("ins_two"), want.FileSHA256, 0); err != nil || got != nil {
 		t.Errorf("at another instance: %+v, %v", got, err)
 	}
 	if _, err := l.store.Batch(t.Context(), 99); !errors.Is(err, invitation.ErrNoBatch) {
@@ -448,7 +435,7 @@ func TestLockAttempt(t *testing.T) {
 		}
 		go func() {
 			done <- pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
-				_, err := l.store.Note(ctx, tx, time.Second, invitation.Noted{Attempt: id, Reply: invitation.Reply{Status: 200}})
+				_, err := l.store.Note(ctx, tx, time.Second, l.noted(id, invitation.Reply{Status: 200}))
 				return err
 			})
 		}()
@@ -490,7 +477,7 @@ func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GE
 func (l *ledger) load(id invitation.RowID) (c *invitation.Case) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack}
+		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack, NamesNobody: clerk.NamesNobody}
 		cases, err := l.store.Load(ctx, tx, l.instance, []invitation.RowID{id}, rules, invitation.Coverage{})
 		if err != nil {
 			return err
@@ -533,7 +520,23 @@ func TestLoadCoverage(t *testing.T) {
 	batch := l.batch("jane", "joe")
 	began := l.load(row(batch, 1)).BatchStarted
 	covered := func() invitation.Coverage { l.Helper(); return l.load(row(batch, 1)).Coverage }
+	see := func() {
+		t.Helper()
+		if err := l.store.SeeBatches(t.Context(), l.instance); err != nil {
+			t.Fatal(err)
+		}
+	}
 
+	for _, call := range []string{invitation.ReadPending, invitation.ReadAll, invitation.ReadRevoked} {
+		l.read("w", call, invitation.ReadEnd{})
+	}
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("with reads from before the batch's rows were seen: %+v", got)
+	}
+	see()
+	if got := covered(); !got.Invitations.IsZero() {
+		t.Errorf("with reads from before the batch's rows were seen, which they are now: %+v", got)
+	}
 	users := l.read("w", invitation.ReadUsers, invitation.ReadEnd{Covers: []invitation.RowID{row(batch, 1)}})
 	if got := covered(); !got.Users.Equal(users.Begun) || !got.Invitations.IsZero() {
 		t.Errorf("after a read of users: %+v", got)
@@ -591,7 +594,7 @@ func TestLoadAttempts(t *testing.T) {
 	}
 
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.store.Note(ctx, tx, settle, invitation.Noted{Attempt: id, Reply: invitation.Reply{Status: 422, Code: "form_identifier_exists", Read: true, Soon: true}})
+		_, err := l.store.Note(ctx, tx, settle, l.noted(id, invitation.Reply{Status: 422, Code: "form_identifier_exists", Read: true, Soon: true}))
 		return err
 	})
 	a = l.load(row(batch, 1)).Attempts

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/lease"
 )
 
 // SweepKind says why invitations are taken back; sweeps.kind holds these words.
@@ -78,10 +80,7 @@ func Threshold(pending int) int { return max(thresholdFloor, pending*3/10) }
 // LockSweeps makes those who choose what to take back wait for each other until
 // the transaction ends, so that two sweeps at one moment see one another.
 func LockSweeps(ctx context.Context, tx pgx.Tx, instance int64) error {
-	if _, err := tx.Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('bulkinvite sweeps ' || $1::bigint, 0))`, instance); err != nil {
-		return fmt.Errorf("wait for other sweeps of instance %d: %w", instance, err)
-	}
-	return nil
+	return lease.Exclude(ctx, tx, instance, "sweeps")
 }
 
 // CountPending returns how many invitations of ours stand open at an instance,

@@ -4,57 +4,143 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Sent lists the invitations that a batch, or one row of it, sent and that may
-// still be pending. Row 0 is all of them.
-func (s *Store) Sent(ctx context.Context, tx pgx.Tx, batch int64, row int) ([]Target, error) {
-	rows, _ := tx.Query(ctx, `select batch_id, row_number, key, clerk_invitation_id, coalesce(invited_at, decided_at), expires_at from results
-		where batch_id = $1 and outcome = 'invited' and coalesce(status, 'pending') = 'pending' and clerk_invitation_id is not null and $2 in (0, row_number) order by row_number`, batch, row)
-	targets, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Target, err error) {
-		var invited, expires *time.Time
-		err = row.Scan(&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires)
-		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
-		return t, err
-	})
+// followUps lists the batch $1 and its follow-ups: the resends of it, the batches
+// that correct one of its rows, and their follow-ups in turn.
+const followUps = `
+	with recursive line (id) as (
+		select $1::bigint
+		union
+		select b.id from line cross join lateral (
+			select id from batches where resend_of = line.id union all select id from batches where corrects = line.id) b)
+	select id from line order by id`
+
+// FollowUps lists the later batches that stand for rows of a batch: the resends of
+// it, the batches that correct one of its rows, and their follow-ups in turn.
+func (r *Reader) FollowUps(ctx context.Context, batch int64) ([]int64, error) {
+	rows, _ := r.pool.Query(ctx, followUps, batch)
+	return collectFollowUps(rows, batch)
+}
+
+// FollowUps is [Reader.FollowUps] in a transaction.
+func (s *Store) FollowUps(ctx context.Context, tx pgx.Tx, batch int64) ([]int64, error) {
+	rows, _ := tx.Query(ctx, followUps, batch)
+	return collectFollowUps(rows, batch)
+}
+
+func collectFollowUps(rows pgx.Rows, batch int64) ([]int64, error) {
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
-		return nil, fmt.Errorf("list what batch %d sent: %w", batch, err)
+		return nil, fmt.Errorf("list the resends and corrections of batch %d: %w", batch, err)
+	}
+	return slices.DeleteFunc(ids, func(id int64) bool { return id == batch }), nil
+}
+
+// targetColumns are those of a row r whose invitation is to be revoked, for [scanTarget].
+const targetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id,
+	coalesce(r.invited_at, r.decided_at), r.expires_at`
+
+// sentPending says of a row r that its request made an invitation which may still
+// be pending.
+const sentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending'
+	and r.clerk_invitation_id is not null`
+
+func scanTarget(row pgx.CollectableRow) (t Target, err error) {
+	var invited, expires *time.Time
+	err = row.Scan(&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires)
+	t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+	return t, err
+}
+
+// Sent lists the invitations that batches sent and that may still be pending.
+func (s *Store) Sent(ctx context.Context, tx pgx.Tx, batches []int64) ([]Target, error) {
+	rows, _ := tx.Query(ctx, `select `+targetColumns+` from results r
+		where r.batch_id = any($1) and `+sentPending+` order by r.batch_id, r.row_number`, batches)
+	targets, err := pgx.CollectRows(rows, scanTarget)
+	if err != nil {
+		return nil, fmt.Errorf("list what batches %d sent: %w", batches, err)
 	}
 	return targets, nil
 }
 
-// CountSent counts the invitations that a batch sent by where they stand.
-func (r *Reader) CountSent(ctx context.Context, batch int64) (map[Status]int, error) {
-	rows, _ := r.pool.Query(ctx, `select coalesce(status, 'pending'), count(*) from results where batch_id = $1 and outcome = 'invited' group by 1`, batch)
+// CountSent counts the invitations that batches sent by where they stand.
+func (r *Reader) CountSent(ctx context.Context, batches ...int64) (map[Status]int, error) {
+	rows, _ := r.pool.Query(ctx, `
+		select coalesce(status, 'pending'), count(*) from results
+		where batch_id = any($1) and outcome = 'invited' group by 1`, batches)
 	counts := map[Status]int{}
 	var status Status
 	var n int
 	if _, err := pgx.ForEachRow(rows, []any{&status, &n}, func() error { counts[status] = n; return nil }); err != nil {
-		return nil, fmt.Errorf("count what batch %d sent: %w", batch, err)
+		return nil, fmt.Errorf("count what batches %d sent: %w", batches, err)
 	}
 	return counts, nil
 }
 
-// Undecided counts the undecided rows of a batch, and those of them that are
-// halfway.
-func (s *Store) Undecided(ctx context.Context, batch int64) (n, halfway int, err error) {
-	err = s.pool.QueryRow(ctx, `select count(*), count(revoke_sent) from results where batch_id = $1 and outcome is null`, batch).Scan(&n, &halfway)
+// UndoPlan is what undoing a batch would do.
+type UndoPlan struct {
+	FollowUps []int64 // see [Reader.FollowUps]: what they sent is taken back, too
+	Revoke    int     // pending invitations of the batch and its follow-ups
+	Cancel    int     // their undecided rows
+	Accepted  int     // people whose last invitation by them was accepted: they stay
+	Revoked   int     // people whose last invitation by them is revoked already
+	Expired   int     // people whose last invitation by them has expired
+	Deleted   int     // people whose last invitation by them was deleted at Clerk
+	Kept      int     // of those three: people who have a pending invitation of another batch, which stays
+}
+
+// UndoPlan says what undoing a batch would do.
+func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
+	var p UndoPlan
+	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+		rows, _ := tx.Query(ctx, followUps, batch)
+		if p.FollowUps, err = collectFollowUps(rows, batch); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `
+			with sent as materialized (
+				select r.key, r.instance_id, coalesce(r.status, 'pending') as status, r.decided_at from results r
+				where r.batch_id = any($1) and r.outcome = 'invited'),
+			last as (select distinct on (key) * from sent order by key, decided_at desc)
+			select (select count(*) from sent where status = 'pending'),
+			       (select count(*) from results r where r.batch_id = any($1) and r.outcome is null),
+			       count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired'),
+			       count(*) filter (where status = 'gone'),
+			       count(*) filter (where status in ('revoked', 'expired', 'gone') and exists (
+			           select from results r where r.key = last.key and r.instance_id = last.instance_id and r.batch_id <> all($1) and `+sentPending+`))
+			from last`, append(p.FollowUps, batch)).Scan(&p.Revoke, &p.Cancel, &p.Accepted, &p.Revoked, &p.Expired, &p.Deleted, &p.Kept)
+	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("count the undecided rows of batch %d: %w", batch, err)
+		return nil, fmt.Errorf("look what undoing batch %d would do: %w", batch, err)
+	}
+	return &p, nil
+}
+
+// Undecided counts the undecided rows of batches, and those of them that are
+// halfway.
+func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, halfway int, err error) {
+	err = s.pool.QueryRow(ctx, `
+		select count(*), count(revoke_sent) from results
+		where batch_id = any($1) and outcome is null`, batches).Scan(&n, &halfway)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count the undecided rows of batches %d: %w", batches, err)
 	}
 	return n, halfway, nil
 }
 
-// LockUndecided locks the undecided rows of a batch until the transaction ends,
+// LockUndecided locks the undecided rows of batches until the transaction ends,
 // and returns them: it waits for answers that are being recorded for them.
-func (s *Store) LockUndecided(ctx context.Context, tx pgx.Tx, batch int64) ([]RowID, error) {
-	rows, _ := tx.Query(ctx, `select batch_id, row_number from results where batch_id = $1 and outcome is null order by row_number for update`, batch)
+func (s *Store) LockUndecided(ctx context.Context, tx pgx.Tx, batches []int64) ([]RowID, error) {
+	rows, _ := tx.Query(ctx, `select batch_id, row_number from results
+		where batch_id = any($1) and outcome is null order by batch_id, row_number for update`, batches)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err != nil {
-		return nil, fmt.Errorf("lock the undecided rows of batch %d: %w", batch, err)
+		return nil, fmt.Errorf("lock the undecided rows of batches %d: %w", batches, err)
 	}
 	return ids, nil
 }

@@ -14,16 +14,18 @@ var ErrNoCertificate = errors.New("there is no certificate yet")
 
 // What differs from a certificate.
 const (
-	DiffersHead     = "head"     // no certificate of the batch has the head that was given
-	DiffersBatch    = "batch"    // the batch: its file's hash, size, rows, who sent it; or the certificate itself
-	DiffersRows     = "rows"     // one or more of the rows From to To: changed, missing, added or swapped
-	DiffersAttempts = "attempts" // one or more attempts: changed, missing or added
-	DiffersAdded    = "added"    // there are attempts from From to To which were made after the batch had ended
+	DiffersHead      = "head"      // no certificate of the batch has the head that was given
+	DiffersBatch     = "batch"     // the batch: its file's hash, size, rows, who sent it; or the certificate itself
+	DiffersRows      = "rows"      // one or more of the rows From to To: changed, missing, added or swapped
+	DiffersAttempts  = "attempts"  // one or more attempts: changed, missing or added
+	DiffersReads     = "reads"     // one or more reads that prove outcomes: changed, missing or added
+	DiffersSightings = "sightings" // what reads showed of people whose outcomes they prove: changed, missing or added
+	DiffersAdded     = "added"     // there are attempts from From to To which were made after the batch had ended
 )
 
 // Difference is something that is not as a certificate has it.
 type Difference struct {
-	What string `json:"what"` // head, batch, rows, attempts or added
+	What string `json:"what"` // head, batch, rows, attempts, reads, sightings or added
 	From int64  `json:"from,omitempty"`
 	To   int64  `json:"to,omitempty"`
 }
@@ -73,15 +75,18 @@ func (v *Verification) run(ctx context.Context, tx pgx.Tx) error {
 		v.Differences = append(v.Differences, Difference{What: DiffersHead})
 	}
 	c := v.Certificate
-	now := Certificate{Batch: c.Batch, Number: c.Number, MadeAt: c.MadeAt, lastAttempt: c.lastAttempt, lastRetry: c.lastRetry}
+	now := Certificate{Batch: c.Batch, Number: c.Number, MadeAt: c.MadeAt, Format: c.Format, lastAttempt: c.lastAttempt, lastRetry: c.lastRetry}
 	differences, err := now.follow(ctx, tx, c)
 	if err != nil {
 		return err
 	}
 	v.Differences = append(v.Differences, differences...)
 	counts := func(o Outcome) bool { return now.Outcomes[o] != c.Outcomes[o] }
-	if len(differences) == 0 && (now.Rows != c.Rows || now.Attempts != c.Attempts || slices.ContainsFunc(Outcomes, counts)) {
+	if len(differences) == 0 && (now.Rows != c.Rows || now.Attempts != c.Attempts || now.Reads != c.Reads || now.Sightings != c.Sightings || slices.ContainsFunc(Outcomes, counts)) {
 		v.Differences = append(v.Differences, Difference{What: DiffersBatch})
+	}
+	if err := v.sightings(ctx, tx); err != nil {
+		return err
 	}
 	if !ended || c != all[0] {
 		return nil // opened again since, so that attempts came after it
@@ -93,6 +98,23 @@ func (v *Verification) run(ctx context.Context, tx pgx.Tx) error {
 		v.Differences = append(v.Differences, d)
 	}
 	return err
+}
+
+// sightings compares sightings as they are now with those that the certificate kept.
+func (v *Verification) sightings(ctx context.Context, tx pgx.Tx) error {
+	c := v.Certificate
+	d := Difference{What: DiffersSightings}
+	if c.Format < formatReads || slices.Contains(v.Differences, d) {
+		return nil
+	}
+	var changed bool
+	if err := tx.QueryRow(ctx, changedSightings, c.Batch, c.lastRetry, c.Number).Scan(&changed); err != nil {
+		return fmt.Errorf("compare what the reads showed: %w", err)
+	}
+	if changed {
+		v.Differences = append(v.Differences, d)
+	}
+	return nil
 }
 
 // choose takes the certificate with the head that was given.

@@ -21,6 +21,7 @@ func (s *Store) Stopped(ctx context.Context, tx pgx.Tx, instance int64) ([]int64
 // Chores are what the housekeeping of an instance finds to do.
 type Chores struct {
 	Canary  bool // a running batch sends its canary
+	Zone    bool // a running batch has a time zone that PostgreSQL does not know
 	Finish  bool // a batch has no undecided row left
 	Cancel  bool // a cancelled batch has rows that are to be decided
 	Sweep   bool // a sweep has no undecided revocation left
@@ -36,6 +37,7 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	b.Queue(KeptPlans)
 	b.Queue(`
 		select coalesce(bool_or(state = 'running' and canary_row is not null), false),
+		       coalesce(bool_or(state = 'running' and `+zoneless+`), false),
 		       coalesce(bool_or(state in ('running', 'paused') and not exists (select from results r where r.batch_id = b.id and r.outcome is null)), false),
 		       coalesce(bool_or(state = 'cancelled'), false),
 		       exists (select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held
@@ -44,7 +46,7 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 		       exists (select from batches where instance_id = $1 and finished_at is not null and certificate is null)
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&c.Canary, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow, &c.Certify)
+			return row.Scan(&c.Canary, &c.Zone, &c.Finish, &c.Cancel, &c.Sweep, &c.Follow, &c.Certify)
 		})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return c, fmt.Errorf("look for what there is to do at instance %d: %w", instance, err)

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // LoadZone is [time.LoadLocation], but for the two names that are no zones.
@@ -85,8 +87,69 @@ func (h Hours) String() string {
 // KnowsZone reports whether PostgreSQL knows a time zone too: workers ask it what
 // the hour is.
 func (s *Store) KnowsZone(ctx context.Context, name string) (known bool, err error) {
-	if err = s.pool.QueryRow(ctx, `select exists (select from pg_timezone_names where name = $1)`, name).Scan(&known); err != nil {
+	if err = s.pool.QueryRow(ctx, `select wall_clock($1) is not null`, name).Scan(&known); err != nil {
 		err = fmt.Errorf("look for the time zone: %w", err)
 	}
 	return known, err
+}
+
+// Zone returns a time zone for plans: one that this program does not know, since
+// another machine's list is newer, as PostgreSQL has it now.
+func (r *Reader) Zone(ctx context.Context, name string) (*time.Location, error) {
+	if zone, err := LoadZone(name); err == nil {
+		return zone, nil
+	}
+	var seconds int
+	err := r.pool.QueryRow(ctx, `
+		select coalesce(60 * round(extract(epoch from wall_clock($1) - clock_timestamp() at time zone 'UTC') / 60), 0)::int`,
+		name).Scan(&seconds)
+	if err != nil {
+		return nil, fmt.Errorf("look for the time zone: %w", err)
+	}
+	return time.FixedZone(name, seconds), nil
+}
+
+// zoneless says of a batch b that it is sent in some hours of the day, and that
+// PostgreSQL does not know in which zone.
+const zoneless = `b.hours is not null and wall_clock(b.tz) is null`
+
+// Zoneless is a batch whose time zone PostgreSQL does not know.
+type Zoneless struct {
+	Batch int64
+	TZ    string
+}
+
+// Zoneless lists the batches of an instance that are not over and whose time zone
+// PostgreSQL does not know.
+func (r *Reader) Zoneless(ctx context.Context, instance int64) ([]Zoneless, error) {
+	rows, _ := r.pool.Query(ctx, `select b.id, b.tz from batches b
+		where b.instance_id = $1 and b.state in ('draft', 'running', 'paused') and `+zoneless+` order by b.id`, instance)
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Zoneless])
+	if err != nil {
+		return nil, fmt.Errorf("look for batches whose time zone is not known: %w", err)
+	}
+	return all, nil
+}
+
+// PauseZoneless pauses the running batches of an instance whose time zone
+// PostgreSQL does not know, and returns them. They send nothing anyway. The caller
+// holds the create and bulk buckets.
+func (s *Store) PauseZoneless(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch, error) {
+	rows, _ := tx.Query(ctx, `select b.id, b.tz from batches b
+		where b.instance_id = $1 and b.state = 'running' and `+zoneless+` order by b.id`, instance)
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Zoneless])
+	if err != nil {
+		return nil, fmt.Errorf("look for batches whose time zone is not known: %w", err)
+	}
+	var paused []*Batch
+	for _, z := range found {
+		b := &Batch{ID: z.Batch, InstanceID: instance, State: Paused, PausedBy: ByZone,
+			Reason: "PostgreSQL does not know the time zone " + z.TZ}
+		pause := change{action: "pause", to: Paused, from: []State{Running}, by: ByZone, reason: b.Reason}
+		if err := s.move(ctx, tx, b, "bulkinvite", pause); err != nil {
+			return nil, err
+		}
+		paused = append(paused, b)
+	}
+	return paused, nil
 }

@@ -14,7 +14,7 @@ import (
 // snapshot.
 type Story struct {
 	Key         string            `json:"key"`  // the person, as [Key] gives it
-	Keys        []string          `json:"keys"` // with those of corrections: the mistyped and the right one
+	Keys        []string          `json:"keys"` // with those of corrections, and what stands for them after a purge
 	Rows        []StoryRow        `json:"rows"`
 	Attempts    []StoryAttempt    `json:"attempts"`
 	LateAnswers []StoryLateAnswer `json:"late_answers"`
@@ -124,6 +124,13 @@ type StorySum struct {
 func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	s := &Story{Key: key, Keys: []string{key}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error {
+		hash, err := purgedAs(ctx, tx, key)
+		if err != nil {
+			return err
+		}
+		if hash != "" {
+			s.Keys = append(s.Keys, hash)
+		}
 		// A correction that gives the person another address is rare: it has
 		// everything read again, with all of them.
 		for asked := 0; asked < len(s.Keys); {

@@ -1,8 +1,10 @@
 package invitation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +27,8 @@ func (w *Withdrawal) Takes() int { return len(w.Targets) + len(w.Waiting) }
 // person: see [Threshold].
 func (w *Withdrawal) Over() bool { return w.Takes() > Threshold(w.Open) }
 
-// Withdrawing looks up what withdrawing the people with these keys comes to.
+// Withdrawing looks up what withdrawing the people with these keys comes to. It
+// finds people whose keys were removed by a purge or an erasure, too.
 // With lock, it first waits for answers that are being recorded for their
 // undecided rows, and keeps others from deciding these until the transaction ends.
 func (s *Store) Withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool) (*Withdrawal, error) {
@@ -37,16 +40,27 @@ func (s *Store) Withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 }
 
 func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool, w *Withdrawal) error {
+	of, err := former(ctx, tx, keys)
+	if err != nil {
+		return err
+	}
+	asked := slices.Clone(keys) // with what stands for them where their keys were removed
+	for hash, key := range of {
+		if hash != key {
+			asked = append(asked, hash)
+		}
+	}
+	person := func(key string) string { return cmp.Or(of[key], key) }
 	waiting := `select r.batch_id, r.row_number, r.key from results r where r.instance_id = $1 and r.key = any($2) and r.outcome is null order by r.batch_id, r.row_number`
 	if lock {
 		waiting += ` for update`
 	}
 	known := map[string]bool{}
 	var key string
-	rows, _ := tx.Query(ctx, waiting, instance, keys)
+	rows, _ := tx.Query(ctx, waiting, instance, asked)
 	var id RowID
 	if _, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row, &key}, func() error {
-		known[key] = true
+		known[person(key)] = true
 		w.Waiting = append(w.Waiting, id)
 		return nil
 	}); err != nil {
@@ -61,11 +75,11 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 			union all
 			select 0, 0, d.key, d.clerk_invitation_id, d.created_at, null, true from drift d
 			where d.instance_id = $1 and d.key = any($2) and d.kind in ('unexplained', 'pending_again') and d.ended_at is null and d.status = 'pending') t
-		order by t.id, t.other, t.batch desc, t.number`, instance, keys)
+		order by t.id, t.other, t.batch desc, t.number`, instance, asked)
 	var t Target
 	var invited, expires *time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires}, func() error {
-		known[t.Key] = true
+		known[person(t.Key)] = true
 		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
 		w.Targets = append(w.Targets, t)
 		return nil
@@ -75,14 +89,16 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	rows, _ = tx.Query(ctx, `
 		select r.key from results r where r.instance_id = $1 and r.key = any($2) and (r.status = 'accepted' or r.outcome = 'already_registered')
 		union select d.key from drift d where d.instance_id = $1 and d.key = any($2) and d.kind = 'unexplained' and d.ended_at is null and d.status = 'accepted'
-		order by 1`, instance, keys)
+		order by 1`, instance, asked)
 	if _, err := pgx.ForEachRow(rows, []any{&key}, func() error {
-		known[key] = true
-		w.Joined = append(w.Joined, key)
+		known[person(key)] = true
+		w.Joined = append(w.Joined, person(key))
 		return nil
 	}); err != nil {
 		return err
 	}
+	slices.Sort(w.Joined)
+	w.Joined = slices.Compact(w.Joined)
 	w.Unknown = len(keys) - len(known)
 	pending, err := s.CountPending(ctx, tx, instance)
 	if err != nil {
@@ -104,22 +120,30 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 	if err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
 	}
+	// What was found of a draft's people counts those who are withdrawn.
+	if _, err := tx.Exec(ctx, `delete from previews where batch_id = any($1)`, batches); err != nil {
+		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
+	}
 	return nil
 }
 
 // unfollowed says of a row r that the sweep s has taken away that something is
-// left to do about it: it waits, though no request for it is open; or one had
-// gone out that made an invitation, or met one, and nobody is to revoke it yet.
-const unfollowed = `(r.outcome is null and not exists (select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
-	or r.outcome in ('invited', 'already_invited') and r.status = 'pending' and r.clerk_invitation_id is not null
+// left to do about it: it waits, though no request for it is open; or a request
+// had gone out for it and the invitation has no revocation yet. An undo takes back
+// only what its batch made. All other sweeps name people, and take back the
+// invitation that the request met as well, whoever made it.
+const unfollowed = `(r.outcome is null and not exists (
+		select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
+	or (r.outcome = 'invited' or r.outcome = 'already_invited' and s.kind <> 'undo')
+	   and r.status = 'pending' and r.clerk_invitation_id is not null
 	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
 
 // following says of a sweep s that it has rows that are not over.
 const following = `exists (select from results r where r.withdrawn_by = s.id and (r.outcome is null or ` + unfollowed + `))`
 
-// FollowWithdrawn decides the rows that sweeps of an instance have taken away, of
-// which no request is open, and records revocations for those whose request had
-// gone out and made an invitation, or met one. It returns the revocations, which
+// FollowWithdrawn decides the rows that sweeps of an instance have taken away and
+// that have no open request, and records revocations for those whose request made
+// an invitation or, but for an undo, met one. It returns the revocations, which
 // need a job.
 func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) ([]RevocationID, error) {
 	_, err := tx.Exec(ctx, `select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null order by s.id for update`, instance)
@@ -127,9 +151,12 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 		return nil, fmt.Errorf("lock the sweeps of instance %d: %w", instance, err)
 	}
 	_, err = tx.Exec(ctx, `
+		with taken as (
+			select r.batch_id, r.row_number from results r join sweeps s on s.id = r.withdrawn_by
+			where s.instance_id = $1 and s.apply and s.finished_at is null and r.outcome is null and `+unfollowed+`
+			order by r.batch_id, r.row_number for no key update of r)
 		update results r set outcome = 'cancelled', reason = 'withdrawn', decided_at = clock_timestamp(), not_before = null
-		from sweeps s
-		where s.instance_id = $1 and s.apply and s.finished_at is null and r.withdrawn_by = s.id and r.outcome is null and `+unfollowed, instance)
+		from taken t where r.batch_id = t.batch_id and r.row_number = t.row_number`, instance)
 	if err != nil {
 		return nil, fmt.Errorf("cancel withdrawn rows of instance %d: %w", instance, err)
 	}
@@ -149,16 +176,41 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 	return ids, nil
 }
 
-// Roster returns the keys of the people of a batch: those of its rows that could
-// be sent.
-func (r *Reader) Roster(ctx context.Context, batch int64) ([]string, error) {
-	rows, _ := r.pool.Query(ctx, `select key from results where batch_id = $1 and key is not null and erased_by is null
-		and coalesce(outcome, '') not in ('invalid', 'duplicate_row') order by row_number`, batch)
-	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+// Roster returns the people of a batch: those of its rows that could be sent. Each
+// is the key of the row's address, and after it those of the addresses that set it
+// right. Where a purge removed a key it is what stands for it: see [Reader.Former].
+func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, err error) {
+	err = r.snapshot(ctx, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			with recursive fix (number, batch) as (
+				select c.corrects_row, c.id from batches c where c.corrects = $1 and c.state <> 'cancelled'
+				union all
+				select fix.number, c.id from fix join batches c on c.corrects = fix.batch and c.state <> 'cancelled')
+			select fix.number, r.key from fix join results r on r.batch_id = fix.batch
+			where r.erased_by is null or `+purged+` order by fix.batch`, batch)
+		right := map[int][]string{}
+		var number int
+		var key string
+		if _, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
+			right[number] = append(right[number], key)
+			return nil
+		}); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, `
+			select r.row_number, r.key from results r
+			where r.batch_id = $1 and r.key is not null and (r.erased_by is null or `+purged+`)
+			and coalesce(r.outcome, '') not in ('invalid', 'duplicate_row') order by r.row_number`, batch)
+		_, err := pgx.ForEachRow(rows, []any{&number, &key}, func() error {
+			people = append(people, append([]string{key}, right[number]...))
+			return nil
+		})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the people of batch %d: %w", batch, err)
 	}
-	return keys, nil
+	return people, nil
 }
 
 // LastRescind returns the newest applied sweep that took back people of a batch

@@ -21,6 +21,7 @@ type ticket struct {
 	probe    bool
 	revoke   invitation.Person           // whose invitation is revoked first, to make room; zero: nobody's
 	revoking int64                       // that attempt
+	revoked  time.Time                   // when it was started: attempts.started_at
 	cases    map[string]*invitation.Case // by key
 	links    map[string]clerk.Link       // of those just made without a mail, by key
 	linked   bool                        // they are in their file
@@ -140,7 +141,7 @@ func (c *claimer) run(ctx context.Context) {
 			c.pause(ctx, r.opens)
 		case r.opens > 0:
 			until := time.Now().Add(r.opens)
-			c.w.gate.close(until, "no budget left")
+			c.w.gate.close(until, noBudget)
 			answerAll(granted{closed: until})
 		default:
 			answerAll(granted{})
@@ -316,6 +317,10 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	if errors.Is(err, ErrUnauthorized) || ctx.Err() != nil {
 		return err
 	}
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		c.w.pauseFor(ctx, "Clerk refuses to be read", refused.answer)
+	}
 	wait := min(time.Second<<min(c.failures, 6), time.Minute)
 	c.failures++
 	c.readAgain = time.Now().Add(wait)
@@ -326,9 +331,12 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 // errNothing rolls a claim back that has nothing to commit.
 var errNothing = errors.New("nothing to claim")
 
-// reserve is the beginning of each claim: the process lives, and holds the
-// buckets, create before bulk.
+// reserve is the beginning of each claim: the process lives, has the file of links
+// if there is one, and holds the buckets, create before bulk.
 func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimit.Bucket, err error) {
+	if _, err = c.w.cfg.Links.guard(ctx, tx); err != nil {
+		return create, bulk, err
+	}
 	if err = invitation.Alive(ctx, tx, c.w.id); err != nil {
 		return create, bulk, err
 	}
@@ -467,7 +475,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 		if p := cl.People[0]; revokes[p.Key] != "" {
 			p.InvitationID = revokes[p.Key]
 			t.revoke = p
-			if t.revoking, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
+			if t.revoking, t.revoked, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
 				return nil, err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -94,13 +95,6 @@ func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	return err
 }
 
-// Start lets a draft run on terms: see [invitation.Store.StartDraft].
-func Start(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, terms invitation.Terms) error {
-	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-		return invitation.NewStore(pool).StartDraft(ctx, tx, b, actor, terms)
-	})
-}
-
 // Resume lets a paused batch run again.
 func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return release(ctx, pool, b, actor, invitation.NewStore(pool).ResumeBatch)
@@ -108,7 +102,19 @@ func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 
 // Retry takes up the rows of a batch that ended failed.
 func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return release(ctx, pool, b, actor, invitation.NewStore(pool).RetryBatch)
+	return retry(ctx, pool, b, actor)
+}
+
+// RetryRejected takes up the rows of a batch that ended failed or rejected: an
+// allow list or a plan at Clerk may have changed.
+func RetryRejected(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+	return retry(ctx, pool, b, actor, invitation.Rejected)
+}
+
+func retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, also ...invitation.Outcome) error {
+	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
+		return invitation.NewStore(pool).RetryBatch(ctx, tx, b, actor, also...)
+	})
 }
 
 // release changes a batch so that rows of it wait, and gives each a job.
@@ -123,11 +129,33 @@ func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 	})
 }
 
-// pause stops all running batches of the worker's instance with a reason.
-func (w *Worker) pause(ctx context.Context, reason string) error {
+// pauseFor pauses all running batches of the worker's instance, or only those
+// given, for what Clerk answered. The reason says the code and what to do.
+func (w *Worker) pauseFor(ctx context.Context, what string, a clerk.Answer, only ...int64) {
+	reason := fmt.Sprintf("%s: %s (HTTP %d). %s, then resume", what, a.Code, a.Status, clerk.Remedy(a.Code))
+	w.persist(ctx, func(ctx context.Context) error { return w.pause(ctx, reason, only...) })
+}
+
+// pauseUnexplained pauses the batches of a request's people, whom Clerk refused
+// with a code that has no definite meaning. Where it said the same of a person
+// alone before their batch was resumed it speaks of them, and the others go on.
+func (w *Worker) pauseUnexplained(ctx context.Context, t *ticket, a clerk.Answer) {
+	if c := t.cases[t.People[0].Key]; len(t.People) == 1 && invitation.RefusedBefore(c.Row, c.Evidence, a.Code) {
+		return
+	}
+	var batches []int64
+	for _, p := range t.People {
+		batches = append(batches, p.Batch)
+	}
+	w.pauseFor(ctx, "Clerk refused an invitation for a reason that its code does not tell", a, batches...)
+}
+
+// pause stops all running batches of the worker's instance, or only those given,
+// with a reason.
+func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error {
 	var ids []int64
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason); err != nil {
+		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason, only...); err != nil {
 			return err
 		}
 		return forget(ctx, tx, w.cfg.Instance.ID, ids...)
@@ -144,10 +172,23 @@ func (w *Worker) pause(ctx context.Context, reason string) error {
 // judge pauses batches whose canary has come back, or of which too many rows
 // are refused.
 func (w *Worker) judge(ctx context.Context) error {
-	var paused []*invitation.Batch
 	var doubt bool
+	err := w.pauseThose(ctx, "that have shown enough", func(ctx context.Context, tx pgx.Tx, instance int64) (paused []*invitation.Batch, err error) {
+		paused, doubt, err = w.store.Judge(ctx, tx, instance)
+		return paused, err
+	})
+	if err == nil && doubt {
+		w.suspect.Store(true) // the next decided rows tell
+	}
+	return err
+}
+
+// pauseThose has do pause batches of the worker's instance, and deletes their jobs.
+// which says of them, for an error, which they are.
+func (w *Worker) pauseThose(ctx context.Context, which string, do func(context.Context, pgx.Tx, int64) ([]*invitation.Batch, error)) error {
+	var paused []*invitation.Batch
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if paused, doubt, err = w.store.Judge(ctx, tx, w.cfg.Instance.ID); err != nil {
+		if paused, err = do(ctx, tx, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 		for _, b := range paused {
@@ -158,10 +199,7 @@ func (w *Worker) judge(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("judge the batches of instance %d: %w", w.cfg.Instance.ID, err)
-	}
-	if doubt {
-		w.suspect.Store(true) // the next decided rows tell
+		return fmt.Errorf("pause the batches of instance %d %s: %w", w.cfg.Instance.ID, which, err)
 	}
 	for _, b := range paused {
 		level := slog.LevelError               // it stands until a person has looked

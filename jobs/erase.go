@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -19,6 +20,10 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 	store := invitation.NewStore(pool)
 	var e *invitation.Erasure
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// First, so that nobody waits for the buckets while this waits for an import.
+		if err := invitation.LockErasures(ctx, tx); err != nil {
+			return err
+		}
 		rows, _ := tx.Query(ctx, `select distinct instance_id from results where key = any($1) order by 1`, keys)
 		instances, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
@@ -61,22 +66,28 @@ func (w *Worker) purgeLoop(ctx context.Context) {
 		return
 	}
 	for ctx.Err() == nil {
-		if err := w.purge(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("old batches can't be purged", "error", err, "again_in", purgeEvery)
+		wait := purgeEvery
+		ours, err := w.purge(ctx)
+		switch {
+		case err == nil && !ours: // another process is at it; should it die, this one looks again soon
+			wait = lease.TTL
+		case err != nil && ctx.Err() == nil:
+			w.log.Warn("old batches can't be purged", "error", err, "again_in", wait)
 		}
-		_ = sleep(ctx, purgeEvery)
+		_ = sleep(ctx, wait)
 	}
 }
 
-func (w *Worker) purge(ctx context.Context) error {
-	unlock, ok, err := w.lock(ctx, "purge")
-	if err != nil || !ok {
-		return err
+// purge purges, unless another process is at it, and reports whether it did.
+func (w *Worker) purge(ctx context.Context) (ours bool, err error) {
+	held, err := w.take(ctx, "purge")
+	if err != nil || held == nil {
+		return false, err
 	}
-	defer unlock()
-	e, err := w.store.Purge(ctx, w.cfg.PurgeOlderThan, "bulkinvite")
+	defer func() { err = held.Explain(err); held.Release() }()
+	e, err := w.store.Purge(held.Context(), w.cfg.PurgeOlderThan, "bulkinvite", held.Guard)
 	if err == nil && e.ID != 0 {
 		w.log.Info("old batches were purged", "erasure", e.ID, "batches", len(e.Batches), "rows", e.Rows)
 	}
-	return err
+	return true, err
 }

@@ -3,6 +3,8 @@
 package jobs
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -14,12 +16,18 @@ import (
 // after_reserve (the attempt is committed), before_revoke (where one makes room),
 // after_revoke (its answer is there), between_halves (it is committed), before_send, after_send (the answer
 // is there), before_outcome, after_outcome (it is committed), before_completion
-// (the job ends).
+// (the job ends). A process that has just taken the lease of a task is at
+// hold_preflight, hold_settle, hold_reconcile, hold_night or hold_purge.
 //
 // BULKINVITE_FAILPOINT=after_send:3 kills the process the third time that it
 // comes to after_send, as kill -9 would.
+//
+// With BULKINVITE_FAILSTOP=FILE the process stops itself there instead, as SIGSTOP
+// would, unless FILE exists. It writes its process id to FILE first, so that of
+// several processes with the same setting only the first one stops.
 var (
 	failAt, failCount, _ = strings.Cut(os.Getenv("BULKINVITE_FAILPOINT"), ":")
+	failStop             = os.Getenv("BULKINVITE_FAILSTOP")
 	failHits             atomic.Int64
 )
 
@@ -31,8 +39,25 @@ func failpoint(name string) {
 	if err != nil {
 		n = 1
 	}
-	if failHits.Add(1) == n {
+	if failHits.Add(1) != n {
+		return
+	}
+	if failStop == "" {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	stopOnce()
+}
+
+// stopOnce stops the process unless another one stopped before it.
+func stopOnce() {
+	file, err := os.OpenFile(failStop, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	_, err = fmt.Fprintf(file, "%d\n", os.Getpid())
+	if errors.Join(err, file.Close()) != nil {
+		panic("the fail point's file can't be written")
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 }

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -52,6 +53,13 @@ func (g *gate) closed() (time.Time, bool) {
 	defer g.mu.Unlock()
 	return g.until, !g.until.IsZero()
 }
+
+// noBudget is why the gate closes when no limit leaves a request.
+const noBudget = "no budget left"
+
+// lookAgain is how often a gate that closed for lack of budget looks whether there is some before
+// it was expected: a worker with a stricter limit may have ended, or a person have ended a freeze.
+const lookAgain = 10 * time.Second
 
 // close closes the gate until about a time.
 func (g *gate) close(until time.Time, why string) {
@@ -165,9 +173,12 @@ func (g *gate) remove(ctx context.Context, queue string) {
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		until := g.until
+		wait := time.Until(g.until)
+		if g.why == noBudget {
+			wait = min(wait, lookAgain)
+		}
 		g.mu.Unlock()
-		t := time.NewTimer(time.Until(until))
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -233,12 +244,26 @@ func (g *gate) kick(ctx context.Context) {
 }
 
 // ErrUnauthorized says that Clerk refused the key.
-var ErrUnauthorized = errors.New("the key was refused by Clerk (401)")
+var ErrUnauthorized = errors.New("the key was refused by Clerk")
+
+// unauthorized is ErrUnauthorized with what Clerk answered.
+func unauthorized(a clerk.Answer) error {
+	return fmt.Errorf("%w (%d %s)", ErrUnauthorized, a.Status, a.Code)
+}
+
+// refusedError is an answer by which Clerk refuses everybody, or for a reason that
+// its code does not tell.
+type refusedError struct{ answer clerk.Answer }
+
+func (e *refusedError) Error() string { return e.answer.Err.Error() }
 
 // answerError makes an error of an answer that is no success.
 func answerError(a clerk.Answer) error {
-	if a.Class == clerk.Unauthorized {
-		return ErrUnauthorized
+	switch a.Class {
+	case clerk.Unauthorized:
+		return unauthorized(a)
+	case clerk.Stopped, clerk.Unexplained:
+		return &refusedError{a}
 	}
 	return a.Err
 }

@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -51,22 +52,110 @@ func (b *bundle) await(what string, holds func() bool) {
 	}
 }
 
-// One person whom Clerk can't be asked for stops neither the others of the batch
-// nor a batch that needs no read.
+// One person whom Clerk fails over keeps neither the others of the batch waiting nor a batch that needs no read. Their
+// row backs off as after a transient answer, and is failed after a day of it.
 func TestUnreadablePersonBeforeClaims(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "users", Address: person(3), Kind: sandbox.FaultStatus, Status: 500}}})
 	first := b.batch(20, person)
 	second := b.batch(20, func(i int) string { return "other" + person(i) })
 	b.exec(`update batches set preflight = false where id = $1`, second)
-	b.run(b.worker(quick), first)
+	b.whenUndecided(b.worker(quick), first, 1)
 	b.run(b.worker(quick), second)
-	for _, batch := range []int64{first, second} {
-		if got := b.outcomes(batch); got["invited"] != 20 {
-			t.Errorf("batch %d: outcomes %v, want 20 invited", batch, got)
+	for batch, want := range map[int64]int{first: 19, second: 20} {
+		if got := b.outcomes(batch); got["invited"] != want {
+			t.Errorf("batch %d: outcomes %v, want %d invited", batch, got, want)
 		}
 	}
+	one := `select count(*) from results where batch_id = $1 and key = $2`
+	if n := b.count(one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3)); n != 1 {
+		t.Error("the unreadable one does not back off with the code")
+	}
+	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 0 {
+		t.Errorf("the unreadable one was asked for %d times, want never", n)
+	}
+	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and key = $2`, first, person(3))
+	b.run(b.worker(quick), first)
+	if n := b.count(one+` and outcome = 'failed' and reason = 'internal_clerk_error'`, first, person(3)); n != 1 {
+		t.Errorf("outcomes %v, want the unreadable one failed with the code", b.outcomes(first))
+	}
 	b.proven(first, second)
+}
+
+// Where Clerk can't say of one to three people whether they are users, they are not taken for none: nobody is asked for
+// before it does, and no read is complete.
+func TestUsersOutageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]sandbox.Fault{
+		"500":          {Kind: sandbox.FaultStatus, Status: 500},
+		"proxy's page": {Kind: sandbox.FaultStatus, Status: 403, HTML: true},
+		"cut":          {Kind: sandbox.FaultCutBefore},
+		"unknown code": {Kind: sandbox.FaultStatus, Status: 400, Code: "a_code_of_tomorrow"},
+	} {
+		for n := 1; n <= 3; n++ {
+			t.Run(fmt.Sprintf("%s, %d people", name, n), func(t *testing.T) {
+				t.Parallel()
+				fault.Call = "users"
+				b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{fault}})
+				b.post("/sandbox/users", fmt.Sprintf(`[%q]`, person(0)))
+				batch := b.batch(n, person)
+				err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
+					return b.count(`select count(*) from reads where call = 'users' and ended_at is not null`) >= 3 || b.outcomes(batch)[""] == 0, nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := b.outcomes(batch); got[""] != n || b.count(`select count(*) from attempts`) != 0 {
+					t.Errorf("outcomes %v and %d requests during the outage, want %d undecided and none", got, b.count(`select count(*) from attempts`), n)
+				}
+				if n := b.count(`select count(*) from reads where call = 'users' and complete`); n != 0 {
+					t.Errorf("%d reads of users are complete", n)
+				}
+				b.mendClerk()
+				b.run(b.worker(quick), batch)
+				if got := b.outcomes(batch); got["already_registered"] != 1 || got["invited"] != n-1 {
+					t.Errorf("outcomes %v, want the user found and the others invited", got)
+				}
+				b.proven(batch)
+			})
+		}
+	}
+}
+
+// Where Clerk refuses an address as no parameter of the question, that is an answer: the person counts as read, and
+// the read says what it was.
+func TestRefusedAddressIsRead(t *testing.T) {
+	t.Parallel()
+	refused := refuse("users", 422, "form_param_format_invalid")
+	refused.Address = person(3)
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refused}})
+	batch := b.batch(20, person)
+	b.run(b.worker(quick), batch)
+	if got := b.outcomes(batch); got["invited"] != 20 {
+		t.Errorf("outcomes %v, want 20 invited", got)
+	}
+	if n := b.count(`select count(*) from reads d join results r on r.users_read_id = d.id
+		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3)); n != 1 {
+		t.Error("no read says that Clerk refused the address")
+	}
+	b.proven(batch)
+}
+
+// Two whom Clerk fails over are told apart from an outage by the others, and back off each.
+func TestTwoUnreadablePeople(t *testing.T) {
+	t.Parallel()
+	fails := func(i int) sandbox.Fault {
+		return sandbox.Fault{Call: "users", Address: person(i), Kind: sandbox.FaultStatus, Status: 500}
+	}
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{fails(3), fails(16)}})
+	batch := b.batch(20, person)
+	b.whenUndecided(b.worker(quick), batch, 2)
+	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and outcome is null`, batch)
+	b.run(b.worker(quick), batch)
+	if got := b.outcomes(batch); got["invited"] != 18 || got["failed"] != 2 {
+		t.Errorf("outcomes %v, want 18 invited and 2 failed", got)
+	}
+	b.proven(batch)
 }
 
 // The same holds where a refused bulk call named nobody, and its people are read
@@ -281,7 +370,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	}
 	leave()
 	// The backup was taken here. Then the process invited, and somebody revoked.
-	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key, heartbeat_at) values ($1, $2, 'host', 1, '', 42, now() - interval '5 min')`, w.id, b.instance.ID)
+	b.exec(`insert into workers (id, instance_id, host, pid, version, lives_until) values ($1, $2, 'host', 1, '', now() + interval '1 min')`, w.id, b.instance.ID)
 	made := w.api.Create(t.Context(), clerk.Invite{Email: person(0)})
 	if made.Class != clerk.Success {
 		t.Fatal(made)
@@ -321,7 +410,10 @@ func TestStopDuringSlowPreflight(t *testing.T) {
 
 // rewrite puts a proxy before the stand-in that replaces text in the answers of
 // GET /invitations.
-func (b *bundle) rewrite(text, by string) {
+func (b *bundle) rewrite(text, by string) { b.rewriteCall(http.MethodGet, text, by) }
+
+// rewriteCall does so in the answers of a method of /invitations.
+func (b *bundle) rewriteCall(method, text, by string) {
 	b.t.Helper()
 	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
 	if err != nil {
@@ -329,7 +421,7 @@ func (b *bundle) rewrite(text, by string) {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
-		if r.Request.Method != http.MethodGet || r.Request.URL.Path != "/v1/invitations" {
+		if r.Request.Method != method || r.Request.URL.Path != "/v1/invitations" {
 			return nil
 		}
 		body, err := io.ReadAll(r.Body)
@@ -400,5 +492,40 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	}
 	if n := b.mails()[person(0)]; n != 2 {
 		t.Errorf("%d mails, want one of each batch", n)
+	}
+}
+
+// The one invitation in the answer to a single request is its person's, however Clerk writes the address.
+func TestSingleAnswerIsItsPersons(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.rewriteCall(http.MethodPost, person(1), "person.one@example.com")
+	batch := b.batch(3, person)
+	cfg := quick
+	cfg.Bulk = ratelimit.Limit{Off: true}
+	b.run(b.worker(cfg), batch)
+	if n := b.count(`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`); n != 3 {
+		t.Errorf("%d rows are invited by their answers, want 3", n)
+	}
+	b.proven(batch)
+}
+
+// Users are found however their address is typed: Clerk is asked in lower case too, a hundred addresses at a time. So
+// no bulk call is refused for them.
+func TestMixedCaseUsersAreFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Switches: sandbox.Switches{UsersExact: true}})
+	b.post("/sandbox/users", fmt.Sprintf(`[%q,%q]`, person(7), person(133)))
+	batch := b.batch(150, person)
+	b.exec(`update results set email = 'P' || substr(email, 2) where batch_id = $1`, batch)
+	b.run(b.worker(quick), batch)
+	if got := b.outcomes(batch); got["already_registered"] != 2 || got["invited"] != 148 {
+		t.Errorf("outcomes %v, want the two users found and 148 invited", got)
+	}
+	if n := b.count(`select count(*) from attempts where http_status >= 400`); n != 0 {
+		t.Errorf("%d requests were refused", n)
+	}
+	if n := b.count(`select count(*) from reads where call = 'users' and error_code is not null`); n != 0 {
+		t.Errorf("%d questions failed", n)
 	}
 }

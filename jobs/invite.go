@@ -2,7 +2,7 @@ package jobs
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -196,7 +197,7 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 		within, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := write(within)
 		cancel()
-		if err == nil {
+		if err == nil || errors.Is(err, lease.ErrLost) { // it is for another process to record
 			return
 		}
 		if wait == first {
@@ -213,9 +214,13 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 // reply turns an answer into what the ledger keeps.
 func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	r := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}}
+	code := a.Code
+	if a.Class == clerk.Rejected && a.Param != "" {
+		code += ":" + a.Param // the row's reason names what has to be changed
+	}
 	all := func(answer invitation.Answer) {
 		for _, p := range t.People {
-			r.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code}
+			r.People[p.Key] = invitation.Said{Answer: answer, Code: code}
 		}
 	}
 	named := func(answer invitation.Answer) {
@@ -225,7 +230,7 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 		}
 		for _, email := range a.Offenders {
 			if key, err := invitation.Key(email); err == nil && t.cases[key] != nil {
-				r.People[key] = invitation.Said{Answer: answer, Code: a.Code}
+				r.People[key] = invitation.Said{Answer: answer, Code: code}
 			}
 		}
 	}
@@ -233,6 +238,9 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 	case clerk.Success:
 		for _, i := range a.Invitations {
 			key, err := invitation.Key(i.Email)
+			if len(t.People) == 1 && len(a.Invitations) == 1 {
+				key, err = t.People[0].Key, nil // however Clerk writes the address
+			}
 			if c := t.cases[key]; c != nil && c.Links && i.Link == "" {
 				r.Backoff = backoff(t.tries()) // as good as no answer: it is made again
 				continue
@@ -257,14 +265,14 @@ func reply(t *ticket, a clerk.Answer) invitation.Reply {
 		}
 	case clerk.Throttled, clerk.Unauthorized, clerk.NotSent:
 		all(invitation.AnswerRefused)
-	case clerk.Stopped:
-		if t.Call != ratelimit.Bulk {
+	case clerk.Stopped, clerk.Unexplained:
+		if a.NothingDone() || len(t.People) == 1 {
 			all(invitation.AnswerRefused)
 		}
 	default: // Transient, Lost: unknown
 		r.Backoff = backoff(t.tries())
 	}
-	if t.halfway() && (a.Class == clerk.Exists || a.Class == clerk.Stopped) {
+	if t.halfway() && (a.Class == clerk.Exists || a.Class == clerk.Stopped || a.Class == clerk.Unexplained) {
 		r.Backoff = backoff(t.tries()) // it is asked for again, whatever the answer
 	}
 	for key, s := range r.People {
@@ -308,11 +316,11 @@ func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 	case clerk.Throttled:
 		return
 	case clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
 	case clerk.Stopped:
-		w.persist(ctx, func(ctx context.Context) error {
-			return w.pause(ctx, fmt.Sprintf("Clerk refuses every invitation: %s", a.Code))
-		})
+		w.pauseFor(ctx, "Clerk refuses every invitation", a)
+	case clerk.Unexplained:
+		w.pauseUnexplained(ctx, t, a)
 	case clerk.NotSent:
 		w.gate.trouble(a.Err)
 	case clerk.Lost, clerk.Transient: // each row backs off by itself

@@ -73,6 +73,7 @@ type Config struct {
 	PurgeOlderThan time.Duration   // how long after its end a batch's addresses and original rows are removed; 0: never
 	Webhook        *Webhook        // where it delivers notices; nil: others may
 	retries        []time.Duration // of notices; tests are in a hurry
+	fresh          time.Duration   // how long a read guards claims after its end; tests are in a hurry
 
 	Version string // for the workers table
 	Log     *slog.Logger
@@ -95,6 +96,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RequestTimeout, 20*time.Second)
 	orDefault(&c.RecoverAfter, 20*time.Second)
 	orDefault(&c.SweepOlderThan, 14*24*time.Hour)
+	orDefault(&c.fresh, freshFor)
 	if c.retries == nil {
 		c.retries = noticeRetries
 	}
@@ -112,10 +114,15 @@ func orDefault(d *time.Duration, to time.Duration) {
 
 // What a claim may rely on, and how long it is tried.
 const (
-	freshFor = 10 * time.Minute // how old a read may be that guards a claim
+	freshFor = 10 * time.Minute // how long a read guards claims after its end
 	giveUp   = 24 * time.Hour   // how long transient answers are retried
 	jobLimit = 10 * time.Minute // River's time-out of a job; a job that has worked for half of it hands over
 )
+
+// SlowLists is how long reading the lists that guard claims may take. Beyond
+// that, workers spend more than a third of their time reading, during which they
+// send nothing, and what they read is old by the time that it is used.
+const SlowLists = freshFor / 2
 
 // How many jobs of the invite queue a process works at a time. Without limits it
 // is also how many requests are under way, and as many more may be claimed. Under a limit at most inFlight
@@ -150,11 +157,12 @@ type Worker struct {
 	answers  together[answered]  // that are recorded
 	asking   together[*wondered] // whether rows wait
 	gate     *gate
-	working  sync.Map      // the jobs at work here: their rows by their ids
-	decided  decided       // rows that are
-	took     atomic.Int64  // how long the request took that was answered last; 0: none was
-	skew     skew          // between Postgres' clock and Clerk's
-	schedule cron.Schedule // of the nightly sweep; nil: none
+	working  sync.Map                  // the jobs at work here: their rows by their ids
+	decided  decided                   // rows that are
+	took     atomic.Int64              // how long the request took that was answered last; 0: none was
+	skew     skew                      // between Postgres' clock and Clerk's
+	heard    atomic.Pointer[time.Time] // when it registered first: see [invitation.Rules]
+	schedule cron.Schedule             // of the nightly sweep; nil: none
 	revoking patience
 	now      func() time.Time // of the schedule
 	pruned   time.Time        // when old leases and stray jobs were deleted last; of the keeper
@@ -172,13 +180,9 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	if cfg.Create.Off && cfg.Bulk.Off {
 		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
 	w := &Worker{
 		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg, now: time.Now,
-		id:      fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32()),
+		id:      processID(),
 		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
 	if cfg.Links != nil {
@@ -189,6 +193,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.claimer = newClaimer(w)
 	w.answers.do, w.asking.do = w.record, w.lookWhoWaits
 	w.gate = newGate(w)
+	var err error
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
 			return nil, err
@@ -198,6 +203,15 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// processID names this process, in a way that River takes as a client's id.
+func processID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32())
 }
 
 // inviteQueue is the instance's own queue, so that a live worker never sees a
@@ -232,10 +246,14 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	river.AddWorker(workers, &inviteWorker{w: w})
 	river.AddWorker(workers, &revokeWorker{w: w})
 	cfg := &river.Config{
-		ID:                   w.id,
-		Logger:               slog.New(quiet{w.log.Handler()}),
-		Workers:              workers,
-		Queues:               map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers, FetchCooldown: 10 * time.Millisecond}},
+		ID:      w.id,
+		Logger:  slog.New(quiet{w.log.Handler()}),
+		Workers: workers,
+		Queues: map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers,
+			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: 2 * time.Second}},
+		// Notifications of PostgreSQL are sent by anybody who can connect to the
+		// database: queues are looked at instead.
+		PollOnly:             true,
 		JobTimeout:           jobLimit,
 		RescueStuckJobsAfter: 2 * jobLimit,
 		// Finished jobs prove nothing and only weigh on the table.
@@ -243,7 +261,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	}
 	if w.cfg.Webhook != nil {
 		river.AddWorker(workers, &noticeWorker{w: w, retries: w.cfg.retries})
-		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2}
+		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2, FetchPollInterval: 2 * time.Second}
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)
 	if err != nil {
@@ -262,7 +280,9 @@ func (c Config) inviteQueueConfig() river.QueueConfig {
 
 // Unlimited is how a process works its queue of invitations where no limit of
 // Clerk's is in the way.
-var Unlimited = river.QueueConfig{MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond}
+var Unlimited = river.QueueConfig{
+	MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond,
+}
 
 // quiet keeps River's own information out of the log: only warnings and errors
 // of the queue concern an operator.
@@ -272,22 +292,17 @@ func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelWarn && q.Handler.Enabled(ctx, l)
 }
 
-// Handle leaves out that River's listener has lost its connection: it listens
-// again by itself, jobs are fetched without it, and that the database is away is
-// said once, by whoever needs it.
-func (q quiet) Handle(ctx context.Context, r slog.Record) error {
-	if strings.HasPrefix(r.Message, "notifier.Notifier: ") {
-		return nil
-	}
-	return q.Handler.Handle(ctx, r)
-}
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
 
 // rules are the durations that decisions go by.
 func (w *Worker) rules() invitation.Rules {
 	least, most := w.skew.bounds()
-	return invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: freshFor, Slack: most, Least: least}
+	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
+	if heard := w.heard.Load(); heard != nil {
+		r.Heard = *heard
+	}
+	return r
 }
 
 // stop ends Run with an error. The first one counts.

@@ -59,6 +59,12 @@ func setup(t *testing.T, cfg sandbox.Config) *bundle {
 // batch imports n rows and starts them.
 func (b *bundle) batch(n int, email func(int) string) int64 {
 	b.t.Helper()
+	return b.batchWhile(n, email, func() {})
+}
+
+// batchWhile is batch, and does something before the import commits.
+func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
+	b.t.Helper()
 	var id int64
 	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		id, err = b.store.CreateBatch(b.t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "people.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
@@ -78,7 +84,11 @@ func (b *bundle) batch(n int, email func(int) string) int64 {
 		if err := InsertInvites(b.t.Context(), tx, b.instance.ID, invitation.DefaultPriority, id, rows); err != nil {
 			return err
 		}
-		return b.store.StartBatch(b.t.Context(), tx, id, "test", n, 0)
+		if err := b.store.StartBatch(b.t.Context(), tx, id, "test", n, 0); err != nil {
+			return err
+		}
+		do()
+		return nil
 	})
 	if err != nil {
 		b.t.Fatal(err)

@@ -6,14 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
 
@@ -22,6 +26,7 @@ import (
 type Links struct {
 	Batch int64
 
+	held *lease.Lease
 	mu   sync.Mutex
 	file *os.File
 }
@@ -34,13 +39,13 @@ var ErrLinksShared = errors.New("others may read the file of links")
 
 // OpenLinks opens the file of a batch's links to append to it, or makes it with
 // mode 0600. Of somebody whose link was lost on the way it may have two lines:
-// the last one counts.
-func OpenLinks(path string, batch int64) (_ *Links, err error) {
+// the last one counts. Lines are written only while the lease of [HoldLinks] is held.
+func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the file of links: %w", err)
 	}
-	l := &Links{Batch: batch, file: f}
+	l := &Links{Batch: batch, held: held, file: f}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -65,6 +70,25 @@ func OpenLinks(path string, batch int64) (_ *Links, err error) {
 		return l, l.append("\n")
 	}
 	return l, nil
+}
+
+// CheckLinks returns the error that [OpenLinks] would have for the path, before there is a batch.
+// It leaves no file behind that was not there before.
+func CheckLinks(path string) error {
+	_, err := os.Lstat(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the file of links: %w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = ErrLinksShared
+	}
+	if fresh {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func syncDirectory(path string) error {
@@ -102,8 +126,33 @@ func (l *Links) append(text string) error {
 	return nil
 }
 
-// keepLinks writes the links of an answer that is about to be recorded, once.
-func (w *Worker) keepLinks(t *ticket, said invitation.Reply) error {
+// guard begins a transaction that records answers, and returns until when lines
+// may be written in it. Nobody can take the lease before the transaction ends, and
+// the server ends one that stands still for a TTL.
+func (l *Links) guard(ctx context.Context, tx pgx.Tx) (until time.Time, err error) {
+	if l == nil {
+		return until, nil
+	}
+	began := time.Now()
+	return began.Add(lease.TTL * 3 / 4), l.held.Guard(ctx, tx)
+}
+
+// taken is closed once another process writes the links; nil, which blocks for ever,
+// where there are none.
+func (l *Links) taken() <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.held.Taken()
+}
+
+// errLinksLate says that the process stood still before it wrote a line. What it
+// was about to record is recorded again.
+var errLinksLate = errors.New("write links: the process stood still; it is tried again")
+
+// keepLinks writes the links of an answer that is about to be recorded, once, and
+// not after until.
+func (w *Worker) keepLinks(t *ticket, said invitation.Reply, until time.Time) error {
 	if w.cfg.Links == nil || t.linked {
 		return nil
 	}
@@ -115,6 +164,9 @@ func (w *Worker) keepLinks(t *ticket, said invitation.Reply) error {
 	}
 	if len(lines) == 0 {
 		return nil
+	}
+	if !time.Now().Before(until) {
+		return errLinksLate
 	}
 	if err := w.cfg.Links.write(lines); err != nil {
 		return err
@@ -128,20 +180,34 @@ func (w *Worker) keepLinks(t *ticket, said invitation.Reply) error {
 var ErrLinksHeld = errors.New("another process writes the links of this batch")
 
 // HoldLinks keeps other processes from working on a batch whose links go to a
-// file, until release is called or the process ends.
-func HoldLinks(ctx context.Context, pool *pgxpool.Pool, batch int64) (release func(), err error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
+// file, until the lease is released, or the process has not been heard of for
+// [lease.TTL]. It waits for the lease of a process that was killed to run out.
+func HoldLinks(ctx context.Context, pool *pgxpool.Pool, instance, batch int64) (*lease.Lease, error) {
+	fault := func(err error) (*lease.Lease, error) {
 		return nil, fmt.Errorf("hold the links of batch %d: %w", batch, err)
 	}
-	var ok bool
-	err = conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended('bulkinvite links ' || $1::bigint, 0))`, batch).Scan(&ok)
-	if err == nil && !ok {
-		err = ErrLinksHeld
+	name, holder := fmt.Sprintf("links %d", batch), processID()
+	var first time.Time
+	for {
+		held, err := lease.Take(ctx, pool, instance, name, holder)
+		if err != nil {
+			return fault(err)
+		}
+		if held != nil {
+			return held, nil
+		}
+		until, err := lease.Until(ctx, pool, instance, name)
+		if err != nil {
+			return fault(err)
+		}
+		if first.IsZero() {
+			first = until
+		}
+		if until.After(first) { // it is renewed: its holder lives
+			return fault(ErrLinksHeld)
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return fault(err)
+		}
 	}
-	if err != nil {
-		conn.Release()
-		return nil, fmt.Errorf("hold the links of batch %d: %w", batch, err)
-	}
-	return func() { _ = conn.Hijack().Close(context.WithoutCancel(ctx)) }, nil // the lock ends with the session
 }

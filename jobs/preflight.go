@@ -3,7 +3,8 @@ package jobs
 import (
 	"context"
 	"fmt"
-	"slices"
+	"iter"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -45,15 +46,17 @@ type Acquirer interface {
 // part in the fleet's count: it leaves nine tenths of the limit to others.
 type Pacer struct {
 	*rate.Limiter
-	until time.Time // Clerk said to wait
+	until time.Time     // Clerk said to wait
+	most  time.Duration // how long it may say to
 }
 
 // NewPacer returns a pacer under a limit.
 func NewPacer(limit ratelimit.Limit) *Pacer {
 	if limit.None {
-		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1)}
+		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1), most: ratelimit.DefaultProduction.Window}
 	}
-	return &Pacer{Limiter: rate.NewLimiter(rate.Limit(float64(limit.N)/limit.Window.Seconds()/10), max(1, limit.N/50))}
+	pace := rate.Limit(float64(limit.N) / limit.Window.Seconds() / 10)
+	return &Pacer{most: limit.Window, Limiter: rate.NewLimiter(pace, max(1, limit.N/50))}
 }
 
 // Acquire waits for the right to send a read.
@@ -66,7 +69,7 @@ func (p *Pacer) Acquire(ctx context.Context) (func(*ratelimit.Throttled), error)
 	}
 	return func(t *ratelimit.Throttled) {
 		if t != nil {
-			p.until = time.Now().Add(max(t.Wait, time.Second))
+			p.until = time.Now().Add(max(min(t.Wait, p.most), time.Second))
 		}
 	}, nil
 }
@@ -137,7 +140,7 @@ func (f *Preflight) readPending(ctx context.Context) error {
 // users tells which of the people are users.
 func (f *Preflight) users(ctx context.Context, people []invitation.Addressee) (map[string]bool, error) {
 	users := map[string]bool{}
-	for chunk := range slices.Chunk(people, clerk.MaxUsers) {
+	for chunk := range questions(people, func(p invitation.Addressee) string { return p.Email }) {
 		emails := make([]string, len(chunk))
 		for i, p := range chunk {
 			emails[i] = p.Email
@@ -149,12 +152,46 @@ func (f *Preflight) users(ctx context.Context, people []invitation.Addressee) (m
 	return users, nil
 }
 
+// spellings are addresses as they are typed and, where that differs, in lower case:
+// Clerk keeps users' addresses so, and may compare them as they are.
+func spellings(emails []string) []string {
+	all := make([]string, 0, len(emails))
+	for _, email := range emails {
+		all = append(all, email)
+		if lower := strings.ToLower(email); lower != email {
+			all = append(all, lower)
+		}
+	}
+	return all
+}
+
+// questions divides people over calls of GET /users, each of which takes so many
+// spellings of addresses.
+func questions[T any](people []T, email func(T) string) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		first, n := 0, 0
+		for i, p := range people {
+			more := len(spellings([]string{email(p)}))
+			if n+more > clerk.MaxUsers {
+				if !yield(people[first:i]) {
+					return
+				}
+				first, n = i, 0
+			}
+			n += more
+		}
+		if first < len(people) {
+			yield(people[first:])
+		}
+	}
+}
+
 // readUsers asks in halves where Clerk refuses the question for an address in
 // it; whoever can't be asked for is taken for no user.
 func (f *Preflight) readUsers(ctx context.Context, emails []string, users map[string]bool) error {
 	var found clerk.UsersAnswer
 	a, err := f.get(ctx, func(ctx context.Context) clerk.Answer {
-		found = f.api.Users(ctx, emails)
+		found = f.api.Users(ctx, spellings(emails))
 		return found.Answer
 	})
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -170,7 +172,7 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 		switch {
 		case i.Revoked:
 			status = invitation.Revoked
-		case !status.Valid(): // a word that Clerk's documentation does not know
+		case !status.AtClerk(): // a word that Clerk's documentation does not know
 			status = ""
 		}
 		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
@@ -178,38 +180,82 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 	return out
 }
 
+// unanswered is a person of whom Clerk did not say whether they are a user, though
+// it was asked for nobody else.
+type unanswered struct {
+	invitation.RowID
+	key  string
+	code string
+}
+
 // users reads which of the people are users. Should Clerk refuse the question, or
 // fail over it, or no answer come that can be read, it is asked in halves, since
-// it may be for one address in it. The one person that cannot be asked for counts
-// as read: the answer to the invitation will tell. Where both halves fail it is
-// Clerk that fails.
-func (w *Worker) users(ctx context.Context, people []*invitation.Case) error {
-	class, err := w.usersOnce(ctx, people)
-	if err == nil || !aboutThem(class) || len(people) == 1 {
-		return err
+// it may be for some addresses in it. It returns those for whom that goes on when
+// they are asked for alone; an address that Clerk refuses as a parameter counts
+// as read. Where Clerk answers for none of them it is an outage, and an error.
+func (w *Worker) users(ctx context.Context, people []*invitation.Case) ([]unanswered, error) {
+	return w.usersAmong(ctx, people, false)
+}
+
+// usersAmong is users for people of whom it is known, if answers, that Clerk
+// answers for others.
+func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answers bool) ([]unanswered, error) {
+	a, err := w.usersOnce(ctx, people)
+	switch {
+	case err == nil, !aboutThem(a), ctx.Err() != nil:
+		return nil, err
+	case len(people) == 1:
+		return []unanswered{{people[0].RowID, people[0].Key, a.Code}}, nil
 	}
 	half := len(people) / 2
 	_, first := w.usersOnce(ctx, people[:half])
 	_, second := w.usersOnce(ctx, people[half:])
-	switch {
-	case first != nil && second != nil && class != clerk.Rejected:
-		return first
-	case first != nil && second != nil:
-		return errors.Join(w.users(ctx, people[:half]), w.users(ctx, people[half:]))
-	case first != nil:
-		return w.users(ctx, people[:half])
-	case second != nil:
-		return w.users(ctx, people[half:])
+	answers = answers || first == nil || second == nil || a.Class == clerk.Rejected || w.answersFew(ctx, people[:half])
+	if !answers && len(people) > fewUnanswered && slices.ContainsFunc(people, func(c *invitation.Case) bool { return c.Tries == 0 }) {
+		return nil, first
 	}
-	return nil
+	var left []unanswered
+	if first != nil {
+		left, first = w.usersAmong(ctx, people[:half], answers)
+	}
+	if second != nil {
+		var more []unanswered
+		more, second = w.usersAmong(ctx, people[half:], answers)
+		left = append(left, more...)
+	}
+	return left, errors.Join(first, second)
 }
+
+// answersFew reports whether Clerk answers for fewer of some people, down to one.
+func (w *Worker) answersFew(ctx context.Context, people []*invitation.Case) bool {
+	for len(people) > 1 {
+		people = people[:len(people)/2]
+		if a, err := w.usersOnce(ctx, people); err == nil || !aboutThem(a) || ctx.Err() != nil {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// fewUnanswered is of how many people at most each is asked for alone although
+// Clerk answers for none: they can't be told from an outage. So is each of those
+// who were put off before.
+const fewUnanswered = 3
 
 // aboutThem says whether an answer may be what it is for those who were asked for.
-func aboutThem(c clerk.Class) bool {
-	return c == clerk.Rejected || c == clerk.Transient || c == clerk.Lost
+// Without a call there was no answer: the ledger could not be written.
+func aboutThem(a clerk.Answer) bool {
+	switch a.Class {
+	case clerk.Rejected, clerk.Unexplained, clerk.Transient, clerk.Lost:
+		return a.Call != ""
+	}
+	return false
 }
 
-func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Class, error) {
+// usersOnce asks one question. A refusal of the address of the one person that it
+// asks for is an answer, which the read keeps: the person counts as read, and the
+// answer to the invitation tells too.
+func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Answer, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
 	keys := make(map[string]bool, len(people))
@@ -217,11 +263,10 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
 	}
 	var found []clerk.User
-	outer := ctx
 	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
-		a := w.api.Users(ctx, emails)
+		a := w.api.Users(ctx, spellings(emails))
 		found = a.Users
-		if aboutThem(a.Class) && len(people) == 1 && outer.Err() == nil {
+		if a.Class == clerk.Rejected && len(people) == 1 {
 			a.Class = clerk.Success
 		}
 		return a.Answer
@@ -236,9 +281,30 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		}
 	})
 	if err != nil {
-		return a.Class, fmt.Errorf("read users: %w", err)
+		return a, fmt.Errorf("read users: %w", err)
 	}
-	return a.Class, nil
+	return a, nil
+}
+
+// putOff has rows of people of whom Clerk does not say whether they are users back
+// off as after a transient answer to an invitation.
+func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
+	if len(people) == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		for _, p := range people {
+			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, backoff)
+			if err != nil {
+				return err
+			}
+			if err := free(ctx, tx, w.cfg.Instance.ID, freed); err != nil {
+				return err
+			}
+			w.log.Warn("Clerk does not say whether somebody is a user", "batch", p.Batch, "row", p.Row, "code", p.code)
+		}
+		return nil
+	})
 }
 
 // preflight reads what the next claims rely on: the pending invitations, those
@@ -246,19 +312,23 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 // line are users; with alone, of those who must go alone too. ever is for a survey:
 // a read since the batch began will do.
 func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
-	unlock, ok, err := w.lock(ctx, "preflight")
+	held, err := w.take(ctx, "preflight")
 	if err != nil {
 		return err
 	}
-	if !ok { // another process reads: its reads are as good as ours
+	if held == nil { // another process reads: its reads are as good as ours
 		return sleep(ctx, 50*time.Millisecond)
 	}
-	defer unlock()
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
 	ctx, span := tracer.Start(ctx, "preflight")
 	defer func() { endSpan(span, err) }()
 	n := readAhead
 	if ever {
 		n = surveyLimit
+	}
+	if err := w.store.SeeBatches(ctx, w.cfg.Instance.ID); err != nil {
+		return err
 	}
 	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, alone)
 	if err != nil {
@@ -272,19 +342,19 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	lists := false
 	var also time.Time // when the earliest batch without preflight began that wants them
 	for _, c := range cases {
-		oldest := c.Now.Add(-freshFor)
-		if ever || oldest.Before(c.BatchStarted) {
-			oldest = c.BatchStarted
-		}
 		wanted := c.Next().Lists
+		if ever { // once since the batch began will do
+			c.Fresh = math.MaxInt64
+		}
+		noUsers, noLists := c.Missing(c.Row)
 		if lists = lists || wanted; !c.Preflight {
 			if wanted && (also.IsZero() || c.BatchStarted.Before(also)) {
 				also = c.BatchStarted
 			}
 			continue
 		}
-		lists = lists || c.Coverage.Invitations.Before(oldest)
-		if c.Coverage.Users.Before(oldest) {
+		lists = lists || noLists
+		if noUsers {
 			unread = append(unread, c)
 		}
 	}
@@ -296,17 +366,32 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	span.SetAttributes(spanPeople.Int(len(unread)))
 	// Whoever stands in the way of the others of a chunk meets new ones next time.
 	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
-	group, ctx := errgroup.WithContext(ctx)
+	var mu sync.Mutex
+	var left []unanswered
+	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	for chunk := range slices.Chunk(unread, clerk.MaxUsers) {
-		group.Go(func() error { return w.users(ctx, chunk) })
+	for chunk := range questions(unread, func(c *invitation.Case) string { return c.Email }) {
+		group.Go(func() error {
+			more, err := w.users(reading, chunk)
+			mu.Lock()
+			defer mu.Unlock()
+			left = append(left, more...)
+			return err
+		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	return errors.Join(err, w.putOff(ctx, left))
 }
 
 // lists makes the three passes that guard claims: back to when the earliest batch
 // with preflight began, and to also where that is earlier; zero: it does not count.
 func (w *Worker) lists(ctx context.Context, also time.Time) error {
+	defer func(began time.Time) {
+		if took := time.Since(began); took > w.cfg.fresh/2 && ctx.Err() == nil {
+			w.log.Warn("reading the lists of invitations is slow, and nobody is invited meanwhile",
+				"took", took.Round(time.Millisecond))
+		}
+	}(time.Now())
 	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
 		return err
 	}
@@ -358,34 +443,6 @@ func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*inv
 		return err
 	})
 	return cases, err
-}
-
-// lock takes a lock of the instance that one process of the fleet holds at a
-// time. It lives on a connection of its own and ends with it.
-func (w *Worker) lock(ctx context.Context, name string) (unlock func(), ok bool, err error) {
-	conn, err := w.pool.Acquire(ctx)
-	if err != nil {
-		return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
-	}
-	key := fmt.Sprintf("bulkinvite %s %d", name, w.cfg.Instance.ID)
-	err = conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended($1, 0))`, key).Scan(&ok)
-	if err != nil || !ok {
-		conn.Release()
-		if err != nil {
-			return nil, false, fmt.Errorf("take the lock %s: %w", name, err)
-		}
-		return nil, false, nil
-	}
-	return func() {
-		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if _, err := conn.Exec(within, `select pg_advisory_unlock(hashtextextended($1, 0))`, key); err != nil {
-			// A connection in doubt must not go back to the pool with the lock on it.
-			_ = conn.Hijack().Close(within)
-			return
-		}
-		conn.Release()
-	}, true, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -3,13 +3,15 @@ package jobs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"slices"
-	"strings"
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // Reconcile holds everything at Clerk against our rows: it brings their status
@@ -45,7 +47,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 	for ctx.Err() == nil {
 		wait, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every)
 		if err == nil && wait <= 0 {
-			_, err = w.reconcile(ctx, "every "+strings.TrimSuffix(strings.TrimSuffix(every.String(), "0s"), "0m"), every)
+			_, err = w.reconcile(ctx, "every "+ratelimit.Interval(every), every)
 			wait = 0 // looked up anew
 		}
 		if errors.Is(err, ErrUnauthorized) {
@@ -62,11 +64,12 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 // reconcile reads everything once, unless another process is at it or, with
 // every, did it meanwhile: then it returns nil.
 func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *invitation.Reconcile, err error) {
-	unlock, ok, err := w.lock(ctx, "reconcile")
-	if err != nil || !ok {
+	held, err := w.take(ctx, "reconcile")
+	if err != nil || held == nil {
 		return nil, err
 	}
-	defer unlock()
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
 	if every > 0 {
 		if due, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every); err != nil || due > 0 {
 			return nil, err
@@ -78,17 +81,27 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 	if err := w.store.BeginReconcile(ctx, w.cfg.Instance.ID, w.id, r); err != nil {
 		return nil, err
 	}
-	p := &pass{w: w, r: r, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
-	err = p.read(ctx)
-	if err == nil {
-		err = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown)
+	p := &pass{w: w, r: r, guard: held.Guard, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
+	var unlisted []invitation.Unlisted
+	listed := p.read(ctx)
+	if listed == nil {
+		unlisted, listed = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
 	}
-	if r.Complete = err == nil; err != nil {
-		r.Error = err.Error()
+	err = errors.Join(listed, p.byID(ctx, unlisted))
+	end := func() error {
+		if r.Complete = listed == nil; listed != nil {
+			r.Error = held.Explain(listed).Error()
+		}
+		return w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
 	}
-	endErr := w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told)
+	endErr := end()
+	if listed == nil && errors.Is(endErr, lease.ErrLost) { // by now it is for another process to say what is there
+		listed, err = endErr, errors.Join(err, endErr)
+		endErr = end()
+	}
 	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
-		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
+		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "deleted", r.Deleted,
+		"unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
 	span.SetAttributes(spanPass.Int64(r.ID), spanScanned.Int(r.Scanned), spanComplete.Bool(r.Complete))
 	poke(w.active)
 	return r, errors.Join(err, endErr)
@@ -99,6 +112,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 type pass struct {
 	w      *Worker
 	r      *invitation.Reconcile
+	guard  invitation.Guard
 	seed   maphash.Seed
 	hashes []uint64 // of the ids that were shown
 	passes []int64  // the first reads of the lists
@@ -128,11 +142,76 @@ func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitati
 	for _, one := range page {
 		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
 	}
-	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle)
+	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
 	if told {
 		p.told = append(p.told, g.ID)
 	}
 	return err
+}
+
+// mostByID is how many invitations a reconciling reads by their ids; the next one
+// goes on with the others.
+const mostByID = 500
+
+// byID finds out which invitations that the lists lack were deleted. Lists may lag,
+// so it waits for a settle time after they were read; then it reads each one by its
+// id, in every status.
+func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
+	if len(unlisted) == 0 {
+		return nil
+	}
+	if err := sleep(ctx, p.w.cfg.Settle); err != nil {
+		return err
+	}
+	for _, u := range unlisted[:min(len(unlisted), mostByID)] {
+		found, last, err := p.find(ctx, u.ID)
+		if err != nil {
+			return fmt.Errorf("read invitation %s: %w", u.ID, err)
+		}
+		if found {
+			continue
+		}
+		gone, err := p.w.store.MarkDeleted(ctx, p.w.cfg.Instance.ID, u, last, p.guard)
+		if err != nil {
+			return err
+		}
+		if gone {
+			p.r.Deleted++
+		}
+	}
+	return nil
+}
+
+// find reads an invitation by its id, in every status, learns from what is shown,
+// and returns the last read.
+func (p *pass) find(ctx context.Context, id string) (found bool, last invitation.GET, err error) {
+	var first *invitation.GET
+	for _, l := range []list{{call: invitation.ReadByID}, {call: invitation.ReadByIDRevoked, status: invitation.Revoked}} {
+		var page []clerk.Invitation
+		var others int
+		last, _, err = p.w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+			p.r.Requests++
+			a := p.w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
+			shown := len(a.Invitations)
+			page = slices.DeleteFunc(a.Invitations, func(i clerk.Invitation) bool { return i.ID != id })
+			others = shown - len(page)
+			return a.Answer
+		}, func(_ clerk.Answer, e *invitation.ReadEnd) {
+			e.Items, e.Complete = len(page), others == 0
+		})
+		if err != nil {
+			return false, last, err
+		}
+		if others > 0 { // the query was not kept to, so that its answer proves no absence
+			return false, last, fmt.Errorf("clerk answered a query for one invitation with %d others", others)
+		}
+		if len(page) > 0 {
+			_, err = p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)
+			return true, last, err
+		}
+		first = &last
+	}
+	return false, last, nil
 }
 
 // sum makes the hashes ready to be looked up.

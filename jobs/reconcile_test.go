@@ -200,7 +200,7 @@ func TestReconcileOfAPart(t *testing.T) {
 	delete(ids, person(0))
 	b.has("invited", "pending", ids)
 	b.has("invited", "pending", map[string]string{"gone@example.com": "inv_gone"})
-	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 1, Gone: 1}) || r.Requests != 3 {
+	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 1, Gone: 1}) || r.Requests != 3+2 { // two by id
 		t.Fatalf("%+v", r)
 	}
 	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
@@ -324,4 +324,117 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 	if err != nil || !cases[0].Coverage.Invitations.IsZero() {
 		t.Errorf("%v: %+v", err, cases[0].Coverage)
 	}
+}
+
+// TestGoneNeedsReadsByID: a list that lacks an invitation does not make it gone.
+// Only reads of that invitation by its id do, in every status, that begin a settle
+// time after the lists were read.
+func TestGoneNeedsReadsByID(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	ids := b.plant(sandbox.Seed{Email: "deleted@example.com"}, sandbox.Seed{Email: "lagging@example.com"},
+		sandbox.Seed{Email: "there@example.com"},
+		sandbox.Seed{Email: "taken@example.com", Status: "revoked"}, sandbox.Seed{Email: "joined@example.com"})
+	direct := b.url
+	inner := b.sandbox.Handler()
+	var listed, byID atomic.Int64 // when the last list was answered, and an invitation was asked for by its id first
+	hidden := []string{ids["lagging@example.com"], ids["taken@example.com"]}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/v1/invitations" || r.URL.Query().Get("query") != "" {
+			if r.URL.Query().Get("query") != "" {
+				byID.CompareAndSwap(0, time.Now().UnixNano())
+			}
+			inner.ServeHTTP(w, r)
+			return
+		}
+		defer func() { listed.Store(time.Now().UnixNano()) }()
+		rec := httptest.NewRecorder()
+		inner.ServeHTTP(rec, r)
+		var list struct {
+			Data  []map[string]any `json:"data"`
+			Total int              `json:"total_count"`
+		}
+		if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
+			t.Error(err)
+		}
+		list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return slices.Contains(hidden, i["id"].(string)) })
+		list.Total = len(list.Data)
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(list); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	b.url = proxy.URL + "/v1"
+	pending := b.has("invited", "pending", ids)
+	b.exec(`update results set status = 'accepted' where clerk_invitation_id = $1`, ids["joined@example.com"])
+	for _, person := range []string{"deleted@example.com", "joined@example.com"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, direct+"/invitations/"+ids[person], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer sk_test_secret")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Fatalf("delete %s: %s", person, resp.Status)
+		}
+	}
+	r := b.reconcile()
+	if !r.Complete || r.Deleted != 1 || r.Revoked != 1 || r.Drift.Gone != 4 {
+		t.Errorf("%+v", r)
+	}
+	b.is("deleted gone, joined accepted, lagging pending, taken revoked, there pending",
+		`select string_agg(split_part(key, '@', 1) || ' ' || status, ', ' order by key) from results where batch_id = $1`, pending)
+	if waited := time.Duration(byID.Load() - listed.Load()); waited < quick.Settle {
+		t.Errorf("read by id %v after the lists, which may lag for %v", waited, quick.Settle)
+	}
+	b.is("true", `select bool_and(p.items = 0 and p.call = 'by_id' and p.http_status = 200 and g.items = 0 and g.call = 'by_id_revoked' and g.complete)
+		from results r join reads g on g.id = r.status_read_id join reads p on p.id = g.pass_id where r.status = 'gone'`)
+	// What is shown again is pending again.
+	b.exec(`update results set status = 'gone' where clerk_invitation_id = $1`, ids["there@example.com"])
+	if r := b.reconcile(); r.Deleted != 0 {
+		t.Errorf("the second time: %+v", r)
+	}
+	b.is("pending", `select status from results where clerk_invitation_id = $1`, ids["there@example.com"])
+}
+
+// TestGoneNeedsTheQueryKept: something in between that drops the query answers with a
+// page of others, which does not prove that an invitation is gone.
+func TestGoneNeedsTheQueryKept(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	ids := b.plant(sandbox.Seed{Email: "hidden@example.com"}, sandbox.Seed{Email: "there@example.com"})
+	inner := b.sandbox.Handler()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		query.Del("query")
+		r.URL.RawQuery = query.Encode()
+		rec := httptest.NewRecorder()
+		inner.ServeHTTP(rec, r)
+		var list struct {
+			Data  []map[string]any `json:"data"`
+			Total int              `json:"total_count"`
+		}
+		if r.Method != http.MethodGet || r.URL.Path != "/v1/invitations" || json.Unmarshal(rec.Body.Bytes(), &list) != nil {
+			w.WriteHeader(rec.Code)
+			_, _ = w.Write(rec.Body.Bytes())
+			return
+		}
+		list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return i["id"] == ids["hidden@example.com"] })
+		list.Total = len(list.Data)
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(list); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	b.url = proxy.URL + "/v1"
+	batch := b.has("invited", "pending", ids)
+	if _, err := b.worker(Config{Settle: quick.Settle}).Reconcile(t.Context(), "maria"); err == nil {
+		t.Error("an answer with others passes for that to a query by id")
+	}
+	b.is("2", `select count(*) from results where batch_id = $1 and status = 'pending'`, batch)
 }

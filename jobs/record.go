@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -38,11 +39,15 @@ func (w *Worker) record(ctx context.Context, all []answered) error {
 	err := pgx.BeginTxFunc(ctx, w.pool, oft, func(tx pgx.Tx) (err error) {
 		var freed, more []invitation.Freed
 		var rest []answered
+		until, err := w.cfg.Links.guard(ctx, tx)
+		if err != nil {
+			return err
+		}
 		if verdicts, rest, freed, err = w.conclude(ctx, tx, all); err != nil {
 			return err
 		}
 		if len(rest) > 0 {
-			if more, err = w.note(ctx, tx, rest, verdicts); err != nil {
+			if more, err = w.note(ctx, tx, rest, verdicts, until); err != nil {
 				return err
 			}
 		}
@@ -66,7 +71,7 @@ func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdi
 	verdicts = map[int64][]invitation.Verdict{}
 	for _, a := range all {
 		if made, others := a.created(); len(others) == 0 && len(a.links) == 0 {
-			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Reply: a.said})
+			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said})
 			for _, c := range made {
 				verdicts[a.AttemptID] = append(verdicts[a.AttemptID], a.verdict(c))
 			}
@@ -89,11 +94,12 @@ func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdi
 }
 
 // note records answers, adds what follows from them to the verdicts, and returns
-// the rows that this frees.
-func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict) ([]invitation.Freed, error) {
+// the rows that this frees. Links are written before until.
+func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict,
+	until time.Time) ([]invitation.Freed, error) {
 	notes := make([]invitation.Noted, len(all))
 	for i, a := range all {
-		notes[i] = invitation.Noted{Attempt: a.AttemptID, Reply: a.said}
+		notes[i] = invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
 	}
 	open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
 	if err != nil {
@@ -106,7 +112,7 @@ func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts m
 	var together []invitation.Verdict
 	for _, a := range all {
 		if open[a.AttemptID] {
-			if err := w.keepLinks(a.ticket, a.said); err != nil {
+			if err := w.keepLinks(a.ticket, a.said, until); err != nil {
 				return nil, err
 			}
 		}

@@ -13,9 +13,22 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// deadlock is the SQLSTATE of a transaction that Postgres ended since it and
-// another waited for each other: it may be tried again.
+// deadlock is the SQLSTATE of a transaction that PostgreSQL ended because it and
+// another waited for each other.
 const deadlock = "40P01"
+
+// retryDeadlock runs f in a transaction, and again if PostgreSQL ends it because of a
+// deadlock: five times at most. Workers record answers for the same rows meanwhile.
+func retryDeadlock(ctx context.Context, pool *pgxpool.Pool, f func(pgx.Tx) error) (err error) {
+	for range 5 {
+		err = pgx.BeginFunc(ctx, pool, f)
+		var pg *pgconn.PgError
+		if !errors.As(err, &pg) || pg.Code != deadlock {
+			break
+		}
+	}
+	return err
+}
 
 // Rescind withdraws people: their pending invitations are revoked, and their
 // undecided rows end as cancelled, in whichever batches. Where a request for
@@ -39,6 +52,9 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 			if err := ratelimit.Lock(ctx, tx, sw.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 				return err
 			}
+			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
+				return err
+			}
 		}
 		if w, err = store.Withdrawing(ctx, tx, sw.InstanceID, keys, sw.Apply); err != nil {
 			return err
@@ -56,15 +72,14 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 		}
 		return store.TakeAway(ctx, tx, sw.ID, w.Waiting)
 	}
-	var err error
-	for range 5 {
-		err = pgx.BeginFunc(ctx, pool, begin)
-		var pg *pgconn.PgError
-		if !errors.As(err, &pg) || pg.Code != deadlock {
-			break
+	if sw.Apply { // reading a file again may take minutes: nobody's claim waits for that
+		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+			return store.AwaitDrafts(ctx, tx, sw.InstanceID)
+		}); err != nil {
+			return nil, err
 		}
 	}
-	if err != nil {
+	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("withdraw %d people (nothing was done): %w", len(keys), err)
 	}
 	if !sw.Apply || sw.Held {
@@ -76,7 +91,7 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 
 // follow does what is left to do about rows that sweeps have taken away.
 func follow(ctx context.Context, pool *pgxpool.Pool, instance int64) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	return retryDeadlock(ctx, pool, func(tx pgx.Tx) error {
 		ids, err := invitation.NewStore(pool).FollowWithdrawn(ctx, tx, instance)
 		if err != nil {
 			return err

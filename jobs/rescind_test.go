@@ -252,3 +252,46 @@ func TestRescindOfTooMany(t *testing.T) {
 	}
 	b.is("45", fmt.Sprintf(`select count(*) from revocations where sweep_id = %d`, all.ID))
 }
+
+// TestRescindFromADraft rescinds people of a draft who were found to have been invited before. They do not lower the
+// number of people that starting the draft is confirmed for.
+func TestRescindFromADraft(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	b.sent(2)
+	var draft int64
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
+			FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 { // two of them were invited
+		b.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
+			values ($1, $2, $3, $2, array[$4], $4, $4)`, draft, i+1, b.instance.ID, person(i))
+	}
+	people := func() int {
+		t.Helper()
+		known, err := invitation.NewReader(b.pool).Preview(t.Context(), draft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
+		s, err := DraftSending(t.Context(), b.pool, b.read(draft), known, waiting, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.People
+	}
+	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited)
+		values ($1, clock_timestamp(), clock_timestamp(), 2)`, draft)
+	if n := people(); n != 3 {
+		t.Fatalf("%d people are to be invited, want 3", n)
+	}
+	b.rescind(persons(0, 1))
+	if n := people(); n != 3 {
+		t.Errorf("%d people are to be invited after two others were rescinded, want 3", n)
+	}
+}

@@ -40,7 +40,11 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 	failpoint("between_halves")
 	switch {
 	case a.Class == clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
+	case a.Class == clerk.Stopped:
+		w.pauseFor(ctx, "Clerk refuses every revocation", a)
+	case a.Class == clerk.Unexplained && t.tries() == 0: // later it backs off, and fails after a day
+		w.pauseUnexplained(ctx, t, a)
 	case a.Class == clerk.NotSent && budget:
 		w.gate.trouble(a.Err)
 	case a.Class == clerk.Lost, a.Class == clerk.Transient:
@@ -78,7 +82,7 @@ func (w *Worker) recordRoom(ctx context.Context, t *ticket, a clerk.Answer) (fre
 		said.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code, InvitationID: p.InvitationID}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Reply: said})
+		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Started: t.revoked, Reply: said})
 		if err != nil {
 			return err
 		}
@@ -115,7 +119,7 @@ func (w *Worker) giveBack(ctx context.Context, tx pgx.Tx, t *ticket, how string,
 	if a.Class != clerk.AlreadyAccepted && a.Class != clerk.AlreadyRevoked {
 		unsent.Backoff, unsent.Code = backoff(t.tries()), a.Code
 	}
-	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Reply: unsent})
+	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: unsent})
 	if err != nil || !open[t.AttemptID] {
 		return err
 	}
@@ -171,8 +175,13 @@ func (w *Worker) settleRoom(ctx context.Context, a invitation.OpenAttempt, settl
 }
 
 // InsertResend makes the batch that invites again the people of another, with
-// its rows and jobs, all or nothing, and returns its number and that of its rows.
+// its rows and jobs, all or nothing, and returns its number and that of its rows. It
+// holds the create and bulk buckets, as all do who take people back: whichever of
+// the two comes second sees what the first has done.
 func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b invitation.Batch, of *invitation.Batch, pendingFor time.Duration) (int64, int, error) {
+	if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+		return 0, 0, err
+	}
 	id, rows, err := store.CreateResend(ctx, tx, b, of, pendingFor)
 	if err != nil {
 		return 0, 0, err
@@ -189,13 +198,20 @@ type Correction struct {
 	Sweep int64 // takes the wrong address' invitation back; 0: there is none
 }
 
-// Correct gives a row of a batch up, or takes its invitation back, and invites
-// another address in its place, all or nothing. It is
-// [invitation.ErrUnderWay] while Clerk is being asked for the row.
+// Correct gives a row of a batch up, or takes back the invitations that were made
+// for it, by whichever batch, and invites another address in its place, all or
+// nothing. It is [invitation.ErrUnderWay] while Clerk is being asked for the row.
 func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
 	store := invitation.NewStore(pool)
 	var c Correction
-	err := change(ctx, pool, of.InstanceID, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// First, so that nobody waits for the buckets while this waits for an erasure.
+		if err := invitation.ShareErasures(ctx, tx); err != nil {
+			return err
+		}
+		if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
 		batch, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
 		if err != nil {
 			return err
@@ -207,7 +223,8 @@ func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row 
 		if err := store.StartBatch(ctx, tx, batch, actor, 1, 0); err != nil || len(targets) == 0 {
 			return err
 		}
-		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: 1}
+		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor,
+			Apply: true, Allow: true, Scanned: len(targets)}
 		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/clerk"
 	"bulkinvite/invitation"
 )
 
@@ -55,12 +56,13 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	if err != nil || len(due) == 0 {
 		return next, err
 	}
-	unlock, ok, err := w.lock(ctx, "settle")
-	if err != nil || !ok {
+	held, err := w.take(ctx, "settle")
+	if err != nil || held == nil {
 		return next, err
 	}
-	defer unlock()
-	// Another process may have settled them while this one took the lock.
+	defer func() { err = held.Explain(err); held.Release() }()
+	ctx = held.Context()
+	// Another process may have settled them before this one took the lease.
 	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}
@@ -102,7 +104,7 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 			earliest = a.Invited
 		}
 		exists = exists || a.Exists
-		if a.Unnamed {
+		if somebody, _ := clerk.NamesNobody(a.Code, a.Status); a.Unnamed && somebody {
 			if err := w.readUnnamed(ctx, a); err != nil {
 				w.log.Warn("users of a refused call can't be read", "attempt", a.ID, "error", err)
 				unread[a.ID] = true
@@ -127,7 +129,8 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 }
 
 // readUnnamed reads which people of a refused call are users: the refusal did
-// not say who stands in its way.
+// not say who stands in its way. Of whom Clerk does not say, the answer to the next
+// request will.
 func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) error {
 	people, err := w.people(ctx, a.ID)
 	if err != nil {
@@ -137,7 +140,8 @@ func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) erro
 	if err != nil || len(cases) == 0 {
 		return err
 	}
-	return w.users(ctx, cases)
+	_, err = w.users(ctx, cases)
+	return err
 }
 
 // people returns the rows of an attempt's people that are still open.

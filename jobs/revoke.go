@@ -159,7 +159,8 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	ctx = context.WithoutCancel(ctx) // what is committed below is sent and recorded
 	failpoint("before_reserve")
 	began := time.Now()
-	attempt, wait, err := w.claimRevoke(ctx, id)
+	claimed, wait, err := w.claimRevoke(ctx, id)
+	attempt := claimed.AttemptID
 	if errors.Is(err, invitation.ErrDeclaredDead) {
 		return time.Millisecond, w.register(ctx)
 	}
@@ -180,13 +181,13 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	}
 	failpoint("before_outcome")
 	w.persist(ctx, func(ctx context.Context) (err error) {
-		wait, err = w.recordRevoke(ctx, attempt, now, a)
+		wait, err = w.recordRevoke(ctx, claimed, now, a)
 		return err
 	})
 	failpoint("after_outcome")
 	switch a.Class {
 	case clerk.Unauthorized:
-		w.stop(ErrUnauthorized)
+		w.stop(unauthorized(a))
 		w.revoking.lose()
 	case clerk.NotSent, clerk.Lost, clerk.Transient:
 		w.revoking.lose()
@@ -200,11 +201,11 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 // claimRevoke puts the revoke into the ledger and claims its person, unless it is
 // known by now that nothing is to be sent. No attempt: it is decided, or is to
 // be tried again after a wait.
-func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (attempt int64, wait time.Duration, err error) {
+func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (claimed invitation.Claimed, wait time.Duration, err error) {
 	claiming, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = pgx.BeginFunc(claiming, w.pool, func(tx pgx.Tx) error {
-		attempt, wait = 0, 0
+		claimed, wait = invitation.Claimed{}, 0
 		if err := invitation.Alive(claiming, tx, w.id); err != nil {
 			return err
 		}
@@ -227,7 +228,7 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (a
 			return err
 		}
 		if end.Outcome == "" {
-			attempt = open[0].AttemptID
+			claimed = open[0]
 			return nil
 		}
 		if _, err := w.store.Withdraw(claiming, tx, open, func(invitation.Person) bool { return true }); err != nil {
@@ -235,10 +236,10 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (a
 		}
 		return w.store.EndRevocation(claiming, tx, id, end)
 	})
-	if err == nil && attempt == 0 && wait == 0 {
+	if err == nil && claimed.AttemptID == 0 && wait == 0 {
 		poke(w.active)
 	}
-	return attempt, wait, err
+	return claimed, wait, err
 }
 
 // leaveAlone is for a person who is in a request whose answer is not known: a
@@ -310,15 +311,15 @@ func judgeRevoke(a clerk.Answer) revoked {
 // recordRevoke writes an answer and what follows from it into the ledger, and
 // returns how long to wait before the revocation is tried again; 0: it is
 // decided, or a read will decide it.
-func (w *Worker) recordRevoke(ctx context.Context, attempt int64, r *invitation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
-	said := judgeRevoke(a)
+func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r *invitation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
+	attempt, said := claimed.AttemptID, judgeRevoke(a)
 	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}, Read: said.close == ""}
 	if said.answer != invitation.NoAnswer {
 		reply.People[r.Key] = invitation.Said{Answer: said.answer, Code: a.Code, InvitationID: r.Invitation}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		wait = 0
-		open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: attempt, Reply: reply})
+		open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
 		if err != nil || !open[attempt] {
 			return err // settled by a read meanwhile, which has decided it
 		}

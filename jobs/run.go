@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"os"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
 
@@ -25,7 +25,7 @@ func (w *Worker) stopWithin() time.Duration {
 // be recorded, for at most 30 s. It also ends when idle says so, which is asked
 // four times a second at most while something happens, and every five seconds
 // otherwise; nil is never. It returns [ErrUnauthorized] when Clerk refuses the key: the rows go
-// back undecided.
+// back undecided; and [ErrLinksHeld] when another process has taken over the file of links.
 func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, error)) error {
 	leave, err := w.attend(ctx)
 	if err != nil {
@@ -65,6 +65,8 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 			return nil
 		case err := <-w.fatal:
 			return err
+		case <-w.cfg.Links.taken():
+			return ErrLinksHeld
 		case <-tick.C:
 		}
 		select {
@@ -99,6 +101,11 @@ func (w *Worker) tidy(ctx context.Context) error {
 	if w.suspect.Swap(false) || chores.Canary {
 		if err := w.judge(ctx); err != nil {
 			w.suspect.Store(true)
+			return err
+		}
+	}
+	if chores.Zone {
+		if err := w.pauseThose(ctx, "whose time zone is not known", w.store.PauseZoneless); err != nil {
 			return err
 		}
 	}
@@ -154,35 +161,20 @@ func (w *Worker) info() invitation.WorkerInfo {
 	if err != nil {
 		host = "unknown"
 	}
-	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(), Version: w.cfg.Version, LockKey: w.lockKey()}
-}
-
-func (w *Worker) lockKey() int64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte("bulkinvite worker " + w.id)) // never fails
-	return int64(h.Sum64())
+	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
+		Version: w.cfg.Version, Lives: w.cfg.RecoverAfter,
+		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
 }
 
 // attend registers the process as one that lives and may claim, until leave is called.
-//
-// Processes whose lock is free are declared dead first: a database restored from
-// a backup lists those of its time, whose reads must not guard a claim of today.
-// One that lives and has lost its lock for a moment registers again.
 func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
-	release, err := w.holdLock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.store.Reap(ctx, w.cfg.Instance.ID, 0); err != nil {
-		release()
-		return nil, err
-	}
 	if err := w.register(ctx); err != nil {
-		release()
+		return nil, err
+	}
+	if _, err := w.store.Reap(ctx, w.cfg.Instance.ID, w.cfg.RecoverAfter); err != nil {
 		return nil, err
 	}
 	return func() {
-		release()
 		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := w.store.Leave(within, w.id); err != nil {
@@ -191,71 +183,24 @@ func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
 	}, nil
 }
 
-// register puts the process on the list of those that live.
+// register puts the process on the list of those that live. One that was declared
+// dead and lives registers again.
 func (w *Worker) register(ctx context.Context) error {
-	_, err := w.store.Beat(ctx, w.info())
-	return err
-}
-
-// holdLock holds the process' lock on a session of its own, so that others can
-// tell a dead process from a late one.
-func (w *Worker) holdLock(ctx context.Context) (release func(), err error) {
-	holding, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	first := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for report := first; holding.Err() == nil; report = nil {
-			err := w.holdOnce(holding, report)
-			if err != nil && holding.Err() == nil && report == nil {
-				w.log.Warn("hold the worker's lock", "error", err)
-			}
-			_ = sleep(holding, time.Second)
-		}
-	}()
-	if err := <-first; err != nil {
-		cancel()
-		<-done
-		return nil, fmt.Errorf("hold the worker's lock: %w", err)
-	}
-	return func() { cancel(); <-done }, nil
-}
-
-// session makes a connection of the process' own, beside the pool and prepared as
-// the pool's are.
-func (w *Worker) session(ctx context.Context) (*pgx.Conn, error) {
-	config := w.pool.Config()
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
-	if err != nil || config.AfterConnect == nil {
-		return conn, err
-	}
-	if err := config.AfterConnect(ctx, conn); err != nil {
-		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		return nil, errors.Join(err, conn.Close(within))
-	}
-	return conn, nil
-}
-
-// holdOnce holds the lock until the connection breaks or ctx is done.
-func (w *Worker) holdOnce(ctx context.Context, report chan<- error) error {
-	conn, err := w.session(ctx)
+	since, err := w.store.Beat(ctx, w.info())
 	if err == nil {
-		defer func() {
-			within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			_ = conn.Close(within) // the lock ends with the session, one way or the other
-		}()
-		_, err = conn.Exec(ctx, `select pg_advisory_lock($1)`, w.lockKey())
+		w.heard.CompareAndSwap(nil, &since)
 	}
-	if report != nil {
-		report <- err
-	}
-	if err != nil {
-		return err
-	}
-	_, err = conn.WaitForNotification(ctx) // nothing is listened to: this returns when the connection breaks
 	return err
+}
+
+// take takes the lease of a task that one process of the instance does at a time,
+// or returns nil while another process has it.
+func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
+	held, err := lease.Take(ctx, w.pool, w.cfg.Instance.ID, task, w.id)
+	if held != nil {
+		failpoint("hold_" + task)
+	}
+	return held, err
 }
 
 // heartbeat is how often a process says that it lives.

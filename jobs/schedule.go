@@ -82,8 +82,8 @@ func (w *Worker) nights(ctx context.Context) {
 	failed := false
 	for ctx.Err() == nil {
 		wait := 5 * time.Second
-		err := w.night(ctx)
-		if err == nil {
+		elsewhere, err := w.night(ctx)
+		if err == nil && !elsewhere {
 			// A minute at most, since the clock may be set.
 			wait = min(max(w.schedule.Next(w.now()).Sub(w.now()), time.Millisecond), time.Minute)
 		} else if ctx.Err() == nil && !failed {
@@ -96,25 +96,27 @@ func (w *Worker) nights(ctx context.Context) {
 	}
 }
 
-// night begins a nightly sweep if one is due.
-func (w *Worker) night(ctx context.Context) error {
+// night begins a nightly sweep if one is due. It reports whether another process is
+// at it: should that die, this one looks again soon.
+func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
 	now := w.now()
 	since, err := w.store.Swept(ctx, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
 	if err != nil {
-		return err
+		return false, err
 	}
 	due := latest(w.schedule, since, now)
 	if due.IsZero() {
-		return nil
+		return false, nil
 	}
-	unlock, ok, err := w.lock(ctx, "night")
-	if err != nil || !ok { // another process is at it; should it die, this one looks again soon
-		return err
+	held, err := w.take(ctx, "night")
+	if err != nil || held == nil {
+		return err == nil, err
 	}
-	defer unlock()
-	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true, Actor: "nightly sweep", night: due.UTC()})
+	defer func() { err = held.Explain(err); held.Release() }()
+	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true,
+		Actor: "nightly sweep", night: due.UTC(), held: held})
 	if errors.Is(err, invitation.ErrSwept) { // by another process, meanwhile
-		return nil
+		return false, nil
 	}
-	return err
+	return false, err
 }

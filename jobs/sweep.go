@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
 
@@ -20,7 +21,13 @@ type SweepOptions struct {
 	Apply     bool          // false: only count
 	Allow     bool          // let it pass its threshold
 	Actor     string        // who asked for it
-	night     time.Time     // for the nightly sweep
+
+	// Confirm, if set, is asked before an applied sweep begins that would not be held, with how
+	// many invitations it would revoke. Its error ends the sweep, and nothing is recorded.
+	Confirm func(ctx context.Context, revoke int) error
+
+	night time.Time    // for the nightly sweep
+	held  *lease.Lease // of the nightly sweep
 }
 
 // Sweep revokes the pending invitations of ours that are stale, and returns when
@@ -44,7 +51,16 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
 	policy := invitation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
 	if o.Scope == ScopeAll {
-		if policy.Listed, err = w.pending(ctx); err != nil {
+		reading := ctx
+		if o.held != nil {
+			reading = o.held.Context()
+		}
+		if policy.Listed, err = w.pending(reading); err != nil {
+			return nil, err
+		}
+	}
+	if o.Confirm != nil && o.Apply {
+		if err := w.confirmSweep(ctx, sw, policy, o.Confirm); err != nil {
 			return nil, err
 		}
 	}
@@ -52,6 +68,11 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 		var targets []invitation.Target
 		if targets, sw.Scanned, sw.Skipped, err = w.store.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
 			return err
+		}
+		if o.held != nil { // after the choice, which may take longer than a lease lasts
+			if err := o.held.Guard(ctx, tx); err != nil {
+				return err
+			}
 		}
 		return BeginSweep(ctx, tx, w.store, sw, targets)
 	})
@@ -66,6 +87,25 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 		w.log.Info("sweep begins", attributes...)
 	}
 	return sw, nil
+}
+
+// confirmSweep asks for a confirmation of what a sweep would revoke now. It holds no transaction
+// while somebody is asked.
+func (w *Worker) confirmSweep(ctx context.Context, sw *invitation.Sweep, policy invitation.Policy,
+	confirm func(ctx context.Context, revoke int) error) error {
+	var targets []invitation.Target
+	var scanned int
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
+		targets, scanned, _, err = w.store.Stale(ctx, tx, sw.InstanceID, policy)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !sw.Allow && len(targets) > invitation.Threshold(scanned) {
+		return nil // the sweep is held: it revokes nothing
+	}
+	return confirm(ctx, len(targets))
 }
 
 // pending reads what Clerk lists as pending, each invitation once.

@@ -292,7 +292,10 @@ func TestNights(t *testing.T) {
 				errs := make(chan error)
 				for _, w := range []*Worker{one, other} {
 					w.now = func() time.Time { return at }
-					go func() { errs <- w.night(t.Context()) }()
+					go func() {
+						_, err := w.night(t.Context())
+						errs <- err
+					}()
 				}
 				for range 2 {
 					if err := <-errs; err != nil {
@@ -332,7 +335,7 @@ func TestNightIsTriedAgain(t *testing.T) {
 	cfg := sweeper
 	cfg.SweepAt = "@every 1s"
 	w := b.worker(cfg)
-	if err := w.night(t.Context()); err != nil {
+	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.count(`select count(*) from sweeps`); n != 0 {
@@ -341,11 +344,11 @@ func TestNightIsTriedAgain(t *testing.T) {
 	later := time.Now().Add(time.Minute)
 	w.now = func() time.Time { return later }
 	b.exec(`alter table revocations rename to away`)
-	if err := w.night(t.Context()); err == nil {
+	if _, err := w.night(t.Context()); err == nil {
 		t.Error("a sweep without its table is no error")
 	}
 	b.exec(`alter table away rename to revocations`)
-	if err := w.night(t.Context()); err != nil {
+	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := b.count(`select count(*) from sweeps where night is not null and finished_at is null`); n != 1 {

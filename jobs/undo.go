@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
-// Undo takes a batch back: it cancels what is left of it, and begins a sweep that
-// revokes each invitation that it sent and nobody has accepted. Where a request has
-// gone out whose answer is not known, that is resolved first, and what it made is
-// revoked. It returns the sweep, which ends when all of that is done, by whichever
+// Undo takes a batch back, with its resends and the corrections of its rows: it
+// cancels what is left of them, and begins a sweep that revokes each invitation that
+// they sent and nobody has accepted. If a request has gone out and its answer is not
+// known, that is resolved first, and what it made is revoked. What other batches
+// made for the same people stays. Undo returns the sweep, which ends when all of that is done, by whichever
 // process; see [Worker.Finish]. A batch that is being undone gives the sweep that
 // there is.
 func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) (*invitation.Sweep, error) {
@@ -33,20 +32,28 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		if sw, err = store.Undoing(ctx, tx, b.ID); err != nil || sw != nil {
 			return err
 		}
-		err = store.CancelBatch(ctx, tx, b, actor)
-		var state *invitation.StateError
-		if err != nil && (!errors.As(err, &state) || !slices.Contains([]invitation.State{invitation.Done, invitation.StateCancelled}, state.State)) {
+		batches, err := store.FollowUps(ctx, tx, b.ID)
+		if err != nil {
 			return err
 		}
-		if err := forget(ctx, tx, b.InstanceID, b.ID); err != nil {
+		batches = append(batches, b.ID)
+		for _, id := range batches {
+			err := store.CancelBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: b.InstanceID}, actor)
+			var state *invitation.StateError
+			over := errors.As(err, &state) && (state.State == invitation.Done || state.State == invitation.StateCancelled)
+			if err != nil && !over {
+				return err
+			}
+		}
+		if err := forget(ctx, tx, b.InstanceID, batches...); err != nil {
 			return err
 		}
-		waiting, err := store.LockUndecided(ctx, tx, b.ID)
+		waiting, err := store.LockUndecided(ctx, tx, batches)
 		if err != nil {
 			return err
 		}
 		// In a new statement, which sees what those that it waited for have recorded.
-		targets, err := store.Sent(ctx, tx, b.ID, 0)
+		targets, err := store.Sent(ctx, tx, batches)
 		if err != nil {
 			return err
 		}
@@ -56,21 +63,13 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		}
 		return store.TakeAway(ctx, tx, sw.ID, waiting)
 	}
-	var err error
-	for range 5 {
-		err = pgx.BeginFunc(ctx, pool, begin)
-		var pg *pgconn.PgError
-		if !errors.As(err, &pg) || pg.Code != deadlock {
-			break
-		}
-	}
-	if err != nil {
+	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("undo batch %d (nothing was done): %w", b.ID, err)
 	}
 	failpoint("before_follow")
 	if err := follow(ctx, pool, b.InstanceID); err != nil {
 		return nil, err
 	}
-	_, err = store.CancelRows(ctx, b.InstanceID)
+	_, err := store.CancelRows(ctx, b.InstanceID)
 	return sw, err
 }

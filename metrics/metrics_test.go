@@ -47,6 +47,10 @@ func instance(t *testing.T) (*pgxpool.Pool, invitation.Instance) {
 		 ($1, 'w', 'x', clock_timestamp() - interval '10 minutes', clock_timestamp(), true), ($1, 'w', 'x', clock_timestamp(), clock_timestamp(), false)`,
 		`insert into drift (instance_id, kind, clerk_invitation_id, key, first_seen, last_seen, ended_at) values
 		 ($1, 'unexplained', 'inv_1', 'planted@x.test', now(), now(), null), ($1, 'unexplained', 'inv_2', 'planted@x.test', now(), now(), now())`,
+		`insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at, complete) values
+		 ($1, 'w', 'invitations_pending', now() - interval '9 minutes', now() - interval '2 minutes', true),
+		 ($1, 'w', 'invitations', now() - interval '2 minutes', now() - interval '1 minute', true),
+		 ($1, 'w', 'invitations', now() - interval '3 hours', now() - interval '2 hours', true)`,
 		`update buckets set frozen_until = clock_timestamp() + interval '1 minute', frozen_at = clock_timestamp() where instance_id = $1 and name = 'bulk'`,
 		`insert into leases (instance_id, worker_id, tokens, use_by) values ($1, 'w', 7, clock_timestamp())`,
 		`insert into workers (id, instance_id, host, pid, version, lock_key) values ('w', $1, 'h', 1, 'v', 1)`,
@@ -149,6 +153,7 @@ func TestMetrics(t *testing.T) {
 	for name, span := range map[string][2]float64{
 		"bulkinvite_oldest_waiting_seconds":               {3600, 3700},
 		"bulkinvite_oldest_unknown_seconds":               {60, 160},
+		"bulkinvite_lists_read_seconds":                   {480, 480},
 		"bulkinvite_reconcile_lag_seconds":                {600, 700},
 		"bulkinvite_budget_refill_seconds{bucket=bulk}":   {1, 60},
 		"bulkinvite_sweep_last_success_timestamp_seconds": {float64(began.Unix() - 100), float64(began.Unix() + 100)},

@@ -73,8 +73,11 @@ var (
 	lag           = gauge("reconcile_lag_seconds", "How long ago that was, or that the instance was first watched.")
 	drift         = gauge("drift", "Invitations of which Clerk and our rows tell different stories, by kind.", "kind")
 
+	lists = gauge("lists_read_seconds", "How long the last reading of the lists of invitations took that guards claims, "+
+		"during which nobody is invited; 0: none ended within an hour.")
+
 	all = []*prometheus.Desc{up, rows, waiting, oldest, batches, queue, budgetLimit, budgetUsed, budgetFree, budgetRefill, budgetCeiling, frozen,
-		unknown, lost, workers, sweeps, swept, taken, reconciled, lag, drift}
+		unknown, lost, workers, sweeps, swept, taken, reconciled, lag, drift, lists}
 )
 
 // Describe names what is collected.
@@ -132,7 +135,7 @@ func (s *state) health(ctx context.Context) ([]prometheus.Metric, error) {
 	told := []prometheus.Metric{
 		value(waiting, float64(h.Waiting)), value(oldest, h.Oldest.Seconds()),
 		value(unknown, float64(h.Unknown)), value(lost, h.Lost.Seconds()),
-		value(workers, float64(h.Workers)),
+		value(workers, float64(h.Workers)), value(lists, h.Lists.Seconds()),
 		value(sweeps, float64(h.Held), "held"), value(sweeps, float64(h.Sweeping), "running"),
 		value(swept, seconds(h.Swept)), value(reconciled, seconds(h.Read)), value(lag, h.Unread.Seconds()),
 		value(drift, float64(h.Drift.Unexplained), "unexplained"), value(drift, float64(h.Drift.Gone), "gone"), value(drift, float64(h.Drift.PendingAgain), "pending_again"),
@@ -217,6 +220,9 @@ func (s *state) budget(ctx context.Context) ([]prometheus.Metric, error) {
 			closed = 1
 		}
 		told = append(told, value(frozen, closed, name))
+		if limit = b.Limit; name == ratelimit.GeneralCall {
+			limit = ratelimit.Strictest(b.Obeyed)
+		}
 		if limit.None {
 			continue
 		}

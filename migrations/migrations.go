@@ -57,6 +57,15 @@ func Up(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
+// Pending tells whether [Up] has anything to do. It changes nothing. Of a database newer than the program: [ErrNewer].
+func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	done, err := current(ctx, pool)
+	if err != nil {
+		return false, fmt.Errorf("migrate: %w", err)
+	}
+	return !done, nil
+}
+
 // Status lists every migration that the program or the database knows, oldest first.
 func Status(ctx context.Context, pool *pgxpool.Pool) ([]Migration, error) {
 	known, err := sources()

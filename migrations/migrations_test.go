@@ -70,6 +70,20 @@ func complete(t *testing.T, pool *pgxpool.Pool, began time.Time) {
 	}
 }
 
+func TestPending(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.Empty(t)
+	if pending, err := migrations.Pending(t.Context(), pool); err != nil || !pending {
+		t.Errorf("an empty database: %v, %v", pending, err)
+	}
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	if pending, err := migrations.Pending(t.Context(), pool); err != nil || pending {
+		t.Errorf("after Up: %v, %v", pending, err)
+	}
+}
+
 func TestUpAtOnce(t *testing.T) {
 	t.Parallel()
 	began := time.Now().Add(-time.Minute)
@@ -203,6 +217,9 @@ func TestNewerDatabase(t *testing.T) {
 	err := migrations.Up(t.Context(), pool)
 	if !errors.Is(err, migrations.ErrNewer) || !strings.Contains(err.Error(), "9999") {
 		t.Errorf("error %v", err)
+	}
+	if _, err := migrations.Pending(t.Context(), pool); !errors.Is(err, migrations.ErrNewer) {
+		t.Errorf("pending: %v", err)
 	}
 	list, err := migrations.Status(t.Context(), pool)
 	if err != nil || list[len(list)-1].Version != 9999 {

@@ -55,12 +55,13 @@ func (d directory) file(name string) string { return filepath.Join(d.path, name)
 // version returns the major version that made the data, "" where there is none yet. It writes nothing, and refuses a
 // directory that holds anything else: initdb must never run beside data that it does not know.
 func (d directory) version() (string, error) {
-	made, err := os.ReadFile(filepath.Join(d.file(dataName), "PG_VERSION"))
+	versionFile := filepath.Join(d.file(dataName), "PG_VERSION")
+	made, err := readFile(versionFile)
 	if err == nil {
 		return strings.TrimSpace(string(made)), nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", outOfReach(d.file(dataName), err)
+		return "", outOfReach(versionFile, err)
 	}
 	for dir, ours := range map[string][]string{
 		d.path:           {dataName, newDataName, socketName, logName, startName, usersName},

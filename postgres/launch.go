@@ -39,10 +39,15 @@ func (p process) ready() bool { return p.state == "ready" }
 // ready returns the server once it takes connections: the one that runs, or one that it starts.
 func (s *Server) ready(ctx context.Context) (process, error) {
 	deadline := time.Now().Add(retryStarts)
-	for {
+	for told := false; ; told = true {
 		p, running, err := s.running(ctx)
 		if err != nil || running {
 			return p, err
+		}
+		if !told {
+			if err := s.tellStart(); err != nil {
+				return p, err
+			}
 		}
 		p, err = s.launch(ctx)
 		var busy *busyError
@@ -55,6 +60,19 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 		case <-time.After(retryStartIn):
 		}
 	}
+}
+
+// tellStart says that a server is about to start.
+func (s *Server) tellStart() error {
+	if s.config.Starting == nil {
+		return nil
+	}
+	made, err := s.dir.version()
+	if err != nil {
+		return err
+	}
+	s.config.Starting(made == "")
+	return nil
 }
 
 // running waits for a server that is on its way up or down, and tells whether one is ready in the end.
@@ -140,8 +158,9 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	if err := os.RemoveAll(fresh); err != nil { // what a crash left; no server ever ran on it
 		return s.failed("clear "+fresh, err)
 	}
-	args := []string{"--pgdata", fresh, "--username", superuser, "--auth", "trust", "--encoding", "UTF8", "--locale", "C",
-		"--data-checksums", "--no-instructions"}
+	// The server listens on its socket alone. Should somebody have it listen on a port, that lets nobody in either.
+	args := []string{"--pgdata", fresh, "--username", superuser, "--auth-local", "trust", "--auth-host", "reject",
+		"--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"}
 	if s.config.Settings["fsync"] == "off" {
 		args = append(args, "--no-sync")
 	}
@@ -183,10 +202,19 @@ func (s *Server) clearStale() error {
 		return err
 	}
 	s.config.Log.Warn("private PostgreSQL was killed; its pid file is cleared away", "pid", p.pid, "dir", s.dir.path)
-	if err := os.Remove(filepath.Join(data, pidName)); err != nil {
+	if err := removeIn(s.dir.path, filepath.Join(dataName, pidName)); err != nil {
 		return s.failed("clear the pid file of a server that is gone", err)
 	}
 	return nil
+}
+
+// removeIn removes a file below dir, and nothing that a link leads to outside of it.
+func removeIn(dir, name string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.Remove(name), root.Close())
 }
 
 // spawn starts the server's process and waits until it takes connections.
@@ -199,10 +227,10 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer log.Close() // a read handle by now: nothing to lose
-	begin, err := log.Seek(0, io.SeekEnd)
+	defer log.Close() // the server has its own; we write nothing
+	info, err := log.Stat()
 	if err != nil {
-		return process{}, s.failed("read its log", err)
+		return process{}, s.failed("look at its log", err)
 	}
 	cmd := exec.Command(bin.path("postgres"), s.arguments(socket)...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
@@ -214,7 +242,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	go func() { ended <- cmd.Wait() }() // collects it whenever it ends, lest it stay a zombie
 	p, err := s.awaitStart(ctx, cmd.Process.Pid, ended)
 	if err != nil {
-		return process{}, s.startError(err, log, begin)
+		return process{}, s.startError(err, info.Size())
 	}
 	s.config.Log.Debug("private PostgreSQL started", "pid", p.pid, "version", bin.version, "dir", s.dir.path)
 	return p, nil
@@ -266,18 +294,24 @@ type busyError struct{ error }
 func (e *busyError) Unwrap() error { return e.error }
 
 // startError adds what the server wrote to its log since begin to the error of a failed start.
-func (s *Server) startError(err error, log io.ReaderAt, begin int64) error {
-	said := make([]byte, 8<<10)
-	n, readErr := log.ReadAt(said, begin)
-	if readErr != nil && !errors.Is(readErr, io.EOF) {
-		err = errors.Join(err, readErr)
-	}
-	said = said[:n]
+func (s *Server) startError(err error, begin int64) error {
+	said, readErr := s.readLog(begin)
+	err = errors.Join(err, readErr)
 	failure := s.failed("start it", fmt.Errorf("%w: %s", err, tail(said)))
 	if bytes.Contains(said, []byte("already exists")) || bytes.Contains(said, []byte("still in use")) {
 		return &busyError{failure}
 	}
 	return failure
+}
+
+// readLog returns what the log has from begin on, 8 KiB at most.
+func (s *Server) readLog(begin int64) ([]byte, error) {
+	log, err := openFile(s.dir.file(logName), os.O_RDONLY)
+	if err != nil {
+		return nil, outOfReach(s.dir.file(logName), err)
+	}
+	said, err := io.ReadAll(io.NewSectionReader(log, begin, 8<<10))
+	return said, errors.Join(err, log.Close())
 }
 
 func (s *Server) arguments(socket string) []string {

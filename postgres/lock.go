@@ -17,11 +17,11 @@ type lock struct{ file *os.File }
 
 // openLock opens the lock file at path, made where it is missing and given to the directory's owner.
 func openLock(path string, own owner) (*lock, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
-	if err := own.take(path); err != nil {
+	if err := own.takeFile(file); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &lock{file}, nil

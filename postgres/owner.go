@@ -30,6 +30,9 @@ func findOwner(dir directory) (owner, error) {
 		if err != nil {
 			return owner{}, outOfReach(path, err)
 		}
+		if err := linkedByUs(path, euid); err != nil {
+			return owner{}, err
+		}
 		stat := info.Sys().(*syscall.Stat_t)
 		if path == dir.path && euid == 0 && stat.Uid == 0 {
 			continue // an empty directory that root made for us
@@ -49,6 +52,19 @@ func findOwner(dir directory) (owner, error) {
 		Text:   "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as",
 		Remedy: "run the program as an ordinary user, or give a server's URL",
 	}
+}
+
+// linkedByUs refuses, where we are root, a link that another user made: it could have us run a server as a third user, on
+// their data.
+func linkedByUs(path string, euid int) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return outOfReach(path, err)
+	}
+	if euid == 0 && info.Mode().Type() == fs.ModeSymlink && info.Sys().(*syscall.Stat_t).Uid != 0 {
+		return outOfReach(path, errPlanted)
+	}
+	return nil
 }
 
 func ownerOf(path string, euid, uid, gid int) (owner, error) {
@@ -136,12 +152,11 @@ func (o owner) enters(info os.FileInfo) bool {
 }
 
 func outOfReach(path string, err error) error {
-	return &Error{
-		Kind:   ErrAccess,
-		Text:   fmt.Sprintf("%s: %v", path, errnoOf(err)),
-		Remedy: "run the program as the user that the directory belongs to, or use another data directory",
-		Err:    err,
+	remedy := "run the program as the user that the directory belongs to, or use another data directory"
+	if errors.Is(err, errPlanted) {
+		remedy = "see what it is and remove it; it was neither read nor written"
 	}
+	return &Error{Kind: ErrAccess, Text: fmt.Sprintf("%s: %v", path, errnoOf(err)), Remedy: remedy, Err: err}
 }
 
 // errnoOf strips the operation and the path off an error of package os, since the text around it names them.

@@ -24,6 +24,16 @@ const (
 	defaultConnectTimeout = 10 * time.Second
 )
 
+// A connection whose server is silent breaks within deadAfter: the kernel asks again
+// keepaliveTries times, keepaliveEvery apart, after a silence of keepaliveIdle.
+// [prepareSession] has the server look after us in the same way.
+const (
+	keepaliveIdle  = 10 * time.Second
+	keepaliveEvery = 5 * time.Second
+	keepaliveTries = 3
+	deadAfter      = keepaliveIdle + keepaliveTries*keepaliveEvery
+)
+
 // forced holds the settings that every connection begins with, whatever the URL, the role, or the server says, so that
 // times and texts have one reading.
 var forced = map[string]string{
@@ -34,7 +44,8 @@ var forced = map[string]string{
 
 // Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
 // pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
-// jit off, client encoding UTF8 and time zone UTC.
+// jit off, client encoding UTF8 and time zone UTC. One over TCP breaks when its server has been silent for 25 s while it
+// had something to acknowledge (Linux) or an answer was awaited.
 //
 // It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
 // turned away), or [ErrTooOld].
@@ -87,14 +98,20 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	for name, value := range forced {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
+	// pgx's own dialer asks after five minutes of silence, so that a statement on a
+	// connection that a network has forgotten would wait for an hour.
+	config.ConnConfig.DialFunc = (&net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepaliveIdle, Interval: keepaliveEvery, Count: keepaliveTries},
+		Control:         giveUpAfter(deadAfter),
+	}).DialContext
 	config.AfterConnect = prepareSession
 	return config, nil
 }
 
 // prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
 // transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. It also has the server
-// find out within half a minute that a machine of ours is gone, which would otherwise keep its session's locks, and so
-// its place among the living, for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
+// find out within half a minute that a machine of ours is gone, which would otherwise keep the locks of its transactions
+// for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
 // jit), which is done anew for each question and takes a quarter of the time of an auditor's largest one. These are
 // statements, since a pooler in between may be told to ignore the parameters of a connection's start.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {

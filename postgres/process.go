@@ -29,12 +29,12 @@ type process struct {
 
 // readProcess reads the pid file in the data directory; ok is false where there is none.
 func readProcess(data string) (p process, ok bool, err error) {
-	text, err := os.ReadFile(filepath.Join(data, pidName))
+	text, err := readFile(filepath.Join(data, pidName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return process{}, false, nil
 	}
 	if err != nil {
-		return process{}, false, outOfReach(data, err)
+		return process{}, false, outOfReach(filepath.Join(data, pidName), err)
 	}
 	lines := strings.Split(string(text), "\n")
 	line := func(n int) string {

@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -18,6 +20,9 @@ type Config struct {
 	Dir string
 	// Log hears of starts and stops; nil: nobody does.
 	Log *slog.Logger
+	// Starting is called before Start starts a server, which takes seconds: once, and not where a server runs already. It
+	// tells whether the data is to be made first. nil: nobody is told.
+	Starting func(first bool)
 	// Settings are more of PostgreSQL's settings, by name. They count only when this program starts the server.
 	Settings map[string]string
 	// BinDir is where initdb and postgres are; empty: the PATH, then the places where packages put them and what was
@@ -42,6 +47,7 @@ type Server struct {
 	own    owner
 	users  *lock
 	url    string
+	joined int64 // how long the log was when the server was joined, in bytes
 }
 
 const (
@@ -85,7 +91,20 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if info, err := os.Lstat(dir.file(logName)); err == nil {
+		s.joined = info.Size()
+	}
 	return s, nil
+}
+
+// noSpace is what PostgreSQL and initdb write where the disk is full (strerror of ENOSPC; the messages are in English).
+const noSpace = "No space left on device"
+
+// DiskFull reports whether the server has written to its log, since [Start], that its disk is full. It may have ended
+// its connections without a reason then. A log that can't be read says nothing.
+func (s *Server) DiskFull() bool {
+	said, err := s.readLog(s.joined)
+	return err == nil && bytes.Contains(said, []byte(noSpace))
 }
 
 // Running returns the URL of the server in config.Dir if one runs. It starts nothing, writes nothing, and takes no share:
@@ -184,12 +203,17 @@ func (s *Server) stop(ctx context.Context) error {
 
 // failed wraps an error of the private server.
 func (s *Server) failed(doing string, err error) error {
-	return &Error{
+	failed := &Error{
 		Kind:   ErrFailed,
 		Text:   fmt.Sprintf("private PostgreSQL in %s: %s: %s", s.dir.path, doing, oneLine(err.Error())),
 		Remedy: "see " + s.dir.file(logName) + ", or give a server's URL",
 		Err:    err,
 	}
+	if strings.Contains(failed.Text, noSpace) || errors.Is(err, syscall.ENOSPC) {
+		failed.Remedy = fmt.Sprintf("Free space on the disk of %s (an empty database takes about 45 MB), "+
+			"then give the same command again.", s.dir.path)
+	}
+	return failed
 }
 
 // precheck finds out, before anything is written, whether the directory is one that we can work with.
@@ -221,9 +245,10 @@ func pick(ctx context.Context, made string, config Config) (binaries, error) {
 // logLimit is the size, in bytes, past which the server's log begins anew at a start.
 const logLimit = 1 << 20
 
+// openLog opens the log for the server, which inherits the open file: it can append, and read nothing.
 func (s *Server) openLog() (*os.File, error) {
 	path := s.dir.file(logName)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	file, err := openFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return nil, outOfReach(path, err)
 	}
@@ -232,7 +257,7 @@ func (s *Server) openLog() (*os.File, error) {
 		err = file.Truncate(0)
 	}
 	if err == nil {
-		err = s.own.take(path)
+		err = s.own.takeFile(file)
 	}
 	if err != nil {
 		return nil, errors.Join(outOfReach(path, err), file.Close())

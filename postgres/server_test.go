@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/postgres"
+	"bulkinvite/postgres/postgrestest"
 )
 
 // childDir names the directory of a child process that starts the server there, writes its URL, and holds its share until
@@ -34,7 +36,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if err := os.Setenv("CLERK_SECRET_KEY", secretKey); err != nil {
+	if err := errors.Join(postgrestest.ClearEnvironment(), os.Setenv("CLERK_SECRET_KEY", secretKey)); err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
@@ -178,6 +180,16 @@ func TestStartKeepsData(t *testing.T) {
 	}
 }
 
+// TestNetworkIsRejected: the rules of a new server let nobody in by the network, should it ever listen there.
+func TestNetworkIsRejected(t *testing.T) {
+	t.Parallel()
+	server := start(t, config(newDir(t)))
+	const rules = "select string_agg(distinct type || ' ' || auth_method, ', ') from pg_hba_file_rules"
+	if got := query(t, server.URL(), rules); got != "host reject, local trust" {
+		t.Errorf("the rules are: %s", got)
+	}
+}
+
 func execute(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -204,6 +216,23 @@ func TestLastUserStops(t *testing.T) {
 	stop(t, second)
 	if _, ok := running(t, dir); ok {
 		t.Error("it runs after its last user left")
+	}
+}
+
+// Starting is called for each start, and says whether it is the first. It is not
+// called for a server that runs already.
+func TestStartTells(t *testing.T) {
+	t.Parallel()
+	var told []bool
+	c := config(newDir(t))
+	c.Starting = func(first bool) { told = append(told, first) }
+	first := start(t, c)
+	second := start(t, c)
+	stop(t, second)
+	stop(t, first)
+	stop(t, start(t, c))
+	if want := []bool{true, false}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }
 
@@ -530,5 +559,42 @@ func TestServerHasNoKey(t *testing.T) {
 		if strings.Contains(string(text), secretKey) {
 			t.Errorf("the key is in the server's %s", name)
 		}
+	}
+}
+
+// A server whose disk fills ends its connections without a reason: its log has it.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	s, err := postgres.Start(t.Context(), config(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.DiskFull() {
+		t.Error("the disk is full before the log says so")
+	}
+	log, err := os.OpenFile(filepath.Join(dir, "postgres.log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = log.WriteString("PANIC:  could not write to file \"pg_wal/xlogtemp.1\": No space left on device\n")
+	if err := errors.Join(err, log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.DiskFull() {
+		t.Error("the log says that the disk is full")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := postgres.Start(t.Context(), config(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.DiskFull() {
+		t.Error("a disk that was full once is full for ever")
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -19,7 +20,7 @@ const (
 type Bucket struct {
 	Name    string
 	Free    int       // how many requests may start now
-	Weighs  int       // how many weigh on the limit
+	Weighs  int       // how many weigh on Limit
 	Pending int       // how many of those have no answer yet
 	Opens   time.Time // if none is free: the earliest moment at which one can be, by Postgres' clock; answers that are still out can make it later
 	Probe   bool      // the bucket thaws: the one request that is free is a probe
@@ -27,6 +28,9 @@ type Bucket struct {
 	Reason  string    // if frozen: why
 	Ceiling int       // the limit that Clerk seems to have, where that is less than the one set; 0: none
 	Now     time.Time // Postgres' clock when it was counted
+	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
+	Obeyed  []Limit   // all limits that were kept, the caller's own first
+	capped  time.Time // where frozen_until is later than a freeze may last: what it becomes
 }
 
 // unlimited is what is free where nothing is counted.
@@ -51,9 +55,18 @@ func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error
 // left. The caller takes of it by inserting attempts before it commits. Where
 // both creates are needed, create is reserved before bulk.
 func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit Limit) (Bucket, error) {
-	var b pgx.Batch // statements of their own, in one round trip
-	b.Queue(lock, instance, []string{name})
-	return count(ctx, tx, &b, instance, name, limit)
+	var batch pgx.Batch // statements of their own, in one round trip
+	batch.Queue(lock, instance, []string{name})
+	b, err := count(ctx, tx, &batch, instance, name, limit)
+	if err != nil || b.capped.IsZero() {
+		return b, err
+	}
+	_, err = tx.Exec(ctx, `update buckets set frozen_until = $3
+		where instance_id = $1 and name = $2`, instance, name, b.capped)
+	if err != nil {
+		return b, fmt.Errorf("shorten the freeze of bucket %s of instance %d: %w", name, instance, err)
+	}
+	return b, nil
 }
 
 // Count tells what a bucket has left. Without the bucket's lock it is a view
@@ -66,8 +79,10 @@ const (
 	lock = `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`
 
 	readBucket = `
-		select clock_timestamp(), b.frozen_until, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
-		       exists (select from attempts a where a.id = b.probe_attempt and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp())
+		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
+		       exists (select from attempts a where a.id = b.probe_attempt
+		               and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
+		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
 	weighing = `
@@ -78,47 +93,75 @@ const (
 		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`
 )
 
-// count runs the statements that were queued, and then counts.
+// count runs the statements that were queued, and then counts. It keeps the caller's limit and
+// those that live workers of the instance have stated, which it reads after the lock: a worker
+// that registers earlier is seen. How many may start is the least that any of them leaves.
 func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, name string, limit Limit) (Bucket, error) {
-	b := Bucket{Name: name}
+	b := Bucket{Name: name, Limit: limit, Obeyed: []Limit{limit}}
 	if limit.Off {
 		if err := q.SendBatch(ctx, batch).Close(); err != nil {
 			return b, fmt.Errorf("lock bucket %s of instance %d: %w", name, instance, err)
 		}
 		return b, nil
 	}
-	var frozenUntil, ceilingAt *time.Time
+	var frozenUntil, frozenAt, ceilingAt *time.Time
 	var ceiling *int
 	var probing bool
+	var stated []string
 	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.Now, &frozenUntil, &b.Reason, &ceiling, &ceilingAt, &probing)
+		return row.Scan(&b.Now, &frozenUntil, &frozenAt, &b.Reason, &ceiling, &ceilingAt, &probing, &stated)
 	})
-	b.Free = unlimited
-	switch {
-	case limit.None:
-	case name == GeneralCall: // counted over leases
-		b.Free = limit.N
-	default: // at most as many as the limit, unless that was lowered
-		batch.Queue(weighing, instance, name, limit.Weight()).QueryRow(func(row pgx.Row) error {
-			var ends []time.Time
-			var now time.Time
-			err := row.Scan(&ends, &now, &b.Pending)
-			b.Weighs = len(ends)
-			b.Free, b.Opens = limit.Room(now, ends)
-			return err
+	var ends []time.Time // of the requests that weigh, at most as many as the limit, unless that was lowered
+	now := &b.Now
+	weigh := func(batch *pgx.Batch, weight time.Duration) {
+		batch.Queue(weighing, instance, name, weight).QueryRow(func(row pgx.Row) error {
+			now = new(time.Time)
+			return row.Scan(&ends, now, &b.Pending)
 		})
+	}
+	ledger := name != GeneralCall // which is counted over leases
+	if ledger && !limit.None {
+		weigh(batch, limit.Weight())
 	}
 	if err := q.SendBatch(ctx, batch).Close(); err != nil {
 		return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
 	}
+	var err error
+	if b.Obeyed, err = Obeyed(limit, stated); err != nil {
+		return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
+	}
+	if longest := longestWeight(b.Obeyed); ledger && longest > longestWeight(b.Obeyed[:1]) {
+		further := &pgx.Batch{}
+		weigh(further, longest)
+		if err := q.SendBatch(ctx, further).Close(); err != nil {
+			return b, fmt.Errorf("count bucket %s of instance %d: %w", name, instance, err)
+		}
+	}
+	b.obey(*now, ends)
 	room := b.Free
-	if ceiling != nil && !limit.None {
-		b.lower(limit, *ceiling, *ceilingAt)
+	if ceiling != nil && !b.Limit.None {
+		b.lower(b.Limit, *ceiling, *ceilingAt)
 	}
 	if frozenUntil != nil {
-		b.thaw(*frozenUntil, probing, room)
+		b.thaw(b.capFreeze(*frozenUntil, *cmp.Or(frozenAt, &b.Now)), probing, room)
 	}
 	return b, nil
+}
+
+// obey finds what is free under all limits, and the one that leaves the least; of those that leave
+// nothing, the one that opens last.
+func (b *Bucket) obey(now time.Time, ends []time.Time) {
+	b.Free = unlimited
+	for _, l := range b.Obeyed {
+		if l.None {
+			continue
+		}
+		free, opens := l.Room(now, ends)
+		if free < b.Free || free == b.Free && opens.After(b.Opens) {
+			b.Free, b.Opens, b.Limit = free, opens, l
+			b.Weighs = l.weighing(now, ends)
+		}
+	}
 }
 
 // lower applies a learned ceiling, which is forgotten when it has recovered, by a
@@ -135,6 +178,36 @@ func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
 		b.Free, b.Opens = 0, b.Now.Add(50*time.Millisecond)
 	}
 	b.Free = min(b.Free, 1)
+}
+
+// capFreeze is when a freeze ends that began at a time: after one window at most. Earlier versions
+// believed any Retry-After, and may have frozen a bucket for centuries.
+func (b *Bucket) capFreeze(until, began time.Time) time.Time {
+	if latest := began.Add(longestFreeze(b.Name, b.Obeyed)); until.After(latest) {
+		b.capped = latest
+		return latest
+	}
+	return until
+}
+
+// longestFreeze is how long a freeze of a bucket lasts at most, whatever Retry-After says: the
+// longest window of the limits in force, and a second at least; where there is no limit, the window
+// of Clerk's own.
+func longestFreeze(name string, obeyed []Limit) (longest time.Duration) {
+	for _, l := range obeyed {
+		if !l.None && !l.Off {
+			longest = max(longest, l.Window)
+		}
+	}
+	switch {
+	case longest > 0:
+		return max(longest, time.Second)
+	case name == Create:
+		return DefaultCreate.Window
+	case name == Bulk:
+		return DefaultBulk.Window
+	}
+	return DefaultProduction.Window
 }
 
 // thaw applies a freeze: nothing until it ends, then one request that probes. It

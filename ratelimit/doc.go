@@ -36,6 +36,13 @@
 // are two statements ([Reserve]). Time is Postgres' own throughout, so that
 // clocks of processes need not agree, and a restart changes nothing.
 //
+// # Workers with different limits
+//
+// Each live worker states its limits in its row of workers. Counting keeps all
+// of them ([Obeyed]), each in its own window, and what is free is the least that any
+// leaves. They are read after the bucket's lock was taken, so that a worker that
+// registers before is obeyed. Nobody is refused for having other limits.
+//
 // # The general limit
 //
 // Reads and revocations are many and cheap; a row each would cost a round trip
@@ -47,7 +54,7 @@
 // # Freezing
 //
 // Should Clerk answer 429 all the same (another program shares the key), the
-// bucket is frozen for the fleet until Retry-After has passed; then one request
+// bucket is frozen for the fleet until Retry-After has passed, one window at most; then one request
 // probes. If the log had shown budget left, what Clerk did grant is remembered as
 // a ceiling, which recovers by a twentieth of the limit each window; until it has,
 // requests go one at a time.

@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 
 // Freeze stops a bucket for the fleet after Clerk answered 429: until wait has
 // passed, or, where Clerk named no time, for a second that doubles with each
-// 429 in a row, at most one window. attempt is the request that was refused; 0
+// 429 in a row. Either is cut to one window of the limit: by then Clerk must allow requests
+// again, and a Retry-After of centuries must not stop the fleet for good. attempt is the request that was refused; 0
 // for one that is not in the ledger. If the log shows budget left, what Clerk did
 // grant within the window is remembered as the ceiling. It is a transaction of its own, so that the
 // answer's never waits for the bucket.
@@ -22,6 +24,7 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		if err != nil {
 			return err
 		}
+		limit := b.Limit // or a stricter one of another worker
 		var freezes, granted int
 		err = tx.QueryRow(ctx, `
 			select b.freezes, (select count(*) from attempts a where a.instance_id = $1 and a.bucket = $2
@@ -33,6 +36,7 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		if !told {
 			wait = min(time.Second<<min(freezes, 20), max(limit.Window, time.Second))
 		}
+		wait = min(wait, longestFreeze(name, b.Obeyed))
 		var ceiling *int
 		if name != GeneralCall && !limit.None && granted < limit.N && b.Frozen.IsZero() {
 			// What was granted may reach back into a window before this one, so that
@@ -77,4 +81,25 @@ func Thaw(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, 
 		return fmt.Errorf("thaw bucket %s of instance %d: %w", name, instance, err)
 	}
 	return nil
+}
+
+// EndFreeze ends the freeze of a bucket for a person: the next request probes. It returns when the
+// freeze would have ended, and false where the bucket was not frozen.
+func EndFreeze(ctx context.Context, tx pgx.Tx, instance int64, name string) (until time.Time, frozen bool, err error) {
+	if err := Lock(ctx, tx, instance, name); err != nil {
+		return until, false, err
+	}
+	err = tx.QueryRow(ctx, `select frozen_until from buckets
+		where instance_id = $1 and name = $2 and frozen_until > clock_timestamp()`, instance, name).Scan(&until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return until, false, nil
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, `update buckets set frozen_until = clock_timestamp()
+			where instance_id = $1 and name = $2`, instance, name)
+	}
+	if err != nil {
+		return until, false, fmt.Errorf("end the freeze of bucket %s of instance %d: %w", name, instance, err)
+	}
+	return until, true, nil
 }

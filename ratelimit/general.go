@@ -143,8 +143,10 @@ func (g *General) renew(ctx context.Context) (time.Duration, error) {
 			return nil
 		}
 		life := 500 * time.Millisecond
-		if !g.limit.None {
-			life = min(max(g.limit.Window/50, 20*time.Millisecond), life)
+		for _, limit := range b.Obeyed {
+			if !limit.None {
+				life = min(max(limit.Window/50, 20*time.Millisecond), life)
+			}
 		}
 		l = &lease{left: tokens, useBy: began.Add(life), probe: b.Probe}
 		return tx.QueryRow(ctx, `insert into leases (instance_id, worker_id, tokens, use_by) values ($1, $2, $3, clock_timestamp() + $4::interval) returning id`,
@@ -160,36 +162,52 @@ func (g *General) renew(ctx context.Context) (time.Duration, error) {
 }
 
 // room says how many requests may be leased now and, if none, when to look
-// again. Leases that were never settled weigh until a request begun at the last
-// moment would have ended. While a bucket thaws, whatever was leased since and
-// is not settled is the probe: there is only one.
+// again: the least that any of the limits in force leaves.
 func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, next time.Duration, err error) {
+	tokens = blockUnlimited
+	for _, limit := range b.Obeyed {
+		free, wait, probing, err := g.roomUnder(ctx, tx, limit)
+		if err != nil {
+			return 0, 0, err
+		}
+		if b.Probe && probing {
+			return 0, 10 * time.Millisecond, nil
+		}
+		tokens = min(tokens, free)
+		if free <= 0 {
+			next = max(next, wait)
+		}
+	}
+	if b.Probe {
+		tokens = min(tokens, 1)
+	}
+	return tokens, next, nil
+}
+
+// roomUnder applies one limit. Leases that were never settled weigh until a
+// request begun at the last moment would have ended. While a bucket thaws, whatever was leased
+// since and is not settled is the probe: there is only one.
+func (g *General) roomUnder(
+	ctx context.Context, tx pgx.Tx, limit Limit,
+) (free int, next time.Duration, probing bool, err error) {
 	var weighs int
 	var first *time.Duration
-	var probing bool
 	err = tx.QueryRow(ctx, `
 		select coalesce(sum(l.tokens), 0), min(coalesce(l.settled_at, l.use_by + $3::interval)) + $2::interval - clock_timestamp(),
 		       coalesce(bool_or(l.settled_at is null and l.leased_at >= b.frozen_until and l.use_by + $3::interval > clock_timestamp()), false)
 		from leases l join buckets b on b.instance_id = l.instance_id and b.name = 'general'
 		where l.instance_id = $1 and coalesce(l.settled_at, l.use_by + $3::interval) > clock_timestamp() - $2::interval`,
-		g.instance, g.limit.Weight(), g.timeout).Scan(&weighs, &first, &probing)
+		g.instance, limit.Weight(), g.timeout).Scan(&weighs, &first, &probing)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, false, err
 	}
 	if first != nil {
 		next = *first
 	}
-	tokens = min(g.limit.N-g.limit.N/spare-weighs, max(1, g.limit.N/20))
-	if g.limit.None {
-		tokens = blockUnlimited
+	if limit.None {
+		return blockUnlimited, next, probing, nil
 	}
-	if b.Probe {
-		tokens = min(tokens, 1)
-		if probing {
-			return 0, 10 * time.Millisecond, nil
-		}
-	}
-	return tokens, next, nil
+	return min(limit.N-limit.N/spare-weighs, max(1, limit.N/20)), next, probing, nil
 }
 
 // done notes that a request of a lease was answered.
@@ -241,10 +259,15 @@ func (g *General) settle(l *lease) {
 	}
 }
 
-// Prune deletes leases that stopped weighing long ago.
+// Prune deletes leases that stopped weighing long ago, on the limits of all live workers.
 func (g *General) Prune(ctx context.Context) error {
-	_, err := g.pool.Exec(ctx, `delete from leases where instance_id = $1 and use_by < clock_timestamp() - 2 * ($2::interval + $3::interval)`,
-		g.instance, g.limit.Weight(), g.timeout)
+	b, err := Count(ctx, g.pool, g.instance, GeneralCall, g.limit)
+	if err != nil {
+		return err
+	}
+	_, err = g.pool.Exec(ctx, `delete from leases
+		where instance_id = $1 and use_by < clock_timestamp() - 2 * ($2::interval + $3::interval)`,
+		g.instance, max(longestWeight(b.Obeyed), g.limit.Weight()), g.timeout)
 	if err != nil {
 		return fmt.Errorf("prune the leases of instance %d: %w", g.instance, err)
 	}

@@ -58,14 +58,20 @@ func (l Limit) String() string {
 	case l.Off:
 		return "off"
 	}
-	w := l.Window.String()
-	if strings.HasSuffix(w, "m0s") {
-		w = strings.TrimSuffix(w, "0s")
+	return strconv.Itoa(l.N) + "/" + Interval(l.Window)
+}
+
+// Interval writes a duration without the units that are zero: 30s, 15m, 1h30m.
+// [time.ParseDuration] reads it.
+func Interval(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") { // not the 0s of 30s
+		text = strings.TrimSuffix(text, "0s")
 	}
-	if strings.HasSuffix(w, "h0m") {
-		w = strings.TrimSuffix(w, "0m")
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
 	}
-	return strconv.Itoa(l.N) + "/" + w
+	return text
 }
 
 // UnmarshalText makes Limit usable as a flag.
@@ -83,6 +89,16 @@ func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 // window and at least 5 ms.
 func (l Limit) Weight() time.Duration {
 	return l.Window + max(l.Window/1000, 5*time.Millisecond)
+}
+
+// weighing counts the requests that weigh on the limit: see [Limit.Room].
+func (l Limit) weighing(now time.Time, ends []time.Time) (n int) {
+	for _, end := range ends {
+		if end.Add(l.Weight()).After(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // Room applies the sliding log: it tells how many requests may start now and,

@@ -89,6 +89,22 @@ func TestLimitAsText(t *testing.T) {
 }
 
 // The margin is max(window/1000, 5 ms).
+func TestInterval(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		500 * time.Millisecond: "500ms", 5 * time.Second: "5s", 30 * time.Second: "30s", 50 * time.Second: "50s", 3600 * time.Millisecond: "3.6s",
+		time.Minute: "1m", 90 * time.Second: "1m30s", 10 * time.Minute: "10m", 15 * time.Minute: "15m", 30 * time.Minute: "30m", 20*time.Minute + 30*time.Second: "20m30s",
+		time.Hour: "1h", 90 * time.Minute: "1h30m", time.Hour + 30*time.Second: "1h0m30s", 20 * time.Hour: "20h", 100 * time.Hour: "100h",
+	} {
+		got := ratelimit.Interval(d)
+		if got != want {
+			t.Errorf("%s is written %q, want %q", d, got, want)
+		}
+		if back, err := time.ParseDuration(got); err != nil || back != d {
+			t.Errorf("%q is read as %s, %v", got, back, err)
+		}
+	}
+}
+
 func TestWeight(t *testing.T) {
 	t.Parallel()
 	for window, want := range map[time.Duration]time.Duration{

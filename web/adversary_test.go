@@ -1,8 +1,10 @@
 package web
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"testing"
 
 	"bulkinvite/invitation"
+	"bulkinvite/web/openidtest"
 )
 
 // odd is what somebody may put where a word or a number is asked for.
@@ -238,7 +241,10 @@ func TestOtherOrigins(t *testing.T) {
 				a.says("another site")
 			}
 		}
-		if path != "/login" && path != "/logout" && path != "/" {
+		if path == "/people" { // it only looks for them
+			alex.post(at, nil).want(http.StatusOK)
+			b.browser().post(at, nil).want(http.StatusUnauthorized)
+		} else if path != "/login" && path != "/logout" && path != "/" {
 			alex.post(at, nil).want(http.StatusForbidden).says("not change anything")
 			b.browser().post(at, nil).want(http.StatusUnauthorized)
 		}
@@ -359,4 +365,82 @@ func TestOddFiles(t *testing.T) {
 		w.get(path).want(http.StatusOK).bearable()
 	}
 	s.get("/batches").want(http.StatusOK).bearable()
+}
+
+// TestPagesBeyondTheRows: a page of rows that has none leads to the nearest that
+// has some.
+func TestPagesBeyondTheRows(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", "email\na@example.com\nb@example.com\n").want(http.StatusOK)
+	for _, c := range []struct{ path, leads string }{
+		{"/batches/1/rows?before=1", `href="/batches/1/rows?"`}, {"/batches/1/rows?after=2147483647", `href="/batches/1/rows?before=2147483647"`},
+		{"/batches/1/rows?after=2", `href="/batches/1/rows?before=3"`}, {"/batches/1/rows?before=2&q=b", `href="/batches/1/rows?after=1&amp;q=b"`},
+	} {
+		w.get(c.path).want(http.StatusOK).says(c.leads)
+	}
+	for path, name := range map[string]string{"/batches/1/rows?": "a@example.com", "/batches/1/rows?before=3": "b@example.com", "/batches/1/rows?after=1&q=b": "b@example.com"} {
+		w.get(path).want(http.StatusOK).says(name)
+	}
+}
+
+// TestRiverRefuses: parameters that River's page does not expect are no fault of the
+// server.
+func TestRiverRefuses(t *testing.T) {
+	t.Parallel()
+	log := &bytes.Buffer{}
+	b := setup(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	w := b.as("olga")
+	for _, path := range []string{"/river/api/jobs?limit=", "/river/api/queues?limit=", "/river/api/jobs?state=running&limit="} {
+		for _, limit := range []string{"0", "00", "-0", "%2B0", "-1", "1001", "x", "99999999999999999999"} {
+			if a := w.get(path + limit); a.status != http.StatusBadRequest {
+				t.Errorf("%s%s: %d", path, limit, a.status)
+			}
+		}
+		w.get(path + "1000").want(http.StatusOK)
+	}
+	for _, path := range []string{"/river/api/jobs?priorities=9", "/river/api/jobs?state=x", "/river/api/jobs?ids=x"} {
+		if a := w.get(path); a.status >= http.StatusInternalServerError {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Error(log)
+	}
+}
+
+// TestNobodyWritesErrors: an ERROR calls somebody, so that no request of somebody
+// who is not signed in may write one.
+func TestNobodyWritesErrors(t *testing.T) {
+	t.Parallel()
+	log := &bytes.Buffer{}
+	p := openidtest.New(t)
+	b := setup(t, func(c *Config) {
+		c.Log = slog.New(slog.NewTextHandler(log, nil))
+		c.URL = &url.URL{Scheme: "http", Host: "invite.test"}
+		c.OpenID = &OpenID{Issuer: p.URL, ClientID: openidtest.ClientID, Scopes: []string{"openid"}, Operators: []string{"hr"}}
+	})
+	w := b.browser()
+	back := begin(w, p, "/")
+	p.Close()
+	w.get("/login/openid/return?" + back.Encode()).want(http.StatusBadGateway)
+	b.server.provider.told = nil
+	w.get("/login/openid").want(http.StatusBadGateway)
+	for range cap(b.server.door.turns) {
+		b.server.door.turns <- struct{}{}
+	}
+	w.post("/login", url.Values{"name": {"olga"}, "password": {password}}).want(http.StatusServiceUnavailable)
+	b.pool.Close()
+	for _, path := range []string{"/", apiRoot + "/batches", "/nothing", "/metrics"} {
+		r := w.request(http.MethodGet, path, nil)
+		r.AddCookie(&http.Cookie{Name: "bulkinvite", Value: "x"})
+		w.do(r).want(http.StatusInternalServerError)
+		r = w.request(http.MethodGet, path, nil)
+		r.Header.Set("Authorization", "Bearer "+tokenPrefix+"x")
+		w.do(r).want(http.StatusInternalServerError)
+	}
+	if text := log.String(); strings.Contains(text, "level=ERROR") || strings.Count(text, "level=WARN") < 11 {
+		t.Error(text)
+	}
 }

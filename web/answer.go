@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -113,12 +114,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.fai
 // failFor answers with an error: a page for people, problem+json for scripts.
 func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
 	if forAPI(r) {
-		s.failAPI(w, r, err)
+		s.failAPI(w, r, who, err)
 		return
 	}
 	said := asRefusal(err)
 	if said.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+		s.log.Log(r.Context(), severity(who), "a page failed", "page", r.Pattern, "error", err)
 	}
 	if r.Header.Get("HX-Request") != "" { // the page stays, and says so above
 		w.Header().Set("HX-Retarget", "#trouble")
@@ -127,8 +128,17 @@ func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, e
 	// Some errors name a column of a file, or what was typed.
 	shown := &refusal{said.Status, shownText(said.Title), shownText(said.Remedy)}
 	if err := s.render(w, r, who, shown.Status, "error", shown.Title, shown); err != nil {
-		s.log.Error("a page failed", "page", r.Pattern, "error", err)
+		s.log.Log(r.Context(), severity(who), "a page failed", "page", r.Pattern, "error", err)
 	}
+}
+
+// severity is the level of a failed request in the log. An ERROR calls somebody: only
+// people who are signed in may write one.
+func severity(who *visitor) slog.Level {
+	if who == nil {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // frame is what every page has around its own content.
@@ -154,13 +164,15 @@ var notices = map[string]string{
 	"cancel":  "Cancelled. Who was invited stays invited.",
 	"discard": "Discarded. Nobody was invited.",
 	"retry":   "The failed rows are taken up again.",
-	"undo":    "It is being undone: nobody more is invited, and what was sent is taken back.",
-	"same":    "This file was uploaded before: here is what became of it.",
-	"late":    "It was started or discarded before its file was read again: its columns are as they were.",
-	"columns": "The file was read again.",
-	"options": "Noted. Nothing is sent yet.",
-	"allow":   "Allowed. Workers revoke what it found.",
-	"stop":    "Stopped. What was not revoked is left alone.",
+
+	"retry-rejected": "The failed and rejected rows are taken up again.",
+	"undo":           "It is being undone: nobody more is invited, and what was sent is taken back.",
+	"same":           "This file was uploaded before: here is what became of it.",
+	"late":           "It was started or discarded before its file was read again: its columns are as they were.",
+	"columns":        "The file was read again.",
+	"options":        "Noted. Nothing is sent yet.",
+	"allow":          "Allowed. Workers revoke what it found.",
+	"stop":           "Stopped. What was not revoked is left alone.",
 }
 
 // render writes a page, or with htmx the part of it that was asked for.

@@ -115,7 +115,7 @@ func register[I, O any](a *api, needed Role, op huma.Operation, h func(context.C
 		out, err := h(ctx, in)
 		if err != nil {
 			e := exchangeOf(ctx)
-			return nil, a.problem(e.r, err)
+			return nil, a.problem(e.r, e.who, err)
 		}
 		return out, nil
 	})

@@ -381,9 +381,9 @@ func TestAPIUndo(t *testing.T) {
 func TestAPIWhoMay(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	nobody, auditor, operator, olga := b.script(""), b.script(Auditor), b.script(Operator), b.as("olga")
 	expired := b.script(Auditor)
 	b.exec(`update api_tokens set expires_at = now() where hash = $1`, hashOf(expired.token))
+	nobody, auditor, operator, olga := b.script(""), b.script(Auditor), b.script(Operator), b.as("olga")
 	operator.csv("", messy).want(http.StatusCreated)
 	b.exec(`insert into sweeps (instance_id, kind, started_by, apply) values ($1, 'sweep', 'maria', true)`, b.server.cfg.Instance.ID)
 	b.exec(`insert into reconciles (instance_id, worker_id, started_by, finished_at, complete) values ($1, 'w', 'maria', now(), true)`, b.server.cfg.Instance.ID)
@@ -571,7 +571,7 @@ func TestIdempotencyKey(t *testing.T) {
 	for query, text := range map[string]string{"file_name=a.csv": messy + "x;x@example.com;\n", "file_name=b.csv": messy, "file_name=a.csv&priority=1": messy} {
 		send(s, query, text).refused(http.StatusUnprocessableEntity, "another file, or with other options")
 	}
-	other := b.script(Operator)
+	other := b.script("")
 	other.token, _ = CreateToken(t.Context(), b.pool, "other", Operator, "olga", time.Now().Add(time.Hour))
 	send(other, "file_name=a.csv", "email\nother@example.com\n").want(http.StatusCreated).says(`"batch":2`)
 

@@ -19,7 +19,6 @@ var deeds = []struct{ action, summary, description string }{
 	{"resume", "Let a paused batch go on", "Whoever or whatever paused it."},
 	{"cancel", "Stop a batch for good, also a draft", "Who was invited stays invited. It is not resumed."},
 	{"discard", "Discard a draft", "The same, of a draft alone: a batch that somebody has started meanwhile is left alone, and answers 409."},
-	{"retry", "Take up the failed rows of a batch", ""},
 }
 
 // batchOperations are those on batches that are there.
@@ -58,12 +57,28 @@ func (a *api) batchOperations() {
 				return a.document(ctx, in.Batch)
 			})
 	}
+	type retryInput struct {
+		BatchPath
+		Rejected bool `query:"rejected" doc:"Take up the rejected rows too, where an allow list or a plan at Clerk has changed since."`
+	}
+	register(a, Operator, huma.Operation{OperationID: "retry-batch", Method: http.MethodPost, Path: "/batches/{batch}/retry", Tags: []string{"Batches"},
+		Summary: "Take up the failed rows of a batch", Description: "What a row had until then stays on record."},
+		func(ctx context.Context, in *retryInput) (*one[invitation.Document], error) {
+			action := "retry"
+			if in.Rejected {
+				action = "retry-rejected"
+			}
+			if err := a.do(ctx, in.Batch, action, exchangeOf(ctx).who); err != nil {
+				return nil, err
+			}
+			return a.document(ctx, in.Batch)
+		})
 	type undoInput struct {
 		BatchPath
 		Body undoBody
 	}
 	register(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
-		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Workers do that; the answer is the sweep to watch, as `bulkinvite undo --json` prints it."},
+		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo --json` prints it."},
 		func(ctx context.Context, in *undoInput) (*one[*invitation.Sweep], error) {
 			sw, err := a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
 			if err != nil {
@@ -89,7 +104,7 @@ func (a *api) batchOperations() {
 			if err != nil {
 				return nil, err
 			}
-			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, v.Sweep}}, nil
+			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, append([]int64{}, v.FollowUps...), v.Sweep}}, nil
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
 		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
@@ -111,14 +126,19 @@ func (a *api) batchOperations() {
 		})
 	register(a, Auditor, huma.Operation{OperationID: "watch-batch", Method: http.MethodGet, Path: "/batches/{batch}/live", Tags: []string{"Batches"},
 		Summary:     "Watch a batch",
-		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again.",
+		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again. A user may have 32 at a time.",
 		Responses:   streamed("text/event-stream", "Documents, one an event.", anyText)},
 		func(ctx context.Context, in *BatchPath) (*huma.StreamResponse, error) {
 			if _, err := a.store.Batch(ctx, in.Batch); err != nil {
 				return nil, err
 			}
 			e := exchangeOf(ctx)
+			end, err := a.beginLive(e.w, e.who)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(huma.Context) {
+				defer end()
 				a.stream(e.w, e.r, watched{in.Batch, true})
 			}}, nil
 		})
@@ -132,13 +152,14 @@ type agedDocument struct {
 
 // undoBody confirms an undo.
 type undoBody struct {
-	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch that are pending. With another number nothing happens."`
+	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch, of its resends and of corrections of its rows that are pending. With another number nothing happens."`
 }
 
 // undoDocument is what an undo does, or has done.
 type undoDocument struct {
 	Invitations int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
 	Waiting     int               `json:"waiting" doc:"People who would not be invited any more."`
+	FollowUps   []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
 	Sweep       *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so
 }
 

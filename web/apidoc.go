@@ -65,9 +65,9 @@ var outcomeCounts = func() reflect.Type {
 // words that a field of a type can hold.
 var enums = map[reflect.Type][]any{
 	reflect.TypeFor[invitation.Outcome]():    anys(invitation.Outcomes...),
-	reflect.TypeFor[invitation.Status]():     anys(invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired),
+	reflect.TypeFor[invitation.Status]():     anys(invitation.Statuses...),
 	reflect.TypeFor[invitation.State]():      anys(invitation.Draft, invitation.Running, invitation.Paused, invitation.StateCancelled, invitation.Done),
-	reflect.TypeFor[invitation.Pauser]():     anys(invitation.ByPerson, invitation.ByCanary, invitation.ByBreaker, invitation.ByClerk),
+	reflect.TypeFor[invitation.Pauser]():     anys(invitation.ByPerson, invitation.ByCanary, invitation.ByBreaker, invitation.ByClerk, invitation.ByZone),
 	reflect.TypeFor[invitation.SweepKind]():  anys(invitation.KindSweep, invitation.KindRescind, invitation.KindUndo, invitation.KindCorrect),
 	reflect.TypeFor[invitation.SweepState](): anys(invitation.SweepDry, invitation.SweepHeld, invitation.SweepRunning, invitation.SweepDone),
 	reflect.TypeFor[invitation.Revoking]():   anys(invitation.RevokeDone, invitation.RevokeBefore, invitation.RevokeAccepted, invitation.RevokeGone, invitation.RevokeFailed, invitation.RevokeSkipped),

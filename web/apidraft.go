@@ -208,7 +208,7 @@ func (a *api) draftOperations() {
 		Body *startBody
 	}
 	register(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
-		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. Of two starts one wins."},
+		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. What import --draft has had confirmed needs none, unless the draft was changed since. Of two starts one wins."},
 		func(ctx context.Context, in *startInput) (*one[invitation.Document], error) {
 			want := start{people: -1}
 			if in.Body != nil {
@@ -233,7 +233,7 @@ type draftDocument struct {
 	Looking       bool    `json:"looking" doc:"People are being looked up: the counts may change."`
 	AskedClerk    bool    `json:"asked_clerk" doc:"Else only earlier batches were looked through."`
 	LookupProblem *string `json:"lookup_problem" doc:"Why Clerk did not tell."`
-	Confirm       bool    `json:"confirm" doc:"It sends real mail: POST …/start needs people."`
+	Confirm       bool    `json:"confirm" doc:"It sends real mail that nobody has confirmed: POST …/start needs people."`
 	Undelivered   bool    `json:"undelivered" doc:"A development instance would not deliver all of it: POST …/start needs allow_undelivered."`
 }
 
@@ -260,7 +260,7 @@ func (a *api) draftDocument(ctx context.Context, batch int64) (*draftDocument, e
 	found.Rows, found.Valid, found.Invalid, found.DuplicateRow = tally.Rows(), tally.Undecided, tally.Outcomes[invitation.Invalid], tally.Outcomes[invitation.DuplicateRow]
 	p := card.Preview
 	d := &draftDocument{Batch: batch, Check: importer.NewCheck(&found, p.Known, p.Plan), ToInvite: p.ToInvite, Lapsed: p.Lapsed,
-		Looking: p.Looking(), AskedClerk: p.AskedClerk, Confirm: card.Real, Undelivered: p.Limited}
+		Looking: p.Looking(), AskedClerk: p.AskedClerk, Confirm: p.Typed, Undelivered: p.Limited}
 	if p.Problem != "" {
 		d.LookupProblem = &p.Problem
 	}

@@ -182,7 +182,7 @@ func TestAPIDocument(t *testing.T) {
 		`select count(*) from sweeps where id = 2 and kind = 'undo' and batch_id = 12 and stale = 4803`:               1,
 		`select count(*) from sweeps where id = 4 and finished_at is not null`:                                        1,
 		`select count(*) from sweeps where id = 3 and allowed_by = 'token:hr-operator'`:                               1,
-		`select count(*) from results where batch_id = 12 and outcome = 'cancelled'`:                                  2,
+		`select count(*) from results where batch_id = 12 and outcome = 'cancelled'`:                                  8, // 2 failed and 6 rejected ones were retried
 		`select count(*) from uploads where id = 7 and idempotency_key = 'hires-2026-11-23' and actor like 'token:%'`: 1,
 	} {
 		if n := b.count(sql); n != want {

@@ -21,11 +21,16 @@ func (a *api) otherOperations() {
 		Kind invitation.DriftKind `query:"kind" enum:"unexplained,gone,pending_again" doc:"Only drift of this kind."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
-		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed.",
+		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed. A user may have 4 downloads at a time.",
 		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
 		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
 			e := exchangeOf(ctx)
+			end, err := a.beginDownload(e.w, e.who)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(huma.Context) {
+				defer end()
 				e.w.Header().Set("Content-Type", jsonType)
 				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
 					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })
@@ -193,12 +198,14 @@ type budgetDocument struct {
 	At          time.Time     `json:"at"`
 	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
 	Limits      []limitBudget `json:"limits"`
+
+	Differing []invitation.WorkerLimits `json:"differing_limits" doc:"The live workers, if their limits differ."`
 }
 
 // limitBudget is one limit. What it does not have is null.
 type limitBudget struct {
 	Bucket       string          `json:"bucket"` // bulk, create or general
-	Limit        ratelimit.Limit `json:"limit" doc:"Requests in a window: N/DURATION."`
+	Limit        ratelimit.Limit `json:"limit" doc:"N/DURATION, the strictest of the server's and live workers'."`
 	Free         *int            `json:"free" doc:"How many requests may be made now; null: any number."`
 	NextAt       *time.Time      `json:"next_at" doc:"When the first request that weighs returns."`
 	FullAt       *time.Time      `json:"full_at" doc:"When all have."`
@@ -224,18 +231,19 @@ type reconcileDocument struct {
 }
 
 func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
-	limits := s.cfg.Limits(s.cfg.Instance.Environment)
-	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, limits)
+	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
 	if err != nil {
 		return nil, err
 	}
+	limits := b.Limits
 	_, workers, err := s.reader.Fleet(ctx, s.cfg.Instance.ID)
 	if err != nil {
 		return nil, err
 	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers}
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers,
+		Differing: b.Differing()}
 	weighing := map[string][]ratelimit.Lease{ratelimit.Bulk: singles(b.Bulk.Busy), ratelimit.Create: singles(b.Create.Busy)}
-	for _, g := range gauges(b, limits) {
+	for _, g := range gauges(b) {
 		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}
 		d.Limits = append(d.Limits, one)
 	}

@@ -41,6 +41,7 @@ var onThePage = map[string]string{
 	"GET /batches/{id}/problems":     "list-problems list-problem-kinds",
 	"GET /batches/{id}/problems.csv": "get-problems-csv",
 	"GET /people":                    "find-people get-person",
+	"POST /people":                   "find-people get-person",
 	"GET /sweeps":                    "list-sweeps list-schedules",
 	"GET /sweeps/{id}":               "get-sweep list-revocations",
 	"GET /drift":                     "list-drift get-reconcile",
@@ -71,10 +72,11 @@ var inForms = map[string]string{
 	"meaning": "set-columns map",
 	"people":  "start-batch people", "undelivered": "start-batch allow_undelivered",
 	"invitations":  "undo-batch invitations",
+	"rejected":     "retry-batch rejected",
 	"redirect_url": "set-options redirect_url", "expires_in_days": "set-options expires_in_days", "on_duplicate": "set-options on_duplicate",
 	"revoke_after_days": "set-options revoke_after_days", "priority": "set-options priority", "canary": "set-options canary",
 	"start_at": "set-options start_at", "hours": "set-options hours", "tz": "set-options tz",
-	"q": "find-people q", "outcome": "list-rows outcome", "status": "list-rows status", "kind": "list-drift kind", "batch": "list-events batch",
+	"q": "find-people q", "after": "find-people after", "outcome": "list-rows outcome", "status": "list-rows status", "kind": "list-drift kind", "batch": "list-events batch",
 	"viewport": "", "color-scheme": "", "htmx-config": "", // of the page's head
 }
 
@@ -236,7 +238,7 @@ func TestAPIRest(t *testing.T) {
 	s.get("/batches/1/course").want(http.StatusOK).says(`{"from":null,"to":null,"steps":[],"last_hour":0}`)
 	s.post("/batches/1/start", "").want(http.StatusOK)
 	b.exec(`update results set outcome = 'invited', status = 'pending', clerk_invitation_id = 'inv_1', invited_at = now(), decided_at = now() where row_number = 1`)
-	s.get("/batches/1/undo").want(http.StatusOK).says(`{"invitations":1,"waiting":1,"sweep":null}`)
+	s.get("/batches/1/undo").want(http.StatusOK).says(`{"invitations":1,"waiting":1,"follow_ups":[],"sweep":null}`)
 	if c := into[courseDocument](s.get("/batches/1/course").want(http.StatusOK)); c.From == nil || len(c.Steps) != courseSteps || c.Steps[courseSteps-1].Invited != 1 {
 		t.Errorf("%+v", c)
 	}

@@ -78,21 +78,21 @@ func libraryProblem(status int, message string, errs []error) *problem {
 
 // problem puts an error into the API's form, and into the log where it is the
 // server's own fault.
-func (s *Server) problem(r *http.Request, err error) *problem {
+func (s *Server) problem(r *http.Request, who *visitor, err error) *problem {
 	var made *problem
 	if errors.As(err, &made) {
 		return made
 	}
 	said := asRefusal(err)
 	if said.Status >= http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
-		s.log.Error("a request failed", "page", r.Pattern, "error", err)
+		s.log.Log(r.Context(), severity(who), "a request failed", "page", r.Pattern, "error", err)
 	}
 	return newProblem(said)
 }
 
 // failAPI answers a request of the API that did not get to its operation.
-func (s *Server) failAPI(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.problem(r, err)
+func (s *Server) failAPI(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
+	p := s.problem(r, who, err)
 	h := w.Header()
 	h.Set("Content-Type", problemType)
 	if p.Status == http.StatusUnauthorized {

@@ -78,9 +78,9 @@ func (a *api) rowOperations() {
 		schema                                      *huma.Schema
 		only                                        invitation.Outcome
 	}{
-		{"get-results", "/results", "Get every row of a batch", "The same as `bulkinvite results --format json`: the file's own columns, then ours, streamed.", jsonType, invitation.ResultsJSON, &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}, ""},
-		{"get-results-csv", "/results.csv", "Get every row of a batch as a file", "The same as `bulkinvite results --format csv`.", csvType, invitation.ResultsCSV, anyText, ""},
-		{"get-problems-csv", "/problems.csv", "Get the rows that can't be sent as a file", "The file's own columns, then ours, to mend and upload again.", csvType, invitation.ResultsCSV, anyText, invitation.Invalid},
+		{"get-results", "/results", "Get every row of a batch", "The same as `bulkinvite results --format json`: the file's own columns, then ours, streamed. A user may have 4 downloads at a time.", jsonType, invitation.ResultsJSON, &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}, ""},
+		{"get-results-csv", "/results.csv", "Get every row of a batch as a file", "The same as `bulkinvite results --format csv`. A user may have 4 downloads at a time.", csvType, invitation.ResultsCSV, anyText, ""},
+		{"get-problems-csv", "/problems.csv", "Get the rows that can't be sent as a file", "The file's own columns, then ours, to mend and upload again. A user may have 4 downloads at a time.", csvType, invitation.ResultsCSV, anyText, invitation.Invalid},
 	} {
 		op := huma.Operation{OperationID: r.id, Method: http.MethodGet, Path: "/batches/{batch}" + r.path, Tags: []string{"Rows"},
 			Summary: r.summary, Description: r.description, Responses: streamed(r.contentType, "The rows, in the file's order.", r.schema)}
@@ -93,7 +93,12 @@ func (a *api) rowOperations() {
 				return nil, err
 			}
 			e := exchangeOf(ctx)
+			end, err := a.beginDownload(e.w, e.who)
+			if err != nil {
+				return nil, err
+			}
 			return &huma.StreamResponse{Body: func(huma.Context) {
+				defer end()
 				e.w.Header().Set("Content-Type", r.contentType)
 				a.streamResults(e.w, e.r, batch, only, columns, r.write)
 			}}, nil
@@ -155,8 +160,8 @@ type rowDocument struct {
 
 const csvType = "text/csv; charset=utf-8"
 
-// streamResults writes the results of a batch as they are read. Where that
-// fails half way, the connection is cut: nothing else tells that it is not all.
+// streamResults writes the results of a batch as they are read. If that fails half
+// way, the connection is cut: nothing else tells that it is not all.
 func (s *Server) streamResults(w http.ResponseWriter, r *http.Request, batch int64, only invitation.Outcome, columns []string,
 	write func(io.Writer, []string, func(func(*invitation.Result) error) error) error) {
 	out := bufio.NewWriterSize(patient{w}, 64<<10)

@@ -107,6 +107,7 @@ var functions = template.FuncMap{
 	"counted":  words.Counted,
 	"requests": words.Requests,
 	"moment":   shownTime,
+	"zone":     words.Zone,
 	"text":     shownText,
 	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
 	"reason": func(code *string) string {
@@ -115,10 +116,11 @@ var functions = template.FuncMap{
 		}
 		return words.Plain(words.Reason(*code))
 	},
-	"percent": percent,
-	"of":      func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
-	"bytes":   words.Bytes,
-	"call":    func(bucket string) string { return words.Calls[bucket] },
+	"percent":   percent,
+	"of":        func(c invitation.Counts, o string) int { return c[invitation.Outcome(o)] },
+	"bytes":     words.Bytes,
+	"differing": func() string { return words.Differing },
+	"call":      func(bucket string) string { return words.Calls[bucket] },
 	"outcomes": func() []named {
 		all := []named{{invitation.Undecided, "undecided"}}
 		for _, o := range words.Order {
@@ -127,8 +129,9 @@ var functions = template.FuncMap{
 		return all
 	},
 	"statuses": func() []invitation.Status {
-		return []invitation.Status{invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired}
+		return invitation.Statuses
 	},
+	"status":      words.Status,
 	"sweepState":  func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
 	"sweepReason": func(code *string) string { return words.Plain(words.SweepReason(*code)) },
 	"skipped": func(sw *invitation.Sweep) (all []counted) {

@@ -98,9 +98,11 @@ type batchView struct {
 
 // undoView is what undoing a batch takes, or where that stands.
 type undoView struct {
-	Revoke int               // invitations that would be taken back
-	Cancel int               // people who would not be invited any more
-	Sweep  *invitation.Sweep // what undid it, or does so; nil: nothing
+	Revoke    int               // invitations that would be taken back
+	Cancel    int               // people who would not be invited any more
+	FollowUps []int64           // the batches that are undone with it: its resends, and corrections of its rows
+	Replaces  bool              // it revoked pending invitations to make its own: those stay revoked
+	Sweep     *invitation.Sweep // what undid it, or does so; nil: nothing
 }
 
 // Offer reports whether there is anything to undo.
@@ -143,11 +145,14 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{}
+	v := &undoView{Replaces: b.Duplicates == invitation.Resend}
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
 		v.Revoke = t.Statuses[invitation.Pending]
 		if b.State != invitation.StateCancelled {
 			v.Cancel = t.Undecided
+		}
+		if err := s.undoingFollowUps(ctx, b.ID, v); err != nil {
+			return nil, err
 		}
 	}
 	id, err := s.reader.LastUndo(ctx, b.ID)
@@ -155,6 +160,21 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 		v.Sweep, err = s.store.Sweep(ctx, id)
 	}
 	return v, err
+}
+
+// undoingFollowUps adds what undoing the resends of a batch and the corrections of
+// its rows takes.
+func (s *Server) undoingFollowUps(ctx context.Context, batch int64, v *undoView) (err error) {
+	if v.FollowUps, err = s.reader.FollowUps(ctx, batch); err != nil || len(v.FollowUps) == 0 {
+		return err
+	}
+	sent, err := s.reader.CountSent(ctx, v.FollowUps...)
+	if err != nil {
+		return err
+	}
+	waiting, _, err := s.store.Undecided(ctx, v.FollowUps...)
+	v.Revoke, v.Cancel = v.Revoke+sent[invitation.Pending], v.Cancel+waiting
+	return err
 }
 
 // undo takes a batch back, if as many invitations were typed as there are to
@@ -173,8 +193,9 @@ func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) erro
 	return seeBatch(w, r, id, "undo")
 }
 
-// undoBatch takes a batch back. invitations is how many somebody typed: it must be
-// as many as are to be revoked now. The sweep that it returns ends when all of them are.
+// undoBatch takes a batch back, with its resends and the corrections of its rows.
+// invitations is how many somebody typed: it must be as many as are to be revoked now.
+// The sweep that it returns ends when all of them are.
 func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) (*invitation.Sweep, error) {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
@@ -186,7 +207,11 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *
 	case b.State == invitation.Draft:
 		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
-	sent, err := s.reader.CountSent(ctx, id)
+	followUps, err := s.reader.FollowUps(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := s.reader.CountSent(ctx, append(followUps, id)...)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +252,9 @@ type standing struct {
 	Done        time.Time        // when the last goes out, by the plan
 	Gauges      []gauge
 	Frozen      []invitation.Freeze
-	Workers     int // processes that work for the instance
-	Lately      int // people invited in the last hour
+	Differing   []invitation.WorkerLimits // the live workers where they have different limits
+	Workers     int                       // processes that work for the instance
+	Lately      int                       // people invited in the last hour
 }
 
 // Decided is how many rows have an outcome.
@@ -262,16 +288,15 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 		return st, err
 	}
 	st.Environment, st.Workers = instance.Environment, workers
-	limits := s.cfg.Limits(instance.Environment)
-	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
 	if err != nil {
 		return st, err
 	}
-	st.Gauges, st.Frozen = gauges(budget, limits), budget.Frozen
+	st.Gauges, st.Frozen, st.Differing = gauges(budget), budget.Frozen, budget.Differing()
 	if st.Undecided == 0 || b.State != invitation.Running {
 		return st, nil
 	}
-	plan, err := s.plan(ctx, b, limits, budget)
+	plan, err := s.plan(ctx, b, budget)
 	if err != nil {
 		return st, err
 	}
@@ -283,7 +308,7 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 }
 
 // plan works out what is left to do of a batch that runs.
-func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitation.Limits, budget invitation.Budget) (invitation.Plan, error) {
+func (s *Server) plan(ctx context.Context, b *invitation.Batch, budget invitation.Budget) (invitation.Plan, error) {
 	loads, err := s.loads(ctx, b.InstanceID)
 	if err != nil {
 		return invitation.Plan{}, err
@@ -297,12 +322,13 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, limits invitatio
 			others = append(others, l)
 		}
 	}
-	return invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent), nil
+	return invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent), nil
 }
 
 // actions are what can be done to a batch: the functions that the commands use.
 var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
-	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard, "retry": jobs.Retry,
+	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard,
+	"retry": jobs.Retry, "retry-rejected": jobs.RetryRejected,
 }
 
 // act does something to a batch and shows it again.
@@ -312,10 +338,14 @@ func (s *Server) act(action string) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.do(r.Context(), id, action, who); err != nil {
+		do := action
+		if action == "retry" && r.PostFormValue("rejected") == "true" {
+			do = "retry-rejected"
+		}
+		if err := s.do(r.Context(), id, do, who); err != nil {
 			return err
 		}
-		return seeBatch(w, r, id, action)
+		return seeBatch(w, r, id, do)
 	}
 }
 
@@ -361,10 +391,6 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) err
 // elsewhere is what to do about what belongs to another instance.
 const elsewhere = "Do it at a server that has that instance's key, or with the command line."
 
-// undeliveredAfter is how many mails a development instance delivers in a
-// calendar month, by Clerk's documentation; past that they are dropped.
-const undeliveredAfter = 100
-
 // start is what somebody wants a draft to be started with.
 type start struct {
 	options     url.Values // those that change, as the draft's form has them
@@ -388,28 +414,28 @@ func (s *Server) startDraft(ctx context.Context, id int64, want start, who *visi
 	if err := s.knowsZone(ctx, want.options); err != nil {
 		return err
 	}
-	mailed := 0
-	limited := s.cfg.Instance.Environment == "development" && !want.undelivered
-	if limited {
-		if mailed, err = s.reader.MailedThisMonth(ctx, b.InstanceID); err != nil {
-			return err
-		}
+	consent := invitation.Consent{Yes: true, Undelivered: want.undelivered}
+	if want.people >= 0 {
+		consent.Number = &want.people
 	}
-	err = jobs.Start(ctx, s.pool, b, who.Name, func(b *invitation.Batch, p *invitation.Preview, waiting int) error {
-		if err := s.readOptions(b, want.options); err != nil {
-			return err
+	err = jobs.StartDraft(ctx, s.pool, b, who.Name, jobs.StartTerms{Consent: consent, Real: s.cfg.Real,
+		Change: func(b *invitation.Batch) error { return s.readOptions(b, want.options) }})
+	var unsaid *invitation.ConsentError
+	var undelivered *invitation.UndeliveredError
+	var zone *invitation.ZoneError
+	switch {
+	case errors.As(err, &unsaid):
+		n := unsaid.Sending.People
+		remedy := fmt.Sprintf("Type %d if that is what you mean.", n)
+		if !unsaid.Sending.Real {
+			return refuse(http.StatusConflict, remedy, "What was typed is not the number of people: %d.", n)
 		}
-		n := p.ToInvite(waiting, b.Duplicates)
-		switch {
-		case (s.cfg.Real || want.people >= 0) && want.people != n:
-			return refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
-		case limited && n > 0 && mailed+n > undeliveredAfter:
-			return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.",
-				"A development instance delivers %d mails a month; %d went out, and this would add %d.", undeliveredAfter, mailed, n)
-		}
-		return nil
-	})
-	if err != nil {
+		return refuse(http.StatusConflict, remedy, "This sends real e-mail, and the number that was typed is not the number of people: %d.", n)
+	case errors.As(err, &undelivered):
+		return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.", "%s.", upperFirst(undelivered.Error()))
+	case errors.As(err, &zone):
+		return refuse(http.StatusConflict, "Take another time zone, or bring PostgreSQL's time zones up to date.", "%s.", upperFirst(zone.Error()))
+	case err != nil:
 		return err
 	}
 	s.log.Info("batch changed", "batch", id, "action", "start")

@@ -95,6 +95,11 @@ func TestStates(t *testing.T) {
 	w.get("/batches/1").want(http.StatusOK).says("Retry 2 failed rows")
 	w.post("/batches/1/retry", nil).want(http.StatusSeeOther)
 	w.get("/batches/1").want(http.StatusOK).says("running", "<b>2</b> undecided")
+
+	b.exec(`update results set outcome = case row_number when 3 then 'failed' else 'rejected' end, reason = null, decided_at = now() where row_number in (3, 4)`)
+	w.get("/batches/1").want(http.StatusOK).says("Retry 1 failed row<", "Retry 1 rejected row too")
+	w.post("/batches/1/retry", url.Values{"rejected": {"true"}}).want(http.StatusSeeOther)
+	w.get("/batches/1?done=retry-rejected").want(http.StatusOK).says("<b>2</b> undecided", "The failed and rejected rows are taken up again")
 }
 
 // TestBatchPages: the list goes on page by page.

@@ -14,6 +14,8 @@ import (
 type budgetView struct {
 	Now    time.Time
 	Strips []strip
+
+	Differing []invitation.WorkerLimits // the live workers where they have different limits
 }
 
 // strip is one call's limit over its window: where each request that weighs on
@@ -44,13 +46,13 @@ const parts = 12
 
 // budgetPage shows the limits of the server's instance.
 func (s *Server) budgetPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	limits := s.cfg.Limits(s.cfg.Instance.Environment)
-	b, err := s.reader.Budget(r.Context(), s.cfg.Instance.ID, limits)
+	b, err := s.reader.Budget(r.Context(), s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
 	if err != nil {
 		return err
 	}
-	view := budgetView{Now: b.Now}
-	for _, g := range gauges(b, limits) {
+	limits := b.Limits
+	view := budgetView{Now: b.Now, Differing: b.Differing()}
+	for _, g := range gauges(b) {
 		busy, limit := b.Bulk.Busy, limits.Bulk
 		if g.Name == ratelimit.Create {
 			busy, limit = b.Create.Busy, limits.Create

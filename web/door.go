@@ -2,12 +2,13 @@ package web
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
+	"hash/maphash"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,17 +24,13 @@ type door struct {
 	turns chan struct{} // held while a password is hashed
 }
 
-// Ten tries for a name from an address at once, then one every ten seconds. All
-// together never hash on more than half of the machine; who finds no turn for
+// All together never hash on more than half of the machine; who finds no turn for
 // five seconds is told so.
-const (
-	triesAtOnce = 10
-	tryEvery    = 10 * time.Second
-	turnTime    = 5 * time.Second
-)
+const turnTime = 5 * time.Second
 
 func newDoor(users []User) *door {
-	d := &door{users: map[string]User{}, tries: tries{all: map[[sha256.Size]byte]*rate.Limiter{}}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	d := &door{users: map[string]User{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	d.tries.seed = maphash.MakeSeed()
 	for _, u := range users {
 		d.users[u.Name] = u
 	}
@@ -70,68 +67,108 @@ func (d *door) open(ctx context.Context, from, name, password string, now time.T
 	return u, nil
 }
 
-// tries counts tries by the address that they come from and the name that they
-// are for: whoever guesses holds up nobody else, not even the user whose name it
-// is.
-type tries struct {
-	mu  sync.Mutex
-	all map[[sha256.Size]byte]*rate.Limiter
+// tryLimit is how many tries count at once, and how long each takes to come back.
+type tryLimit struct {
+	atOnce int
+	every  time.Duration
 }
 
-// triesKept is of how many addresses and names tries are kept at most.
-const triesKept = 1 << 14
+// The limits of tries. The one for a name from an address keeps a guesser from
+// holding up the user whose name it is. The others bound what many addresses, or
+// many names, come to; they are wide enough for an office behind one address.
+var (
+	perPair    = tryLimit{10, 10 * time.Second}
+	perAddress = tryLimit{100, time.Second}
+	perName    = tryLimit{100, 10 * time.Second}
+	inTotal    = tryLimit{1000, 200 * time.Millisecond}
+)
 
+// trySlots is how many limiters each kind of limit has.
+const trySlots = 1 << 12
+
+// tries counts tries to sign in. Each address, name and pair of both has a slot by
+// its hash, so that memory is bounded and no number of tries makes the server forget
+// another one. Two that share a slot share its limit. The hash's seed is random: nobody
+// can find a name that shares somebody's slot.
+type tries struct {
+	mu        sync.Mutex
+	seed      maphash.Seed
+	total     *rate.Limiter
+	addresses [trySlots]*rate.Limiter
+	names     [trySlots]*rate.Limiter
+	pairs     [trySlots]*rate.Limiter
+}
+
+// allow counts a try before anything is done for it, so that one that is aborted
+// counts too. It reports false, and counts nothing, where one of the limits is
+// reached.
 func (t *tries) allow(from, name string, now time.Time) bool {
-	key := sha256.Sum256([]byte(from + "\x00" + name))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	l := t.all[key]
-	if l == nil {
-		if len(t.all) >= triesKept {
-			t.drop(now)
-		}
-		l = rate.NewLimiter(rate.Every(tryEvery), triesAtOnce)
-		t.all[key] = l
+	limiters := [...]*rate.Limiter{
+		inTotal.limiter(&t.total),
+		perAddress.limiter(t.slot(&t.addresses, from)),
+		perName.limiter(t.slot(&t.names, name)),
+		perPair.limiter(t.slot(&t.pairs, from+"\x00"+name)),
 	}
-	return l.AllowN(now, 1)
+	for _, l := range limiters {
+		if l.TokensAt(now) < 1 {
+			return false
+		}
+	}
+	for _, l := range limiters {
+		l.AllowN(now, 1)
+	}
+	return true
 }
 
-// drop forgets those that have all their tries back and, where that is not half
-// of all, others: memory does not grow with what is tried.
-func (t *tries) drop(now time.Time) {
-	for key, l := range t.all {
-		if l.TokensAt(now) >= triesAtOnce {
-			delete(t.all, key)
-		}
-	}
-	for key := range t.all {
-		if len(t.all) <= triesKept/2 {
-			return
-		}
-		delete(t.all, key)
-	}
+func (t *tries) slot(of *[trySlots]*rate.Limiter, key string) **rate.Limiter {
+	return &of[maphash.String(t.seed, key)%trySlots]
 }
 
-// from is where a request comes from: an address, or for IPv6 the network that
-// one customer has. Where the configured URL says that a proxy stands between,
-// it is what that has put at the end of X-Forwarded-For.
+// limiter returns the limiter of a slot, and makes the first.
+func (l tryLimit) limiter(slot **rate.Limiter) *rate.Limiter {
+	if *slot == nil {
+		*slot = rate.NewLimiter(rate.Every(l.every), l.atOnce)
+	}
+	return *slot
+}
+
+// from returns where a request comes from: an address, or for IPv6 the /64 network,
+// which one customer has. Each proxy appends the address that it was asked from to
+// X-Forwarded-For. So the header is read from its end, for as long as it is a trusted
+// proxy that speaks; what stands before that, anybody may have written.
 func (s *Server) from(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
+	address, ok := hostAddress(r.RemoteAddr)
+	if !ok {
+		return r.RemoteAddr
 	}
-	if passed := r.Header.Values("X-Forwarded-For"); s.cfg.URL != nil && len(passed) > 0 {
-		last := passed[len(passed)-1]
-		host = strings.TrimSpace(last[strings.LastIndex(last, ",")+1:])
+	forwarded := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for len(forwarded) > 0 && s.trusts(address) {
+		last := len(forwarded) - 1
+		before, ok := hostAddress(strings.TrimSpace(forwarded[last]))
+		if !ok {
+			break
+		}
+		address, forwarded = before, forwarded[:last]
 	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return host
-	}
-	if address = address.Unmap(); address.Is6() {
+	if address.Is6() {
 		if network, err := address.Prefix(64); err == nil {
 			return network.String()
 		}
 	}
 	return address.String()
+}
+
+func (s *Server) trusts(address netip.Addr) bool {
+	return slices.ContainsFunc(s.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
+}
+
+// hostAddress reads an address that may have a port.
+func hostAddress(text string) (netip.Addr, bool) {
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		text = host
+	}
+	address, err := netip.ParseAddr(text)
+	return address.Unmap().WithZone(""), err == nil
 }

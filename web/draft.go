@@ -150,7 +150,7 @@ func (s *Server) readAgain(r *http.Request, u *upload, o reading) error {
 		return errNoText
 	}
 	tag, err := s.pool.Exec(r.Context(), `
-		update uploads u set options = $2, checked_at = null, failure = null
+		update uploads u set options = $2, checked_at = null, check_at = null, failure = null
 		where id = $1 and received_at is not null and not exists (select from batches b where b.id = u.batch_id and b.state <> 'draft')`, u.ID, o)
 	if err != nil {
 		return fmt.Errorf("read upload %d again: %w", u.ID, err)

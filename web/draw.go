@@ -80,15 +80,15 @@ func (g *gauge) freeze(frozen []invitation.Freeze) {
 }
 
 // gauges shows the limits on what invites.
-func gauges(b invitation.Budget, limits invitation.Limits) []gauge {
+func gauges(b invitation.Budget) []gauge {
 	var all []gauge
 	for _, one := range []struct {
 		name, word string
 		limit      ratelimit.Limit
 		use        invitation.Use
 	}{
-		{ratelimit.Bulk, "Bulk requests, of ten people", limits.Bulk, b.Bulk},
-		{ratelimit.Create, "Single requests", limits.Create, b.Create},
+		{ratelimit.Bulk, "Bulk requests, of ten people", b.Limits.Bulk, b.Bulk},
+		{ratelimit.Create, "Single requests", b.Limits.Create, b.Create},
 	} {
 		if one.limit.Off || one.limit.None {
 			continue

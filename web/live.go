@@ -143,7 +143,7 @@ func (w *watch) now(after time.Time) (text []byte, changed <-chan struct{}) {
 
 // live streams where a batch stands, as server-sent events, until who watches is
 // gone, is signed out, or the server stops: the page then connects again.
-func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) error {
+func (s *Server) live(out http.ResponseWriter, r *http.Request, who *visitor) error {
 	id, err := number(r, "id")
 	if err != nil {
 		return err
@@ -151,6 +151,11 @@ func (s *Server) live(out http.ResponseWriter, r *http.Request, _ *visitor) erro
 	if _, err := s.store.Batch(r.Context(), id); err != nil {
 		return err
 	}
+	end, err := s.beginLive(out, who)
+	if err != nil {
+		return err
+	}
+	defer end()
 	s.stream(out, r, watched{batch: id})
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
@@ -42,6 +43,14 @@ func (o *OpenID) role(groups []string) Role {
 	}
 	return ""
 }
+
+// withRole returns those groups that have a role.
+func (o *OpenID) withRole(groups []string) []string {
+	return slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return o.role([]string{g}) == "" })
+}
+
+// proof identifies the provider and the client in a session.
+func (o *OpenID) proof() []byte { return hashOf(o.Issuer + "\x00" + o.ClientID) }
 
 // Where signing in begins, and where the provider sends people back to.
 const (
@@ -100,7 +109,7 @@ type attempt struct {
 func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 	p, err := s.discover()
 	if err != nil {
-		s.log.Error("signing in with the identity provider", "error", err)
+		s.log.Warn("signing in with the identity provider", "error", err)
 		return errProvider
 	}
 	a := attempt{Verifier: oauth2.GenerateVerifier(), Next: local(r.FormValue("next"))}
@@ -145,7 +154,7 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 	var refused *refusal
 	switch {
 	case errors.As(err, &refused):
-		s.log.Error("signing in with the identity provider", "error", err)
+		s.log.Warn("signing in with the identity provider", "error", err)
 		return refused
 	case err != nil:
 		s.log.Warn("what the identity provider said of somebody is not believed", "error", err)
@@ -156,7 +165,7 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 		s.log.Warn("somebody whose groups have no role wanted to sign in")
 		return s.notSignedIn(w, r, http.StatusForbidden, "The identity provider knows you, but none of your groups may use this. Ask whoever looks after it.")
 	}
-	if err := s.admit(w, r, visitor{claims.actor(), role}, "openid"); err != nil {
+	if err := s.admit(w, r, visitor{claims.actor(), role}, grant{"openid", s.cfg.OpenID.proof(), s.cfg.OpenID.withRole(claims.groups)}); err != nil {
 		return err
 	}
 	http.Redirect(w, r, a.Next, http.StatusSeeOther)
@@ -169,16 +178,43 @@ func (s *Server) notSignedIn(w http.ResponseWriter, r *http.Request, status int,
 
 // claims are what an ID token says of somebody.
 type claims struct {
-	Subject  string
-	Email    string `json:"email"`
-	Verified *bool  `json:"email_verified"`
+	Subject  string   `json:"sub"`
+	Email    string   `json:"email"`
+	Verified verified `json:"email_verified"`
+	Party    *string  `json:"azp"` // the client that the token was made for; nil: the token does not say
 	groups   []string
 }
 
-// actor is the name under which events record somebody: their address, unless
-// the provider says that it is not verified, or what the provider calls them.
+// verified is the claim email_verified: a bool, or its text, which some providers
+// send. Anything else does not count as verified.
+type verified bool
+
+// UnmarshalJSON reads the claim.
+func (v *verified) UnmarshalJSON(text []byte) error {
+	*v = string(text) == "true" || string(text) == `"true"`
+	return nil
+}
+
+// maxSubject is how long a subject may be, in characters: OpenID Connect Core 1.0,
+// section 2.
+const maxSubject = 255
+
+// check refuses what the signature does not vouch for: a token that was made for
+// another client, and a subject that names nobody or can't be kept.
+func (c claims) check(audience []string, client string) error {
+	switch {
+	case c.Party != nil && *c.Party != client, c.Party == nil && len(audience) > 1:
+		return errors.New("the ID token was made for another client")
+	case c.Subject == "" || len(c.Subject) > maxSubject || strings.ContainsFunc(c.Subject, unicode.IsControl):
+		return errors.New("the ID token has no usable subject")
+	}
+	return nil
+}
+
+// actor is the name under which events record somebody: their address where the
+// provider has verified it, or else what the provider calls them.
 func (c claims) actor() string {
-	if userName.MatchString(c.Email) && strings.Contains(c.Email, "@") && (c.Verified == nil || *c.Verified) {
+	if userName.MatchString(c.Email) && strings.Contains(c.Email, "@") && bool(c.Verified) {
 		return c.Email
 	}
 	return "openid:" + c.Subject
@@ -214,11 +250,13 @@ func (s *Server) redeem(ctx context.Context, a attempt, code string) (claims, er
 	if subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(a.Nonce)) != 1 {
 		return claims{}, errors.New("the ID token is for another sign-in")
 	}
-	c := claims{Subject: id.Subject}
+	var c claims
 	if err := id.Claims(&c); err != nil {
 		return claims{}, fmt.Errorf("read the ID token: %w", err)
 	}
-	c.Subject = id.Subject
+	if err := c.check(id.Audience, s.cfg.OpenID.ClientID); err != nil {
+		return claims{}, err
+	}
 	var all map[string]json.RawMessage
 	if err := id.Claims(&all); err != nil {
 		return claims{}, fmt.Errorf("read the ID token: %w", err)

@@ -62,11 +62,13 @@ func TestOpenIDRoles(t *testing.T) {
 	t.Parallel()
 	b, p := setupOpenID(t)
 	for want, says := range map[string]map[string]any{
-		"a@example.com · auditor":  {"email": "a@example.com", "groups": []string{"board"}},
-		"b@example.com · operator": {"email": "b@example.com", "groups": []string{"audit", "hr"}},
-		"c@example.com · auditor":  {"email": "c@example.com", "groups": "audit"},
+		"a@example.com · auditor":  {"email": "a@example.com", "email_verified": true, "groups": []string{"board"}},
+		"b@example.com · operator": {"email": "b@example.com", "email_verified": "true", "groups": []string{"audit", "hr"}},
+		"openid:u-0 · auditor":     {"sub": "u-0", "email": "c@example.com", "groups": "audit"},
+		"openid:u-3 · auditor":     {"sub": "u-3", "email": "h@example.com", "email_verified": "false", "groups": "audit"},
+		"openid:u-4 · auditor":     {"sub": "u-4", "email": "i@example.com", "email_verified": 1, "groups": "audit"},
 		"openid:u-1 · operator":    {"email": "d@example.com", "email_verified": false, "groups": []string{"hr"}},
-		"openid:u-2 · operator":    {"sub": "u-2", "email": "token:x", "groups": []string{"hr"}},
+		"openid:u-2 · operator":    {"sub": "u-2", "email": "token:x", "email_verified": true, "groups": []string{"hr"}},
 		"":                         {"email": "e@example.com", "groups": []string{"HR", "hr2", ""}},
 		" ":                        {"email": "f@example.com"},
 		"  ":                       {"email": "g@example.com", "groups": map[string]any{"hr": true}},
@@ -109,6 +111,13 @@ func TestOpenIDIsNotBelieved(t *testing.T) {
 		"audience":       {says: map[string]any{"aud": "another"}, want: 403},
 		"issuer":         {says: map[string]any{"iss": "https://evil.example"}, want: 403},
 		"signature":      {forged: true, want: 403},
+		"no subject":     {says: map[string]any{"sub": ""}, want: 403},
+		"NUL":            {says: map[string]any{"sub": "u\x001"}, want: 403},
+		"line break":     {says: map[string]any{"sub": "u\n1"}, want: 403},
+		"long subject":   {says: map[string]any{"sub": strings.Repeat("u", 256)}, want: 403},
+		"client":         {says: map[string]any{"azp": "another"}, want: 403},
+		"no client":      {says: map[string]any{"azp": ""}, want: 403},
+		"two audiences":  {says: map[string]any{"aud": []string{openidtest.ClientID, "another"}}, want: 403},
 		"provider fails": {status: 503, want: 502},
 	} {
 		w := b.browser()
@@ -121,6 +130,13 @@ func TestOpenIDIsNotBelieved(t *testing.T) {
 		}
 		w.get("/").want(http.StatusSeeOther)
 	}
+	// More audiences are fine where the token says that it was made for this client.
+	p.Says, p.Forged, p.Status = maps.Clone(right), false, 0
+	maps.Copy(p.Says, map[string]any{"aud": []string{"another", openidtest.ClientID}, "azp": openidtest.ClientID})
+	w := b.browser()
+	w.get("/login/openid/return?" + begin(w, p, "/").Encode()).want(http.StatusSeeOther)
+	w.post("/logout", nil).want(http.StatusSeeOther)
+
 	// Somebody else's way back, in a browser that began nothing, or began its own.
 	p.Says, p.Forged, p.Status = right, false, 0
 	back := begin(b.browser(), p, "/").Encode()

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -144,14 +145,19 @@ func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
 // checkOptions refuses what Clerk would refuse for each row, and what goes with
 // nothing else that was asked.
 func checkOptions(b *invitation.Batch) error {
-	u, err := url.Parse(b.Options.RedirectURL)
+	var option *invitation.OptionError
+	if err := b.Options.Validate(); errors.As(err, &option) {
+		label := option.Option
+		for _, f := range fields {
+			if f.name == option.Option {
+				label = f.label
+			}
+		}
+		return refuse(http.StatusUnprocessableEntity, option.Remedy, "%s: it %s.", label, option.Problem)
+	} else if err != nil {
+		return err
+	}
 	switch {
-	case b.Options.RedirectURL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http"):
-		return refuse(http.StatusUnprocessableEntity, "It begins with https:// or http://.", "The address that the invitation leads to must be a whole one.")
-	case len(b.Options.RedirectURL) > 2048:
-		return refuse(http.StatusUnprocessableEntity, "2,048 characters are room enough.", "The address that the invitation leads to is too long.")
-	case b.Options.ExpiresInDays < 0 || b.Options.ExpiresInDays > 365:
-		return refuse(http.StatusUnprocessableEntity, "Write 1 to 365, or leave it empty.", "An invitation can't be valid for %d days.", b.Options.ExpiresInDays)
 	case b.Priority < 1 || b.Priority > 4:
 		return refuse(http.StatusUnprocessableEntity, "Take 1 to 4.", "There is no priority %d.", b.Priority)
 	case b.Canary < 0:

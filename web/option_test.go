@@ -74,9 +74,9 @@ func TestBadOptions(t *testing.T) {
 	w := b.as("olga")
 	w.draft("hires.csv", messy).want(http.StatusOK)
 	for want, form := range map[string]url.Values{
-		"must be a whole one":      {"redirect_url": {"app.example.com"}},
-		"too long":                 {"redirect_url": {"https://example.com/" + strings.Repeat("x", 2048)}},
-		"be valid for 366 days":    {"expires_in_days": {"366"}},
+		"app&#39;s link or a path": {"redirect_url": {"app.example.com"}},
+		"it is too long":           {"redirect_url": {"https://example.com/" + strings.Repeat("x", 2048)}},
+		"it can&#39;t be 366":      {"expires_in_days": {"366"}},
 		"no priority 5":            {"priority": {"5"}},
 		"So many people first":     {"canary": {"-1"}},
 		"can&#39;t be dealt with":  {"on_duplicate": {"twice"}},

@@ -52,6 +52,7 @@ type previewView struct {
 	Rate     string
 	Besides  []string // what else holds for when it is sent
 	Limited  bool     // a development instance that would not deliver all mails
+	Typed    bool     // the number of people has to be typed
 	Warnings []warning
 	More     int // warnings that are not shown
 
@@ -79,14 +80,13 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	if err != nil {
 		return nil, err
 	}
-	limits := s.cfg.Limits(instance.Environment)
-	budget, err := s.reader.Budget(ctx, b.InstanceID, limits)
+	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
 	if err != nil {
 		return nil, err
 	}
 	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: v.ToInvite, StartAt: b.StartAt, Hours: b.Hours}
 	if !b.Hours.IsZero() {
-		if own.Zone, err = invitation.LoadZone(b.Hours.TZ); err != nil {
+		if own.Zone, err = s.reader.Zone(ctx, b.Hours.TZ); err != nil {
 			return nil, err
 		}
 	}
@@ -94,16 +94,14 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	if err != nil {
 		return nil, err
 	}
-	v.Plan = invitation.MakePlan(budget.Now, own, others, limits.Create, limits.Bulk, budget.Spent)
+	v.Plan = invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
 	v.now, v.Besides = budget.Now, conditions(b, v.ToInvite)
 	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
-	if instance.Environment == "development" {
-		mailed, err := s.reader.MailedThisMonth(ctx, b.InstanceID)
-		if err != nil {
-			return nil, err
-		}
-		v.Limited = mailed+v.ToInvite > undeliveredAfter
+	sending, err := jobs.DraftSending(ctx, s.pool, b, v.Preview, waiting, s.cfg.Real)
+	if err != nil {
+		return nil, err
 	}
+	v.Limited, v.Typed = sending.Undelivered(), sending.NeedsNumber()
 	return v, s.warn(ctx, b.ID, u, v)
 }
 

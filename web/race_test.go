@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 )
 
 // whileHeld has requests wait for a batch, until all of them do, does something
@@ -118,6 +119,36 @@ func TestStartCountsLastRows(t *testing.T) {
 	s.post("/batches/1/start", `{"people":1}`).want(http.StatusOK)
 	if batch, err := b.server.store.Batch(t.Context(), 1); err != nil || batch.Rows != 1 || batch.Blank != 3 {
 		t.Errorf("%+v, %v", batch, err)
+	}
+}
+
+// TestRescindWaitsForReading: somebody who is rescinded while a draft's file is read
+// in another way is taken out of what was read.
+func TestRescindWaitsForReading(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	s := b.script(Operator)
+	s.csv("", messy).want(http.StatusCreated)
+	instance := b.server.cfg.Instance.ID
+	reread := func(tx pgx.Tx) error {
+		if err := b.server.store.EmptyDraft(t.Context(), tx, 1); err != nil {
+			return err
+		}
+		_, err := tx.Exec(t.Context(), `insert into results (batch_id, instance_id, row_number, line, original, email, key)
+			values (1, $1, 7, 2, '{jane@example.com}', 'jane@example.com', 'jane@example.com')`, instance)
+		return err
+	}
+	b.whileHeld(1, reread, func() {
+		sw := &invitation.Sweep{InstanceID: instance, Kind: invitation.KindRescind, StartedBy: "olga", Apply: true,
+			Allow: true}
+		w, err := jobs.Rescind(t.Context(), b.server.pool, sw, []string{"jane@example.com"})
+		if err != nil || len(w.Waiting) != 1 {
+			t.Errorf("%+v, %v", w, err)
+		}
+	})
+	if n := b.count(`select count(*) from results
+		where batch_id = 1 and row_number = 7 and outcome = 'cancelled' and reason = 'withdrawn'`); n != 1 {
+		t.Error("who was rescinded is still to be invited")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +44,10 @@ func (s *Server) riverPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	w.Header().Set("Content-Security-Policy", riverPolicy)
 	if strings.HasPrefix(r.URL.Path, riverPrefix+"/assets/") { // their names change with their content
 		w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+	}
+	if n, err := strconv.Atoi(r.URL.Query().Get("limit")); err == nil && n == 0 {
+		// River takes 0 for valid and panics; it refuses everything else that it can't use.
+		return refuse(http.StatusBadRequest, "Take 1 to 1000.", "A page of River's lists can't have 0 entries.")
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -30,11 +31,22 @@ type tableView struct {
 // from the beginning.
 func (t tableView) Link(name, value string) string { return t.link(name, value, "", 0) }
 
-// Older and Newer lead to the neighbouring pages.
-func (t tableView) Older() string { return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber) }
+// Older and Newer lead to the neighbouring pages. A page without rows, which
+// somebody asked for by a number, leads to the nearest that has some.
+func (t tableView) Older() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "after", t.Filter.Before-1)
+	}
+	return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber)
+}
 
 // Newer leads to the page before.
-func (t tableView) Newer() string { return t.link("", "", "before", t.Rows[0].RowNumber) }
+func (t tableView) Newer() string {
+	if len(t.Rows) == 0 {
+		return t.link("", "", "before", min(t.Filter.After, math.MaxInt32-1)+1)
+	}
+	return t.link("", "", "before", t.Rows[0].RowNumber)
+}
 
 // Self is the address of this page of the table.
 func (t tableView) Self() string {
@@ -84,9 +96,9 @@ func checkFilter(f invitation.RowFilter) error {
 		return refuse(http.StatusUnprocessableEntity, "Take undecided, invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed or cancelled.", "There is no outcome %q.", f.Outcome)
 	}
 	switch f.Status {
-	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired:
+	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired, invitation.Deleted:
 	default:
-		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked or expired.", "There is no status %q.", f.Status)
+		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked, expired or gone.", "There is no status %q.", f.Status)
 	}
 	if len(f.Search) > 320 {
 		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
@@ -192,20 +204,22 @@ func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string
 }
 
 // resultsFile streams every row of a batch as CSV.
-func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
+func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	only := invitation.Outcome(r.URL.Query().Get("outcome"))
 	if _, known := words.Outcomes[only]; only != "" && !known {
 		return refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", only)
 	}
-	return s.sheet(w, r, "results", only)
+	return s.sheet(w, r, who, "results", only)
 }
 
 // problemsFile streams the rows that can't be sent.
-func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, _ *visitor) error {
-	return s.sheet(w, r, "problems", invitation.Invalid)
+func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	return s.sheet(w, r, who, "problems", invitation.Invalid)
 }
 
-func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only invitation.Outcome) error {
+func (s *Server) sheet(
+	w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome,
+) error {
 	id, err := number(r, "id")
 	if err != nil {
 		return err
@@ -214,6 +228,11 @@ func (s *Server) sheet(w http.ResponseWriter, r *http.Request, name string, only
 	if err != nil {
 		return err
 	}
+	end, err := s.beginDownload(w, who)
+	if err != nil {
+		return err
+	}
+	defer end()
 	w.Header().Set("Content-Type", csvType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
 	s.streamResults(w, r, id, only, columns, invitation.ResultsCSV)
@@ -235,15 +254,22 @@ var _ io.Writer = patient{}
 type peopleView struct {
 	Search  string
 	People  []invitation.PersonLine
-	More    string // where the next ones are; empty: there are none
+	More    string // the key after which the next ones are; empty: there are none
 	Story   []words.Chapter
 	Summary []string
 	Email   string // whose story it is
 }
 
-// peoplePage looks for people in all batches, and tells the story of one.
+// peoplePage looks for people in all batches, and tells the story of one. The page
+// itself asks by POST, so that addresses stay out of the logs of proxies.
 func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	q := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if err := readForm(w, r, maxForm); err != nil {
+			return err
+		}
+		q = r.PostForm
+	}
 	view := peopleView{Search: strings.TrimSpace(q.Get("q")), Email: q.Get("email")}
 	if len(view.Search) > 320 || len(view.Email) > 320 {
 		return refuse(http.StatusUnprocessableEntity, "Write an address, or how it begins.", "That is too long to look for.")
@@ -264,7 +290,7 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 		if len(view.People) > pageRows {
 			view.People = view.People[:pageRows]
-			view.More = "/people?" + url.Values{"q": {view.Search}, "after": {view.People[pageRows-1].Key}}.Encode()
+			view.More = view.People[pageRows-1].Key
 		}
 	}
 	return s.render(w, r, who, http.StatusOK, "people", "People", view)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -51,15 +52,47 @@ func (s *Server) cookieName(r *http.Request) string {
 	return "bulkinvite"
 }
 
+// grant is what a session began with. The session holds only while the server's
+// configuration still grants it.
+type grant struct {
+	via    string   // password, link or openid
+	proof  []byte   // [User.proof] or [OpenID.proof]; nil for the one-time link
+	groups []string // openid: the person's groups that had a role; nil for the others
+}
+
+// roleOf returns the role that a session has now, and no role once its user, their
+// password or the identity provider is gone.
+func (s *Server) roleOf(name string, g grant) Role {
+	switch g.via {
+	case "password":
+		if u, known := s.door.users[name]; known && bytes.Equal(g.proof, u.proof()) {
+			return u.Role
+		}
+	case "openid":
+		if o := s.cfg.OpenID; o != nil && bytes.Equal(g.proof, o.proof()) {
+			return o.role(g.groups)
+		}
+	case "link":
+		if s.byLink() {
+			return Operator
+		}
+	}
+	return ""
+}
+
+// byLink reports whether people sign in by the one-time link: there is no other way.
+func (s *Server) byLink() bool { return len(s.door.users) == 0 && s.cfg.OpenID == nil }
+
 // admit begins a session for somebody who has shown who they are.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, via string) error {
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, g grant) error {
 	value, hash := secret()
-	_, err := s.pool.Exec(r.Context(), `insert into web_sessions (hash, user_name, role, via) values ($1, $2, $3, $4)`, hash, v.Name, v.Role, via)
+	_, err := s.pool.Exec(r.Context(), `insert into web_sessions (hash, user_name, role, via, proof, groups) values ($1, $2, $3, $4, $5, $6)`,
+		hash, v.Name, v.Role, g.via, g.proof, g.groups)
 	if err != nil {
 		return fmt.Errorf("begin a session: %w", err)
 	}
 	s.setCookie(w, r, value, int(sessionLife.Seconds()))
-	s.log.Info("signed in", "via", via, "role", v.Role)
+	s.log.Info("signed in", "via", g.via, "role", v.Role)
 	return nil
 }
 
@@ -83,32 +116,24 @@ func (s *Server) identify(r *http.Request) (*visitor, error) {
 	return s.bySession(r.Context(), cookie.Value)
 }
 
-// bySession looks a session up and, once a minute, notes that it is used.
+// bySession looks a session up, checks that it is still granted and, once a minute,
+// notes that it is used.
 func (s *Server) bySession(ctx context.Context, value string) (*visitor, error) {
 	var v visitor
-	var via string
+	var g grant
 	var stale bool
 	err := s.pool.QueryRow(ctx, `
-		select user_name, role, via, used_at < clock_timestamp() - interval '1 minute' from web_sessions
+		select user_name, via, proof, groups, used_at < clock_timestamp() - interval '1 minute' from web_sessions
 		where hash = $1 and used_at > clock_timestamp() - $2::interval and created_at > clock_timestamp() - $3::interval`,
-		hashOf(value), sessionIdle, sessionLife).Scan(&v.Name, &v.Role, &via, &stale)
+		hashOf(value), sessionIdle, sessionLife).Scan(&v.Name, &g.via, &g.proof, &g.groups, &stale)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for a session: %w", err)
 	}
-	if via == "openid" && s.cfg.OpenID == nil {
-		return nil, nil // the provider was given up
-	}
-	if via == "password" {
-		// Who was taken off the list of users, or has another role there now, is
-		// that from the next start on.
-		u, known := s.door.users[v.Name]
-		if !known {
-			return nil, nil
-		}
-		v.Role = u.Role
+	if v.Role = s.roleOf(v.Name, g); v.Role == "" {
+		return nil, nil
 	}
 	if stale {
 		if _, err := s.pool.Exec(ctx, `update web_sessions set used_at = clock_timestamp() where hash = $1`, hashOf(value)); err != nil {
@@ -128,7 +153,8 @@ type link struct {
 }
 
 // Link makes the one-time link that signs somebody in as an operator by a name,
-// and tells its path; whenever it is used, tell is called again with a new one.
+// and tells its path; whenever it is used, tell is called again with a new one. It
+// signs nobody in where there are users or an identity provider.
 func (s *Server) Link(name string, tell func(path string)) {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
@@ -165,12 +191,16 @@ type loginView struct {
 // loginPage asks who it is, or takes a one-time link.
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	next := local(r.FormValue("next"))
-	if once := r.FormValue("once"); once != "" {
+	// Programs that look at links ask by HEAD: that must not use this one up.
+	if once := r.FormValue("once"); once != "" && r.Method != http.MethodHead {
+		if !s.byLink() {
+			return s.showLogin(w, r, http.StatusForbidden, loginView{Next: next, Problem: "The one-time link has ended: sign in as a user."})
+		}
 		v, ok := s.link.use(once)
 		if !ok {
 			return s.showLogin(w, r, http.StatusForbidden, loginView{Next: next, Problem: "This link was used before. The server's terminal shows the next one."})
 		}
-		if err := s.admit(w, r, v, "link"); err != nil {
+		if err := s.admit(w, r, v, grant{via: "link"}); err != nil {
 			return err
 		}
 		http.Redirect(w, r, next, http.StatusSeeOther)
@@ -180,7 +210,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, status int, view loginView) error {
-	view.Password, view.Link = len(s.door.users) > 0, s.link.told != nil
+	view.Password, view.Link = len(s.door.users) > 0, s.byLink() && s.link.told != nil
 	if s.cfg.OpenID != nil {
 		view.OpenID = openIDPath + "?" + url.Values{"next": {view.Next}}.Encode()
 	}
@@ -198,7 +228,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, errTooManyTries):
 		s.log.Warn("signing in is slowed down: too many tries")
-		w.Header().Set("Retry-After", fmt.Sprint(int(tryEvery.Seconds())))
+		w.Header().Set("Retry-After", fmt.Sprint(int(perPair.every.Seconds())))
 		view.Problem = "Too many tries. Wait ten seconds before the next one."
 		return s.showLogin(w, r, http.StatusTooManyRequests, view)
 	case errors.As(err, &refused):
@@ -207,7 +237,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		view.Problem = "Name and password do not belong together."
 		return s.showLogin(w, r, http.StatusUnauthorized, view)
 	}
-	if err := s.admit(w, r, visitor{u.Name, u.Role}, "password"); err != nil {
+	if err := s.admit(w, r, visitor{u.Name, u.Role}, grant{via: "password", proof: u.proof()}); err != nil {
 		return err
 	}
 	http.Redirect(w, r, view.Next, http.StatusSeeOther)

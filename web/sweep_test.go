@@ -152,6 +152,13 @@ func TestBudget(t *testing.T) {
 	if n := strings.Count(a.body, `class="tick"`); n != 3 {
 		t.Errorf("%d ticks, want two bulk requests and one block", n)
 	}
+	b.exec(`insert into workers
+		(id, instance_id, host, pid, version, lock_key, limit_create, limit_bulk, limit_general)
+		values ('w_1', $1, 'h', 1, 'v', 1, '50/1h', '25/1h', '1000/10s'),
+		       ('w_2', $1, 'h', 2, 'v', 1, '100/1h', '25/1h', '1000/10s')`, id)
+	w.get("/budget").want(http.StatusOK).
+		says("<b>0</b> of 50 left", "different limits", "w_1 (h, pid 1): create 50/1h")
+	b.exec(`delete from workers`)
 	r := w.request(http.MethodGet, "/budget", nil)
 	r.Header.Set("HX-Target", "div#strips")
 	if part := w.do(r).want(http.StatusOK).says("<b>23</b> of 25 left").body; strings.Contains(part, "<html") {

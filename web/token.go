@@ -48,11 +48,16 @@ func (t Token) Actor() string { return "token:" + t.Name }
 // ErrTokenName says that a token can't have the name that it was to have.
 var ErrTokenName = errors.New("a token's name has letters, digits and . _ @ + - in it, and no more than 100 of them")
 
+// ErrTokenExists says that a token of that name is still good: events could not tell
+// what the two do apart.
+var ErrTokenExists = errors.New("a token of that name is still good")
+
 // ErrNoToken says that there is no token of that number.
 var ErrNoToken = errors.New("no such token")
 
 // CreateToken makes a token, and records who made it. The text that it returns
-// is kept nowhere else: only its hash is.
+// is kept nowhere else: only its hash is. While a token of that name is still good,
+// it returns [ErrTokenExists].
 func CreateToken(ctx context.Context, db *pgxpool.Pool, name string, role Role, createdBy string, expires time.Time) (text string, err error) {
 	switch {
 	case !userName.MatchString(name):
@@ -63,8 +68,22 @@ func CreateToken(ctx context.Context, db *pgxpool.Pool, name string, role Role, 
 	random, _ := secret()
 	text = tokenPrefix + random
 	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		// Two that are made at once must see each other. An index can't do it: it does not
+		// know what time it is.
+		if _, err := tx.Exec(ctx, `lock table api_tokens in share row exclusive mode`); err != nil {
+			return err
+		}
+		var taken bool
+		err := tx.QueryRow(ctx, `select exists (select from api_tokens where name = $1 and revoked_at is null and expires_at > clock_timestamp())`,
+			name).Scan(&taken)
+		switch {
+		case err != nil:
+			return err
+		case taken:
+			return ErrTokenExists
+		}
 		var id int64
-		err := tx.QueryRow(ctx, `insert into api_tokens (hash, name, role, created_by, expires_at) values ($1, $2, $3, $4, $5) returning id`,
+		err = tx.QueryRow(ctx, `insert into api_tokens (hash, name, role, created_by, expires_at) values ($1, $2, $3, $4, $5) returning id`,
 			hashOf(text), name, role, createdBy, expires).Scan(&id)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,9 +13,9 @@ import (
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	make := func(role Role, life time.Duration) string {
+	make := func(name string, role Role, life time.Duration) string {
 		t.Helper()
-		text, err := CreateToken(t.Context(), b.pool, "hr-import", role, "olga", time.Now().Add(life))
+		text, err := CreateToken(t.Context(), b.pool, name, role, "olga", time.Now().Add(life))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +28,7 @@ func TestTokens(t *testing.T) {
 		r.Header.Set("Authorization", authorization)
 		return w.do(r)
 	}
-	good := make(Operator, time.Hour)
+	good := make("hr-import", Operator, time.Hour)
 	random, found := strings.CutPrefix(good, "biv_")
 	if bytes, err := base64.RawURLEncoding.DecodeString(random); !found || len(random) != 43 || err != nil || len(bytes) != 32 {
 		t.Errorf("a token is %q", good)
@@ -39,14 +40,14 @@ func TestTokens(t *testing.T) {
 	}
 	for what, text := range map[string]string{
 		"its hash": base64.RawURLEncoding.EncodeToString(hashOf(good)), "no prefix": random, "another": "biv_" + strings.Repeat("A", 43),
-		"empty": "", "expired": make(Operator, -time.Second),
+		"empty": "", "expired": make("expired", Operator, -time.Second),
 	} {
 		if a := ask("POST", "/batches/99/start", "Bearer "+text); a.status != http.StatusUnauthorized {
 			t.Errorf("%s: %d", what, a.status)
 		}
 	}
 	ask("POST", "/batches/99/start", "Bearer "+good).want(http.StatusNotFound)
-	ask("POST", "/batches/99/start", "Bearer "+make(Auditor, time.Hour)).want(http.StatusForbidden)
+	ask("POST", "/batches/99/start", "Bearer "+make("dashboard", Auditor, time.Hour)).want(http.StatusForbidden)
 
 	// A bad token is not made good by a session beside it; what a proxy asks for is.
 	w := b.as("olga")
@@ -82,5 +83,50 @@ func TestTokens(t *testing.T) {
 		if text, err := CreateToken(t.Context(), b.pool, name, role, "olga", time.Now()); err == nil {
 			t.Errorf("%q, %s made %s", name, role, text)
 		}
+	}
+}
+
+// TestTokenNamesAreUnique: events name a token by its name, so that two that are
+// good at the same time never share one, not even if they are made at once. A name
+// is free again once its token is revoked or has expired.
+func TestTokenNamesAreUnique(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	create := func(name string, life time.Duration) error {
+		_, err := CreateToken(t.Context(), b.pool, name, Auditor, "olga", time.Now().Add(life))
+		return err
+	}
+	made := make(chan error)
+	for range 5 {
+		go func() { made <- create("hr-import", time.Hour) }()
+	}
+	good := 0
+	for range 5 {
+		if err := <-made; err == nil {
+			good++
+		} else if !errors.Is(err, ErrTokenExists) {
+			t.Error(err)
+		}
+	}
+	if n := b.count(`select count(*) from api_tokens`); good != 1 || n != 1 {
+		t.Errorf("%d tokens were made, and %d kept", good, n)
+	}
+	if err := create("HR-import", time.Hour); err != nil {
+		t.Error(err)
+	}
+	id := b.count(`select id from api_tokens where name = 'hr-import'`)
+	if err := RevokeToken(t.Context(), b.pool, int64(id), "olga"); err != nil {
+		t.Fatal(err)
+	}
+	for _, life := range []time.Duration{-time.Second, time.Hour} {
+		if err := create("hr-import", life); err != nil {
+			t.Errorf("after a revoked one, and an expired one: %v", err)
+		}
+	}
+	if err := create("hr-import", time.Hour); !errors.Is(err, ErrTokenExists) {
+		t.Errorf("%v", err)
+	}
+	if n := b.count(`select count(*) from events where action = 'token_created'`); n != 4 {
+		t.Errorf("%d events, want one for each of 4 tokens", n)
 	}
 }

@@ -16,9 +16,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 // upload is a file on its way to being a batch.
@@ -205,16 +207,47 @@ func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) err
 	}
 }
 
-// keep writes a piece of a file.
+// DefaultUploadQuota is how many bytes the files of drafts may take: as many as the
+// largest file that is read.
+const DefaultUploadQuota = importer.DefaultFileBytes
+
+// keep writes a piece of a file, unless it would take the files that are kept over
+// the quota. Files that nobody needs any more then make room first.
 func (s *Server) keep(ctx context.Context, id int64, number int, chunk []byte) error {
-	_, err := s.pool.Exec(ctx, `
-		with piece as (insert into upload_chunks (upload_id, number, data) values ($1, $2, $3))
-		update uploads set bytes = bytes + $4, came_at = clock_timestamp() where id = $1`, id, number, chunk, len(chunk))
+	kept, err := s.keepWithin(ctx, id, number, chunk)
+	if err == nil && !kept {
+		if _, err = s.pool.Exec(ctx, deleteNeedless); err == nil {
+			kept, err = s.keepWithin(ctx, id, number, chunk)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("keep upload %d: %w", id, err)
 	}
+	if !kept {
+		return refuse(http.StatusInsufficientStorage,
+			"Start or discard drafts that you don't need, then send it again. Who runs the server can raise --upload-quota.",
+			"The files that drafts keep would take more than %s.", words.Bytes(s.cfg.UploadQuota))
+	}
 	return nil
 }
+
+// keepWithin writes a piece of a file if it fits into the quota. Files that come at
+// the same moment may pass it by a piece each.
+func (s *Server) keepWithin(ctx context.Context, id int64, number int, chunk []byte) (kept bool, err error) {
+	done, err := s.pool.Exec(ctx, `
+		with piece as (
+			insert into upload_chunks (upload_id, number, data)
+			select $1, $2, $3 where (select coalesce(sum(octet_length(data)), 0) from upload_chunks) + $4 <= $5
+			returning upload_id)
+		update uploads set bytes = bytes + $4, came_at = clock_timestamp() from piece where id = upload_id`,
+		id, number, chunk, len(chunk), s.cfg.UploadQuota)
+	return done.RowsAffected() > 0, err
+}
+
+// deleteNeedless deletes the files of batches that are no drafts any more.
+const deleteNeedless = `
+	delete from upload_chunks c using uploads u, batches b
+	where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`
 
 // fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
 // is: a file that ends is another thing than one that is cut off.
@@ -282,11 +315,20 @@ func (c *chunks) Read(p []byte) (int, error) {
 type checks struct {
 	mu    sync.Mutex
 	all   map[int64]*checking
-	turns chan struct{} // each of them holds two connections: not all may at once
+	turns chan struct{} // each of them needs a second connection now and then: one must be left
 }
 
-// checksAtOnce is how many files a process reads at a time.
+// MinConns is how many connections a server needs: a file is read on one while its
+// rows are written on another.
+const MinConns = 2
+
+// checksAtOnce is how many files a process reads at a time, at most.
 const checksAtOnce = 2
+
+// checksOf leaves a connection for the second one that each check needs.
+func checksOf(pool *pgxpool.Pool) int {
+	return min(checksAtOnce, max(1, int(pool.Config().MaxConns)-1))
+}
 
 // checking is a file that is being read.
 type checking struct {
@@ -309,9 +351,7 @@ func (s *Server) check(u *upload) *checking {
 	c := &checking{over: make(chan struct{})}
 	s.checks.all[u.ID] = c
 	s.work.Go(func() {
-		s.checks.turns <- struct{}{}
-		defer func() { <-s.checks.turns }()
-		if err := s.makeDraft(s.life, u.ID, c); err != nil && s.life.Err() == nil {
+		if err := s.inTurn(u.ID, c); err != nil && s.life.Err() == nil {
 			s.log.Error("an upload could not be checked", "upload", u.ID, "error", err)
 		}
 		if u.Batch != nil {
@@ -326,13 +366,64 @@ func (s *Server) check(u *upload) *checking {
 	return c
 }
 
-// errTaken says that another process reads the upload.
+// inTurn checks an upload when it is its turn. A server that stops waits for no turn.
+func (s *Server) inTurn(id int64, c *checking) error {
+	select {
+	case s.checks.turns <- struct{}{}:
+	case <-s.life.Done():
+		return nil // no check was begun
+	}
+	defer func() { <-s.checks.turns }()
+	if s.life.Err() != nil {
+		return nil
+	}
+	return s.makeDraft(s.life, id, c)
+}
+
+// errTaken says that another process reads the upload, or has waited for it.
 var errTaken = errors.New("another process reads it")
+
+const (
+	// maxChecks is how many checks of an upload may come to no end.
+	maxChecks = 2
+	// checkGap keeps two servers from beginning the same check, between the moment
+	// when it is counted and the one when its row is locked.
+	checkGap = 5 * time.Second
+)
+
+// beginCheck counts a check before it begins, so that one that ends the process is
+// counted too. It fails with errTaken where another process is at it.
+func (s *Server) beginCheck(ctx context.Context, id int64) (checks int, err error) {
+	err = s.pool.QueryRow(ctx, `
+		update uploads set checks = checks + 1, check_at = clock_timestamp()
+		where id = (select id from uploads where id = $1 and checked_at is null and (check_at is null or check_at < clock_timestamp() - $2::interval) for update skip locked)
+		returning checks`, id, checkGap).Scan(&checks)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, errTaken
+	}
+	if err != nil {
+		return 0, fmt.Errorf("begin the check of upload %d: %w", id, err)
+	}
+	return checks, nil
+}
 
 // makeDraft reads an upload and makes it a draft, or records why it can't be one.
 func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
+	checks, err := s.beginCheck(ctx, id)
+	if errors.Is(err, errTaken) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if checks > maxChecks {
+		return s.recordFailure(ctx, id, checks, &failure{
+			What:   fmt.Sprintf("The server ended or was stopped %d times while it read this file.", maxChecks),
+			Remedy: "Save the sheet as CSV (UTF-8), or split the file, and upload that. If the server was only restarted, upload the file again.",
+		})
+	}
 	var failed *failure
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		u, err := scanUpload(tx.QueryRow(ctx, `select `+uploadColumns+` from uploads where id = $1 and checked_at is null for update skip locked`, id))
 		if errors.Is(err, errNoUpload) {
 			return errTaken
@@ -353,17 +444,18 @@ func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
 	case errors.Is(err, errTaken):
 		return nil
 	case errors.Is(err, errRollBack):
-		return s.recordFailure(ctx, id, failed)
+		return s.recordFailure(ctx, id, 0, failed)
 	case err == nil || s.life.Err() != nil:
 		return err
 	}
-	return errors.Join(err, s.recordFailure(ctx, id, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
+	return errors.Join(err, s.recordFailure(ctx, id, 0, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
 }
 
 var errRollBack = errors.New("roll back")
 
-func (s *Server) recordFailure(ctx context.Context, id int64, f *failure) error {
-	_, err := s.pool.Exec(ctx, `update uploads set failure = $2, checked_at = clock_timestamp() where id = $1`, id, f)
+// recordFailure ends a check. checks is how many of them came to no end.
+func (s *Server) recordFailure(ctx context.Context, id int64, checks int, f *failure) error {
+	_, err := s.pool.Exec(ctx, `update uploads set failure = $2, checks = $3, checked_at = clock_timestamp() where id = $1`, id, f, checks)
 	if err != nil {
 		return fmt.Errorf("record why upload %d is no batch: %w", id, err)
 	}
@@ -381,8 +473,18 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	var state *invitation.StateError
 	if u.Batch != nil {
 		b.ID = *u.Batch
+		// Before the draft is locked: an erasure may hold what a start of the draft waits for.
+		if err := invitation.ShareErasures(ctx, tx); err != nil {
+			return nil, err
+		}
 		if err = s.store.EmptyDraft(ctx, tx, b.ID); errors.As(err, &state) {
 			return &failure{What: upperFirst(state.Error()) + ".", Batch: b.ID}, nil
+		}
+		if errors.Is(err, invitation.ErrCorrectedDraft) {
+			return &failure{
+				What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", b.ID),
+				Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
+			}, nil
 		}
 	} else {
 		b.ID, err = s.store.CreateBatch(ctx, tx, *b)
@@ -414,7 +516,7 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	if err := s.store.DescribeDraft(ctx, tx, b); err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
+	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checks = 0, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
 	if err != nil {
 		return nil, fmt.Errorf("record upload %d: %w", u.ID, err)
 	}
@@ -427,11 +529,11 @@ func (s *Server) sameFile(ctx context.Context, tx pgx.Tx, b *invitation.Batch, s
 	if err := invitation.LockFile(ctx, tx, b.InstanceID, sha); err != nil {
 		return nil, err
 	}
-	earlier, err := s.store.BatchByFile(ctx, b.InstanceID, sha) // outside of tx, which has not committed b
+	earlier, err := invitation.BatchByFile(ctx, tx, b.InstanceID, sha, b.ID)
 	switch {
 	case err != nil:
 		return nil, err
-	case earlier == nil || earlier.ID == b.ID:
+	case earlier == nil:
 		return nil, nil
 	case again && (earlier.State == invitation.Done || earlier.State == invitation.StateCancelled):
 		return nil, nil
@@ -468,7 +570,7 @@ func (s *Server) tidy(ctx context.Context) error {
 		what, sql string
 		args      []any
 	}{
-		{"files whose batches are under way", `delete from upload_chunks c using uploads u, batches b where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`, nil},
+		{"files whose batches are under way", deleteNeedless, nil},
 		{"uploads that were given up", `delete from uploads where batch_id is null and begun_at < clock_timestamp() - $1::interval`, []any{abandoned}},
 		{"sessions that have ended", `delete from web_sessions where used_at < clock_timestamp() - $1::interval or created_at < clock_timestamp() - $2::interval`, []any{sessionIdle, sessionLife}},
 	} {

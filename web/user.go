@@ -36,6 +36,10 @@ type User struct {
 // String is the user's line in a file of users.
 func (u User) String() string { return u.Name + ":" + string(u.Role) + ":" + u.Hash }
 
+// proof identifies the user and their password in a session. The role is left out:
+// a session has the role that the user has now.
+func (u User) proof() []byte { return hashOf(u.Name + ":" + u.Hash) }
+
 // Passwords are hashed with bcrypt, which takes 72 bytes and ignores the rest:
 // longer ones are refused. A hash takes a tenth of a second or so.
 const (

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -45,11 +46,16 @@ type Config struct {
 	OpenID *OpenID  // the provider that people sign in with; it needs URL; nil: none
 	URL    *url.URL // what browsers call the server by; nil: what they say
 
-	Metrics   http.Handler     // what GET /metrics answers to those who may read; nil: there is none
-	MaxUpload int64            // bytes; default [importer.DefaultFileBytes]
-	Version   string           // of the program
-	Now       func() time.Time // default [time.Now]
-	Log       *slog.Logger
+	TrustedProxies []netip.Prefix // the networks of proxies whose X-Forwarded-For counts; none: nobody's does
+
+	Metrics   http.Handler // what GET /metrics answers to those who may read; nil: there is none
+	MaxUpload int64        // bytes; default [importer.DefaultFileBytes]
+	Version   string       // of the program
+
+	UploadQuota int64 // bytes that all files of drafts may take in the database; default [DefaultUploadQuota]
+
+	Now func() time.Time // default [time.Now]
+	Log *slog.Logger
 }
 
 // Server is the page and the API. See [New].
@@ -71,6 +77,8 @@ type Server struct {
 	river     *riverui.Handler
 	checks    checks
 	watches   watches
+	downloads streams
+	lives     streams
 	tallies   shelf[invitation.Tally]
 	documents shelf[keptDocument]
 	waiting   shelf[[]invitation.Load]
@@ -84,6 +92,7 @@ type Server struct {
 // [Server.Serve].
 func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	cfg.MaxUpload = cmp.Or(cfg.MaxUpload, importer.DefaultFileBytes)
+	cfg.UploadQuota = cmp.Or(cfg.UploadQuota, DefaultUploadQuota)
 	cfg.RequestTimeout = cmp.Or(cfg.RequestTimeout, 20*time.Second)
 	if cfg.OpenID != nil && cfg.URL == nil {
 		return nil, errors.New("signing in with an identity provider needs the server's URL")
@@ -95,7 +104,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
-		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksAtOnce)}, watches: watches{all: map[watched]*watch{}}}
+		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksOf(pool))}, watches: watches{all: map[watched]*watch{}}}
 	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
 	s.documents.large = func(d keptDocument) bool { return d.Rows >= largeFrom }
 	s.waiting.large = func(all []invitation.Load) bool {
@@ -216,6 +225,7 @@ func (s *Server) routes() (http.Handler, error) {
 		"GET /batches/{id}/problems":     s.problemsPage,
 		"GET /batches/{id}/problems.csv": s.problemsFile,
 		"GET /people":                    s.peoplePage,
+		"POST /people":                   s.peoplePage,
 		"GET /sweeps":                    s.sweepsPage,
 		"GET /sweeps/{id}":               s.sweepPage,
 		"GET /drift":                     s.driftPage,

@@ -69,14 +69,19 @@ func setup(t *testing.T, change func(*Config)) *bench {
 	if b.server, err = New(b.pool, cfg); err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewServer(b.server.Handler())
-	t.Cleanup(func() {
-		web.Close()
-		b.server.end()
-		b.server.work.Wait()
-	})
-	b.url = web.URL
+	b.serve(b.server)
 	return b
+}
+
+// serve has a server listen until the test ends, and asks it from now on.
+func (b *bench) serve(server *Server) {
+	web := httptest.NewServer(server.Handler())
+	b.t.Cleanup(func() {
+		web.Close()
+		server.end()
+		server.work.Wait()
+	})
+	b.server, b.url = server, web.URL
 }
 
 // browser keeps cookies, and follows no redirect.
@@ -297,53 +302,6 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// TestTriesAreLimited: who guesses is slowed down, and nobody else is: not
-// another name, nor the same name from elsewhere.
-func TestTriesAreLimited(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(c *Config) { c.URL = &url.URL{Scheme: "http", Host: "invite.test"} })
-	try := func(from, name, word string) answer {
-		t.Helper()
-		w := b.browser()
-		r := w.request(http.MethodPost, "/login", strings.NewReader(url.Values{"name": {name}, "password": {word}}.Encode()))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("X-Forwarded-For", "203.0.113.9, "+from) // the proxy's own word is the last
-		return w.do(r)
-	}
-	for i := range triesAtOnce {
-		try(fmt.Sprintf("2001:db8::%d", i), "olga", "guess").want(http.StatusUnauthorized)
-	}
-	// Now the right one is refused too: else a guess would be told from a wrong one.
-	a := try("2001:db8::ffff", "olga", password).want(http.StatusTooManyRequests).says("Too many tries")
-	if a.header.Get("Retry-After") != "10" {
-		t.Errorf("Retry-After is %q", a.header.Get("Retry-After"))
-	}
-	try("2001:db8::1", "alex", password).want(http.StatusSeeOther)
-	try("192.0.2.1", "olga", password).want(http.StatusSeeOther)
-	b.now = b.now.Add(tryEvery)
-	try("2001:db8::1", "olga", password).want(http.StatusSeeOther)
-}
-
-// TestTriesAreForgotten: what is kept of tries does not grow without end, and
-// whoever has used up theirs is not the first to be forgotten.
-func TestTriesAreForgotten(t *testing.T) {
-	t.Parallel()
-	d, now := newDoor(nil), time.Now()
-	for range triesAtOnce {
-		d.tries.allow("192.0.2.1", "olga", now)
-	}
-	for i := range 2 * triesKept {
-		now = now.Add(tryEvery / triesKept)
-		d.tries.allow("192.0.2.2", fmt.Sprint(i), now)
-		if len(d.tries.all) > triesKept {
-			t.Fatalf("%d are kept", len(d.tries.all))
-		}
-	}
-	if d.tries.allow("192.0.2.3", "olga", now) != true {
-		t.Error("a new one is refused")
-	}
-}
-
 // TestNoTurnToHash: where the machine has no turn left for a password, whoever
 // asks is told so, and nothing is said of the password.
 func TestNoTurnToHash(t *testing.T) {
@@ -366,6 +324,9 @@ func TestLinkSignsInOnce(t *testing.T) {
 	b.server.Link("root", func(path string) { told = append(told, path) })
 	b.browser().get("/login").want(http.StatusOK).says("a link that signs you in once")
 	w := b.browser()
+	// What looks at links beforehand does not use this one up.
+	w.do(w.request(http.MethodHead, told[0], nil)).want(http.StatusOK)
+	w.get("/").want(http.StatusSeeOther)
 	w.get(told[0]).want(http.StatusSeeOther)
 	w.get("/").want(http.StatusOK).says("root · operator")
 	b.browser().get(told[0]).want(http.StatusForbidden)
@@ -592,5 +553,33 @@ func TestAnotherInstance(t *testing.T) {
 	w.post("/batches/1/undo", url.Values{"invitations": {"0"}}).want(http.StatusConflict).says("another instance of Clerk")
 	if n := b.count(`select count(*) from river_job where kind <> 'notice'`); n != 0 {
 		t.Errorf("%d jobs were made", n)
+	}
+}
+
+// TestPeopleAreFoundByPost: no page leads to an address that has a person's in it,
+// which proxies would log.
+func TestPeopleAreFoundByPost(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	var file strings.Builder
+	file.WriteString("email\n")
+	for i := range pageRows + 1 {
+		fmt.Fprintf(&file, "p%02d@example.com\n", i)
+	}
+	b.as("olga").draft("hires.csv", file.String()).want(http.StatusOK)
+	b.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, status, first_seen, last_seen)
+		values ($1, 'unexplained', 'inv_1', 'drift@example.com', 'pending', now(), now())`, b.server.cfg.Instance.ID)
+	w := b.as("alex")
+	w.get("/people").want(http.StatusOK).says(`method="post" action="/people"`)
+	pages := []answer{
+		w.post("/people", url.Values{"q": {"p"}}).want(http.StatusOK).says(`name="email" value="p00@example.com"`, `name="after" value="p49@example.com"`),
+		w.post("/people", url.Values{"q": {"p"}, "after": {"p49@example.com"}}).want(http.StatusOK).says("p50@example.com"),
+		w.post("/people", url.Values{"email": {"p07@example.com"}}).want(http.StatusOK).says("<h2><bdi>p07@example.com"),
+		w.get("/drift").want(http.StatusOK).says(`name="email" value="drift@example.com"`),
+	}
+	for _, page := range pages {
+		if at := regexp.MustCompile(`(href|action|hx-get)="[^"]*(@|%40)[^"]*"`).FindString(page.body); at != "" {
+			t.Errorf("%s leads to %s", page.what, at)
+		}
 	}
 }

@@ -16,7 +16,7 @@ var Problems = map[string]string{
 	importer.BadEncoding:       "characters that can't be read",
 	importer.BadQuotes:         "broken quotation marks",
 	importer.RaggedRow:         "too many or too few cells",
-	importer.BadRedirectURL:    "no whole web address",
+	importer.BadRedirectURL:    "no web address, app link or path",
 	importer.BadExpiresInDays:  "no number of days",
 	importer.BadRevokeOn:       "no date",
 	importer.BadMetadata:       "too much metadata",

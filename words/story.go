@@ -9,11 +9,13 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Chapter is something that happened to a person at a time.
+// Chapter is something that happened to a person at a time. Its texts hold no
+// times, so that whoever shows them shows all times in one zone.
 type Chapter struct {
 	At   time.Time
 	Text string
-	Then string // what came of it; may be empty
+	Made time.Time // when the invitation that Text names was created, by Clerk's clock; zero: it names none
+	Then string    // what came of it; may be empty
 }
 
 // Story tells a person's story, in the order of events.
@@ -78,12 +80,23 @@ func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
 	return all
 }
 
+// Status says where an invitation stands, for people. A status may be whatever
+// Clerk wrote there.
+func Status(s invitation.Status) string {
+	if s == invitation.Deleted {
+		return "deleted at Clerk"
+	}
+	return Plain(string(s))
+}
+
 // statusChapter tells where the invitation stands since, unless that came with
 // the outcome or an attempt tells it.
 func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
 	switch {
 	case r.Status == nil || r.StatusAt == nil:
 		return Chapter{}, false
+	case *r.Status == invitation.Deleted:
+		return Chapter{At: *r.StatusAt, Text: "deleted at Clerk (read by its id, in every status)"}, true
 	case r.StatusReadID != nil && *r.Status == invitation.Revoked:
 		return Chapter{At: *r.StatusAt, Text: "revoked by somebody else (read by reconciling)"}, true
 	case r.StatusReadID != nil:
@@ -169,6 +182,9 @@ func Reason(code string) string {
 	case "made_since_the_batch_began":
 		return "Clerk shows an invitation made since the batch began"
 	}
+	if base, param, found := strings.Cut(code, ":"); found {
+		return fmt.Sprintf("Clerk refuses %s (%s)", param, base)
+	}
 	if said := clerkSays[code]; said != "" {
 		return said + " (" + code + ")"
 	}
@@ -178,19 +194,22 @@ func Reason(code string) string {
 // clerkSays is what is meant by the codes that people meet, Clerk's and those of
 // requests without its answer; the code stays beside it, for whoever asks Clerk.
 var clerkSays = map[string]string{
-	"not_allowed_access":        "Clerk's allow or block list keeps the address out",
-	"form_param_format_invalid": "Clerk takes it for no address",
-	"user_quota_exceeded":       "Clerk's quota of users is used up",
-	"quota_exceeded":            "a quota of Clerk's is used up",
-	"invitations_not_supported": "the instance takes no e-mail addresses",
-	"resource_locked":           "something else at Clerk had hold of it",
-	"internal_clerk_error":      "Clerk had a fault of its own",
-	"connection_closed":         "the connection to Clerk was closed",
-	"timeout":                   "Clerk did not answer in time",
-	"connection_refused":        "Clerk could not be reached",
-	"connection_failed":         "Clerk could not be reached",
-	"connect_timeout":           "Clerk could not be reached",
-	"lookup_failed":             "Clerk could not be reached",
+	"not_allowed_access":               "Clerk's allow or block list keeps the address out",
+	"form_param_format_invalid":        "Clerk takes it for no address",
+	"user_quota_exceeded":              "Clerk's quota of users is used up",
+	"quota_exceeded":                   "a quota of Clerk's is used up",
+	"invitations_not_supported":        "the instance takes no e-mail addresses",
+	"request_body_too_large":           "Clerk finds the request too large",
+	"bad_request":                      "Clerk refuses the request and does not say why",
+	"dev_monthly_email_limit_exceeded": "the development instance has sent its e-mails of the month",
+	"resource_locked":                  "something else at Clerk had hold of it",
+	"internal_clerk_error":             "Clerk had a fault of its own",
+	"connection_closed":                "the connection to Clerk was closed",
+	"timeout":                          "Clerk did not answer in time",
+	"connection_refused":               "Clerk could not be reached",
+	"connection_failed":                "Clerk could not be reached",
+	"connect_timeout":                  "Clerk could not be reached",
+	"lookup_failed":                    "Clerk could not be reached",
 }
 
 // attemptChapters tell what Clerk was asked, how that was resolved, and of the read
@@ -303,20 +322,19 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 
 // sightingChapter tells what a read of Clerk showed.
 func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
-	text := "read Clerk: "
+	c := Chapter{At: g.FirstSeen, Text: "read Clerk: "}
 	switch {
 	case g.Kind == "user":
-		text += "user " + g.ClerkID
+		c.Text += "user " + g.ClerkID
 	default:
-		text += fmt.Sprintf("%s invitation %s", or(g.Status), g.ClerkID)
-		if g.CreatedAt != nil {
-			text += ", created " + g.CreatedAt.Local().Format("2 Jan 15:04:05")
-		}
+		c.Text += fmt.Sprintf("%s invitation %s", or(g.Status), g.ClerkID)
 		if ours(s, g) {
-			text += ", ours"
+			c.Text += ", ours"
+		}
+		if g.CreatedAt != nil {
+			c.Made = *g.CreatedAt
 		}
 	}
-	c := Chapter{At: g.FirstSeen, Text: text}
 	for i := range s.Rows {
 		if shows(g, &s.Rows[i]) {
 			c.Then = ending(s, &s.Rows[i])

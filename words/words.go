@@ -83,10 +83,29 @@ func Bytes(n int64) string {
 }
 
 // Moment writes a time in the user's zone, to the minute.
-func Moment(t time.Time) string { return t.Local().Format("Mon 2 Jan, 15:04") }
+func Moment(t time.Time) string { return t.Local().Format(day(t) + ", 15:04") }
+
+// Now tells which year is the current one, whose times have no year. Tests with fixed times set it.
+var Now = time.Now
+
+// day is the layout of a time's day: with the year unless it is the current one.
+func day(t time.Time) string {
+	if t.Local().Year() == Now().Local().Year() {
+		return "Mon 2 Jan"
+	}
+	return "Mon 2 Jan 2006"
+}
+
+// Zone names the zone in which [Moment] writes times.
+func Zone() string {
+	if name := time.Local.String(); name != "Local" {
+		return name
+	}
+	return "this machine's zone, now UTC" + time.Now().Format("-07:00")
+}
 
 // MomentSeconds writes a time in the user's zone, to the second.
-func MomentSeconds(t time.Time) string { return t.Local().Format("Mon 2 Jan 15:04:05") }
+func MomentSeconds(t time.Time) string { return t.Local().Format(day(t) + " 15:04:05") }
 
 // Plain takes out of a text what would move a terminal's cursor or change its
 // colours: file names and cells are other people's.
@@ -101,6 +120,9 @@ func Plain(s string) string {
 
 // Calls names the buckets as a person reads them.
 var Calls = map[string]string{ratelimit.Create: "single requests", ratelimit.Bulk: "bulk requests", ratelimit.GeneralCall: "reads and revocations"}
+
+// Differing heads the list of live workers that were given different limits.
+const Differing = "Workers were given different limits. Each of them keeps the strictest:"
 
 // Outcomes names each outcome as a person reads it.
 var Outcomes = map[invitation.Outcome]string{

@@ -103,7 +103,12 @@ func (in *invite) set(name string, raw json.RawMessage) *problem {
 		in.metadata = raw
 	case "redirect_url":
 		err = json.Unmarshal(raw, &text)
-		if u, bad := url.Parse(text); err != nil || bad != nil || u.Scheme == "" || u.Host == "" {
+		u, bad := url.Parse(text)
+		if err != nil || bad != nil {
+			return formatInvalid(name)
+		}
+		web, path := u.Scheme == "http" || u.Scheme == "https", strings.HasPrefix(text, "/") // "a full URL or a path", says Clerk
+		if u.Opaque != "" || u.Scheme == "" && !path || web && u.Host == "" || u.Scheme == "javascript" || u.Scheme == "data" {
 			return formatInvalid(name)
 		}
 	case "notify":
@@ -301,7 +306,7 @@ func (s *Server) issue(items []invite, ms int64) []*invitation {
 
 func (s *Server) revoke(req *request, now time.Time) (any, *problem) {
 	in := s.state.byID[req.id]
-	if in == nil {
+	if in == nil || in.Status == deleted {
 		return nil, notFound()
 	}
 	switch in.statusAt(now.UnixMilli(), 0) {
@@ -316,6 +321,16 @@ func (s *Server) revoke(req *request, now time.Time) (any, *problem) {
 	}
 	s.commit(&record{Op: opRevoke, At: now.UnixNano(), IDs: []string{in.ID}})
 	return in.body(revoked), nil
+}
+
+// remove deletes an invitation, whatever its status.
+func (s *Server) remove(req *request, now time.Time) (any, *problem) {
+	in := s.state.byID[req.id]
+	if in == nil || in.Status == deleted {
+		return nil, notFound()
+	}
+	s.commit(&record{Op: opDelete, At: now.UnixNano(), IDs: []string{in.ID}})
+	return map[string]any{"object": "invitation", "id": in.ID, "deleted": true}, nil
 }
 
 // paging reads limit and offset.
@@ -474,7 +489,11 @@ func (s *Server) asked(query url.Values) ([]*user, *problem) {
 	}
 	var users []*user
 	for _, email := range emails {
-		if u := s.state.user(email); u != nil && !slices.Contains(users, u) {
+		u := s.state.user(email)
+		if u != nil && s.settings.Switches.UsersExact && u.Email != email {
+			continue
+		}
+		if u != nil && !slices.Contains(users, u) {
 			users = append(users, u)
 		}
 	}

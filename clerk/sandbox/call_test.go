@@ -58,7 +58,7 @@ func TestCreateRefuses(t *testing.T) {
 		"unknown field":         {body: with(`"emial":"x"`), want: failure{422, "form_param_unknown", param("emial")}},
 		"metadata no object":    {body: with(`"public_metadata":[1]`), want: failure{422, "form_param_value_invalid", param("public_metadata")}},
 		"metadata too large":    {body: with(`"public_metadata":{"a":"` + strings.Repeat("x", maxMetadata) + `"}`), want: failure{422, "form_param_exceeds_allowed_size", param("public_metadata")}},
-		"redirect relative":     {body: with(`"redirect_url":"/welcome"`), want: failure{422, "form_param_format_invalid", param("redirect_url")}},
+		"redirect relative":     {body: with(`"redirect_url":"welcome"`), want: failure{422, "form_param_format_invalid", param("redirect_url")}},
 		"expires in 0 days":     {body: with(`"expires_in_days":0`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},
 		"expires in 366 days":   {body: with(`"expires_in_days":366`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},
 		"expires in text":       {body: with(`"expires_in_days":"7"`), want: failure{422, "form_param_value_invalid", param("expires_in_days")}},
@@ -509,4 +509,28 @@ func FuzzBulk(f *testing.F) {
 			same(t, "invitations", len(s.state.invitations), len(sent))
 		}
 	})
+}
+
+// TestDelete: what is deleted is in no list and found by no call, whatever its
+// status was, and stands in nobody's way.
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	for _, query := range []string{"substring", "exact"} {
+		b := setup(t, Config{Switches: Switches{Query: query}})
+		for _, status := range []string{"pending", "revoked"} {
+			email := status + "@example.com"
+			id := b.invite(email).ID
+			if status == "revoked" {
+				same(t, "revoke", b.post("/v1/invitations/"+id+"/revoke", "").status, 200)
+			}
+			same(t, "by id", emails(b.list("status="+status+"&query="+id)), []string{email})
+			same(t, "delete", b.do("DELETE", "/v1/invitations/"+id, "").status, 200)
+			b.do("DELETE", "/v1/invitations/"+id, "").wants(t, 404, "resource_not_found")
+			b.post("/v1/invitations/"+id+"/revoke", "").wants(t, 404, "resource_not_found")
+			for _, filter := range []string{"", "status=pending&", "status=revoked&"} {
+				same(t, "by id", len(b.list(filter+"query="+id)), 0)
+			}
+			b.invite(email)
+		}
+	}
 }

@@ -1,8 +1,8 @@
 package sandbox
 
-// Demo is the stand-in that examples/hires.csv meets every outcome in but
-// failed and cancelled: two of its people are users, two have a pending
-// invitation, and one is on the block list.
+// Demo is the sandbox that examples/hires.csv and examples/messy.csv are made
+// for: two of their people are users and two have a pending invitation. The
+// block list has one person of messy.csv, whose invitation is rejected.
 func Demo() Config {
 	return Config{
 		Users: []string{

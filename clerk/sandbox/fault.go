@@ -13,7 +13,7 @@ import (
 // set; of several faults, the first in the list that takes a request breaks
 // it. Requests refused for their key or over a limit are not considered.
 type Fault struct {
-	// Call is "create", "bulk", "list", "revoke", "users" or "instance"; empty:
+	// Call is "create", "bulk", "list", "revoke", "delete", "users" or "instance"; empty:
 	// any.
 	Call string `json:"call,omitempty"`
 	// Address matches requests that speak of this address, in any case: to
@@ -60,7 +60,7 @@ func (f Fault) check() error {
 	if !slices.Contains(kinds, f.Kind) {
 		errs = append(errs, fmt.Errorf("kind %q: want one of %s", f.Kind, strings.Join(kinds, ", ")))
 	}
-	names := []string{"", "create", "bulk", "list", "revoke", "users", "instance"}
+	names := []string{"", "create", "bulk", "list", "revoke", "delete", "users", "instance"}
 	if !slices.Contains(names, f.Call) {
 		errs = append(errs, fmt.Errorf("call %q: want one of %s", f.Call, strings.Join(names[1:], ", ")))
 	}

@@ -45,6 +45,7 @@ const (
 	opInvite op = "invite"  // invitations were created by a call
 	opSeed   op = "seed"    // users and invitations were planted
 	opRevoke op = "revoke"
+	opDelete op = "delete"
 	opAccept op = "accept" // invitations were accepted, and made these users
 )
 

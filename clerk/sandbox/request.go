@@ -32,6 +32,7 @@ var calls = map[string]*call{
 	"POST /v1/invitations/bulk":        {"bulk", bucketBulk, (*Server).bulk},
 	"GET /v1/invitations":              {"list", bucketGeneral, (*Server).list},
 	"POST /v1/invitations/{id}/revoke": {"revoke", bucketGeneral, (*Server).revoke},
+	"DELETE /v1/invitations/{id}":      {"delete", bucketGeneral, (*Server).remove},
 	"GET /v1/users":                    {"users", bucketGeneral, (*Server).listUsers},
 	"GET /v1/users/count":              {"users", bucketGeneral, (*Server).countUsers},
 	"GET /v1/instance":                 {"instance", bucketGeneral, (*Server).instance},
@@ -44,7 +45,7 @@ type request struct {
 	trace       string
 	key         string
 	environment string
-	id          string // of the invitation to revoke
+	id          string // of the invitation to revoke or delete
 	query       url.Values
 	invites     []invite
 	problem     *problem // of its body

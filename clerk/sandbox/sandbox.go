@@ -36,6 +36,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -64,7 +65,7 @@ type Config struct {
 	// Environment is "production", "development", or empty: by the key of the
 	// request, as at Clerk (sk_live_ production, sk_test_ development).
 	Environment string
-	// InstanceID is the instance's id; default "ins_sandbox".
+	// InstanceID is the instance's id, which begins with ins_; default "ins_sandbox".
 	InstanceID string
 	// Key, if set, is the only key taken. Otherwise any that begins with
 	// sk_test_ or sk_live_ is.
@@ -143,6 +144,9 @@ func New(c Config) (*Server, error) {
 	case "", "production", "development":
 	default:
 		return nil, fmt.Errorf("sandbox: environment %q: want production or development", s.environment)
+	}
+	if rest, ok := strings.CutPrefix(s.instanceID, "ins_"); !ok || rest == "" {
+		return nil, fmt.Errorf("sandbox: instance id %q: it must begin with ins_, as Clerk's do", s.instanceID)
 	}
 	if err := s.settings.check(); err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)

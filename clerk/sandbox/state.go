@@ -18,6 +18,7 @@ const (
 	accepted = "accepted"
 	revoked  = "revoked"
 	expired  = "expired"
+	deleted  = "deleted" // no list shows it, and no call finds it
 )
 
 // invitation is one invitation; times are Unix milliseconds, as Clerk's.
@@ -156,6 +157,8 @@ func (st *state) apply(r *record) {
 		st.join(r.Users)
 	case opRevoke:
 		st.change(r, revoked)
+	case opDelete:
+		st.change(r, deleted)
 	case opAccept:
 		st.change(r, accepted)
 		st.join(r.Users)

@@ -47,6 +47,9 @@ type Switches struct {
 	ExistingUser string `json:"existing_user"`
 	// CaseSensitive keeps J@x.com and j@x.com apart.
 	CaseSensitive bool `json:"case_sensitive"`
+	// UsersExact lets GET /users find an address only as the user has it, which is in
+	// lower case as a rule.
+	UsersExact bool `json:"users_exact"`
 	// ExpiredBlocks lets an expired invitation block a new one.
 	ExpiredBlocks bool `json:"expired_blocks"`
 	// ExpiredNotRevocable refuses to revoke an expired invitation, with 404

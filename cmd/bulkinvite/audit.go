@@ -16,7 +16,7 @@ type auditCmd struct {
 	Email string `placeholder:"ADDRESS" help:"Only this person's rows, in any spelling of the address. Default: everybody's."`
 	Batch int64  `placeholder:"NUMBER" help:"Only this batch's rows. Default: all batches'."`
 	outFlags
-	Status string `enum:"pending,accepted,revoked,expired," default:"" placeholder:"STATUS" help:"Only rows whose invitation stands so: pending, accepted, revoked, expired. Default: all."`
+	Status string `enum:"pending,accepted,revoked,expired,gone," default:"" placeholder:"STATUS" help:"Only rows whose invitation stands so: pending, accepted, revoked, expired, gone (deleted at Clerk). Default: all."`
 	Actor  string `placeholder:"NAME" help:"Only rows of files that this person sent. Default: everybody's."`
 	Since  string `placeholder:"TIME" help:"Only rows that were decided at this time or later (undecided ones: imported): 2026-03-01, \"2026-03-01 08:00\" in --tz, or 2026-03-01T08:00:00+01:00. Default: all."`
 	Until  string `placeholder:"TIME" help:"Only rows that were decided before this time; a day without a time is not in it. Default: all."`
@@ -155,7 +155,7 @@ func auditTable(w io.Writer, each func(func(*invitation.AuditRow) error) error) 
 	}}
 	err := each(func(r *invitation.AuditRow) error {
 		return t.add(strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber), or(r.Email), outcomeText(&r.Result), reasonText(&r.Result),
-			or(r.Status), or(r.ClerkInvitationID), decidedText(&r.Result), r.Actor, r.FileName)
+			standsText(r.Status), or(r.ClerkInvitationID), decidedText(&r.Result), r.Actor, r.FileName)
 	})
 	if err != nil {
 		return err

@@ -55,6 +55,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		if err := pl.writeProblems(ctx, c.Problems); err != nil {
 			return err
 		}
+		p.note("Wrote %s that can't be sent to %s", counted(pl.summary.Invalid, "row", "rows"), plain(c.Problems))
 	}
 	if err := c.plan(ctx, p, pl); err != nil {
 		return err
@@ -92,7 +93,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 		return err
 	}
 	var others []invitation.Load
-	var budget invitation.Budget
+	budget := invitation.Budget{Limits: p.limits(environment)}
 	if from.Reader != nil {
 		if budget, err = from.Reader.Budget(ctx, from.Instance, p.limits(environment)); err != nil {
 			return err
@@ -101,7 +102,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 			return err
 		}
 	}
-	pl.work(time.Now(), p.limits(environment), c.Priority, others, budget)
+	pl.work(time.Now(), c.Priority, others, budget)
 	return nil
 }
 
@@ -131,7 +132,8 @@ func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Re
 func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, to *target) (int64, bool, error) {
 	switch {
 	case to != nil:
-		return reader.InstanceByClerkID(ctx, to.clerkID)
+		id, _, err := to.find(ctx, reader)
+		return id, id != 0, err
 	case p.settings.Sandbox:
 		return reader.InstanceByClerkID(ctx, sandboxInstance)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -33,6 +35,7 @@ const maxKeyFile = 4 << 10
 type target struct {
 	api         *clerk.Client
 	clerkID     string // the instance, as instances.clerk_id has it
+	formerID    string // what an earlier version may have called it in instances.clerk_id; empty: nothing else
 	environment string // production, development or sandbox
 	live        bool   // the key is a live one
 }
@@ -62,7 +65,7 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := p.client(key, p.settings.ClerkURL)
+	api, err := p.client(clerk.Config{Key: key, URL: p.settings.ClerkURL})
 	if err != nil {
 		return nil, err
 	}
@@ -70,18 +73,49 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 	if ctx.Err() != nil && errors.Is(context.Cause(ctx), errInterrupted) {
 		return nil, errInterrupted
 	}
-	t := &target{api: api, clerkID: answer.ID, environment: answer.Environment, live: api.Live()}
-	if answer.Class == clerk.Success {
-		return t, nil
-	}
-	if answer.Status != http.StatusNotFound {
+	if answer.Class != clerk.Success {
 		return nil, p.instanceFailure(answer.Answer)
 	}
-	t.clerkID, t.environment = "key:"+clerk.Fingerprint(key), "development"
-	if t.live {
-		t.environment = "production"
+	return &target{
+		api: api, live: api.Live(), environment: answer.Environment,
+		clerkID: answer.ID, formerID: "key:" + clerk.Fingerprint(key),
+	}, nil
+}
+
+// ensure returns the target's row in instances. It makes one the first time, and takes over the
+// row that an earlier version made under the key's fingerprint.
+func (t *target) ensure(ctx context.Context, store *invitation.Store) (invitation.Instance, error) {
+	if t.formerID != "" {
+		if err := store.AdoptInstance(ctx, t.clerkID, t.formerID); err != nil {
+			return invitation.Instance{}, twoInstances(err)
+		}
 	}
-	return t, nil
+	return store.EnsureInstance(ctx, t.clerkID, t.environment)
+}
+
+// find returns the number of the target's row in instances, 0 where there is none. It changes
+// nothing: former says that the row still has the key's fingerprint for its id.
+func (t *target) find(ctx context.Context, reader *invitation.Reader) (id int64, former bool, err error) {
+	before, err := reader.FormerInstance(ctx, t.clerkID, t.formerID)
+	if err != nil {
+		return 0, false, twoInstances(err)
+	}
+	id, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
+	if err == nil && !known && before != 0 {
+		return before, true, nil
+	}
+	return id, false, err
+}
+
+// twoInstances says what to do where a database has the key's instance twice.
+func twoInstances(err error) error {
+	var two *invitation.TwoInstancesError
+	if !errors.As(err, &two) {
+		return err
+	}
+	return &failure{exit: exitHeld, code: "two_instances", err: err, remedy: fmt.Sprintf(
+		"see docs/operating.md, \"One key, two instances\". Once nothing of the other is pending, retire it: "+
+			"update instances set clerk_id = 'retired:' || clerk_id where id = %d", two.FormerID)}
 }
 
 // askInstance asks Clerk who it is. Workers may be using the whole limit, which
@@ -106,7 +140,7 @@ func (p *program) askInstance(ctx context.Context, api *clerk.Client) clerk.Inst
 	}
 }
 
-// instanceFailure says why Clerk did not tell who it is.
+// instanceFailure says why it is not known which instance the key belongs to.
 func (p *program) instanceFailure(a clerk.Answer) error {
 	switch {
 	case a.Class == clerk.Unauthorized:
@@ -115,13 +149,24 @@ func (p *program) instanceFailure(a clerk.Answer) error {
 	case a.Status == 0:
 		return fail(exitFailed, "clerk_unreachable", "see that this machine reaches the network, and that --clerk-url is right; nothing was sent",
 			"Clerk can't be reached at %s: %s", p.settings.ClerkURL, a.Code)
+	case a.Class == clerk.Throttled || a.Status >= http.StatusInternalServerError:
+		return fail(exitFailed, "clerk", "try again later; nothing was sent",
+			"Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
 	}
-	return fail(exitFailed, "clerk", "try again later; nothing was sent", "Clerk at %s does not say which instance it is: %d %s", p.settings.ClerkURL, a.Status, a.Code)
+	remedy := "set CLERK_API_URL (--clerk-url) to " + clerk.DefaultURL +
+		", or leave it unset; a proxy in between must pass GET /instance on; nothing was sent"
+	if !strings.HasSuffix(strings.TrimRight(p.settings.ClerkURL, "/"), "/v1") {
+		remedy = "CLERK_API_URL (--clerk-url) needs the /v1 at its end: " + clerk.DefaultURL + "; nothing was sent"
+	}
+	return fail(exitFailed, "not_clerk", remedy,
+		"%s is not Clerk's Backend API: it answered GET /instance with status %d, content type %s, code %s",
+		p.settings.ClerkURL, a.Status, cmp.Or(a.ContentType, "none"), a.Code)
 }
 
-// client makes the adapter for a key and a base URL.
-func (p *program) client(key, url string) (*clerk.Client, error) {
-	api, err := clerk.New(clerk.Config{Key: key, URL: url, Log: p.log, Answered: p.requests.Answered})
+// client makes the adapter that logs and counts what it calls.
+func (p *program) client(config clerk.Config) (*clerk.Client, error) {
+	config.Log, config.Answered = p.log, p.requests.Answered
+	api, err := clerk.New(config)
 	switch {
 	case errors.Is(err, clerk.ErrKey):
 		return nil, fail(exitFailed, "clerk_key", "take the secret key from Clerk's dashboard, API keys", "what is given as Clerk's key is none: it begins with sk_test_ or sk_live_")
@@ -163,7 +208,7 @@ func (p *program) clerkKey() (string, error) {
 // sandboxState is the file in which the stand-in keeps its state, whether it
 // runs inside the program or as a server.
 func (p *program) sandboxState() (string, error) {
-	dir, err := p.settings.dataDir()
+	dir, err := p.settings.directory()
 	if err != nil {
 		return "", err
 	}
@@ -196,13 +241,14 @@ func makeDirectories(dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
-// connectSandbox starts the stand-in on a loopback port of its own. Its limits
-// are those that the program keeps.
+// connectSandbox starts the sandbox inside the program, where nobody else can
+// call it. Its limits are those that the program keeps.
 func (p *program) connectSandbox() (*target, error) {
 	state, err := p.sandboxState()
 	if err != nil {
 		return nil, err
 	}
+	p.step("Starting the sandbox")
 	config := sandbox.Demo()
 	config.StateFile = state
 	config.Log = p.log
@@ -211,26 +257,37 @@ func (p *program) connectSandbox() (*target, error) {
 		Bulk:    sandboxLimit(p.settings.LimitBulk),
 		General: sandboxLimit(p.settings.generalLimit(sandboxInstance)),
 	}
-	url, err := p.serveSandbox(config, "127.0.0.1:0")
+	stand, err := p.openSandbox(config)
 	if err != nil {
 		return nil, err
 	}
-	api, err := p.client(sandboxKey, url)
+	listener := newMemoryListener()
+	p.serveOn("the sandbox", listener, stand.Handler())
+	api, err := p.client(clerk.Config{Key: sandboxKey, URL: "http://localhost/v1", Dial: listener.dial})
 	if err != nil {
 		return nil, err
 	}
 	return &target{api: api, clerkID: sandboxInstance, environment: sandboxInstance}, nil
 }
 
-// serveSandbox serves a stand-in until the program ends, and returns the URL
-// that --clerk-url takes.
-func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
+// openSandbox makes a sandbox that is closed when the program ends.
+func (p *program) openSandbox(config sandbox.Config) (*sandbox.Server, error) {
 	stand, err := sandbox.New(config)
 	if err != nil {
-		return "", sandboxFailure(err)
+		return nil, sandboxFailure(err)
 	}
 	p.onClose(stand.Close)
-	at, err := p.listen("the sandbox", address, stand.Handler())
+	return stand, nil
+}
+
+// serveSandbox serves a sandbox to the programs of this machine until the
+// program ends, and returns the URL that --clerk-url takes.
+func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
+	stand, err := p.openSandbox(config)
+	if err != nil {
+		return "", err
+	}
+	at, err := p.listen("the sandbox", address, sandbox.LocalOnly(stand.Handler()))
 	if err != nil {
 		return "", err
 	}
@@ -244,6 +301,12 @@ func (p *program) listen(what, address string, handler http.Handler) (net.Addr, 
 	if err != nil {
 		return nil, fail(exitFailed, "listen", "name an address that is free, such as 127.0.0.1:8092", "start %s: %w", what, err)
 	}
+	p.serveOn(what, listener, handler)
+	return listener.Addr(), nil
+}
+
+// serveOn serves what connects to a listener until the program ends.
+func (p *program) serveOn(what string, listener net.Listener, handler http.Handler) {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -255,7 +318,6 @@ func (p *program) listen(what, address string, handler http.Handler) (net.Addr, 
 			p.log.Error(what+" stopped serving", "error", err)
 		}
 	}()
-	return listener.Addr(), nil
 }
 
 func sandboxLimit(l ratelimit.Limit) sandbox.Limit {

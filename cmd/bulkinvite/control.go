@@ -22,26 +22,6 @@ type batchFlags struct {
 const changeStatus = `
 Exit status: 0; 4 if the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status does.`
 
-type startCmd struct{ batchFlags }
-
-// Help is shown before the flags.
-func (startCmd) Help() string {
-	return `Examples:
-
-    bulkinvite import hires.csv --draft
-    bulkinvite start 12
-    bulkinvite start 12 --actor maria
-
-Lets a draft run. Workers (bulkinvite work) send it.` + changeStatus
-}
-
-// Run lets a draft run.
-func (c *startCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		return jobs.Start(ctx, pool, b, actor, nil)
-	})
-}
-
 type pauseCmd struct{ batchFlags }
 
 // Help is shown before the flags.
@@ -123,7 +103,10 @@ func (p *program) confirmCancel(ctx context.Context, pool *pgxpool.Pool, b *invi
 	return refused
 }
 
-type retryCmd struct{ batchFlags }
+type retryCmd struct {
+	batchFlags
+	Rejected bool `help:"Take up rejected rows too, where an allow list or a plan at Clerk has changed since. Default: off."`
+}
 
 // Help is shown before the flags.
 func (retryCmd) Help() string {
@@ -131,26 +114,32 @@ func (retryCmd) Help() string {
 
     bulkinvite results 12 --outcome failed
     bulkinvite retry 12
+    bulkinvite retry 12 --rejected
 
-Takes up the rows that ended as failed. Workers (bulkinvite work) send them.` + changeStatus
+Takes up the rows that ended as failed; with --rejected also those that Clerk rejected. What a row had until then stays on record. Workers (bulkinvite work) send them.` + changeStatus
 }
 
-// Run takes up the failed rows of a batch.
+// Run takes up the failed rows of a batch, and the rejected ones.
 func (c *retryCmd) Run(ctx context.Context, p *program) error {
 	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 		reader := invitation.NewReader(pool)
+		ended := func(r *invitation.Report) int { return r.Outcomes[invitation.Failed] + r.Outcomes[invitation.Rejected] }
 		before, err := reader.Report(ctx, b.ID)
 		if err != nil {
 			return err
 		}
-		if err := jobs.Retry(ctx, pool, b, actor); err != nil {
+		retry := jobs.Retry
+		if c.Rejected {
+			retry = jobs.RetryRejected
+		}
+		if err := retry(ctx, pool, b, actor); err != nil {
 			return err
 		}
 		after, err := reader.Report(ctx, b.ID)
 		if err != nil {
 			return err
 		}
-		p.note("batch %d: %s taken up again", b.ID, counted(max(0, before.Outcomes[invitation.Failed]-after.Outcomes[invitation.Failed]), "row is", "rows are"))
+		p.note("batch %d: %s taken up again", b.ID, counted(max(0, ended(before)-ended(after)), "row is", "rows are"))
 		return nil
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
@@ -24,7 +25,7 @@ func (correctCmd) Help() string {
     bulkinvite correct 12 212 --email jane@gmail.com
     bulkinvite correct 12 212 --email jane@gmail.com --yes --json
 
-Revokes the invitation that went to the mistyped address, or gives the row up if it was not sent yet, and invites the right one, with the row's own options, as a batch of one row that points to it. bulkinvite why of either address tells both. Should somebody have accepted the first one, it stays, and you are asked before the other is sent. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send, and 3 too if the first could not be revoked.`
+Revokes the invitation that went to the mistyped address, also one that a resend made for the row, or gives the row up if it was not sent yet, and invites the right one, with the row's own options, as a batch of one row that points to it. bulkinvite why of either address tells both. Should somebody have accepted the first one, it stays, and you are asked before the other is sent. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send, and 3 too if the first could not be revoked.`
 }
 
 // Run sets a row right and reports.
@@ -44,9 +45,19 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	if of.LinksFile != "" {
 		return unmailed(of)
 	}
+	if of.State == invitation.Draft {
+		return fail(exitHeld, "draft", fmt.Sprintf("start it first: bulkinvite start %d; or correct the file, "+
+			"import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),
+			"batch %d is a draft: nothing of it was sent, and a correction would send", of.ID)
+	}
 	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
 	if err != nil {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
+	}
+	if row.Erased {
+		return fail(exitHeld, "purged",
+			"send a file with the right address; bulkinvite rescind --email takes back what is pending for the wrong one",
+			"row %d of batch %d was erased or purged: nothing is left of it to invite another address with", c.Row, of.ID)
 	}
 	if row.Key == key {
 		return fail(exitUsage, "same_address", fmt.Sprintf("bulkinvite why shows the row; bulkinvite resend %d invites again", of.ID), "row %d of batch %d is for this address already", c.Row, of.ID)
@@ -68,14 +79,19 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 
 // consent says what is about to happen and has a person confirm it.
 func (c *correctCmd) consent(ctx context.Context, u *upload, row *invitation.CorrectableRow) error {
-	what := "nothing was sent for it that is to be revoked"
+	what := "no invitation that was made for it is pending, so that none is revoked"
 	switch {
-	case row.Status == invitation.Accepted:
+	case row.Accepted:
 		what = "its invitation was ACCEPTED, by whoever has that address, and can't be revoked"
-	case row.Outcome == invitation.Invited && row.Status == invitation.Pending:
+	case len(row.Pending) > 0 && !slices.Contains(row.Pending, c.Batch):
+		what = "the invitation that batch " + numbers(row.Pending) + " made for it is revoked"
+	case len(row.Pending) > 0:
 		what = "its invitation is revoked"
 	case row.Outcome == "":
 		what = "it is not decided yet, and is given up"
+	}
+	if row.Elsewhere {
+		what += "; its address has another pending invitation, which stays unless bulkinvite rescind --email takes it back"
 	}
 	message := fmt.Sprintf("Row %d of batch %d: %s.", c.Row, c.Batch, what)
 	if u.errTTY {

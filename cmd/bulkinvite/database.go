@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,10 +23,25 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := migrations.Up(ctx, pool); err != nil {
+	if err := p.migrate(ctx, pool); err != nil {
 		return nil, err
 	}
 	return pool, nil
+}
+
+// migrate brings the database's schema up to date. A person at a terminal is
+// told first, where there is anything to do.
+func (p *program) migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	if p.tellsSteps() {
+		pending, err := migrations.Pending(ctx, pool)
+		if err != nil {
+			return err
+		}
+		if pending {
+			p.step("Bringing the database up to date")
+		}
+	}
+	return migrations.Up(ctx, pool)
 }
 
 // databaseAsItIs opens the database without looking at its schema.
@@ -46,6 +63,7 @@ func (p *program) databaseAsItIs(ctx context.Context) (*pgxpool.Pool, error) {
 			return nil, err
 		}
 		p.onClose(server.Close)
+		p.private = server
 		url = server.URL()
 	}
 	return p.open(ctx, url)
@@ -99,13 +117,20 @@ func closeWithin(f func()) {
 var installed = postgres.Config{Release: postgres.DefaultRelease}
 
 func (p *program) privateServer() (postgres.Config, error) {
-	dir, err := p.settings.dataDir()
+	dir, err := p.settings.directory()
 	if err != nil {
 		return postgres.Config{}, err
 	}
 	config := installed
 	config.Dir, config.Log = filepath.Join(dir, "postgres"), p.log
 	config.Fetched, config.Repository = filepath.Join(dir, "postgres-binaries"), p.settings.PostgresFrom
+	config.Starting = func(first bool) {
+		if first {
+			p.step("Creating a PostgreSQL database in %s", config.Dir)
+		} else {
+			p.step("Starting PostgreSQL")
+		}
+	}
 	return config, nil
 }
 
@@ -115,6 +140,8 @@ func (p *program) privateServer() (postgres.Config, error) {
 func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, missing error) error {
 	from := hidden("postgres-from", config.Repository)
 	switch {
+	case p.settings.Yes && p.tellsSteps():
+		p.note("%s.", missing)
 	case p.settings.Yes || !p.inTTY || !p.errTTY:
 		p.log.Warn("PostgreSQL is fetched, once: "+missing.Error(), "release", config.Release, "from", from, "to", config.Fetched)
 	default:
@@ -127,8 +154,22 @@ func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, mis
 			return fail(exitHeld, "not_confirmed", "--yes confirms it; or install PostgreSQL, or set DATABASE_URL", "nobody confirmed that PostgreSQL is fetched: %w", missing)
 		}
 	}
+	p.step("Fetching PostgreSQL %s (about 20 MB) from %s and storing it in %s", config.Release, from, config.Fetched)
 	return postgres.Fetch(ctx, config)
 }
+
+// SQLSTATEs (PostgreSQL's appendix A) that ask for a remedy of their own.
+const (
+	diskFull              = "53100"
+	insufficientPrivilege = "42501"
+)
+
+const (
+	noSpace      = "No space left on device"
+	diskRemedy   = "Nothing is lost. Free space on that disk, then give the same command again."
+	rightsRemedy = "Grant the database role what it needs: it creates and owns the tables in the schema public " +
+		"(GRANT ALL ON SCHEMA public TO role), or use the role that owns them."
+)
 
 // classifyDatabase says what to do about an error of a database that was
 // reached, or of the program itself. A message of the server is passed on
@@ -137,6 +178,15 @@ func classifyDatabase(err error) *failure {
 	var server *pgconn.PgError
 	var connect *pgconn.ConnectError
 	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
+	case errors.As(err, &server) && server.Code == diskFull:
+		if !strings.Contains(err.Error(), noSpace) {
+			err = fmt.Errorf("%w: %s", err, noSpace)
+		}
+		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
+	case errors.As(err, &server) && server.Code == insufficientPrivilege:
+		return &failure{exit: exitFailed, code: "database_rights", err: err, remedy: rightsRemedy}
 	case errors.Is(err, migrations.ErrNewer):
 		return &failure{exit: exitFailed, code: "database_newer", err: err, remedy: "use the bulkinvite that brought the database there, or a newer one"}
 	case errors.As(err, &server), errors.As(err, &connect), pgconn.Timeout(err), pgconn.SafeToRetry(err):

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
@@ -128,8 +129,38 @@ func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Po
 		return nil
 	}
 	d.add("database", verdictOK, "", "PostgreSQL %s answers", version)
+	if host := unverifiedHost(pool.Config().ConnConfig); host != "" {
+		d.add("encryption", verdictWarning,
+			"add sslmode=verify-full to the database's URL, and sslrootcert=FILE if its certificate is of an authority of your own",
+			"the connection to %s may be read or redirected by others on the network: the URL names no safe sslmode", host)
+	}
 	d.clock("clock of PostgreSQL", theirs, began, time.Now())
 	return examineSchema(ctx, d, pool)
+}
+
+// unverifiedHost returns a host elsewhere to which the program would connect in
+// plain text too: without sslmode, or with prefer or allow. An sslmode that
+// was chosen, also disable, is somebody's decision.
+func unverifiedHost(config *pgx.ConnConfig) string {
+	encrypted, plain := map[string]bool{}, map[string]bool{}
+	var hosts []string
+	note := func(host string, tls bool) {
+		if strings.HasPrefix(host, "/") || isLoopback(host) {
+			return
+		}
+		hosts = append(hosts, host)
+		encrypted[host], plain[host] = encrypted[host] || tls, plain[host] || !tls
+	}
+	note(config.Host, config.TLSConfig != nil)
+	for _, f := range config.Fallbacks {
+		note(f.Host, f.TLSConfig != nil)
+	}
+	for _, host := range hosts {
+		if encrypted[host] && plain[host] {
+			return host
+		}
+	}
+	return ""
 }
 
 func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpool.Pool {
@@ -178,11 +209,7 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 		d.failed(ctx, "key", err)
 		return nil
 	}
-	if strings.HasPrefix(t.clerkID, "key:") {
-		d.add("key", verdictWarning, "finish running batches before the key is rotated", "Clerk does not tell which instance it belongs to: the key's fingerprint stands for it")
-	} else {
-		d.add("key", verdictOK, "", "%s", t)
-	}
+	d.add("key", verdictOK, "", "%s", t)
 	began := time.Now()
 	answer := p.askInstance(ctx, t.api)
 	switch {
@@ -197,11 +224,15 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 // examineInstance looks at what the database says of the instance of the key.
 func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
 	reader := invitation.NewReader(pool)
-	instance, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
-	if err != nil {
+	instance, former, err := t.find(ctx, reader)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !known {
+	case former:
+		d.add("instance", verdictWarning,
+			"nothing to do: the next command that works renames it to "+t.clerkID+", with all that it holds",
+			"an earlier version knew this instance by the key's fingerprint")
+	case instance == 0:
 		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
 		return nil
 	}
@@ -216,7 +247,14 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.workers(h)
 	d.answers(h)
 	d.limits(budget)
+	d.limitsOfWorkers(budget)
+	d.lists(h)
 	d.waitForPeople(h)
+	zoneless, err := reader.Zoneless(ctx, instance)
+	if err != nil {
+		return err
+	}
+	d.zones(zoneless)
 	if t.environment != "development" {
 		return nil
 	}
@@ -224,10 +262,10 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	if err != nil {
 		return err
 	}
-	if mailed >= undeliveredAfter*8/10 {
-		d.add("mails", verdictWarning, "use a production instance; what is over is made, and not mailed", "%s of the %d that a development instance delivers in a month", counted(mailed, "mail", "mails"), undeliveredAfter)
+	if mailed >= invitation.UndeliveredAfter*8/10 {
+		d.add("mails", verdictWarning, "use a production instance; what is over is made, and not mailed", "%s of the %d that a development instance delivers in a month", counted(mailed, "mail", "mails"), invitation.UndeliveredAfter)
 	} else {
-		d.add("mails", verdictOK, "", "%d of the %d that a development instance delivers in a month", mailed, undeliveredAfter)
+		d.add("mails", verdictOK, "", "%d of the %d that a development instance delivers in a month", mailed, invitation.UndeliveredAfter)
 	}
 	return nil
 }
@@ -260,13 +298,62 @@ func (d *diagnosis) answers(h invitation.Health) {
 
 func (d *diagnosis) limits(b invitation.Budget) {
 	for _, f := range b.Frozen {
-		d.add("limits", verdictWarning, "another program may use the same instance: leave room for it with --limit-"+f.Bucket, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
+		remedy := fmt.Sprintf("another program may use the same instance: leave room for it with --limit-%s. "+
+			"bulkinvite limits thaw %[1]s tries one request now", f.Bucket)
+		d.add("limits", verdictWarning, remedy, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
 	}
 	for _, c := range b.Ceilings {
 		d.add("limits", verdictWarning, fmt.Sprintf("--limit-%s %d/%s, if that is so", c.Bucket, c.Ceiling, ratelimit.DefaultCreate.Window), "Clerk seems to allow %d of %s, %s is set", c.Ceiling, c.Bucket, c.Limit)
 	}
 	if len(b.Frozen)+len(b.Ceilings) == 0 {
 		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
+	}
+}
+
+// zones names the batches that can't be sent, since PostgreSQL does not know in
+// which hours.
+func (d *diagnosis) zones(zoneless []invitation.Zoneless) {
+	if len(zoneless) == 0 {
+		d.add("time zones", verdictOK, "", "PostgreSQL knows those of all batches")
+		return
+	}
+	named := make([]string, len(zoneless))
+	for i, z := range zoneless {
+		named[i] = fmt.Sprintf("batch %d (%s)", z.Batch, plain(z.TZ))
+	}
+	d.add("time zones", verdictWrong, "bring PostgreSQL's time zones up to date and resume these batches, or cancel them and send the rest with another --tz",
+		"PostgreSQL does not know the time zone of %s: nothing of that is sent", strings.Join(named, ", "))
+}
+
+// limitsOfWorkers names the workers that were given different limits, and those that don't state
+// theirs.
+func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
+	const check = "limits of workers"
+	differing := b.Differing()
+	for _, w := range differing {
+		if w.States() {
+			d.add(check, verdictWarning, "give all workers the same; until then they keep the strictest", "%s", w)
+		}
+	}
+	unknown := 0
+	for _, w := range b.Workers {
+		if !w.States() {
+			unknown++
+			d.add(check, verdictWarning, "replace it by this version; it keeps only the limits that it was given",
+				"%s: it is of an earlier version", w)
+		}
+	}
+	if len(differing)+unknown == 0 {
+		d.add(check, verdictOK, "", "no two workers have different ones")
+	}
+}
+
+// lists warns where reading Clerk's lists takes so long that it holds up invitations.
+func (d *diagnosis) lists(h invitation.Health) {
+	if h.Lists > jobs.SlowLists {
+		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; "+
+			"--no-preflight sends without reading",
+			"reading the invitations at Clerk took %s the last time, and nobody is invited meanwhile", span(h.Lists))
 	}
 }
 
@@ -288,7 +375,7 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 
 // examineRestored reads everything at Clerk and says what this database lacks.
 func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) {
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		d.failed(ctx, "restore", err)
 		return

@@ -65,6 +65,9 @@ func TestDoctor(t *testing.T) {
 	plant(`insert into attempts (instance_id, bucket, call, worker_id, started_at, deadline) select id, 'create', 'create', 'w', now() - interval '1 hour', now() - interval '1 hour' from instances`)
 	plant(`update buckets set frozen_until = now() + interval '1 hour', frozen_reason = 'Clerk answered 429', frozen_at = now() where name = 'bulk'`)
 	plant(`insert into sweeps (instance_id, kind, started_by, apply, held) select id, 'sweep', 'maria', true, true from instances`)
+	plant(`insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at, http_status, complete)
+		select id, 'w', call, now() - interval '20 minutes', now() - interval '16 minutes', 200, true
+		from instances, unnest(array['invitations_pending', 'invitations']) c (call)`)
 	plant(`update batches set state = 'paused', paused_by = 'clerk'`)
 	o := b.run("doctor", "--json").want(t, exitFailed)
 	ill = decode[diagnosis](t, o)
@@ -73,6 +76,7 @@ func TestDoctor(t *testing.T) {
 	ill.has(t, "limits", verdictWarning, "bulk is closed")
 	ill.has(t, "batches", verdictWarning, "resume")
 	ill.has(t, "sweeps", verdictWarning, "--allow")
+	ill.has(t, "reads", verdictWarning, "took 8")
 	if strings.Contains(o.out+o.err, "planted") || strings.Contains(o.out+o.err, "example.com") {
 		t.Error("a key or an address is told")
 	}

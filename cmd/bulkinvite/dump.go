@@ -121,7 +121,7 @@ func (c *loadCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := c.prepare(ctx, pool, d); err != nil {
+	if err := c.prepare(ctx, p, pool, d); err != nil {
 		return err
 	}
 	err = d.Load(ctx, pool, &file.Reader)
@@ -140,7 +140,7 @@ func (c *loadCmd) Run(ctx context.Context, p *program) error {
 
 // prepare makes the tables in a database that has none. It touches no other: a
 // database of somebody else's gets no table of ours.
-func (c *loadCmd) prepare(ctx context.Context, pool *pgxpool.Pool, d *postgres.Dump) error {
+func (c *loadCmd) prepare(ctx context.Context, p *program, pool *pgxpool.Pool, d *postgres.Dump) error {
 	var tables int
 	err := pool.QueryRow(ctx, `select count(*) from pg_class where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p', 'v', 'f')`).Scan(&tables)
 	if err != nil {
@@ -158,7 +158,7 @@ func (c *loadCmd) prepare(ctx context.Context, pool *pgxpool.Pool, d *postgres.D
 		return fail(exitHeld, "schema", "load it with the version of bulkinvite that wrote it; a newer one brings it up to date after",
 			"%s has the tables of version %d, this program's are of version %d", plain(c.File), d.Schema, newest.Version)
 	}
-	return migrations.Up(ctx, pool)
+	return p.migrate(ctx, pool)
 }
 
 func notEmpty(err error) error {

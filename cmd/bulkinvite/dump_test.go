@@ -141,7 +141,7 @@ func TestMove(t *testing.T) {
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.run("send", "--sandbox", "--yes", hires).want(t, exitRows)
+	b.run("send", "--sandbox", "--yes", messy).want(t, exitRows)
 	file := filepath.Join(t.TempDir(), "dump")
 	b.run("dump", file).want(t, exitOK)
 	good, err := os.ReadFile(file)

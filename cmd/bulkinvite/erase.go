@@ -13,7 +13,7 @@ import (
 
 type eraseCmd struct {
 	Email  string        `arg:"" help:"The person's address, in any spelling."`
-	Revoke bool          `help:"Take back their pending invitations first; needs the key. Default: on a terminal it asks, else they stay."`
+	Revoke bool          `help:"Revoke their pending invitations first; needs the key. Default: on a terminal it asks, else they stay."`
 	Wait   time.Duration `default:"2m" placeholder:"TIME" help:"How long a request for the person that is under way is waited for. Default: 2m."`
 	Actor  string        `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 }
@@ -23,9 +23,9 @@ func (eraseCmd) Help() string {
 	return `Examples:
 
     bulkinvite erase jane@example.com
-    bulkinvite erase jane@example.com --revoke --actor maria
+    bulkinvite erase jane@example.com --revoke --yes --actor maria
 
-Removes the person's address, name and original rows for good, in every batch, with those of corrections. Rows that still wait end as cancelled. Outcomes, times, Clerk's ids and a keyed hash stay, so that counts add up and certificates hold. A file that names the person later does not invite them, unless it is sent with --include-erased. What Clerk, your files, your backups and old logs hold is not touched. Exit status 0; 2 if no file names the person; 4 if a request for them is still under way.`
+Removes the person's address, name and original rows for good, in every batch, with those of corrections. Rows that still wait end as cancelled. Outcomes, times, Clerk's ids and a keyed hash stay, so that counts add up and certificates hold. A file that names the person later does not invite them, unless it is sent with --include-erased. What Clerk, your files, your backups and old logs hold is not touched. Asks before; off a terminal it needs --yes. Exit status 0; 2 if no file names the person; 4 not confirmed, or a request for them is still under way.`
 }
 
 // erasureDocument is what erase --json prints.
@@ -53,12 +53,19 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(story.Rows)+len(story.Attempts)+len(story.Sightings) == 0 {
+	kept, err := reader.Withheld(ctx, story.Keys)
+	if err != nil {
+		return err
+	}
+	if len(story.Rows)+len(story.Attempts)+len(story.Sightings) == 0 && !kept {
 		return fail(exitUsage, "no_person", "see that the address is spelt as in the file, or that they were not erased before", "nobody by that address is in any file")
 	}
 	doc := erasureDocument{Pending: pendingOf(story)}
-	if doc.Pending > 0 {
-		if doc.Revoked, err = c.takeBack(ctx, p, story.Keys, doc.Pending); err != nil {
+	if err := c.confirm(ctx, p, story, doc.Pending); err != nil {
+		return err
+	}
+	if c.Revoke && doc.Pending > 0 {
+		if doc.Revoked, err = c.takeBack(ctx, p, story.Keys); err != nil {
 			return err
 		}
 		doc.Pending = max(0, doc.Pending-doc.Revoked)
@@ -101,18 +108,44 @@ func pendingOf(s *invitation.Story) int {
 	return len(open)
 }
 
-// takeBack revokes what is pending, if that is wanted, and returns how many were.
-func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string, pending int) (int, error) {
-	if !c.Revoke && p.inTTY && p.errTTY && !p.settings.Yes {
-		ok, err := p.confirm(ctx, fmt.Sprintf("%s at Clerk: revoke first? [y/N] ", counted(pending, "invitation is pending", "invitations are pending")), yes...)
-		if err != nil {
-			return 0, err
+// confirm asks whether pending invitations are revoked first, unless --revoke says so, and then
+// whether the person is erased. The last answer decides: without a yes nothing is done at all.
+func (c *eraseCmd) confirm(ctx context.Context, p *program, story *invitation.Story, pending int) error {
+	if p.settings.Yes {
+		return nil
+	}
+	refused := fail(exitHeld, "not_confirmed", "Give the command on a terminal and answer y, or use --yes.",
+		"not confirmed: nothing was erased and nothing was revoked")
+	if !p.inTTY || !p.errTTY {
+		return refused
+	}
+	if pending > 0 && !c.Revoke {
+		question := fmt.Sprintf("%s at Clerk. Revoke %s first? [y/N] ",
+			counted(pending, "invitation is pending", "invitations are pending"), map[bool]string{true: "it", false: "them"}[pending == 1])
+		var err error
+		if c.Revoke, err = p.confirm(ctx, question, yes...); err != nil {
+			return err
 		}
-		c.Revoke = ok
 	}
-	if !c.Revoke {
-		return 0, nil
+	batches := map[int64]bool{}
+	for _, r := range story.Rows {
+		batches[r.BatchID] = true
 	}
+	question := fmt.Sprintf("Erase the person from %s of %s for good? [y/N] ",
+		counted(len(story.Rows), "row", "rows"), counted(len(batches), "batch", "batches"))
+	if c.Revoke && pending > 0 {
+		question = fmt.Sprintf("Revoke %s, then erase the person from %s of %s for good? [y/N] ",
+			counted(pending, "invitation", "invitations"), counted(len(story.Rows), "row", "rows"), counted(len(batches), "batch", "batches"))
+	}
+	ok, err := p.confirm(ctx, question, yes...)
+	if err == nil && !ok {
+		err = refused
+	}
+	return err
+}
+
+// takeBack revokes the pending invitations, and returns how many were.
+func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int, error) {
 	t, err := p.openTakingBack(ctx)
 	if err != nil {
 		return 0, err
@@ -132,7 +165,13 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string, pend
 
 func erasureText(d *erasureDocument) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"), counted(len(d.Batches), "batch", "batches"), d.ID)
+	if d.Rows == 0 {
+		fmt.Fprintf(&b, "Erased (erasure %d): no row says anything of the person any more; "+
+			"later files do not invite them\n", d.ID)
+	} else {
+		fmt.Fprintf(&b, "Erased: %s in %s (erasure %d)\n", counted(d.Rows, "row", "rows"),
+			counted(len(d.Batches), "batch", "batches"), d.ID)
+	}
 	if d.Cancelled > 0 {
 		fmt.Fprintf(&b, "  %s and ended as cancelled\n", counted(d.Cancelled, "of them still waited,", "of them still waited,"))
 	}
@@ -140,7 +179,8 @@ func erasureText(d *erasureDocument) string {
 		fmt.Fprintf(&b, "  %s revoked at Clerk\n", counted(d.Revoked, "invitation was", "invitations were"))
 	}
 	if d.Pending > 0 {
-		fmt.Fprintf(&b, "  %s pending at Clerk: only Clerk's dashboard or a sweep takes back what is left\n", counted(d.Pending, "invitation is still", "invitations are still"))
+		fmt.Fprintf(&b, "  %s pending at Clerk: rescind --email, a sweep or Clerk's dashboard takes back what is left\n",
+			counted(d.Pending, "invitation is still", "invitations are still"))
 	}
 	return b.String()
 }
@@ -196,7 +236,7 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 			return refused
 		}
 	}
-	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor)
+	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor, nil)
 	if err != nil {
 		return err
 	}

@@ -25,11 +25,11 @@ func TestEraseCommand(t *testing.T) {
 	head := batch.Certificate.Head.String()
 	b.run("erase", "nobody@example.com", "--json").want(t, exitUsage)
 
-	kept := decode[erasureDocument](t, b.run("erase", "P000@Example.com", "--json", "--actor", "maria").want(t, exitOK))
+	kept := decode[erasureDocument](t, b.run("erase", "P000@Example.com", "--yes", "--json", "--actor", "maria").want(t, exitOK))
 	if kept.ID != 1 || kept.Rows != 1 || kept.Pending != 1 || kept.Revoked != 0 || !slices.Equal(kept.Batches, []int64{1}) {
 		t.Errorf("%+v", kept)
 	}
-	gone := decode[erasureDocument](t, b.run("erase", "p001@example.com", "--revoke", "--json").want(t, exitOK))
+	gone := decode[erasureDocument](t, b.run("erase", "p001@example.com", "--revoke", "--yes", "--json").want(t, exitOK))
 	if gone.Rows != 1 || gone.Revoked != 1 || gone.Pending != 0 {
 		t.Errorf("%+v", gone)
 	}
@@ -64,6 +64,28 @@ func TestEraseCommand(t *testing.T) {
 	b.run("purge", "--older-than", "0d").want(t, exitUsage)
 }
 
+// TestEraseWhoIsKeptOutOfADraft erases somebody of whom only that is left: they were rescinded from a draft whose file
+// was then read again without them.
+func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.run("import", "--sandbox", "--yes", "--draft", b.file("draft.csv", listOf(0, 2))).want(t, exitOK)
+	pool := open(t, b.url)
+	_, err := pool.Exec(t.Context(), `
+		with s as (insert into sweeps (instance_id, started_by, older_than, apply, kind, finished_at)
+			select instance_id, 'maria', '0', true, 'rescind', clock_timestamp() from batches returning id)
+		insert into draft_withdrawals (batch_id, key, sweep_id) select b.id, 'kept@example.com', s.id from batches b, s`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.run("erase", "kept@example.com", "--json").want(t, exitOK)
+	var left int
+	if err := pool.QueryRow(t.Context(), `select count(*) from draft_withdrawals`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d are kept out of drafts by their address, want none (%v)", left, err)
+	}
+	b.run("erase", "kept@example.com", "--json").want(t, exitUsage)
+}
+
 func TestPurgeCommand(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -73,7 +95,9 @@ func TestPurgeCommand(t *testing.T) {
 	if done.Erasure != 1 || done.Rows != 4 || !slices.Equal(done.Batches, []int64{1}) {
 		t.Errorf("%+v", done)
 	}
-	b.run("why", "p000@example.com").want(t, exitUsage)
+	if o := b.run("why", "p000@example.com").want(t, exitOK); !strings.Contains(o.out, "A purge removed") {
+		t.Error(o.out)
+	}
 	b.run("verify", "1").want(t, exitOK)
 	if d := decode[purgeDocument](t, b.run("purge", "--older-than", "1ms", "--json").want(t, exitOK)); d.Erasure != 0 || d.Rows != 0 {
 		t.Errorf("once more: %+v", d)
@@ -138,7 +162,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("import", "--yes", b.file("first.csv", cells)).want(t, exitOK)
 	w := b.start("work", "--settle", "5s")
 	awaitCount(t, pool, 3, `select count(*) from attempt_people p join attempts a on a.id = attempt_id where open and deadline < clock_timestamp()`)
-	held := b.run("erase", jane, "--wait", "1s", "--json").want(t, exitHeld)
+	held := b.run("erase", jane, "--wait", "1s", "--yes", "--json").want(t, exitHeld)
 	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
 		t.Errorf("while it is not known what a request did: %s", held.out)
 	}
@@ -157,10 +181,10 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("send", "--yes", "--settle", "1ms", b.file("third.csv", "email\nfifth@example.com\nsixth@example.com\nseventh@example.com\n")).want(t, exitOK)
 	postgrestest.Plant(t, pool, `update results set outcome = 'failed', reason = 'no_answer', clerk_invitation_id = null, status = null, invited_at = null where batch_id = 3 and row_number < 3`)
 
-	if e := decode[erasureDocument](t, b.run("erase", "JANE@Bücher.example", "--json").want(t, exitOK)); e.Rows != 4 || !slices.Equal(e.Batches, []int64{1, 2}) {
+	if e := decode[erasureDocument](t, b.run("erase", "JANE@Bücher.example", "--yes", "--json").want(t, exitOK)); e.Rows != 4 || !slices.Equal(e.Batches, []int64{1, 2}) {
 		t.Errorf("%+v", e)
 	}
-	b.run("erase", "sixth@example.com").want(t, exitOK)
+	b.run("erase", "sixth@example.com", "--yes").want(t, exitOK)
 	for _, address := range []string{jane, "sixth@example.com", "nobody@example.com"} {
 		b.run("erase", address).want(t, exitUsage)
 		b.run("why", address).want(t, exitUsage)
@@ -211,5 +235,55 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	}
 	for _, batch := range []string{"1", "2"} {
 		b.run("verify", batch).want(t, exitOK)
+	}
+}
+
+// TestClaimsGoOnWhileErasuresWait: erase waits for imports, and correct for an
+// erasure. Neither holds the budget of the instance meanwhile, so that everybody
+// else is invited.
+func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hold    func(*testing.T, pgx.Tx) error
+		command []string
+	}{
+		"erase": {func(t *testing.T, tx pgx.Tx) error {
+			_, err := invitation.LoadErased(t.Context(), tx) // as an import does
+			return err
+		}, []string{"erase", "p000@example.com", "--yes"}},
+		"correct": {func(t *testing.T, tx pgx.Tx) error {
+			_, err := invitation.NewStore(nil).Erase(t.Context(), tx, []string{"p001@example.com"}, "maria")
+			return err
+		}, []string{"correct", "1", "1", "--email", "right@example.com", "--yes"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t, sandbox.Config{})
+			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
+			pool := open(t, b.url)
+			b.run("send", "--yes", b.file("sent.csv", listOf(0, 2))).want(t, exitOK)
+			b.run("import", "--yes", b.file("waiting.csv", listOf(10, 12))).want(t, exitOK)
+			tx, err := pool.Begin(t.Context())
+			if err == nil {
+				err = c.hold(t, tx)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			waiting := b.start(c.command...)
+			awaitCount(t, pool, 1, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+			worker := b.start("work", "--until-idle")
+			awaitCount(t, pool, 2, `select count(*) from results where batch_id = 2 and outcome = 'invited'`)
+			// PostgreSQL ends a transaction that stands still for 20 s.
+			if err := tx.Rollback(t.Context()); err != nil {
+				t.Fatalf("claims went on only when what %s waited for was over: %v", name, err)
+			}
+			if exit := waiting.ends(); exit != exitOK {
+				t.Errorf("%v ended with %d: %s", c.command, exit, &waiting.errs)
+			}
+			if exit := worker.ends(); exit != exitOK {
+				t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
+			}
+		})
 	}
 }

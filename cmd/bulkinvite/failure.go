@@ -88,6 +88,10 @@ func (p *program) report(ctx context.Context, err error) int {
 		return int(said)
 	}
 	f := classify(ctx, err)
+	if p.private != nil && f.exit == exitFailed && f.code != "disk_full" && p.private.DiskFull() {
+		// A server without space ends its connections, which says nothing of the reason.
+		f = &failure{exit: f.exit, code: "disk_full", err: fmt.Errorf("%w: %s", f.err, noSpace), remedy: diskRemedy}
+	}
 	message, remedy := f.Error(), f.remedy
 	if p.json && !p.wrote {
 		return p.reportJSON(f)

@@ -32,7 +32,10 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	u.draft = c.Draft
-	earlier, err := u.earlier(ctx)
+	if u.plan.summary.Rows == 0 {
+		return u.printEmpty()
+	}
+	earlier, err := u.earlier(ctx, u.pool)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
+	"strings"
 
 	"bulkinvite/importer"
 )
@@ -16,6 +18,7 @@ import (
 // input is a file of people that may be read more than once.
 type input struct {
 	name string // as messages and the batch name it
+	path string // as the command line named it; FILE: it was a stream
 	file *os.File
 	temp string // if it was copied: the copy, removed at the end
 }
@@ -46,7 +49,7 @@ func (p *program) openInput(ctx context.Context, path string, limits importer.Li
 		in, err := p.spool(ctx, path, file, most)
 		return in, errors.Join(err, file.Close())
 	}
-	in := &input{name: filepath.Base(path), file: file}
+	in := &input{name: filepath.Base(path), path: path, file: file}
 	p.onClose(in.close)
 	return in, nil
 }
@@ -94,7 +97,7 @@ func (p *program) spool(ctx context.Context, name string, from io.Reader, most i
 	if err != nil {
 		return nil, fmt.Errorf("keep a copy of %s: %w", name, err)
 	}
-	in := &input{name: name, file: file, temp: file.Name()}
+	in := &input{name: name, path: "FILE", file: file, temp: file.Name()}
 	p.onClose(in.close)
 	done := make(chan error, 1)
 	go func() {
@@ -123,6 +126,17 @@ func (in *input) is(path string) bool {
 	}
 	ours, err := in.file.Stat()
 	return err == nil && os.SameFile(ours, there)
+}
+
+// shellPlain matches texts that a shell takes as one word as they are.
+var shellPlain = regexp.MustCompile(`^[A-Za-z0-9_./+,:@%=-]+$`)
+
+// shellWord writes a text so that a POSIX shell takes it as one word.
+func shellWord(text string) string {
+	if shellPlain.MatchString(text) {
+		return text
+	}
+	return "'" + strings.ReplaceAll(plain(text), "'", `'\''`) + "'"
 }
 
 // rewind returns a reader at the file's beginning.

@@ -37,10 +37,10 @@ func readLog(t *testing.T, text string) (lines []logLine) {
 var logKeys = strings.Fields(`
 	time level msg error
 	attempt batch batches erasure instance invitation invitations lease notice notices number people read reconcile resend_of revocations row rows sweep upload users worker
-	accepted action again_in answer already_invited already_registered away bulk bytes by call cancel class code complete create decided done_at dir duplicate_row environment eta
+	accepted action again_in answer already_invited already_registered away bulk bytes by call cancel class code complete create decided deleted done_at dir duplicate_row environment eta
 	expired fault found frozen_until gone invalid lost new of openid outcome page patience pending pending_again pid reason requests revoke revoked role scanned seconds stale status
 	tries try type unchanged undecided unexplained version via wait waiting windows work address apply bucket id joined status took trace_id threshold
-	to_send file size openid exporter`)
+	to_send file size openid exporter later_batches kept`)
 
 // knownKeys fails the test where the log says what is not on the list.
 func knownKeys(t *testing.T, lines []logLine) {

@@ -30,6 +30,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Serve the page on which people upload files and watch batches, and the JSON API."`
 	User       userCmd       `cmd:"" help:"Make a line for serve's file of users."`
 	Token      tokenCmd      `cmd:"" help:"Make, list and revoke what scripts sign their requests with."`
+	Sessions   sessionsCmd   `cmd:"" help:"List who is signed in to the page, and sign people out."`
 	Start      startCmd      `cmd:"" help:"Let a draft run."`
 	Pause      pauseCmd      `cmd:"" help:"Stop a running batch until it is resumed."`
 	Resume     resumeCmd     `cmd:"" help:"Let a paused batch go on."`
@@ -54,6 +55,7 @@ type cli struct {
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database up to date."`
 	Dump       dumpCmd       `cmd:"" help:"Write every row of the database to a file, to move it."`
 	Load       loadCmd       `cmd:"" help:"Load what dump wrote into an empty database."`
+	Limits     limitsCmd     `cmd:"" help:"Show what Clerk's limits have left and which are frozen, and end a freeze."`
 	Doctor     doctorCmd     `cmd:"" help:"Look whether anything is wrong here, and say what to do."`
 	Config     configCmd     `cmd:"" help:"Print the settings in force, and where each came from."`
 	Completion completionCmd `cmd:"" help:"Print what makes a shell complete this program's command lines."`
@@ -97,9 +99,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if completed(parser) {
 		return nil
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
+	args = commonArguments(args)
 	command, err := parser.Parse(args)
 	if err != nil {
 		return usage(err)
@@ -110,6 +110,19 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	command.Bind(&c)
 	command.BindTo(ctx, (*context.Context)(nil))
 	return command.Run(p)
+}
+
+// commonArguments turns what most programs answer, --version, help and help COMMAND, into ours.
+func commonArguments(args []string) []string {
+	switch {
+	case len(args) == 0:
+		return []string{"--help"}
+	case args[0] == "--version":
+		return append([]string{"version"}, args[1:]...)
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	return args
 }
 
 // newParser builds the parser for c; help goes to out.
@@ -137,13 +150,16 @@ Examples:
 Exit status: 0 all decided · 1 the program failed · 2 wrong usage or an unreadable file · 3 all
 decided, some rows failed, rejected or invalid · 4 refused or held · 130 interrupted.`
 
-// untilSignal returns a context that ends at the first SIGINT or SIGTERM: what
-// is in flight is then finished and recorded. A second signal ends the process
+// untilSignal returns a context that ends at the first SIGINT, SIGTERM or SIGHUP
+// (the terminal was closed; under nohup it stays ignored): what is in flight is then finished and recorded. A second signal ends the process
 // at once.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	done := make(chan struct{})
 	go func() {
 		select {

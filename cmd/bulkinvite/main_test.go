@@ -19,6 +19,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/words"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 		installed.Release = cmp.Or(os.Getenv(release), installed.Release)
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	words.Now = func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) } // the year of the golden files
 	postgrestest.Main(m)
 }
 

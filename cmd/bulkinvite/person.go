@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"bulkinvite/invitation"
@@ -43,16 +44,25 @@ func (c *whyCmd) Run(ctx context.Context, p *program) error {
 	if p.json {
 		return p.printJSON(story)
 	}
-	return p.print(storyText(story))
+	return p.print(storyText(story, shownZone()))
 }
 
-// storyText is the story as a person reads it, in the order of events.
-func storyText(s *invitation.Story) string {
+// storyText is the story as a person reads it, in the order of events. zone names
+// the zone of its times.
+func storyText(s *invitation.Story, zone string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", plain(s.Key))
+	fmt.Fprintf(&b, "%s (times: %s)\n\n", plain(s.Key), plain(zone))
 	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
+	if slices.ContainsFunc(s.Keys, invitation.Removed) {
+		b.WriteString("  A purge removed the addresses and cells of some rows. " +
+			"Their outcomes, requests and Clerk's ids are left.\n\n")
+	}
 	for _, c := range words.Story(s) {
-		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), plain(c.Text))
+		text := plain(c.Text)
+		if !c.Made.IsZero() {
+			text += ", created " + c.Made.Local().Format("2 Jan 15:04:05")
+		}
+		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), text)
 		if c.Then != "" {
 			fmt.Fprintf(&b, "%s→ %s\n", indent, plain(c.Then))
 		}

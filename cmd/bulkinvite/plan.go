@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,7 @@ type warning struct {
 // plan is what a file holds and what sending it would take.
 type plan struct {
 	input    *input
+	batch    int64 // the draft that it is of; 0: a file that is no batch yet
 	options  importer.Options
 	summary  *importer.Summary
 	warnings []warning // the first few
@@ -179,8 +181,9 @@ func (pl *plan) load(priority int) invitation.Load {
 
 // work works out the requests and the time, given the limits, what the budget
 // has spent, and which batches wait already.
-func (pl *plan) work(now time.Time, limits invitation.Limits, priority int, others []invitation.Load, budget invitation.Budget) {
+func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget invitation.Budget) {
 	pl.budget = budget
+	limits := budget.Limits
 	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, limits.Create, limits.Bulk, budget.Spent)
 }
 
@@ -230,7 +233,11 @@ func (pl *plan) people() string {
 		add(pl.known.Pending, "already invited", "skipped")
 	}
 	add(s.DuplicateRow, "the same address again", "skipped, the first row counts")
-	add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+pl.input.name)
+	if pl.batch != 0 {
+		add(s.Invalid, "invalid", fmt.Sprintf("bulkinvite results %d --outcome invalid", pl.batch))
+	} else {
+		add(s.Invalid, "invalid", "bulkinvite check --problems bad.csv "+shellWord(cmp.Or(pl.input.path, pl.input.name)))
+	}
 	add(s.Blank, "blank", "no rows")
 	if r := pl.roster; r != nil {
 		add(r.unchanged, fmt.Sprintf("also in batch %d", r.of), "kept")
@@ -241,6 +248,9 @@ func (pl *plan) people() string {
 
 // schedule says how many requests it takes and when the last one leaves.
 func (pl *plan) schedule(now time.Time) []string {
+	if pl.summary.Rows == 0 {
+		return []string{"no rows, so there is nothing to send"}
+	}
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}

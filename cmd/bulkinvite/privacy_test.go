@@ -121,8 +121,8 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.run("reconcile")
 	for _, args := range [][]string{{"drift"}, {"batches"}, {"status", "1"}, {"results", "1"}, {"results", "1", "--format", "csv"}, {"audit", "--email", markedPerson(2)}, {"why", markedPerson(2)},
 		{"verify", "1"}, {"sweep", "--older-than", "1ms"}, {"sweep", "--list"}, {"rescind", "--email", markedPerson(6), "--apply"}, {"correct", "1", "8", "--email", markedPerson(80), "--yes"},
-		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"token", "create", "marked"}, {"token", "list"}, {"token", "revoke", "1"},
-		{"doctor"}, {"doctor", "--after-restore"}} {
+		{"resend", "1", "--pending-for", "1ms", "--yes"}, {"migrate"}, {"config"}, {"version"}, {"completion", "bash"}, {"token", "create", "marked"}, {"token", "list"}, {"token", "revoke", "1"}, {"sessions", "list"}, {"sessions", "end", "--all"},
+		{"limits"}, {"limits", "show"}, {"limits", "thaw"}, {"doctor"}, {"doctor", "--after-restore"}} {
 		p.run(args...)
 	}
 	dump := filepath.Join(t.TempDir(), "all.bulkinvite")
@@ -133,7 +133,7 @@ func TestNobodyIsNamed(t *testing.T) {
 	p.serve()
 	p.run("work", "--until-idle")
 	p.run("undo", "2", "--yes")
-	p.run("erase", markedPerson(1), "--revoke")
+	p.run("erase", markedPerson(1), "--revoke", "--yes")
 	p.database(t, []string{"attempt_people", "drift", "results", "revocations", "sightings"})
 	p.run("purge", "--older-than", "1ms", "--yes")
 
@@ -214,6 +214,7 @@ func visits() []visit {
 	return slices.Concat(
 		get("/healthz", "/readyz", "/metrics", "/static/page.js", "/login", "/", "/batches/1", "/batches/1/rows", "/batches/1/rows?q="+markAddress, "/batches/1/rows/2", "/batches/1/course", "/batches/1/results.csv",
 			"/people?q="+markedPerson(2), "/people?q="+markAddress, "/sweeps", "/sweeps/1", "/drift", "/budget", "/events", "/river/", "/river/api/jobs?limit=100", "/"+markedPerson(2)),
+		post(form, "q="+markedPerson(2), "/people"), post(form, "q="+markAddress, "/people"),
 		post(form, "name="+markedPerson(1)+"&password="+markKey, "/login"), post(form, "", "/logout"),
 		post("", "", "/sweeps/$S/allow", "/sweeps/$S/stop", api+"/sweeps/$S/allow", api+"/sweeps/$S/stop"),
 

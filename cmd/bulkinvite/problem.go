@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -29,7 +30,15 @@ func (pl *plan) writeProblems(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		flags = os.O_WRONLY // a terminal, a pipe: nothing is lost
+	}
+	out, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fail(exitUsage, "file", "Name a file that does not exist, or remove this one.",
+			"--problems: %s exists, and may have rows that were mended", plain(path))
+	}
 	if err != nil {
 		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
 	}

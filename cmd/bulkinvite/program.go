@@ -13,6 +13,7 @@ import (
 
 	"bulkinvite/invitation"
 	"bulkinvite/metrics"
+	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
 
@@ -32,6 +33,7 @@ type program struct {
 	logTo    *divertible
 	level    slog.LevelVar
 	requests *metrics.Requests // to Clerk
+	private  *postgres.Server  // the private PostgreSQL; nil: not started
 	closers  []func() error
 }
 
@@ -72,13 +74,21 @@ func (p *program) configure(s *settings) error {
 			return usage(err)
 		}
 	}
-	options := &slog.HandlerOptions{Level: &p.level}
+	options := &slog.HandlerOptions{Level: &p.level, ReplaceAttr: durationText}
 	if s.LogFormat == "text" || (s.LogFormat == "" && p.errTTY) {
 		p.log = slog.New(slog.NewTextHandler(p.logTo, options))
 	} else {
 		p.log = slog.New(slog.NewJSONHandler(p.logTo, options))
 	}
 	return p.startTraces()
+}
+
+// durationText writes durations as texts such as 15s: slog's JSON has nanoseconds.
+func durationText(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // onClose has f called when the program ends, last come first.
@@ -116,6 +126,18 @@ func (p *program) print(text string) error {
 // note tells a person something that is no result, on standard error.
 func (p *program) note(format string, args ...any) {
 	fmt.Fprintf(p.logTo, format+"\n", args...) //nolint:errcheck // nobody is left to tell
+}
+
+// tellsSteps reports whether a person at a terminal watches the program. Without
+// one, or with --json, only the log says what the program does.
+func (p *program) tellsSteps() bool { return p.errTTY && !p.json }
+
+// step tells a person at a terminal what the program does next. Some steps take
+// many seconds, and a silent program looks as if it hangs.
+func (p *program) step(format string, args ...any) {
+	if p.tellsSteps() {
+		p.note(format+" ...", args...)
+	}
 }
 
 // generalLimit is the limit of reads and revokes, which Clerk sets by the

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
@@ -19,6 +20,9 @@ import (
 
 // logEvery is the least time between two lines of progress in a log.
 const logEvery = 5 * time.Second
+
+// waitLogEvery is the time between two lines in a log while nothing changes.
+const waitLogEvery = time.Minute
 
 // progress tells how far a batch is: a bar on a terminal, log lines elsewhere.
 type progress struct {
@@ -91,13 +95,26 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 		if err := pr.draw(ctx, decided, state.Undecided); err != nil {
 			return false, err
 		}
-	} else if decided != pr.decided && time.Since(pr.logged) >= logEvery {
+	} else if pr.due(decided, time.Now()) {
 		if err := pr.say(ctx, state); err != nil {
 			return false, err
 		}
 	}
 	// Of a cancelled batch what is under way is still to be decided.
 	return state.Undecided == 0 || state.State == invitation.Paused && pr.settled(state), nil
+}
+
+// due reports whether a line of progress is to be logged: when rows were decided, and once a
+// minute while the batch waits, so that it does not look stuck.
+func (pr *progress) due(decided int, now time.Time) bool {
+	if decided != pr.decided {
+		return now.Sub(pr.logged) >= logEvery
+	}
+	last := pr.began
+	if pr.logged.After(last) {
+		last = pr.logged
+	}
+	return now.Sub(last) >= waitLogEvery
 }
 
 // settled reports whether nothing that a paused batch has sent is still to be
@@ -151,7 +168,7 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 	if plan.Windows > 1 {
 		v.left = fmt.Sprintf("%s in %s, done %s", words.Requests(plan.Bulk, plan.Create), counted(plan.Windows, "window", "windows"), moment(v.end))
 	}
-	v.budget = budgetText(pr.settings, budget)
+	v.budget = budgetText(budget)
 	if undecided > 0 && plan.First > 0 {
 		v.opens = now.Add(plan.First)
 		v.next = "next window"
@@ -171,7 +188,7 @@ func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budge
 		return invitation.Plan{}, budget, err
 	}
 	loads, err := pr.reader.Loads(ctx, pr.instance.ID)
-	return invitation.PlanLeft(pr.batch, loads, pr.limits, budget), budget, err
+	return invitation.PlanLeft(pr.batch, loads, budget), budget, err
 }
 
 func perHour(n float64) string {
@@ -182,7 +199,7 @@ func perHour(n float64) string {
 }
 
 // budgetText says what is left of the limits.
-func budgetText(s *settings, b invitation.Budget) string {
+func budgetText(b invitation.Budget) string {
 	var parts []string
 	for _, f := range b.Frozen {
 		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s wait until %s", callWords[f.Bucket], f.Until.Local().Format("15:04:05")))
@@ -191,7 +208,7 @@ func budgetText(s *settings, b invitation.Budget) string {
 		name  string
 		limit ratelimit.Limit
 		use   invitation.Use
-	}{{"bulk", s.LimitBulk, b.Bulk}, {"single", s.LimitCreate, b.Create}} {
+	}{{"bulk", b.Limits.Bulk, b.Bulk}, {"single", b.Limits.Create, b.Create}} {
 		if one.limit.None || one.limit.Off {
 			continue
 		}
@@ -217,16 +234,43 @@ func (pr *progress) beside(st decor.Statistics) string {
 	return text
 }
 
-// below is what stands under the bar: a line, or two while windows are to come.
-func (pr *progress) below(w io.Writer, _ decor.Statistics) error {
+// below writes the lines under the bar: one, or two while windows are to come,
+// and one more on a terminal that is too narrow for the note beside the last.
+func (pr *progress) below(w io.Writer, at decor.Statistics) error {
 	v := pr.view.Load()
 	text := v.budget
 	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
 		text = v.next + " in " + span(left) + " · " + text
 	}
+	lines := []string{text}
 	if v.left != "" {
-		text += "\n         " + v.left
+		lines = append(lines, v.left)
 	}
-	_, err := fmt.Fprintf(w, "         %s        Ctrl-C leaves it to go on later\n", text)
+	_, err := io.WriteString(w, under(lines, "Ctrl-C leaves it to go on later", at.AvailableWidth))
 	return err
+}
+
+// under lays out lines and a note for a terminal of so many columns. No line is
+// longer: the terminal would go on in another one, of which mpb knows nothing,
+// and the next drawing would leave it standing.
+func under(lines []string, note string, columns int) string {
+	const gap, wide = "        ", 80
+	indent := "         "
+	if columns < wide {
+		indent = ""
+	}
+	if columns < 1 {
+		return "" // the terminal does not know its width
+	}
+	lines = slices.Clone(lines)
+	if last := &lines[len(lines)-1]; runewidth.StringWidth(indent+*last+gap+note) <= columns {
+		*last += gap + note
+	} else {
+		lines = append(lines, note)
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(runewidth.Truncate(indent+line, columns, "…") + "\n")
+	}
+	return b.String()
 }

@@ -54,6 +54,7 @@ func reconcileText(r *invitation.Reconcile) string {
 	t.add("  "+thousands(r.Accepted), "rows turned out to be accepted")
 	t.add("  "+thousands(r.Expired), "expired")
 	t.add("  "+thousands(r.Revoked), "revoked by somebody else")
+	t.add("  "+thousands(r.Deleted), "deleted at Clerk")
 	text := "\n" + t.String()
 	if r.Drift.Sum() == 0 {
 		return text + "\nNo drift: each invitation has its row, and each row its invitation.\n"
@@ -101,6 +102,13 @@ func (driftCmd) Run(ctx context.Context, p *program) error {
 		return p.printJSON(all)
 	}
 	if len(all) == 0 {
+		compared, err := invitation.NewReader(pool).Reconciled(ctx)
+		if err != nil {
+			return err
+		}
+		if !compared {
+			return p.print("The rows have not been compared with Clerk yet. bulkinvite reconcile does it.\n")
+		}
 		return p.print("No drift that the last reconciling found. bulkinvite reconcile looks again.\n")
 	}
 	return p.print(driftTable(all))

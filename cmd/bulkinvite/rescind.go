@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
@@ -33,7 +35,7 @@ func (rescindCmd) Help() string {
     bulkinvite rescind withdrawn.csv --apply
     bulkinvite rescind --not-in roster-2.csv --batch 12    who of batch 12 is no longer in the roster
 
-Revokes these people's pending invitations, whoever made them, and ends their rows that still wait, in every batch, as cancelled. A request that is under way is resolved first, and what it made is revoked. Reads Clerk before, to go by what stands there. Who has accepted stays a user. Exit status 0; 3 if a revocation failed; 4 if it is more than its threshold.`
+Revokes these people's pending invitations, whoever made them, and ends their rows that still wait, in every batch, as cancelled. A request that is under way is resolved first, and what it made is revoked. Reads Clerk before, to go by what stands there. Who has accepted stays a user. On a terminal --apply asks before it does anything; of a production instance you type the number. Exit status 0; 3 if a revocation failed; 4 if it is more than its threshold or not confirmed.`
 }
 
 // Validate refuses what does not say whom to take back.
@@ -80,6 +82,9 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 		if listed, err = p.readRoster(ctx, name, &c.fileFlags); err != nil {
 			return err
 		}
+		if c.NotIn != "" && len(listed.people)+listed.unreadable == 0 {
+			return noRows(listed.name, c.Batch)
+		}
 	}
 	t, err := p.openTakingBack(ctx)
 	if err != nil {
@@ -93,6 +98,9 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch, StartedBy: c.Actor, Apply: c.Apply, Allow: c.Allow}
+	if err := t.confirmRescind(ctx, sw, keys); err != nil {
+		return err
+	}
 	w, err := jobs.Rescind(ctx, t.pool, sw, keys)
 	if err != nil {
 		return err
@@ -103,6 +111,24 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 		}
 	}
 	return p.printRescind(sw, w)
+}
+
+// confirmRescind shows what an applied rescind would do and asks for a confirmation, on a terminal.
+func (t *takingBack) confirmRescind(ctx context.Context, sw *invitation.Sweep, keys []string) error {
+	p := t.p
+	if !sw.Apply || p.settings.Yes || !p.inTTY || !p.errTTY {
+		return nil
+	}
+	var w *invitation.Withdrawal
+	err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) (err error) {
+		w, err = t.store.Withdrawing(ctx, tx, t.instance.ID, keys, false)
+		return err
+	})
+	if err != nil || w.Takes() == 0 || w.Over() && !sw.Allow {
+		return err // nothing would be done: the report says why
+	}
+	p.note("%s", withdrawalTable(w).String())
+	return t.confirm(ctx, len(w.Targets), len(w.Waiting))
 }
 
 // people are the keys of those who are to be taken back.
@@ -180,11 +206,13 @@ func (l *roster) keys() []string {
 type rosterDiff struct {
 	added     int      // people who are in the file only
 	unchanged int      // people who are in both
-	gone      []string // the keys of those who are in the batch only
+	missing   int      // people who are in the batch only
+	gone      []string // their keys: of who was corrected, all
 }
 
 // compare holds a new version of a roster against the batch of the old one. A
-// row that can't be read may be anybody: nobody is taken for gone then.
+// row that can't be read may be anybody: nobody is taken for gone then. Who was
+// corrected is in the file under either address.
 func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterDiff, error) {
 	if l.unreadable > 0 {
 		return nil, fail(exitHeld, "unreadable_rows", "mend the file: bulkinvite check --problems bad.csv shows the rows",
@@ -201,12 +229,17 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if err != nil {
 		return nil, err
 	}
+	former, err := invitation.NewReader(t.pool).Former(ctx, l.keys())
+	if err != nil {
+		return nil, err
+	}
 	d := &rosterDiff{}
-	for _, key := range before {
-		if l.people[key] {
+	for _, keys := range before {
+		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] || former[key] != "" }) {
 			d.unchanged++
 		} else {
-			d.gone = append(d.gone, key)
+			d.missing++
+			d.gone = append(d.gone, keys...)
 		}
 	}
 	d.added = len(l.people) - d.unchanged
@@ -257,29 +290,36 @@ func (p *program) printRescind(sw *invitation.Sweep, w *invitation.Withdrawal) e
 // shownJoined is how many people who have joined are named one by one.
 const shownJoined = 20
 
-func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
-	t := table{right: []bool{true}}
+// withdrawalTable counts what taking people back comes to.
+func withdrawalTable(w *invitation.Withdrawal) *table {
+	t := &table{right: []bool{true}}
 	add := func(n int, one, many string) {
 		if n > 0 {
-			what := many
-			if n == 1 {
-				what = one
-			}
+			t.add("  "+thousands(n), map[bool]string{true: one, false: many}[n == 1])
+		}
+	}
+	t.add("  "+thousands(w.People), map[bool]string{true: "person", false: "people"}[w.People == 1])
+	add(len(w.Targets), "pending invitation", "pending invitations")
+	add(len(w.Waiting), "row that still waits", "rows that still wait")
+	add(w.Unknown, "person with nothing to take back", "people with nothing to take back")
+	return t
+}
+
+func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
+	t := withdrawalTable(w)
+	add := func(n int, what string) {
+		if n > 0 {
 			t.add("  "+thousands(n), what)
 		}
 	}
-	t.add("  "+thousands(d.People), map[bool]string{true: "person", false: "people"}[d.People == 1])
-	add(d.Pending, "pending invitation", "pending invitations")
-	add(d.Waiting, "row that still waits", "rows that still wait")
-	add(d.Unknown, "of whom there is nothing to take back", "of whom there is nothing to take back")
 	done := d.Apply && !d.Held
 	if done {
-		add(d.Revoked, "revoked", "revoked")
-		add(d.Stopped, "cancelled", "cancelled")
+		add(d.Revoked, "revoked")
+		add(d.Stopped, "cancelled")
 		for _, reason := range words.SweepReasons {
-			add(d.Skipped[reason[0]], "left alone: "+reason[1], "left alone: "+reason[1])
+			add(d.Skipped[reason[0]], "left alone: "+reason[1])
 		}
-		add(d.Failed, "failed; give the same command again", "failed; give the same command again")
+		add(d.Failed, "failed; give the same command again")
 	}
 	var b strings.Builder
 	b.WriteString("\n" + t.String())

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +40,7 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	if of.LinksFile != "" {
 		return unmailed(of)
 	}
-	under, err := u.store.ResendUnderWay(ctx, of.ID)
+	under, err := invitation.ResendUnderWay(ctx, u.pool, of.ID)
 	if err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 	}
 	u.limits = p.limits(u.target.environment)
 	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	if u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment); err != nil {
+	if u.instance, err = u.target.ensure(ctx, u.store); err != nil {
 		return nil, nil, err
 	}
 	b, err := u.store.Batch(ctx, batch)
@@ -134,18 +133,15 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 		}
 		return true, u.print(text)
 	}
-	if err := u.deliverable(ctx, fmt.Sprintf("batch %d", of.ID), again.People, c.AllowUndelivered); err != nil {
-		return false, err
-	}
 	if err := c.consent(ctx, u, of, again.People, text); err != nil {
 		return false, err
 	}
 	return false, pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
 		// Two who ask at the same moment make one batch.
-		if err := invitation.LockResend(ctx, tx, of.ID); err != nil {
+		if err := invitation.LockResend(ctx, tx, of); err != nil {
 			return err
 		}
-		under, err := u.store.ResendUnderWay(ctx, of.ID)
+		under, err := invitation.ResendUnderWay(ctx, tx, of.ID)
 		if err != nil {
 			return err
 		}
@@ -170,34 +166,30 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 		return invitation.Plan{}, err
 	}
 	bulk := ratelimit.Limit{Off: true}
-	if u.limits.Create.Off { // then each is a bulk call of one
-		bulk = u.limits.Bulk
+	if budget.Limits.Create.Off { // then each is a bulk call of one
+		bulk = budget.Limits.Bulk
 	}
-	return invitation.MakePlan(time.Now(), invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}, others, u.limits.Create, bulk, budget.Spent), nil
+	own := invitation.Load{Priority: of.Priority, People: again.People, Zone: time.Local}
+	return invitation.MakePlan(time.Now(), own, others, budget.Limits.Create, bulk, budget.Spent), nil
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {
-	if u.errTTY {
-		u.note("%s", text)
-	} else {
-		u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+	s, err := u.sending(ctx, people, false)
+	if err != nil {
+		return err
 	}
-	if u.settings.Yes {
-		return nil
-	}
-	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people"))
-	if !u.inTTY || !u.errTTY {
-		return refused
-	}
-	question, wanted := fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")), yes
-	if u.target.real() {
-		question = "This sends real e-mail. Type the number of people to invite them again: "
-		wanted = []string{strconv.Itoa(people), thousands(people)}
-	}
-	ok, err := u.confirm(ctx, question, wanted...)
-	if err == nil && !ok {
-		err = refused
-	}
+	_, err = u.agree(ctx, s, c.AllowUndelivered, asked{
+		what: fmt.Sprintf("batch %d", of.ID), question: fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")),
+		number: "This sends real e-mail. Type the number of people to invite them again: ",
+		show: func() {
+			if u.errTTY {
+				u.note("%s", text)
+				return
+			}
+			u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+		},
+		refused: fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people")),
+	})
 	return err
 }
 
@@ -215,6 +207,7 @@ func againText(clerk string, of *invitation.Batch, a invitation.Again, plan invi
 	add(a.Cooling, "invited again lately", "skipped")
 	add(a.Accepted, "have accepted", "skipped")
 	add(a.Revoked, "taken back", "skipped")
+	add(a.Erased, "have no address any more", "erased or purged: skipped")
 	text := fmt.Sprintf("Resend of batch %d, %s\nClerk %s\n\n%s\n", of.ID, plain(of.FileName), clerk, t.String())
 	if a.People == 0 {
 		return text + "nothing to send\n"

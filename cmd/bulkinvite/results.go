@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 // outFlags say how rows are printed.
@@ -111,7 +112,7 @@ func resultsTable(w io.Writer, each func(func(*invitation.Result) error) error) 
 	}}
 	err := each(func(r *invitation.Result) error {
 		return t.add(strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line), or(r.Email), outcomeText(r), reasonText(r),
-			or(r.Status), or(r.ClerkInvitationID), decidedText(r))
+			standsText(r.Status), or(r.ClerkInvitationID), decidedText(r))
 	})
 	if err != nil {
 		return err
@@ -138,4 +139,12 @@ func decidedText(r *invitation.Result) string {
 		return ""
 	}
 	return momentSeconds(*r.DecidedAt)
+}
+
+// standsText says where an invitation stands, as a table has it.
+func standsText(s *invitation.Status) string {
+	if s == nil {
+		return ""
+	}
+	return words.Status(*s)
 }

@@ -28,10 +28,10 @@ func (r *rosterPlan) then() string {
 
 // words end the question that has the plan confirmed.
 func (r *rosterPlan) words() string {
-	if r == nil || len(r.gone) == 0 {
+	if r == nil || r.missing == 0 {
 		return ""
 	}
-	return ", and take back " + counted(len(r.gone), "person who is gone", "people who are gone")
+	return ", and take back " + counted(r.missing, "person who is gone", "people who are gone")
 }
 
 // takingBack is what the upload has, for taking back.
@@ -39,7 +39,8 @@ func (u *upload) takingBack() (*takingBack, error) {
 	config := u.workerConfig(u.instance)
 	config.OnlyRevokes = true
 	worker, err := jobs.New(u.pool, u.target.api, config)
-	return &takingBack{p: u.program, pool: u.pool, store: u.store, instance: u.instance, worker: worker}, err
+	return &takingBack{p: u.program, pool: u.pool, store: u.store, instance: u.instance,
+		real: u.target.real(), worker: worker}, err
 }
 
 // planRoster works out who is gone, and refuses to take back too many.
@@ -70,7 +71,7 @@ func (u *upload) planRoster(ctx context.Context) error {
 		return err
 	}
 	u.plan.roster = r
-	u.log.Info("roster", "of", r.of, "new", r.added, "unchanged", r.unchanged, "gone", len(r.gone),
+	u.log.Info("roster", "of", r.of, "new", r.added, "unchanged", r.unchanged, "gone", r.missing,
 		"pending", len(r.withdrawal.Targets), "waiting", len(r.withdrawal.Waiting), "joined", len(r.withdrawal.Joined))
 	if r.withdrawal.Over() && !u.flags.Allow {
 		return u.tooMany()
@@ -82,7 +83,7 @@ func (u *upload) tooMany() error {
 	r := u.plan.roster
 	return fail(exitHeld, "threshold", "see that the file is whole; --allow lets it",
 		"%s: %s of batch %d are not in it, and taking them back is more than %s at a time; nothing was done", plain(u.plan.input.name),
-		counted(len(r.gone), "person", "people"), r.of, thousands(invitation.Threshold(r.withdrawal.Open)))
+		counted(r.missing, "person", "people"), r.of, thousands(invitation.Threshold(r.withdrawal.Open)))
 }
 
 // takeBack begins to take back who is gone, before anybody is invited: should

@@ -15,10 +15,10 @@ import (
 type sandboxCmd struct {
 	Listen      string            `default:"127.0.0.1:8091" placeholder:"ADDRESS" help:"Where to listen; port 0 takes a free one. Default: 127.0.0.1:8091."`
 	State       string            `type:"path" placeholder:"FILE" help:"Where its state is kept. Default: sandbox/state.jsonl in the data directory, which --sandbox uses too."`
-	Demo        bool              `help:"Plant the people that examples/hires.csv meets, if the state is new. Default: off."`
+	Demo        bool              `help:"Add the users, invitations and block list for the files in examples/, if the state is new. Default: off."`
 	Window      string            `enum:"sliding,fixed" default:"sliding" placeholder:"sliding|fixed" help:"How limits are counted. Default: sliding."`
 	Environment string            `enum:"production,development," default:"" placeholder:"NAME" help:"production or development. Default: by the key of each request."`
-	InstanceID  string            `default:"ins_sandbox" placeholder:"ID" help:"What GET /instance says. Default: ins_sandbox."`
+	InstanceID  string            `default:"ins_sandbox" placeholder:"ID" help:"What GET /instance says; it begins with ins_. Default: ins_sandbox."`
 	User        []string          `sep:"none" placeholder:"ADDRESS" help:"Somebody who is a user, if the state is new. May be repeated. Default: nobody."`
 	Pending     []string          `sep:"none" placeholder:"ADDRESS" help:"Somebody with a pending invitation, if the state is new. Default: nobody."`
 	Block       []string          `sep:"none" placeholder:"ADDRESS" help:"An address, or *@ and a domain, that may not be invited. Default: none."`
@@ -38,7 +38,7 @@ func (sandboxCmd) Help() string {
     bulkinvite sandbox --fault '{"call":"create","every":5,"kind":"cut_after"}'
     CLERK_API_URL=http://127.0.0.1:8091/v1 CLERK_SECRET_KEY=sk_test_x bulkinvite send hires.csv
 
-It prints the URL for CLERK_API_URL, and keeps the limits that the settings name. GET /sandbox/mailbox tells how many mails each address got; its other calls: /sandbox/stats, requests, faults, config, accept, users, invitations. It ends at Ctrl-C.`
+It prints the URL for CLERK_API_URL, and keeps the limits that the settings name. GET /sandbox/mailbox tells how many mails each address got; its other calls: /sandbox/stats, requests, faults, config, accept, users, invitations. A request with an Origin header, or with a Host that is not loopback, gets 403. It ends at Ctrl-C.`
 }
 
 // Run serves the stand-in until a signal ends it.

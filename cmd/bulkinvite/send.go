@@ -34,7 +34,10 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	earlier, err := u.earlier(ctx)
+	if u.plan.summary.Rows == 0 {
+		return u.printEmpty()
+	}
+	earlier, err := u.earlier(ctx, u.pool)
 	if err != nil {
 		return err
 	}
@@ -165,8 +168,11 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 // paused says why a batch stands still, and how to go on.
 func (u *upload) paused(r *invitation.Report, exit int) error {
 	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; bulkinvite resume %d, then the same command, goes on", r.Batch, r.Batch)
-	if by(r) == invitation.ByClerk {
+	switch by(r) {
+	case invitation.ByClerk:
 		remedy = "once that is mended, the same command goes on (it asks before, unless --yes)"
+	case invitation.ByZone:
+		remedy = fmt.Sprintf("bring PostgreSQL's time zones up to date, then bulkinvite resume %d; or cancel it and send the rest with another --tz", r.Batch)
 	}
 	unknown := ""
 	if r.Unknown != nil {
@@ -224,6 +230,9 @@ func (u *upload) work(ctx context.Context) error {
 	}
 	if errors.Is(err, jobs.ErrUnauthorized) {
 		return u.badKey(err)
+	}
+	if errors.Is(err, jobs.ErrLinksHeld) {
+		return u.linksHeld()
 	}
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", u.batch, err)

@@ -5,10 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,11 +24,39 @@ import (
 type serveCmd struct {
 	workerFlags
 
-	Listen    string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
-	Work      bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
-	UsersFile string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
-	URL       string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+	Listen      string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
+	Work        bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
+	UsersFile   string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
+	URL         string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
+	UploadQuota size   `env:"BULKINVITE_UPLOAD_QUOTA" default:"8GiB" placeholder:"SIZE" help:"How much all uploaded files that drafts keep may take in the database: 500MB, 2GiB. More is refused until drafts are started or discarded. Default: 8GiB."`
+
+	TrustedProxy []string `env:"BULKINVITE_TRUSTED_PROXY" placeholder:"CIDR" help:"Network of a proxy whose X-Forwarded-For says where people come from, such as 10.0.0.0/8; may be repeated. Default: none."`
+
 	openIDFlags
+}
+
+// size is a number of bytes, which may be given with a unit.
+type size int64
+
+// UnmarshalText reads 500MB, 2GiB or a plain number of bytes; above zero.
+func (s *size) UnmarshalText(text []byte) error {
+	number, unit := string(text), int64(1)
+	for i, prefix := range []string{"k", "M", "G", "T"} {
+		for suffix, base := range map[string]int64{prefix + "B": 1000, prefix + "iB": 1024} {
+			if rest, ok := strings.CutSuffix(strings.ToUpper(number), strings.ToUpper(suffix)); ok {
+				number = rest
+				for range i + 1 {
+					unit *= base
+				}
+			}
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/unit {
+		return fmt.Errorf("%q is no size: write bytes, or a size such as 500MB or 2GiB", text)
+	}
+	*s = size(n * unit)
+	return nil
 }
 
 // usersVariable holds users as --users-file does.
@@ -43,7 +75,7 @@ The page and the JSON API. Without users it prints a link that signs in once, an
 
 // Run serves until a signal comes.
 func (c *serveCmd) Run(ctx context.Context, p *program) error {
-	users, err := c.users()
+	users, err := c.users(p)
 	if err != nil {
 		return err
 	}
@@ -52,6 +84,10 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	address, err := c.address(len(users) > 0 || c.OpenIDIssuer != "")
+	if err != nil {
+		return err
+	}
+	proxies, err := c.trustedProxies()
 	if err != nil {
 		return err
 	}
@@ -67,14 +103,18 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	if n := pool.Config().MaxConns; n < web.MinConns {
+		remedy := fmt.Sprintf("write pool_max_conns=%d or more in the database's URL, or leave it out", web.MinConns)
+		return fail(exitUsage, "database_url", remedy, "serve needs %d connections to the database: pool_max_conns is %d", web.MinConns, n)
+	}
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		return err
 	}
 	server, err := web.New(pool, web.Config{
-		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address,
+		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
-		Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
+		UploadQuota: int64(c.UploadQuota), Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
 	})
 	if err != nil {
 		return err
@@ -132,7 +172,7 @@ func (c *serveCmd) serve(ctx context.Context, p *program, server *web.Server, li
 }
 
 // users reads who may sign in.
-func (c *serveCmd) users() ([]web.User, error) {
+func (c *serveCmd) users(p *program) ([]web.User, error) {
 	text := []byte(os.Getenv(usersVariable))
 	from := usersVariable
 	if c.UsersFile != "" {
@@ -141,6 +181,9 @@ func (c *serveCmd) users() ([]web.User, error) {
 			return nil, fail(exitUsage, "users", "see that the file is there and may be read", "read --users-file: %w", err)
 		}
 		from = "--users-file"
+		if info, err := os.Stat(c.UsersFile); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+			p.log.Warn("others on this machine may read the file of users. Use chmod 600 to close it", "file", c.UsersFile)
+		}
 	}
 	users, err := web.ParseUsers(bytes.NewReader(text))
 	if err != nil {
@@ -168,6 +211,19 @@ func (c *serveCmd) address(users bool) (*url.URL, error) {
 		return nil, fail(exitUsage, "url", "write it as https://invite.example.com", "--url=%s is not what a browser could call it by", c.URL)
 	}
 	return u, nil
+}
+
+// trustedProxies reads --trusted-proxy.
+func (c *serveCmd) trustedProxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range c.TrustedProxy {
+		network, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fail(exitUsage, "trusted_proxy", "write it as 10.0.0.0/8, or 10.0.0.7/32 for one address", "--trusted-proxy=%s is not a network", text)
+		}
+		all = append(all, network)
+	}
+	return all, nil
 }
 
 type userCmd struct {

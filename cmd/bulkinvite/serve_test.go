@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,7 +35,12 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--users-file", b.file("users", "olga:operator:secret")}, "no bcrypt hash"},
 		{[]string{"--users-file", "/does/not/exist"}, "read --users-file"},
 		{[]string{"--url", "invite.example.com"}, "--url="},
+		{[]string{"--upload-quota", "0"}, "is no size"},
+		{[]string{"--upload-quota", "many"}, "is no size"},
+		{[]string{"--upload-quota", "9999999TiB"}, "is no size"},
 		{[]string{"--work", "--reconcile-every", "-1s"}, "--reconcile-every"},
+		{[]string{"--trusted-proxy", "10.0.0.0/8,10.0.0.7"}, "--trusted-proxy=10.0.0.7 is not a network"},
+		{[]string{"--config", b.file("trusted.yaml", "serve:\n  trusted-proxy: [10.0.0.0/8, nowhere]\n")}, "--trusted-proxy=nowhere is not a network"},
 		{[]string{"--openid-issuer", "http://login.example.com"}, "is no https address"},
 		{[]string{"--openid-issuer", "https://login.example.com"}, "needs --openid-client-id"},
 		{[]string{"--openid-issuer", "https://login.example.com", "--openid-client-id", "x"}, "needs --url"},
@@ -64,7 +70,7 @@ type serving struct {
 func (b *bench) serve(args ...string) *serving {
 	b.t.Helper()
 	s := &serving{bench: b, Cmd: b.command(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
-	s.token = strings.TrimSpace(b.run("token", "create", "scripts", "--role", "operator").want(b.t, exitOK).out)
+	s.token = strings.TrimSpace(b.run("token", "create", "scripts-"+rand.Text(), "--role", "operator").want(b.t, exitOK).out)
 	errs, err := s.StderrPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -191,6 +197,7 @@ func TestToken(t *testing.T) {
 	if !regexp.MustCompile(`^biv_[A-Za-z0-9_-]{43}$`).MatchString(text) || strings.Contains(o.err, text) {
 		t.Errorf("%q, %q", o.out, o.err)
 	}
+	b.run("token", "create", "hr-import").want(t, exitHeld)
 	made := decode[map[string]any](t, b.run("--json", "token", "create", "other").want(t, exitOK))
 	if len(made) != 4 || made["role"] != "auditor" || !strings.HasPrefix(fmt.Sprint(made["token_text"]), "biv_") {
 		t.Errorf("%v", made)
@@ -204,5 +211,73 @@ func TestToken(t *testing.T) {
 	all := decode[[]web.Token](t, b.run("token", "list", "--json").want(t, exitOK))
 	if len(all) != 2 || all[1].RevokedAt == nil || all[0].RevokedAt != nil {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestSessions signs in, and is signed out by the command.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if o := b.run("sessions", "list").want(t, exitOK); o.out != "Nobody is signed in.\n" {
+		t.Errorf("%q", o.out)
+	}
+	s := b.serve("--sandbox")
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &http.Client{Jar: jar}
+	lands := func(at, want string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/html")
+		answer, err := w.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close() //nolint:errcheck // nothing of it is read
+		if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != want {
+			t.Fatalf("%d at %s, want %s", answer.StatusCode, answer.Request.URL.Path, want)
+		}
+	}
+	lands(s.link, "/")
+	all := decode[[]web.Session](t, b.run("sessions", "list", "--json").want(t, exitOK))
+	if len(all) != 1 || all[0].ID != 1 || all[0].User == "" || all[0].Role != web.Operator || all[0].Via != "link" || !all[0].EndsAt.After(all[0].UsedAt) {
+		t.Fatalf("%+v", all)
+	}
+	if o := b.run("sessions", "list").want(t, exitOK); !strings.Contains(o.out, all[0].User) || !strings.Contains(o.out, "operator") {
+		t.Error(o.out)
+	}
+	for _, wrong := range [][]string{{}, {"1", "--all"}, {"--user", "x", "--all"}, {"9"}, {"0"}, {"one"}} {
+		b.run(append([]string{"sessions", "end"}, wrong...)...).want(t, exitUsage)
+	}
+	b.run("sessions", "end", "--user", "somebody").want(t, exitOK)
+	lands(s.base+"/", "/")
+	b.run("sessions", "end", "1", "--actor", "olga").want(t, exitOK)
+	lands(s.base+"/", "/login")
+	b.run("sessions", "end", "1").want(t, exitUsage)
+
+	pool := open(t, b.url)
+	if _, err := pool.Exec(t.Context(), `insert into web_sessions (hash, user_name, role, via)
+		values ('a', 'maria', 'auditor', 'password'), ('b', 'maria', 'auditor', 'openid'), ('c', 'tom', 'auditor', 'password')`); err != nil {
+		t.Fatal(err)
+	}
+	type ended struct{ Ended []int64 }
+	if e := decode[ended](t, b.run("sessions", "end", "--user", "maria", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[2 3]" {
+		t.Errorf("%v", e)
+	}
+	if e := decode[ended](t, b.run("sessions", "end", "--all", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[4]" {
+		t.Errorf("%v", e)
+	}
+	if e := b.run("sessions", "end", "--all", "--json").want(t, exitOK); !strings.Contains(e.out, `"ended":[]`) {
+		t.Errorf("%s", e.out)
+	}
+	awaitCount(t, pool, 1, `select count(*) from events where actor = 'olga' and action = 'sessions_ended' and details = '{"sessions":[1]}'`)
+	awaitCount(t, pool, 3, `select count(*) from events where action = 'sessions_ended'`)
+	if log := s.stop(); strings.Contains(log, "ERROR") {
+		t.Error(log)
 	}
 }

@@ -96,6 +96,24 @@ func (s *settings) dataDir() (string, error) {
 	return filepath.Join(home, ".local", "share", "bulkinvite"), nil
 }
 
+// directory is dataDir, but refuses a path that is a file or lies below one.
+func (s *settings) directory() (string, error) {
+	dir, err := s.dataDir()
+	if err != nil {
+		return "", err
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		if err == nil && !info.IsDir() {
+			return "", fail(exitFailed, "data_dir", "Use --data-dir DIR or BULKINVITE_DATA_DIR to name a directory.",
+				"data directory %s: %s is a file", dir, at)
+		}
+		if err == nil || at == filepath.Dir(at) {
+			return dir, nil
+		}
+	}
+}
+
 // dropEmptyVariables makes an empty variable of ours count as one that is not
 // set, as compose files pass variables on that nobody set.
 func dropEmptyVariables() error {

@@ -96,6 +96,9 @@ func budgetLines(b invitation.Budget) []string {
 		}
 		lines = append(lines, fmt.Sprintf("Clerk seems to allow %d %s %s to us, not %d; trying more, one at a time", c.Ceiling, callWords[c.Bucket], window, c.Limit.N))
 	}
+	if differing := differingLines(b.Differing()); len(differing) > 0 {
+		lines = append(lines, strings.Join(differing, "\n"))
+	}
 	return lines
 }
 

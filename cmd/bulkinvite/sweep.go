@@ -38,7 +38,7 @@ func (sweepCmd) Help() string {
     bulkinvite sweep 12                        what sweep 12 has done
     bulkinvite sweep 12 --allow                let a held one revoke what it found
 
-work --sweep-at does it each night; an outside scheduler runs sweep --apply. Ctrl-C leaves it to workers, or to sweep 12 --apply. Exit status 0; 3 if a revocation failed; 4 if it is held; 1, 2 and 130 as always.`
+On a terminal --apply asks before it revokes; of a production instance you type the number. work --sweep-at does it each night; an outside scheduler runs sweep --apply. Ctrl-C leaves it to workers, or to sweep 12 --apply. Exit status 0; 3 if a revocation failed; 4 if it is held or not confirmed; 1, 2 and 130 as always.`
 }
 
 // Validate refuses flags that do not go together.
@@ -94,7 +94,8 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Scope: c.Scope, Apply: c.Apply, Allow: c.Allow, Actor: c.Actor})
+	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Scope: c.Scope, Apply: c.Apply, Allow: c.Allow, Actor: c.Actor,
+		Confirm: func(ctx context.Context, revoke int) error { return t.confirm(ctx, revoke, 0) }})
 	if err == nil && c.Apply && !sw.Held {
 		sw, err = t.finish(ctx, sw.ID)
 	}
@@ -145,6 +146,9 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) e
 	if sw.InstanceID != t.instance.ID {
 		return fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "sweep %d belongs to another instance of Clerk than the key", sw.ID)
 	}
+	if err := t.confirm(ctx, sw.Undecided, 0); err != nil {
+		return err
+	}
 	if c.Allow {
 		if err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor) }); err != nil {
 			return err
@@ -162,6 +166,7 @@ type takingBack struct {
 	pool     *pgxpool.Pool
 	store    *invitation.Store
 	instance invitation.Instance
+	real     bool // people have mails from it: a production instance, or a live key
 	worker   *jobs.Worker
 }
 
@@ -171,18 +176,48 @@ func (p *program) openTakingBack(ctx context.Context) (*takingBack, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &takingBack{p: p}
+	t := &takingBack{p: p, real: target.real()}
 	if t.pool, err = p.database(ctx); err != nil {
 		return nil, err
 	}
 	t.store = invitation.NewStore(t.pool)
-	if t.instance, err = t.store.EnsureInstance(ctx, target.clerkID, target.environment); err != nil {
+	if t.instance, err = target.ensure(ctx, t.store); err != nil {
 		return nil, err
 	}
 	config := p.workerConfig(t.instance)
 	config.OnlyRevokes = true
 	t.worker, err = jobs.New(t.pool, target.api, config)
 	return t, err
+}
+
+// confirm asks before so many invitations are revoked and so many rows are cancelled: on a
+// terminal, unless --yes was given or there is nothing to do. Of a production instance the number
+// has to be typed. Off a terminal --apply is the confirmation.
+func (t *takingBack) confirm(ctx context.Context, revoke, cancel int) error {
+	p := t.p
+	if p.settings.Yes || !p.inTTY || !p.errTTY || revoke+cancel == 0 {
+		return nil
+	}
+	n, things, question := revoke, "invitations", "Revoke "+counted(revoke, "invitation", "invitations")
+	if cancel > 0 {
+		question += " and cancel " + counted(cancel, "waiting row", "waiting rows")
+	}
+	do := "revoke"
+	if revoke == 0 {
+		n, things, do = cancel, "waiting rows", "cancel"
+		question = "Cancel " + counted(cancel, "waiting row", "waiting rows")
+	}
+	question, wanted := question+"? [y/N] ", yes
+	if t.real {
+		question = fmt.Sprintf("Type the number of %s to %s them: ", things, do)
+		wanted = []string{strconv.Itoa(n), thousands(n)}
+	}
+	ok, err := p.confirm(ctx, question, wanted...)
+	if err != nil || ok {
+		return err
+	}
+	return fail(exitHeld, "not_confirmed", "Give the command again and confirm it, or use --yes.",
+		"not confirmed: nothing was revoked and nothing was cancelled")
 }
 
 // finish works until a sweep has ended, whoever began it, and tells on a

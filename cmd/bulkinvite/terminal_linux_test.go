@@ -14,12 +14,13 @@ import (
 
 // terminal is a pseudo-terminal that a test sits at.
 type terminal struct {
-	t      *testing.T
-	master *os.File
-	mu     sync.Mutex
-	seen   bytes.Buffer
-	more   chan struct{} // something was written
-	over   chan struct{} // closed when the program has left
+	t       *testing.T
+	master  *os.File
+	process *os.Process // of the program, once it runs
+	mu      sync.Mutex
+	seen    bytes.Buffer
+	more    chan struct{} // something was written
+	over    chan struct{} // closed when the program has left
 }
 
 // newTerminal opens a terminal and returns the end that the program gets.
@@ -35,18 +36,24 @@ func newTerminal(t *testing.T) (*terminal, *os.File) {
 			t.Fatal(errno)
 		}
 	}
-	size := [4]uint16{40, 120} // rows and columns: bars are drawn as wide as there is room
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
-		t.Fatal(errno)
-	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	term := &terminal{t: t, master: master, more: make(chan struct{}, 1), over: make(chan struct{})}
+	term.resize(120)
 	t.Cleanup(func() { _ = master.Close() }) // nobody reads it any more
 	go term.read()
 	return term, slave
+}
+
+// resize makes it so many columns wide: bars are drawn as wide as there is room.
+func (term *terminal) resize(columns int) {
+	term.t.Helper()
+	size := [4]uint16{40, uint16(columns)} // rows and columns
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.master.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		term.t.Fatal(errno)
+	}
 }
 
 func (term *terminal) read() {
@@ -98,7 +105,14 @@ func (term *terminal) answer(question, line string) {
 // sit runs the program at a terminal until it ends, and returns its exit status.
 func (b *bench) sit(talk func(*terminal), args ...string) (exit int, text string) {
 	b.t.Helper()
+	return b.sitAt(120, talk, args...)
+}
+
+// sitAt is sit at a terminal of so many columns.
+func (b *bench) sitAt(columns int, talk func(*terminal), args ...string) (exit int, text string) {
+	b.t.Helper()
 	term, slave := newTerminal(b.t)
+	term.resize(columns)
 	c := b.command(args...)
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
 	if err := c.Start(); err != nil {
@@ -107,6 +121,7 @@ func (b *bench) sit(talk func(*terminal), args ...string) (exit int, text string
 	if err := slave.Close(); err != nil {
 		b.t.Fatal(err)
 	}
+	term.process = c.Process
 	talk(term)
 	_ = c.Wait() // the exit status is looked at
 	<-term.over  // the last words may still be on their way

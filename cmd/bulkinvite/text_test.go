@@ -30,7 +30,8 @@ func TestPlanText(t *testing.T) {
 		warnings: []warning{{212, "jane@gmial.com", "did you mean gmail.com?"}, {907, "info@example.com", "looks like a mailbox that several people read"}},
 		known:    invitation.Known{Invited: 22, Lapsed: 3},
 	}
-	pl.work(at("20:39:00"), invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}, 2, nil, invitation.Budget{})
+	limits := invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}
+	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: limits})
 	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00")))
 	golden(t, "plan-log", pl.text("", false, at("20:39:00")))
 }
@@ -61,7 +62,7 @@ func TestStoryText(t *testing.T) {
 	open := &invitation.Story{Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
 	open.Attempts[0].Open = true
-	golden(t, "why-open", storyText(open))
+	golden(t, "why-open", storyText(open, "Europe/Berlin"))
 
 	row.Outcome, row.DecidedAt, row.ReadID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:11:57")), ptr(int64(7)), ptr("inv_2xYz")
 	row.Status, row.StatusAt = ptr(invitation.Accepted), ptr(at("21:30:12"))
@@ -70,7 +71,7 @@ func TestStoryText(t *testing.T) {
 		Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
 		Sightings: []invitation.StorySighting{{InstanceID: 1, Kind: "invitation", ClerkID: "inv_2xYz", Status: ptr("pending"), CreatedAt: ptr(at("20:11:40")), FirstSeen: at("20:11:56"), LastRead: 7}},
 		Summary:   []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481}}},
-	}))
+	}, "Europe/Berlin"))
 }
 
 // TestStoryOfUnknown tells every step of requests whose answers were lost: asked,
@@ -97,7 +98,7 @@ func TestStoryOfUnknown(t *testing.T) {
 				ClosedAt: ptr(at("20:13:01")), Resolution: ptr("answered"), Answer: ptr("created"), ClerkInvitationID: ptr("inv_2xYz")}),
 		},
 		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
-	}))
+	}, "Europe/Berlin"))
 }
 
 // TestReportOfUnknown says in words what is not known, and what keeps it so.
@@ -136,5 +137,28 @@ func TestFormats(t *testing.T) {
 	}
 	if got := plain("a\x1b[31mb\u202ec"); got != "a�[31mb�c" {
 		t.Errorf("plain lets through %q", got)
+	}
+}
+
+func TestUnder(t *testing.T) {
+	t.Parallel()
+	lines := []string{"next window in 1 h · single 0 of 2", "3 single requests, done 14:56"}
+	for _, test := range []struct {
+		lines   []string
+		columns int
+		want    string
+	}{
+		{lines, 120, "         next window in 1 h · single 0 of 2\n         3 single requests, done 14:56        Ctrl-C leaves\n"},
+		{lines, 79, "next window in 1 h · single 0 of 2\n3 single requests, done 14:56        Ctrl-C leaves\n"},
+		{lines, 40, "next window in 1 h · single 0 of 2\n3 single requests, done 14:56\nCtrl-C leaves\n"},
+		{lines, 20, "next window in 1 h …\n3 single requests, …\nCtrl-C leaves\n"},
+		{[]string{"名前名前名前"}, 10, "名前名前…\nCtrl-C le…\n"}, // a wide character takes two columns, and is not cut in two
+		{[]string{"名前名前名前"}, 11, "名前名前名…\nCtrl-C lea…\n"},
+		{[]string{"any"}, 1, "…\n…\n"},
+		{[]string{"any"}, 0, ""},
+	} {
+		if got := under(test.lines, "Ctrl-C leaves", test.columns); got != test.want {
+			t.Errorf("%d columns: %q, want %q", test.columns, got, test.want)
+		}
 	}
 }

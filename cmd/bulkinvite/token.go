@@ -40,7 +40,7 @@ func (tokenCreateCmd) Help() string {
     bulkinvite token create hr-import --role operator --expires 90d
     bulkinvite token create dashboard > token
 
-Prints the token on standard output, this once: the database keeps only its hash.`
+Prints the token on standard output, this once: the database keeps only its hash. No two tokens that are good at the same time have one name.`
 }
 
 // Run makes a token and prints it.
@@ -56,6 +56,9 @@ func (c *tokenCreateCmd) Run(ctx context.Context, p *program) error {
 	text, err := web.CreateToken(ctx, pool, c.Name, web.Role(c.Role), c.Actor, expires)
 	if errors.Is(err, web.ErrTokenName) {
 		return usage(err)
+	}
+	if errors.Is(err, web.ErrTokenExists) {
+		return fail(exitHeld, "token_exists", "choose another name, or revoke that token first: bulkinvite token list shows its number", "%w", err)
 	}
 	if err != nil {
 		return err

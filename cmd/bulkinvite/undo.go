@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
+	"strings"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
@@ -17,7 +19,7 @@ func (undoCmd) Help() string {
     bulkinvite undo 12
     bulkinvite undo 12 --yes --actor maria
 
-Cancels what is left of a batch, waits for what is under way at Clerk, and revokes each invitation that the batch sent and nobody has accepted. Nobody is told: who was mailed finds that the link no longer works. Asks before. Given again after Ctrl-C or a crash, the same command goes on. --json prints what sweep does. Exit status 0; 3 if a revocation failed; 4 not confirmed; 1, 2 and 130 as always.`
+Cancels what is left of a batch, waits for what is under way at Clerk, and revokes each invitation that the batch sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. An undo of a resend does not bring back the invitations that the resend replaced. Nobody is told: who was mailed finds that the link no longer works. Asks before. Given again after Ctrl-C or a crash, the same command goes on. --json prints what sweep does. Exit status 0; 3 if a revocation failed; 4 not confirmed; 1, 2 and 130 as always.`
 }
 
 // Run takes a batch back.
@@ -53,38 +55,55 @@ func otherInstance(b *invitation.Batch) error {
 	return fail(exitUsage, "other_instance", "use the key that it was sent with, or --sandbox for a rehearsal", "batch %d belongs to another instance of Clerk than the key", b.ID)
 }
 
+// numbers are batches as a sentence lists them: "2, 3".
+func numbers(batches []int64) string {
+	texts := make([]string, len(batches))
+	for i, b := range batches {
+		texts[i] = strconv.FormatInt(b, 10)
+	}
+	return strings.Join(texts, ", ")
+}
+
 // confirm shows what is taken back and has a person confirm it.
 func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batch) error {
-	reader := invitation.NewReader(t.pool)
-	report, err := reader.Report(ctx, b.ID)
+	plan, err := invitation.NewReader(t.pool).UndoPlan(ctx, b.ID)
 	if err != nil {
 		return err
 	}
-	standing, err := reader.CountSent(ctx, b.ID)
-	if err != nil {
-		return err
-	}
+	later := numbers(plan.FollowUps)
 	lines := table{right: []bool{true}}
-	lines.add("  "+thousands(standing[invitation.Pending]), "invitations to revoke")
-	for _, s := range []struct {
-		status invitation.Status
-		what   string
-	}{{invitation.Accepted, "accepted: they stay"}, {invitation.Revoked, "revoked already"}, {invitation.Expired, "have expired"}} {
-		if n := standing[s.status]; n > 0 {
-			lines.add("  "+thousands(n), s.what)
+	lines.add("  "+thousands(plan.Revoke), "invitations to revoke")
+	for _, line := range []struct {
+		n    int
+		what string
+	}{
+		{plan.Accepted, "accepted: they stay"},
+		{plan.Revoked, "revoked already"},
+		{plan.Expired, "have expired"},
+		{plan.Deleted, "deleted at Clerk"},
+		{plan.Kept, "of these have a pending invitation of another batch: it stays"},
+		{plan.Cancel, "people not decided yet: cancelled"},
+	} {
+		if line.n > 0 {
+			lines.add("  "+thousands(line.n), line.what)
 		}
 	}
-	if report.Undecided > 0 {
-		lines.add("  "+thousands(report.Undecided), "people not decided yet: cancelled")
+	text := lines.String()
+	if later != "" {
+		text += fmt.Sprintf("\nBatches that resend this one or correct its rows are undone with it: %s\n", later)
+	}
+	if b.Duplicates == invitation.Resend {
+		text += "\nInvitations that this batch replaced stay revoked.\n"
 	}
 	p := t.p
 	if p.errTTY {
-		p.note("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), lines.String())
+		p.note("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), text)
 	} else {
-		p.log.Info("undo", "batch", b.ID, "revoke", standing[invitation.Pending], "accepted", standing[invitation.Accepted], "cancel", report.Undecided)
+		p.log.Info("undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke,
+			"accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
 	}
-	n := standing[invitation.Pending]
-	if p.settings.Yes || n+report.Undecided == 0 {
+	n := plan.Revoke
+	if p.settings.Yes || n+plan.Cancel == 0 {
 		return nil
 	}
 	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is undone; nothing was revoked", b.ID)

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +22,8 @@ import (
 // uploadFlags are what send and import have in common.
 type uploadFlags struct {
 	File             string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
-	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads; a row's own wins. Default: Clerk's."`
-	ExpiresInDays    int    `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
+	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads: an address, an app's link or a path. A row's own wins. Default: Clerk's."`
+	ExpiresInDays    *int   `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
 	RevokeAfter      age    `placeholder:"AGE" help:"How long it may be pending, such as 7d. Default: as the sweep says."`
 	IncludeErased    bool   `help:"Invite also people who were erased. Default: their rows end as cancelled."`
@@ -45,14 +43,14 @@ type uploadFlags struct {
 
 // Validate refuses options that Clerk would refuse for each row.
 func (f *uploadFlags) Validate() error {
-	if f.RedirectURL != "" {
-		u, err := url.Parse(f.RedirectURL)
-		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			return errors.New("--redirect-url must be a whole address that begins with https:// or http://")
-		}
+	if f.ExpiresInDays != nil && *f.ExpiresInDays == 0 { // 0 is "not set" in options
+		return fmt.Errorf("--expires-in-days is 0, but an invitation is valid for 1 to %d days", invitation.MaxExpiresInDays)
 	}
-	if f.ExpiresInDays < 0 || f.ExpiresInDays > 365 {
-		return fmt.Errorf("--expires-in-days=%d must be 1 to 365", f.ExpiresInDays)
+	var option *invitation.OptionError
+	if err := f.batchOptions().Validate(); errors.As(err, &option) {
+		return fmt.Errorf("--%s %s. %s", strings.ReplaceAll(option.Option, "_", "-"), option.Problem, strings.TrimSuffix(option.Remedy, "."))
+	} else if err != nil {
+		return err
 	}
 	switch {
 	case f.NoNotify != (f.Links != ""):
@@ -67,7 +65,11 @@ func (f *uploadFlags) Validate() error {
 }
 
 func (f *uploadFlags) batchOptions() invitation.Options {
-	return invitation.Options{RedirectURL: f.RedirectURL, ExpiresInDays: f.ExpiresInDays, Template: f.Template}
+	o := invitation.Options{RedirectURL: f.RedirectURL, Template: f.Template}
+	if f.ExpiresInDays != nil {
+		o.ExpiresInDays = *f.ExpiresInDays
+	}
+	return o
 }
 
 // upload is a file on its way to being a batch.
@@ -116,10 +118,16 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if u.plan, err = p.read(ctx, in, options); err != nil {
 		return nil, err
 	}
+	if u.plan.summary.Rows == 0 && flags.Roster != 0 {
+		return nil, noRows(u.plan.input.name, flags.Roster)
+	}
 	u.plan.resend = flags.OnDuplicate == string(invitation.Resend)
 	if flags.Links != "" {
 		if flags.Links, err = filepath.Abs(flags.Links); err != nil {
 			return nil, fmt.Errorf("--links: %w", err)
+		}
+		if err := jobs.CheckLinks(flags.Links); err != nil {
+			return nil, linksFailure(flags.Links, err)
 		}
 	}
 	if u.plan.when = when; flags.Canary != nil {
@@ -136,7 +144,7 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 		return nil, err
 	}
 	u.limits = p.limits(u.target.environment)
-	u.instance, err = u.store.EnsureInstance(ctx, u.target.clerkID, u.target.environment)
+	u.instance, err = u.target.ensure(ctx, u.store)
 	return u, err
 }
 
@@ -150,8 +158,8 @@ func loginName() string {
 
 // earlier returns the newest batch of the same file, or nil. One that is
 // finished counts only without --again.
-func (u *upload) earlier(ctx context.Context) (*invitation.Batch, error) {
-	b, err := u.store.BatchByFile(ctx, u.instance.ID, u.plan.summary.SHA256)
+func (u *upload) earlier(ctx context.Context, db invitation.Queryer) (*invitation.Batch, error) {
+	b, err := invitation.BatchByFile(ctx, db, u.instance.ID, u.plan.summary.SHA256, 0)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -204,70 +212,82 @@ func (u *upload) makePlan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	u.plan.work(time.Now(), u.limits, u.flags.Priority, others, budget)
-	return u.checkDelivery(ctx)
-}
-
-// undeliveredAfter is how many mails a development instance delivers in a
-// calendar month, by Clerk's documentation; past that they are dropped.
-const undeliveredAfter = 100
-
-func (u *upload) checkDelivery(ctx context.Context) error {
-	return u.deliverable(ctx, plain(u.plan.input.name), u.plan.ToSend, u.flags.AllowUndelivered || u.flags.NoNotify)
-}
-
-// deliverable refuses to invite so many people that Clerk drops their mails.
-func (u *upload) deliverable(ctx context.Context, what string, people int, allow bool) error {
-	if u.target.environment != "development" || allow {
-		return nil
-	}
-	mailed, err := u.reader.MailedThisMonth(ctx, u.instance.ID)
-	if err != nil {
-		return err
-	}
-	if people == 0 || mailed+people <= undeliveredAfter {
-		return nil
-	}
-	return fail(exitHeld, "undelivered", "use a production instance's key, or --allow-undelivered to go on all the same",
-		"%s: a development instance delivers %d mails a month; %d went out this month and this would add %s",
-		what, undeliveredAfter, mailed, thousands(people))
-}
-
-// consent shows the plan and has a person confirm it. With a production
-// instance they type how many people it is.
-func (u *upload) consent(ctx context.Context) error {
-	if u.errTTY {
-		u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
-	} else {
-		u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
-			"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
-			"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
-	}
-	if u.settings.Yes {
-		return nil
-	}
-	refused := fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
-		"%s: nobody confirmed that %s are invited; nothing was sent", plain(u.plan.input.name), counted(u.plan.ToSend, "person", "people"))
-	if !u.inTTY || !u.errTTY {
-		return refused
-	}
-	back := u.plan.roster.words()
-	question, wanted := fmt.Sprintf("Invite %s%s? [y/N] ", counted(u.plan.ToSend, "person", "people"), back), yes
-	if u.target.real() && u.plan.ToSend > 0 && u.flags.NoNotify {
-		question = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
-		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
-	} else if u.target.real() && u.plan.ToSend > 0 {
-		question = fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
-		wanted = []string{strconv.Itoa(u.plan.ToSend), thousands(u.plan.ToSend)}
-	}
-	ok, err := u.confirm(ctx, question, wanted...)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return refused
-	}
+	u.plan.work(time.Now(), u.flags.Priority, others, budget)
 	return nil
+}
+
+// sending is what inviting so many people of the instance does.
+func (u *upload) sending(ctx context.Context, people int, silent bool) (invitation.Sending, error) {
+	s := invitation.Sending{People: people, Environment: u.target.environment, Real: u.target.real(), Silent: silent}
+	var err error
+	if s.Environment == "development" {
+		s.Mailed, err = u.reader.MailedThisMonth(ctx, u.instance.ID)
+	}
+	return s, err
+}
+
+// consent shows the plan and has a person confirm it.
+func (u *upload) consent(ctx context.Context) error {
+	s, err := u.sending(ctx, u.plan.ToSend, u.flags.NoNotify)
+	if err != nil {
+		return err
+	}
+	name, back := plain(u.plan.input.name), u.plan.roster.words()
+	number := fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
+	if s.Silent {
+		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	}
+	_, err = u.agree(ctx, s, u.flags.AllowUndelivered, asked{
+		what: name, question: inviteQuestion(u.plan.ToSend, back, name), number: number,
+		show: func() {
+			if u.errTTY {
+				u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
+				return
+			}
+			u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
+				"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
+				"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
+		},
+		refused: fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
+			"%s: not confirmed: %s; nothing was sent", name, unconfirmed(u.plan.ToSend)),
+	})
+	return err
+}
+
+// inviteQuestion asks whether so many people of a file or batch are invited. back is what is done
+// besides, as [rosterPlan.words] says it. Where nobody is invited the question is about the record.
+func inviteQuestion(people int, back, what string) string {
+	if people == 0 {
+		return fmt.Sprintf("Nobody is to be invited. Record the rows of %s%s? [y/N] ", what, back)
+	}
+	return fmt.Sprintf("Invite %s%s? [y/N] ", counted(people, "person", "people"), back)
+}
+
+// unconfirmed says what nobody confirmed.
+func unconfirmed(people int) string {
+	if people == 0 {
+		return "nobody is to be invited, and the rows would be recorded"
+	}
+	return counted(people, "person", "people") + " would be invited"
+}
+
+// noRows refuses a new version of a roster that has no rows.
+func noRows(file string, batch int64) error {
+	return fail(exitUsage, "no_rows", fmt.Sprintf("Use the complete file. To take the whole batch back, use bulkinvite undo %d.", batch),
+		"%s has no rows, so everybody of batch %d would be taken back", plain(file), batch)
+}
+
+// printEmpty reports on a file without rows, such as the export of a night without new people. It
+// makes no batch, so that the same file tomorrow is no file sent twice.
+func (u *upload) printEmpty() error {
+	if !u.json {
+		return u.print(fmt.Sprintf("%s has no rows. Nobody was invited, and no batch was made.\n", plain(u.plan.input.name)))
+	}
+	return u.printJSON(&invitation.Document{
+		Report: &invitation.Report{State: invitation.Done, Outcomes: invitation.Counts{}, FileName: u.plan.input.name,
+			Environment: u.target.environment},
+		Frozen: []invitation.Freeze{}, Ceilings: []invitation.Ceiling{}, Differing: []invitation.WorkerLimits{},
+	})
 }
 
 // importFile makes the batch, its rows and their jobs, all or nothing.
@@ -286,7 +306,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			return err
 		}
 		// Whoever had the lock before may have sent the file meanwhile.
-		if b, err := u.earlier(ctx); err != nil || b != nil {
+		if b, err := u.earlier(ctx, tx); err != nil || b != nil {
 			return errors.Join(err, u.refusal(b))
 		}
 		u.batch, err = u.store.CreateBatch(ctx, tx, invitation.Batch{
@@ -294,7 +314,7 @@ func (u *upload) importFile(ctx context.Context) error {
 			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
 			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight, Duplicates: invitation.OnDuplicate(u.flags.OnDuplicate),
 			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
-			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links,
+			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links, Confirmed: true,
 		})
 		if err != nil {
 			return err
@@ -347,21 +367,31 @@ func (u *upload) openLinks(ctx context.Context) (*jobs.Links, error) {
 	if u.flags == nil || u.flags.Links == "" || u.links != nil {
 		return u.links, nil
 	}
-	release, err := jobs.HoldLinks(ctx, u.pool, u.batch)
+	held, err := jobs.HoldLinks(ctx, u.pool, u.instance.ID, u.batch)
 	if errors.Is(err, jobs.ErrLinksHeld) {
-		return nil, fail(exitHeld, "links_held", "wait for it, or end it", "batch %d: %w", u.batch, jobs.ErrLinksHeld)
+		return nil, u.linksHeld()
 	}
 	if err != nil {
 		return nil, err
 	}
-	u.onClose(func() error { release(); return nil })
-	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch)
-	if errors.Is(err, jobs.ErrLinksShared) {
-		return nil, fail(exitUsage, "links", "chmod 600 closes it, or name another", "--links: %w", err)
-	}
+	u.onClose(func() error { held.Release(); return nil })
+	u.links, err = jobs.OpenLinks(u.flags.Links, u.batch, held)
 	if err != nil {
-		return nil, fail(exitUsage, "links", "see that its directory is there and may be written", "--links: %w", err)
+		return nil, linksFailure(u.flags.Links, err)
 	}
 	u.onClose(u.links.Close)
 	return u.links, nil
+}
+
+// linksFailure says what to do about a file of links that can't be used.
+func linksFailure(path string, err error) error {
+	if errors.Is(err, jobs.ErrLinksShared) {
+		return fail(exitUsage, "links", "Close it with chmod 600, or name another file.", "--links %s: %w", plain(path), err)
+	}
+	return fail(exitUsage, "links", "Name a file in a directory that exists and that you may write to.", "--links %s: %w", plain(path), err)
+}
+
+// linksHeld says that the batch is another process' to work on.
+func (u *upload) linksHeld() error {
+	return fail(exitHeld, "links_held", "wait for it, or end it", "batch %d: %w", u.batch, jobs.ErrLinksHeld)
 }

@@ -21,7 +21,7 @@ func (verifyCmd) Help() string {
     bulkinvite verify 12 --head 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
     bulkinvite verify 12 --json
 
-Works the batch's hash chain out again, over its file's hash, its rows and the attempts made for them, and says where they are not what they were when the batch ended. Without --head the database vouches for itself: that finds what was changed, but not who has made the chain anew too. Keep the heads of reports elsewhere. The head of an end before a retry holds as well. Exit status 0; 3 if something differs; 4 if the batch has no certificate yet; 2 if there is no such batch.`
+Works the batch's hash chain out again, over its file's hash, its rows, the attempts made for them and the reads that prove their outcomes, and says where they are not what they were when the batch ended. Without --head the database vouches for itself: that finds what was changed, but not who has made the chain anew too. Keep the heads of reports elsewhere. The head of an end before a retry holds as well. Exit status 0; 3 if something differs; 4 if the batch has no certificate yet; 2 if there is no such batch.`
 }
 
 // Run verifies a batch.
@@ -58,6 +58,9 @@ func verificationText(v *invitation.Verification) string {
 		fmt.Fprintf(&b, "Batch %d is not as it was when it ended, %s\n", v.Batch, momentSeconds(c.MadeAt))
 	}
 	fmt.Fprintf(&b, "\nCertificate %d: %s and %s of attempts\nHead %s\n", c.Number, counted(c.Rows, "row", "rows"), counted(c.Attempts, "record", "records"), c.Head)
+	if c.Format == 1 {
+		b.WriteString("It was made before certificates covered the reads that prove outcomes\n")
+	}
 	if len(v.Differences) > 0 {
 		b.WriteString("\n")
 	}
@@ -78,6 +81,10 @@ func differenceText(d invitation.Difference) string {
 		return fmt.Sprintf("among rows %d to %d, one or more were changed, removed or added", d.From, d.To)
 	case invitation.DiffersAttempts:
 		return "one or more attempts were changed, removed or added"
+	case invitation.DiffersReads:
+		return "one or more reads of Clerk that prove outcomes were changed, removed or added"
+	case invitation.DiffersSightings:
+		return "what reads of Clerk showed of people whose outcomes they prove was changed, removed or added"
 	case invitation.DiffersAdded:
 		return fmt.Sprintf("attempts %d to %d were added after the batch had ended", d.From, d.To)
 	}

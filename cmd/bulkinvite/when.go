@@ -11,6 +11,7 @@ import (
 	_ "time/tzdata" // zones by name, also where the system has none
 
 	"bulkinvite/invitation"
+	"bulkinvite/words"
 )
 
 // whenFlags say when a batch goes out, and before which others.
@@ -105,6 +106,16 @@ func machineZone() (string, error) {
 		}
 	}
 	return "", errors.New("the name of this machine's time zone is not known: give it, as in --tz Europe/Berlin")
+}
+
+// shownZone names the zone of the times that the program shows.
+func shownZone() string {
+	if time.Local.String() == "Local" { // read from the machine's files, without a name
+		if name, err := machineZone(); err == nil {
+			return name
+		}
+	}
+	return words.Zone()
 }
 
 // knowsZone sees that PostgreSQL knows the zone too.

@@ -82,7 +82,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	instance, err := invitation.NewStore(pool).EnsureInstance(ctx, t.clerkID, t.environment)
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
 		return err
 	}

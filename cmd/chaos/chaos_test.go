@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -178,7 +177,7 @@ func TestSpreadHasEverything(t *testing.T) {
 	}
 	for _, s := range matrix() {
 		alone := s.answer.name == "none" || s.answer.name == "cut_after"
-		if !all[s.harm.name] && !s.harm.long || !alone && !all[s.mode+s.answer.name] {
+		if _, ok := s.harm.short(); !all[s.harm.name] && ok || !alone && !all[s.mode+s.answer.name] {
 			t.Errorf("the short form lacks %s", s.name())
 		}
 	}
@@ -191,7 +190,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := newTally()
-	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, settled: time.Second, done: 3 * time.Second, struck: true})
+	x.add(scenario{harms[0], bulk, answers[0]}, &verdict{rows: 316, deaths: 2, settled: time.Second, done: 3 * time.Second, struck: true, did: map[string]int{"times a thing was done": 2}})
 	if err := x.write(page, "a machine", options{seed: 5, runs: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +198,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 |", "3.0, at most 3.0 |"} {
+	for _, want := range []string{"above\n" + begin, end + "\nbelow\n", "1 runs by `go run ./cmd/chaos -seed 5 -runs 1`; a machine.", "1.0, at most 1.0 |", "3.0, at most 3.0 |", "- `kill`: times a thing was done: 2.\n"} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -212,40 +211,9 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 // TestProxy passes bytes on, holds them back, and breaks connections.
 func TestProxy(t *testing.T) {
 	t.Parallel()
-	echo, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer echo.Close() //nolint:errcheck // the test is over
-	go func() {
-		for {
-			c, err := echo.Accept()
-			if err != nil {
-				return
-			}
-			go io.Copy(c, c) //nolint:errcheck // ends with the connection
-		}
-	}()
-	p, err := openProxy("tcp", echo.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close() //nolint:errcheck // likewise
-	say := func(text string) {
-		if _, err := io.WriteString(c, text); err != nil {
-			t.Fatal(err)
-		}
-	}
-	hear := func(text string) {
-		got := make([]byte, len(text))
-		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte(text)) {
-			t.Fatalf("got %q, %v, want %q", got, err, text)
-		}
-	}
+	p, c := echoed(t)
+	say := func(text string) { say(t, c, text) }
+	hear := func(text string) { hear(t, c, text) }
 	say("one")
 	hear("one")
 	p.set(silent)
@@ -267,5 +235,50 @@ func TestProxy(t *testing.T) {
 	}
 	if err := p.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// echoed is a proxy to a server that says again what it hears, and a connection
+// through it.
+func echoed(t *testing.T) (*proxy, net.Conn) {
+	t.Helper()
+	echo, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = echo.Close() }) // the test is over
+	go func() {
+		for {
+			c, err := echo.Accept()
+			if err != nil {
+				return
+			}
+			go io.Copy(c, c) //nolint:errcheck // ends with the connection
+		}
+	}()
+	p, err := openProxy("tcp", echo.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", p.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // likewise
+	return p, c
+}
+
+func say(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hear(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte(text)) {
+		t.Fatalf("got %q, %v, want %q", got, err, text)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,13 +21,16 @@ const workers = 3
 type fleet struct {
 	binary string
 	env    []string
+	each   func(i int) []string // more of the environment of a worker; nil: none
 	args   []string
 	dir    string
+	quit   bool // a worker may end by itself, and is started again
 
 	mu     sync.Mutex
 	lives  [workers]*rig.Process
 	deaths []time.Time
 	quits  []error // processes that ended by themselves
+	ended  int     // how many did that may
 	ending bool
 	all    sync.WaitGroup
 }
@@ -55,7 +59,11 @@ func (f *fleet) launch(ctx context.Context, i int, point string) error {
 	if f.ending {
 		return nil
 	}
-	p, err := rig.Launch(ctx, f.binary, append(f.env, "BULKINVITE_FAILPOINT="+point), filepath.Join(f.dir, fmt.Sprintf("work-%d.log", i)), nil, f.args...)
+	env := append(slices.Clone(f.env), "BULKINVITE_FAILPOINT="+point)
+	if f.each != nil {
+		env = append(env, f.each(i)...)
+	}
+	p, err := rig.Launch(ctx, f.binary, env, filepath.Join(f.dir, fmt.Sprintf("work-%d.log", i)), nil, f.args...)
 	if err == nil {
 		f.lives[i] = p
 	}
@@ -73,6 +81,8 @@ func (f *fleet) keep(ctx context.Context, i int) {
 			var exit *exec.ExitError
 			if errors.As(p.Err(), &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 				f.deaths = append(f.deaths, time.Now())
+			} else if f.quit && p.Err() != nil {
+				f.ended++
 			} else {
 				f.quits = append(f.quits, fmt.Errorf("worker %d ended by itself: %v: %s", i, p.Err(), rig.Tail(p.Log)))
 			}
@@ -101,6 +111,13 @@ func (f *fleet) seen() (deaths []time.Time, quits []error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append(deaths, f.deaths...), append(quits, f.quits...)
+}
+
+// quitted is how many workers ended by themselves so far that may.
+func (f *fleet) quitted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ended
 }
 
 // end ends every worker with a signal, and returns when they are gone.

@@ -119,6 +119,8 @@ func (r *run) postgresDown() error {
 	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
 		return fmt.Errorf("stop PostgreSQL: %w", err)
 	}
+	r.watch.excuse(true)
+	defer r.watch.excuse(false)
 	if err := sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
@@ -133,18 +135,32 @@ func (r *run) connectionLost() error { return r.interrupt(lost) }
 func (r *run) connectionSilent() error { return r.interrupt(silent) }
 
 func (r *run) interrupt(state string) error {
+	return r.cutOff(r.proxy, state)
+}
+
+// cutOff has a proxy be in a state for some time.
+func (r *run) cutOff(p *proxy, state string) error {
 	r.strike()
-	r.proxy.set(state)
+	r.watch.excuse(!r.harm.one)
+	defer r.watch.excuse(false)
+	p.set(state)
 	err := sleep(r.ctx, r.wait)
-	r.proxy.set(open)
+	p.set(open)
 	return err
 }
+
+// swallowPostgres has the network lose every packet between the workers, or one of
+// them, and PostgreSQL.
+func (r *run) swallowPostgres() error { return r.cutOff(r.proxy, swallowed) }
+
+// swallowClerk has it lose every packet between the workers and Clerk.
+func (r *run) swallowClerk() error { return r.cutOff(r.toClerk, swallowed) }
 
 // restore brings the database back to what a dump of the middle held, with the
 // workers stopped meanwhile.
 func (r *run) restore() error {
 	dump := filepath.Join(r.dir, "dump")
-	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, r.name); err != nil {
+	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, "--dbname="+r.url); err != nil {
 		return err
 	}
 	if err := r.invited(min(300, r.trigger+20+r.dice.IntN(60))); err != nil {
@@ -158,7 +174,8 @@ func (r *run) restore() error {
 		return err
 	}
 	r.strike()
-	url := r.pool.Config().ConnString()
+	r.watch.excuse(true)
+	defer r.watch.excuse(false)
 	r.pool.Close()
 	if err := r.rig.Drop(r.ctx, r.name); err != nil {
 		return err
@@ -166,11 +183,11 @@ func (r *run) restore() error {
 	if _, err := r.rig.Database(r.ctx, r.name, ""); err != nil {
 		return err
 	}
-	if err := r.tool(r.ctx, "pg_restore", "--dbname="+r.name, dump); err != nil {
+	if err := r.tool(r.ctx, "pg_restore", "--dbname="+r.url, dump); err != nil {
 		return err
 	}
 	var err error
-	if r.pool, err = postgres.Open(r.ctx, url); err != nil {
+	if r.pool, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=3")); err != nil {
 		return err
 	}
 	return r.fleet.start(r.ctx, nil)

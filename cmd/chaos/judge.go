@@ -16,9 +16,11 @@ import (
 type verdict struct {
 	rows    int
 	deaths  int
-	settled time.Duration // from a death, else the harm, to the end of the last attempt that was open then; the longest
-	struck  bool          // there was a harm
-	done    time.Duration // from the harm, else the first attempt, to the last decided row
+	settled time.Duration  // from a death, else the harm, to the end of the last attempt that was open then; the longest
+	struck  bool           // there was a harm
+	done    time.Duration  // from the harm, else the first attempt, to the last decided row
+	idle    time.Duration  // the longest time in which nobody did anything though work and budget were there
+	did     map[string]int // what the harm did, and how often
 	wrongs  []wrong
 }
 
@@ -36,6 +38,8 @@ const (
 	doubled  = "doubled" // two mails
 	untrue   = "wrong"   // an outcome that Clerk does not bear out, or without evidence
 	over     = "over"    // more requests than the limit
+	stalled  = "stalled" // nobody did anything for too long
+	late     = "late"    // a request came after its deadline
 )
 
 type rowID struct {
@@ -94,6 +98,14 @@ type truth struct {
 	mails   map[string]int
 	largest map[string]largest // by bucket
 	creates int                // requests of ours that came
+
+	requests []arrival
+}
+
+// arrival is a request as it came to the sandbox.
+type arrival struct {
+	At    time.Time
+	Trace string `json:"trace_id"`
 }
 
 // largest is the most requests that came in a window.
@@ -129,7 +141,9 @@ func (r *run) truth() (*truth, error) {
 		Requests map[string]map[string]int
 		Largest  map[string]largest
 	}
-	for path, into := range map[string]any{"/sandbox/invitations": &all, "/sandbox/mailbox": &box, "/sandbox/stats": &stats} {
+	for path, into := range map[string]any{
+		"/sandbox/invitations": &all, "/sandbox/mailbox": &box, "/sandbox/stats": &stats, "/sandbox/requests": &t.requests,
+	} {
 		if err := r.standin.Get(r.ctx, path, into); err != nil {
 			return nil, err
 		}
@@ -171,6 +185,11 @@ func (r *run) judge() (*verdict, error) {
 	if err := r.judgeLedger(v, t); err != nil {
 		return nil, err
 	}
+	sent, err := r.sent()
+	if err != nil {
+		return nil, err
+	}
+	r.judgeDeadlines(v, t, sent)
 	if r.uneasy != "" {
 		v.add(untrue, rowID{}, "%s", r.uneasy)
 	}
@@ -357,6 +376,98 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 		}
 	}
 	return nil
+}
+
+// attempt is a request as the ledger has it.
+type attempt struct {
+	ID       int64
+	Started  time.Time
+	Deadline time.Time
+	Traces   []string // of its answers
+	Keys     []string // its people
+	Creates  bool
+}
+
+// sent lists the attempts that may have been sent.
+func (r *run) sent() ([]attempt, error) {
+	rows, _ := r.pool.Query(r.ctx, `
+		select a.id, a.started_at as started, a.deadline,
+		       array_remove(a.trace_id || (select array_agg(l.trace_id) from late_answers l where l.attempt_id = a.id), null) as traces,
+		       array(select p.key from attempt_people p where p.attempt_id = a.id) as keys, a.call in ('create', 'bulk') as creates
+		from attempts a where a.resolution is distinct from 'not_sent'`)
+	sent, err := pgx.CollectRows(rows, pgx.RowToStructByName[attempt])
+	if err != nil {
+		return nil, fmt.Errorf("read the attempts: %w", err)
+	}
+	return sent, nil
+}
+
+// deadlineSlack is how much later than it was written a request may come to the
+// sandbox of a machine that is busy. What this is to find comes later by the length of a stop, or
+// by an hour.
+const deadlineSlack = time.Second
+
+// judgeDeadlines looks for requests that came after the deadline of their attempt:
+// those whose answer the ledger has, and those that made an invitation.
+func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
+	came := map[string]time.Time{}
+	for _, a := range t.requests {
+		came[a.Trace] = a.At
+	}
+	byKey := map[string][]attempt{}
+	for _, a := range sent {
+		for _, trace := range a.Traces {
+			if at, ok := came[trace]; ok && at.After(a.Deadline.Add(deadlineSlack)) {
+				v.add(late, rowID{}, "attempt %d came %s after its deadline", a.ID, at.Sub(a.Deadline).Round(time.Millisecond))
+			}
+		}
+		for _, key := range a.Keys {
+			if a.Creates {
+				byKey[key] = append(byKey[key], a)
+			}
+		}
+	}
+	for key, all := range t.made {
+		for _, m := range all {
+			if m.Metadata != nil {
+				continue // another program's
+			}
+			var last *attempt // of those that began before
+			for i, a := range byKey[key] {
+				// The sandbox' times are whole milliseconds.
+				before := !m.CreatedAt.Before(a.Started.Add(-time.Millisecond))
+				if before && (last == nil || a.Deadline.After(last.Deadline)) {
+					last = &byKey[key][i]
+				}
+			}
+			// A ledger that forgot some of what was done may lack the attempt that made it.
+			if last != nil && !r.harm.restored {
+				// A slow Clerk makes it some time after the request has come.
+				r.judgeLate(v, key, m.CreatedAt.Sub(last.Deadline)-r.slowest())
+			}
+		}
+	}
+}
+
+// slowest is how long after a request came the sandbox acts on it, at most.
+func (c *clerk) slowest() time.Duration {
+	var slowest time.Duration
+	for _, f := range c.faults {
+		if f["kind"] != "slow" || f["after"] == true {
+			continue
+		}
+		if delay, err := time.ParseDuration(fmt.Sprint(f["delay"])); err == nil {
+			slowest += delay // a request may meet several
+		}
+	}
+	return slowest
+}
+
+func (r *run) judgeLate(v *verdict, key string, after time.Duration) {
+	if after > deadlineSlack {
+		v.add(late, rowID{1, slices.Index(r.crowd.keys, key) + 1}, "invited %s after the deadline", after.Round(time.Millisecond))
+		v.wrongs[len(v.wrongs)-1].key = key
+	}
 }
 
 // measure says how long it took.

@@ -64,8 +64,9 @@ func main() {
 // house is what the runs of a lane share.
 type house struct {
 	*rig.Rig
-	runs int
-	keep string // where failed runs are kept
+	runs        int
+	keep        string // where failed runs are kept
+	steppingDir string // of the program whose clock can be stepped
 }
 
 // template is the database that each run gets a copy of.
@@ -74,18 +75,22 @@ const template = "chaos_template"
 // errBroken says that something was wrong; what and how was printed.
 var errBroken = errors.New("not all is well")
 
-func chaos(ctx context.Context, o options) error {
+func chaos(ctx context.Context, o options) (err error) {
 	chosen, err := choose(o)
 	if err != nil || o.list {
 		return err
 	}
 	s := newSession(o, chosen)
+	if s.stepping, err = os.MkdirTemp("", "bulkinvite-chaos-clock-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(s.stepping)) }()
 	group, playing := errgroup.WithContext(ctx)
 	for range max(1, o.lanes) {
 		group.Go(func() error { return lane(playing, s) })
 	}
 	err = group.Wait()
-	fmt.Print("\n", s.tally.text(), "\n")
+	fmt.Print("\n", s.tally.text(), s.tally.details(), s.tally.notMade(), "\n")
 	if o.report != "" && s.tally.total.runs > 0 {
 		if err := s.tally.write(o.report, s.machine, o); err != nil {
 			return err
@@ -104,7 +109,7 @@ func chaos(ctx context.Context, o options) error {
 
 // lane plays scenarios, one after the other, until none is left.
 func lane(ctx context.Context, s *session) (err error) {
-	h := &house{keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
+	h := &house{steppingDir: s.stepping, keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
 	// A crash of PostgreSQL alone loses nothing that the kernel has: fsync only
 	// matters when the machine dies.
 	h.Rig, err = rig.New(ctx, rig.Config{Name: "chaos", Tags: "failpoints", Settings: map[string]string{"fsync": "off"}})
@@ -172,6 +177,8 @@ type session struct {
 	failed  int
 	tally   *tally
 	machine string
+
+	stepping string // the directory of the program whose clock can be stepped
 }
 
 func newSession(o options, chosen []scenario) *session {
@@ -205,10 +212,15 @@ func (s *session) told(chosen scenario, seed uint64, n int, took time.Duration, 
 	}
 	line := fmt.Sprintf("%4d  %-36s seed %-4d %5.1f s", n, chosen.name(), seed, took.Seconds())
 	switch {
+	case errors.Is(err, errNotHere):
+		s.tally.skip(chosen)
+		fmt.Printf("%s  NOT MADE: %v\n", line, err)
+		return
 	case err != nil:
 		fmt.Printf("%s  NOT JUDGED: %v\n", line, err)
 	case v.bad():
-		fmt.Printf("%s  WRONG: %d lost, %d doubled, %d wrong, %d over\n", line, v.count(lostOnes), v.count(doubled), v.count(untrue), v.count(over))
+		fmt.Printf("%s  WRONG: %d lost, %d doubled, %d wrong, %d over, %d late, %d stalled\n", line,
+			v.count(lostOnes), v.count(doubled), v.count(untrue), v.count(over), v.count(late), v.count(stalled))
 	default:
 		fmt.Printf("%s  ok, %d deaths, done in %.1f s\n", line, v.deaths, v.done.Seconds())
 		return

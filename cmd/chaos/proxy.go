@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -14,20 +16,24 @@ type proxy struct {
 
 	mu    sync.Mutex
 	flows *sync.Cond // its state changed
-	state string     // open, lost (connections break, none is made), silent (nothing passes)
+	state string     // open, lost (connections break, none is made), silent (nothing passes), swallowed (see swallow)
+	err   error      // why swallowed could not be had
 	conns map[net.Conn]struct{}
 	all   sync.WaitGroup
 }
 
 const (
-	open   = "open"
-	lost   = "lost"
-	silent = "silent"
+	open      = "open"
+	lost      = "lost"
+	silent    = "silent"
+	swallowed = "swallowed"
 )
 
 // openProxy listens on loopback for connections to an address.
 func openProxy(network, address string) (*proxy, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // its sockets take no filter
+	listener, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +87,9 @@ func (p *proxy) enter(c net.Conn) bool {
 		return false
 	}
 	p.conns[c] = struct{}{}
+	if p.state == swallowed {
+		p.err = errors.Join(p.err, swallow(c, true))
+	}
 	return true
 }
 
@@ -94,7 +103,14 @@ func (p *proxy) leave(c net.Conn) {
 func (p *proxy) set(state string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := p.state
 	p.state = state
+	if yes := state == swallowed; yes || before == swallowed {
+		p.err = errors.Join(p.err, swallow(p.listener, yes))
+		for c := range p.conns {
+			p.err = errors.Join(p.err, swallow(c, yes))
+		}
+	}
 	if state == lost {
 		for c := range p.conns {
 			_ = c.Close() // it is to break
@@ -103,11 +119,18 @@ func (p *proxy) set(state string) {
 	p.flows.Broadcast()
 }
 
+// failed is why packets could not be swallowed; nil: they were.
+func (p *proxy) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
 func (p *proxy) close() error {
 	p.set(lost)
 	err := p.listener.Close()
 	p.all.Wait()
-	return err
+	return errors.Join(err, p.err)
 }
 
 // gated is a connection to which nothing passes while the proxy is silent.
@@ -118,9 +141,15 @@ type gated struct {
 
 func (g gated) Write(b []byte) (int, error) {
 	g.p.mu.Lock()
-	for g.p.state == silent {
+	gone := false
+	for g.p.state == silent || g.p.state == swallowed {
+		// Packets that were acknowledged before the network failed must not come minutes later.
+		gone = gone || g.p.state == swallowed
 		g.p.flows.Wait()
 	}
 	g.p.mu.Unlock()
+	if gone {
+		return 0, io.ErrClosedPipe
+	}
 	return g.Conn.Write(b)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,15 +39,26 @@ type run struct {
 	rig     *rig.Rig
 	dir     string
 	name    string // of the database
+	url     string // of the database, not through a proxy
 	env     []string
 	pool    *pgxpool.Pool
-	proxy   *proxy
+	watched *pgxpool.Pool // the watch's own
+	watch   *watch
+	site    *site                       // PostgreSQL servers of the run's own; nil: the lane's is used
+	binary  string                      // of the workers
+	disk    string                      // a small one; empty: there is none
+	again   func(context.Context) error // starts the server on it, again
+	private *postgres.Server
+	proxy   *proxy // to PostgreSQL
+	toClerk *proxy
 	standin *rig.Standin
 	fleet   *fleet
 	crowd   *crowd
-	struck  time.Time // when the harm began; zero: not yet, or there was none
-	uneasy  string    // what a harm itself saw go wrong
-	rivals  int       // requests of another program
+	struck  time.Time      // when the harm began; zero: not yet, or there was none
+	did     map[string]int // what the harm did, and how often
+	idled   []string       // what nobody did while a worker stood still
+	uneasy  string         // what a harm itself saw go wrong
+	rivals  int            // requests of another program
 }
 
 // play makes a run and judges it. An error is one of the run itself: it proves
@@ -56,8 +68,13 @@ func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, 
 	playing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run did not end within %s", limit))
 	defer cancel()
 	h.runs++
-	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, name: fmt.Sprintf("run_%d", h.runs)}
+	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, did: map[string]int{}, name: fmt.Sprintf("run_%d", h.runs), binary: h.Binary}
 	r.dir = filepath.Join(h.Dir, r.name)
+	if s.harm.steps {
+		if r.binary, err = h.stepping(playing); err != nil {
+			return nil, err
+		}
+	}
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.setUp(); err != nil {
 		return nil, err
@@ -74,16 +91,25 @@ func (r *run) setUp() error {
 	if err := os.Mkdir(r.dir, 0o700); err != nil {
 		return err
 	}
-	database, err := r.rig.Database(r.ctx, r.name, template)
+	var err error
+	if r.harm.prepare != nil {
+		r.url, err = r.harm.prepare(r)
+	} else {
+		r.url, err = r.rig.Database(r.ctx, r.name, template)
+	}
 	if err != nil {
 		return err
 	}
-	if r.pool, err = postgres.Open(r.ctx, database+"&pool_max_conns=3"); err != nil {
+	if r.pool, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=3")); err != nil {
 		return err
 	}
+	database, proxied := r.url, ""
 	if r.harm.through {
-		if database, err = r.openProxy(database); err != nil {
+		if proxied, err = r.openProxy(database); err != nil {
 			return err
+		}
+		if !r.harm.one {
+			database = proxied
 		}
 	}
 	r.env = rig.Environment(r.dir, database, key)
@@ -91,15 +117,52 @@ func (r *run) setUp() error {
 	if err := r.startSandbox(); err != nil {
 		return err
 	}
-	r.env = append(r.env, "CLERK_API_URL="+r.standin.URL+"/v1")
-	r.fleet = &fleet{binary: r.rig.Binary, env: r.env, dir: r.dir, args: append([]string{"work", "--log-level=debug", "--log-format=json"}, r.settings()...)}
+	clerk := r.standin.URL
+	if r.harm.throughClerk {
+		if clerk, err = r.openClerkProxy(); err != nil {
+			return err
+		}
+	}
+	r.env = append(r.env, "CLERK_API_URL="+clerk+"/v1")
+	if r.site != nil && r.site.dataDir != "" {
+		// The program finds its private server by its data directory.
+		r.env = append(r.env, "DATABASE_URL=", "BULKINVITE_DATA_DIR="+r.site.dataDir)
+	}
+	r.fleet = &fleet{binary: r.binary, env: r.env, dir: r.dir, quit: r.harm.quits,
+		args: append(append([]string{"work", "--log-level=debug", "--log-format=json"}, r.settings()...), r.harm.flags...)}
+	if r.harm.one {
+		r.fleet.each = func(i int) []string {
+			if i != r.worker {
+				return nil
+			}
+			return []string{"DATABASE_URL=" + proxied}
+		}
+	}
+	if r.harm.stopAt != "" {
+		r.fleet.env = append(slices.Clone(r.env), "BULKINVITE_FAILSTOP="+r.stopFile())
+	}
+	if r.harm.steps {
+		if err := r.setClocks(); err != nil {
+			return err
+		}
+	}
 	if err := r.fleet.start(r.ctx, r.points); err != nil {
 		return err
 	}
 	if err := r.await("the workers", `select count(*) >= $1 from workers`, workers); err != nil {
 		return err
 	}
-	return r.importPeople()
+	if r.harm.idle {
+		// The work comes when the one that stops stands still.
+		if _, err := r.stopped(); err != nil {
+			return err
+		}
+	}
+	if err := r.importPeople(); err != nil {
+		return err
+	}
+	r.watch, err = r.overlook()
+	return err
 }
 
 // settings are the flags of import and work.
@@ -114,6 +177,13 @@ func (r *run) openProxy(database string) (string, error) {
 		return "", errors.New("the server's URL can't be read")
 	}
 	query := u.Query()
+	if query.Get("host") == "" { // a server of the run's own
+		if r.proxy, err = openProxy("tcp", u.Host); err != nil {
+			return "", err
+		}
+		u.Host = r.proxy.listener.Addr().String()
+		return u.String(), nil
+	}
 	socket := filepath.Join(query.Get("host"), ".s.PGSQL."+query.Get("port"))
 	if r.proxy, err = openProxy("unix", socket); err != nil {
 		return "", err
@@ -126,6 +196,27 @@ func (r *run) openProxy(database string) (string, error) {
 	query.Set("port", port)
 	u.RawQuery = query.Encode()
 	return u.String(), nil
+}
+
+// openClerkProxy puts a proxy before the sandbox and returns the URL through it.
+func (r *run) openClerkProxy() (string, error) {
+	u, err := url.Parse(r.standin.URL)
+	if err != nil {
+		return "", fmt.Errorf("the sandbox' URL: %w", err)
+	}
+	if r.toClerk, err = openProxy("tcp", u.Host); err != nil {
+		return "", err
+	}
+	u.Host = r.toClerk.listener.Addr().String()
+	return u.String(), nil
+}
+
+// withParameter adds a parameter to a database's URL.
+func withParameter(database, parameter string) string {
+	if strings.Contains(database, "?") {
+		return database + "&" + parameter
+	}
+	return database + "?" + parameter
 }
 
 // seed is somebody whom Clerk knows for so long.
@@ -199,14 +290,17 @@ func (r *run) importPeople() error {
 // longer than the run's own time.
 func (r *run) through(ctx context.Context) (*verdict, error) {
 	if r.harm.do != nil {
-		if err := r.invited(r.trigger); err != nil {
-			return nil, err
+		if r.harm.stopAt == "" { // else the fail point is the moment
+			if err := r.invited(r.trigger); err != nil {
+				return nil, err
+			}
 		}
 		if err := r.harm.do(r); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.harm.name, err)
 		}
 	}
 	still := r.settled()
+	r.watch.end()
 	deaths, quits := r.fleet.seen()
 	if len(quits) > 0 {
 		return nil, errors.Join(quits...)
@@ -226,6 +320,13 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	defer cancel()
 	r.ctx = judging
 	v, err := r.judge()
+	if err == nil {
+		r.watch.judge(v)
+		v.did = r.did
+		for _, what := range r.idled {
+			v.add(stalled, rowID{}, "%s", what)
+		}
+	}
 	if err == nil && still != nil {
 		v.add(lostOnes, rowID{}, "%v", still)
 	}
@@ -306,7 +407,7 @@ func (r *run) keep(dir string, v *verdict) error {
 	// The run's own time may be over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), time.Minute)
 	defer cancel()
-	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), r.name); err != nil {
+	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), "--dbname="+r.url); err != nil {
 		return err
 	}
 	fmt.Printf("  logs, the sandbox' state and a dump of the database: %s\n", dir)
@@ -341,42 +442,60 @@ func (r *run) stories(ctx context.Context, v *verdict) {
 
 // direct is the environment with the database itself, not the proxy to it.
 func (r *run) direct() []string {
-	return append(r.env, "DATABASE_URL="+r.pool.Config().ConnString())
+	return append(slices.Clone(r.env), "DATABASE_URL="+r.url)
 }
 
 // tool runs one of PostgreSQL's programs on the server.
 func (r *run) tool(ctx context.Context, name string, args ...string) error {
-	pid, err := r.postmaster()
+	bin, err := r.binaries()
 	if err != nil {
 		return err
 	}
-	server, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil {
-		return fmt.Errorf("find %s: %w", name, err)
-	}
-	c := r.pool.Config().ConnConfig
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(server), name), args...)
-	cmd.Env = append(os.Environ(), "PGHOST="+c.Host, fmt.Sprintf("PGPORT=%d", c.Port), "PGUSER="+c.User)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, name), args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
 	return nil
 }
 
+// binaries is the directory of PostgreSQL's programs: those of the lane's server.
+func (r *run) binaries() (string, error) {
+	pid, err := r.postmaster()
+	if err != nil {
+		return "", err
+	}
+	server, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return "", fmt.Errorf("find PostgreSQL's programs: %w", err)
+	}
+	return filepath.Dir(server), nil
+}
+
 // close ends the programs and drops the database.
 func (r *run) close() error {
 	var err error
+	if r.watch != nil {
+		r.watch.end()
+	}
+	if r.watched != nil {
+		r.watched.Close()
+	}
 	if r.fleet != nil {
 		err = r.fleet.end(syscall.SIGKILL)
 	}
 	if r.standin != nil {
 		err = errors.Join(err, r.standin.Kill())
 	}
-	if r.proxy != nil {
-		err = errors.Join(err, r.proxy.close())
+	for _, p := range []*proxy{r.proxy, r.toClerk} {
+		if p != nil {
+			err = errors.Join(err, p.close())
+		}
 	}
 	if r.pool != nil {
 		r.pool.Close()
+	}
+	if r.site != nil {
+		err = errors.Join(err, r.site.close())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -187,8 +188,7 @@ func matrix() []scenario {
 		for _, mode := range modes {
 			for _, a := range answers {
 				point := strings.HasPrefix(h.name, "die_") || h.name == "none"
-				plain := a.name == "none" || !h.long && (a.name == "cut_after" || a.name == "mixed")
-				if (a.mode == "" || a.mode == mode) && (point || plain) {
+				if (a.mode == "" || a.mode == mode) && (point || h.plain(a)) {
 					all = append(all, scenario{h, mode, a})
 				}
 			}
@@ -202,9 +202,15 @@ func matrix() []scenario {
 func spread() []scenario {
 	var all []scenario
 	for i, h := range harms {
-		if !h.long {
-			all = append(all, scenario{h, modes[i%2], answers[2*((i/2)%2)]})
+		played, ok := h.short()
+		if !ok {
+			continue
 		}
+		a := answers[2*((i/2)%2)]
+		if h.long {
+			a = answerNamed(cmp.Or(h.answer, "none"))
+		}
+		all = append(all, scenario{played, modes[i%2], a})
 	}
 	deaths := points()
 	n := 0
@@ -217,6 +223,47 @@ func spread() []scenario {
 		}
 	}
 	return all
+}
+
+func answerNamed(name string) answer {
+	return answers[slices.IndexFunc(answers, func(a answer) bool { return a.name == name })]
+}
+
+// longStop is a harm that stops one worker for a minute and more, at a fail point or,
+// without one, at any moment.
+func longStop(name, point string, answer ...string) harm {
+	h := harm{name: name, stopAt: point, do: (*run).stopAtPoint,
+		from: time.Minute, to: 75 * time.Second, long: true, brief: 32 * time.Second}
+	if point == "" {
+		h.do = (*run).stop
+	}
+	if len(answer) > 0 {
+		h.answer = answer[0]
+	}
+	return h
+}
+
+// idling has workers with flags that bring them to the fail point without any row.
+// taken asks whether another worker did since a time what is done there.
+func (h harm) idling(taken string, flags ...string) harm {
+	h.idle, h.taken, h.flags = true, taken, flags
+	return h
+}
+
+// plain reports whether a harm that is no fail point is played with an answer.
+func (h harm) plain(a answer) bool {
+	if h.long {
+		return a.name == cmp.Or(h.answer, "none")
+	}
+	return a.name == "none" || a.name == "cut_after" || a.name == "mixed"
+}
+
+// short is the harm as the short form has it; false: it has none.
+func (h harm) short() (harm, bool) {
+	if h.brief > 0 {
+		h.from, h.to, h.long = h.brief, h.brief, false
+	}
+	return h, !h.long
 }
 
 // draw is what a run's dice decide before it begins.
@@ -238,6 +285,9 @@ func (s scenario) prepare(seed uint64) *draw {
 	// Each request takes its time, and the budget spreads them over some seconds:
 	// otherwise all is over before anything can break.
 	d.faults = append(d.faults, fault{"call": call, "kind": "slow", "delay": "40ms"})
+	if s.harm.slow {
+		d.window *= 4
+	}
 	window := time.Duration(d.window * float64(time.Second)).String()
 	d.limits = []string{"--limit-create=100/" + window, "--limit-bulk=off"}
 	if s.mode == bulk {
@@ -252,7 +302,19 @@ func (s scenario) prepare(seed uint64) *draw {
 			d.points = append(d.points, fmt.Sprintf("%s:%d", s.harm.point, n))
 		}
 	}
+	if s.harm.stopAt != "" {
+		n := 1
+		if s.harm.stopAt == "before_send" || s.harm.stopAt == "after_send" {
+			n += d.dice.IntN(3)
+		}
+		for range workers { // only the first of them stops
+			d.points = append(d.points, fmt.Sprintf("%s:%d", s.harm.stopAt, n))
+		}
+	}
 	d.trigger = 20 + d.dice.IntN(200)
+	if s.harm.slow {
+		d.trigger = 10 + d.dice.IntN(60)
+	}
 	d.worker = d.dice.IntN(workers)
 	if s.harm.to > 0 {
 		d.wait = between(d.dice, s.harm.from, s.harm.to)
@@ -271,7 +333,20 @@ type harm struct {
 	batches  int           // how often the same people are imported; 0: once
 	through  bool          // workers reach PostgreSQL through a proxy
 	resend   bool          // once all are decided, the file comes again, and who was invited is invited again
-	long     bool          // it takes minutes: once in each mode, and not in the short form
+	long     bool          // it takes a minute or more: once in each mode, and only so often
+	brief    time.Duration // how long it takes in the short form; zero: it is not in it if it is long
+
+	stopAt       string                     // the fail point at which one worker stops once
+	idle         bool                       // workers come there also when no row waits
+	taken        string                     // asks whether another worker did what the one that stopped was about to do; empty: nobody asks
+	answer       string                     // the one answer that it is played with where it is long; empty: none
+	flags        []string                   // more of the workers'
+	prepare      func(*run) (string, error) // makes the database, and returns its URL; nil: the lane's server has it
+	one          bool                       // only one worker reaches PostgreSQL through the proxy
+	slow         bool                       // the budget is a quarter of the usual one, and the fault begins early: it takes time to bring about
+	throughClerk bool                       // workers reach Clerk through a proxy
+	quits        bool                       // workers may end by themselves, and are started again
+	steps        bool                       // workers have clocks that can be stepped
 }
 
 // points are the places where a worker can die, and none.
@@ -287,11 +362,33 @@ func points() []harm {
 var harms = []harm{
 	{name: "kill", do: (*run).kill},
 	{name: "stop", do: (*run).stop, from: requestTimeout + time.Second, to: 4 * requestTimeout},
+	longStop("stop_long", ""),
+	longStop("stop_before_send", "before_send"),
+	longStop("stop_after_send", "after_send"),
+	longStop("stop_in_preflight", "hold_preflight"),
+	longStop("stop_in_settle", "hold_settle", "cut_after"),
+	longStop("stop_in_reconcile", "hold_reconcile").idling(
+		`select exists (select from reconciles where started_at > $1 and complete)`, "--reconcile-every=2s"),
+	longStop("stop_in_night", "hold_night").idling(
+		`select exists (select from sweeps where started_at > $1 and night is not null)`, "--sweep-at=@every 2s", "--tz=UTC"),
+	longStop("stop_in_purge", "hold_purge").idling("", "--purge-older-than=365d"),
 	{name: "stop_in_claim", do: (*run).stopInClaim, from: 12 * time.Second, to: 20 * time.Second},
 	{name: "postgres_down", do: (*run).postgresDown, from: 0, to: 4 * time.Second},
 	{name: "postgres_away", do: (*run).postgresDown, from: 5 * time.Minute, to: 5 * time.Minute, long: true},
 	{name: "connection_lost", do: (*run).connectionLost, from: 0, to: 4 * time.Second, through: true},
 	{name: "connection_silent", do: (*run).connectionSilent, from: time.Second, to: 6 * time.Second, through: true},
+	{name: "swallowed_postgres", do: (*run).swallowPostgres,
+		prepare: (*run).ownServer, through: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
+	{name: "swallowed_postgres_one", do: (*run).swallowPostgres,
+		prepare: (*run).ownServer, through: true, one: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 35 * time.Second},
+	{name: "swallowed_clerk", do: (*run).swallowClerk,
+		throughClerk: true, from: 2 * time.Minute, to: 2 * time.Minute, long: true, brief: 20 * time.Second},
+	{name: "promoted", do: (*run).promote, prepare: (*run).withStandby, from: 0, to: 4 * time.Second},
+	{name: "promoted_behind", do: (*run).promoteBehind, prepare: (*run).withStandby, restored: true, slow: true},
+	{name: "disk_full", do: (*run).fillDisk, prepare: (*run).onSmallDisk, from: time.Second, to: 10 * time.Second},
+	{name: "disk_full_data", do: (*run).fillDisk,
+		prepare: (*run).dataOnSmallDisk, quits: true, from: time.Second, to: 10 * time.Second},
+	{name: "clock_steps", do: (*run).stepClock, steps: true, from: time.Second, to: 10 * time.Second},
 	{name: "restored", do: (*run).restore, restored: true},
 	{name: "two_batches", batches: 2},
 	{name: "rival", do: (*run).invite, rival: true},

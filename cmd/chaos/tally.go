@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -14,6 +15,11 @@ import (
 type sum struct {
 	runs, rows, deaths          int
 	lost, doubled, wrong, above int
+	late, stalled               int
+	skipped                     int // runs that the machine does not permit
+	struck                      int // runs in which the harm struck
+	did                         map[string]int
+	idle                        time.Duration
 	settled, done               []time.Duration
 }
 
@@ -25,7 +31,17 @@ func (s *sum) add(v *verdict) {
 	s.doubled += v.count(doubled)
 	s.wrong += v.count(untrue)
 	s.above += v.count(over)
+	s.late += v.count(late)
+	s.stalled += v.count(stalled)
+	s.idle = max(s.idle, v.idle)
+	for what, n := range v.did {
+		if s.did == nil {
+			s.did = map[string]int{}
+		}
+		s.did[what] += n
+	}
 	if v.struck {
+		s.struck++
 		s.settled = append(s.settled, v.settled)
 	}
 	s.done = append(s.done, v.done)
@@ -51,13 +67,28 @@ func newTally() *tally {
 }
 
 func (t *tally) add(s scenario, v *verdict) {
-	t.total.add(v)
+	for _, sum := range t.of(s) {
+		sum.add(v)
+	}
+}
+
+// skip counts a run that the machine does not permit.
+func (t *tally) skip(s scenario) {
+	for _, sum := range t.of(s) {
+		sum.skipped++
+	}
+}
+
+// of lists the sums that a run counts in.
+func (t *tally) of(s scenario) []*sum {
+	all := []*sum{&t.total}
 	for sums, name := range map[*map[string]*sum]string{&t.harms: s.harm.name, &t.answers: s.answer.name} {
 		if (*sums)[name] == nil {
 			(*sums)[name] = &sum{}
 		}
-		(*sums)[name].add(v)
+		all = append(all, (*sums)[name])
 	}
+	return all
 }
 
 // text is both tables.
@@ -71,12 +102,14 @@ func (t *tally) text() string {
 
 func table(b *strings.Builder, title string, names []string, sums map[string]*sum, total *sum) {
 	cells := [][]string{
-		{title, "runs", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit", "s to settle what was open", "s to the last row"},
-		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
+		{title, "runs", "struck", "rows", "deaths", "lost", "doubled", "wrong outcome", "over the limit",
+			"after a deadline", "stalled", "longest idle s", "s to settle what was open", "s to the last row"},
+		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
 	}
 	line := func(name string, s *sum) {
-		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
-			fmt.Sprint(s.wrong), fmt.Sprint(s.above), seconds(s.settled), seconds(s.done)})
+		cells = append(cells, []string{name, fmt.Sprint(s.runs), fmt.Sprint(s.struck), fmt.Sprint(s.rows), fmt.Sprint(s.deaths), fmt.Sprint(s.lost), fmt.Sprint(s.doubled),
+			fmt.Sprint(s.wrong), fmt.Sprint(s.above), fmt.Sprint(s.late), fmt.Sprint(s.stalled), fmt.Sprintf("%.1f", s.idle.Seconds()),
+			seconds(s.settled), seconds(s.done)})
 	}
 	for _, name := range names {
 		if s := sums[name]; s != nil {
@@ -104,6 +137,40 @@ const (
 	end   = "<!-- chaos: end -->"
 )
 
+// notMade says in a line which runs the machine did not permit; empty: none.
+func (t *tally) notMade() string {
+	var all []string
+	for _, name := range t.harmed {
+		if s := t.harms[name]; s != nil && s.skipped > 0 {
+			all = append(all, fmt.Sprintf("%d of `%s`", s.skipped, name))
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\nNot made, since the machine does not permit them: %s.\n", strings.Join(all, ", "))
+}
+
+// details says what the harms did, a line for each that has more to tell than that it struck.
+func (t *tally) details() string {
+	var b strings.Builder
+	for _, name := range t.harmed {
+		s := t.harms[name]
+		if s == nil || len(s.did) == 0 {
+			continue
+		}
+		var all []string
+		for _, what := range slices.Sorted(maps.Keys(s.did)) {
+			all = append(all, fmt.Sprintf("%s: %d", what, s.did[what]))
+		}
+		fmt.Fprintf(&b, "- `%s`: %s.\n", name, strings.Join(all, "; "))
+	}
+	if b.Len() == 0 {
+		return ""
+	}
+	return "\n" + b.String()
+}
+
 // write puts the tables into a page.
 func (t *tally) write(page, machine string, o options) error {
 	text, err := os.ReadFile(page)
@@ -126,6 +193,7 @@ func (t *tally) write(page, machine string, o options) error {
 	if o.only != "" {
 		command += fmt.Sprintf(" -run '%s'", o.only)
 	}
-	text = fmt.Appendf(nil, "%s%s\n\n%s\n%d runs by `%s`; %s.\n\n%s%s", before, begin, t.text(), t.total.runs, command, machine, end, after)
+	more := t.details() + t.notMade()
+	text = fmt.Appendf(nil, "%s%s\n\n%s\n%d runs by `%s`; %s.\n%s\n%s%s", before, begin, t.text(), t.total.runs, command, machine, more, end, after)
 	return os.WriteFile(page, text, 0o644)
 }

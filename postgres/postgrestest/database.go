@@ -28,9 +28,13 @@ const (
 	templatePrefix = "template_"
 )
 
-// Main runs the tests of a package, closes what they shared besides, and gives its share in the server up. Call it from
-// TestMain; it ends the process.
+// Main runs the tests of a package without the caller's settings ([ClearEnvironment]), closes what they shared besides,
+// and gives its share in the server up. Call it from TestMain; it ends the process.
 func Main(m *testing.M, closes ...func() error) {
+	if err := ClearEnvironment(); err != nil {
+		fmt.Fprintln(os.Stderr, "before the tests:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	for _, end := range append(closes, shared.release) {
 		if err := end(); err != nil {

@@ -8,14 +8,18 @@
   const clock = { hour: "2-digit", minute: "2-digit" }, day = { day: "numeric", month: "short" };
   const shapes = [clock, { weekday: "short", ...day, ...clock }, { ...day, year: "numeric", ...clock }].map((shape) => [new Intl.DateTimeFormat(undefined, shape), new Intl.DateTimeFormat(undefined, { ...shape, second: "2-digit" })]);
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
-  const localTimes = () => document.querySelectorAll("time[datetime]").forEach((t) => {
-    const at = new Date(t.dateTime), now = new Date();
-    const today = at.toDateString() === now.toDateString();
-    const shape = shapes[today ? 0 : at.getFullYear() === now.getFullYear() ? 1 : 2][t.closest(".story") ? 1 : 0];
-    const text = (today ? "today " : "") + shape.format(at);
-    if (t.textContent !== text) t.textContent = text;
-    if (!t.title) t.title = exact.format(at);
-  });
+  const zone = exact.resolvedOptions().timeZone;
+  const localTimes = () => {
+    document.querySelectorAll("time[datetime]").forEach((t) => {
+      const at = new Date(t.dateTime), now = new Date();
+      const today = at.toDateString() === now.toDateString();
+      const shape = shapes[today ? 0 : at.getFullYear() === now.getFullYear() ? 1 : 2][t.closest(".story") ? 1 : 0];
+      const text = (today ? "today " : "") + shape.format(at);
+      if (t.textContent !== text) t.textContent = text;
+      if (!t.title) t.title = exact.format(at);
+    });
+    document.querySelectorAll(".zone").forEach((z) => { if (z.textContent !== zone) z.textContent = zone; });
+  };
 
   // A form that was sent is not sent twice, and its answer is waited for.
   let leaving = false;
@@ -38,8 +42,8 @@
   });
 
   // Times of a draft are meant in the reader's own zone, unless they say another.
-  const zone = document.querySelector("#start input[name=tz]");
-  if (zone && !zone.value) zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const tz = document.querySelector("#start input[name=tz]");
+  if (tz && !tz.value) tz.value = zone;
 
   const upload = document.getElementById("upload");
   if (upload) {

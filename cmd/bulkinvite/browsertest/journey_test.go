@@ -66,9 +66,9 @@ func TestUploadToDone(t *testing.T) {
 	p.expect("status of 422")
 	p.press("Options")
 	p.fill("Where the invitation leads", "app.example.com\t")
-	p.sees("The address that the invitation leads to must be a whole one.")
+	p.sees("it must be a web address, an app's link or a path")
 	p.fill("Where the invitation leads", "https://app.example.com/welcome\t")
-	p.until(`!document.body.innerText.includes("must be a whole one")`)
+	p.until(`!document.body.innerText.includes("must be a web address")`)
 
 	// The number is typed, and the right one.
 	p.expect("status of 409")

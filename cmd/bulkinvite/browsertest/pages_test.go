@@ -66,7 +66,7 @@ func TestPages(t *testing.T) {
 	p.open(running) // without the word that it was started
 	p.inspect("batch")
 	p.open("/")
-	p.attach(filepath.Join("..", "..", "..", "examples", "hires.csv"))
+	p.attach(filepath.Join("..", "..", "..", "examples", "messy.csv"))
 	p.batch()
 	p.sees("Clerk was asked")
 	p.inspect("draft")

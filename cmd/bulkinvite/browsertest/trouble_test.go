@@ -23,7 +23,7 @@ func TestTrouble(t *testing.T) {
 	clerk.tell("config", `{"switches":{"quota":"user_quota_exceeded"}}`)
 	p.send(s.file("board.csv", people("board", 4)), 4)
 	p.state("paused")
-	p.sees("It stopped by itself: Clerk refuses every invitation", "Mend that at Clerk, then go on.", "0 of 4 decided")
+	p.sees("It stopped by itself: Clerk refuses every invitation", "then resume. Nothing more is sent.", "0 of 4 decided")
 	p.inspect("batch-refused")
 	clerk.tell("config", `{"switches":{"quota":""}}`)
 	p.press("Go on")

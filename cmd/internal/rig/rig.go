@@ -36,9 +36,11 @@ type Rig struct {
 	config Config
 }
 
-// Build builds bulkinvite into a file. It runs within the module.
-func Build(ctx context.Context, binary, tags string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-tags="+tags, "-o", binary, "bulkinvite/cmd/bulkinvite")
+// Build builds bulkinvite into a file, with more flags of go build where there are
+// any. It runs within the module.
+func Build(ctx context.Context, binary, tags string, flags ...string) error {
+	args := append([]string{"build", "-tags=" + tags, "-o", binary}, flags...)
+	build := exec.CommandContext(ctx, "go", append(args, "bulkinvite/cmd/bulkinvite")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build bulkinvite, within its module: %w: %s", err, out)
 	}

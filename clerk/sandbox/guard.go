@@ -1,0 +1,34 @@
+package sandbox
+
+import (
+	"net"
+	"net/http"
+	"strings"
+)
+
+// LocalOnly passes on the requests that programs on this machine make, and answers 403 to those that a page in a browser
+// can make. A page's request carries an Origin, except for a GET to its own site; and a site can become that by pointing its
+// name to 127.0.0.1, which the Host header shows. A request without a Host, as HTTP/1.0 allows, is not a browser's.
+func LocalOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, page := r.Header["Origin"]
+		switch {
+		case page:
+			http.Error(w, "The sandbox answers programs, not pages in a browser (Origin).", http.StatusForbidden)
+		case r.Host != "" && !loopback(r.Host):
+			http.Error(w, "Call the sandbox as 127.0.0.1 or localhost (Host).", http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// loopback reports whether a Host header, with or without a port, names this machine.
+func loopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

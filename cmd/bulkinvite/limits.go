@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+	"bulkinvite/words"
+)
+
+type limitsCmd struct {
+	Show limitsShowCmd `cmd:"" default:"1" help:"Show them. So does limits alone."`
+	Thaw limitsThawCmd `cmd:"" help:"End freezes, so that one request tries whether Clerk takes requests again."`
+}
+
+// Help is shown before the flags.
+func (limitsCmd) Help() string {
+	return `Examples:
+
+    bulkinvite limits
+    bulkinvite limits --json
+    bulkinvite limits thaw create
+
+Shows what each limit of Clerk's has left, which are frozen since Clerk answered 429, and of which Clerk seems to allow less than was set, for every instance in the database. Needs no key. Exit status: 0.`
+}
+
+type limitsShowCmd struct{}
+
+// Help is shown before the flags.
+func (limitsShowCmd) Help() string { return limitsCmd{}.Help() }
+
+// Run shows where the limits stand.
+func (limitsShowCmd) Run(ctx context.Context, p *program) error {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := invitation.NewReader(pool).LimitsOfAll(ctx, p.limits, p.settings.RequestTimeout)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(all)
+	}
+	if len(all) == 0 {
+		return p.print("Nothing was sent from this database yet\n")
+	}
+	parts := make([]string, len(all))
+	for i, in := range all {
+		parts[i] = limitsText(in)
+	}
+	return p.print(strings.Join(parts, "\n"))
+}
+
+// limitsText is where the limits of an instance stand, as a person reads it.
+func limitsText(in invitation.InstanceLimits) string {
+	t := table{}
+	for _, l := range in.Limits {
+		t.add("  "+l.Bucket, l.Limit.String(), limitText(l))
+	}
+	text := fmt.Sprintf("%s instance %s, %s\n", in.Environment, in.Instance,
+		counted(in.Workers, "process works", "processes work")) + t.String()
+	for _, line := range differingLines(in.Differing) {
+		text += line + "\n"
+	}
+	return text
+}
+
+// limitText says what a limit has left.
+func limitText(l invitation.LimitState) string {
+	var parts []string
+	switch {
+	case l.Limit.Off:
+		return "not used"
+	case l.FrozenUntil != nil:
+		parts = append(parts, fmt.Sprintf("frozen until %s: %s", momentSeconds(*l.FrozenUntil), *l.FrozenReason))
+	case l.Limit.None:
+		parts = append(parts, "no limit")
+	default:
+		parts = append(parts, thousands(*l.Free)+" may go now")
+		if l.OpensAt != nil {
+			parts = append(parts, "the next at "+momentSeconds(*l.OpensAt))
+		}
+	}
+	if l.Ceiling != nil {
+		parts = append(parts, fmt.Sprintf("Clerk seems to allow %s; more go one at a time", thousands(*l.Ceiling)))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// differingLines names the workers that were given different limits, if there are any.
+func differingLines(differing []invitation.WorkerLimits) []string {
+	if len(differing) == 0 {
+		return nil
+	}
+	lines := []string{words.Differing}
+	for _, w := range differing {
+		lines = append(lines, "  "+w.String())
+	}
+	return lines
+}
+
+type limitsThawCmd struct {
+	Bucket string `arg:"" optional:"" enum:"create,bulk,general,all" default:"all" help:"create, bulk or general. Default: all."`
+	Actor  string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
+}
+
+// Help is shown before the flags.
+func (limitsThawCmd) Help() string {
+	return `Examples:
+
+    bulkinvite limits
+    bulkinvite limits thaw create
+    bulkinvite limits thaw --actor maria
+
+Ends the freeze of a limit, or of all, at every instance in the database. One request then tries whether Clerk takes requests again, within ten seconds, while a worker runs and people wait. If Clerk answers 429 once more, the limit is frozen anew. Nothing else changes, so it does not ask. Needs no key. Exit status: 0, also where nothing was frozen.`
+}
+
+// Run ends freezes.
+func (c *limitsThawCmd) Run(ctx context.Context, p *program) error {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	if c.Actor == "" {
+		c.Actor = loginName()
+	}
+	buckets := []string{c.Bucket}
+	if c.Bucket == "all" {
+		buckets = []string{ratelimit.Create, ratelimit.Bulk, ratelimit.GeneralCall}
+	}
+	thawed, err := invitation.NewStore(pool).ThawLimits(ctx, buckets, c.Actor)
+	if err != nil {
+		return err
+	}
+	if p.json {
+		return p.printJSON(thawed)
+	}
+	if len(thawed) == 0 {
+		return p.print("Nothing is frozen\n")
+	}
+	text := ""
+	for _, one := range thawed {
+		text += fmt.Sprintf("%s of %s is no longer frozen (it was until %s). One request tries it next.\n",
+			one.Bucket, one.Instance, momentSeconds(one.Until))
+	}
+	return p.print(text)
+}

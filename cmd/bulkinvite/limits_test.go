@@ -1,0 +1,264 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/postgres/postgrestest"
+)
+
+// TestDifferentLimits runs two workers that were given different limits: both
+// keep the smaller one, so that Clerk refuses nothing, and status and doctor name them.
+func TestDifferentLimits(t *testing.T) {
+	t.Parallel()
+	const window = 4 * time.Second
+	s := newStand(t, sandbox.Config{
+		Limits: sandbox.Limits{Create: sandbox.Limit{N: 10, Window: window}}, WindowMode: "sliding",
+	})
+	b := newBench(t, keyVariable+"=sk_live_differ", "CLERK_API_URL="+s.url, "BULKINVITE_LIMIT_BULK=off")
+	loose := b.start("work", "--limit-create", "14/4s")
+	strict := b.start("work", "--limit-create", "10/4s")
+	pool := connectTo(t, b.url)
+	awaitCount(t, pool, 2, `select count(*) from workers`)
+	d := decode[diagnosis](t, b.run("doctor", "--json"))
+	d.has(t, "limits of workers", verdictWarning, "10/4s")
+	d.has(t, "limits of workers", verdictWarning, "14/4s")
+	d.has(t, "limits of workers", verdictWarning, fmt.Sprint(loose.Process.Pid))
+	b.run("import", "--yes", b.file("people.csv", people(45))).want(t, exitOK)
+	status := decode[struct {
+		Differing []struct {
+			Worker, Host          string
+			PID                   int
+			Create, Bulk, General string
+		} `json:"differing_limits"`
+	}](t, b.run("status", "1", "--json").want(t, exitOK))
+	var created []string
+	for _, w := range status.Differing {
+		created = append(created, w.Create)
+		ours := w.PID == loose.Process.Pid || w.PID == strict.Process.Pid
+		ours = ours && strings.Contains(w.Worker, fmt.Sprint(w.PID))
+		if w.Bulk != "off" || w.General == "" || w.Host == "" || !ours {
+			t.Errorf("%+v", w)
+		}
+	}
+	if slices.Sort(created); !slices.Equal(created, []string{"10/4s", "14/4s"}) {
+		t.Errorf("status --json has the limits %v", created)
+	}
+	text := b.run("status", "1").want(t, exitOK).out
+	for _, want := range []string{"10/4s", "14/4s", fmt.Sprint(strict.Process.Pid)} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status does not say %q:\n%s", want, text)
+		}
+	}
+	awaitCount(t, pool, 45, `select count(*) from results where outcome = 'invited'`)
+	if done := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); *done.Limited != 0 {
+		t.Errorf("Clerk answered %d requests with 429", *done.Limited)
+	}
+	// A worker of the version before states nothing.
+	postgrestest.Plant(t, pool, `insert into workers (id, instance_id, host, pid, version, lock_key)
+		select 'old_7', id, 'h', 7, 'v', 1 from instances`)
+	decode[diagnosis](t, b.run("doctor", "--json")).has(t, "limits of workers", verdictWarning, "old_7")
+	for _, w := range []*started{loose, strict} {
+		if err := w.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if exit := w.ends(); exit != exitOK {
+			t.Errorf("exit status %d: %s", exit, w.errs.String())
+		}
+	}
+	postgrestest.Plant(t, pool, `delete from workers`)
+	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitOK)).has(t, "limits of workers", verdictOK, "")
+	same := decode[map[string]json.RawMessage](t, b.run("status", "1", "--json").want(t, exitOK))
+	if string(same["differing_limits"]) != "[]" {
+		t.Errorf("with no worker differing_limits is %s", same["differing_limits"])
+	}
+}
+
+// frozenFor is how long a bucket's freeze still lasts by the database, in seconds; negative: it is over, or none is.
+func frozenFor(t *testing.T, b *bench, bucket string) float64 {
+	t.Helper()
+	var seconds float64
+	err := open(t, b.url).QueryRow(t.Context(), `
+		select coalesce(extract(epoch from max(frozen_until) - clock_timestamp()), -1)
+		from buckets where name = $1`, bucket).Scan(&seconds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seconds
+}
+
+// TestAbsurdRetryAfter has Clerk answer 429 with a Retry-After of centuries: a
+// freeze lasts one window of its limit at most, then one request probes.
+func TestAbsurdRetryAfter(t *testing.T) {
+	t.Parallel()
+	for call, retry := range map[string]string{
+		"create": "9000000000000",
+		"bulk":   "9223372036854775807",
+		"users":  "Fri, 01 Jan 2319 00:00:00 GMT",
+	} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			bucket := call
+			if call == "users" {
+				bucket = "general"
+			}
+			s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{
+				{Call: call, Kind: sandbox.FaultStatus, Status: 429, RetryAfter: retry, First: 1}}})
+			b := newBench(t, keyVariable+"=sk_live_absurd", "CLERK_API_URL="+s.url,
+				"BULKINVITE_LIMIT_CREATE=5/3s", "BULKINVITE_LIMIT_BULK=5/3s", "BULKINVITE_LIMIT_GENERAL=50/3s")
+			if call == "create" {
+				b.env = append(b.env, "BULKINVITE_LIMIT_BULK=off")
+			} else {
+				b.env = append(b.env, "BULKINVITE_LIMIT_CREATE=off")
+			}
+			b.run("import", "--yes", "--no-preflight", b.file("people.csv", people(4))).want(t, exitOK)
+			pool := connectTo(t, b.url)
+			if call == "users" { // only claims with preflight read
+				postgrestest.Plant(t, pool, `update batches set preflight = true`)
+			}
+			c := b.start("work", "--until-idle")
+			awaitCount(t, pool, 1, `select count(*) from buckets where freezes > 0 or frozen_at is not null`)
+			if left := frozenFor(t, b, bucket); left > 3 {
+				t.Fatalf("%s is frozen for another %.0f s; one window is 3 s", bucket, left)
+			}
+			if exit := c.ends(); exit != exitOK {
+				t.Fatalf("exit status %d: %s", exit, c.errs.String())
+			}
+			if m := s.mailbox(t); m.Mails != 4 || len(m.Doubled) > 0 {
+				t.Errorf("%+v", m)
+			}
+		})
+	}
+}
+
+// TestOldAbsurdFreeze starts from a database that an earlier version froze until
+// 2319: a window after the 429 it counts no more.
+func TestOldAbsurdFreeze(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{})
+	b := newBench(t, keyVariable+"=sk_live_old", "CLERK_API_URL="+s.url)
+	b.run("import", "--yes", b.file("people.csv", people(4))).want(t, exitOK)
+	postgrestest.Plant(t, connectTo(t, b.url), `update buckets set frozen_until = '2319-01-01',
+		frozen_at = clock_timestamp() - interval '61 min', freezes = 1, frozen_reason = 'Clerk answered 429'`)
+	o := b.run("status", "1", "--json").want(t, exitOK)
+	if got := decode[map[string]json.RawMessage](t, o); string(got["frozen"]) != "[]" {
+		t.Fatalf("status says that it is frozen: %s", got["frozen"])
+	}
+	b.run("work", "--until-idle").want(t, exitOK)
+	if m := s.mailbox(t); m.Mails != 4 || len(m.Doubled) > 0 {
+		t.Errorf("%+v", m)
+	}
+	if n := countOf(t, b, `select count(*) from buckets where frozen_until is not null`); n != 0 {
+		t.Errorf("%d limits are frozen still", n)
+	}
+}
+
+// TestLimits shows the limits, freezes and ceilings, and ends a freeze: one
+// request probes, and what Clerk answers to it decides.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{InstanceID: "ins_limits"})
+	b := newBench(t, keyVariable+"=sk_live_limits", "CLERK_API_URL="+s.url,
+		"BULKINVITE_LIMIT_CREATE=5/1h", "BULKINVITE_LIMIT_BULK=off")
+	if o := b.run("limits").want(t, exitOK); !strings.Contains(o.out, "Nothing was sent") {
+		t.Errorf("an empty database: %s", o.out)
+	}
+	b.run("import", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
+	pool := connectTo(t, b.url)
+	postgrestest.Plant(t, pool, `update buckets set frozen_until = clock_timestamp() + interval '50 min',
+		frozen_at = clock_timestamp(), freezes = 1, frozen_reason = 'Clerk answered 429',
+		ceiling = 3, ceiling_at = clock_timestamp() where name = 'create'`)
+	b.env = append(b.env, keyVariable+"=") // what follows needs none
+	type state struct {
+		Instance, Environment string
+		Workers               int
+		Limits                []struct {
+			Bucket, Limit string
+			Free, Ceiling *int
+			Until         *time.Time `json:"frozen_until"`
+			Reason        *string    `json:"frozen_reason"`
+			Opens         *time.Time `json:"opens_at"`
+		}
+	}
+	look := func() state {
+		t.Helper()
+		all := decode[[]state](t, b.run("limits", "--json").want(t, exitOK))
+		if len(all) != 1 || len(all[0].Limits) != 3 {
+			t.Fatalf("%+v", all)
+		}
+		if all[0].Instance != "ins_limits" || all[0].Environment != "production" {
+			t.Errorf("%+v", all)
+		}
+		return all[0]
+	}
+	got := look()
+	create, bulk, general := got.Limits[0], got.Limits[1], got.Limits[2]
+	if create.Limit != "5/1h" || create.Free == nil || *create.Free != 0 || create.Until == nil ||
+		create.Opens == nil || create.Reason == nil || create.Ceiling == nil || *create.Ceiling != 3 {
+		t.Errorf("create: %+v", create)
+	}
+	if bulk.Limit != "off" || bulk.Free != nil {
+		t.Errorf("bulk: %+v", bulk)
+	}
+	if general.Limit != "1000/10s" || general.Free == nil || *general.Free == 0 || general.Until != nil {
+		t.Errorf("general: %+v", general)
+	}
+	text := b.run("limits").want(t, exitOK).out
+	for _, want := range []string{
+		"ins_limits", "5/1h", "frozen until", "Clerk answered 429", "seems to allow 3", "not used", "may go now",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+	if thawed := decode[[]any](t, b.run("limits", "thaw", "bulk", "--json").want(t, exitOK)); len(thawed) != 0 {
+		t.Errorf("a limit that is not frozen: %+v", thawed)
+	}
+	thawed := decode[[]struct {
+		Instance, Bucket string
+		Until            time.Time `json:"frozen_until"`
+	}](t, b.run("limits", "thaw", "create", "--actor", "maria", "--json").want(t, exitOK))
+	if len(thawed) != 1 || thawed[0].Instance != "ins_limits" || thawed[0].Bucket != "create" ||
+		time.Until(thawed[0].Until) < 40*time.Minute {
+		t.Errorf("%+v", thawed)
+	}
+	if n := countOf(t, b, `select count(*) from events where action = 'thawed' and actor = 'maria'
+		and details->>'bucket' = 'create' and instance_id is not null`); n != 1 {
+		t.Errorf("%d events of it, want 1", n)
+	}
+	if create = look().Limits[0]; create.Until != nil || create.Free == nil || *create.Free != 1 {
+		t.Errorf("after it was thawed: %+v; want one request, a probe", create)
+	}
+	if o := b.run("limits", "thaw").want(t, exitOK); !strings.Contains(o.out, "Nothing is frozen") {
+		t.Errorf("thawed twice: %s", o.out)
+	}
+	b.run("limits", "thaw", "everything").want(t, exitUsage)
+}
+
+// TestThawWakesWorkers ends a freeze of an hour while a worker waits for its end.
+func TestThawWakesWorkers(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{
+		{Call: "create", Kind: sandbox.FaultStatus, Status: 429, RetryAfter: "3600", First: 1}}})
+	b := newBench(t, keyVariable+"=sk_live_thaw", "CLERK_API_URL="+s.url, "BULKINVITE_LIMIT_BULK=off")
+	b.run("import", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
+	c := b.start("work", "--until-idle")
+	pool := connectTo(t, b.url)
+	awaitCount(t, pool, 1, `select count(*) from buckets
+		where name = 'create' and frozen_until > clock_timestamp() + interval '50 min'`)
+	if o := b.run("limits", "thaw").want(t, exitOK); !strings.Contains(o.out, "create of ins_sandbox") {
+		t.Errorf("it does not say what it thawed: %s", o.out)
+	}
+	if exit := c.ends(); exit != exitOK {
+		t.Fatalf("exit status %d: %s", exit, c.errs.String())
+	}
+	if m := s.mailbox(t); m.Mails != 3 || len(m.Doubled) > 0 {
+		t.Errorf("%+v", m)
+	}
+}

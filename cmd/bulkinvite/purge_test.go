@@ -1,0 +1,143 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"bulkinvite/invitation"
+)
+
+// People whose addresses a purge removed are found by what stands for them: an
+// address that somebody types is never kept.
+func TestPurgedPeople(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("send", "--yes", b.file("people.csv", people(8))).want(t, exitOK)
+	s.tell(t, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	b.swift("reconcile").want(t, exitOK)
+	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
+	clean := func() {
+		t.Helper()
+		var all strings.Builder
+		b.dump(&all)
+		if back := regexp.MustCompile(`person[0-7]@`).FindString(all.String()); back != "" {
+			t.Errorf("in the database again: %s", back)
+		}
+	}
+	clean()
+
+	shown := decode[rescindDocument](t, b.swift("rescind", "--email", "person0@example.com", "--json").want(t, exitOK))
+	if shown.Pending != 1 || shown.Unknown != 0 {
+		t.Errorf("%+v", shown)
+	}
+
+	// What is still known of them.
+	story := decode[invitation.Story](t, b.run("why", "Person0@example.com", "--json").want(t, exitOK))
+	if len(story.Rows) != 1 || story.Rows[0].Email != nil || len(story.Attempts) != 1 ||
+		len(story.Summary) != 1 || len(story.Summary[0].Sent) != 1 {
+		t.Errorf("%+v", story)
+	}
+	o := b.run("why", "person0@example.com").want(t, exitOK)
+	if !strings.Contains(o.out, "row 1 of people.csv (batch 1)") || !strings.Contains(o.out, "A purge removed") {
+		t.Error(o.out)
+	}
+	rows := decode[[]map[string]any](t, b.run("audit", "--email", "person0@example.com", "--json").want(t, exitOK))
+	if len(rows) != 1 || rows[0]["outcome"] != "invited" || rows[0]["email"] != nil {
+		t.Errorf("%v", rows)
+	}
+	b.run("why", "stranger@example.com").want(t, exitUsage)
+	serve := b.serve()
+	defer serve.stop()
+	if text := serve.get("/api/v1/people/person0@example.com"); !strings.Contains(text, `"outcome":"invited"`) {
+		t.Errorf("the API tells: %s", text)
+	}
+	for format, want := range map[string]string{"--json": `"erased":7`, "--yes": "7  have no address any more"} {
+		o := b.swift("resend", "1", "--pending-for", "1ms", format).want(t, exitOK)
+		if !strings.Contains(o.out, want) {
+			t.Errorf("resend %s does not say %q: %s", format, want, o.out)
+		}
+	}
+	o = b.swift("correct", "1", "1", "--email", "right@example.com", "--yes", "--json").want(t, exitHeld)
+	if refused := decode[errorDocument](t, o); refused.Error.Code != "purged" ||
+		!strings.Contains(refused.Error.Remedy, "rescind") {
+		t.Errorf("%+v", refused)
+	}
+
+	// Taken back: by name, by a list, and as those who are not in a new version of the roster.
+	s.tell(t, "/sandbox/faults", `[{"call":"revoke","kind":"cut_after","first":1}]`)
+	s.tell(t, "/sandbox/invitations", `["person9@example.com"]`)
+	o = b.swift("rescind", "--email", "person0@example.com", "--apply", "--json").want(t, exitOK)
+	if one := decode[rescindDocument](t, o); one.Pending != 1 || one.Revoked != 1 || one.Unknown != 0 {
+		t.Errorf("%+v", one)
+	}
+	list := b.file("list.csv", "email\nperson1@example.com\nperson2@example.com\nstranger@example.com\n")
+	some := decode[rescindDocument](t, b.swift("rescind", list, "--apply", "--json").want(t, exitOK))
+	if some.Pending != 1 || some.Revoked != 1 || some.Unknown != 1 ||
+		!slices.Equal(some.Joined, []string{"person1@example.com"}) {
+		t.Errorf("%+v", some)
+	}
+	left := []string{"person4@example.com", "person5@example.com", "person6@example.com", "person7@example.com"}
+	roster := b.file("new.csv", "email\n"+strings.Join(left, "\n"))
+	o = b.swift("rescind", "--batch", "1", "--apply", "--json", "--not-in", roster).want(t, exitOK)
+	if gone := decode[rescindDocument](t, o); gone.Revoked != 1 {
+		t.Errorf("%+v", gone)
+	}
+	left = append(left, "person9@example.com") // whom somebody else invited
+	if open := s.openTo(t); !slices.Equal(open, left) {
+		t.Errorf("open at Clerk: %v, want %v", open, left)
+	}
+	if o := b.run("why", "person0@example.com").want(t, exitOK); !strings.Contains(o.out, "revoked invitation inv_") {
+		t.Error(o.out)
+	}
+	// Somebody else invited a purged person again: reconciling finds it.
+	s.tell(t, "/sandbox/invitations", `["person2@example.com"]`)
+	b.swift("rescind", "--email", "person2@example.com", "--apply").want(t, exitOK)
+	if open := s.openTo(t); !slices.Equal(open, left) {
+		t.Errorf("open at Clerk: %v, want %v", open, left)
+	}
+	clean()
+	b.run("verify", "1").want(t, exitOK)
+	b.swift("rescind", "--email", "person9@example.com", "--apply").want(t, exitOK) // in no file: found at Clerk
+}
+
+// A purged person can be erased: from then on nothing is told of them, and no later
+// file invites them; what is pending can still be taken back.
+func TestEraseAfterPurge(t *testing.T) {
+	t.Parallel()
+	b, s := newSwift(t)
+	b.swift("send", "--yes", b.file("people.csv", people(4))).want(t, exitOK)
+	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
+	erased := decode[erasureDocument](t, b.run("erase", "person0@example.com", "--yes", "--json").want(t, exitOK))
+	if erased.Rows != 0 || erased.Pending != 1 {
+		t.Errorf("%+v", erased)
+	}
+	b.run("erase", "person0@example.com").want(t, exitUsage)
+	b.run("erase", "person2@example.com", "--revoke", "--yes").want(t, exitOK)
+	for _, address := range []string{"person0@example.com", "person2@example.com"} {
+		b.run("why", address).want(t, exitUsage)
+		o := b.run("audit", "--email", address, "--json").want(t, exitOK)
+		if rows := decode[[]map[string]any](t, o); len(rows) > 0 {
+			t.Errorf("audit tells of %s: %v", address, rows)
+		}
+	}
+	b.run("why", "person1@example.com").want(t, exitOK)
+	later := b.file("again.csv", "email\nPerson0@example.com\nnew@example.com\n")
+	o := b.swift("send", "--yes", "--json", later).want(t, exitOK)
+	if again := decode[document](t, o); again.Outcomes["cancelled"] != 1 || again.Outcomes["invited"] != 1 {
+		t.Errorf("%+v", again)
+	}
+	b.swift("rescind", "--email", "person0@example.com", "--apply").want(t, exitOK)
+	left := []string{"new@example.com", "person1@example.com", "person3@example.com"}
+	if open := s.openTo(t); !slices.Equal(open, left) {
+		t.Errorf("open at Clerk: %v", open)
+	}
+	var all strings.Builder
+	b.dump(&all)
+	if strings.Contains(strings.ToLower(all.String()), "person0@") {
+		t.Error("who was erased is in the database again")
+	}
+	b.run("verify", "1").want(t, exitOK)
+	b.run("verify", "2").want(t, exitOK)
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
+)
+
+type startCmd struct {
+	batchFlags
+	AllowUndelivered bool `help:"Go past the 100 mails a month of a development instance. Default: off."`
+}
+
+// Help is shown before the flags.
+func (startCmd) Help() string {
+	return `Examples:
+
+    bulkinvite import hires.csv --draft
+    bulkinvite start 12
+    bulkinvite start 12 --yes --actor maria
+
+Lets a draft run. Workers (bulkinvite work) send it. A draft that nobody has confirmed since it was uploaded or changed shows its plan and asks: of a production instance you type the number of people. Off a terminal that needs --yes. What import --draft has asked for is not asked again.
+Exit status: 0; 4 if it was not confirmed, a development instance would not deliver all mails, or the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status does.`
+}
+
+// Run lets a draft run.
+func (c *startCmd) Run(ctx context.Context, p *program) error {
+	start := func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+		if b.State != invitation.Draft {
+			return &invitation.StateError{Batch: b.ID, State: b.State, Action: "start"}
+		}
+		d, err := p.openDraft(ctx, pool, b)
+		if err != nil {
+			return err
+		}
+		a := d.asked(p)
+		consent, err := p.agree(ctx, d.sending, c.AllowUndelivered, a)
+		if err != nil {
+			return err
+		}
+		err = jobs.StartDraft(ctx, pool, b, actor, jobs.StartTerms{Consent: consent, Real: d.sending.Real})
+		var zone *invitation.ZoneError
+		if errors.As(err, &zone) {
+			remedy := "bring PostgreSQL's time zones up to date; or bulkinvite cancel %d, and send the file with another --tz"
+			return fail(exitHeld, "zone", fmt.Sprintf(remedy, b.ID), "%w", zone)
+		}
+		return consentFailure(err, a) // it may have been changed while somebody was asked
+	}
+	return p.changeBatch(ctx, c.batchFlags, start)
+}
+
+// draft is what starting a draft takes.
+type draft struct {
+	*invitation.Batch
+	instance invitation.Instance
+	sending  invitation.Sending
+	plan     *plan
+}
+
+// openDraft works out what starting a draft takes, as the page shows it: with what
+// was found of its people, or else what earlier batches tell of them.
+func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch) (*draft, error) {
+	reader, store := invitation.NewReader(pool), invitation.NewStore(pool)
+	d := &draft{Batch: b}
+	var err error
+	if d.instance, _, err = reader.Fleet(ctx, b.InstanceID); err != nil {
+		return nil, err
+	}
+	known, err := reader.Preview(ctx, b.ID)
+	if err == nil && known == nil && !b.Confirmed {
+		begun, ok, beginErr := store.BeginPreview(ctx, b.ID)
+		if err = beginErr; ok {
+			if err = jobs.LookUp(ctx, pool, b, begun, nil); err == nil {
+				known, err = reader.Preview(ctx, b.ID)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	tally, err := reader.Tally(ctx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	d.sending, err = jobs.DraftSending(ctx, pool, b, known, tally.Undecided, d.instance.Environment == "production")
+	if err != nil {
+		return nil, err
+	}
+	pl := &plan{
+		input: &input{name: b.FileName}, batch: b.ID, canary: b.Canary, resend: b.Duplicates == invitation.Resend,
+		summary: &importer.Summary{Rows: tally.Rows(), Valid: tally.Undecided, Blank: b.Blank,
+			Invalid: tally.Outcomes[invitation.Invalid], DuplicateRow: tally.Outcomes[invitation.DuplicateRow]},
+		when: when{startAt: b.StartAt, hours: b.Hours},
+	}
+	if known != nil {
+		pl.known = known.Known
+	}
+	if !b.Hours.IsZero() {
+		if pl.when.zone, err = reader.Zone(ctx, b.Hours.TZ); err != nil {
+			return nil, err
+		}
+	}
+	budget, err := reader.Budget(ctx, b.InstanceID, p.limits(d.instance.Environment))
+	if err != nil {
+		return nil, err
+	}
+	others, err := reader.Loads(ctx, b.InstanceID)
+	if err != nil {
+		return nil, err
+	}
+	pl.work(time.Now(), b.Priority, others, budget)
+	d.plan = pl
+	return d, nil
+}
+
+// asked is how a person is asked for a draft.
+func (d *draft) asked(p *program) asked {
+	number := "This sends real e-mail. Type the number of people to invite them: "
+	if d.sending.Silent {
+		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	}
+	return asked{
+		what: fmt.Sprintf("batch %d", d.ID), question: inviteQuestion(d.sending.People, "", fmt.Sprintf("batch %d", d.ID)), number: number,
+		show: func() {
+			if p.errTTY {
+				p.note("%s", d.text(time.Now()))
+				return
+			}
+			p.log.Info("plan", "batch", d.ID, "rows", d.plan.summary.Rows, "to_send", d.sending.People,
+				"instance", d.instance.ClerkID, "environment", d.instance.Environment)
+		},
+		refused: fail(exitHeld, "not_confirmed",
+			fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID),
+			"batch %d: not confirmed: %s; nothing was sent", d.ID, unconfirmed(d.sending.People)),
+	}
+}
+
+// text is what starting the draft takes, for a person.
+func (d *draft) text(now time.Time) string {
+	clerk := d.instance.Environment + " instance " + d.instance.ClerkID
+	if d.instance.Environment == sandboxInstance {
+		clerk = "the sandbox inside the program; nothing leaves this machine"
+	}
+	text := fmt.Sprintf("Draft of batch %d: %s, uploaded by %s\nClerk  %s\n\n%s\n",
+		d.ID, plain(d.FileName), plain(d.Actor), clerk, d.plan.people())
+	lines := d.plan.schedule(now)
+	if d.plan.ToSend > 0 {
+		lines = append(lines, d.plan.conditions()...)
+	}
+	for _, line := range lines {
+		text += "Plan  " + line + "\n"
+	}
+	return text
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"bulkinvite/postgres/postgrestest"
+)
+
+// The README's first command on a machine that has nothing: at a terminal it
+// names each step that takes time before the step begins.
+func TestFirstCommandSaysWhatItDoes(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	slow, serve := slowMirror(t, m)
+	b := newBench(t)
+	at := b.bare("BULKINVITE_POSTGRES_FROM="+slow, release+"="+m.release)
+	exit, text := b.sit(func(term *terminal) {
+		term.await("Fetching PostgreSQL " + m.release + " (about 20 MB) from " + slow)
+		serve()
+	}, "send", "--sandbox", "--yes", hires)
+	if exit != exitOK {
+		t.Fatalf("exit status %d:\n%s", exit, text)
+	}
+	inOrder(t, text, "Starting the sandbox", "Fetching PostgreSQL", "and storing it in "+at,
+		"Creating a PostgreSQL database in "+b.dir, "Bringing the database up to date", "Batch 1 is done")
+	if strings.Contains(text, "level=") {
+		t.Errorf("the log tells it again:\n%s", text)
+	}
+
+	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", messy)
+	if exit != exitRows {
+		t.Fatalf("exit status %d:\n%s", exit, text)
+	}
+	inOrder(t, text, "Starting the sandbox", "Starting PostgreSQL", "Batch 2 is done")
+	for _, done := range []string{"Fetching", "Creating"} {
+		if strings.Contains(text, done) {
+			t.Errorf("%q again:\n%s", done, text)
+		}
+	}
+}
+
+// A database of another server is not started, but its tables are made. A script
+// that asks for JSON is told nothing, whatever its standard error is.
+func TestStepsOfANamedDatabase(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.Empty(t)
+	b := newBench(t)
+	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
+	b.env = append(b.env, "DATABASE_URL="+pool.Config().ConnString())
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The migration waits to learn whether there is a table of this name.
+	if _, err := tx.Exec(t.Context(), "create table batches ()"); err != nil {
+		t.Fatal(err)
+	}
+	exit, text := b.sit(func(term *terminal) {
+		term.await("Bringing the database up to date")
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}, "batches")
+	if exit != exitOK || strings.Contains(text, "PostgreSQL") || strings.Contains(text, "sandbox") {
+		t.Errorf("exit status %d:\n%s", exit, text)
+	}
+	if exit, text := b.sit(func(*terminal) {}, "batches", "--json"); exit != exitOK || text != "[]\r\n" {
+		t.Errorf("--json: exit status %d:\n%s", exit, text)
+	}
+	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", "--json", hires)
+	if exit != exitOK || strings.Contains(text, "Starting") {
+		t.Errorf("send --json: exit status %d:\n%s", exit, text)
+	}
+}
+
+// slowMirror is a mirror that serves nothing before it is told to.
+func slowMirror(t *testing.T, m *mirror) (address string, serve func()) {
+	t.Helper()
+	target, err := url.Parse(m.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := make(chan struct{})
+	serve = sync.OnceFunc(func() { close(open) })
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-open:
+			proxy.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(func() {
+		serve()
+		server.Close()
+	})
+	return server.URL, serve
+}
+
+// inOrder checks that a text has all parts, one after the other.
+func inOrder(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	rest := text
+	for _, part := range parts {
+		_, after, ok := strings.Cut(rest, part)
+		if !ok {
+			t.Errorf("%q is missing, or comes too early:\n%s", part, text)
+			return
+		}
+		rest = after
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The command that the plan suggests works as it is printed, from where it was printed. It
+// says what it wrote, and overwrites nothing.
+func TestSuggestedProblemsCommand(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	dir := filepath.Join(t.TempDir(), "my files")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "it's.csv"), []byte("email\nbad\nalso bad\ngood@example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown := b.run("check", filepath.Join(dir, "it's.csv")).want(t, exitRows).out
+	_, suggested, found := strings.Cut(shown, "bulkinvite check --problems bad.csv ")
+	suggested, _, _ = strings.Cut(suggested, "\n")
+	if !found {
+		t.Fatalf("nothing is suggested: %s", shown)
+	}
+	here := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := "cd " + here + ` && bulkinvite() { "` + self + `" "$@"; }; bulkinvite check --problems bad.csv ` + suggested
+	if out, _ := b.shell(script); !strings.Contains(out, "2 rows") || !strings.Contains(out, "bad.csv") {
+		t.Errorf("it does not say what it wrote: %s", out)
+	}
+	wrote, err := os.ReadFile(filepath.Join(here, "bad.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(here, "bad.csv"), append(wrote, "mended"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := b.shell(script); !strings.Contains(out, "exists") {
+		t.Errorf("it does not say that the file exists: %s", out)
+	}
+	if now, err := os.ReadFile(filepath.Join(here, "bad.csv")); err != nil || string(now) != string(wrote)+"mended" {
+		t.Errorf("what was mended is gone (%v): %s", err, now)
+	}
+}
+
+// A time of another year has its year.
+func TestMomentsOfAnotherYear(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, f := range []func(time.Time) string{moment, momentSeconds} {
+		if text := f(now.AddDate(-2, 0, 0)); !strings.Contains(text, now.AddDate(-2, 0, 0).Format("2006")) {
+			t.Error(text)
+		}
+	}
+}
+
+// Before anything was compared with Clerk, drift does not say that there is none.
+func TestDriftBeforeReconcile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	if o := b.run("drift").want(t, exitOK); !strings.Contains(o.out, "not been compared") || !strings.Contains(o.out, "bulkinvite reconcile") {
+		t.Error(o.out)
+	}
+	b.run("reconcile", "--sandbox").want(t, exitOK)
+	if o := b.run("drift").want(t, exitOK); strings.Contains(o.out, "not been compared") {
+		t.Error(o.out)
+	}
+}
+
+// A terminal that is closed stops the program as SIGTERM does; under nohup it goes on.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	file := b.file("five.csv", people(5))
+	c := b.start("send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", file)
+	awaitCount(t, open(t, b.url), 2, `select count(*) from results where outcome = 'invited'`)
+	if err := c.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if exit := c.ends(); exit != exitInterrupted {
+		t.Errorf("it ended with %d: %s", exit, &c.errs)
+	}
+}
+
+// Durations in JSON logs are texts such as 15s, and a send that waits for budget off a
+// terminal says once a minute that it waits.
+func TestLogsForPeople(t *testing.T) {
+	t.Parallel()
+	out, err := os.CreateTemp(t.TempDir(), "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{errs: out, out: out}
+	if err := p.configure(&settings{}); err != nil {
+		t.Fatal(err)
+	}
+	p.log.Info("x", "wait", 15*time.Second)
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(text, &line); err != nil || line["wait"] != "15s" {
+		t.Errorf("%s (%v)", text, err)
+	}
+}
+
+// Others must not read who may sign in, and how.
+func TestUsersFileOfOthers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	users := b.file("users", b.runWith("a long enough password\n", "user", "maria", "--role", "operator").want(t, exitOK).out)
+	if err := os.Chmod(users, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:none", "--users-file", users).want(t, exitFailed)
+	if !strings.Contains(o.err, "others on this machine may read") {
+		t.Error(o.err)
+	}
+}
+
+// What every program answers.
+func TestVersionAndHelp(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for want, args := range map[string][]string{
+		b.run("version").out: {"--version"}, b.run("--help").out: {"help"}, b.run("token", "create", "--help").out: {"help", "token", "create"},
+	} {
+		if o := b.run(args...).want(t, exitOK); o.out != want {
+			t.Errorf("%v: %s", args, o.out)
+		}
+	}
+}
+
+// A send off a terminal that waits for budget says so once a minute.
+func TestWaitingIsLogged(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	pr := &progress{began: began}
+	for after, want := range map[time.Duration]bool{0: false, 59 * time.Second: false, time.Minute: true} {
+		if got := pr.due(0, began.Add(after)); got != want {
+			t.Errorf("nothing changed, %s after the start: %t", after, got)
+		}
+	}
+	pr.logged = began.Add(30 * time.Second)
+	for after, want := range map[time.Duration]bool{time.Minute: false, 90 * time.Second: true} {
+		if got := pr.due(0, began.Add(after)); got != want {
+			t.Errorf("nothing changed, %s after the start and the line before at 30 s: %t", after, got)
+		}
+	}
+	if pr.due(1, began.Add(31*time.Second)) || !pr.due(1, began.Add(36*time.Second)) {
+		t.Error("changes are logged every five seconds")
+	}
+}

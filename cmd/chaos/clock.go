@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"bulkinvite/cmd/internal/rig"
+)
+
+// clockVariable names the file whose first eight bytes are the seconds by which a
+// worker's wall clock is set apart from the machine's.
+const clockVariable = "BULKINVITE_CHAOS_CLOCK"
+
+// Go reads the clock without a system call, so that no library can stand in between,
+// and a machine has one clock for all. So the workers of these runs are built with a
+// package time whose Now adds what the file says to the wall clock. The monotonic
+// reading is left alone, as it is when somebody sets a machine's clock. Nothing in
+// the program's own code knows of it.
+const clockSource = `package time
+
+import (
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+var wallStep *int64
+
+func init() {
+	path, found := syscall.Getenv("` + clockVariable + `")
+	if !found {
+		return
+	}
+	fd, err := syscall.Open(path, syscall.O_RDONLY, 0)
+	if err != nil {
+		panic("open the clock's file: " + err.Error())
+	}
+	page, err := syscall.Mmap(fd, 0, 8, syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		panic("map the clock's file: " + err.Error())
+	}
+	wallStep = (*int64)(unsafe.Pointer(&page[0]))
+}
+
+func stepped() int64 {
+	if wallStep == nil {
+		return 0
+	}
+	return atomic.LoadInt64(wallStep)
+}
+`
+
+// clockReading is the line of time.Now that reads both clocks.
+const clockReading = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+
+var steppingBuild struct {
+	sync.Mutex
+	binary string
+	err    error
+}
+
+// stepping returns a bulkinvite whose wall clock can be stepped. The first run that
+// wants it builds it, for all lanes.
+func (h *house) stepping(ctx context.Context) (string, error) {
+	steppingBuild.Lock()
+	defer steppingBuild.Unlock()
+	if steppingBuild.binary == "" && steppingBuild.err == nil {
+		steppingBuild.binary, steppingBuild.err = buildStepping(ctx, h.steppingDir)
+	}
+	return steppingBuild.binary, steppingBuild.err
+}
+
+func buildStepping(ctx context.Context, dir string) (string, error) {
+	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOROOT: %w", err)
+	}
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	text, err := os.ReadFile(filepath.Join(source, "time.go"))
+	if err != nil {
+		return "", err
+	}
+	if bytes.Count(text, []byte(clockReading)) != 1 {
+		return "", fmt.Errorf("%s reads the clock in another way than is known here", source)
+	}
+	text = bytes.Replace(text, []byte(clockReading), []byte(clockReading+"\tsec += stepped()\n"), 1)
+	now, step, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "step.go"), filepath.Join(dir, "overlay.json")
+	replaced, err := json.Marshal(map[string]map[string]string{"Replace": {
+		filepath.Join(source, "time.go"): now,
+		filepath.Join(source, "step.go"): step,
+	}})
+	if err != nil {
+		return "", err
+	}
+	for path, text := range map[string][]byte{now: text, step: []byte(clockSource), overlay: replaced} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			return "", err
+		}
+	}
+	binary := filepath.Join(dir, "bulkinvite-stepping")
+	return binary, rig.Build(ctx, binary, "failpoints", "-overlay="+overlay)
+}
+
+func (r *run) clockFile(i int) string { return filepath.Join(r.dir, fmt.Sprintf("clock-%d", i)) }
+
+// setClocks gives each worker a clock of its own that shows the machine's time.
+func (r *run) setClocks() error {
+	for i := range workers {
+		if err := os.WriteFile(r.clockFile(i), make([]byte, 8), 0o600); err != nil {
+			return err
+		}
+	}
+	r.fleet.each = func(i int) []string { return []string{clockVariable + "=" + r.clockFile(i)} }
+	return nil
+}
+
+// setClock sets a worker's clock apart from the machine's.
+func (r *run) setClock(i int, by time.Duration) error {
+	file, err := os.OpenFile(r.clockFile(i), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(int64(by/time.Second))), 0)
+	if closing := file.Close(); err == nil {
+		err = closing
+	}
+	return err
+}
+
+// stepClock steps a worker's wall clock by an hour, forth or back, and in some runs
+// steps it back to where it was.
+func (r *run) stepClock() error {
+	by := time.Hour
+	if r.dice.IntN(2) == 0 {
+		by = -by
+	}
+	r.strike()
+	if err := r.setClock(r.worker, by); err != nil {
+		return err
+	}
+	r.did[map[bool]string{true: "times an hour ahead", false: "times an hour behind"}[by > 0]]++
+	if err := r.clockShows(r.worker, by); err != nil {
+		return err
+	}
+	if r.dice.IntN(2) == 0 {
+		return nil
+	}
+	if err := sleep(r.ctx, r.wait); err != nil {
+		return err
+	}
+	r.did["times set right again"]++
+	return r.setClock(r.worker, 0)
+}
+
+// clockShows waits for a line in a worker's log whose time is by the stepped clock.
+func (r *run) clockShows(i int, by time.Duration) error {
+	for began := time.Now(); time.Since(began) < stalledFor; {
+		text, err := os.ReadFile(r.fleet.worker(i).Log)
+		if err != nil {
+			return err
+		}
+		for line := range bytes.Lines(text) {
+			var said struct{ Time time.Time }
+			if json.Unmarshal(line, &said) == nil && said.Time.Sub(began.Add(by)).Abs() < 10*time.Minute {
+				return nil
+			}
+		}
+		if err := sleep(r.ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no line of worker %d has the time that its clock was set to", i)
+}

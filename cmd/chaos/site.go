@@ -1,0 +1,409 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/cmd/internal/rig"
+)
+
+// errNotHere says that this machine does not permit a fault. The run counts as not made.
+var errNotHere = errors.New("this machine does not permit it")
+
+// site is the PostgreSQL servers of one run, for faults that would spoil the lane's.
+type site struct {
+	dir     string // below the lane's directory
+	bin     string // PostgreSQL's programs
+	owner   *syscall.SysProcAttr
+	uid     int
+	gid     int
+	servers []*server
+	dataDir string // of the program, where the server is its private one; empty: it is not
+	after   func() error
+}
+
+// newSite makes the directory of a run's own servers. They run as the user that the
+// lane's server runs as.
+func (r *run) newSite() (*site, error) {
+	bin, err := r.binaries()
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(filepath.Join(r.rig.Dir, "postgres", "data"))
+	if err != nil {
+		return nil, err
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	s := &site{dir: r.dir + "-servers", bin: bin, uid: int(stat.Uid), gid: int(stat.Gid), owner: &syscall.SysProcAttr{Setpgid: true}}
+	if os.Geteuid() != s.uid {
+		s.owner.Credential = &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
+	}
+	if err := os.Mkdir(s.dir, 0o711); err != nil {
+		return nil, err
+	}
+	return s, os.Chown(s.dir, s.uid, s.gid)
+}
+
+// close ends the servers and removes what they wrote.
+func (s *site) close() error {
+	var err error
+	for _, one := range s.servers {
+		err = errors.Join(err, one.kill())
+	}
+	if s.after != nil {
+		err = errors.Join(err, s.after())
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// command is one of PostgreSQL's programs, to run as its user.
+func (s *site) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd.Dir, cmd.SysProcAttr = s.dir, s.owner
+	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH"), "LD_LIBRARY_PATH=" + os.Getenv("LD_LIBRARY_PATH")}
+	return cmd
+}
+
+func (s *site) call(name string, args ...string) error {
+	if out, err := s.command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
+// server is a PostgreSQL on a TCP port of loopback.
+type server struct {
+	site     *site
+	data     string
+	port     int
+	log      string
+	settings []string
+	cmd      *exec.Cmd
+	over     chan struct{}
+}
+
+// superuser is that of the servers, who needs no password.
+const superuser = "bulkinvite"
+
+// add makes a server's place. Its data is made by initdb or pg_basebackup.
+func (s *site) add(name, log string, settings ...string) (*server, error) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	one := &server{site: s, data: filepath.Join(s.dir, name), log: log, port: free.Addr().(*net.TCPAddr).Port}
+	one.settings = append([]string{"fsync=off", "listen_addresses=127.0.0.1", fmt.Sprintf("port=%d", one.port),
+		"unix_socket_directories=", "max_connections=200", "timezone=UTC", "log_timezone=UTC"}, settings...)
+	s.servers = append(s.servers, one)
+	return one, free.Close()
+}
+
+func (one *server) initialise() error {
+	return one.site.call("initdb", "--pgdata="+one.data, "--username="+superuser, "--auth=trust",
+		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
+}
+
+// address is where it listens.
+func (one *server) address() string { return fmt.Sprintf("127.0.0.1:%d", one.port) }
+
+// start starts it and returns when it takes connections.
+func (one *server) start(ctx context.Context) error {
+	log, err := os.OpenFile(one.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the server has it now
+	args := []string{"-D", one.data}
+	for _, s := range one.settings {
+		args = append(args, "-c", s)
+	}
+	one.cmd = one.site.command("postgres", args...)
+	one.cmd.Stdout, one.cmd.Stderr = log, log
+	if err := one.cmd.Start(); err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	over := make(chan struct{})
+	one.over = over
+	cmd := one.cmd
+	go func() {
+		_ = cmd.Wait() // how it ends is seen by who waits for it
+		close(over)
+	}()
+	for {
+		err := one.exec(ctx, "postgres", "select 1")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-over:
+			return fmt.Errorf("PostgreSQL ended at once: %s", rig.Tail(one.log))
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait for PostgreSQL: %w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// lives reports whether its first process has not ended.
+func (one *server) lives() bool {
+	if one.over == nil {
+		return false
+	}
+	select {
+	case <-one.over:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill stops it in the immediate mode, as a crash would.
+func (one *server) kill() error {
+	if !one.lives() {
+		return nil
+	}
+	if err := one.cmd.Process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop PostgreSQL: %w", err)
+	}
+	select {
+	case <-one.over:
+	case <-time.After(20 * time.Second):
+		_ = one.cmd.Process.Kill() // its children end by themselves
+		<-one.over
+	}
+	return nil
+}
+
+// exec runs statements, each on its own, in a database.
+func (one *server) exec(ctx context.Context, database string, statements ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, one.url(database))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it was only asked
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// is waits until a query says true.
+func (one *server) is(ctx context.Context, what, query string) error {
+	for {
+		conn, err := pgx.Connect(ctx, one.url("postgres"))
+		yes := false
+		if err == nil {
+			err = errors.Join(conn.QueryRow(ctx, query).Scan(&yes), conn.Close(ctx))
+		}
+		if err == nil && yes {
+			return nil
+		}
+		if s := sleep(ctx, 50*time.Millisecond); s != nil {
+			return fmt.Errorf("wait until %s: %w: %w", what, s, err)
+		}
+	}
+}
+
+func (one *server) url(database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable&connect_timeout=5", superuser, one.address(), database)
+}
+
+// runAhead waits until a server has so many attempts more than another.
+func (r *run) runAhead(a, b *server, ahead int) error {
+	for {
+		known, err := r.attempts(a)
+		if err != nil {
+			return err
+		}
+		left, err := r.attempts(b)
+		if err != nil {
+			return err
+		}
+		if known >= left+ahead {
+			return nil
+		}
+		if done, err := r.over(); err != nil || done {
+			return errors.Join(err, fmt.Errorf("all was done when the standby lacked %d of %d attempts", known-left, known))
+		}
+		if err := sleep(r.ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// attempts counts what a server knows of the run's attempts.
+func (r *run) attempts(one *server) (n int, err error) {
+	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, one.url(r.name))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it was only asked
+	err = conn.QueryRow(ctx, `select count(*) from attempts`).Scan(&n)
+	return n, err
+}
+
+// fill makes the run's database and its tables.
+func (r *run) fill(one *server) error {
+	if err := one.exec(r.ctx, "postgres", "create database "+r.name); err != nil {
+		return err
+	}
+	_, err := rig.Call(r.ctx, r.rig.Binary, rig.Environment(r.dir, one.url(r.name), key), "migrate")
+	return err
+}
+
+// ownServer is a server of the run's own, which is reached over TCP.
+func (r *run) ownServer() (string, error) {
+	var err error
+	if r.site, err = r.newSite(); err != nil {
+		return "", err
+	}
+	one, err := r.site.add("postgres", filepath.Join(r.dir, "postgres.log"))
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(one.initialise(), one.start(r.ctx)); err != nil {
+		return "", err
+	}
+	return one.url(r.name), r.fill(one)
+}
+
+// withStandby is a server of the run's own with a standby. The URL names both.
+func (r *run) withStandby() (string, error) {
+	var err error
+	if r.site, err = r.newSite(); err != nil {
+		return "", err
+	}
+	a, err := r.site.add("primary", filepath.Join(r.dir, "primary.log"))
+	if err != nil {
+		return "", err
+	}
+	b, err := r.site.add("standby", filepath.Join(r.dir, "standby.log"), "cluster_name=standby", "hot_standby=on")
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(a.initialise(), a.start(r.ctx)); err != nil {
+		return "", err
+	}
+	if err := r.fill(a); err != nil {
+		return "", err
+	}
+	from := fmt.Sprintf("host=127.0.0.1 port=%d user=%s", a.port, superuser)
+	if err := r.site.call("pg_basebackup", "--pgdata="+b.data, "--dbname="+from, "--write-recovery-conf",
+		"--checkpoint=fast", "--no-sync"); err != nil {
+		return "", err
+	}
+	if err := b.start(r.ctx); err != nil {
+		return "", err
+	}
+	if err := a.is(r.ctx, "the standby follows", `select exists (
+		select from pg_stat_replication where application_name = 'standby' and state = 'streaming')`); err != nil {
+		return "", err
+	}
+	if !r.harm.restored {
+		// A commit is told to the program when the standby has it.
+		err := a.exec(r.ctx, "postgres", `alter system set synchronous_standby_names = 'standby'`, `select pg_reload_conf()`)
+		if err != nil {
+			return "", err
+		}
+		if err := a.is(r.ctx, "the standby is waited for", `select exists (select from pg_stat_replication where sync_state = 'sync')`); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("postgres://%s@%s,%s/%s?sslmode=disable&connect_timeout=5&target_session_attrs=read-write",
+		superuser, a.address(), b.address(), r.name), nil
+}
+
+// promote kills the primary and promotes its standby, which has every commit that the
+// program was told of.
+func (r *run) promote() error {
+	a, b := r.site.servers[0], r.site.servers[1]
+	r.strike()
+	r.watch.excuse(true)
+	defer r.watch.excuse(false)
+	if err := a.kill(); err != nil {
+		return err
+	}
+	if err := sleep(r.ctx, r.wait); err != nil {
+		return err
+	}
+	return b.exec(r.ctx, "postgres", `select pg_promote()`)
+}
+
+// promoteBehind does so when the standby lacks the commits of the last moments. The
+// workers go on by themselves, or, for half of the runs, are killed meanwhile. Then
+// comes what docs/operating.md has an operator do.
+func (r *run) promoteBehind() error {
+	a, b := r.site.servers[0], r.site.servers[1]
+	err := b.exec(r.ctx, "postgres", `alter system set primary_conninfo = ''`, `select pg_reload_conf()`)
+	if err != nil {
+		return err
+	}
+	if err := b.is(r.ctx, "the standby follows no more", `select not exists (select from pg_stat_wal_receiver)`); err != nil {
+		return err
+	}
+	ahead := 10 + r.dice.IntN(40)
+	if r.mode == bulk {
+		ahead = 1 + r.dice.IntN(3)
+	}
+	if err := r.runAhead(a, b, ahead); err != nil {
+		return err
+	}
+	stopped := r.dice.IntN(2) == 0
+	r.watch.excuse(true)
+	defer r.watch.excuse(false)
+	known, err := r.attempts(a)
+	if err != nil {
+		return err
+	}
+	r.strike()
+	if err := a.kill(); err != nil {
+		return err
+	}
+	if stopped {
+		if err := r.fleet.end(syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	left, err := r.attempts(b)
+	if err != nil {
+		return err
+	}
+	if left >= known {
+		return fmt.Errorf("the standby has %d of %d attempts, so that none was lost", left, known)
+	}
+	r.did["requests that the standby had not heard of"] += known - left
+	if stopped {
+		r.did["times the workers were stopped meanwhile"]++
+	}
+	if err := b.exec(r.ctx, "postgres", `select pg_promote()`); err != nil {
+		return err
+	}
+	for _, command := range [][]string{{"migrate"}, {"doctor", "--after-restore"}} {
+		if _, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(command, r.settings()[3:]...)...); err != nil {
+			// doctor ends with 1 where anything is wrong, such as workers that are gone.
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || command[0] != "doctor" || exit.ExitCode() != 1 {
+				return err
+			}
+		}
+	}
+	if stopped {
+		return r.fleet.start(r.ctx, nil)
+	}
+	return nil
+}

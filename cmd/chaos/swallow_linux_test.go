@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestProxySwallows: while packets are lost nothing is acknowledged and no connection
+// is made or broken, and what was said then arrives when the network is back.
+func TestProxySwallows(t *testing.T) {
+	t.Parallel()
+	p, c := echoed(t)
+	say(t, c, "one")
+	hear(t, c, "one")
+	p.set(swallowed)
+	if err := p.failed(); err != nil {
+		t.Fatal(err)
+	}
+	say(t, c, "two")
+	if n := unacknowledged(t, c); n != len("two") {
+		t.Fatalf("%d bytes are not acknowledged, want %d", n, len("two"))
+	}
+	dialing, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if x, err := (&net.Dialer{}).DialContext(dialing, "tcp", p.listener.Addr().String()); err == nil {
+		t.Fatal("a connection was made while every packet is lost", x.Close())
+	}
+	p.set(open)
+	hear(t, c, "two") // the kernel says it again
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unacknowledged is how many bytes the kernel still holds for a connection,
+// after a moment in which a peer would acknowledge them.
+func unacknowledged(t *testing.T, c net.Conn) int {
+	t.Helper()
+	time.Sleep(100 * time.Millisecond) // that nothing comes can't be awaited
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	var asking error
+	if err := raw.Control(func(fd uintptr) { n, asking = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil || asking != nil {
+		t.Fatal(err, asking)
+	}
+	return n
+}

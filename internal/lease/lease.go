@@ -1,0 +1,213 @@
+// Package lease lets one process of the fleet at a time do a task.
+//
+// A lease is a row of task_leases that its holder renews and that anyone may take
+// once it has run out, by PostgreSQL's clock. It needs no connection while it is
+// held, and a process that is stopped or cut off loses it.
+//
+// Each takeover counts the term up. A holder that was stopped does not know that
+// it has lost the lease, so a transaction whose writes only the holder may make
+// begins with [Lease.Guard], which fails once the term has changed and keeps it
+// from changing until the transaction ends.
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// TTL is how long a lease lasts after it was taken or renewed: how long a task
+	// waits whose holder was killed. A guarded transaction that stands still for as
+	// long is ended by the server.
+	TTL = 5 * time.Second
+
+	renewEvery  = TTL / 4
+	unconfirmed = 2 * TTL // how long renewing may fail before the holder gives up
+)
+
+// ErrLost is the cause when another process has taken the lease.
+var ErrLost = errors.New("another process has taken it over")
+
+// Lease is a task that this process does until [Lease.Release].
+type Lease struct {
+	pool     *pgxpool.Pool
+	instance int64
+	name     string
+	holder   string
+	term     int64
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	taken  chan struct{} // closed once it is known that another process has the lease
+	once   sync.Once     // closes taken
+	stop   chan struct{}
+	done   sync.WaitGroup
+}
+
+// Take takes the lease of a task of an instance, or returns nil while another
+// holder has it. holder is unique to the process. The lease is renewed in the
+// background until it is released.
+func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder string) (*Lease, error) {
+	l := &Lease{
+		pool: pool, instance: instance, name: name, holder: holder,
+		taken: make(chan struct{}), stop: make(chan struct{}),
+	}
+	began := time.Now()
+	// One that is held is only looked at: an attempt to write would wait for the
+	// holder's transactions.
+	err := pool.QueryRow(ctx, `
+		insert into task_leases as t (instance_id, name, holder, term, until)
+		select $1, $2, $3, 1, clock_timestamp() + $4::interval
+		where not exists (select from task_leases where instance_id = $1 and name = $2 and until >= clock_timestamp())
+		on conflict (instance_id, name) do update set holder = $3, term = t.term + 1, until = clock_timestamp() + $4::interval
+		where t.until < clock_timestamp()
+		returning term`, instance, name, holder, TTL).Scan(&l.term)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take the lease %s of instance %d: %w", name, instance, err)
+	}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	l.done.Go(func() { l.keep(began) })
+	return l, nil
+}
+
+// Until returns when a lease runs out, by PostgreSQL's clock; zero: it was never taken.
+func Until(ctx context.Context, pool *pgxpool.Pool, instance int64, name string) (until time.Time, err error) {
+	err = pool.QueryRow(ctx, `select greatest(until, 'epoch') from task_leases where instance_id = $1 and name = $2`,
+		instance, name).Scan(&until)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return until, fmt.Errorf("look up the lease %s of instance %d: %w", name, instance, err)
+	}
+	return until, nil
+}
+
+// Context is the context that the lease was taken in, and ends when the lease is
+// lost: its cause is then [ErrLost], or why the lease could not be renewed.
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// Taken is closed once another process has taken the lease. Unlike
+// [Lease.Context] it stays open while PostgreSQL is away, so that work may wait.
+func (l *Lease) Taken() <-chan struct{} { return l.taken }
+
+// Explain puts the cause into an error of work that ended because the lease was
+// lost, and returns other errors as they are.
+func (l *Lease) Explain(err error) error {
+	cause := context.Cause(l.ctx)
+	if err == nil || l.ctx.Err() == nil || errors.Is(err, cause) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", cause, err)
+}
+
+// Guard is the first statement of a transaction whose writes only the holder may
+// make. It fails with [ErrLost] if another process has taken the lease, and
+// nobody can take it until the transaction ends. Keep that short: renewing the
+// lease waits for it too. If the process stands still in the transaction, the
+// server ends that after a TTL.
+func (l *Lease) Guard(ctx context.Context, tx pgx.Tx) error {
+	var set string
+	err := tx.QueryRow(ctx, `select set_config('idle_in_transaction_session_timeout', $5, true) from task_leases
+		where instance_id = $1 and name = $2 and term = $3 and holder = $4 for share`,
+		l.instance, l.name, l.term, l.holder, fmt.Sprint(TTL.Milliseconds())).Scan(&set)
+	if errors.Is(err, pgx.ErrNoRows) {
+		l.lose()
+		return l.lost()
+	}
+	if err != nil {
+		return fmt.Errorf("look up the lease %s of instance %d: %w", l.name, l.instance, err)
+	}
+	return nil
+}
+
+// Release gives the lease back. One that was lost is left alone.
+func (l *Lease) Release() {
+	close(l.stop)
+	l.cancel(context.Canceled)
+	l.done.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), TTL)
+	defer cancel()
+	// An error is no matter: the lease runs out.
+	_, _ = l.pool.Exec(ctx, `update task_leases set until = '-infinity'
+		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder)
+}
+
+// keep renews the lease until it is released or taken by another.
+func (l *Lease) keep(confirmed time.Time) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+		}
+		began := time.Now()
+		held, err := l.renew()
+		switch {
+		case err == nil && held:
+			confirmed = began
+		case err == nil:
+			l.lose()
+			return
+		case time.Since(confirmed) > unconfirmed:
+			l.cancel(fmt.Errorf("the lease %s of instance %d could not be renewed for %s: %w",
+				l.name, l.instance, unconfirmed, err))
+		}
+	}
+}
+
+// renew goes by term and holder alone: a lease that has run out and that nobody
+// wanted is still the holder's. The holder is compared too, since a server that
+// was promoted without the last commits may give a term twice.
+func (l *Lease) renew() (held bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), TTL)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	tag, err := l.pool.Exec(ctx, `update task_leases set until = clock_timestamp() + $5::interval
+		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder, TTL)
+	return tag.RowsAffected() == 1, err
+}
+
+func (l *Lease) lost() error {
+	return fmt.Errorf("the lease %s of instance %d: %w", l.name, l.instance, ErrLost)
+}
+
+// lose notes that another process has the lease.
+func (l *Lease) lose() {
+	l.once.Do(func() {
+		l.cancel(l.lost())
+		close(l.taken)
+	})
+}
+
+// Exclude makes transactions that ask for the same name at an instance wait for
+// each other until they end. Whoever may not write task_leases can't hold them up.
+func Exclude(ctx context.Context, tx pgx.Tx, instance int64, name string) error {
+	// The row is never seen: another transaction's insert waits until it is known
+	// whether this one's stays.
+	var b pgx.Batch
+	b.Queue(`insert into task_leases (instance_id, name, holder, term, until) values ($1, $2, '', 0, '-infinity')`,
+		instance, name)
+	b.Queue(`delete from task_leases where instance_id = $1 and name = $2`, instance, name)
+	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("wait for others at %s of instance %d: %w", name, instance, err)
+	}
+	return nil
+}

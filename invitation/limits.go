@@ -1,0 +1,142 @@
+package invitation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/ratelimit"
+)
+
+// InstanceLimits is where the limits of one instance stand, as limits --json prints it.
+type InstanceLimits struct {
+	Instance    string         `json:"instance"`
+	Environment string         `json:"environment"` // production, development or sandbox
+	At          time.Time      `json:"at"`          // the database's clock when it was asked
+	Workers     int            `json:"workers"`     // heard of within a minute
+	Limits      []LimitState   `json:"limits"`      // create, bulk, general
+	Differing   []WorkerLimits `json:"differing_limits"`
+}
+
+// LimitState is where one limit stands.
+type LimitState struct {
+	Bucket       string          `json:"bucket"`   // create, bulk or general
+	Limit        ratelimit.Limit `json:"limit"`    // the strictest of the one given here and those of live workers
+	Free         *int            `json:"free"`     // requests that may start now; nil: any number, or the call is off
+	OpensAt      *time.Time      `json:"opens_at"` // when the next may start, where none may now
+	FrozenUntil  *time.Time      `json:"frozen_until"`
+	FrozenReason *string         `json:"frozen_reason"`
+	Ceiling      *int            `json:"ceiling"` // what Clerk seems to allow, where that is less than the limit
+}
+
+// LimitsOfAll returns where the limits of every instance in the database stand. limits are those
+// that were given here for an environment; timeout is a request's.
+func (r *Reader) LimitsOfAll(
+	ctx context.Context, limits func(environment string) Limits, timeout time.Duration,
+) ([]InstanceLimits, error) {
+	rows, _ := r.pool.Query(ctx, `select id, clerk_id, environment from instances order by id`)
+	instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
+	if err != nil {
+		return nil, fmt.Errorf("list the instances: %w", err)
+	}
+	all := make([]InstanceLimits, 0, len(instances))
+	for _, in := range instances {
+		one, err := r.limitsOf(ctx, in, limits(in.Environment), timeout)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func (r *Reader) limitsOf(
+	ctx context.Context, in Instance, given Limits, timeout time.Duration,
+) (InstanceLimits, error) {
+	d := InstanceLimits{Instance: in.ClerkID, Environment: in.Environment}
+	budget, err := r.Budget(ctx, in.ID, given)
+	if err != nil {
+		return d, err
+	}
+	d.At, d.Workers, d.Differing = budget.Now, len(budget.Workers), budget.Differing()
+	for _, one := range []struct {
+		name         string
+		given, shown ratelimit.Limit
+	}{
+		{ratelimit.Create, given.Create, budget.Limits.Create},
+		{ratelimit.Bulk, given.Bulk, budget.Limits.Bulk},
+		{ratelimit.GeneralCall, given.General, budget.Limits.General},
+	} {
+		state := LimitState{Bucket: one.name, Limit: one.shown}
+		b, err := ratelimit.Count(ctx, r.pool, in.ID, one.name, one.given)
+		if err != nil {
+			return d, err
+		}
+		if one.name == ratelimit.GeneralCall && !one.shown.None {
+			leased, err := ratelimit.Leased(ctx, r.pool, in.ID, one.shown, timeout)
+			if err != nil {
+				return d, err
+			}
+			b.Free = min(b.Free, max(0, one.shown.N-leased))
+		}
+		if !one.shown.Off && (!one.shown.None || !b.Frozen.IsZero()) {
+			state.Free = &b.Free
+		}
+		if b.Free == 0 && !b.Opens.IsZero() {
+			state.OpensAt = &b.Opens
+		}
+		if !b.Frozen.IsZero() {
+			state.FrozenUntil, state.FrozenReason = &b.Frozen, &b.Reason
+		}
+		if b.Ceiling > 0 {
+			state.Ceiling = &b.Ceiling
+		}
+		d.Limits = append(d.Limits, state)
+	}
+	return d, nil
+}
+
+// Thawed is a freeze that a person ended.
+type Thawed struct {
+	Instance string    `json:"instance"`
+	Bucket   string    `json:"bucket"`       // create, bulk or general
+	Until    time.Time `json:"frozen_until"` // when it would have ended
+}
+
+// ThawLimits ends the freezes of the buckets named, at every instance in the database, and records
+// who did it. One request of each then tries whether Clerk takes requests again. It returns the
+// freezes that there were.
+func (s *Store) ThawLimits(ctx context.Context, buckets []string, actor string) ([]Thawed, error) {
+	thawed := []Thawed{}
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		thawed = thawed[:0]
+		rows, _ := tx.Query(ctx, `select id, clerk_id, environment from instances order by id`)
+		instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
+		if err != nil {
+			return err
+		}
+		for _, in := range instances {
+			for _, bucket := range buckets {
+				until, frozen, err := ratelimit.EndFreeze(ctx, tx, in.ID, bucket)
+				if err != nil {
+					return err
+				}
+				if !frozen {
+					continue
+				}
+				details := map[string]any{"bucket": bucket, "frozen_until": until.UTC()}
+				if err := event(ctx, tx, in.ID, 0, actor, "thawed", details); err != nil {
+					return err
+				}
+				thawed = append(thawed, Thawed{in.ClerkID, bucket, until})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("end freezes: %w", err)
+	}
+	return thawed, nil
+}

@@ -1,0 +1,96 @@
+package invitation
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// MaxRedirectURL is how many bytes a redirect_url may have. Clerk documents no
+// limit; browsers and mail programs cut longer links.
+const MaxRedirectURL = 2048
+
+// MaxExpiresInDays is how long an invitation may be valid, by Clerk's
+// specification.
+const MaxExpiresInDays = 365
+
+// OptionError says that Clerk would refuse an option for every row. It does not
+// repeat the value, so that it may be logged.
+type OptionError struct {
+	Option  string // its name in JSON, in files and in Clerk's API: redirect_url
+	Problem string // what must hold, for people; it goes on from the option's name
+	Remedy  string // an instruction
+}
+
+func (e *OptionError) Error() string { return e.Option + " " + e.Problem }
+
+// Validate returns an [OptionError] for the first option that Clerk would refuse.
+// Every way in calls it: commands, the page and the API; the importer calls its
+// parts for each row.
+func (o Options) Validate() error {
+	if o.RedirectURL != "" {
+		if err := CheckRedirectURL(o.RedirectURL); err != nil {
+			return err
+		}
+	}
+	if o.ExpiresInDays != 0 {
+		return CheckExpiresInDays(o.ExpiresInDays)
+	}
+	return nil
+}
+
+// CheckExpiresInDays returns an [OptionError] unless an invitation can be valid
+// for so many days.
+func CheckExpiresInDays(days int) error {
+	if days >= 1 && days <= MaxExpiresInDays {
+		return nil
+	}
+	return &OptionError{"expires_in_days", fmt.Sprintf("can't be %d", days),
+		fmt.Sprintf("Write 1 to %d, or leave it out.", MaxExpiresInDays)}
+}
+
+// notAnApps are schemes that lead to no page and no app: browsers treat them in
+// a way of their own. Clerk refuses those that run code (prohibited_redirect_url).
+var notAnApps = []string{
+	"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "vbscript", "view-source", "ws", "wss",
+}
+
+// CheckRedirectURL returns an [OptionError] unless text is where an invitation can
+// lead. Clerk documents "a full URL or a path": an address that begins with
+// https:// or http://, an app's link such as myapp://welcome, or a path that
+// begins with one slash.
+func CheckRedirectURL(text string) error {
+	if len(text) > MaxRedirectURL {
+		return &OptionError{"redirect_url", "is too long", "2,048 characters are enough."}
+	}
+	if !leads(text) {
+		return &OptionError{"redirect_url", "must be a web address, an app's link or a path",
+			"Write it like https://app.example.com/welcome, myapp://welcome or /welcome."}
+	}
+	return nil
+}
+
+func leads(text string) bool {
+	// Browsers take a backslash for a slash, so that /\example.com leads to another site.
+	bad := func(r rune) bool { return isBlank(r) || r == '\\' || r == unicode.ReplacementChar }
+	if text == "" || strings.ContainsFunc(text, bad) {
+		return false
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return false
+	case u.Scheme == "":
+		return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
+	case u.Scheme == "http", u.Scheme == "https":
+		return u.Hostname() != ""
+	case strings.Trim(u.Scheme, "htps") == "": // htps, htttps: misspelt
+		return false
+	}
+	return strings.HasPrefix(text[len(u.Scheme):], ":/") && !slices.Contains(notAnApps, u.Scheme)
+}
+
+// isBlank reports whether a character shows nothing.
+func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) || r == '\u2800' || r == '\u3164' }

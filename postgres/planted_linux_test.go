@@ -1,0 +1,37 @@
+package postgres_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The server gets its log from the program, which may be root, for appending alone.
+func TestServerCantReadItsLog(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	start(t, config(dir))
+	pid := postmaster(dir)
+	for _, fd := range []string{"1", "2"} {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd))
+		if err != nil || to != filepath.Join(dir, "postgres.log") {
+			t.Fatalf("file %s of the server is %s: %v", fd, to, err)
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, fd)) // proc(5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "flags:")
+		flags, err := strconv.ParseInt(strings.Fields(rest)[0], 8, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if flags&syscall.O_ACCMODE != syscall.O_WRONLY || flags&syscall.O_APPEND == 0 {
+			t.Errorf("file %s of the server has the flags %o", fd, flags)
+		}
+	}
+}
