@@ -302,6 +302,13 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	still := r.settled()
 	r.watch.end()
 	deaths, quits := r.fleet.seen()
+	// A job ends a moment after its row is decided, and its worker dies there.
+	for wait := time.Now(); r.harm.point != "" && len(deaths) == 0 && len(quits) == 0 && still == nil && time.Since(wait) < 5*time.Second; {
+		if err := sleep(r.ctx, 100*time.Millisecond); err != nil {
+			return nil, err
+		}
+		deaths, quits = r.fleet.seen()
+	}
 	if len(quits) > 0 {
 		return nil, errors.Join(quits...)
 	}
