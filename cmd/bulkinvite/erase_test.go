@@ -78,12 +78,12 @@ func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.run("erase", "kept@example.com", "--json").want(t, exitOK)
+	b.run("erase", "kept@example.com", "--yes", "--json").want(t, exitOK)
 	var left int
 	if err := pool.QueryRow(t.Context(), `select count(*) from draft_withdrawals`).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d are kept out of drafts by their address, want none (%v)", left, err)
 	}
-	b.run("erase", "kept@example.com", "--json").want(t, exitUsage)
+	b.run("erase", "kept@example.com", "--yes", "--json").want(t, exitUsage)
 }
 
 func TestPurgeCommand(t *testing.T) {

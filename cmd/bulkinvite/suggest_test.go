@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -79,6 +80,10 @@ func TestDriftBeforeReconcile(t *testing.T) {
 // A terminal that is closed stops the program as SIGTERM does; under nohup it goes on.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
+	// Where the tests run with the signal ignored, as under nohup, so would the program.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangUps) })
 	b := newBench(t)
 	file := b.file("five.csv", people(5))
 	c := b.start("send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", file)
