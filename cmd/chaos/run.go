@@ -312,7 +312,9 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	if len(quits) > 0 {
 		return nil, errors.Join(quits...)
 	}
-	if r.harm.point != "" && len(deaths) == 0 && still == nil {
+	// Claims delete the jobs of their rows, so that in some runs no job ends. Such a run
+	// is judged, and counts as one that the harm did not strike.
+	if r.harm.point != "" && r.harm.point != "before_completion" && len(deaths) == 0 && still == nil {
 		return nil, fmt.Errorf("no worker came to its fail point: %s", strings.Join(r.points, ", "))
 	}
 	if r.struck.IsZero() && len(deaths) > 0 {
