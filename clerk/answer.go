@@ -160,7 +160,7 @@ func success(err error) (Class, string) {
 	return Lost, "not_clerk"
 }
 
-// params are the parameters of an invitation that a row or a batch sets, but for its address.
+// params are the parameters of an invitation that a row or a batch sets, without the address.
 var params = []string{"redirect_url", "expires_in_days", "public_metadata", "template_slug", "notify"}
 
 // readRefusal reads the body of an answer that is no success, to a call about so many people.

@@ -115,7 +115,7 @@ type refusal struct {
 // refusals are the codes that the calls of this package can be answered with, by
 // Clerk's published table of errors (August 2026), and a few that it lists for its
 // frontend only but that would mean the same here. A code has the same class
-// whatever status below 500 it comes with, but for 401, 409 and 429, which decide
+// whatever status below 500 it comes with. The exceptions are 401, 409 and 429, which decide
 // by themselves: see classify.
 var refusals = map[string]refusal{
 	"duplicate_record":                 {about: Person, class: Exists},

@@ -64,7 +64,7 @@ func TestEraseCommand(t *testing.T) {
 	b.run("purge", "--older-than", "0d").want(t, exitUsage)
 }
 
-// TestEraseWhoIsKeptOutOfADraft erases somebody of whom only that is left: they were rescinded from a draft whose file
+// TestEraseWhoIsKeptOutOfADraft erases a person who has no row left, and was rescinded from a draft whose file
 // was then read again without them.
 func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
 	t.Parallel()

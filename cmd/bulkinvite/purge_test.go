@@ -84,7 +84,7 @@ func TestPurgedPeople(t *testing.T) {
 	if gone := decode[rescindDocument](t, o); gone.Revoked != 1 {
 		t.Errorf("%+v", gone)
 	}
-	left = append(left, "person9@example.com") // whom somebody else invited
+	left = append(left, "person9@example.com") // another program invited them
 	if open := s.openTo(t); !slices.Equal(open, left) {
 		t.Errorf("open at Clerk: %v, want %v", open, left)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // TestRedirectURLs gives each way in an address, an app's link and a path, and
-// what is none of these.
+// anything else.
 func TestRedirectURLs(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
