@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -292,6 +293,10 @@ func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
 	if len(people) == 0 {
 		return nil
 	}
+	// Rows are locked in their order, as others that lock several do.
+	slices.SortFunc(people, func(a, b unanswered) int {
+		return cmp.Or(cmp.Compare(a.Batch, b.Batch), cmp.Compare(a.Row, b.Row))
+	})
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		for _, p := range people {
 			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, backoff)

@@ -326,6 +326,25 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 	}
 }
 
+// hide answers a list of invitations as the sandbox does, without those hidden.
+func hide(t *testing.T, sandbox http.Handler, w http.ResponseWriter, r *http.Request, hidden ...string) {
+	rec := httptest.NewRecorder()
+	sandbox.ServeHTTP(rec, r)
+	var list struct {
+		Data  []map[string]any `json:"data"`
+		Total int              `json:"total_count"`
+	}
+	if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
+		t.Error(err)
+	}
+	list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return slices.Contains(hidden, i["id"].(string)) })
+	list.Total = len(list.Data)
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(list); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestGoneNeedsReadsByID: a list that lacks an invitation does not make it gone.
 // Only reads of that invitation by its id do, in every status, that begin a settle
 // time after the lists were read.
@@ -348,21 +367,7 @@ func TestGoneNeedsReadsByID(t *testing.T) {
 			return
 		}
 		defer func() { listed.Store(time.Now().UnixNano()) }()
-		rec := httptest.NewRecorder()
-		inner.ServeHTTP(rec, r)
-		var list struct {
-			Data  []map[string]any `json:"data"`
-			Total int              `json:"total_count"`
-		}
-		if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
-			t.Error(err)
-		}
-		list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return slices.Contains(hidden, i["id"].(string)) })
-		list.Total = len(list.Data)
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(list); err != nil {
-			t.Error(err)
-		}
+		hide(t, inner, w, r, hidden...)
 	}))
 	t.Cleanup(proxy.Close)
 	b.url = proxy.URL + "/v1"
@@ -409,26 +414,14 @@ func TestGoneNeedsTheQueryKept(t *testing.T) {
 	ids := b.plant(sandbox.Seed{Email: "hidden@example.com"}, sandbox.Seed{Email: "there@example.com"})
 	inner := b.sandbox.Handler()
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet || r.URL.Path != "/v1/invitations" {
+			inner.ServeHTTP(w, r)
+			return
+		}
 		query := r.URL.Query()
 		query.Del("query")
 		r.URL.RawQuery = query.Encode()
-		rec := httptest.NewRecorder()
-		inner.ServeHTTP(rec, r)
-		var list struct {
-			Data  []map[string]any `json:"data"`
-			Total int              `json:"total_count"`
-		}
-		if r.Method != http.MethodGet || r.URL.Path != "/v1/invitations" || json.Unmarshal(rec.Body.Bytes(), &list) != nil {
-			w.WriteHeader(rec.Code)
-			_, _ = w.Write(rec.Body.Bytes())
-			return
-		}
-		list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return i["id"] == ids["hidden@example.com"] })
-		list.Total = len(list.Data)
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(list); err != nil {
-			t.Error(err)
-		}
+		hide(t, inner, w, r, ids["hidden@example.com"])
 	}))
 	t.Cleanup(proxy.Close)
 	b.url = proxy.URL + "/v1"
