@@ -1,6 +1,10 @@
 package house_test
 
 import (
+	"cmp"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,58 +20,76 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// TestAuditPageHasEveryColumn holds docs/audit.md, which people write queries
-// by, to the schema: a section for each table, which names each column, and no
-// other.
-func TestAuditPageHasEveryColumn(t *testing.T) {
+// TestNamedTestsExist looks for each test that a document names, in the package named before it on the line, if one is.
+// A name that ends in … stands for all tests whose names begin so.
+func TestNamedTestsExist(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("docs/audit.md")
+	tests := testNames(t)
+	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented := auditColumns(string(page))
-	rows, err := postgrestest.New(t).Query(t.Context(), `
-		select table_name || '.' || column_name from information_schema.columns
-		where table_schema = 'public' and table_name not like 'river%' and table_name not like 'goose%'`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	columns, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, column := range columns {
-		if !slices.Contains(documented, column) {
-			t.Errorf("the page lacks %s", column)
+	code := regexp.MustCompile("`([^`]+)`")
+	test := regexp.MustCompile(`^(?:Test|Fuzz)[A-Z]\w*…?$`)
+	named := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			in := ""
+			for _, match := range code.FindAllStringSubmatch(line, -1) {
+				name := match[1]
+				if name == "cmd" {
+					name = "cmd/bulkinvite"
+				}
+				if tests[name] != "" {
+					in = name
+				}
+				if !test.MatchString(name) {
+					continue
+				}
+				named++
+				start, many := strings.CutSuffix(name, "…")
+				if !many {
+					start += "\n"
+				}
+				exists := strings.Contains(tests[in], "\n"+start)
+				for _, names := range tests {
+					exists = exists || in == "" && strings.Contains(names, "\n"+start)
+				}
+				if !exists {
+					t.Errorf("%s names %s %s, which does not exist", page, in, name)
+				}
+			}
 		}
 	}
-	for _, column := range documented {
-		if !slices.Contains(columns, column) {
-			t.Errorf("the page has %s, which is no column", column)
-		}
+	if named < 100 {
+		t.Errorf("the documents name %d tests", named)
 	}
 }
 
-// auditColumns lists table.column for each name in the first cell of a table's
-// line.
-func auditColumns(page string) []string {
-	name := regexp.MustCompile("`([a-z_0-9]+)`")
-	var table string
-	var columns []string
-	for line := range strings.Lines(page) {
-		if heading, ok := strings.CutPrefix(line, "## "); ok {
-			table = strings.TrimSpace(heading)
+// testNames lists, by directory, the names of all tests, each on a line of its own.
+func testNames(t *testing.T) map[string]string {
+	t.Helper()
+	names := map[string]string{}
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
 		}
-		cell, ok := strings.CutPrefix(line, "| `")
-		if !ok {
-			continue
+		text, err := os.ReadFile(path)
+		for _, match := range function.FindAllStringSubmatch(string(text), -1) {
+			dir := filepath.Dir(path)
+			names[dir] = cmp.Or(names[dir], "\n") + match[1] + "\n"
 		}
-		cell, _, _ = strings.Cut("`"+cell, " | ")
-		for _, m := range name.FindAllStringSubmatch(cell, -1) {
-			columns = append(columns, table+"."+m[1])
-		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return columns
+	return names
 }
 
 // TestLinksLeadSomewhere follows the links between the pages.
@@ -115,4 +137,79 @@ func TestEveryColumnHasAComment(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("these columns have no comment: %v", missing)
 	}
+}
+
+// TestGlossaryNames: each identifier and each column that the glossary names exists.
+func TestGlossaryNames(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/glossary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := postgrestest.New(t)
+	rows, _ := pool.Query(t.Context(), `
+		select table_name || '.' || column_name from information_schema.columns where table_schema = 'public'`)
+	columns, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	declared := map[string][]string{} // by package
+	identifier := regexp.MustCompile(`^([a-z]+)\.([A-Z]\w*)`)
+	column := regexp.MustCompile(`^[a-z_]+\.[a-z_]+`)
+	named := 0
+	for _, match := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(string(text), -1) {
+		if name := identifier.FindStringSubmatch(match[1]); name != nil {
+			if declared[name[1]] == nil {
+				declared[name[1]] = declarations(t, name[1])
+			}
+			if !slices.Contains(declared[name[1]], name[2]) {
+				t.Errorf("docs/glossary.md names %s, which does not exist", match[1])
+			}
+			named++
+		} else if name := column.FindString(match[1]); name != "" && !strings.HasSuffix(name, ".go") {
+			if !slices.Contains(columns, name) {
+				t.Errorf("docs/glossary.md names the column %s, which does not exist", name)
+			}
+			named++
+		}
+	}
+	if named < 50 {
+		t.Errorf("the glossary names %d identifiers and columns, which can't be all", named)
+	}
+}
+
+// declarations lists what a package declares at its top level, tests apart.
+func declarations(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range tree.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				names = append(names, d.Name.Name)
+			case *ast.GenDecl:
+				for _, s := range d.Specs {
+					switch s := s.(type) {
+					case *ast.TypeSpec:
+						names = append(names, s.Name.Name)
+					case *ast.ValueSpec:
+						for _, n := range s.Names {
+							names = append(names, n.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
 }

@@ -4,6 +4,7 @@ package house_test
 
 import (
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -25,27 +26,34 @@ const (
 // goes by "cmd". A package that is not named has no place yet: the rule asks
 // for one.
 var mayImport = map[string][]string{
-	"cmd":                   {"web", "words", "metrics", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations", "cmd/internal/rig"},
-	"web":                   {"words", "importer", "jobs", "invitation", "clerk", "ratelimit"},
-	"web/openidtest":        {},
-	"words":                 {"importer", "invitation", "ratelimit"},
-	"metrics":               {"jobs", "invitation", "clerk", "ratelimit"},
-	"importer":              {"jobs", "invitation", "clerk", "ratelimit"},
-	"jobs":                  {"invitation", "clerk", "ratelimit", "internal/lease"},
-	"invitation":            {"ratelimit", "internal/lease"},
-	"internal/lease":        {},
-	"ratelimit":             {},
-	"clerk":                 {},
-	"clerk/sandbox":         {},
-	"postgres":              {},
-	"postgres/postgrestest": {"postgres", "migrations"},
-	"migrations":            {},
-	".":                     {},
+	"cmd":                       {"web", "words", "metrics", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations", "internal/rig", "internal/loopback"},
+	"web":                       {"words", "importer", "jobs", "invitation", "clerk", "ratelimit"},
+	"web/openidtest":            {},
+	"words":                     {"importer", "invitation", "ratelimit"},
+	"metrics":                   {"jobs", "invitation", "clerk", "ratelimit"},
+	"importer":                  {"jobs", "invitation", "clerk", "ratelimit"},
+	"jobs":                      {"invitation", "clerk", "ratelimit", "internal/lease", "internal/files", "internal/loopback"},
+	"invitation":                {"ratelimit", "internal/lease"},
+	"internal/files":            {},
+	"internal/lease":            {},
+	"internal/loopback":         {},
+	"internal/rig":              {"postgres", "web"},
+	"ratelimit":                 {},
+	"clerk":                     {"internal/loopback"},
+	"clerk/sandbox":             {"internal/loopback"},
+	"clerk/sandbox/sandboxtest": {"clerk/sandbox"},
+	"postgres":                  {"internal/files"},
+	"postgres/postgrestest":     {"postgres", "migrations"},
+	"migrations":                {},
+	"test/contract":             {},
+	"test/e2e":                  {"internal/rig", "invitation"},
+	"test/simulation":           {"importer", "jobs", "invitation"},
+	".":                         {},
 }
 
 // testsMayImport is what the tests of any package may import besides: what
 // they stand on, which holds no code of the program's own work.
-var testsMayImport = []string{"postgres/postgrestest", "web/openidtest", "postgres", "migrations", "clerk", "clerk/sandbox", "ratelimit"}
+var testsMayImport = []string{"postgres/postgrestest", "web/openidtest", "postgres", "migrations", "clerk", "clerk/sandbox", "clerk/sandbox/sandboxtest", "ratelimit"}
 
 func TestImportsGoOneWay(t *testing.T) {
 	t.Parallel()
@@ -168,4 +176,44 @@ func fileProblems(tree fs.FS, name string) ([]string, error) {
 		}
 	}
 	return problems, nil
+}
+
+// TestNoGoroutines: the packages that the Makefile tests without the race detector start no goroutine.
+func TestNoGoroutines(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, found := strings.Cut(string(makefile), "\nSEQUENTIAL = ")
+	if !found {
+		t.Fatal("the Makefile has no SEQUENTIAL")
+	}
+	list, _, _ = strings.Cut(list, "\n")
+	for _, name := range strings.Fields(list) {
+		files, err := fs.Glob(os.DirFS(strings.TrimPrefix(name, module+"/")), "*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s has no Go file: %v", name, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			at := path.Join(strings.TrimPrefix(name, module+"/"), file)
+			set := token.NewFileSet()
+			tree, err := parser.ParseFile(set, at, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(tree, func(n ast.Node) bool {
+				if begun, ok := n.(*ast.GoStmt); ok {
+					t.Errorf("%s starts a goroutine: take %s off SEQUENTIAL in the Makefile", set.Position(begun.Pos()), name)
+				}
+				if method, ok := n.(*ast.SelectorExpr); ok && method.Sel.Name == "Go" {
+					t.Errorf("%s may start a goroutine: take %s off SEQUENTIAL in the Makefile", set.Position(method.Pos()), name)
+				}
+				return true
+			})
+		}
+	}
 }

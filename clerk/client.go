@@ -22,6 +22,8 @@ import (
 	"strings"
 	"time"
 
+	"bulkinvite/internal/loopback"
+
 	sdk "github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerk/clerk-sdk-go/v2/invitation"
 	"github.com/clerk/clerk-sdk-go/v2/user"
@@ -119,13 +121,10 @@ func parseURL(raw string) (*url.URL, error) {
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, ErrURL
 	}
-	switch u.Scheme {
-	case "https":
+	switch {
+	case loopback.Secure(u):
 		return u, nil
-	case "http":
-		if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
-			return u, nil
-		}
+	case u.Scheme == "http":
 		return nil, ErrInsecureURL
 	}
 	return nil, ErrURL

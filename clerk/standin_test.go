@@ -2,30 +2,18 @@ package clerk_test
 
 import (
 	"context"
-	"net/http/httptest"
 	"slices"
 	"testing"
 	"time"
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 func newStandIn(t *testing.T, config sandbox.Config) *clerk.Client {
 	t.Helper()
-	stand, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(stand.Handler())
-	t.Cleanup(func() {
-		// First, since the server waits for the delays that this ends.
-		if err := stand.Close(); err != nil {
-			t.Error(err)
-		}
-		server.Close()
-	})
-	return newClient(t, clerk.Config{URL: server.URL + "/v1"})
+	return newClient(t, clerk.Config{URL: sandboxtest.New(t, config).URL})
 }
 
 // One person's whole story, as both sides of the API tell it.

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -24,6 +25,8 @@ const (
 	noteWidth     = "wrote full-width characters in plain ones"
 	noteSpaces    = "took off the spaces around it"
 	noteMailto    = "took off mailto:"
+	noteTwice     = "took one of two writings of the address"
+	noteText      = "took off the apostrophe before it"
 	noteName      = "took the address out of the brackets after a name"
 	noteQuotes    = "took off the quotation marks around it"
 	noteEnd       = "took off punctuation at its end"
@@ -110,16 +113,29 @@ func unwrap(cell string) (text string, notes []string, code string) {
 	if blankCell(text) {
 		return "", nil, MissingEmail
 	}
+	if code := garbled(text); code != "" {
+		return "", nil, code
+	}
 	note(strings.Map(visible, text), noteInvisible)
 	note(strings.Map(halfWidth, text), noteWidth)
 	note(norm.NFC.String(text), noteForm)
 	note(strings.TrimFunc(text, isSpace), noteSpaces)
+	note(once(text, "<>"), noteName)
+	note(once(text, "()"), noteTwice)
 	if several(text) {
 		return "", notes, SeveralAddresses
 	}
 	note(outOfBrackets(text), noteName)
-	note(withoutMailto(text), noteMailto)
+	if address := withoutMailto(text); address != text && len(address) <= 4*maxAddress {
+		// What was escaped in it may need mending itself.
+		text, more, code := unwrap(address)
+		if code == MissingEmail {
+			code = NoAt
+		}
+		return text, append(append(notes, noteMailto), more...), code
+	}
 	note(withoutQuotes(text), noteQuotes)
+	note(withoutApostrophe(text), noteText)
 	note(strings.TrimRightFunc(text, isEnd), noteEnd)
 	note(strings.TrimFunc(text, isSpace), noteSpaces)
 	if text == "" {
@@ -165,16 +181,45 @@ func halfWidth(r rune) rune {
 	return r
 }
 
-// several tells whether a cell has more than one address. A name in front of
-// brackets may be the same address once more, as Outlook writes it.
-func several(text string) bool {
-	if open := strings.IndexByte(text, '<'); open > 0 && strings.HasSuffix(text, ">") {
-		inner := strings.TrimSpace(text[open+1 : len(text)-1])
-		name := strings.Trim(strings.TrimFunc(text[:open], isSpace), `"'`)
-		if strings.EqualFold(name, inner) {
-			return false
-		}
+// garbled gives the code for an address whose UTF-8 was read in another encoding. It
+// looks before anything is taken out: a soft hyphen may be half of a letter.
+func garbled(text string) string {
+	address := outOfBrackets(text)
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		return ""
 	}
+	if _, ok := mojibake(address[at+1:]); ok {
+		return BadDomain
+	}
+	if _, ok := mojibake(address); ok {
+		return BadLocal
+	}
+	return ""
+}
+
+// once takes one of two writings of an address, the second of them in brackets, as
+// Outlook, Word and Markdown write a link: ada@x.com<mailto:ada@x.com>,
+// ada@x.com (ada@x.com), [ada@x.com](mailto:ada@x.com).
+func once(text, brackets string) string {
+	rest, ok := strings.CutSuffix(strings.TrimRightFunc(text, isEnd), brackets[1:])
+	if !ok {
+		return text
+	}
+	first, second, ok := strings.Cut(rest, brackets[:1])
+	if !ok {
+		return text
+	}
+	first = strings.Trim(strings.TrimFunc(first, isSpace), `"'[]`)
+	second = strings.TrimFunc(withoutMailto(second), isSpace)
+	if strings.IndexByte(first, '@') > 0 && strings.EqualFold(withoutMailto(first), second) {
+		return second
+	}
+	return text
+}
+
+// several tells whether a cell has more than one address.
+func several(text string) bool {
 	found := 0
 	for part := range strings.FieldsFuncSeq(unquoted(text), func(r rune) bool {
 		return isSpace(r) || strings.ContainsRune(",;|/<>()[]，；、", r)
@@ -223,6 +268,8 @@ func outOfBrackets(text string) string {
 	return inner
 }
 
+// withoutMailto takes the address out of a mailto: link (RFC 6068), in which
+// characters may be escaped. The slashes that some write there belong to other links.
 func withoutMailto(text string) string {
 	const scheme = "mailto:"
 	trimmed := strings.TrimLeftFunc(text, isSpace)
@@ -230,7 +277,20 @@ func withoutMailto(text string) string {
 		return text
 	}
 	address, _, _ := strings.Cut(trimmed[len(scheme):], "?")
+	address = strings.TrimLeft(address, "/")
+	if plain, err := url.PathUnescape(address); err == nil {
+		return plain
+	}
 	return address
+}
+
+// withoutApostrophe takes off the mark by which spreadsheets know a text.
+func withoutApostrophe(text string) string {
+	rest, ok := strings.CutPrefix(text, "'")
+	if local, _, found := strings.Cut(rest, "@"); !ok || !found || local == "" || strings.HasSuffix(local, "'") {
+		return text
+	}
+	return rest
 }
 
 func withoutQuotes(text string) string {
@@ -274,6 +334,8 @@ func split(text string) (a address, code string) {
 		return a, BadDomain
 	case strings.IndexByte(name, '.') < 0:
 		return a, NoDotDomain
+	case name != domain && ascii([]byte(domain)) < len(domain) && !honestDomain(domain, name):
+		return a, BadDomain
 	case strings.HasSuffix(name, ".") || onlyDigits(name[strings.LastIndexByte(name, '.')+1:]):
 		// A numeric ending makes it an IP address, to which nobody is hired.
 		return a, BadDomain

@@ -14,7 +14,7 @@ import (
 	"github.com/xuri/nfp"
 )
 
-// Where excelize looks for these parts.
+// Where excelize looks for these parts. Workbooks may have them elsewhere.
 const (
 	sharedStringsPart = "xl/sharedStrings.xml"
 	stylesPart        = "xl/styles.xml"
@@ -36,14 +36,14 @@ type numberFormat struct {
 	code string
 }
 
-// formats reads the workbook's styles. Of 92 KB of fonts, borders and the like
+// formats reads the workbook's styles; part is empty where it has none. Of 92 KB of fonts, borders and the like
 // excelize would make 2.8 GB, and none of them changes what a cell says.
-func (v *survey) formats() (styles, error) {
+func (v *survey) formats(part string) (styles, error) {
 	var s styles
-	if v.parts[stylesPart] == nil {
+	if part == "" {
 		return s, nil
 	}
-	err := v.elements(stylesPart, func(in []string, e xml.StartElement) error {
+	err := v.elements(part, func(in []string, e xml.StartElement) error {
 		if len(in) != 2 {
 			return nil
 		}
@@ -156,8 +156,8 @@ func (v *survey) write(path string, sheets []sheet) (err error) {
 			return err
 		}
 	}
-	if part := v.texts(); part != "" {
-		if err := v.copy(out, part, sharedStringsPart); err != nil {
+	if v.texts != "" {
+		if err := v.copy(out, v.texts, sharedStringsPart); err != nil {
 			return err
 		}
 	}

@@ -82,7 +82,7 @@ func shape(sample []byte, whole bool, comma byte, o Options) float64 {
 			break // the end, or a last record that the sample cuts off
 		}
 		if !found && all < titleLines {
-			if found = isHeader(rec, o); found {
+			if found = isHeader(rec, o) || aboutAvoided(rec); found {
 				score += 2
 				clear(widths)
 				all = 0

@@ -7,83 +7,47 @@ import (
 	"hash/maphash"
 )
 
-// people remembers for each key the row that has it, in about 19 bytes a row.
+// people remembers which row named each person first, in about 40 bytes a row.
 //
-// It keeps 104 bits of a keyed SHA-256 instead of the key: 8 choose a shard, the
-// others stand in it. Two people whose hashes met would be one to it, and the
-// second would lose the invitation: with 64 bits that happens once in some
-// hundred thousand files of ten million rows, and can be brought about by whoever
-// knows the hash; with 104 secret ones, once in 10^17.
+// It keeps 128 bits of a keyed SHA-256 instead of the address. Two people with the
+// same hash would count as one, and the second would get no invitation. The secret
+// key means that nobody can choose addresses for which that happens.
 type people struct {
-	secret [16]byte // so that secret and key are one block of SHA-256 for most keys
+	secret [16]byte // secret and key fit into one block of SHA-256 for most keys
 	buf    []byte
-	shards [256]shard
-	hashes []hashed // of the rows that were met
-	sum    uint64   // of what was read ahead of need
-	// options has a fingerprint of a row's own options, for files that have such
-	// columns. It only feeds a warning, for which 64 bits will do.
+	rows   map[[16]byte]int32 // the number of the person's first row
+	// options has a fingerprint of each row's own options. It only decides about a
+	// warning, for which 64 bits are enough.
 	options map[int32]uint64
 	seed    maphash.Seed
 }
 
-// hashed is an entry and the shard that it belongs to.
-type hashed struct {
-	entry
-	shard uint8
-}
-
-// entry is 96 bits of a hash, and in low's lower half the row that has it; 0 marks
-// a free place.
-type entry struct{ high, low uint64 }
-
-func (e entry) row() int32 { return int32(e.low) }
-
-func (e entry) before(f entry) bool {
-	return e.high < f.high || e.high == f.high && e.low>>32 < f.low>>32
-}
-
-func (e entry) same(f entry) bool { return e.high == f.high && e.low>>32 == f.low>>32 }
-
 func newPeople() *people {
-	p := &people{options: map[int32]uint64{}, seed: maphash.MakeSeed()}
+	p := &people{rows: map[[16]byte]int32{}, options: map[int32]uint64{}, seed: maphash.MakeSeed()}
 	rand.Read(p.secret[:]) // it never fails: crypto/rand ends the program instead
 	return p
 }
 
-func (p *people) hash(key string, row int) hashed {
+// first returns the number of the row that named a person first, which is row
+// itself if none did before.
+func (p *people) first(key string, row int) int {
 	p.buf = append(append(p.buf[:0], p.secret[:]...), key...)
 	sum := sha256.Sum256(p.buf)
-	return hashed{entry{binary.BigEndian.Uint64(sum[:]), uint64(binary.BigEndian.Uint32(sum[8:]))<<32 | uint64(row)}, sum[12]}
+	hash := [16]byte(sum[:])
+	if earlier, found := p.rows[hash]; found {
+		return int(earlier)
+	}
+	p.rows[hash] = int32(row)
+	return row
 }
 
-// meet readies the rows that are to be placed next. It reads where each is going
-// to be looked for: memory answers many such reads in the time of one, while a
-// search waits for its own.
-func (p *people) meet(rows []Row) {
-	p.hashes = p.hashes[:0]
-	for i := range rows {
-		var h hashed
-		if rows[i].Problem == nil {
-			h = p.hash(rows[i].Key, rows[i].Number)
-		}
-		p.hashes = append(p.hashes, h)
-	}
-	for _, h := range p.hashes {
-		if s := &p.shards[h.shard]; s.pages != nil {
-			p.sum += s.at(s.home(h.entry)).low
-		}
-	}
-}
-
-// place finds whether a valid row, one of those that were met, is the first of its
-// person. It fails where the row is not, and asks for something else than the
-// first, whose options stand.
-func (p *people) place(row *Row, h hashed) (same bool) {
-	earlier, found := p.shards[h.shard].first(h.entry)
+// place marks a valid row as a duplicate if an earlier row named the person. It
+// reports whether the row asks for the same options as that row, whose options count.
+func (p *people) place(row *Row) (same bool) {
 	asks := p.optionsOf(row)
-	if found {
-		row.DuplicateOf = earlier
-		return p.options[int32(earlier)] == asks
+	if first := p.first(row.Key, row.Number); first != row.Number {
+		row.DuplicateOf = first
+		return p.options[int32(first)] == asks
 	}
 	if asks != 0 {
 		p.options[int32(row.Number)] = asks

@@ -3,21 +3,15 @@ package importer
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
-	"github.com/wlynxg/chardet"
 	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
-	"golang.org/x/text/encoding/japanese"
-	"golang.org/x/text/encoding/simplifiedchinese"
 	utf16 "golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
 )
@@ -30,21 +24,17 @@ type charset struct {
 }
 
 var (
-	utf8Text    = charset{name: "UTF-8"}
-	utf16LE     = charset{"UTF-16LE", utf16.UTF16(utf16.LittleEndian, utf16.IgnoreBOM)}
-	utf16BE     = charset{"UTF-16BE", utf16.UTF16(utf16.BigEndian, utf16.IgnoreBOM)}
-	windows1252 = charset{"Windows-1252", charmap.Windows1252}
-	windows1251 = charset{"Windows-1251", charmap.Windows1251}
-	gb18030     = charset{"GB18030", simplifiedchinese.GB18030}
-	shiftJIS    = charset{"Shift-JIS", japanese.ShiftJIS}
+	utf8Text = charset{name: "UTF-8"}
+	utf16LE  = charset{"UTF-16LE", utf16.UTF16(utf16.LittleEndian, utf16.IgnoreBOM)}
+	utf16BE  = charset{"UTF-16BE", utf16.UTF16(utf16.BigEndian, utf16.IgnoreBOM)}
 )
 
 // charsetNamed finds an encoding by any name that the Encoding Standard lists.
 func charsetNamed(name string) (charset, error) {
 	label := strings.ToLower(strings.TrimSpace(name))
-	for _, c := range []charset{utf8Text, utf16LE, utf16BE, windows1252, windows1251, gb18030, shiftJIS} {
-		if label == strings.ToLower(c.name) {
-			return c, nil
+	for _, l := range legacies {
+		if label == strings.ToLower(l.name) {
+			return l.charset, nil
 		}
 	}
 	codec, err := htmlindex.Get(label)
@@ -53,33 +43,40 @@ func charsetNamed(name string) (charset, error) {
 	}
 	switch {
 	case err != nil || name == "replacement" || name == "x-user-defined":
-		return charset{}, &FileError{What: fmt.Sprintf("no encoding is called %q", label), Fix: "Among those known: UTF-8, UTF-16LE, UTF-16BE, Windows-1252, Windows-1251, Shift-JIS, GB18030."}
+		return charset{}, &FileError{
+			What: fmt.Sprintf("no encoding is called %q", label),
+			Fix:  "Among those known: UTF-8, UTF-16LE, UTF-16BE, " + strings.Join(legacyNames(), ", ") + ".",
+		}
 	case name == "utf-8":
 		return utf8Text, nil
 	case name == "utf-16le":
 		return utf16LE, nil
 	case name == "utf-16be":
 		return utf16BE, nil
-	case name == "windows-1252":
-		return windows1252, nil
-	case name == "windows-1251":
-		return windows1251, nil
-	case name == "gb18030" || name == "gbk":
-		return gb18030, nil
-	case name == "shift_jis":
-		return shiftJIS, nil
+	case name == "gbk": // GB18030 has all of its characters at the same places
+		name = "gb18030"
+	}
+	for _, l := range legacies {
+		if same, err := htmlindex.Name(l.codec); err == nil && same == name {
+			return l.charset, nil
+		}
 	}
 	return charset{name, codec}, nil
 }
 
-// decoder turns a file's bytes into UTF-8. While nothing but ASCII has come by
-// it doesn't decide on an encoding: the first umlaut may stand in the last of a
-// hundred thousand rows.
+// decoder turns a file's bytes into UTF-8. It decides on an encoding when it has
+// to: while only ASCII has come by, or only letters that all likely encodings
+// have at the same places, the next lines tell more. The first umlaut may stand
+// in the last of a hundred thousand rows.
 type decoder struct {
 	in      *bufio.Reader
 	r       io.Reader // nil: not decided
 	charset charset
-	unsure  bool // the encoding is the best of poor guesses
+	words   *foreignWords
+	agreed  *[256]bool // bytes that all likely encodings read alike; nil: ASCII's alone
+	// guesses are the likely encodings where they read the text differently, the
+	// likeliest first, which is charset; nil: there is no doubt.
+	guesses []EncodingGuess
 }
 
 // newDecoder takes a byte order mark off, and refuses what is no text.
@@ -88,7 +85,7 @@ func newDecoder(in *bufio.Reader, name string) (*decoder, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	d := &decoder{in: in, charset: utf8Text}
+	d := &decoder{in: in, charset: utf8Text, words: &foreignWords{}}
 	found, mark := byteOrder(head)
 	if mark == len(head) {
 		return nil, emptyFile()
@@ -165,35 +162,95 @@ func (d *decoder) decide(c charset) {
 }
 
 func (d *decoder) Read(p []byte) (int, error) {
-	if d.r != nil || len(p) == 0 {
-		if d.r == nil {
-			return 0, nil
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for d.r == nil {
+		if _, err := d.in.Peek(1); err != nil {
+			return 0, err
 		}
-		return d.r.Read(p)
+		b, err := d.in.Peek(min(d.in.Buffered(), len(p)))
+		if err != nil {
+			return 0, err
+		}
+		if n, err := d.pass(p, b); n > 0 || err != nil {
+			return n, err
+		}
+		sample, err := d.in.Peek(window)
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		d.judge(sample)
 	}
-	if _, err := d.in.Peek(1); err != nil {
-		return 0, err
+	return d.r.Read(p)
+}
+
+// pass reads the lines of b that are the same in all likely encodings.
+func (d *decoder) pass(p, b []byte) (int, error) {
+	n := 0
+	if d.agreed == nil {
+		n = ascii(b)
+	} else {
+		for n < len(b) && (b[n] < utf8.RuneSelf || d.agreed[b[n]]) {
+			n++
+		}
 	}
-	b, err := d.in.Peek(min(d.in.Buffered(), len(p)))
-	if err != nil {
-		return 0, err
-	}
-	n := ascii(b)
 	if n < len(b) {
 		n = bytes.LastIndexByte(b[:n], '\n') + 1 // a word is judged as a whole
 	}
-	if n > 0 {
+	if d.agreed == nil {
 		copy(p, b[:n])
 		return d.in.Discard(n)
 	}
-	sample, err := d.in.Peek(window)
-	if err != nil && err != io.EOF {
+	wrote, n, err := d.charset.codec.NewDecoder().Transform(p, b[:n], false)
+	if err != nil && err != transform.ErrShortDst {
 		return 0, err
 	}
-	found, sure := detect(sample)
-	d.decide(found)
-	d.unsure = !sure
-	return d.r.Read(p)
+	_, err = d.in.Discard(n)
+	return wrote, err
+}
+
+// judge decides on an encoding by the sample that comes next, or puts that off.
+func (d *decoder) judge(sample []byte) {
+	if good, bad := sequences(sample); d.agreed == nil && good > bad {
+		// By chance, one character in seven of GB18030 is such a sequence, and fewer elsewhere.
+		d.decide(utf8Text)
+		return
+	}
+	known := len(d.words.all)
+	d.words.add(sample)
+	v := d.words.judge()
+	switch {
+	case len(v.doubt) > 0:
+		d.guesses = d.words.guesses(append([]charset{v.best}, v.doubt...), sample)
+	case !v.wide && len(d.words.all) > known && !d.words.full():
+		if agreed := agreement(v.best, v.alike); !d.blocked(agreed, sample) {
+			d.charset, d.agreed = v.best, agreed
+			return
+		}
+	}
+	d.decide(v.best)
+}
+
+// blocked tells whether the next line has bytes that the likely encodings read
+// differently.
+func (d *decoder) blocked(agreed *[256]bool, sample []byte) bool {
+	line, _, _ := bytes.Cut(sample, []byte{'\n'})
+	for _, b := range line {
+		if b >= utf8.RuneSelf && !agreed[b] {
+			return true
+		}
+	}
+	return false
+}
+
+// agreement lists the bytes that single-byte encodings read alike.
+func agreement(one charset, others []charset) *[256]bool {
+	var agreed [256]bool
+	for b := range 256 {
+		agreed[b] = !slices.ContainsFunc(others, func(c charset) bool { return !sameText(one, c, []byte{byte(b)}) })
+	}
+	return &agreed
 }
 
 // ascii tells how many bytes there are before the first that is none of ASCII's.
@@ -228,54 +285,18 @@ func (d *decoder) undecoded(text []byte) bool {
 	})
 }
 
-// enoughForStatistics is how many bytes outside ASCII a sample needs: of one
-// apostrophe in Windows-1252 they are as sure that it is Japanese.
-const enoughForStatistics = 24
-
-// detect finds the encoding of text that is not ASCII alone. Statistics judge
-// well where there is much text; a file of three lines has two names in it, and
-// there it tells more what letters the bytes would be.
-//
-// It is not sure where most of the text would be nonsense in every encoding that
-// it knows, and where a few letters make as much sense in another: the bytes of
-// 杨 in GB 18030 are those of Со in Windows-1251.
-func detect(sample []byte) (found charset, sure bool) {
-	good, bad := sequences(sample)
-	if good > bad { // by chance, one character in seven of GB 18030 is such a sequence, and fewer elsewhere
-		return utf8Text, true
-	}
-	sample = foreign(sample, 16<<10)
-	if found := chardet.Detect(sample); found.Confidence >= 0.9 && len(sample)-plainBytes(sample) >= enoughForStatistics {
-		known := map[string]charset{
-			"windows-1252": windows1252, "iso-8859-1": windows1252, "windows-1251": windows1251,
-			"gb2312": gb18030, "gb18030": gb18030, "gbk": gb18030, "shift_jis": shiftJIS, "cp932": shiftJIS,
-		}
-		if c, ok := known[strings.ToLower(found.Encoding)]; ok && fits(c, sample) {
-			return c, true
-		}
-	}
-	type candidate struct {
-		charset
-		score, enough float64
-	}
-	candidates := []candidate{{windows1252, plausible1252(sample), 0.75}, {windows1251, plausible1251(sample), 0.75},
-		{gb18030, plausibleGB(sample), 0.5}, {shiftJIS, plausibleJIS(sample), 0.55}}
-	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
-	best := candidates[0]
-	sure = best.score >= best.enough
-	for _, c := range candidates[1:] {
-		if c.score >= best.score-0.1 && !sameText(best.charset, c.charset, sample) {
-			sure = false
-		}
-	}
-	return best.charset, sure
-}
-
 // sameText tells whether a text reads the same in two encodings.
 func sameText(a, b charset, text []byte) bool {
-	one, err1 := a.codec.NewDecoder().Bytes(text)
-	other, err2 := b.codec.NewDecoder().Bytes(text)
-	return err1 == nil && err2 == nil && bytes.Equal(one, other)
+	return bytes.Equal(decoded(a, text), decoded(b, text))
+}
+
+// decoded is a text in UTF-8, with U+FFFD for what it can't be in an encoding.
+func decoded(c charset, text []byte) []byte {
+	out, err := c.codec.NewDecoder().Bytes(text)
+	if err != nil {
+		return []byte(strings.Repeat(string(utf8.RuneError), len(text)))
+	}
+	return out
 }
 
 // sequences counts the multi-byte sequences of UTF-8 in text, and the bytes that
@@ -294,207 +315,4 @@ func sequences(text []byte) (good, bad int) {
 		text = text[n:]
 	}
 	return good, bad
-}
-
-// foreign keeps of a text the cells that are not ASCII alone, as lines, up to a
-// number of bytes. Addresses and English words would only dilute them.
-func foreign(text []byte, most int) []byte {
-	var kept []byte
-	for line := range bytes.Lines(text) {
-		if len(kept) > most {
-			break
-		}
-		if ascii(line) < len(line) {
-			kept = append(kept, line...)
-		}
-	}
-	return kept[:min(len(kept), most)]
-}
-
-func plainBytes(text []byte) (n int) {
-	for _, b := range text {
-		if b < utf8.RuneSelf {
-			n++
-		}
-	}
-	return n
-}
-
-// fits tells whether nearly all of the text has a meaning in an encoding.
-func fits(c charset, text []byte) bool {
-	out, err := c.codec.NewDecoder().Bytes(text)
-	if err != nil {
-		return false
-	}
-	lost, all := 0, 0
-	for _, r := range string(out) {
-		if r >= utf8.RuneSelf {
-			all++
-		}
-		if r == utf8.RuneError || 0x80 <= r && r < 0xa0 {
-			lost++
-		}
-	}
-	return lost*20 <= all
-}
-
-// plausible1252 and the three below tell how much of what isn't ASCII would be
-// what people write in an encoding: about 1 for such text, 0 or less for other.
-// In Western Europe's languages, marked letters stand one or two together in
-// words of plain ones, and none stands where a small letter meets a capital after it.
-func plausible1252(text []byte) float64 {
-	return words(charmap.Windows1252, text, func(word []rune) int {
-		plain, run, longest := 0, 0, 0
-		for i, r := range word {
-			if i > 0 && max(r, word[i-1]) >= utf8.RuneSelf && unicode.IsLower(word[i-1]) && unicode.IsUpper(r) {
-				return 0
-			}
-			if r < utf8.RuneSelf {
-				plain, run = plain+1, 0
-				continue
-			}
-			if run++; !unicode.Is(unicode.Latin, r) {
-				return 0
-			}
-			longest = max(longest, run)
-		}
-		if longest > 2 || longest > 1 && plain == 0 {
-			return 0
-		}
-		return len(word) - plain
-	})
-}
-
-// Words of Cyrillic have no other letters in them, and capitals only where the
-// word begins or all through it.
-func plausible1251(text []byte) float64 {
-	return words(charmap.Windows1251, text, func(word []rune) int {
-		small, capitals, latin := 0, 0, 0
-		for _, r := range word {
-			if r < utf8.RuneSelf {
-				latin++
-			} else if !unicode.Is(unicode.Cyrillic, r) {
-				return 0
-			} else if unicode.IsLower(r) {
-				small++
-			} else {
-				capitals++
-			}
-		}
-		if latin > 0 {
-			return -small - capitals // worse than nonsense: it is another language
-		}
-		if small > 0 && (capitals > 1 || capitals == 1 && unicode.IsLower(word[0])) {
-			return 0
-		}
-		return len(word)
-	})
-}
-
-// words decodes a text, and gives the share of its characters outside ASCII that
-// are good. Letters are judged by the word; punctuation is good beside words, and
-// of what stands between two letters only the apostrophe.
-func words(codec encoding.Encoding, text []byte, judge func(word []rune) int) float64 {
-	out, err := codec.NewDecoder().Bytes(text)
-	if err != nil {
-		return 0
-	}
-	runes := []rune(string(out))
-	good, all := 0, 0
-	for i := 0; i < len(runes); i++ {
-		start := i
-		for i < len(runes) && unicode.IsLetter(runes[i]) {
-			i++
-		}
-		word := runes[start:i]
-		good += judge(word)
-		for _, r := range word {
-			if r >= utf8.RuneSelf {
-				all++
-			}
-		}
-		if i == len(runes) || runes[i] < utf8.RuneSelf {
-			continue
-		}
-		all++
-		inside := i > start && i+1 < len(runes) && unicode.IsLetter(runes[i+1])
-		if runes[i] == '’' || !inside && strings.ContainsRune("«»“”„‘–—…€№\u00a0", runes[i]) {
-			good++
-		}
-	}
-	return float64(good) / float64(max(all, 1))
-}
-
-// GB 2312 has its common characters in rows B0 to D7, the rare ones up to F7.
-func plausibleGB(text []byte) float64 {
-	return pairs(text, func(lead, trail byte) float64 {
-		switch {
-		case lead < 0x81 || lead > 0xfe || trail < 0x30 || trail == 0x7f || trail == 0xff:
-			return -2
-		case trail < 0x40:
-			return 0.3
-		case trail < 0xa1 || lead < 0xa1:
-			return 0.2
-		case 0xb0 <= lead && lead <= 0xd7:
-			return 1
-		case 0xd8 <= lead && lead <= 0xf7:
-			return 0.6
-		}
-		return 0.4
-	}, func(byte) float64 { return -2 })
-}
-
-// Shift-JIS has kana in rows 82 and 83, common kanji in 88 to 97, and the kana
-// of half width, which are rare, as single bytes.
-func plausibleJIS(text []byte) float64 {
-	return pairs(text, func(lead, trail byte) float64 {
-		switch {
-		case 0xa1 <= lead && lead <= 0xdf:
-			return -1 // not a pair: asked again as a single
-		case trail < 0x40 || trail == 0x7f || trail > 0xfc || lead == 0x80 || lead == 0xa0 || lead > 0xfc:
-			return -2
-		case lead == 0x82 && trail >= 0x9f, lead == 0x83 && trail <= 0x96, 0x88 <= lead && lead <= 0x97:
-			return 1
-		case lead == 0x81:
-			return 0.8
-		case 0x98 <= lead && lead <= 0xea:
-			return 0.5
-		}
-		return 0.2
-	}, func(b byte) float64 {
-		if 0xa1 <= b && b <= 0xdf {
-			return 0.75
-		}
-		return -2
-	})
-}
-
-func isSmall(b byte) bool { return 'a' <= b && b <= 'z' }
-
-// pairs walks a text of double-byte characters, and gives the mean of what its
-// bytes outside ASCII score; -1 from pair means that the lead stands alone.
-func pairs(text []byte, pair func(lead, trail byte) float64, single func(byte) float64) float64 {
-	score, all := 0.0, 0.0
-	for i := 0; i < len(text); i++ {
-		if text[i] < utf8.RuneSelf {
-			continue
-		}
-		if i+1 == len(text) {
-			break // the sample may end inside a character
-		}
-		if v := pair(text[i], text[i+1]); v != -1 {
-			if v > 0 && (i > 0 && isSmall(text[i-1]) && text[i+1] < utf8.RuneSelf || i+2 < len(text) && isSmall(text[i+2])) {
-				v = 0 // no Latin word has such a character in it
-			}
-			if v >= 0 {
-				i++
-			}
-			score += 2 * v
-			all += 2
-			continue
-		}
-		score += single(text[i])
-		all++
-	}
-	return score / max(all, 1)
 }

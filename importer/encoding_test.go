@@ -21,10 +21,10 @@ func TestReadShortFiles(t *testing.T) {
 		names    string
 		unsure   string // of names: those that may be read wrong, but with a warning
 	}{
-		{"Windows-1252", charmap.Windows1252, "Müller,Jörg Weiß,Zoë,François Lefèvre,José Núñez,Søren Ærø,Åsa Öberg,Conceição Simões,O’Neil,Žižek,Šimon,ÅSE,Günther Größe,Þór Ægir,D’Arcy – Temp,Crème Brûlée,Mª José,Hélène Château-Rouge,Über,Bjørn Ødegård,Ángel,Íñigo", "€500"},
-		{"Windows-1251", charmap.Windows1251, "Иван,Иван Петров,Ольга Щукина,Ёлкин Пётр,Юлия,Василь Їжак,Жуков Я.,Цой,Ян,Анна-Мария Зайцева,№ 5 Отдел кадров,Ґалаґан Євген,Стоян Георгиев,Аня,Ия", "ИВАНОВ"},
-		{"Shift-JIS", japanese.ShiftJIS, "山田太郎,鈴木,佐藤花子,高橋 健,田中,伊藤みさき,渡辺ソニー,中村,小林,加藤 翔太,ヤマダ,やまだ,営業部,東京,斎藤", "林,清水,﨑,松本　一郎"},
-		{"GB18030", simplifiedchinese.GB18030, "张伟,王芳,李娜,刘洋,陈静,赵敏,欧阳娜娜,诸葛亮,技术部,人力资源部,王小明,司马懿,上海,曾国藩,龚俊,吕布,谭咏麟", "杨,镕"},
+		{"Windows-1252", charmap.Windows1252, "Müller,Jörg Weiß,François Lefèvre,José Núñez,Søren Ærø,Åsa Öberg,Conceição Simões,O’Neil,Šimon,ÅSE,Günther Größe,Þór Ægir,D’Arcy – Temp,Hélène Château-Rouge,Über,Bjørn Ødegård,Ángel,Íñigo,€500", "Zoë,Crème Brûlée,Mª José"},
+		{"Windows-1251", charmap.Windows1251, "Иван,Иван Петров,Ольга Щукина,Ёлкин Пётр,Юлия,Василь Їжак,Жуков Я.,Анна-Мария Зайцева,№ 5 Отдел кадров,Ґалаґан Євген,Стоян Георгиев,Аня,Ия", "ИВАНОВ,Цой,Ян"},
+		{"Shift-JIS", japanese.ShiftJIS, "山田太郎,鈴木,佐藤花子,高橋 健,田中,伊藤みさき,渡辺ソニー,中村,小林,加藤 翔太,ヤマダ,やまだ,営業部,東京,斎藤,清水,松本　一郎", "林,﨑"},
+		{"GB18030", simplifiedchinese.GB18030, "张伟,王芳,刘洋,赵敏,欧阳娜娜,诸葛亮,技术部,人力资源部,王小明,司马懿,曾国藩,谭咏麟", "杨,镕,李娜,陈静,上海,龚俊,吕布"},
 	} {
 		for name := range strings.SplitSeq(test.names+","+test.unsure, ",") {
 			for _, form := range []string{"Name,Email\n%s,a@x.com\n", "Name;Email;Dept\r\n%s;a.b@example.com;IT\r\nJoe;joe@x.com;HR", "\"email\"\t\"name\"\n\"a@x.com\"\t\"%s\"\n"} {

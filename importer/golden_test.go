@@ -114,7 +114,7 @@ func TestReadHundredRows(t *testing.T) {
 		41: SeveralAddresses, 48: BadLocal, 52: BadDomain, 56: BadRedirectURL, 61: BadEncoding,
 		64: BadExpiresInDays, 70: BadExpiresInDays, 77: RaggedRow, 83: BadQuotes, 90: BadEncoding, 100: NoAt,
 	}
-	columns := map[string]string{BadRedirectURL: "redirect_url", BadExpiresInDays: "expires_in_days", RaggedRow: "", BadQuotes: "", BadEncoding: ""}
+	columns := map[string]string{BadRedirectURL: "redirect_url", BadExpiresInDays: "expires_in_days", RaggedRow: "", BadQuotes: ""}
 	if len(s.Problems) != len(want) || s.Rows != 100 || s.Valid != 80 || len(s.Warnings) != 0 {
 		t.Errorf("%d problems, %d rows, %d valid, warnings %v", len(s.Problems), s.Rows, s.Valid, s.Warnings)
 	}

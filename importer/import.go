@@ -16,8 +16,8 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Rows are written by chunks. Inserting a job for each is fastest by about
-// five thousand; long rows make a chunk smaller, to bound its memory.
+// Rows are written by chunks of a few thousand; long rows make a chunk smaller, which
+// bounds its memory.
 const (
 	chunkRows  = 5000
 	chunkBytes = 2 << 20
@@ -44,14 +44,11 @@ type Target struct {
 }
 
 // Import reads a file as [Read] does and writes each row into results: an
-// invalid one with the outcome invalid and its problem's code as the reason, a
-// duplicate with duplicate_row and the row that stands, a valid one undecided.
-// After each chunk of rows it calls insert with the numbers of the valid rows in
-// it, of which there may be none. Everything happens in tx, which the caller
-// commits; after an error it has to be rolled back. Reading and writing go on at
-// the same time, and what is held of the file doesn't grow with it but for the
-// 20 bytes a row that Read needs.
-func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) (s *Summary, err error) {
+// invalid row with the outcome invalid and its problem's code as the reason, a
+// duplicate with duplicate_row and the number of the row that counts, a valid row
+// undecided. Everything happens in tx, which the caller commits, or rolls back after
+// an error.
+func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target) (s *Summary, err error) {
 	ctx, span := tracer.Start(ctx, "import", trace.WithAttributes(otelattr.Int64("bulkinvite.batch.id", batch.BatchID)))
 	defer func() {
 		if err != nil { // what it says is for the log, which keeps addresses out of it
@@ -61,119 +58,121 @@ func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target
 		}
 		span.End()
 	}()
+	s, err = importRows(ctx, tx, r, o, batch)
+	var fault *FileError
+	if err != nil && !errors.As(err, &fault) {
+		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+	}
+	return s, err
+}
+
+func importRows(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target) (*Summary, error) {
 	var now time.Time
 	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+		return nil, err
 	}
 	erased, err := invitation.LoadErased(ctx, tx)
 	if err != nil {
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+		return nil, err
 	}
-	var included []string
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	chunks, written := make(chan *chunk, 1), make(chan *chunk, 3)
-	for range cap(written) { // one is filled, one waits, one is written
-		written <- &chunk{}
-	}
-	var summary *Summary
-	var unread error
-	go func() {
-		defer close(chunks)
-		summary, unread = readChunks(reading, r, o, batch, now, erased, &included, chunks, written)
-	}()
-	var unwritten error
-	for c := range chunks {
-		if unwritten == nil { // else: what was under way when it failed
-			if unwritten = c.write(ctx, tx, insert); unwritten != nil {
-				stop()
-			}
+	var included []string // people who were erased and are invited all the same
+	var c chunk
+	s, err := Read(ctx, r, o, func(row *Row) error {
+		gone := erased.Row(row.Key, row.Cells)
+		if gone != nil && batch.IncludeErased {
+			included = append(included, gone.Key)
+			gone = nil
 		}
-		written <- c
+		c.add(batch, now, row, gone)
+		if len(c.rows) < chunkRows && c.bytes < chunkBytes {
+			return nil
+		}
+		return c.write(ctx, tx)
+	})
+	if err != nil {
+		return nil, err
 	}
-	var fault *FileError
-	switch {
-	case unwritten != nil:
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, unwritten)
-	case errors.As(unread, &fault):
-		return nil, unread
-	case unread != nil:
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, unread)
-	case batch.SHA256 != [32]byte{} && batch.SHA256 != summary.SHA256:
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, ErrChanged)
+	if err := c.write(ctx, tx); err != nil {
+		return nil, err
+	}
+	if batch.SHA256 != [32]byte{} && batch.SHA256 != s.SHA256 {
+		return nil, ErrChanged
 	}
 	if len(included) > 0 {
 		if err := erased.Lift(ctx, tx, batch.BatchID, included); err != nil {
-			return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
+			return nil, err
 		}
 	}
-	return summary, nil
+	return s, nil
 }
 
-// chunk is a run of rows on its way to the database, as COPY wants them.
+// chunk is a run of rows on its way to the database. The zero value is empty.
 type chunk struct {
-	rows     copyRows
-	valid    []int // the numbers of those that get a job
-	from, to int   // the numbers of the first and the last
+	rows     [][]any // the values of resultColumns
+	bytes    int     // of the rows' cells
+	from, to int     // the numbers of the first and the last row
 }
 
-func (c *chunk) reset() { c.rows.reset(); c.valid = c.valid[:0]; c.from = 0 }
+// resultColumns are the columns of results that an import writes.
+var resultColumns = []string{
+	"batch_id", "instance_id", "row_number", "line", "original", "email", "key", "redirect_url", "expires_in_days",
+	"public_metadata", "notes", "outcome", "reason", "duplicate_of", "decided_at", "revoke_on", "erased_by", "private_hash",
+}
 
-// readChunks reads a file's rows and sends them on in chunks. Those that were
-// written come back to be filled again. included takes the people who were
-// erased and are invited all the same.
-func readChunks(ctx context.Context, r io.Reader, o Options, batch Target, now time.Time, erased *invitation.Erased, included *[]string, chunks chan<- *chunk, written <-chan *chunk) (*Summary, error) {
-	c := <-written
-	send := func() error {
-		select {
-		case chunks <- c:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case c = <-written:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		c.reset()
-		return nil
+// add adds a row. now is the time of the decision for rows that the file alone
+// decides. erased is what replaces an erased person; nothing of what the file says
+// about them is kept.
+func (c *chunk) add(batch Target, now time.Time, row *Row, erased *invitation.ErasedRow) {
+	if len(c.rows) == 0 {
+		c.from = row.Number
 	}
-	summary, err := Read(ctx, r, o, func(row *Row) error {
-		if c.from == 0 {
-			c.from = row.Number
-		}
-		c.to = row.Number
-		gone := erased.Row(row.Key, row.Cells)
-		if gone != nil && batch.IncludeErased {
-			*included = append(*included, gone.Key)
-			gone = nil
-		}
-		if row.Problem == nil && row.DuplicateOf == 0 && gone == nil {
-			c.valid = append(c.valid, row.Number)
-		}
-		c.rows.add(batch, now, row, gone)
-		if c.rows.n == chunkRows || len(c.rows.text) >= chunkBytes {
-			return send()
-		}
-		return nil
+	c.to = row.Number
+	var outcome, reason, duplicateOf, decidedAt any
+	switch {
+	case row.Problem != nil:
+		outcome, reason, decidedAt = "invalid", row.Problem.Code, now
+	case row.DuplicateOf > 0:
+		outcome, duplicateOf, decidedAt = "duplicate_row", row.DuplicateOf, now
+	case erased != nil:
+		outcome, reason, decidedAt = "cancelled", "erased", now
+	}
+	cells, email, key, redirect, metadata, notes := row.Cells, row.Email, row.Key, row.RedirectURL, row.PublicMetadata, row.Notes
+	var erasedBy, privateHash any
+	if erased != nil {
+		cells, email, key, redirect, metadata, notes = []string{}, "", erased.Key, "", nil, nil
+		erasedBy, privateHash = erased.By, erased.Private[:]
+	}
+	for _, cell := range cells {
+		c.bytes += len(cell)
+	}
+	var metadataValue any // an untyped nil: a nil json.RawMessage would be written as JSON's null
+	if metadata != nil {
+		metadataValue = metadata
+	}
+	c.rows = append(c.rows, []any{
+		batch.BatchID, batch.InstanceID, row.Number, row.Line, cells,
+		orNull(email), orNull(key), orNull(redirect), orNull(row.ExpiresInDays), metadataValue,
+		notes, outcome, reason, duplicateOf, decidedAt, orNull(row.RevokeOn), erasedBy, privateHash,
 	})
-	if err == nil && c.rows.n > 0 {
-		err = send()
-	}
-	return summary, err
 }
 
-// write writes a chunk's rows into results, and has insert insert their jobs.
-func (c *chunk) write(ctx context.Context, tx pgx.Tx, insert func(ctx context.Context, tx pgx.Tx, rows []int) error) error {
-	copied, err := tx.Conn().PgConn().CopyFrom(ctx, c.rows.reader(), copyCommand)
-	if err != nil {
+// orNull is NULL for a zero value.
+func orNull[T comparable](v T) any {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return v
+}
+
+// write writes the chunk's rows into results and empties the chunk.
+func (c *chunk) write(ctx context.Context, tx pgx.Tx) error {
+	if len(c.rows) == 0 {
+		return nil
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"results"}, resultColumns, pgx.CopyFromRows(c.rows)); err != nil {
 		return fmt.Errorf("write rows %d to %d: %w", c.from, c.to, err)
 	}
-	if n := copied.RowsAffected(); n != int64(c.rows.n) {
-		return fmt.Errorf("write rows %d to %d: the database took %d of %d", c.from, c.to, n, c.rows.n)
-	}
-	if err := insert(ctx, tx, c.valid); err != nil {
-		return fmt.Errorf("insert jobs of rows %d to %d: %w", c.from, c.to, err)
-	}
+	c.rows, c.bytes = c.rows[:0], 0
 	return nil
 }

@@ -62,7 +62,8 @@ func (l Limits) withDefaults() Limits {
 // Options say how to read a file. The zero value finds everything out.
 type Options struct {
 	// Map names columns: our name to the column's header, for example email to
-	// Work Address. Our names are email, redirect_url, expires_in_days and
+	// Work Address, or to its number: #7 is the seventh, unless a header is that
+	// to the letter. Our names are email, redirect_url, expires_in_days and
 	// public_metadata.NAME.
 	Map map[string]string
 	// Metadata names columns that go into public_metadata under their headers.
@@ -82,16 +83,15 @@ type Options struct {
 	Encoding string
 }
 
-// Row is one row of a file. When its receiver returns it is filled with another; what
-// it had of text stays.
+// Row is one row of a file.
 type Row struct {
 	Number int // from 1; header and blank records are not counted
 	Line   int // the line on which the row begins, from 1
 	// Cells are the row's cells as the file has them, but that CRLF inside
 	// quotes reads as LF, and that what is no valid character or is NUL reads as
-	// U+FFFD (the row is invalid then). A ragged row has another number of cells
+	// U+FFFD. A ragged row has another number of cells
 	// than the header; a valid one may have empty cells more than that, or lack
-	// cells of nameless columns at the end.
+	// cells at the end, which count as empty.
 	Cells []string
 	// Email is the address to invite, cleaned; empty where none could be read.
 	Email string
@@ -111,9 +111,10 @@ type Row struct {
 
 // Columns tells what a file's columns were taken for.
 type Columns struct {
-	Found   []string          `json:"found"`   // the header's names, in order
-	Mapped  map[string]string `json:"mapped"`  // our name to the header's
-	Ignored []string          `json:"ignored"` // kept with the row, sent nowhere
+	Found   []string          `json:"found"`             // the header's names, in order
+	Mapped  map[string]string `json:"mapped"`            // our name to the header's
+	Numbers map[string]int    `json:"numbers,omitempty"` // our name to the column's number, from 1
+	Ignored []string          `json:"ignored"`           // kept with the row, sent nowhere
 }
 
 // Summary is what there is to say of a whole file.
@@ -136,11 +137,15 @@ type Summary struct {
 	HeaderLine int `json:"header_line"`
 	// Encoding is the one the file was read in; a file of ASCII alone is UTF-8.
 	// An Excel workbook has [EncodingWorkbook] and no delimiter.
-	Encoding  string   `json:"encoding"`
-	Delimiter string   `json:"delimiter"`       // the character itself
-	Sheet     string   `json:"sheet,omitempty"` // the sheet that was read of a workbook
-	SHA256    [32]byte `json:"-"`               // of the file's bytes as they were read, compressed or not
-	Bytes     int64    `json:"-"`               // how many those were
+	Encoding string `json:"encoding"`
+	// EncodingGuesses are the encodings that the file may be in where that is not
+	// certain, which [UncertainEncoding] warns of: the likeliest first, which is
+	// Encoding. They hold text of the file.
+	EncodingGuesses []EncodingGuess `json:"encoding_guesses,omitempty"`
+	Delimiter       string          `json:"delimiter"`       // the character itself
+	Sheet           string          `json:"sheet,omitempty"` // the sheet that was read of a workbook
+	SHA256          [32]byte        `json:"-"`               // of the file's bytes as they were read, compressed or not
+	Bytes           int64           `json:"-"`               // how many those were
 }
 
 // Check is what there is to say of a file before it is sent, as check --json and
@@ -156,6 +161,9 @@ type Check struct {
 func NewCheck(found *Summary, known invitation.Known, plan invitation.Plan) Check {
 	s := *found
 	s.Problems = append([]Problem{}, s.Problems...) // [] rather than null
+	for i, p := range s.Problems {
+		s.Problems[i].Message = p.Advice()
+	}
 	s.Warnings = append([]Problem{}, s.Warnings...)
 	return Check{Summary: &s, AlreadyInvited: known.Invited + known.Pending, AlreadyRegistered: known.Registered, Plan: plan}
 }

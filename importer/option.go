@@ -13,12 +13,13 @@ import (
 	"bulkinvite/invitation"
 )
 
-// asked is what gocsv reads of a record that asks for something of its own. The
-// columns public_metadata.NAME are not in it: gocsv fills a fixed set of fields,
-// and those names are only in the file.
-type asked struct {
-	RedirectURL   link `csv:"redirect_url"`
-	ExpiresInDays days `csv:"expires_in_days"`
+// values are the cells of a record that we use, as gocsv maps them. The columns
+// public_metadata.NAME are not among them: gocsv fills a fixed set of fields, and
+// those names are only in the file.
+type values struct {
+	Email         string `csv:"email"`
+	RedirectURL   link   `csv:"redirect_url"`
+	ExpiresInDays days   `csv:"expires_in_days"`
 }
 
 type link struct {
@@ -46,30 +47,18 @@ func (d *days) UnmarshalCSV(cell string) error {
 	return nil
 }
 
-// read has gocsv read what records ask for. It sees only those that do, under our
-// names for the columns: it takes several times as long for a row as everything else does.
+// read has gocsv map the cells of records that we use, under our names for the columns.
 func (c *columns) read(records []record) error {
-	if c.redirect < 0 && c.expire < 0 {
-		return nil
+	cells := grid{{emailColumn, redirectColumn, expiresColumn}}
+	for _, rec := range records {
+		cells = append(cells, []string{cell(rec.cells, c.email), cell(rec.cells, c.redirect), cell(rec.cells, c.expire)})
 	}
-	cells := grid{{redirectColumn, expiresColumn}}
-	var asking []*record
+	var mapped []values
+	if err := gocsv.UnmarshalCSV(cells, &mapped); err != nil {
+		return fmt.Errorf("map the columns: %w", err)
+	}
 	for i := range records {
-		rec := &records[i]
-		if url, days := cell(rec.cells, c.redirect), cell(rec.cells, c.expire); url != "" || days != "" {
-			cells = append(cells, []string{url, days})
-			asking = append(asking, rec)
-		}
-	}
-	if len(asking) == 0 {
-		return nil
-	}
-	var all []asked
-	if err := gocsv.UnmarshalCSV(cells, &all); err != nil {
-		return fmt.Errorf("read what rows ask for: %w", err)
-	}
-	for i, rec := range asking {
-		rec.asks = &all[i]
+		records[i].values = mapped[i]
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ const (
 	NoDotDomain      = "no_dot_domain"       // the domain has no dot
 	TooLong          = "too_long"            // over 64 octets before the @, 63 in a label, or 254 in all
 	SeveralAddresses = "several_addresses"   // more than one address in the row
-	BadEncoding      = "bad_encoding"        // bytes that the file's encoding doesn't have, or NUL
+	BadEncoding      = "bad_encoding"        // a cell that is sent has bytes that the file's encoding doesn't have, or NUL
 	BadQuotes        = "bad_quotes"          // a quote that is not closed, or closes in mid-cell
 	RaggedRow        = "ragged_row"          // more or fewer cells than the header
 	BadRedirectURL   = "bad_redirect_url"    // no http or https URL, no app's link and no path
@@ -29,20 +29,36 @@ const (
 	NonASCIILocal    = "non_ascii_local"   // a letter outside ASCII before the @
 	DifferentOptions = "different_options" // a duplicate row that asks for something else than the row that stands
 	HiddenRow        = "hidden_row"        // a row of a sheet that is filtered out or hidden
+	ShortRow         = "short_row"         // the row ends before the header does; what it lacks is read as empty
+	InternalDomain   = "internal_domain"   // a domain that exists inside a company's network at most
+	GuestAccount     = "guest_account"     // the name that Microsoft Entra gives a guest, with #EXT# in it
+	LostCharacter    = "lost_character"    // bytes that the file's encoding doesn't have, in a cell that isn't sent
 	// The rest are about the whole file: their row is 0.
-	UncertainEncoding = "uncertain_encoding" // in no encoding does the file read well
-	OtherSheets       = "other_sheets"       // other sheets have an e-mail column too
+	UncertainEncoding = "uncertain_encoding" // several encodings are about as likely, or none is
+	OtherSheets       = "other_sheets"       // other sheets have addresses, or a column for them, too
 	UncomputedFormula = "uncomputed_formula" // formulas that were saved without a value
+	AddressesAbove    = "addresses_above"    // lines above the header that hold an address, and are no rows
 )
 
-// Problem is one thing that is wrong with a row, or that deserves a look. It
-// names places, never a cell's content, so that it may be logged.
+// Problem is one thing that is wrong with a row, or that deserves a look. Its fields
+// in JSON name places, never a cell's content, so that they may be logged and kept.
 type Problem struct {
 	Row     int    `json:"row"`     // the row's number, from 1; header and blank records are not counted; 0: the whole file
 	Line    int    `json:"line"`    // the line of the file on which the row begins, from 1
 	Column  string `json:"column"`  // the header of the column at fault; empty where it is the whole row
 	Code    string `json:"code"`    // one of the constants of this package
 	Message string `json:"message"` // what to do
+	// Suggestion is the address that was probably meant: see [Suggest]. It is a
+	// person's, and so is written nowhere but where the row's cells are shown.
+	Suggestion string `json:"-"`
+}
+
+// Advice returns the message with the suggestion, for where a row's cells are shown.
+func (p Problem) Advice() string {
+	if p.Suggestion == "" {
+		return p.Message
+	}
+	return p.Message + "; did you mean " + p.Suggestion + "?"
 }
 
 // remedies says for each code what to do. Codes whose message has a number or
@@ -55,7 +71,7 @@ var remedies = map[string]string{
 	NoDotDomain:       "the domain has no dot; write it in full, with its ending",
 	TooLong:           "the address is too long for e-mail (64 before the @, 63 between dots, 254 in all); look for text that ran together",
 	SeveralAddresses:  "more than one address; give each person a row of their own",
-	BadEncoding:       "some characters of this row can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
+	BadEncoding:       "some of its characters can't be read in the file's encoding; save the file as UTF-8, or name its encoding with --encoding",
 	BadQuotes:         "a quotation mark is not closed, or closes in the middle of a cell; double the quotation marks inside a quoted cell",
 	BadRedirectURL:    "write an address like https://app.example.com/welcome, an app's link like myapp://welcome, or a path like /welcome, or leave the cell empty",
 	BadExpiresInDays:  "write a whole number of days from 1 to 365, or leave the cell empty",
@@ -65,8 +81,20 @@ var remedies = map[string]string{
 	HiddenRow:         "the row is hidden in the sheet, and is sent all the same; delete it if it isn't meant",
 	RoleAddress:       "looks like a mailbox that several people read",
 	NonASCIILocal:     "has a letter outside A to Z before the @; few mail servers accept that",
-	UncertainEncoding: "the encoding is a guess; if names look wrong, save the file as UTF-8, or name its encoding with --encoding",
+	ShortRow:          "ends before the header does; the cells that it lacks are read as empty",
+	InternalDomain:    "the domain ends like those inside a company's network, which mail from outside does not reach",
+	GuestAccount:      "is the name of a guest account in Microsoft Entra, which is no mailbox; write the guest's own address",
+	UncertainEncoding: "the encoding is a guess; if names look wrong, name the one in which they read right with --encoding, or save the file as UTF-8",
+	LostCharacter:     "some characters of a cell that isn't sent can't be read in the file's encoding; if there are many such rows, name the encoding with --encoding",
 	DifferentOptions:  "the same address again with other options; those of the first row count",
+}
+
+// oddities are the messages for an address outside ASCII, whose characters are at
+// fault more often than anything else.
+var oddities = map[string]string{
+	BadLocal: "a character before the @ can't be in a mailbox name; type the address again",
+	BadDomain: "the domain has a dash, sign or letter that no domain has, or that looks like the right one; " +
+		"type the address again",
 }
 
 // Remedy says what to do about problems with a code, in words that hold for all
@@ -92,9 +120,11 @@ type FileError struct {
 	What   string // what is wrong, in one line
 	Fix    string // what to do; may be empty
 	Reason error  // what the operating system or a decoder said; may be nil
-	// Columns are those that may hold the addresses, where somebody has to say
-	// which does; nil: that is not what is wrong.
+	// Columns are those that may hold the addresses, the likeliest first, where
+	// somebody has to say which does: by name, or as #7 where a name says it not
+	// alone. Nil: that is not what is wrong.
 	Columns []string
+	choices []Choice // the same with cells of rows, for Choices alone
 }
 
 // Error says in one line what is wrong. It doesn't name the file, whose name

@@ -2,5 +2,5 @@
 
 package importer
 
-// slower is how many times as much the race detector has a program take.
-const slower = 1
+// raceDetector tells whether these tests run with it.
+const raceDetector = false

@@ -2,5 +2,5 @@
 
 package importer
 
-// slower is how many times as much the race detector has a program take.
-const slower = 10
+// raceDetector tells whether these tests run with it.
+const raceDetector = true

@@ -5,22 +5,23 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/dustin/go-humanize/english"
 
 	"bulkinvite/invitation"
 )
 
-// Rows go from the goroutine that takes the text apart and checks them to the one
-// that finds duplicates in batches, which end with either number. At any time one
-// is filled, one waits and one is looked through, so that long rows don't add up.
+// Rows are read in slices, since gocsv maps several rows at a time much faster than
+// one. A slice ends with either number, so that long rows need no more memory.
 const (
-	batchRows  = 256
-	batchBytes = 256 << 10
+	sliceRows  = 256
+	sliceBytes = 256 << 10
 )
 
 // Read reads a whole file in one pass and yields its rows in order; it keeps of
-// them about 20 bytes each, to know duplicates by. What is wrong with a row is in
+// them about 40 bytes each, to know duplicates by. What is wrong with a row is in
 // the row. A *FileError means that the file can't be used, in which case some
 // rows may have been yielded before. An error from yield ends the reading and is
 // returned as it is. Read returns only after r's last Read has; a context that
@@ -56,31 +57,58 @@ func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error)
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{columns: columns, company: firm}
+	shape, err := shapeOf(t, columns)
+	if err != nil {
+		return nil, err
+	}
+	c := &checker{columns: columns, company: firm, shape: shape}
 	if w, ok := t.from.(*workbook); ok {
 		c.merged = w.sheet.swallows
 	}
 	known := newPeople()
-	err = inBatches(ctx, func(b *batch) { t.fill(b, c, o.Limits.Rows) }, func(rows []Row) error {
-		known.meet(rows)
-		for i := range rows {
-			row := &rows[i]
-			if row.Problem == nil && !known.place(row, known.hashes[i]) {
+	for ended := false; !ended; {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		records, err := t.slice(o.Limits.Rows - c.rows)
+		if ended = err == io.EOF; err != nil && !ended {
+			return nil, err
+		}
+		if err := c.columns.read(records); err != nil {
+			return nil, err
+		}
+		for i := range records {
+			row := c.check(&records[i])
+			if row.Problem == nil && !known.place(row) {
 				c.warn(row, DifferentOptions, remedies[DifferentOptions])
 			}
 			s.add(row)
 			if err := yield(row); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	s.Blank = t.blank
 	t.from.describe(s)
+	s.Warnings = append(columns.warnings(), s.Warnings...)
 	return s, nil
+}
+
+// slice returns the next records, or io.EOF with the last of them. A file that has
+// more than so many is refused.
+func (t *table) slice(most int) (records []record, err error) {
+	for size := 0; len(records) < sliceRows && size < sliceBytes; {
+		rec, err := t.next()
+		if err == nil && len(records) == most {
+			err = &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", t.limits.Rows), Fix: "Split the file."}
+		}
+		if err != nil {
+			return records, err
+		}
+		records = append(records, rec)
+		size += rec.size
+	}
+	return records, nil
 }
 
 // open finds out how a file is written, and leaves it at its first record.
@@ -108,6 +136,9 @@ func openText(in *bufio.Reader, o Options) (*lines, error) {
 	sample, err := r.Peek(window)
 	if err != nil && err != io.EOF {
 		return nil, err
+	}
+	if fault := markup(sample); fault != nil {
+		return nil, fault
 	}
 	d, err := sniff(sample, err == io.EOF, o)
 	if err != nil {
@@ -154,88 +185,6 @@ func (m *macLines) Read(p []byte) (int, error) {
 	}
 }
 
-// batch is a run of rows. Behind the last one err is what the file ended with,
-// io.EOF where nothing is wrong.
-type batch struct {
-	records []record
-	cells   []string // theirs
-	rows    []Row
-	err     error
-}
-
-// inBatches has a goroutine of its own fill the batches and gives the rows of each
-// to use, in their order. Batches that were used are filled again.
-func inBatches(ctx context.Context, fill func(*batch), use func([]Row) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	batches, used := make(chan *batch, 1), make(chan *batch, 3)
-	for range cap(used) {
-		used <- &batch{}
-	}
-	go func() {
-		defer close(batches)
-		for more := true; more && ctx.Err() == nil; {
-			b := <-used
-			fill(b)
-			more = b.err == nil
-			select {
-			case batches <- b:
-			case <-ctx.Done():
-			}
-		}
-	}()
-	var end error
-	whole := false
-	for b := range batches {
-		if end == nil {
-			end = use(b.rows)
-		}
-		switch {
-		case end != nil:
-			cancel(end) // what was under way still comes
-		case b.err == io.EOF:
-			whole = true
-		default:
-			end = b.err
-		}
-		used <- b
-	}
-	if end == nil && !whole {
-		return context.Cause(ctx)
-	}
-	return end
-}
-
-// fill fills a batch with the next rows, of so many at most in the whole file.
-func (t *table) fill(b *batch, c *checker, most int) {
-	clear(b.cells)
-	b.records, b.cells, b.rows = b.records[:0], b.cells[:0], b.rows[:0]
-	for size := 0; len(b.records) < batchRows && size < batchBytes; {
-		rec, err := t.next()
-		if err == nil && c.rows+len(b.records) == most {
-			err = &FileError{Line: rec.line, What: fmt.Sprintf("more than %d rows", most), Fix: "Split the file."}
-		}
-		if b.err = err; err != nil {
-			break
-		}
-		begin := len(b.cells)
-		b.cells = append(b.cells, rec.cells...)
-		rec.cells = b.cells[begin:len(b.cells):len(b.cells)]
-		b.records = append(b.records, rec)
-		size += rec.size
-	}
-	if err := c.columns.read(b.records); err != nil {
-		b.err = err
-		return
-	}
-	for i := range b.records {
-		c.rows++
-		rec := &b.records[i]
-		b.rows = append(b.rows, Row{Number: c.rows, Line: rec.line, Cells: rec.cells})
-		c.check(&b.rows[i], rec)
-	}
-}
-
 // cell gives a record's cell in a column, and nothing for a column that the file
 // or the record doesn't have.
 func cell(cells []string, i int) string {
@@ -257,45 +206,101 @@ type checker struct {
 	// domain is that of the row before, which most share, and doubt what there is
 	// to say of it.
 	domain, doubt string
+	shape         rowShape
 	merged        func(row, column int) bool // whether a cell is one with another; nil: none is
 }
 
-// check adds to a row what there is to say of its record.
-func (c *checker) check(row *Row, rec *record) {
-	if rec.code != "" {
-		message := remedies[rec.code]
-		if rec.nul {
-			message = "holds NUL characters, which no text has; take them out"
-		}
-		c.invalid(row, -1, rec.code, message)
+// check makes a row of a record.
+func (c *checker) check(rec *record) *Row {
+	c.rows++
+	row := &Row{Number: c.rows, Line: rec.line, Cells: rec.cells}
+	c.checkRecord(row, rec)
+	return row
+}
+
+// checkRecord adds to a row what there is to say of its record.
+func (c *checker) checkRecord(row *Row, rec *record) {
+	if rec.broken {
+		c.invalid(row, -1, BadQuotes, remedies[BadQuotes])
 		return
 	}
-	if c.ragged(rec) {
+	length := c.shape.judge(rec.cells)
+	if length == ragged {
 		do := "a cell that holds the delimiter needs quotation marks around it"
 		if len(rec.cells) < len(c.columns.names) {
 			do = "write the delimiters of empty cells too"
 		}
-		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where the header has %d; %s", counted(len(rec.cells), "cell"), len(c.columns.names), do))
+		than := fmt.Sprintf("the header has %d", len(c.columns.names))
+		if c.shape.again && len(rec.cells) == len(c.columns.names) {
+			c.invalid(row, -1, RaggedRow, "is still marked as ragged_row, and looks shifted or incomplete; "+
+				"see that each cell stands under its header, then empty the cell that says ragged_row")
+			return
+		}
+		if len(rec.cells) == len(c.columns.names) {
+			than = fmt.Sprintf("other rows have %d", c.shape.usual)
+			do = "see that none stands under another column's header"
+		}
+		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where %s; %s", english.Plural(len(rec.cells), "cell", ""), than, do))
 		return
+	}
+	if rec.lost {
+		c.lost(row, rec)
 	}
 	c.address(row, rec)
 	c.options(row, rec)
+	if length == short && row.Problem == nil {
+		row.Warnings = append(row.Warnings,
+			Problem{Row: row.Number, Line: row.Line, Code: ShortRow, Message: remedies[ShortRow]})
+	}
+	if row.Problem == nil && rec.lost {
+		c.warn(row, LostCharacter, remedies[LostCharacter])
+	}
+	if rec.unsure {
+		c.guessed(row)
+	}
+	if length == whole && row.Problem == nil {
+		c.shape.learn(rec.cells)
+	}
 }
 
-// ragged tells whether a record has other cells than the header. Empty cells
-// behind the last column, and a lack of cells in columns that have no name and
-// stand last, change nothing of what the others are: spreadsheets leave both.
-func (c *checker) ragged(rec *record) bool {
-	want, have := len(c.columns.names), len(rec.cells)
-	if have > want {
-		return !blank(rec.cells[want:])
+// lost rejects a row with lost characters in a cell that is sent.
+func (c *checker) lost(row *Row, rec *record) {
+	message := remedies[BadEncoding]
+	if rec.nul {
+		message = "holds NUL characters, which no text has; take them out"
 	}
-	return slices.ContainsFunc(c.columns.names[have:], func(name string) bool { return name != "" })
+	for _, i := range c.sent() {
+		if strings.ContainsRune(cell(rec.cells, i), utf8.RuneError) {
+			c.invalid(row, i, BadEncoding, message)
+		}
+	}
+}
+
+// guessed rejects a row whose address or link has letters outside ASCII where the
+// encoding is a guess: with other letters it would be somebody else's.
+func (c *checker) guessed(row *Row) {
+	const message = "has letters outside A to Z, and the file's encoding is a guess; " +
+		"name it with --encoding, or save the file as UTF-8"
+	if ascii([]byte(row.Email)) < len(row.Email) {
+		c.invalid(row, c.columns.email, BadEncoding, message)
+	}
+	if ascii([]byte(row.RedirectURL)) < len(row.RedirectURL) {
+		c.invalid(row, c.columns.redirect, BadEncoding, message)
+	}
+}
+
+// sent are the columns whose cells reach Clerk or decide what is sent.
+func (c *checker) sent() []int {
+	all := []int{c.columns.email, c.columns.redirect, c.columns.expire, c.columns.revoke}
+	for _, m := range c.columns.metadata {
+		all = append(all, m.index)
+	}
+	return all
 }
 
 // address reads the row's address.
 func (c *checker) address(row *Row, rec *record) {
-	a, notes, code := clean(cell(rec.cells, c.columns.email))
+	a, notes, code := clean(rec.Email)
 	if code == MissingEmail && c.merged != nil && c.merged(rec.line, c.columns.email+1) {
 		code = MergedCell
 	}
@@ -306,7 +311,12 @@ func (c *checker) address(row *Row, rec *record) {
 		}
 	}
 	if code != "" {
-		c.invalid(row, c.columns.email, code, remedies[code])
+		message, text := remedies[code], cell(rec.cells, c.columns.email)
+		if odd := oddities[code]; odd != "" && ascii([]byte(text)) < len(text) {
+			message = odd
+		}
+		c.invalid(row, c.columns.email, code, message)
+		row.Problem.Suggestion = Suggest(text)
 		return
 	}
 	key, err := invitation.Key(a.text)
@@ -326,6 +336,12 @@ func (c *checker) address(row *Row, rec *record) {
 	}
 	if c.doubt != "" {
 		c.warn(row, LikelySlip, c.doubt)
+	}
+	if isInside(a.ascii) {
+		c.warn(row, InternalDomain, remedies[InternalDomain])
+	}
+	if isGuest(a.local) {
+		c.warn(row, GuestAccount, remedies[GuestAccount])
 	}
 	if isRole(a.local) {
 		c.warn(row, RoleAddress, remedies[RoleAddress])
@@ -348,14 +364,12 @@ func (c *checker) doubtOf(domain string) string {
 
 // options checks what the row asks for in columns of its own.
 func (c *checker) options(row *Row, rec *record) {
-	if asks := rec.asks; asks != nil {
-		row.RedirectURL, row.ExpiresInDays = asks.RedirectURL.text, asks.ExpiresInDays.n
-		if asks.RedirectURL.bad {
-			c.invalid(row, c.columns.redirect, BadRedirectURL, remedies[BadRedirectURL])
-		}
-		if asks.ExpiresInDays.bad {
-			c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
-		}
+	row.RedirectURL, row.ExpiresInDays = rec.RedirectURL.text, rec.ExpiresInDays.n
+	if rec.RedirectURL.bad {
+		c.invalid(row, c.columns.redirect, BadRedirectURL, remedies[BadRedirectURL])
+	}
+	if rec.ExpiresInDays.bad {
+		c.invalid(row, c.columns.expire, BadExpiresInDays, remedies[BadExpiresInDays])
 	}
 	var ok bool
 	if row.RevokeOn, ok = date(cell(rec.cells, c.columns.revoke)); !ok {
@@ -390,11 +404,4 @@ func (c *checker) name(column int) string {
 		return name
 	}
 	return fmt.Sprintf("column %d", column+1)
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -190,16 +189,18 @@ func (s *splitter) fill() bool {
 type record struct {
 	cells  []string // nil: it is a blank one
 	line   int
-	code   string // BadEncoding or BadQuotes; empty: it reads well
-	nul    bool   // it is BadEncoding because of a NUL
-	hidden bool   // its row is hidden in the sheet
-	size   int    // bytes
-	asks   *asked // what its own columns ask for; nil: nothing
+	broken bool // its quotation marks make no sense
+	lost   bool // it has bytes that the encoding doesn't have, which read as U+FFFD
+	nul    bool // some of those are NUL
+	unsure bool // it has characters outside ASCII, and the encoding is a guess
+	hidden bool // its row is hidden in the sheet
+	size   int  // bytes
+	values      // of the columns that we use
 }
 
 // records are a file's records, one after another.
 type records interface {
-	next() (record, error) // its cells are another's after the next call; io.EOF: there is no other
+	next() (record, error) // io.EOF: there is no other
 	describe(s *Summary)   // says how they were read; after the last one
 	close() error
 }
@@ -212,8 +213,7 @@ type table struct {
 	ahead  []record // read ahead, to be given first
 }
 
-// next gives the next record that is not blank, or io.EOF. Its cells are another's
-// after the next call.
+// next gives the next record that is not blank, or io.EOF.
 func (t *table) next() (record, error) {
 	if len(t.ahead) > 0 {
 		rec := t.ahead[0]
@@ -245,7 +245,6 @@ func (t *table) look() ([]record, error) {
 		if err != nil {
 			return nil, err
 		}
-		rec.cells = slices.Clone(rec.cells)
 		read, size = append(read, rec), size+rec.size
 	}
 	t.ahead = append(read, t.ahead...)
@@ -260,8 +259,6 @@ type lines struct {
 	text   *decoder
 	limits Limits
 	comma  string
-	cells  []string        // of the record before
-	texts  strings.Builder // what short records have their cells in, some at a time
 }
 
 func newLines(r io.Reader, text *decoder, comma byte, limits Limits) *lines {
@@ -278,7 +275,6 @@ func (l *lines) restart() {
 	// The splitter has seen to it that quotes open and close cells. A quote in
 	// the middle of a cell without quotes is a character as any other.
 	l.csv.LazyQuotes = true
-	l.csv.ReuseRecord = true
 }
 
 func (l *lines) next() (record, error) {
@@ -287,7 +283,7 @@ func (l *lines) next() (record, error) {
 		return record{}, err
 	}
 	rec, err := l.record(text, line, broken)
-	if err != nil || rec.code == "" && blank(rec.cells) {
+	if err != nil || !rec.broken && !rec.lost && blank(rec.cells) {
 		return record{}, err
 	}
 	return rec, nil
@@ -295,7 +291,8 @@ func (l *lines) next() (record, error) {
 
 func (l *lines) describe(s *Summary) {
 	s.Encoding, s.Delimiter = l.text.charset.name, l.comma
-	if l.text.unsure {
+	if l.text.guesses != nil {
+		s.EncodingGuesses = l.text.guesses
 		s.Warnings = append([]Problem{{Code: UncertainEncoding, Message: remedies[UncertainEncoding]}}, s.Warnings...)
 	}
 }
@@ -307,19 +304,18 @@ func (l *lines) record(text []byte, line int, broken bool) (record, error) {
 	if !broken {
 		rec.cells, broken = l.parse(text)
 	}
-	if broken {
+	if rec.broken = broken; broken {
 		// Cut at the delimiters, so that joining the cells gives the line again.
-		rec.code, rec.cells = BadQuotes, strings.Split(string(text), l.comma)
+		rec.cells = strings.Split(string(text), l.comma)
 	}
 	if err := l.limits.check(line, rec.cells); err != nil {
 		return record{}, err
 	}
-	if l.text.undecoded(text) {
-		rec.code, rec.nul = BadEncoding, bytes.IndexByte(text, 0) >= 0
-	}
-	if rec.code != "" {
+	if rec.lost = l.text.undecoded(text); rec.lost {
+		rec.nul = bytes.IndexByte(text, 0) >= 0
 		legible(rec.cells)
 	}
+	rec.unsure = l.text.guesses != nil && ascii(text) < len(text)
 	return rec, nil
 }
 
@@ -336,65 +332,50 @@ func (l Limits) check(line int, cells []string) error {
 	return nil
 }
 
-// legible writes U+FFFD for what no text has.
+// legible writes U+FFFD for what no text has: NUL, what is no UTF-8, and the control
+// characters that decoders of Windows code pages write for bytes without a meaning.
 func legible(cells []string) {
 	for i, cell := range cells {
-		cells[i] = strings.ReplaceAll(strings.ToValidUTF8(cell, string(utf8.RuneError)), "\x00", string(utf8.RuneError))
+		cells[i] = strings.Map(func(r rune) rune {
+			if r == 0 || 0x80 <= r && r < 0xa0 {
+				return utf8.RuneError
+			}
+			return r
+		}, strings.ToValidUTF8(cell, string(utf8.RuneError)))
 	}
 }
 
-// parse takes one record apart: at its delimiters where there is no quote in it, as
-// in nearly all; else encoding/csv does. That both agree on where it ends is
-// checked, because a record that ran into the next would shift rows.
+// parse has encoding/csv take one record apart. It fails if the record does not end
+// where the splitter says: a record that ran into the next would shift rows.
 func (l *lines) parse(text []byte) (cells []string, broken bool) {
-	if bytes.IndexByte(text, '"') < 0 {
-		return l.cut(text), false
-	}
 	before := l.csv.InputOffset()
-	l.feed.text, l.feed.ended = text, false
+	l.feed.text, l.feed.end = text, lineEnd
 	fields, err := l.csv.Read()
-	if err != nil || l.csv.InputOffset()-before != int64(len(text)+1) {
+	if err != nil || l.csv.InputOffset()-before != int64(len(text)+len(lineEnd)) {
 		l.restart()
 		return nil, true
 	}
 	return fields, false
 }
 
-// split cuts a text at the delimiters. A long one shares its memory with none, so
-// that who keeps a short one doesn't keep it too.
-func (l *lines) cut(text []byte) []string {
-	if len(text) > longRow {
-		return strings.Split(string(text), l.comma)
-	}
-	if l.texts.Cap()-l.texts.Len() < len(text) {
-		l.texts.Reset()
-		l.texts.Grow(8 * longRow)
-	}
-	begin := l.texts.Len()
-	l.texts.Write(text)
-	l.cells = l.cells[:0]
-	for cell := range strings.SplitSeq(l.texts.String()[begin:], l.comma) {
-		l.cells = append(l.cells, cell)
-	}
-	return l.cells
+// feed hands encoding/csv one record at a time, with a line end behind it. That is
+// CRLF, of which encoding/csv takes the CR away: one at the end of the text stays.
+type feed struct {
+	text []byte
+	end  string // of the line end, what is left to be read
 }
 
-// feed hands encoding/csv one record at a time, with a line end behind it.
-type feed struct {
-	text  []byte
-	ended bool
-}
+const lineEnd = "\r\n"
 
 func (f *feed) Read(p []byte) (int, error) {
-	if f.ended {
+	if len(f.text)+len(f.end) == 0 {
 		return 0, io.EOF
 	}
 	n := copy(p, f.text)
-	if f.text = f.text[n:]; len(f.text) == 0 && n < len(p) {
-		p[n], f.ended = '\n', true
-		n++
-	}
-	return n, nil
+	f.text = f.text[n:]
+	m := copy(p[n:], f.end)
+	f.end = f.end[m:]
+	return n + m, nil
 }
 
 func blank(cells []string) bool {

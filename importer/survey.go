@@ -3,11 +3,13 @@ package importer
 import (
 	"archive/zip"
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -51,21 +53,23 @@ type allowances struct {
 	unpacked int64 // bytes of all its parts together
 	cells    int64 // in the rows that are read, each as many as the sheet is wide
 	text     int64 // bytes in these: many cells may share one text
+	elements int64 // of the parts that are read for what they say; each takes some 3 µs
 	strings  int64 // texts that cells share; each takes some 60 bytes of memory
-	formats  int64 // the effort of showing the cells of a sheet by their number formats
+	effort   int64 // of showing numbers and of unescaping texts, in each part with cells or texts
 	rows     int64 // up to the last one of each sheet, with those that are not there
 }
 
 // allowed returns what a file of so many bytes, as it came, may come to. Excel's own
 // files unpack to ten or twenty times their size.
-func allowed(bytes int64) allowances {
+func allowed(size int64) allowances {
 	return allowances{
-		unpacked: min(16<<20+100*bytes, maxUnpacked),
-		cells:    4<<20 + 100*bytes,
-		text:     16<<20 + 100*bytes,
-		strings:  500_000 + bytes/4,
-		formats:  512<<10 + 20*bytes,
-		rows:     8<<20 + 100*bytes,
+		unpacked: min(16<<20+100*size, maxUnpacked),
+		cells:    4<<20 + 100*size,
+		text:     16<<20 + 100*size,
+		elements: 1_500_000 + 8*size,
+		strings:  500_000 + size/4,
+		effort:   512<<10 + 20*size,
+		rows:     8<<20 + 100*size,
 	}
 }
 
@@ -85,6 +89,7 @@ const (
 	maxFormat        = 1_000   // bytes in one of these; Excel's limit is 255 characters
 	maxName          = 1_000   // bytes in a sheet's name; Excel's limit is 31 characters
 	maxDepth         = 100     // elements inside one another
+	maxNamespaces    = 1_000   // declared on one element; each takes memory until it ends
 	maxDirectory     = 4 << 20 // bytes of the archive's list of parts; each takes some 400 of memory
 	maxToken         = 4 << 20 // bytes from one mark-up to the next, which the decoder holds in memory
 )
@@ -170,9 +175,12 @@ type survey struct {
 	limits Limits
 	allow  allowances
 	parts  map[string]*zip.File
-	date   bool // dates count from 1904
+	date   bool   // dates count from 1904
+	texts  string // the part with the texts that cells share; empty: there is none
 	styles styles
 	rows   int64 // up to the last one of each sheet
+
+	elementCount int64
 }
 
 // index lists what is in a workbook, and measures it before anything is unpacked.
@@ -288,7 +296,8 @@ func (v *survey) worksheets() ([]sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.styles, err = v.formats(); err != nil {
+	v.texts = v.related(book, rels, "/sharedStrings", sharedStringsPart)
+	if v.styles, err = v.formats(v.related(book, rels, "/styles", stylesPart)); err != nil {
 		return nil, err
 	}
 	var sheets []sheet
@@ -298,10 +307,7 @@ func (v *survey) worksheets() ([]sheet, error) {
 		if !ok || !strings.HasSuffix(r.kind, "/worksheet") {
 			continue
 		}
-		part := path.Join(path.Dir(book), r.target)
-		if strings.HasPrefix(r.target, "/") {
-			part = r.target[1:]
-		}
+		part := v.part(book, r.target)
 		if seen[part] {
 			return nil, damagedWorkbook(errors.New("two of its sheets are one part"))
 		}
@@ -316,37 +322,97 @@ func (v *survey) worksheets() ([]sheet, error) {
 		found.alias = fmt.Sprintf("s%d", len(sheets)+1)
 		sheets, seen[part] = append(sheets, *found), true
 	}
-	if part := v.texts(); part != "" {
-		if err := v.sharedStrings(part); err != nil {
+	if v.texts != "" {
+		if err := v.sharedStrings(v.texts); err != nil {
 			return nil, err
 		}
-		seen[part] = true
+		seen[v.texts] = true
 	}
 	return sheets, v.rest(seen)
 }
 
-// texts names the part with the texts that cells share; empty: there is none.
-func (v *survey) texts() string {
-	for name := range v.parts {
-		if strings.EqualFold(name, sharedStringsPart) {
-			return name
+// part names the part that a relationship of another one points at. Where there is none
+// of that name, one that differs in case is meant, as for Excel.
+func (v *survey) part(from, target string) string {
+	name := path.Join(path.Dir(from), target)
+	if strings.HasPrefix(target, "/") {
+		name = path.Clean(target)[1:]
+	}
+	return v.spelled(name)
+}
+
+// spelled returns a part's name as the archive spells it.
+func (v *survey) spelled(name string) string {
+	if v.parts[name] != nil {
+		return name
+	}
+	for other := range v.parts {
+		if strings.EqualFold(other, name) {
+			return other
 		}
+	}
+	return name
+}
+
+// related names the part of a kind that the workbook has one of at most; empty: there is
+// none. Without a relationship the usual name counts. Of several the first by id does.
+func (v *survey) related(book string, rels map[string]relationship, kind, usual string) string {
+	for _, id := range slices.Sorted(maps.Keys(rels)) {
+		if strings.HasSuffix(rels[id].kind, kind) {
+			return v.part(book, rels[id].target)
+		}
+	}
+	if name := v.spelled(usual); v.parts[name] != nil {
+		return name
 	}
 	return ""
 }
 
 // sharedStrings surveys the texts that cells share.
 func (v *survey) sharedStrings(part string) error {
-	n := int64(0)
-	return v.elements(part, func(in []string, e xml.StartElement) error {
-		if e.Name.Local != "si" || len(in) != 1 {
-			return nil
-		}
-		if n++; n > v.allow.strings {
-			return swollen("texts")
+	var n, spent int64
+	var text escapes
+	return v.tokens(part, func(in []string, token xml.Token) error {
+		switch t := token.(type) {
+		case xml.StartElement:
+			if t.Name.Local != "si" || slices.Contains(in, "si") {
+				return nil
+			}
+			text = escapes{}
+			if n++; n > v.allow.strings { // the library takes them at any depth
+				return swollen("texts")
+			}
+		case xml.CharData:
+			text.add(t)
+		case xml.EndElement:
+			if t.Name.Local != "si" || slices.Contains(in, "si") {
+				return nil
+			}
+			if spent += text.effort(); spent > v.allow.effort {
+				return swollen("escaped characters")
+			}
 		}
 		return nil
 	}, "si")
+}
+
+// escapes measures what it takes excelize to unescape a text: each escape, such as
+// _x000D_, has it copy what it has of the text so far.
+type escapes struct{ underscores, letters, bytes int }
+
+// add adds a piece of the text. Pieces are joined before escapes are looked for.
+func (e *escapes) add(piece []byte) {
+	e.underscores += bytes.Count(piece, []byte{'_'})
+	e.letters += bytes.Count(piece, []byte{'x'})
+	e.bytes += len(piece)
+}
+
+// effort returns that in the unit of the number formats' effort, in which some 8 KiB
+// are copied. It counts four times as much, since a text is unescaped in one go: no
+// context ends it.
+func (e *escapes) effort() int64 {
+	most := min(e.underscores/2, e.letters)
+	return int64(most) * int64(e.bytes) >> 11
 }
 
 // rest reads the parts that nobody looked into, for their checksums.
@@ -386,9 +452,19 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 }
 
 // elements calls use with each element of a part and the names of those around it.
+func (v *survey) elements(name string, use func(in []string, e xml.StartElement) error) error {
+	return v.tokens(name, func(in []string, token xml.Token) error {
+		if e, ok := token.(xml.StartElement); ok {
+			return use(in, e)
+		}
+		return nil
+	})
+}
+
+// tokens calls use with each token of a part and the names of the elements around it.
 // What is inside of an element named in whole has to be no longer than a row may be:
 // the library holds it in memory.
-func (v *survey) elements(name string, use func(in []string, e xml.StartElement) error, whole ...string) error {
+func (v *survey) tokens(name string, use func(in []string, token xml.Token) error, whole ...string) error {
 	return v.read(name, func(r io.Reader) error {
 		in := &allowance{Reader: bufio.NewReaderSize(r, window), most: maxToken, what: "mark-up of the workbook"}
 		decoder := xml.NewDecoder(in)
@@ -410,6 +486,9 @@ func (v *survey) elements(name string, use func(in []string, e xml.StartElement)
 				if len(around) == maxDepth {
 					return errDepth
 				}
+				if err := v.element(e); err != nil {
+					return err
+				}
 				if err := use(around, e); err != nil {
 					return err
 				}
@@ -422,16 +501,40 @@ func (v *survey) elements(name string, use func(in []string, e xml.StartElement)
 					inside = 0
 				}
 				around = around[:len(around)-1]
+				if err := use(around, e); err != nil {
+					return err
+				}
+			default:
+				if err := use(around, e); err != nil {
+					return err
+				}
 			}
 		}
 	})
+}
+
+// element counts an element, and refuses one that declares too many namespaces.
+func (v *survey) element(e xml.StartElement) error {
+	if v.elementCount++; v.elementCount > v.allow.elements {
+		return swollen("elements")
+	}
+	n := 0
+	for _, a := range e.Attr {
+		if a.Name.Space == "xmlns" || a.Name.Space == "" && a.Name.Local == "xmlns" {
+			n++
+		}
+	}
+	if n > maxNamespaces {
+		return excess(maxNamespaces, "namespaces on one element")
+	}
+	return nil
 }
 
 var errDepth = fmt.Errorf("it has more than %d elements inside one another", maxDepth)
 
 // worksheet surveys one sheet.
 func (v *survey) worksheet(part string) (*sheet, error) {
-	w := &worksheet{cost: v.styles.cost, most: v.allow.formats}
+	w := &worksheet{survey: v, cost: v.styles.cost, most: v.allow.effort}
 	err := v.read(part, func(r io.Reader) error {
 		w.in = &allowance{Reader: bufio.NewReaderSize(r, window), most: v.limits.LineBytes, what: "a row"}
 		w.xml = xml.NewDecoder(w.in)
@@ -459,6 +562,7 @@ func (a *allowance) ReadByte() (byte, error) {
 // worksheet is a sheet on the way through its XML (ECMA-376, part 1, 18.3).
 type worksheet struct {
 	sheet
+	survey         *survey
 	in             *allowance
 	xml            *xml.Decoder
 	inData, inRow  bool
@@ -466,7 +570,11 @@ type worksheet struct {
 	depth          int
 	row, column    int // where the walk is
 	value, formula bool
-	style          int // of the cell
+	style          int     // of the cell
+	text           escapes // in the cell
+	number         []byte  // the text of the last v element in the cell
+	numberDepth    int     // the depth of that element; 0: it has ended
+	digits         int     // the most that a number in the cell has
 	cost           []int
 	spent, most    int64 // effort
 }
@@ -496,6 +604,9 @@ func (w *worksheet) walk(ctx context.Context) error {
 			if w.depth++; w.depth > maxDepth {
 				return errDepth
 			}
+			if err := w.survey.element(e); err != nil {
+				return err
+			}
 			if err := w.start(e); err != nil {
 				return err
 			}
@@ -503,7 +614,11 @@ func (w *worksheet) walk(ctx context.Context) error {
 			w.depth--
 			w.end(e.Name.Local)
 			if w.spent > w.most {
-				return swollen("formatted cells")
+				return swollen("formatted cells, or more escaped characters,")
+			}
+		case xml.CharData:
+			if w.inRow {
+				w.chars(e)
 			}
 		}
 	}
@@ -524,22 +639,52 @@ func (w *worksheet) start(e xml.StartElement) error {
 		w.formula = true
 	case (e.Name.Local == "v" || e.Name.Local == "is") && w.inRow:
 		w.value = true
+		if e.Name.Local == "v" {
+			w.number, w.numberDepth = w.number[:0], w.depth
+		}
 	case e.Name.Local == "mergeCell" && w.ended:
 		return w.merge(attribute(e.Attr, "ref"))
 	}
 	return nil
 }
 
+// chars takes a piece of text in a row.
+func (w *worksheet) chars(piece []byte) {
+	w.text.add(piece)
+	if w.depth == w.numberDepth {
+		w.number = append(w.number, piece...)
+	}
+}
+
+// digitsOf returns how many digits a number has where it is written out, since
+// excelize shows each by a walk through all. Only 1e20 and more, and very small
+// fractions, have more than 20; they come out as 0 below that.
+func digitsOf(text []byte) int {
+	if len(text) <= 20 && !bytes.ContainsAny(text, "eExXpP") {
+		return 0
+	}
+	number, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return 0
+	}
+	return len(strconv.FormatFloat(number, 'f', -1, 64))
+}
+
 func (w *worksheet) end(name string) {
 	switch {
+	case name == "v" && w.inRow:
+		if w.depth+1 == w.numberDepth {
+			w.digits, w.numberDepth = max(w.digits, digitsOf(w.number)), 0
+		}
 	case name == "sheetData":
 		w.inData, w.ended = false, true
 	case name == "row" && w.inRow:
 		w.inRow = false
 	case name == "c" && w.inRow:
 		if w.value && 0 < w.style && w.style < len(w.cost) {
-			w.spent += int64(w.cost[w.style])
+			w.spent += int64(w.cost[w.style] + w.digits*w.digits/256)
 		}
+		w.spent += w.text.effort()
 		if w.value {
 			w.last, w.width = w.row, max(w.width, w.column)
 		}
@@ -578,6 +723,7 @@ func (w *worksheet) startCell(attributes []xml.Attr) error {
 		}
 	}
 	w.column, w.value, w.formula, w.style = column, false, false, 0
+	w.text, w.digits, w.numberDepth = escapes{}, 0, 0
 	if text := attribute(attributes, "s"); text != "" {
 		var err error
 		if w.style, err = strconv.Atoi(text); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -157,8 +158,16 @@ func (w *workbook) choose(o Options) error {
 			chosen = s
 		case found:
 			w.others = append(w.others, s.name)
-		case first == nil:
-			first = s
+		default:
+			if first == nil {
+				first = s
+			}
+			if found, err = w.holdsAddress(s); err != nil {
+				return err
+			}
+			if found {
+				w.others = append(w.others, s.name)
+			}
 		}
 	}
 	switch {
@@ -167,6 +176,7 @@ func (w *workbook) choose(o Options) error {
 	case hidden != "":
 		return &FileError{What: fmt.Sprintf("only the hidden sheet %q has an e-mail column", shortened(hidden)), Fix: "Show that sheet if it is the one that is meant."}
 	case first != nil:
+		w.others = slices.DeleteFunc(w.others, func(name string) bool { return name == first.name })
 		return w.start(first)
 	}
 	return emptyFile()
@@ -177,8 +187,29 @@ func (w *workbook) hasHeader(s *sheet, o Options) (bool, error) {
 	if err := w.start(s); err != nil {
 		return false, err
 	}
-	header, _, err := findHeader(&table{from: w, limits: w.limits}, o)
+	header, err := findHeader(&table{from: w, limits: w.limits}, o)
 	return header != nil, err
+}
+
+// holdsAddress tells whether one of a sheet's first records has an address in it: its
+// header may be one that isn't known.
+func (w *workbook) holdsAddress(s *sheet) (bool, error) {
+	if err := w.start(s); err != nil {
+		return false, err
+	}
+	t := &table{from: w, limits: w.limits}
+	for range 2 * titleLines {
+		rec, err := t.next()
+		switch {
+		case errors.Is(err, io.EOF):
+			return false, nil
+		case err != nil:
+			return false, err
+		case holdsAddress(rec):
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // start goes to a sheet's beginning.
@@ -258,7 +289,7 @@ func (w *workbook) next() (rec record, err error) {
 		rec.cells[i] = cell
 		rec.size += len(cell)
 		if strings.IndexByte(cell, 0) >= 0 || strings.ContainsRune(cell, utf8.RuneError) {
-			rec.code, rec.nul = BadEncoding, strings.IndexByte(cell, 0) >= 0
+			rec.lost, rec.nul = true, rec.nul || strings.IndexByte(cell, 0) >= 0
 		}
 	}
 	w.used.text += int64(rec.size)
@@ -268,7 +299,7 @@ func (w *workbook) next() (rec record, err error) {
 	if rec.size > w.limits.LineBytes {
 		return rec, &FileError{Line: w.row, What: fmt.Sprintf("the row is longer than %d bytes", w.limits.LineBytes), Fix: "Take the long text out."}
 	}
-	if rec.code != "" {
+	if rec.lost {
 		legible(rec.cells)
 	}
 	return rec, w.limits.check(w.row, rec.cells)
@@ -279,7 +310,7 @@ func (w *workbook) describe(s *Summary) {
 	s.Encoding, s.Sheet = EncodingWorkbook, w.sheet.name
 	var of []Problem
 	if len(w.others) > 0 {
-		of = append(of, Problem{Code: OtherSheets, Message: fmt.Sprintf("only the sheet %q is read; these have an e-mail column too: %s", shortened(w.sheet.name), list(w.others))})
+		of = append(of, Problem{Code: OtherSheets, Message: fmt.Sprintf("only the sheet %q is read; these have addresses too: %s", shortened(w.sheet.name), list(w.others))})
 	}
 	if n := w.sheet.uncomputed; n > 0 {
 		of = append(of, Problem{Line: w.sheet.uncomputedRow, Code: UncomputedFormula,

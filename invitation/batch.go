@@ -50,10 +50,19 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 	return b, nil
 }
 
+// SameFileError says that a file is a batch already.
+type SameFileError struct{ Batch *Batch }
+
+func (e *SameFileError) Error() string {
+	return fmt.Sprintf("this file is batch %d already (%s)", e.Batch.ID, e.Batch.State)
+}
+
 // BatchByFile returns the newest batch of an instance that was made from a file
 // with this SHA-256, or nil. A draft that was cancelled does not count: nothing
-// came of it. except is a batch that is left out; 0: none.
-func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64) (*Batch, error) {
+// came of it. With again, one that is over does not count either. except is a batch
+// that is left out; 0: none.
+func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64,
+	again bool) (*Batch, error) {
 	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
 		where instance_id = $1 and file_sha256 = $2 and id <> $3
 		  and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
@@ -62,6 +71,9 @@ func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, 
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for a batch of the same file: %w", err)
+	}
+	if again && b.State.Over() {
+		return nil, nil
 	}
 	return b, nil
 }

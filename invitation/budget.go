@@ -18,11 +18,10 @@ type Limits struct {
 // Budget is where the limits of an instance stand.
 type Budget struct {
 	Spent
-	Limits   Limits         // of those that were given here and to live workers, the strictest of each kind
-	Workers  []WorkerLimits // the processes heard of within a minute, by their ids
-	Frozen   []Freeze       // the buckets that are closed now
-	Ceilings []Ceiling      // those of which Clerk seems to allow less than was set
-	Now      time.Time      // the database's clock when it was asked
+	Limits  Limits         // of those that were given here and to live workers, the strictest of each kind
+	Workers []WorkerLimits // the processes heard of within a minute, by their ids
+	Frozen  []Freeze       // the buckets that are closed now
+	Now     time.Time      // the database's clock when it was asked
 }
 
 // WorkerLimits are the limits that a worker was given, as [ratelimit.Limit.String] has them; nil
@@ -71,8 +70,8 @@ type Freeze struct {
 	Reason string    `json:"reason"`
 }
 
-// Ceiling is what Clerk seems to allow of a bucket: it answered 429 while the
-// ledger showed budget left, since something else uses the limit too.
+// Ceiling is what earlier versions told of a limit that something else used too. No
+// version makes one any more; programs that read the JSON rely on the key.
 type Ceiling struct {
 	Bucket  string          `json:"bucket"`
 	Ceiling int             `json:"ceiling"` // requests in a window
@@ -81,7 +80,7 @@ type Ceiling struct {
 
 // Budget returns where the limits of an instance stand now; limits are those that were given here.
 func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Budget, error) {
-	b := Budget{Limits: limits, Frozen: []Freeze{}, Ceilings: []Ceiling{}}
+	b := Budget{Limits: limits, Frozen: []Freeze{}}
 	for _, one := range []struct {
 		name  string
 		limit *ratelimit.Limit
@@ -103,10 +102,6 @@ func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Bud
 		if wait := bucket.Frozen.Sub(bucket.Now); wait > 0 {
 			one.use.Frozen = wait
 			b.Frozen = append(b.Frozen, Freeze{one.name, bucket.Frozen, bucket.Reason})
-		}
-		if bucket.Ceiling > 0 {
-			one.use.Ceiling = bucket.Ceiling
-			b.Ceilings = append(b.Ceilings, Ceiling{one.name, bucket.Ceiling, *one.limit})
 		}
 		if one.limit.None || one.name == ratelimit.GeneralCall {
 			continue

@@ -10,31 +10,25 @@ import (
 
 func TestBudget(t *testing.T) {
 	t.Parallel()
-	r, pool := reader(t)
-	if _, err := pool.Exec(t.Context(), `update buckets set ceiling = 4, ceiling_at = now() where name = 'bulk'`); err != nil {
-		t.Fatal(err)
-	}
+	r, _ := reader(t)
 	limits := invitation.Limits{Create: limit(t, "100/8m"), Bulk: limit(t, "25/1m"), General: limit(t, "100/10s")}
 	b, err := r.Budget(t.Context(), 1, limits)
 	if err != nil {
 		t.Fatal(err)
 	}
 	near := func(d, want time.Duration) bool { return d > want-5*time.Second && d < want+5*time.Second }
-	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, 8*time.Minute) || c.Ceiling != 0 {
+	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, 8*time.Minute) {
 		t.Errorf("create: %+v, want one that weighs for three minutes more, and frozen for a window, not for an hour", c)
 	}
 	// The one that is out may be answered at any moment.
-	if c := b.Bulk; len(c.Busy) != 1 || !near(c.Busy[0], time.Minute) || c.Frozen != 0 || c.Ceiling != 4 {
-		t.Errorf("bulk: %+v, want the one that is out, for a minute, and a ceiling", c)
+	if c := b.Bulk; len(c.Busy) != 1 || !near(c.Busy[0], time.Minute) || c.Frozen != 0 {
+		t.Errorf("bulk: %+v, want the one that is out, for a minute", c)
 	}
 	if len(b.Frozen) != 1 || b.Frozen[0].Bucket != "create" || b.Frozen[0].Reason != "429" || !near(b.Frozen[0].Until.Sub(b.Now), 8*time.Minute) {
 		t.Errorf("frozen: %+v", b.Frozen)
 	}
-	if len(b.Ceilings) != 1 || b.Ceilings[0] != (invitation.Ceiling{Bucket: "bulk", Ceiling: 4, Limit: limits.Bulk}) {
-		t.Errorf("ceilings: %+v", b.Ceilings)
-	}
 	limits.Create, limits.Bulk = limit(t, "off"), limit(t, "none")
-	if b, err = r.Budget(t.Context(), 1, limits); err != nil || len(b.Create.Busy)+len(b.Bulk.Busy)+len(b.Frozen)+len(b.Ceilings) > 0 {
+	if b, err = r.Budget(t.Context(), 1, limits); err != nil || len(b.Create.Busy)+len(b.Bulk.Busy)+len(b.Frozen) > 0 {
 		t.Errorf("of singles off and bulk without a limit: %+v, %v", b, err)
 	}
 }

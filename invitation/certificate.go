@@ -39,6 +39,7 @@ type Certificate struct {
 const (
 	formatAttempts = 1
 	formatReads    = 2
+	formatRevokes  = 3 // the revokes that a row sends by itself, not under a create, are in the chain
 )
 
 // span is for how many row numbers a chain has a checkpoint.
@@ -132,7 +133,7 @@ func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 // certificate.
 func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
-		return certify(ctx, tx, batch, formatReads)
+		return certify(ctx, tx, batch, formatRevokes)
 	})
 	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // it needs none, another process is at it, or it was opened again
 		return false, nil
@@ -156,7 +157,7 @@ const unsettled = `exists (select from attempts a join attempt_people p on p.att
 
 // own says of an attempt a that it was made to invite somebody: what takes
 // invitations back later is a sweep's.
-const own = `(a.call <> 'revoke' or a.under is not null)`
+const own = `(a.call <> 'revoke' or a.sweep_id is null)`
 
 // certify makes a batch's certificate over one state of the database. With a
 // batch that somebody holds, or that needs none, it is pgx.ErrNoRows.
@@ -226,13 +227,16 @@ var (
 			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number
 		where r.batch_id = $1 order by r.row_number`
 
-	// attemptRecords are one for each attempt, up to $2, and person of the batch.
+	// attemptRecords are one for each attempt, up to $2, and person of the batch; before
+	// format $3 without the revokes that stand by themselves.
 	attemptRecords = `
 		select a.id, array['attempt', a.id::text, p.row_number::text, a.call, a.bucket, a.under::text, a.worker_id, ` + at("a.started_at") + `, ` + at("a.deadline") + `,
 		       ` + at("a.answered_at") + `, a.http_status::text, a.error_code, a.trace_id, ` + at("a.resolved_at") + `, a.resolution,
 		       p.answer, p.error_code, p.clerk_invitation_id, ` + at("p.closed_at") + `, p.resolution]
 		from attempt_people p join attempts a on a.id = p.attempt_id
-		where p.batch_id = $1 and a.id <= $2 and ` + own + ` order by a.id, p.row_number`
+		where p.batch_id = $1 and a.id <= $2 and ` + own + `
+		  and ($3 >= 3 or a.call <> 'revoke' or a.under is not null)
+		order by a.id, p.row_number`
 
 	// readRecords are the reads that prove outcomes, each once. A row that says what a
 	// read showed relies on that GET alone. One that says that nothing was there relies
@@ -348,7 +352,7 @@ func (c *Certificate) follow(ctx context.Context, tx pgx.Tx, against *Certificat
 	if err := w.rows(ctx, tx); err != nil {
 		return nil, fmt.Errorf("read the rows: %w", err)
 	}
-	if c.Attempts, err = w.records(ctx, tx, attemptRecords, c.Batch, c.lastAttempt); err != nil {
+	if c.Attempts, err = w.records(ctx, tx, attemptRecords, c.Batch, c.lastAttempt, c.Format); err != nil {
 		return nil, fmt.Errorf("read the attempts: %w", err)
 	}
 	w.checkpoint(afterAttempts, Difference{What: DiffersAttempts})

@@ -35,12 +35,6 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 	return nil
 }
 
-// KeptPlans has PostgreSQL plan each statement of a transaction once a connection,
-// whatever its values are. By itself it plans those anew each time that look
-// cheaper for the few rows at hand than for ten, which takes many times as long as
-// to run them.
-const KeptPlans = `select set_config('plan_cache_mode', 'force_generic_plan', true)`
-
 // Pick locks up to n waiting rows of an instance, by priority and age of their
 // batches and then in file order. Rows that somebody else has locked are passed
 // over. The caller holds the buckets: since whoever changes a batch's state
@@ -89,12 +83,13 @@ const lastRow = `coalesce(b.canary_row, 2147483647)`
 const waiting = `r.outcome is null and r.withdrawn_by is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open offset 0)`
 
-// halfway says that an invitation was revoked, or may have been, to make room for
-// the row's own, and that nothing of it has to be read first. Such a row goes
-// first, whatever its batch's state and hours are.
-const halfway = `r.revoke_sent is not null and r.outcome is null and not exists (
-	select from attempt_people p join attempts a on a.id = p.attempt_id
-	where p.batch_id = r.batch_id and p.row_number = r.row_number and a.under is not null and a.resolved_at is null)`
+// owed says of a waiting row r that an invitation was revoked for it, and that it has
+// yet to make its own. Such a row goes first, whatever its batch's state and hours are.
+const owed = `r.revoke_sent is not null and r.outcome is null`
+
+// ownRevoke says of an attempt a that it revokes an invitation for a row, which is to
+// make another.
+const ownRevoke = `a.call = 'revoke' and a.sweep_id is null`
 
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `
@@ -103,7 +98,7 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 		union all
 		select b.id, b.priority, `+lastRow+` from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
 	type turn struct {
-		Batch    int64 // 0: the halfway rows of all
+		Batch    int64 // 0: the owed rows of all
 		Priority int
 		Last     int
 	}
@@ -121,7 +116,7 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 			order by r.row_number limit $2 `, []any{batch.Batch, n - len(ids), alone, batch.Last}
 		if batch.Batch == 0 {
 			sql, args = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+`
-				where r.instance_id = $1 and $3 and `+halfway+` and `+waiting+` order by r.revoke_sent limit $2 `, []any{instance, n - len(ids), alone}
+				where r.instance_id = $1 and $3 and `+owed+` and `+waiting+` order by r.revoke_sent limit $2 `, []any{instance, n - len(ids), alone}
 		}
 		rows, _ := tx.Query(ctx, sql+lock, args...)
 		more, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
@@ -133,24 +128,15 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 	return ids, nil
 }
 
-// Waits reports which of some rows wait: undecided, in a running batch, not held
-// back, and nobody has an open attempt for their person.
-func (s *Store) Waits(ctx context.Context, ids ...RowID) (map[RowID]bool, error) {
-	batches, numbers := split(ids)
-	waits := make(map[RowID]bool, len(ids))
-	var b pgx.Batch
-	b.Queue(KeptPlans)
-	b.Queue(`select r.batch_id, r.row_number from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
-		cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number and `+waiting+` offset 0) r
+// Waits reports whether a row waits: undecided, in a running batch, not held back,
+// and nobody has an open attempt for its person.
+func (s *Store) Waits(ctx context.Context, id RowID) (waits bool, err error) {
+	err = s.pool.QueryRow(ctx, `select exists (
+		select from (select * from results r where r.batch_id = $1 and r.row_number = $2 and `+waiting+` offset 0) r
 		join batches b on b.id = r.batch_id
-		where r.row_number <= `+lastRow+` and r.revoke_sent is null and `+s.open()+` or `+halfway+` and `+s.mine(), batches, numbers).
-		Query(func(rows pgx.Rows) error {
-			var id RowID
-			_, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row}, func() error { waits[id] = true; return nil })
-			return err
-		})
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("look which of %d rows wait: %w", len(ids), err)
+		where r.row_number <= `+lastRow+` and r.revoke_sent is null and `+s.open()+` or `+owed+` and `+s.mine()+`)`, id.Batch, id.Row).Scan(&waits)
+	if err != nil {
+		return false, fmt.Errorf("look whether row %d of batch %d waits: %w", id.Row, id.Batch, err)
 	}
 	return waits, nil
 }
@@ -180,7 +166,7 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 		where b.instance_id = $1 and `+s.open()+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err == nil && len(ids) < n {
-		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and `+halfway+` and `+waiting+` limit $2`, instance, n-len(ids))
+		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and `+owed+` and `+waiting+` limit $2`, instance, n-len(ids))
 		var more []RowID
 		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		ids = append(ids, more...)
@@ -191,12 +177,15 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 	return ids, nil
 }
 
+// CallRevoke is what attempts.call says of a revoke.
+const CallRevoke = "revoke"
+
 // Request is a create, bulk or revoke that is about to be sent.
 type Request struct {
-	Call   string // create, bulk or revoke
+	Call   string // create, bulk or CallRevoke
 	Bucket string
 	People []Person
-	Sweep  int64 // the sweep that a revoke belongs to; 0: none
+	Sweep  int64 // the sweep that a revoke belongs to; 0: none, it is a row's own
 }
 
 // Person is somebody in a request.

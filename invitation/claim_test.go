@@ -54,12 +54,12 @@ func TestPick(t *testing.T) {
 		t.Errorf("the last in line are %v: %v", got, err)
 	}
 	for _, id := range []invitation.RowID{row(late, 1), row(late, 2), row(late, 3), row(paused, 1), row(draft, 1), row(cancelled, 1), row(same, 1)} {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || yes[id] {
+		if yes, err := l.store.Waits(t.Context(), id); err != nil || yes {
 			t.Errorf("row %v waits: %v", id, err)
 		}
 	}
 	for _, id := range want {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || !yes[id] {
+		if yes, err := l.store.Waits(t.Context(), id); err != nil || !yes {
 			t.Errorf("row %v does not wait: %v", id, err)
 		}
 	}
@@ -318,9 +318,6 @@ func TestCanaryReadsNoRest(t *testing.T) {
 	for name, look := range map[string]func() ([]invitation.RowID, error){
 		"a claim": func() (ids []invitation.RowID, err error) {
 			err = pgx.BeginFunc(t.Context(), one, func(tx pgx.Tx) error {
-				if _, err := tx.Exec(t.Context(), invitation.KeptPlans); err != nil {
-					return err
-				}
 				ids, err = store.Pick(t.Context(), tx, l.instance, 10, true)
 				return err
 			})

@@ -26,6 +26,12 @@ type Consent struct {
 	Undelivered bool // mails that Clerk drops are fine
 }
 
+// Of is s of a draft, given what is known of its people and how many wait.
+func (s Sending) Of(b *Batch, p *Preview, waiting int) Sending {
+	s.People, s.Silent, s.Confirmed = p.ToInvite(waiting, b.Duplicates), b.LinksFile != "", b.Confirmed
+	return s
+}
+
 // NeedsNumber reports whether a yes is not enough, and the number of people has to
 // be typed.
 func (s Sending) NeedsNumber() bool { return s.Real && s.People > 0 && !s.Confirmed }

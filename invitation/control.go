@@ -112,7 +112,9 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 			from batches b, attempt_people p
 			where b.instance_id = $1 and b.state = 'cancelled' and b.finished_at is null and b.links_file is not null and r.batch_id = b.id and r.outcome is null and r.revoke_sent is null
 			  and (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.resolution = 'ours'
-			  and p.attempt_id = (select max(o.attempt_id) from attempt_people o where (o.batch_id, o.row_number) = (r.batch_id, r.row_number))`, instance)
+			  and p.attempt_id = (
+			      select max(o.attempt_id) from attempt_people o join attempts a on a.id = o.attempt_id and a.call <> 'revoke'
+			                    where (o.batch_id, o.row_number) = (r.batch_id, r.row_number))`, instance)
 		if err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	if err != nil {
 		return nil, fmt.Errorf("resume batch %d: %w", b.ID, err)
 	}
-	return s.undecided(ctx, tx, b.ID)
+	return s.UndecidedRows(ctx, tx, b.ID)
 }
 
 // RetryBatch opens the rows that ended failed again, and those of other
@@ -200,46 +202,36 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	return numbers, nil
 }
 
-// CountBatch records how many rows and blank records an import found.
-func (s *Store) CountBatch(ctx context.Context, tx pgx.Tx, id int64, rows, blank int) error {
-	if _, err := tx.Exec(ctx, `update batches set rows = $2, blank = $3 where id = $1`, id, rows, blank); err != nil {
-		return fmt.Errorf("count the rows of batch %d: %w", id, err)
-	}
-	return nil
-}
-
 // Terms are what a draft is started on. They are given the draft under its lock,
 // what is known of its people (nil: nothing), and how many rows wait; they may
 // change its options, or refuse it by an error.
 type Terms func(b *Batch, p *Preview, waiting int) error
 
-// StartDraft lets a draft run on terms, and returns the numbers of its undecided
-// rows, which need jobs. What others changed before it held the draft counts: b is
-// then the batch as it was started.
-func (s *Store) StartDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string, terms Terms) ([]int, error) {
+// HoldDraft locks a draft until the transaction ends, if terms are enough to start it: what others changed before
+// counts. b is then the draft as it is.
+func (s *Store) HoldDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string, terms Terms) error {
 	locked, err := lockDraft(ctx, tx, b.ID, "start")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	*b = *locked
-	rows, err := s.undecided(ctx, tx, b.ID)
+	var waiting int
+	err = tx.QueryRow(ctx, `select count(*) from results where batch_id = $1 and outcome is null`, b.ID).Scan(&waiting)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("count the undecided rows of draft %d: %w", b.ID, err)
 	}
 	known, err := preview(ctx, tx, b.ID)
 	if err == nil {
-		err = terms(b, known, len(rows))
+		err = terms(b, known, waiting)
 	}
 	if err == nil {
 		err = setOptions(ctx, tx, b, locked, actor)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return rows, s.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
+	return err
 }
 
-func (s *Store) undecided(ctx context.Context, tx pgx.Tx, batch int64) ([]int, error) {
+// UndecidedRows returns the numbers of a batch's undecided rows, in the file's order.
+func (s *Store) UndecidedRows(ctx context.Context, tx pgx.Tx, batch int64) ([]int, error) {
 	rows, _ := tx.Query(ctx, `select row_number from results where batch_id = $1 and outcome is null order by row_number`, batch)
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
 	if err != nil {

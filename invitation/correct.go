@@ -25,7 +25,7 @@ const rowLine = `
 			select r.* from results r where r.key = line.key and r.instance_id = line.instance_id offset 0) n
 		join batches b on b.id = n.batch_id
 		where b.resend_of = line.batch_id or b.id = line.resend_of or exists (
-			select from attempt_people p join attempts a on a.id = p.attempt_id and a.under is not null
+			select from attempt_people p join attempts a on a.id = p.attempt_id and ` + ownRevoke + `
 			where p.batch_id = n.batch_id and p.row_number = n.row_number
 			  and p.clerk_invitation_id = line.clerk_invitation_id and not ` + undone + `))`
 

@@ -10,7 +10,7 @@ type Document struct {
 	*Report
 	Plan     *Plan     `json:"plan"`     // of what is left; nil when nothing is sent
 	Frozen   []Freeze  `json:"frozen"`   // the limits that a 429 closed
-	Ceilings []Ceiling `json:"ceilings"` // those of which Clerk seems to allow less than was set
+	Ceilings []Ceiling `json:"ceilings"` // always empty
 
 	// The live workers where they were given different limits; the strictest count.
 	Differing []WorkerLimits `json:"differing_limits"`
@@ -27,7 +27,7 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 	if err != nil {
 		return nil, budget, err
 	}
-	d := &Document{Report: report, Frozen: budget.Frozen, Ceilings: budget.Ceilings, Differing: budget.Differing()}
+	d := &Document{Report: report, Frozen: budget.Frozen, Ceilings: []Ceiling{}, Differing: budget.Differing()}
 	if report.State != Running || report.Undecided == 0 {
 		return d, budget, nil
 	}

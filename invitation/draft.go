@@ -79,9 +79,10 @@ func (r *Reader) Withheld(ctx context.Context, keys []string) (yes bool, err err
 	return yes, nil
 }
 
-// AwaitDrafts waits until no file of a draft of an instance is being read again,
-// and keeps others from it until the transaction ends: what is looked up after it
-// sees the rows that were made.
+// AwaitDrafts waits until no file of a draft of an instance is being read again and no
+// draft is being started, and keeps others from both until the transaction ends: what
+// is looked up after it sees the rows that were made. It comes before the buckets, which
+// a start takes while it holds its draft.
 func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) error {
 	_, err := tx.Exec(ctx, `
 		select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)

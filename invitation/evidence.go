@@ -98,7 +98,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		err := rows.Scan(&c.Batch, &c.Row.RowID.Row, &c.Key, &c.Outcome, &c.BatchState, &started, &c.Priority, &c.Preflight,
 			&notBefore, &since, &c.Tries, &c.LastError, &c.Alone, &c.Withdrawn, &c.Email,
 			&c.Options, &redirect, &expires, &metadata, &users, &usersEnded, &c.Now,
-			&c.Resend, &c.Repeat, &c.Cooldown, &c.Halfway, &c.Links, &c.Accepted, &resumed)
+			&c.Resend, &c.Repeat, &c.Cooldown, &c.Owed, &c.Links, &c.Accepted, &resumed)
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,8 @@ const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w 
 const loadOthers = `
 	select o.key, o.batch_id, o.row_number, coalesce(o.outcome, ''), coalesce(o.status, ''), coalesce(o.clerk_invitation_id, ''), o.decided_at, o.expires_at,
 	       exists (select from attempt_people p where p.instance_id = $1 and p.key = o.key and p.open
-	               and (p.batch_id, p.row_number) = (o.batch_id, o.row_number))
+	               and (p.batch_id, p.row_number) = (o.batch_id, o.row_number)),
+	       o.revoke_sent is not null and o.outcome is null
 	from (` + keysOf + `) k cross join lateral (
 		select * from results o where o.key = k.key and o.instance_id = $1 and (o.outcome is null or o.outcome = 'invited') offset 0) o`
 
@@ -174,7 +175,7 @@ func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 		var key string
 		var o Other
 		var decided, expires *time.Time
-		err := rows.Scan(&key, &o.Batch, &o.Row, &o.Outcome, &o.Status, &o.InvitationID, &decided, &expires, &o.Open)
+		err := rows.Scan(&key, &o.Batch, &o.Row, &o.Outcome, &o.Status, &o.InvitationID, &decided, &expires, &o.Open, &o.Owed)
 		if err != nil {
 			return err
 		}

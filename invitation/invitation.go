@@ -68,6 +68,9 @@ const (
 	Done           State = "done"      // every row is decided
 )
 
+// Over reports whether nothing more is sent in it, unless somebody retries.
+func (s State) Over() bool { return s == Done || s == StateCancelled }
+
 // Pauser is who or what paused a batch; batches.paused_by holds these words.
 type Pauser string
 
@@ -184,7 +187,7 @@ type Row struct {
 	Resend       bool          // whoever has a pending invitation is invited again, and that one revoked
 	Repeat       bool          // its batch invites the people of another batch again, and nobody else
 	Cooldown     time.Duration // for Resend
-	Halfway      bool          // an invitation was revoked, or may have been, to make room for this row's
+	Owed         bool          // an invitation was revoked for this row, or is being revoked, and its own is yet to come
 	Links        bool          // its link must be in the batch's file: an invitation without it is revoked and made again
 	Withdrawn    bool          // a sweep has taken it away: nobody is asked for it any more
 

@@ -22,13 +22,14 @@ type InstanceLimits struct {
 
 // LimitState is where one limit stands.
 type LimitState struct {
-	Bucket       string          `json:"bucket"`   // create, bulk or general
-	Limit        ratelimit.Limit `json:"limit"`    // the strictest of the one given here and those of live workers
-	Free         *int            `json:"free"`     // requests that may start now; nil: any number, or the call is off
-	OpensAt      *time.Time      `json:"opens_at"` // when the next may start, where none may now
-	FrozenUntil  *time.Time      `json:"frozen_until"`
-	FrozenReason *string         `json:"frozen_reason"`
-	Ceiling      *int            `json:"ceiling"` // what Clerk seems to allow, where that is less than the limit
+	Bucket          string          `json:"bucket"`   // create, bulk or general
+	Limit           ratelimit.Limit `json:"limit"`    // the strictest of the one given here and those of live workers
+	Free            *int            `json:"free"`     // requests that may start now; nil: any number, or the call is off
+	OpensAt         *time.Time      `json:"opens_at"` // when the next may start, where none may now
+	FrozenUntil     *time.Time      `json:"frozen_until"`
+	OneAtATimeUntil *time.Time      `json:"one_at_a_time_until"` // since Clerk answered 429
+	FrozenReason    *string         `json:"frozen_reason"`
+	Ceiling         *int            `json:"ceiling"` // always null
 }
 
 // LimitsOfAll returns where the limits of every instance in the database stand. limits are those
@@ -36,10 +37,9 @@ type LimitState struct {
 func (r *Reader) LimitsOfAll(
 	ctx context.Context, limits func(environment string) Limits, timeout time.Duration,
 ) ([]InstanceLimits, error) {
-	rows, _ := r.pool.Query(ctx, `select id, clerk_id, environment from instances order by id`)
-	instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
+	instances, err := listInstances(ctx, r.pool)
 	if err != nil {
-		return nil, fmt.Errorf("list the instances: %w", err)
+		return nil, err
 	}
 	all := make([]InstanceLimits, 0, len(instances))
 	for _, in := range instances {
@@ -50,6 +50,18 @@ func (r *Reader) LimitsOfAll(
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// listInstances returns every instance in the database, in the order in which they were first met.
+func listInstances(ctx context.Context, q interface {
+	Query(context.Context, string, ...any) (pgx.Rows, error)
+}) ([]Instance, error) {
+	rows, _ := q.Query(ctx, `select id, clerk_id, environment from instances order by id`)
+	instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
+	if err != nil {
+		return nil, fmt.Errorf("list the instances: %w", err)
+	}
+	return instances, nil
 }
 
 func (r *Reader) limitsOf(
@@ -87,11 +99,11 @@ func (r *Reader) limitsOf(
 		if b.Free == 0 && !b.Opens.IsZero() {
 			state.OpensAt = &b.Opens
 		}
+		if !b.Careful.IsZero() {
+			state.OneAtATimeUntil = &b.Careful
+		}
 		if !b.Frozen.IsZero() {
 			state.FrozenUntil, state.FrozenReason = &b.Frozen, &b.Reason
-		}
-		if b.Ceiling > 0 {
-			state.Ceiling = &b.Ceiling
 		}
 		d.Limits = append(d.Limits, state)
 	}
@@ -112,8 +124,7 @@ func (s *Store) ThawLimits(ctx context.Context, buckets []string, actor string) 
 	thawed := []Thawed{}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		thawed = thawed[:0]
-		rows, _ := tx.Query(ctx, `select id, clerk_id, environment from instances order by id`)
-		instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
+		instances, err := listInstances(ctx, tx)
 		if err != nil {
 			return err
 		}

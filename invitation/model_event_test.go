@@ -325,33 +325,45 @@ func (m *model) happen(w *world, e event) {
 		w.lists, w.rows[0].users, w.rows[1].users = moment{}, moment{}, moment{}
 	case evAccept:
 		w.invs[a].status, w.user = isAccepted, true
+		m.tell(w, fact{kind: invitationAccepted, invitation: e.a + 1})
 	case evRevoke:
 		w.faults--
 		w.invs[a].status = isRevoked
+		m.tell(w, fact{kind: invitationRevoked, invitation: e.a + 1})
 	case evSweep: // see Store.CloseRevoke
 		w.invs[a].status, w.rows[w.invs[a].by-1].status = isRevoked, isRevoked
 		if !w.seen[a].last.zero() {
 			w.seen[a].status = isRevoked
 		}
+		m.tell(w, fact{kind: invitationRevoked, invitation: e.a + 1})
+		m.tell(w, fact{kind: sightingRecorded, invitation: e.a + 1, status: invitation.Revoked})
 	case evJoin:
 		w.user = true
+		m.tell(w, fact{kind: personJoined})
 	case evShow:
 		w.invs[a].visible = true
 	case evStart:
 		w.rows[a].state, w.rows[a].started = isRunning, w.happens()
+		m.tell(w, fact{kind: batchStarted, row: e.a + 1})
 	case evPause:
 		w.rows[a].state = isPaused
+		m.tell(w, fact{kind: batchPaused, row: e.a + 1})
 	case evResume:
 		w.rows[a].state = isRunning
+		m.tell(w, fact{kind: batchResumed, row: e.a + 1})
 	case evCancel:
 		w.rows[a].state = isCancelled
+		m.tell(w, fact{kind: batchCancelled, row: e.a + 1})
 	case evCancelRow:
 		w.rows[a] = entry{state: isCancelled, started: w.rows[a].started, outcome: number(modelOutcomes, invitation.Cancelled)}
+		m.tell(w, fact{kind: outcomeRecorded, row: e.a + 1, outcome: invitation.Cancelled})
 	case evRetry: // see Store.RetryBatch
-		e := w.rows[a]
-		w.rows[a] = entry{state: isRunning, started: e.started, alone: e.alone, users: e.users}
+		failed := w.rows[a]
+		w.rows[a] = entry{state: isRunning, started: failed.started, alone: failed.alone, users: failed.users}
+		m.tell(w, fact{kind: rowReopened, row: e.a + 1})
 	case evDump:
 		w.dump, w.dumped = w.book, true
+		m.tell(w, fact{kind: backedUp})
 	case evRestore:
 		m.restoreDump(w)
 	}
@@ -360,7 +372,16 @@ func (m *model) happen(w *world, e event) {
 // tick lets a tick pass. Within the settle time, unless the setting says otherwise,
 // lists show what was made, and requests have arrived or never will.
 func (m *model) tick(w *world) {
+	var was [maxInvites]int8
+	for i := range w.invs {
+		was[i] = m.statusNow(w, i)
+	}
 	w.now.tick++
+	for i := range w.invs {
+		if m.statusNow(w, i) != was[i] {
+			m.tell(w, fact{kind: invitationExpired, invitation: int8(i + 1)})
+		}
+	}
 	lag := int8(settleTicks)
 	if m.lateLists {
 		lag *= 2
@@ -430,9 +451,9 @@ func (m *model) make(w *world, k int) {
 		m.full = true
 		return
 	}
-	row := w.tries[k].row
-	m.mailedOnce(w, row)
-	w.invs[i] = invite{made: w.happens(), by: row, try: int8(k + 1), status: isPending}
+	t := &w.tries[k]
+	w.invs[i] = invite{made: w.happens(), by: t.row, try: int8(k + 1), status: isPending}
+	m.tell(w, fact{kind: invitationMailed, row: t.row, attempt: int16(t.name), invitation: int8(i + 1)})
 }
 
 // applySettled is the transaction after a settling read.
@@ -467,6 +488,7 @@ func (m *model) restoreDump(w *world) {
 	for k := range w.requests {
 		w.requests[k] = request{}
 	}
+	m.tell(w, fact{kind: restored})
 	if m.reaped {
 		w.lists, w.rows[0].users, w.rows[1].users = moment{}, moment{}, moment{}
 	}

@@ -3,6 +3,7 @@ package invitation_test
 import (
 	"hash/maphash"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -188,8 +189,23 @@ func (m *model) play(w *world, e event) {
 
 func (s *search) failed(n *node) {
 	if s.broken != "" {
-		s.t.Fatalf("%s\nafter %s", s.broken, n)
+		s.t.Fatalf("%s\nafter %s\nhistory:\n%s", s.broken, n, s.retold(n))
 	}
+}
+
+// retold plays a way again, and lists the facts of its history.
+func (s *search) retold(n *node) string {
+	var way []event
+	for ; n.from != nil; n = n.from {
+		way = append(way, n.by)
+	}
+	m := &model{setting: s.setting, telling: true}
+	w := m.begin()
+	m.normal(&w)
+	for _, e := range slices.Backward(way) {
+		m.play(&w, e)
+	}
+	return told(m.history)
 }
 
 // mostSteps is how many events a fair run may take to its end.
@@ -203,7 +219,13 @@ func (s *search) ends(at *reached) {
 	var steps []uint64
 	for range mostSteps {
 		h := maphash.Comparable(s.seed, w)
-		if _, ok := s.live[h]; ok || s.ended(&w) {
+		_, ok := s.live[h]
+		if !ok && s.ended(&w) {
+			ok = true
+			s.tell(&w, fact{kind: runEnded})
+			s.failed(way)
+		}
+		if ok {
 			for _, h := range append(steps, h) {
 				s.live[h] = struct{}{}
 			}
@@ -279,7 +301,7 @@ func TestModelAtRandom(t *testing.T) {
 			t.Parallel()
 			one.tries, one.fault = 4, 20
 			rapid.Check(t, func(t *rapid.T) {
-				m := &model{setting: one}
+				m := &model{setting: one, telling: true}
 				w := m.begin()
 				var events []event
 				for range 100 {
@@ -287,21 +309,27 @@ func TestModelAtRandom(t *testing.T) {
 					e := rapid.SampledFrom(events).Draw(t, "event")
 					m.play(&w, e)
 					if m.broken != "" {
-						t.Fatal(m.broken)
+						t.Fatalf("%s\nhistory:\n%s", m.broken, told(m.history))
 					}
 					if m.full {
 						return
 					}
 				}
 				for range mostSteps {
-					if m.ended(&w) || m.full {
+					if m.full {
+						return
+					}
+					if m.ended(&w) {
+						if m.tell(&w, fact{kind: runEnded}); m.broken != "" {
+							t.Fatalf("%s\nhistory:\n%s", m.broken, told(m.history))
+						}
 						return
 					}
 					e := m.fair(&w)
 					t.Logf("fair: %v", e)
 					m.play(&w, e)
 					if m.broken != "" {
-						t.Fatal(m.broken)
+						t.Fatalf("%s\nhistory:\n%s", m.broken, told(m.history))
 					}
 				}
 				t.Fatal("a fair run does not end")

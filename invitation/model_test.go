@@ -2,6 +2,7 @@ package invitation_test
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"bulkinvite/invitation"
@@ -118,6 +119,7 @@ type try struct {
 	resolution        int8
 	refusal           int8 // replyUnnamed or replyUnfound
 	again             bool // a read came too early: see Store.ReadAgain
+	name              int8 // in the history; unlike the place it stays the same
 }
 
 // entry is a row and its batch in the ledger.
@@ -178,6 +180,7 @@ type world struct {
 	guard    pass // a read that guards claims
 	settling pass
 	faults   int8 // how many faults there may still be
+	past     past // what the invariants remember of the history
 }
 
 // setting says which world it is and what may happen in it.
@@ -214,6 +217,8 @@ type model struct {
 	full   bool   // the event went past what a world has room for
 	decs   map[string]int
 
+	history   []fact // what happened, while telling is set
+	telling   bool
 	times     []*moment
 	attempts  []invitation.Attempt
 	sightings []invitation.Sighting
@@ -222,6 +227,23 @@ type model struct {
 func (m *model) breaks(format string, args ...any) {
 	if m.broken == "" {
 		m.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// tell tells the invariants what happens to a world.
+//
+//go:norace
+func (m *model) tell(w *world, f fact) {
+	f.at = w.now.time()
+	if m.telling {
+		m.history = append(m.history, f)
+	}
+	rules := invariants
+	if m.lateArrival { // the gap that is left: see docs/protocol.md
+		rules = onlyOnce
+	}
+	if broken := w.past.observe(f, rules); broken != "" {
+		m.breaks("%s", broken)
 	}
 }
 
@@ -235,6 +257,21 @@ func (m *model) begin() world {
 	if m.start != nil {
 		m.start(&w)
 	}
+	for i, v := range w.invs {
+		if v.status != 0 {
+			m.tell(&w, fact{kind: invitationMailed, invitation: int8(i + 1)})
+		}
+		switch v.status {
+		case isRevoked:
+			m.tell(&w, fact{kind: invitationRevoked, invitation: int8(i + 1)})
+		case isAccepted:
+			m.tell(&w, fact{kind: invitationAccepted, invitation: int8(i + 1)})
+		}
+	}
+	for r := range m.rows {
+		m.tell(&w, fact{kind: rowAdded, row: r + 1})
+	}
+	m.tell(&w, fact{kind: batchStarted, row: 1})
 	return w
 }
 
@@ -392,10 +429,15 @@ func (m *model) settle(w *world, row int, act invitation.Action, settled moment)
 	if k >= 0 {
 		t := &w.tries[k]
 		t.open, t.resolution = false, number(modelResolutions, act.Close)
+		m.tell(w, fact{kind: attemptClosed, row: t.row, attempt: int16(t.name), void: act.Kind == invitation.Claim})
 		if t.inv == 0 {
 			t.inv = number(modelIDs, act.InvitationID)
 		}
 		e.alone = e.alone || act.Alone && e.outcome == 0
+	}
+	if act.Kind == invitation.Decide {
+		m.tell(w, fact{kind: outcomeRecorded, row: int8(row + 1), outcome: act.Outcome,
+			invitation: number(modelIDs, act.InvitationID)})
 	}
 }
 
@@ -411,8 +453,18 @@ func (m *model) claim(w *world, row int, alone bool) {
 			m.breaks("row %d goes into a second bulk call after one was refused for nobody that was found", row+1)
 		}
 	}
-	w.tries[n] = try{row: int8(row + 1), started: w.happens(), open: true, alone: alone}
+	w.tries[n] = try{row: int8(row + 1), started: w.happens(), open: true, alone: alone, name: w.freeName()}
 	w.requests[n] = request{phase: underway}
+	m.tell(w, fact{kind: attemptOpened, row: int8(row + 1), attempt: int16(w.tries[n].name)})
+}
+
+// freeName is the smallest number that no attempt is named by.
+func (w *world) freeName() int8 {
+	for name := int8(1); ; name++ {
+		if !slices.ContainsFunc(w.tries[:], func(t try) bool { return t.name == name }) {
+			return name
+		}
+	}
 }
 
 // record writes down the answer that a process has in hand.
@@ -444,6 +496,8 @@ func (m *model) record(w *world, k int) {
 		}
 		e.tries, e.notBefore = min(e.tries+1, 2), w.now.plus(backoff)
 	}
+	m.tell(w, fact{kind: answerRecorded, row: t.row, attempt: int16(t.name), invitation: t.inv,
+		answer: modelAnswers[t.answer]})
 	act := m.ask(w, row, moment{})
 	if act.Kind != invitation.Decide && act.Close == "" {
 		return // it must be read first
@@ -520,6 +574,7 @@ func (m *model) endPass(w *world, p *pass, fails bool) {
 			s.first = ended
 		}
 		s.status, s.last = status, p.begun
+		m.tell(w, fact{kind: sightingRecorded, invitation: int8(i + 1), status: modelStatuses[status]})
 	}
 	done := *p
 	*p = pass{}
@@ -553,4 +608,5 @@ func (m *model) seeUser(w *world, p *pass, ended moment, user bool) {
 		w.seenUser.first = ended
 	}
 	w.seenUser.last = p.begun
+	m.tell(w, fact{kind: userRecorded})
 }

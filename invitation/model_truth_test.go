@@ -116,8 +116,7 @@ func (m *model) overlookOpen(w *world, k int, settled moment, act invitation.Act
 	}
 }
 
-// proven holds a decision against its proof in the ledger, and against what is
-// really so.
+// proven holds a decision against the proof in the ledger that it names.
 func (m *model) proven(w *world, row int, act invitation.Action, settled moment) {
 	e := &w.rows[row]
 	i := int(number(modelIDs, act.InvitationID)) - 1
@@ -145,10 +144,7 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 			bad("no invitation is named")
 		case act.AttemptID == 0 || !(t.answer == replyCreated && t.inv == int8(i+1)) && !sighted:
 			bad("neither an answer nor a read proves it")
-		case w.invs[i].by < 0: // an attempt that a restored ledger has forgotten made it, in the time of one that it knows
-		case w.invs[i].by != int8(row+1):
-			bad("another made that invitation")
-		case w.invs[i].try != int8(act.AttemptID):
+		case w.invs[i].by == int8(row+1) && w.invs[i].try != int8(act.AttemptID):
 			bad("another attempt made that invitation")
 		}
 	case invitation.AlreadyInvited:
@@ -158,8 +154,6 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 		case i < 0 && (t.answer != replyExists || act.ReadID != settleRead || settled.before(t.answered.plus(settleTicks))):
 			bad("Clerk did not say so, or it was not read late enough which one it is")
 		case i < 0:
-		case w.invs[i].by == int8(row+1):
-			bad("that invitation is its own")
 		case byOther && m.knownOver(w, i) && (w.told(1-row) || act.Reason != "made_since_the_batch_began"):
 			bad("that invitation is known to be over")
 		case byOther:
@@ -169,10 +163,7 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 			bad("what was read may have changed")
 		}
 	case invitation.AlreadyRegistered:
-		switch {
-		case !w.user:
-			bad("they are no user")
-		case t.answer != replyUser && (act.ReadID != userRead || w.seenUser.last.before(since)):
+		if t.answer != replyUser && (act.ReadID != userRead || w.seenUser.last.before(since)) {
 			bad("neither an answer nor a read proves it")
 		}
 	case invitation.Rejected:
@@ -192,57 +183,20 @@ func (m *model) proven(w *world, row int, act invitation.Action, settled moment)
 	}
 }
 
-// mailedOnce is promise 2, as an invitation is made for a row: nobody else of
-// ours has mailed this person, but for an invitation that is known to be over.
-func (m *model) mailedOnce(w *world, row int8) {
-	for i, v := range w.invs {
-		if v.by == 0 {
-			continue
-		}
-		over := m.statusNow(w, i) == isRevoked || m.statusNow(w, i) == isExpired
-		switch {
-		case v.by < 0 && v.made.before(w.rows[row-1].started) && over && m.knownOver(w, i): // the restored batch was a draft, and was started anew
-		case v.by == row || v.by == -row:
-			m.breaks("row %d mails its person twice", row)
-		case !over:
-			m.breaks("row %d mails a person whom the other row has mailed", row)
-		case !m.knownOver(w, i):
-			m.breaks("row %d mails a person again, not knowing that the invitation of the other row is over", row)
-		}
-	}
-}
-
-// truth is what must hold at every moment: a decided row says what its attempts
-// did, and none of them can do anything more.
+// truth holds a world against what no fact shows yet: that no request of a decided
+// row may still arrive.
 func (m *model) truth(w *world) {
-	if m.lateArrival {
+	if m.lateArrival || m.lateLists {
 		return
 	}
-	for r := range int(m.rows) {
-		e := &w.rows[r]
-		if e.outcome == 0 {
-			continue
+	for k, t := range w.tries {
+		if t.row > 0 && w.rows[t.row-1].outcome != 0 && w.requests[k].phase != 0 {
+			m.breaks("row %d is decided, and its request %d may still arrive", t.row, k+1)
 		}
-		for i, v := range w.invs {
-			if v.by == int8(r+1) && e.inv != int8(i+1) {
-				m.breaks("row %d made an invitation, and ended %s", r+1, modelOutcomes[e.outcome])
-			}
-		}
-		if w.openTry(r) >= 0 {
-			m.breaks("row %d is decided, and its attempt is open", r+1)
-		}
-		for k, t := range w.tries {
-			if t.row == int8(r+1) && w.requests[k].phase != 0 && !m.lateLists {
-				m.breaks("row %d ended %s, and its request %d may still arrive", r+1, modelOutcomes[e.outcome], k+1)
-			}
-		}
-	}
-	if w.openTry(0) >= 0 && w.openTry(1) >= 0 {
-		m.breaks("both rows of the person have an open attempt")
 	}
 }
 
-// settled says whether every row has ended.
+// ended says whether every row has ended.
 func (m *model) ended(w *world) bool {
 	for r := range m.rows {
 		if w.rows[r].outcome == 0 {

@@ -59,13 +59,16 @@ type Other struct {
 	DecidedAt    time.Time // when the outcome was recorded
 	ExpiresAt    time.Time
 	Open         bool // it has an open attempt
+	Owed         bool // see [Row]
 }
 
-// Displaced is an invitation that was revoked, or may have been, to make room for
-// this row's own.
-type Displaced struct {
+// OwnRevoke is an attempt to revoke an invitation for this row, so that the row can
+// make its own. It is left out once it is proven to have done nothing.
+type OwnRevoke struct {
+	Attempt      int64
 	InvitationID string
-	Open         bool // whether it was is to be read before anything is sent
+	Open         bool // what it did is not known yet
+	Gone         bool // Clerk does not know that invitation
 }
 
 // Sighting is an invitation or a user of the person that a read showed at Clerk.
@@ -103,7 +106,7 @@ type Evidence struct {
 	Attempts  []Attempt     // this row's, oldest first
 	Others    []Other
 	Sightings []Sighting
-	Revoked   []Displaced // for this row, oldest first
+	Revoked   []OwnRevoke // oldest first
 	Accepted  int64       // the attempt to revoke for this row whose answer said that they had accepted; 0: none
 	Resent    time.Time   // when the person was last invited again by another row; zero: never
 	Coverage  Coverage
@@ -115,7 +118,7 @@ type ActionKind string
 // The kinds of action.
 const (
 	Nothing ActionKind = "nothing" // the row is decided, or its batch does not run
-	Claim   ActionKind = "claim"   // ask Clerk for the person, who goes first if Revoke says so; an attempt still open is void and to be closed as not there
+	Claim   ActionKind = "claim"   // ask Clerk for the person, or to revoke what Revoke says; an attempt still open is void and to be closed as not there
 	Read    ActionKind = "read"    // read Clerk, in a read that begins at or after At
 	Wait    ActionKind = "wait"    // until At; zero: until another row's open attempt is closed
 	Decide  ActionKind = "decide"  // the row ended as Outcome
@@ -136,7 +139,7 @@ type Action struct {
 	ReadID       int64  // the read that proves it
 	Close        string // how an open attempt of the row is closed by this
 	Alone        bool   // a claim that must go in a call of its own
-	Revoke       string // a claim under which this invitation is revoked first, to make room
+	Revoke       string // a claim that revokes this invitation: once that is done the row is owed another
 	Lists        bool   // a read of the lists is needed, however fresh the last one is
 }
 
@@ -151,23 +154,25 @@ func Next(row Row, ev Evidence) Action {
 	if row.Outcome != "" {
 		return Action{Kind: Nothing}
 	}
-	ev = madeRoom(row, ev)
+	ev = withoutRevoked(row, ev)
 	if i := slices.IndexFunc(ev.Attempts, func(a Attempt) bool { return a.Open }); i >= 0 {
 		return nextOpen(row, ev, ev.Attempts[i])
 	}
-	// Whose invitation was revoked for this row has none until it is invited:
-	// nothing stops it, and nothing but Clerk's answer ends it.
-	// But who is withdrawn is to have none.
+	if slices.ContainsFunc(ev.Revoked, func(r OwnRevoke) bool { return r.Open }) {
+		return Action{Kind: Wait}
+	}
+	// A row that is owed an invitation goes on until its person has one: only a
+	// sweep that takes it away stops it.
 	if row.stopped() {
 		return Action{Kind: Decide, Outcome: Cancelled, Reason: row.why()}
 	}
-	if row.BatchState != Running && !row.Halfway {
+	if row.BatchState != Running && !row.Owed {
 		return Action{Kind: Nothing}
 	}
-	if slices.ContainsFunc(ev.Others, func(o Other) bool { return o.Open }) || slices.ContainsFunc(ev.Revoked, func(r Displaced) bool { return r.Open }) {
+	if slices.ContainsFunc(ev.Others, func(o Other) bool { return o.Open }) {
 		return Action{Kind: Wait}
 	}
-	revoke, act, ok := inTheWay(row, ev)
+	revoke, act, ok := blocking(row, ev)
 	if ok {
 		return act
 	}
@@ -176,7 +181,7 @@ func Next(row Row, ev Evidence) Action {
 			return act
 		}
 	}
-	if !row.Since.IsZero() && tried(row, ev) > ev.GiveUp && !row.Halfway {
+	if !row.Since.IsZero() && tried(row, ev) > ev.GiveUp && !row.Owed {
 		return Action{Kind: Decide, Outcome: Failed, Reason: row.LastError}
 	}
 	if row.NotBefore.After(ev.Now) {
@@ -202,11 +207,11 @@ func tried(row Row, ev Evidence) time.Duration {
 func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	switch a.Answer {
 	case AnswerCreated:
-		return Action{Kind: Decide, Outcome: Invited, Status: Pending, InvitationID: a.InvitationID, AttemptID: a.ID, Close: ClosedAnswered}
+		return Action{Kind: Decide, Outcome: Invited, Reason: a.Code, Status: Pending, InvitationID: a.InvitationID, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRejected:
 		return Action{Kind: Decide, Outcome: Rejected, Reason: a.Code, AttemptID: a.ID, Close: ClosedAnswered}
 	case AnswerRefused:
-		if !row.stopped() && !row.Halfway && a.Alone && a.Unexplained && RefusedBefore(row, ev, a.Code) && !a.Started.Before(row.Resumed) {
+		if !row.stopped() && !row.Owed && a.Alone && a.Unexplained && RefusedBefore(row, ev, a.Code) && !a.Started.Before(row.Resumed) {
 			return Action{Kind: Decide, Outcome: Failed, Reason: a.Code, AttemptID: a.ID, Close: ClosedRefused}
 		}
 		return void(row, Action{Close: ClosedRefused, Alone: row.Alone || a.Unexplained})
@@ -246,7 +251,7 @@ func RefusedBefore(row Row, ev Evidence, code string) bool {
 }
 
 // stopped reports whether nobody is to be asked for a row any more.
-func (r Row) stopped() bool { return r.Withdrawn || r.BatchState == StateCancelled && !r.Halfway }
+func (r Row) stopped() bool { return r.Withdrawn || r.BatchState == StateCancelled && !r.Owed }
 
 // why is the reason of a row that ends as cancelled; empty: its batch was.
 func (r Row) why() string {
@@ -303,8 +308,12 @@ func nextExists(row Row, ev Evidence, a Attempt) Action {
 	if settled := a.Answered.Add(ev.Settle); ev.Coverage.Settled.Before(settled) {
 		return Action{Kind: Read, At: settled}
 	}
-	if row.Halfway { // Clerk refuses for an invitation that was revoked: it has not caught up yet
-		return Action{Kind: Claim, Close: ClosedRefused, ReadID: ev.Coverage.SettledRead, Alone: true}
+	again := row.Resend && expired(ev) != "" // for one that has expired, which is revoked first
+	if row.Owed {                            // for one that was revoked: Clerk has not caught up yet
+		again = !slices.ContainsFunc(ev.Revoked, func(r OwnRevoke) bool { return r.Gone })
+	}
+	if again {
+		return void(row, Action{Close: ClosedRefused, ReadID: ev.Coverage.SettledRead, Alone: true})
 	}
 	return Action{Kind: Decide, Outcome: AlreadyInvited, Reason: a.Code, AttemptID: a.ID, ReadID: ev.Coverage.SettledRead, Close: ClosedExists}
 }
@@ -422,12 +431,12 @@ func fresh(row Row, ev Evidence) bool {
 // not what keeps a person from a second mail; were it counted from the begin, lists
 // that take longer than ev.Fresh would never guard anything.
 //
-// A halfway row that has backed off needs no read of users: they were read before the
+// An owed row that has backed off needs no read of users: they were read before the
 // revoke, and a question that Clerk does not answer must not leave its person without
 // an invitation.
 func (ev Evidence) Missing(row Row) (users, lists bool) {
 	missing := func(begun, ended time.Time) bool { return begun.Before(row.BatchStarted) || !ev.recent(begun, ended) }
-	users = missing(ev.Coverage.Users, ev.Coverage.UsersEnded) && !(row.Halfway && row.Tries > 0)
+	users = missing(ev.Coverage.Users, ev.Coverage.UsersEnded) && !(row.Owed && row.Tries > 0)
 	return users, missing(ev.Coverage.Invitations, ev.Coverage.InvitationsEnded)
 }
 

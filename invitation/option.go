@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -16,8 +17,8 @@ const MaxRedirectURL = 2048
 // specification.
 const MaxExpiresInDays = 365
 
-// OptionError says that Clerk would refuse an option for every row. It does not
-// repeat the value, so that it may be logged.
+// OptionError says that an option of a batch can't be. It does not repeat the value,
+// so that it may be logged.
 type OptionError struct {
 	Option  string // its name in JSON, in files and in Clerk's API: redirect_url
 	Problem string // what must hold, for people; it goes on from the option's name
@@ -26,9 +27,32 @@ type OptionError struct {
 
 func (e *OptionError) Error() string { return e.Option + " " + e.Problem }
 
-// Validate returns an [OptionError] for the first option that Clerk would refuse.
-// Every way in calls it: commands, the page and the API; the importer calls its
-// parts for each row.
+// maxRevokeAfter is about a hundred years.
+const maxRevokeAfter = 36500 * 24 * time.Hour
+
+// Validate returns an [OptionError] for the first option of a batch that can't be.
+// Every way in calls it: commands, the page and the API.
+func (b *Batch) Validate() error {
+	if err := b.Options.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case b.Priority < 1 || b.Priority > 4:
+		return &OptionError{"priority", "must be 1 to 4", "1 goes first."}
+	case b.Canary < 0:
+		return &OptionError{"canary", "must be a number of people", "Write 1 or more, or leave it out."}
+	case b.Duplicates != "" && b.Duplicates != Skip && b.Duplicates != Resend:
+		return &OptionError{"on_duplicate", "must be skip or resend", "Leave it out to skip them."}
+	case b.Duplicates == Resend && b.LinksFile != "":
+		return &OptionError{"on_duplicate", "can't be resend where links go to a file", "It would mail people: take skip."}
+	case b.RevokeAfter < 0 || b.RevokeAfter > maxRevokeAfter:
+		return &OptionError{"revoke_after", "must be 1 to 36500 days", "Leave it out to have the sweep's own age."}
+	}
+	return nil
+}
+
+// Validate returns an [OptionError] for the first option that Clerk would refuse. The
+// importer calls its parts for each row.
 func (o Options) Validate() error {
 	if o.RedirectURL != "" {
 		if err := CheckRedirectURL(o.RedirectURL); err != nil {

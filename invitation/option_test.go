@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"bulkinvite/invitation"
 )
@@ -43,6 +44,33 @@ func TestOptions(t *testing.T) {
 	for days, good := range map[int]bool{-1: false, 0: true, 1: true, 365: true, 366: false} {
 		if err := (invitation.Options{ExpiresInDays: days}).Validate(); (err == nil) != good {
 			t.Errorf("%d days: %v", days, err)
+		}
+	}
+}
+
+func TestBatchOptions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		option string // that can't be; empty: all can
+		batch  invitation.Batch
+	}{
+		{"", invitation.Batch{Priority: 1}},
+		{"", invitation.Batch{Priority: 4, Canary: 1, Duplicates: invitation.Resend, RevokeAfter: 36500 * 24 * time.Hour}},
+		{"", invitation.Batch{Priority: 1, Duplicates: invitation.Skip, LinksFile: "links.csv"}},
+		{"expires_in_days", invitation.Batch{Priority: 1, Options: invitation.Options{ExpiresInDays: 366}}},
+		{"priority", invitation.Batch{}},
+		{"priority", invitation.Batch{Priority: 5}},
+		{"canary", invitation.Batch{Priority: 1, Canary: -1}},
+		{"on_duplicate", invitation.Batch{Priority: 1, Duplicates: "twice"}},
+		{"on_duplicate", invitation.Batch{Priority: 1, Duplicates: invitation.Resend, LinksFile: "links.csv"}},
+		{"revoke_after", invitation.Batch{Priority: 1, RevokeAfter: -1}},
+		{"revoke_after", invitation.Batch{Priority: 1, RevokeAfter: 36500*24*time.Hour + 1}},
+	} {
+		err := c.batch.Validate()
+		var option *invitation.OptionError
+		found := errors.As(err, &option)
+		if found != (c.option != "") || found && (option.Option != c.option || option.Remedy == "") {
+			t.Errorf("%+v: %v", c.batch, err)
 		}
 	}
 }

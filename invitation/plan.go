@@ -53,9 +53,8 @@ type Spent struct {
 
 // Use is what weighs on one limit.
 type Use struct {
-	Busy    []time.Duration // for each request, how long it will go on weighing
-	Frozen  time.Duration   // how long nothing may be sent after a 429; zero: not frozen
-	Ceiling int             // the limit that Clerk seems to have, where that is less than the one set; 0: none
+	Busy   []time.Duration // for each request, how long it will go on weighing
+	Frozen time.Duration   // how long nothing may be sent after a 429; zero: not frozen
 }
 
 // MakePlan works out what inviting the people of a batch takes under the limits
@@ -254,9 +253,6 @@ func newPlaces(limit ratelimit.Limit, people int, use Use) *places {
 		return &places{at: []time.Duration{use.Frozen}}
 	}
 	n := limit.N
-	if use.Ceiling > 0 {
-		n = min(n, use.Ceiling)
-	}
 	p := &places{weight: limit.Weight()}
 	busy := slices.Sorted(slices.Values(use.Busy))
 	if over := len(busy) - n; over > 0 {

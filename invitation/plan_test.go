@@ -164,8 +164,6 @@ func TestMakePlanKnowsWhen(t *testing.T) {
 			first: "2026-11-24 09:00:00", last: "2026-11-24 09:10:00", windows: 1, atOnce: 10},
 		{name: "frozen", now: "2026-11-24 09:00:00", own: invitation.Load{People: 10}, spent: invitation.Spent{Create: invitation.Use{Frozen: 5 * time.Minute}},
 			first: "2026-11-24 09:05:00", last: "2026-11-24 09:05:00", windows: 1, atOnce: 10},
-		{name: "a learned ceiling", now: "2026-11-24 09:00:00", own: invitation.Load{People: 10}, spent: invitation.Spent{Create: invitation.Use{Ceiling: 5}},
-			first: "2026-11-24 09:00:00", last: "2026-11-24 10:00:03.6", windows: 2, atOnce: 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

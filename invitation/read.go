@@ -139,13 +139,12 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 type OpenAttempt struct {
 	ID      int64
 	Call    string
-	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: none
+	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: a row's own
 	Started time.Time
 	Exists  bool      // its answer says that a pending invitation exists, of whatever age
 	Unnamed bool      // it was refused, and the answer named nobody
 	Status  int       // the HTTP status of its answer; 0: none
 	Code    string    // the error code of its answer
-	Under   bool      // a revoke that ran under a create
 	Invited time.Time // for a revoke: when the oldest invitation in it was made
 	Due     time.Time // when a read may settle it
 }
@@ -158,25 +157,25 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		       exists (select from attempt_people p where p.attempt_id = a.id and p.open and p.answer = 'exists'),
 		       a.http_status between 400 and 499 and not exists (select from attempt_people p where p.attempt_id = a.id and p.answer is not null),
 		       coalesce(a.http_status, 0), coalesce(a.error_code, ''),
-		       case when a.under is null then
+		       case when a.call <> 'revoke' then null
+		       when a.sweep_id is not null then
 		           (select min(coalesce(v.invited_at, r.invited_at)) from attempt_people p
 		            left join revocations v on v.sweep_id = a.sweep_id and v.clerk_invitation_id = p.clerk_invitation_id
 		            left join results r on (r.batch_id, r.row_number) = (p.batch_id, p.row_number)
-		            where p.attempt_id = a.id and a.call = 'revoke')
+		            where p.attempt_id = a.id)
 		       else coalesce(
 		           (select min(r.invited_at) from attempt_people p join results r on r.instance_id = a.instance_id and r.clerk_invitation_id = p.clerk_invitation_id and r.outcome = 'invited' where p.attempt_id = a.id),
 		           (select min(s.created_at) from attempt_people p join sightings s on s.instance_id = a.instance_id and s.clerk_id = p.clerk_invitation_id where p.attempt_id = a.id),
 		           'epoch') end,
-		       a.under is not null, coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
+		       coalesce(a.read_after, a.deadline + $2::interval), clock_timestamp()
 		from attempts a where a.instance_id = $1 and a.resolved_at is null
-		  and (a.under is null or not exists (select from attempt_people p where p.attempt_id = a.under and p.open))
 		order by a.id`, instance, settle)
 	var now time.Time
 	for rows.Next() {
 		var a OpenAttempt
 		var unnamed *bool
 		var invited *time.Time
-		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &a.Status, &a.Code, &invited, &a.Under, &a.Due, &now); err != nil {
+		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &a.Status, &a.Code, &invited, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
 		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)
@@ -194,12 +193,14 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 
 // LockAttempt locks an attempt against its answer until the transaction ends
 // and returns the rows of its people that are still open; none: it is resolved.
+// (A revoke that a version before sent under a create is no claim, but open until
+// it is closed.)
 func (s *Store) LockAttempt(ctx context.Context, tx pgx.Tx, attempt int64) ([]Person, error) {
 	if _, err := tx.Exec(ctx, `select from attempts where id = $1 for update`, attempt); err != nil {
 		return nil, fmt.Errorf("lock attempt %d: %w", attempt, err)
 	}
 	rows, _ := tx.Query(ctx, `select coalesce(batch_id, 0), coalesce(row_number, 0), key, coalesce(clerk_invitation_id, '')
-		from attempt_people where attempt_id = $1 and open order by key`, attempt)
+		from attempt_people where attempt_id = $1 and closed_at is null order by key`, attempt)
 	people, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p Person, err error) {
 		err = row.Scan(&p.Batch, &p.Row, &p.Key, &p.InvitationID)
 		return p, err

@@ -20,39 +20,40 @@ const (
 	reasonAccepted = "accepted"               // nothing is to be sent again
 )
 
-// madeRoom takes the invitations that were revoked for this row, or may have
-// been, for revoked, whatever a list shows that lags behind: none of them says
-// that the person is invited. Of a row that made some without a link, those that
-// are over are as if they had never been.
-func madeRoom(row Row, ev Evidence) Evidence {
-	if !row.Halfway && !row.Links {
-		return ev
+// withoutRevoked leaves out the invitations that are known to be revoked, whatever a
+// list shows that lags behind and whenever they were made: another row's, as it says
+// itself, and those that were revoked for this row, or may have been. None of them says
+// that the person is invited. Of a row that made some without a link, those that are
+// over are as if they had never been.
+func withoutRevoked(row Row, ev Evidence) Evidence {
+	own := func(id string) bool {
+		return slices.ContainsFunc(ev.Revoked, func(r OwnRevoke) bool { return r.InvitationID == id })
 	}
-	gone := func(id string) bool {
-		return slices.ContainsFunc(ev.Revoked, func(r Displaced) bool { return r.InvitationID == id })
+	gone := func(s Sighting) bool {
+		others := func(o Other) bool { return o.InvitationID == s.ID && o.Status == Revoked }
+		return !s.User && (own(s.ID) || s.Status == Pending && slices.ContainsFunc(ev.Others, others) ||
+			row.Links && over(s.Status, s.ExpiresAt, ev.Now))
 	}
-	ev.Others, ev.Sightings = slices.Clone(ev.Others), slices.Clone(ev.Sightings)
-	for i, o := range ev.Others {
-		if gone(o.InvitationID) {
-			ev.Others[i].Status = Revoked
+	if slices.ContainsFunc(ev.Sightings, gone) {
+		ev.Sightings = slices.DeleteFunc(slices.Clone(ev.Sightings), gone)
+	}
+	if len(ev.Revoked) > 0 {
+		ev.Others = slices.Clone(ev.Others)
+		for i, o := range ev.Others {
+			if own(o.InvitationID) {
+				ev.Others[i].Status = Revoked
+			}
 		}
-	}
-	for i, s := range ev.Sightings {
-		if !s.User && gone(s.ID) {
-			ev.Sightings[i].Status = Revoked
-		}
-	}
-	if row.Links {
-		ev.Sightings = slices.DeleteFunc(ev.Sightings, func(s Sighting) bool { return over(s.Status, s.ExpiresAt, ev.Now) })
 	}
 	return ev
 }
 
-// inTheWay finds the invitation that is revoked before a row's own is made: one
-// of the person's that is pending and was made before this batch began, at most
-// once in a cooldown; or one that the row made itself and whose link is lost.
-// Where the row is not to be asked for at all, it says how it ends.
-func inTheWay(row Row, ev Evidence) (revoke string, act Action, decided bool) {
+// blocking finds the invitation that is revoked before a row's own is made: one of
+// the person's that is pending and was made before this batch began, at most once in
+// a cooldown; one that has expired, if Clerk refused the row for it; or one that the
+// row made itself and whose link is lost. Where the row is not to be asked for at
+// all, it says how it ends.
+func blocking(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 	if row.Links {
 		if s, a, ok := ours(ev); ok && s.Status != Pending {
 			return "", invited(s, a, ClosedOurs), true // accepted: somebody has the link
@@ -60,7 +61,7 @@ func inTheWay(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 			return s.ID, Action{}, false
 		}
 	}
-	if !row.Resend || row.Halfway {
+	if !row.Resend || row.Owed {
 		return "", Action{}, false
 	}
 	if act, ok := acceptedBefore(row, ev); ok {
@@ -88,7 +89,30 @@ func inTheWay(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 	if revoke == "" && row.Repeat && takenBack(ev) {
 		return "", Action{Kind: Decide, Outcome: Cancelled, Reason: reasonRevoked}, true
 	}
+	if revoke == "" && slices.ContainsFunc(ev.Attempts, func(a Attempt) bool { return a.Answer == AnswerExists }) {
+		revoke = expired(ev)
+	}
 	return revoke, Action{}, false
+}
+
+// expired finds an invitation of the person that has expired and that nothing else
+// has ended: Clerk may refuse another for it.
+func expired(ev Evidence) string {
+	ended := func(s Status, at time.Time) bool {
+		return s == Expired || (s == Pending || s == "") && !at.IsZero() && !at.After(ev.Now)
+	}
+	for _, s := range slices.Backward(ev.Sightings) {
+		if !s.User && ended(s.Status, s.ExpiresAt) {
+			return s.ID
+		}
+	}
+	for _, o := range slices.Backward(ev.Others) {
+		seen := func(s Sighting) bool { return !s.User && s.ID == o.InvitationID }
+		if o.Outcome == Invited && ended(o.Status, o.ExpiresAt) && !slices.ContainsFunc(ev.Sightings, seen) {
+			return o.InvitationID
+		}
+	}
+	return ""
 }
 
 // acceptedBefore decides a row whose person has accepted what was to be sent
@@ -115,10 +139,13 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 }
 
 // takenBack reports whether the latest invitation of the person that we made
-// was revoked or deleted, and by nobody who was to invite them again.
+// was revoked or deleted, and not for a row that has yet to invite them again.
 func takenBack(ev Evidence) bool {
 	var last Other
 	for _, o := range ev.Others {
+		if o.Owed {
+			return false
+		}
 		if o.Outcome == Invited && !o.DecidedAt.Before(last.DecidedAt) {
 			last = o
 		}
@@ -161,21 +188,23 @@ func found(row Row, s Sighting, a Attempt) Action {
 	return invited(s, a, ClosedOurs)
 }
 
-// loadRevoked reads the revocations that ran under creates of the rows.
+// loadRevoked reads the revokes of the rows' own. A version before sent them under
+// a create, and a row waits for their end as for that of any.
 const loadRevoked = `
-	select r.batch_id, r.row_number, coalesce(p.clerk_invitation_id, ''), a.resolved_at is null
+	select r.batch_id, r.row_number, a.id, coalesce(p.clerk_invitation_id, ''), a.resolved_at is null,
+	       p.answer is not distinct from 'gone'
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
 	cross join lateral (select * from results r where r.batch_id = w.batch_id and r.row_number = w.row_number and r.revoke_sent is not null offset 0) r
 	cross join lateral (select * from attempt_people p where p.batch_id = r.batch_id and p.row_number = r.row_number offset 0) p
 	join attempts a on a.id = p.attempt_id
-	where a.under is not null and not ` + undone + `
+	where ` + ownRevoke + ` and not ` + undone + `
 	order by a.id`
 
 func scanRevoked(rows pgx.Rows, byRow map[RowID]*Case) error {
 	for rows.Next() {
 		var id RowID
-		var r Displaced
-		if err := rows.Scan(&id.Batch, &id.Row, &r.InvitationID, &r.Open); err != nil {
+		var r OwnRevoke
+		if err := rows.Scan(&id.Batch, &id.Row, &r.Attempt, &r.InvitationID, &r.Open, &r.Gone); err != nil {
 			return err
 		}
 		if c := byRow[id]; c != nil {
@@ -213,68 +242,76 @@ func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
 	return rows.Err()
 }
 
-// OpenRevoke puts the revocation of an invitation into the ledger, which runs
-// under the claim of a create and ends with it. The row is halfway from then on.
-// The transaction is the claim's.
-func (s *Store) OpenRevoke(ctx context.Context, tx pgx.Tx, instance int64, create int64, p Person) (attempt int64, started time.Time, err error) {
-	err = tx.QueryRow(ctx, `
-		with revoke as (
-			insert into attempts (instance_id, worker_id, call, bucket, under, deadline)
-			select instance_id, worker_id, 'revoke', 'general', id, deadline from attempts where id = $1 returning id, started_at),
-		person as (
-			insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, clerk_invitation_id, open)
-			select id, $2, $3, $4, $5, $6, false from revoke),
-		halfway as (
-			update results set revoke_sent = coalesce(revoke_sent, clock_timestamp()) where batch_id = $4 and row_number = $5)
-		select id, started_at from revoke`, create, instance, p.Key, p.Batch, p.Row, p.InvitationID).Scan(&attempt, &started)
-	if err != nil {
-		return 0, started, fmt.Errorf("open the revocation under attempt %d: %w", create, err)
-	}
-	return attempt, started, nil
-}
-
-// undone says of a revocation under a create that it is proven to have done
-// nothing.
+// undone says of a row's own revoke that it is proven to have done nothing.
 const undone = `coalesce(p.resolution, '') in ('not_sent', 'refused', 'not_there')`
 
-// CloseRoom closes a revocation that ran under a create, records where the
-// invitation stands (an empty status leaves that as it was), and returns the rows
-// that this frees. Where nothing was revoked the row is no longer halfway.
-func (s *Store) CloseRoom(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person, status Status, how string, revoked bool) ([]Freed, error) {
-	if err := s.Displace(ctx, tx, instance, p, status); err != nil {
-		return nil, err
-	}
-	var b pgx.Batch
-	b.Queue(`update attempt_people set closed_at = clock_timestamp(), resolution = $2 where attempt_id = $1 and closed_at is null`, attempt, how)
-	b.Queue(`update attempts set resolved_at = clock_timestamp(), resolution = case when $2 in ('answered', 'not_sent', 'refused') then $2 else 'read' end
-		where id = $1 and resolved_at is null`, attempt, how)
-	if !revoked {
-		b.Queue(`update results set revoke_sent = null where batch_id = $1 and row_number = $2 and outcome is null`, p.Batch, p.Row)
-	}
-	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("close revocation %d: %w", attempt, err)
-	}
-	return freed(ctx, tx, instance, []string{p.Key})
-}
-
-// Displace records where an invitation stands that was to make room; an empty
-// status leaves that as it was.
-func (s *Store) Displace(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status) error {
-	if status == "" {
+// MarkRevoking marks rows for which an invitation is being revoked: once that is done
+// they are owed another, and until it is known they are claimed. The transaction is
+// the claim's.
+func (s *Store) MarkRevoking(ctx context.Context, tx pgx.Tx, ids []RowID) error {
+	if len(ids) == 0 {
 		return nil
 	}
-	return s.standing(ctx, tx, instance, p, status)
+	batches, numbers := split(ids)
+	_, err := tx.Exec(ctx, `
+		update results r set revoke_sent = coalesce(r.revoke_sent, clock_timestamp())
+		from unnest($1::bigint[], $2::int[]) as d (batch, number)
+		where r.batch_id = d.batch and r.row_number = d.number`, batches, numbers)
+	if err != nil {
+		return fmt.Errorf("mark %d rows for which an invitation is revoked: %w", len(ids), err)
+	}
+	return nil
 }
 
-// RevokedBefore reports whether an earlier revocation than this one ran for the
+// CloseOwnRevoke closes a row's own revoke and records where the invitation stands,
+// as [Store.CloseRevoke] does. If it was done the row is owed an invitation, and is
+// among the rows that it returns; if not, the row starts anew.
+func (s *Store) CloseOwnRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person,
+	status Status, how string, done bool) ([]Freed, error) {
+	if !done {
+		_, err := tx.Exec(ctx, `update results set revoke_sent = null
+			where batch_id = $1 and row_number = $2 and outcome is null`, p.Batch, p.Row)
+		if err != nil {
+			return nil, fmt.Errorf("close attempt %d: %w", attempt, err)
+		}
+	}
+	return s.CloseRevoke(ctx, tx, instance, attempt, p, status, how)
+}
+
+// promiseFor is how long after its revoke a row that is owed an invitation holds budget
+// back: Clerk may fail on it, or its process be gone. After that it still goes first.
+const promiseFor = 10 * time.Minute
+
+// Promised counts the rows of an instance for which an invitation is being revoked,
+// and those that are owed one: each needs a create. Rows whose create is under way are
+// not counted, since that attempt uses budget already. ready are the rows whose create
+// can be claimed now.
+func (s *Store) Promised(ctx context.Context, db Queryer, instance int64) (promised, ready int, err error) {
+	err = db.QueryRow(ctx, `
+		select count(*) filter (where r.revoke_sent > clock_timestamp() - $2::interval),
+		       count(*) filter (where `+owed+` and `+waiting+`
+		           and exists (select from batches b where b.id = r.batch_id and `+s.mine()+`))
+		from results r where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null and r.withdrawn_by is null
+		  and not exists (
+			select from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke'
+			where p.batch_id = r.batch_id and p.row_number = r.row_number and p.open)`,
+		instance, promiseFor).Scan(&promised, &ready)
+	if err != nil {
+		return 0, 0, fmt.Errorf("count the rows of instance %d that are owed an invitation: %w", instance, err)
+	}
+	return promised, ready, nil
+}
+
+// RevokedBefore reports whether an earlier revoke than this one was sent for the
 // row that may have come to Clerk, if late.
 func (s *Store) RevokedBefore(ctx context.Context, tx pgx.Tx, id RowID, attempt int64) (bool, error) {
 	var yes bool
 	err := tx.QueryRow(ctx, `select exists (select from attempt_people p join attempts a on a.id = p.attempt_id
-		where p.batch_id = $1 and p.row_number = $2 and a.under is not null and a.id < $3 and coalesce(p.resolution, '') not in ('not_sent', 'refused'))`,
+		where p.batch_id = $1 and p.row_number = $2 and `+ownRevoke+` and a.id < $3
+		  and coalesce(p.resolution, '') not in ('not_sent', 'refused'))`,
 		id.Batch, id.Row, attempt).Scan(&yes)
 	if err != nil {
-		return false, fmt.Errorf("look for revocations before %d: %w", attempt, err)
+		return false, fmt.Errorf("look for revokes before %d: %w", attempt, err)
 	}
 	return yes, nil
 }
@@ -291,23 +328,6 @@ func (s *Store) SetAlone(ctx context.Context, tx pgx.Tx, ids []RowID) error {
 		return fmt.Errorf("set %d rows apart: %w", len(ids), err)
 	}
 	return nil
-}
-
-// LockRoom locks a revocation that ran under a create until the transaction
-// ends, and returns whose it is and whether an answer said that the invitation is
-// revoked; no key: it is settled.
-func (s *Store) LockRoom(ctx context.Context, tx pgx.Tx, attempt int64) (p Person, revoked bool, err error) {
-	if _, err := tx.Exec(ctx, `select from attempts where id = $1 for update`, attempt); err != nil {
-		return p, false, fmt.Errorf("lock attempt %d: %w", attempt, err)
-	}
-	err = tx.QueryRow(ctx, `
-		select p.batch_id, p.row_number, p.key, p.clerk_invitation_id, coalesce(p.answer in ('revoked', 'gone'), false)
-		from attempts a join attempt_people p on p.attempt_id = a.id where a.id = $1 and a.resolved_at is null`, attempt).
-		Scan(&p.Batch, &p.Row, &p.Key, &p.InvitationID, &revoked)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return p, false, fmt.Errorf("look up revocation %d: %w", attempt, err)
-	}
-	return p, revoked, nil
 }
 
 // again says, of a row r of a batch that was sent, that its person has not

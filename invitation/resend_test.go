@@ -1,8 +1,11 @@
 package invitation_test
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/invitation"
 )
@@ -13,12 +16,12 @@ func again(r *invitation.Row) { r.Resend, r.Cooldown = true, 72*time.Hour }
 // repeat makes it a row of a resend of a batch.
 func repeat(r *invitation.Row) { again(r); r.Repeat = true }
 
-// halfway says that inv_old was revoked to make room.
-func halfway(r *invitation.Row) { r.Halfway = true }
+// owed says that inv_old was revoked for the row, or is being revoked.
+func owed(r *invitation.Row) { r.Owed = true }
 
 func revoked(open bool) func(*invitation.Evidence) {
 	return func(ev *invitation.Evidence) {
-		ev.Revoked = append(ev.Revoked, invitation.Displaced{InvitationID: "inv_old", Open: open})
+		ev.Revoked = append(ev.Revoked, invitation.OwnRevoke{InvitationID: "inv_old", Open: open})
 	}
 }
 
@@ -58,6 +61,8 @@ func TestNextResend(t *testing.T) {
 	registered := decide(invitation.AlreadyRegistered, "user_at_clerk", byRead(78), func(a *invitation.Action) { a.UserID = "user_1" })
 	givenUp := func(r *invitation.Row) { r.Since, r.LastError = at(-2*86400), "internal_clerk_error" }
 	room := with(claim, revoking("inv_old"))
+	exists := lost(said(invitation.AnswerExists, "duplicate_record"))
+	refused := lost(said(invitation.AnswerExists, "duplicate_record"), closed(invitation.ClosedRefused))
 	checkNext(t, []nextCase{
 		{"invited before the batch", waitingRow(again), nothingKnown(others(earlier())), room},
 		{"a row that does not ask for it", waitingRow(), nothingKnown(others(earlier())), left("invited_by_another_row")},
@@ -87,48 +92,65 @@ func TestNextResend(t *testing.T) {
 		{"taken back: a file asks for them all the same", waitingRow(again), nothingKnown(others(earlier(stands(invitation.Revoked)))), claim},
 		{"taken back: a resend does not", waitingRow(repeat), nothingKnown(others(earlier(stands(invitation.Revoked)))), decide(invitation.Cancelled, "revoked_elsewhere")},
 		{"taken back, as a read showed", waitingRow(repeat), nothingKnown(others(earlier()), seen(made(old, status(invitation.Revoked)))), decide(invitation.Cancelled, "revoked_elsewhere")},
+		{"taken back for a row that has yet to invite them", waitingRow(repeat),
+			nothingKnown(others(earlier(stands(invitation.Revoked)), invitation.Other{Owed: true})), claim},
+		{"revoked, and a list lags", waitingRow(again), nothingKnown(others(earlier(stands(invitation.Revoked))), seen(made(old)), resent(0)), claim},
 		{"expired, in a resend", waitingRow(repeat), nothingKnown(others(earlier(expired))), claim},
+		{"refused for one that has expired", waitingRow(again), nothingKnown(attempts(exists), others(earlier(expired)), settled(1020)),
+			with(claim, closing(invitation.ClosedRefused), byRead(55), alone)},
+		{"refused for one that has expired, in a file that skips", waitingRow(), nothingKnown(attempts(exists), others(earlier(expired)), settled(1020)),
+			decide(invitation.AlreadyInvited, "duplicate_record", byAttempt(31), byRead(55), closing(invitation.ClosedExists))},
+		{"refused before for one that has expired", waitingRow(again), nothingKnown(attempts(refused), others(earlier(expired))), room},
+		{"refused before for one that expired as a read shows", waitingRow(again), nothingKnown(attempts(refused), seen(made(old, status(invitation.Expired)))), room},
+		{"refused before, and what had expired is revoked", waitingRow(again), nothingKnown(attempts(refused), others(earlier(expired, stands(invitation.Revoked)))), claim},
 		{"revoked long ago, and sent again since", waitingRow(repeat),
 			nothingKnown(others(earlier(stands(invitation.Revoked), func(o *invitation.Other) { o.InvitationID, o.DecidedAt = "inv_older", at(-2*86400) }), earlier())), room},
 	})
 }
 
 // What makes room is gone or may be: nothing but Clerk's answer ends the row.
-func TestNextHalfway(t *testing.T) {
+func TestNextOwed(t *testing.T) {
 	t.Parallel()
 	create := lost(closed(invitation.ClosedNotSent))
 	lagging := made(old) // a list that still shows inv_old pending
 	fresh := made(func(s *invitation.Sighting) { s.ID, s.CreatedAt, s.FirstSeen = "inv_new", at(2500), at(2600) })
+	guessed := made(old, func(s *invitation.Sighting) { s.CreatedAt, s.Taken, s.Guessed = at(-1), true, true })
 	tired := func(r *invitation.Row) { r.Since, r.LastError = at(-2*86400), "internal_clerk_error" }
 	exists := lost(said(invitation.AnswerExists, "duplicate_record"))
 	refused := lost(said(invitation.AnswerRefused, "too_many_requests"))
 	knows := others(earlier())
 	cases := []nextCase{
-		{"the revocation must be read", waitingRow(repeat, halfway), nothingKnown(attempts(create), knows, revoked(true)), wait},
-		{"it was read", waitingRow(repeat, halfway), nothingKnown(attempts(create), knows, revoked(false)), claim},
-		{"it was read, and a list lags", waitingRow(repeat, halfway), nothingKnown(attempts(create), knows, seen(lagging), revoked(false)), claim},
-		{"tried for a day", waitingRow(repeat, halfway, tired), nothingKnown(attempts(create), knows, revoked(false)), claim},
-		{"cooling down", waitingRow(repeat, halfway), nothingKnown(attempts(create), knows, revoked(false), func(ev *invitation.Evidence) { ev.Resent = at(0) }), claim},
-		{"backing off", waitingRow(repeat, halfway, func(r *invitation.Row) { r.NotBefore = at(3700) }), nothingKnown(knows, revoked(false)), with(wait, from(3700))},
-		{"another row is at it", waitingRow(repeat, halfway), nothingKnown(knows, revoked(false), others(invitation.Other{Open: true})), wait},
-		{"another row has invited them", waitingRow(repeat, halfway), nothingKnown(knows, revoked(false), others(invitation.Other{Outcome: invitation.Invited, Status: invitation.Pending, InvitationID: "inv_9"})),
+		{"the revocation must be read", waitingRow(repeat, owed), nothingKnown(attempts(create), knows, revoked(true)), wait},
+		{"it was read", waitingRow(repeat, owed), nothingKnown(attempts(create), knows, revoked(false)), claim},
+		{"it was read, and a list lags", waitingRow(repeat, owed), nothingKnown(attempts(create), knows, seen(lagging), revoked(false)), claim},
+		{"it was read, and a list shows that it was made as the batch began, which another row learned by reading", waitingRow(repeat, owed),
+			nothingKnown(attempts(create), knows, seen(guessed), revoked(false)), claim},
+		{"tried for a day", waitingRow(repeat, owed, tired), nothingKnown(attempts(create), knows, revoked(false)), claim},
+		{"cooling down", waitingRow(repeat, owed), nothingKnown(attempts(create), knows, revoked(false), func(ev *invitation.Evidence) { ev.Resent = at(0) }), claim},
+		{"backing off", waitingRow(repeat, owed, func(r *invitation.Row) { r.NotBefore = at(3700) }), nothingKnown(knows, revoked(false)), with(wait, from(3700))},
+		{"another row is at it", waitingRow(repeat, owed), nothingKnown(knows, revoked(false), others(invitation.Other{Open: true})), wait},
+		{"another row has invited them", waitingRow(repeat, owed), nothingKnown(knows, revoked(false), others(invitation.Other{Outcome: invitation.Invited, Status: invitation.Pending, InvitationID: "inv_9"})),
 			decide(invitation.AlreadyInvited, "invited_by_another_row", func(a *invitation.Action) { a.InvitationID, a.Status = "inv_9", invitation.Pending })},
-		{"somebody has invited them", waitingRow(repeat, halfway), nothingKnown(knows, revoked(false), seen(fresh)), theirs(fresh, "pending_at_clerk")},
+		{"somebody has invited them", waitingRow(repeat, owed), nothingKnown(knows, revoked(false), seen(fresh)), theirs(fresh, "pending_at_clerk")},
 
-		{"the create may have gone out, and nothing was read", waitingRow(repeat, halfway), nothingKnown(attempts(lost()), knows, revoked(true)), with(read, from(1035))},
-		{"it did not, and whether inv_old stands is not known", waitingRow(repeat, halfway), nothingKnown(attempts(lost()), knows, seen(lagging), revoked(true), settled(1035)),
+		{"the create may have gone out, and nothing was read", waitingRow(repeat, owed), nothingKnown(attempts(lost()), knows, revoked(true)), with(read, from(1035))},
+		{"it did not, and whether inv_old stands is not known", waitingRow(repeat, owed), nothingKnown(attempts(lost()), knows, seen(lagging), revoked(true), settled(1035)),
 			with(claim, closing(invitation.ClosedNotThere), byRead(55))},
-		{"it did", waitingRow(repeat, halfway), nothingKnown(attempts(lost()), knows, revoked(true), seen(lagging, made())), ours(made(), 31)},
-		{"refused for an invitation that was revoked", waitingRow(repeat, halfway), nothingKnown(attempts(exists), knows, seen(lagging), revoked(true), settled(1020)),
+		{"it did", waitingRow(repeat, owed), nothingKnown(attempts(lost()), knows, revoked(true), seen(lagging, made())), ours(made(), 31)},
+		{"refused for an invitation that was revoked", waitingRow(repeat, owed), nothingKnown(attempts(exists), knows, seen(lagging), revoked(true), settled(1020)),
 			with(claim, closing(invitation.ClosedRefused), byRead(55), alone)},
-		{"refused for another", waitingRow(repeat, halfway), nothingKnown(attempts(exists), knows, revoked(true), seen(fresh), settled(1020)),
+		{"refused, and Clerk does not know what was to be revoked", waitingRow(repeat, owed),
+			nothingKnown(attempts(exists), knows, func(ev *invitation.Evidence) {
+				ev.Revoked = []invitation.OwnRevoke{{InvitationID: "inv_old", Gone: true}}
+			}, settled(1020)), decide(invitation.AlreadyInvited, "duplicate_record", byAttempt(31), byRead(55), closing(invitation.ClosedExists))},
+		{"refused for another", waitingRow(repeat, owed), nothingKnown(attempts(exists), knows, revoked(true), seen(fresh), settled(1020)),
 			with(theirs(fresh, "duplicate_record"), byAttempt(31), closing(invitation.ClosedExists))},
 	}
 	for _, s := range []invitation.State{invitation.Paused, invitation.StateCancelled} {
 		cases = append(cases,
-			nextCase{string(s), waitingRow(repeat, halfway, state(s)), nothingKnown(attempts(create), knows, revoked(false)), claim},
-			nextCase{string(s) + ", its create refused", waitingRow(repeat, halfway, state(s)), nothingKnown(attempts(refused), knows, revoked(true)), with(claim, closing(invitation.ClosedRefused))},
-			nextCase{string(s) + ", its create not there", waitingRow(repeat, halfway, state(s)), nothingKnown(attempts(lost()), knows, revoked(true), settled(1035)),
+			nextCase{string(s), waitingRow(repeat, owed, state(s)), nothingKnown(attempts(create), knows, revoked(false)), claim},
+			nextCase{string(s) + ", its create refused", waitingRow(repeat, owed, state(s)), nothingKnown(attempts(refused), knows, revoked(true)), with(claim, closing(invitation.ClosedRefused))},
+			nextCase{string(s) + ", its create not there", waitingRow(repeat, owed, state(s)), nothingKnown(attempts(lost()), knows, revoked(true), settled(1035)),
 				with(claim, closing(invitation.ClosedNotThere), byRead(55))},
 		)
 	}
@@ -146,10 +168,40 @@ func TestNextLinks(t *testing.T) {
 	checkNext(t, []nextCase{
 		{"found by reading", waitingRow(links), nothingKnown(attempts(lost()), seen(made()), settled(1035)), lostLink},
 		{"to be made again", waitingRow(links), nothingKnown(attempts(closedOurs), seen(made())), with(claim, revoking("inv_1"))},
-		{"revoked for it", waitingRow(links, halfway), nothingKnown(attempts(closedOurs), seen(remade), func(ev *invitation.Evidence) {
-			ev.Revoked = []invitation.Displaced{{InvitationID: "inv_1"}}
+		{"revoked for it", waitingRow(links, owed), nothingKnown(attempts(closedOurs), seen(remade), func(ev *invitation.Evidence) {
+			ev.Revoked = []invitation.OwnRevoke{{InvitationID: "inv_1"}}
 		}), claim},
 		{"accepted: somebody has it", waitingRow(links), nothingKnown(attempts(closedOurs), seen(made(status(invitation.Accepted)))), ours(made(status(invitation.Accepted)), 31)},
 		{"another row's is left alone", waitingRow(links), nothingKnown(others(earlier())), left("invited_by_another_row")},
 	})
+}
+
+// An invitation whose link was lost, and whose revoke Clerk refused, is there all the
+// same when its batch is cancelled.
+func TestCancelKeepsTheLostLink(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	batch := l.batch("a")
+	l.exec(`update batches set links_file = '/links.csv' where id = $1`, batch)
+	made := l.attempt(single(person(batch, 1, "a")))
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.store.Settle(ctx, tx, l.instance, []invitation.Verdict{{RowID: row(batch, 1), Key: key("a"),
+			Action: invitation.Action{Kind: invitation.Claim, Close: invitation.ClosedOurs, InvitationID: "inv_1"}}})
+		return err
+	})
+	p := person(batch, 1, "a")
+	p.InvitationID = "inv_1"
+	revoke := l.attempt(invitation.Request{Call: invitation.CallRevoke, Bucket: "general", People: []invitation.Person{p}})
+	l.tx(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.store.CloseOwnRevoke(ctx, tx, l.instance, revoke, p, "", invitation.ClosedRefused, false)
+		return err
+	})
+	l.setState(batch, invitation.StateCancelled)
+	if _, err := l.store.CancelRows(t.Context(), l.instance); err != nil {
+		t.Fatal(err)
+	}
+	l.is("(invited,link_lost,inv_1,1)", `select (outcome, reason, clerk_invitation_id, attempt_id) from results`)
+	if made != 1 {
+		t.Errorf("the create was attempt %d", made)
+	}
 }

@@ -177,13 +177,13 @@ func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance, attempt in
 		}
 	}
 	_, err := tx.Exec(ctx, `
-		update attempt_people set open = false, closed_at = clock_timestamp(), resolution = $3 where attempt_id = $1 and key = $2 and open`, attempt, p.Key, how)
+		update attempt_people set open = false, closed_at = clock_timestamp(), resolution = $3 where attempt_id = $1 and key = $2 and closed_at is null`, attempt, p.Key, how)
 	if err != nil {
 		return nil, fmt.Errorf("close attempt %d: %w", attempt, err)
 	}
 	_, err = tx.Exec(ctx, `
 		update attempts set resolved_at = clock_timestamp(), resolution = case when $2 in ('answered', 'not_sent', 'refused') then $2 else 'read' end
-		where id = $1 and resolved_at is null and not exists (select from attempt_people p where p.attempt_id = $1 and p.open)`, attempt, how)
+		where id = $1 and resolved_at is null and not exists (select from attempt_people p where p.attempt_id = $1 and p.closed_at is null)`, attempt, how)
 	if err != nil {
 		return nil, fmt.Errorf("close attempt %d: %w", attempt, err)
 	}

@@ -93,57 +93,6 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	return open, nil
 }
 
-// Conclude records answers that decide everybody whom they were about, each with
-// an invitation, and closes their attempts; the verdicts are those of these
-// people. It returns which attempts it has closed, and the rows that this frees.
-// Attempts that are answered or resolved already, and those of which somebody was
-// settled by reading, are left for [Store.Note].
-func (s *Store) Conclude(ctx context.Context, tx pgx.Tx, instance int64, answers []Noted, verdicts []Verdict) (closed map[int64]bool, free []Freed, err error) {
-	var ids []int64
-	var started []time.Time
-	var statuses []int32
-	var codes, traces []string
-	for _, n := range answers {
-		ids, statuses, codes, traces = append(ids, n.Attempt), append(statuses, int32(n.Status)), append(codes, n.Code), append(traces, n.TraceID)
-		started = append(started, n.Started)
-	}
-	rows, _ := tx.Query(ctx, `
-		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
-		       resolved_at = clock_timestamp(), resolution = 'answered'
-		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[]) as d (id, status, code, trace, started)
-		where a.id = d.id and a.started_at = d.started and a.answered_at is null and a.resolved_at is null
-		  and not exists (select from attempt_people p where p.attempt_id = a.id and not p.open)
-		returning a.id`, ids, statuses, codes, traces, started)
-	closed = map[int64]bool{}
-	var id int64
-	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { closed[id] = true; return nil }); err != nil {
-		return nil, nil, fmt.Errorf("close attempts %v: %w", ids, err)
-	}
-	if len(closed) == 0 {
-		return nil, nil, nil
-	}
-	verdicts = slices.DeleteFunc(verdicts, func(v Verdict) bool { return !closed[v.AttemptID] })
-	keys, invitations, attempts := make([]string, len(verdicts)), make([]string, len(verdicts)), make([]int64, len(verdicts))
-	for i, v := range verdicts {
-		keys[i], invitations[i], attempts[i] = v.Key, v.InvitationID, v.AttemptID
-	}
-	tag, err := tx.Exec(ctx, `
-		update attempt_people p set answer = 'created', clerk_invitation_id = d.invitation, open = false, closed_at = clock_timestamp(), resolution = 'answered'
-		from unnest($1::bigint[], $2::text[], $3::text[]) as d (id, key, invitation)
-		where p.attempt_id = d.id and p.key = d.key and p.open`, attempts, keys, invitations)
-	if err == nil && int(tag.RowsAffected()) != len(verdicts) { // settled by reading, between the statement before and this one
-		err = fmt.Errorf("%d people are claimed, want %d", tag.RowsAffected(), len(verdicts))
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("close attempts %v: %w", ids, err)
-	}
-	if err := s.decide(ctx, tx, verdicts); err != nil {
-		return nil, nil, err
-	}
-	free, err = freed(ctx, tx, instance, keys)
-	return closed, free, err
-}
-
 // backOff leaves those alone for a while whom an answer did not decide.
 func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
 	// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed
@@ -245,46 +194,19 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, verdicts []Verdict) error
 		attempts, reads = append(attempts, v.AttemptID), append(reads, v.ReadID)
 	}
 	batches, numbers := split(ids)
-	rows, _ := tx.Query(ctx, `
+	_, err := tx.Exec(ctx, `
 		update results r set outcome = d.outcome, reason = nullif(d.reason, ''), clerk_invitation_id = nullif(d.invitation, ''), clerk_user_id = nullif(d.person, ''),
 		       status = nullif(d.status, ''), status_at = case when d.status <> '' then clock_timestamp() end, invited_at = d.invited, expires_at = d.expires,
 		       attempt_id = nullif(d.attempt, 0), read_id = nullif(d.read, 0), decided_at = clock_timestamp(), not_before = null
 		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::bigint[], $12::text[])
 			as d (batch, number, outcome, reason, invitation, person, status, invited, expires, attempt, read, closes)
 		where r.batch_id = d.batch and r.row_number = d.number and r.outcome is null
-		  and not (d.closes = '' and exists (select from attempt_people p where p.batch_id = d.batch and p.row_number = d.number and p.open))
-		returning r.batch_id, r.row_number, r.revoke_sent is not null`,
+		  and not (d.closes = '' and exists (select from attempt_people p where p.batch_id = d.batch and p.row_number = d.number and p.open))`,
 		batches, numbers, outcomes, reasons, invitations, users, statuses, invited, expires, attempts, reads, closes)
-	var id RowID
-	var halfway bool
-	ids = ids[:0]
-	_, err := pgx.ForEachRow(rows, []any{&id.Batch, &id.Row, &halfway}, func() error {
-		if halfway {
-			ids = append(ids, id)
-		}
-		return nil
-	})
-	if err == nil && len(ids) > 0 {
-		err = closeRoom(ctx, tx, ids)
-	}
 	if err != nil {
 		return fmt.Errorf("decide %d rows: %w", len(verdicts), err)
 	}
 	return nil
-}
-
-// closeRoom settles what was revoked to make room with the rows that it made room
-// for, which are decided.
-func closeRoom(ctx context.Context, tx pgx.Tx, ids []RowID) error {
-	batches, numbers := split(ids)
-	_, err := tx.Exec(ctx, `
-		with room as (
-			update attempt_people p set closed_at = clock_timestamp(), resolution = 'answered'
-			from unnest($1::bigint[], $2::int[]) as d (batch, number)
-			where p.batch_id = d.batch and p.row_number = d.number and p.closed_at is null and p.answer in ('revoked', 'gone')
-			returning p.attempt_id)
-		update attempts a set resolved_at = clock_timestamp(), resolution = 'answered' from room where a.id = room.attempt_id and a.under is not null`, batches, numbers)
-	return err
 }
 
 // Freed is a row that waits again, and when it may be taken up.
@@ -322,7 +244,7 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 		       when hows <@ array['answered', 'refused'] then 'answered' else 'read' end
 		from (select p.attempt_id, array_agg(distinct p.resolution) as hows
 			from attempt_people p where p.attempt_id = any($1) group by p.attempt_id having not bool_or(p.open)) ended
-		where a.id = ended.attempt_id and a.resolved_at is null and a.under is null`, attempts)
+		where a.id = ended.attempt_id and a.resolved_at is null`, attempts)
 	if err != nil {
 		return nil, fmt.Errorf("close %d claims: %w", len(verdicts), err)
 	}
@@ -339,7 +261,7 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 }
 
 // freed returns the undecided rows of people in running batches, and those that
-// are halfway in any. Who pauses or cancels one of these batches waits for the
+// are owed an invitation in any. Who pauses or cancels one of these batches waits for the
 // transaction, lest the jobs that it inserts are left behind.
 func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Freed, error) {
 	rows, _ := tx.Query(ctx, `

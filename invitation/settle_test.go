@@ -134,82 +134,6 @@ func TestNoteLate(t *testing.T) {
 	}
 }
 
-// conclude records that everybody of an attempt was invited.
-func (l *ledger) conclude(attempt int64, people ...invitation.Person) (closed bool, freed []invitation.Freed) {
-	l.Helper()
-	var verdicts []invitation.Verdict
-	for _, p := range people {
-		v := decides(p.RowID, "", invitation.Invited, invitation.ClosedAnswered)
-		v.Key, v.AttemptID, v.InvitationID, v.Status = p.Key, attempt, "inv_"+p.Key, invitation.Pending
-		verdicts = append(verdicts, v)
-	}
-	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		all, free, err := l.store.Conclude(ctx, tx, l.instance, []invitation.Noted{l.noted(attempt, invitation.Reply{Status: 200, TraceID: "trace"})}, verdicts)
-		closed, freed = all[attempt], free
-		return err
-	})
-	return closed, freed
-}
-
-// What an answer that invited everybody leaves in the ledger, and who waits again.
-func TestConclude(t *testing.T) {
-	t.Parallel()
-	l := newLedger(t)
-	batch, other := l.batch("a", "b"), l.batch("b")
-	people := []invitation.Person{person(batch, 1, "a"), person(batch, 2, "b")}
-	id := l.attempt(bulk(people...))
-	closed, freed := l.conclude(id, people...)
-	if !closed || len(freed) != 1 || freed[0].RowID != row(other, 1) {
-		t.Errorf("closed: %t, freed %+v, want the row of the other batch", closed, freed)
-	}
-	l.is("200 trace answered", `select http_status || ' ' || trace_id || ' ' || resolution from attempts where answered_at is not null and resolved_at is not null and error_code is null and read_after is null`)
-	l.is("2", `select count(*) from attempt_people where not open and answer = 'created' and resolution = 'answered' and closed_at is not null and clerk_invitation_id = 'inv_' || key`)
-	l.is("2", `select count(*) from results where outcome = 'invited' and status = 'pending' and attempt_id = $1 and clerk_invitation_id = 'inv_' || key`, id)
-}
-
-// An answer that comes after anybody of its attempt was settled, or after another
-// answer, concludes nothing, and a row that is decided stays as it is.
-func TestConcludeLate(t *testing.T) {
-	t.Parallel()
-	for name, before := range map[string]func(*ledger, int64, int64){
-		"one was settled by reading": func(l *ledger, batch, _ int64) { l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere)) },
-		"all were settled by reading": func(l *ledger, batch, _ int64) {
-			l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere), closes(row(batch, 2), "b", invitation.ClosedNotThere))
-		},
-		"it was answered": func(l *ledger, _, id int64) { l.note(id, invitation.Reply{Status: 500, Read: true}) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := newLedger(t)
-			batch := l.batch("a", "b")
-			people := []invitation.Person{person(batch, 1, "a"), person(batch, 2, "b")}
-			id := l.attempt(bulk(people...))
-			before(l, batch, id)
-			state := func() string {
-				return get[string](l, `select (select json_agg(a order by id) from attempts a)::text || (select json_agg(p order by attempt_id, key) from attempt_people p)::text || (select json_agg(r order by row_number) from results r)::text`)
-			}
-			was := state()
-			if closed, freed := l.conclude(id, people...); closed || len(freed) > 0 {
-				t.Errorf("closed: %t, freed %+v", closed, freed)
-			}
-			if is := state(); is != was {
-				t.Errorf("a late answer changed\n%s\nto\n%s", was, is)
-			}
-		})
-	}
-	t.Run("the row is decided", func(t *testing.T) {
-		t.Parallel()
-		l := newLedger(t)
-		batch := l.batch("a")
-		id := l.attempt(single(person(batch, 1, "a")))
-		l.exec(`update results set outcome = 'cancelled', decided_at = clock_timestamp()`)
-		if closed, _ := l.conclude(id, person(batch, 1, "a")); !closed {
-			t.Error("the attempt stays open")
-		}
-		l.is("cancelled", `select outcome from results where clerk_invitation_id is null`)
-	})
-}
-
 // A transient answer puts off those of whom it says nothing.
 func TestNoteBacksOff(t *testing.T) {
 	t.Parallel()
@@ -221,7 +145,7 @@ func TestNoteBacksOff(t *testing.T) {
 	l.is("{1}", `select array_agg(row_number) from results where tries = 1 and last_error = 'internal_clerk_error' and transient_since is not null
 		and not_before - clock_timestamp() between interval '50 s' and interval '60 s'`)
 	l.is("2", `select count(*) from results where tries = 0 and not_before is null and transient_since is null`)
-	if yes, err := l.store.Waits(t.Context(), row(batch, 1)); err != nil || len(yes) > 0 {
+	if yes, err := l.store.Waits(t.Context(), row(batch, 1)); err != nil || yes {
 		t.Errorf("a row that backs off waits: %v", err)
 	}
 }
@@ -441,9 +365,6 @@ func TestAnswerToAForgottenAttempt(t *testing.T) {
 	if l.note(4711, invitation.Reply{Status: 200, TraceID: "trace", People: said}) {
 		t.Error("the attempt is open")
 	}
-	if closed, _ := l.conclude(4711); closed {
-		t.Error("the attempt was closed")
-	}
 	l.is("0", `select count(*) from late_answers`)
 }
 
@@ -467,15 +388,6 @@ func TestAnswerToAnEarlierAttemptOfTheNumber(t *testing.T) {
 			open, err := l.store.Note(ctx, tx, settle, n)
 			if open[id] {
 				t.Errorf("%+v is taken for the answer to another attempt", r)
-			}
-			if err != nil {
-				return err
-			}
-			verdict := decides(row(batch, 1), "", invitation.Invited, invitation.ClosedAnswered)
-			verdict.AttemptID = id
-			closed, _, err := l.store.Conclude(ctx, tx, l.instance, []invitation.Noted{n}, []invitation.Verdict{verdict})
-			if closed[id] {
-				t.Errorf("%+v closes another attempt", r)
 			}
 			return err
 		})

@@ -11,6 +11,10 @@ import (
 	"unicode"
 )
 
+// raggedRow is the reason of a row with more or fewer cells than the header:
+// RaggedRow of the package importer, which imports this one.
+const raggedRow = "ragged_row"
+
 // ResultField is a column of ours in the results of a batch.
 type ResultField struct {
 	Name  string
@@ -42,6 +46,18 @@ func nilOr[T any](p *T) any {
 // first. A cell that a spreadsheet would take for a formula has an apostrophe in
 // front.
 func ResultsCSV(out io.Writer, columns []string, each func(func(*Result) error) error) error {
+	return resultsCSV(out, columns, false, each)
+}
+
+// ProblemsCSV is [ResultsCSV] for the rows that can't be sent, to be corrected and
+// uploaded again. columns are the header's alone. A row that has more or fewer cells
+// has so many here too, and is ragged again: filled up, it would read as a complete
+// row, with another person's address in its e-mail column perhaps.
+func ProblemsCSV(out io.Writer, columns []string, each func(func(*Result) error) error) error {
+	return resultsCSV(out, columns, true, each)
+}
+
+func resultsCSV(out io.Writer, columns []string, asRead bool, each func(func(*Result) error) error) error {
 	w := csv.NewWriter(out)
 	w.UseCRLF = true // RFC 4180
 	record := make([]string, 0, len(columns)+len(ResultFields))
@@ -56,7 +72,11 @@ func ResultsCSV(out io.Writer, columns []string, each func(func(*Result) error) 
 	}
 	err := each(func(r *Result) error {
 		record = record[:0]
-		for i := range columns {
+		cells := len(columns)
+		if asRead && r.Reason != nil && *r.Reason == raggedRow {
+			cells = len(r.Original)
+		}
+		for i := range cells {
 			cell := ""
 			if i < len(r.Original) {
 				cell = r.Original[i]

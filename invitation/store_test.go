@@ -288,14 +288,14 @@ func TestBatchIsKept(t *testing.T) {
 		got.State != invitation.Running || got.Rows != 2 || got.StartedAt.Before(got.CreatedAt) || !got.FinishedAt.IsZero() || !slices.Equal(got.Columns, []string{"email"}) {
 		t.Errorf("got %+v", got)
 	}
-	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0); err != nil || got == nil || got.ID != id {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0, false); err != nil || got == nil || got.ID != id {
 		t.Errorf("by its file: %+v, %v", got, err)
 	}
 	again := l.batchOf(want, "jane")
-	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0); err != nil || got == nil || got.ID != again {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, want.FileSHA256, 0, false); err != nil || got == nil || got.ID != again {
 		t.Errorf("by its file, the newest: %+v, %v", got, err)
 	}
-	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.newInstance("ins_two"), want.FileSHA256, 0); err != nil || got != nil {
+	if got, err := invitation.BatchByFile(t.Context(), l.pool, l.newInstance("ins_two"), want.FileSHA256, 0, false); err != nil || got != nil {
 		t.Errorf("at another instance: %+v, %v", got, err)
 	}
 	if _, err := l.store.Batch(t.Context(), 99); !errors.Is(err, invitation.ErrNoBatch) {

@@ -131,19 +131,22 @@ func (s *Store) BeginSweep(ctx context.Context, tx pgx.Tx, sw *Sweep, targets []
 	if sw.OlderThan != 0 {
 		older = &sw.OlderThan
 	}
+	var finished *time.Time
 	err := tx.QueryRow(ctx, `
 		insert into sweeps (instance_id, kind, batch_id, started_by, older_than, scope, apply, night, scanned, stale, skipped, threshold, held, allowed_by, allowed_at, finished_at)
 		values ($1, $2, nullif($3, 0), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), case when $14 <> '' then clock_timestamp() end, case when not $7 then clock_timestamp() end)
-		on conflict (instance_id, night) do nothing returning id, started_at`,
+		on conflict (instance_id, night) do nothing returning id, started_at, finished_at`,
 		sw.InstanceID, sw.Kind, sw.Batch, sw.StartedBy, older, sw.Scope, sw.Apply, nullTime(sw.Night), sw.Scanned, sw.Stale, sw.Skipped, sw.Threshold, sw.Held, sw.AllowedBy).
-		Scan(&sw.ID, &sw.StartedAt)
+		Scan(&sw.ID, &sw.StartedAt, &finished)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrSwept
 	}
 	if err != nil {
 		return fmt.Errorf("begin a sweep: %w", err)
 	}
+	sw.FinishedAt = deref(finished)
 	if !sw.Apply {
+		sw.Undecided = 0 // it is over
 		return nil
 	}
 	if err := s.insertTargets(ctx, tx, sw, targets); err != nil {

@@ -121,16 +121,16 @@ func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 	return &p, nil
 }
 
-// Undecided counts the undecided rows of batches, and those of them that are
-// halfway.
-func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, halfway int, err error) {
+// Undecided counts the undecided rows of batches, and those of them for
+// which an invitation was revoked, or is being revoked.
+func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, owed int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		select count(*), count(revoke_sent) from results
-		where batch_id = any($1) and outcome is null`, batches).Scan(&n, &halfway)
+		where batch_id = any($1) and outcome is null`, batches).Scan(&n, &owed)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the undecided rows of batches %d: %w", batches, err)
 	}
-	return n, halfway, nil
+	return n, owed, nil
 }
 
 // LockUndecided locks the undecided rows of batches until the transaction ends,

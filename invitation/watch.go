@@ -7,17 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Stopped lists the batches of an instance that don't run, but for those that ended
-// long ago.
-func (s *Store) Stopped(ctx context.Context, tx pgx.Tx, instance int64) ([]int64, error) {
-	rows, _ := tx.Query(ctx, `select id from batches where instance_id = $1 and state <> 'running' and coalesce(finished_at, 'infinity') > clock_timestamp() - interval '10 minutes'`, instance)
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return nil, fmt.Errorf("list the batches of instance %d that don't run: %w", instance, err)
-	}
-	return ids, nil
-}
-
 // Chores are what the housekeeping of an instance finds to do.
 type Chores struct {
 	Canary  bool // a running batch sends its canary
@@ -34,7 +23,6 @@ type Chores struct {
 func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	var c Chores
 	var b pgx.Batch
-	b.Queue(KeptPlans)
 	b.Queue(`
 		select coalesce(bool_or(state = 'running' and canary_row is not null), false),
 		       coalesce(bool_or(state = 'running' and `+zoneless+`), false),

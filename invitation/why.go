@@ -46,7 +46,7 @@ type StoryAttempt struct {
 	WorkerID          string     `json:"worker_id"`
 	SweepID           *int64     `json:"sweep_id"`
 	AskedBy           *string    `json:"asked_by"` // who started the sweep
-	Under             *int64     `json:"under"`    // for a revocation: the create that it makes room for
+	Under             *int64     `json:"under"`    // for a revocation that an earlier version sent: the create under whose claim it ran
 	StartedAt         time.Time  `json:"started_at"`
 	Deadline          time.Time  `json:"deadline"`
 	AnsweredAt        *time.Time `json:"answered_at"`

@@ -54,10 +54,10 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 	// What would keep others out is refused.
 	for _, sql := range []string{
 		`select * from results for update`, `select * from results for no key update`, `select * from results for share`, `select * from results for key share`,
-		`select * from task_leases`, `select * from river_queue`,
+		`select * from task_leases for key share`, `select * from river_queue`,
 		`lock table results in row share mode`, `lock table results in row exclusive mode`, `lock table results in share mode`,
 		`lock table batches in share row exclusive mode`, `lock table attempts in exclusive mode`, `lock table attempts in access exclusive mode`,
-		`lock table task_leases in access share mode`, `lock table river_job in access share mode`, `lock table river_leader in access share mode`,
+		`lock table task_leases in row share mode`, `lock table river_job in access share mode`, `lock table river_leader in access share mode`,
 	} {
 		if strings.HasPrefix(sql, "lock ") { // which wants to be in a transaction
 			sql = `do $$ begin ` + sql + `; end $$`

@@ -142,7 +142,7 @@ func TestSweep(t *testing.T) {
 	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days' where row_number <= 30`); err != nil {
 		t.Fatal(err)
 	}
-	b.post("/sandbox/accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(0), person(1)))
+	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(0), person(1)))
 	dry, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Actor: "maria"})
 	if err != nil {
 		t.Fatal(err)
@@ -249,34 +249,38 @@ func TestNightlySweep(t *testing.T) {
 
 func TestParseSchedule(t *testing.T) {
 	t.Parallel()
-	s, err := ParseSchedule("0 2 * * *", "Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
 	// 02:00 is skipped on the night when summer time begins, and comes twice when
-	// it ends: each night has one sweep.
-	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, begin := range []time.Time{time.Date(2026, 10, 20, 12, 0, 0, 0, berlin), time.Date(2026, 3, 25, 12, 0, 0, 0, berlin)} {
-		days := map[string]int{}
-		for at := s.Next(begin); at.Before(begin.AddDate(0, 0, 10)); at = s.Next(at) {
-			days[at.In(berlin).Format(time.DateOnly)]++
+	// it ends: each night of two years has one sweep.
+	for _, zone := range []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"} {
+		where, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if len(days) != 10 {
-			t.Errorf("%d nights in the ten days from %v, want 10: %v", len(days), begin, days)
-		}
-		for day, n := range days {
-			if n != 1 {
-				t.Errorf("%d sweeps on %s, want 1", n, day)
+		for _, at := range []string{"0 2 * * *", "30 1 * * *"} {
+			s, err := ParseSchedule(at, zone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			days := map[string]int{}
+			end := time.Date(2028, 1, 1, 0, 0, 0, 0, where)
+			for next := s.Next(time.Date(2025, 12, 31, 23, 59, 59, 0, where)); next.Before(end); next = s.Next(next) {
+				days[next.In(where).Format(time.DateOnly)]++
+			}
+			if len(days) != 2*365 {
+				t.Errorf("%s in %s: %d nights, want %d", at, zone, len(days), 2*365)
+			}
+			for day, n := range days {
+				if n != 1 {
+					t.Errorf("%s in %s: %d sweeps on %s, want 1", at, zone, n, day)
+				}
 			}
 		}
 	}
 	// One that is asked within the repeated hour goes on, never back, east of
 	// Greenwich and west of it.
 	for zone, day := range map[string]int{"Europe/Berlin": 25, "America/New_York": 32} {
-		if s, err = ParseSchedule("*/30 * * * *", zone); err != nil {
+		s, err := ParseSchedule("*/30 * * * *", zone)
+		if err != nil {
 			t.Fatal(err)
 		}
 		for at := time.Date(2026, 10, day, 0, 0, 0, 0, time.UTC); at.Hour() != 8; at = at.Add(10 * time.Minute) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v6"
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
@@ -19,9 +21,6 @@ type ticket struct {
 	invitation.Claimed
 	deadline time.Time // on this process' clock, taken before the claim's transaction began
 	probe    bool
-	revoke   invitation.Person           // whose invitation is revoked first, to make room; zero: nobody's
-	revoking int64                       // that attempt
-	revoked  time.Time                   // when it was started: attempts.started_at
 	cases    map[string]*invitation.Case // by key
 	links    map[string]clerk.Link       // of those just made without a mail, by key
 	linked   bool                        // they are in their file
@@ -42,18 +41,16 @@ type claimer struct {
 	asks chan chan granted
 	done chan string // a request of this bucket was answered
 
-	opened  int // requests, by this process
-	analyze int // after how many of them the ledger's statistics are refreshed
-
-	readAgain time.Time // reads failed: no claim waits for one before this time
-	failures  int       // in a row
+	readAgain time.Time                   // reads failed: no claim waits for one before this time
+	failing   *backoff.ExponentialBackOff // the waits after reads that failed in a row
+	leaving   bool                        // the process stops: only owed rows are claimed
 
 	mu  sync.Mutex
 	out map[string]int // requests under way by bucket
 }
 
 func newClaimer(w *Worker) *claimer {
-	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}, analyze: 500}
+	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}, failing: w.cfg.afterFailures()}
 }
 
 // claim waits for a request to send.
@@ -79,18 +76,19 @@ func (c *claimer) ended(bucket string) {
 }
 
 // room says how many more requests of a bucket this process may have claimed or
-// under way.
+// under way. A revoke of a row's own, which is of the general bucket, counts with the
+// creates that it is followed by.
 func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	most := inFlight
 	if limit.None {
-		most = 2 * c.w.cfg.workers()
+		most = c.w.cfg.workers()
 	}
-	return max(0, most-c.out[bucket])
+	return max(0, most-c.out[bucket]-c.out[ratelimit.GeneralCall])
 }
 
-// run serves the jobs until ctx is done; then it turns away who still asks.
+// run serves the jobs until ctx is done; then it serves owed rows only.
 func (c *claimer) run(ctx context.Context) {
 	var waiting []chan granted
 	answerAll := func(g granted) {
@@ -105,9 +103,11 @@ func (c *claimer) run(ctx context.Context) {
 			case r := <-c.asks:
 				waiting = append(waiting, r)
 			case <-ctx.Done():
-				c.turnAway()
-				return
 			}
+		}
+		if ctx.Err() != nil {
+			c.leave(context.WithoutCancel(ctx), waiting)
+			return
 		}
 		for more := true; more; {
 			select {
@@ -146,9 +146,6 @@ func (c *claimer) run(ctx context.Context) {
 		default:
 			answerAll(granted{})
 		}
-		if ctx.Err() != nil {
-			answerAll(granted{err: ctx.Err()})
-		}
 	}
 }
 
@@ -163,16 +160,39 @@ func (c *claimer) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// turnAway answers who asks after the end, until nobody can any more.
-func (c *claimer) turnAway() {
+// leave answers jobs that ask after the end, until none can any more. The process does
+// not stop between a revoke and the create that its row is owed: it serves owed rows,
+// and turns everybody else away.
+func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
+	ctx, cancel := context.WithTimeout(ctx, c.w.stopWithin())
+	defer cancel()
+	c.leaving = true
+	for _, r := range waiting {
+		r <- c.lastOwed(ctx)
+	}
 	for {
 		select {
 		case r := <-c.asks:
-			r <- granted{err: context.Canceled}
+			r <- c.lastOwed(ctx)
 		case <-c.w.claimsOver():
 			return
 		}
 	}
+}
+
+// lastOwed claims an owed row, if one may be asked for now: what its revoke relied on
+// was read a moment ago.
+func (c *claimer) lastOwed(ctx context.Context) granted {
+	for range 5 { // what can be decided comes first
+		r, err := c.round(ctx, 1)
+		if len(r.tickets) > 0 {
+			return granted{ticket: r.tickets[0]}
+		}
+		if err != nil || !r.again {
+			break
+		}
+	}
+	return granted{err: context.Canceled}
 }
 
 // round is what came of one claim transaction.
@@ -186,9 +206,6 @@ type round struct {
 	opens    time.Duration        // no budget: how long until some can be free
 }
 
-// oft begins the transactions that go on all the time. See [invitation.KeptPlans].
-var oft = pgx.TxOptions{BeginQuery: "begin; " + invitation.KeptPlans}
-
 // errRead says that a claim needs a read first. It rolls the claim back.
 var errRead = errors.New("people must be read first")
 
@@ -198,11 +215,10 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	// committed that nobody sends.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	c.keepPlans(claiming)
 	var r round
 	failpoint("before_reserve")
 	began := time.Now()
-	err := pgx.BeginTxFunc(claiming, c.w.pool, oft, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginFunc(claiming, c.w.pool, func(tx pgx.Tx) (err error) {
 		r, err = c.claimIn(claiming, tx, want)
 		return err
 	})
@@ -220,7 +236,6 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	if len(r.tickets) > 0 {
 		failpoint("after_reserve")
 	}
-	c.opened += len(r.tickets)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range r.tickets {
@@ -230,28 +245,13 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	return r, nil
 }
 
-// keepPlans has PostgreSQL look at the ledger anew each time it has grown
-// fourfold. A connection keeps the plans that it made when the tables were all but
-// empty, which read them whole; autovacuum looks once a minute, and by then there
-// may be a hundred thousand rows.
-func (c *claimer) keepPlans(ctx context.Context) {
-	if c.opened < c.analyze {
-		return
-	}
-	c.analyze = 4 * c.opened
-	var grown bool // since another process looked
-	err := c.w.pool.QueryRow(ctx, `select n_mod_since_analyze > n_live_tup / 2 from pg_stat_user_tables where relid = 'attempts'::regclass`).Scan(&grown)
-	if err == nil && !grown {
-		return
-	}
-	if _, err := c.w.pool.Exec(ctx, `analyze (skip_locked) attempts, attempt_people`); err != nil {
-		c.w.log.Warn("refresh the statistics of the ledger", "error", err)
-	}
-}
-
 // claimIn is the claim's transaction.
 func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, err error) {
 	create, bulk, err := c.reserve(ctx, tx)
+	if err != nil {
+		return r, err
+	}
+	promised, err := c.w.withhold(ctx, tx, &create, &bulk)
 	if err != nil {
 		return r, err
 	}
@@ -259,7 +259,10 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		r.opens = opening(create, bulk, c.w.cfg)
 		return r, errNothing
 	}
-	b := budget{single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)), bulk: min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
+	lone := c.w.lone(&create, &bulk)
+	b := budget{spare: lone.Free - promised, probe: lone.Probe,
+		single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)),
+		bulk:   min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
 	if b.single == 0 && b.bulk == 0 {
 		r.full = true
 		return r, errNothing
@@ -271,7 +274,10 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		each = bulkSize
 	}
 	n := min(b.single+bulkSize*b.bulk, each*want, readAhead)
-	p, err := c.pick(ctx, tx, n, r.alone, false)
+	if b.probe { // a row that needs no revoke makes the better probe
+		n = max(n, bulkSize)
+	}
+	p, err := c.pick(ctx, tx, n, r.alone, c.leaving)
 	if err != nil {
 		return r, err
 	}
@@ -279,6 +285,9 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	if p.decided > 0 && len(p.ready) < n {
 		r.again = true
 		return r, nil
+	}
+	if c.leaving {
+		p.ready = slices.DeleteFunc(p.ready, func(c candidate) bool { return !c.Owed })
 	}
 	requests := pack(p.ready, b, want, c.w.cfg.Create.Off)
 	switch {
@@ -290,13 +299,37 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
 	case !r.alone:
 		// Where nobody waits there is nothing to wait for: bulk calls are left for whoever comes.
-		var lone []invitation.RowID
-		if lone, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(lone) > 0 {
+		var left []invitation.RowID
+		if left, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(left) > 0 {
 			r.full = create.Free > 0
 			r.opens = untilSingle(create)
 		}
+	case len(p.ready) > 0: // what is left is promised to owed rows
+		r.opens = c.w.cfg.paced(200 * time.Millisecond)
 	}
 	return r, err
+}
+
+// lone is the bucket of the requests for one person: rows that must go alone use it,
+// and so do all rows that are owed an invitation.
+func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
+	if w.cfg.Create.Off {
+		return bulk
+	}
+	return create
+}
+
+// withhold counts the creates that are promised to rows whose invitation was revoked,
+// or is being revoked. If nothing else is left, and none of these rows can use it now,
+// the bucket is as good as empty: other requests must not take it, or somebody would be
+// without an invitation for a whole window.
+func (w *Worker) withhold(ctx context.Context, db invitation.Queryer,
+	create, bulk *ratelimit.Bucket) (promised int, err error) {
+	promised, ready, err := w.store.Promised(ctx, db, w.cfg.Instance.ID)
+	if b := w.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
+		b.Free, b.Opens = 0, b.Now.Add(w.cfg.paced(2*time.Second))
+	}
+	return promised, err
 }
 
 // untilSingle is how long those wait who must go alone before it is looked at
@@ -311,7 +344,7 @@ func untilSingle(create ratelimit.Bucket) time.Duration {
 func (c *claimer) read(ctx context.Context, alone bool) error {
 	err := c.w.preflight(ctx, alone, false)
 	if err == nil {
-		c.failures = 0
+		c.failing.Reset()
 		return nil
 	}
 	if errors.Is(err, ErrUnauthorized) || ctx.Err() != nil {
@@ -321,8 +354,7 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	if errors.As(err, &refused) {
 		c.w.pauseFor(ctx, "Clerk refuses to be read", refused.answer)
 	}
-	wait := min(time.Second<<min(c.failures, 6), time.Minute)
-	c.failures++
+	wait := c.failing.NextBackOff()
 	c.readAgain = time.Now().Add(wait)
 	c.w.log.Warn("reading Clerk fails", "error", err, "again_in", wait)
 	return nil
@@ -361,16 +393,23 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 	return max(soonest, time.Millisecond)
 }
 
+// candidate is a row that may be asked for.
+type candidate struct {
+	*invitation.Case
+	revoke string // the invitation that is revoked first; empty: none
+}
+
 // picked is what became of the rows that a claim picked.
 type picked struct {
-	ready    []*invitation.Case   // may be asked for
+	ready    []candidate          // may be asked for
 	verdicts []invitation.Verdict // what was decided, to be told once it is committed
 	decided  int                  // were decided, since enough is known of them, or go alone from now on
 	unread   bool                 // some need a read first
 }
 
 // pick locks waiting rows and decides those of which enough is known. survey is
-// for when there is no budget: rows are decided, and none needs a fresh read.
+// for when there is no budget, or the process stops: rows are decided, and nothing
+// is read for them.
 func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool) (p picked, err error) {
 	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
 	if err != nil || len(ids) == 0 {
@@ -395,7 +434,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 			if act.Alone && !one.Alone {
 				lone = append(lone, one.RowID)
 			} else {
-				p.ready = append(p.ready, one)
+				p.ready = append(p.ready, candidate{one, act.Revoke})
 			}
 		case invitation.Read:
 			p.unread = true
@@ -448,23 +487,27 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	if err != nil {
 		return nil, err
 	}
-	still := make(map[string]*invitation.Case, len(again)) // one row a person
-	revokes := map[string]string{}
+	still := make(map[string]candidate, len(again)) // one row a person
 	for _, one := range again {
-		one.Attempts = dropAttempts(one.Attempts, mine)
-		if act := one.Next(); act.Kind == invitation.Claim && (act.Revoke == "" || one.Alone) {
-			still[one.Key], revokes[one.Key] = one, act.Revoke
+		one.Attempts = slices.DeleteFunc(one.Attempts, func(a invitation.Attempt) bool { return mine[a.ID] })
+		one.Revoked = slices.DeleteFunc(one.Revoked, func(r invitation.OwnRevoke) bool { return mine[r.Attempt] })
+		if act := one.Next(); act.Kind == invitation.Claim {
+			still[one.Key] = candidate{one, act.Revoke}
 		}
 	}
-	claimed, err = c.w.store.Withdraw(ctx, tx, claimed, func(p invitation.Person) bool { return still[p.Key] == nil })
+	claimed, err = c.w.store.Withdraw(ctx, tx, claimed, func(p invitation.Person) bool {
+		now, ok := still[p.Key]
+		return !ok || now.revoke != p.InvitationID
+	})
 	if err != nil {
 		return nil, err
 	}
+	var revoking []invitation.RowID
 	tickets := make([]*ticket, len(claimed))
 	for i, cl := range claimed {
 		t := &ticket{Claimed: cl, cases: make(map[string]*invitation.Case, len(cl.People))}
 		for _, p := range cl.People {
-			t.cases[p.Key] = still[p.Key]
+			t.cases[p.Key] = still[p.Key].Case
 		}
 		t.probe = cl.Bucket == ratelimit.Create && probeCreate || cl.Bucket == ratelimit.Bulk && probeBulk
 		if t.probe {
@@ -472,63 +515,70 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 				return nil, err
 			}
 		}
-		if p := cl.People[0]; revokes[p.Key] != "" {
-			p.InvitationID = revokes[p.Key]
-			t.revoke = p
-			if t.revoking, t.revoked, err = c.w.store.OpenRevoke(ctx, tx, c.w.cfg.Instance.ID, cl.AttemptID, p); err != nil {
-				return nil, err
-			}
+		if cl.Call == invitation.CallRevoke {
+			revoking = append(revoking, cl.People[0].RowID)
 		}
 		tickets[i] = t
 	}
-	return tickets, nil
-}
-
-func dropAttempts(attempts []invitation.Attempt, mine map[int64]bool) []invitation.Attempt {
-	kept := attempts[:0]
-	for _, a := range attempts {
-		if !mine[a.ID] {
-			kept = append(kept, a)
-		}
-	}
-	return kept
+	return tickets, c.w.store.MarkRevoking(ctx, tx, revoking)
 }
 
 // bulkSize is how many people Clerk takes in one bulk call.
 const bulkSize = 10
 
 // budget is how many requests may be opened.
-type budget struct{ single, bulk int }
+type budget struct {
+	single, bulk int
+	spare        int  // of those for one person: how many more than are promised to owed rows
+	probe        bool // the next of those for one person shows whether Clerk takes requests again
+}
 
 // pack divides people over requests so that the budget invites most of them: a
 // full bulk call as long as there are ten people for it, then singles, and only
 // when no single is left a bulk call that is not full. Rows that must go alone
 // go as singles, or as a bulk call of one where singles are off.
-func pack(cases []*invitation.Case, b budget, want int, singlesOff bool) []invitation.Request {
-	var crowd, alone []*invitation.Case
+//
+// Owed rows come first. A revoke takes the place of the create that follows it.
+// While it is not known whether Clerk takes creates again, none is sent if another
+// row can find out.
+func pack(cases []candidate, b budget, want int, singlesOff bool) []invitation.Request {
+	one, single := &b.single, ratelimit.Create
+	if singlesOff {
+		one, single = &b.bulk, ratelimit.Bulk
+	}
+	other := slices.ContainsFunc(cases, func(c candidate) bool { return c.revoke == "" })
+	var owed, crowd, alone []candidate
 	for _, c := range cases {
-		if c.Alone {
+		switch {
+		case c.revoke != "" && b.probe && other:
+		case c.Owed:
+			owed = append(owed, c)
+		case c.Alone:
 			alone = append(alone, c)
-		} else {
+		default:
 			crowd = append(crowd, c)
 		}
 	}
 	var requests []invitation.Request
-	add := func(call string, people []*invitation.Case) {
+	add := func(call string, people []candidate) {
 		r := invitation.Request{Call: call, Bucket: call}
+		if people[0].revoke != "" { // it goes alone
+			r.Call, r.Bucket = invitation.CallRevoke, ratelimit.GeneralCall
+		}
 		for _, p := range people {
-			r.People = append(r.People, invitation.Person{RowID: p.RowID, Key: p.Key})
+			r.People = append(r.People, invitation.Person{RowID: p.RowID, Key: p.Key, InvitationID: p.revoke})
 		}
 		requests = append(requests, r)
 	}
+	for ; len(owed) > 0 && *one > 0 && len(requests) < want; owed, *one = owed[1:], *one-1 {
+		add(single, owed[:1])
+	}
+	*one = max(0, min(*one, b.spare))
 	for len(requests) < want {
 		switch {
-		case len(alone) > 0 && b.single > 0:
-			add(ratelimit.Create, alone[:1])
-			alone, b.single = alone[1:], b.single-1
-		case len(alone) > 0 && b.bulk > 0 && singlesOff:
-			add(ratelimit.Bulk, alone[:1])
-			alone, b.bulk = alone[1:], b.bulk-1
+		case len(alone) > 0 && *one > 0:
+			add(single, alone[:1])
+			alone, *one = alone[1:], *one-1
 		case len(crowd) >= bulkSize && b.bulk > 0:
 			add(ratelimit.Bulk, crowd[:bulkSize])
 			crowd, b.bulk = crowd[bulkSize:], b.bulk-1

@@ -28,7 +28,7 @@ func change(ctx context.Context, pool *pgxpool.Pool, instance int64, do func(pgx
 }
 
 // forget deletes the jobs of batches that have not begun: a paused batch keeps
-// no job in the queue but of rows that are halfway, which nothing stops.
+// no job in the queue but those of rows that are owed an invitation.
 func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) error {
 	queues := []string{inviteQueue(instance)}
 	for _, b := range batches {
@@ -41,19 +41,6 @@ func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) er
 		return fmt.Errorf("delete the jobs of batches %d: %w", batches, err)
 	}
 	return nil
-}
-
-// forgetStopped deletes jobs that came into the queue as their batch was being
-// stopped: whoever recorded an answer at that moment saw it run. It is a change
-// like others, lest it deletes what a resume has just inserted.
-func (w *Worker) forgetStopped(ctx context.Context) error {
-	return change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) error {
-		ids, err := w.store.Stopped(ctx, tx, w.cfg.Instance.ID)
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		return forget(ctx, tx, w.cfg.Instance.ID, ids...)
-	})
 }
 
 // Pause stops a running batch. What was reserved before is sent.
@@ -78,7 +65,16 @@ func Discard(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 }
 
 func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, do func(context.Context, pgx.Tx, *invitation.Batch, string) error) error {
-	err := change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
+	store := invitation.NewStore(pool)
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// A draft first: its start takes the buckets last, and claims wait for the holder of the buckets.
+		_, err := tx.Exec(ctx, `select from batches where id = $1 and state = 'draft' for update`, b.ID)
+		if err != nil {
+			return fmt.Errorf("lock batch %d: %w", b.ID, err)
+		}
+		if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+			return err
+		}
 		if err := do(ctx, tx, b, actor); err != nil {
 			return err
 		}
@@ -87,7 +83,6 @@ func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	if err != nil {
 		return err
 	}
-	store := invitation.NewStore(pool)
 	if _, err = store.CancelRows(ctx, b.InstanceID); err != nil {
 		return err
 	}

@@ -199,7 +199,7 @@ func TestCancelRacesClaim(t *testing.T) {
 		t.Fatalf("outcomes %v and %d requests, want the claimed one undecided and the others cancelled", got, len(r.tickets))
 	}
 	r.tickets[0].deadline = began.Add(cfg.RequestTimeout)
-	b.send(w, r.tickets[0])
+	w.send(t.Context(), r.tickets[0])
 	if got := b.outcomes(batch); got["invited"] != 1 || got["cancelled"] != 2 {
 		t.Errorf("outcomes %v, want the claimed one invited", got)
 	}
@@ -244,21 +244,20 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	}
 }
 
-// A job that comes into the queue as its batch is being paused, from an answer
-// that is recorded at the same moment, does not stay there.
-func TestPausedBatchKeepsNoJob(t *testing.T) {
+// A job that comes into the queue as its batch is being paused, from an answer that
+// is recorded at the same moment, ends when it is fetched and sends nothing.
+func TestJobOfPausedBatchEnds(t *testing.T) {
 	t.Parallel()
-	b := setup(t, sandbox.Config{})
-	paused, running := b.batch(2, person), b.batch(2, func(i int) string { return "other" + person(i) })
-	b.exec(`update results set not_before = now() + interval '1 hour'`)
-	b.exec(`update river_job set state = 'scheduled', scheduled_at = now() + interval '1 hour'`)
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	paused := b.batch(2, person)
 	b.exec(`update batches set state = 'paused', paused_by = 'person' where id = $1`, paused)
-	w := b.worker(quick)
-	if err := w.housekeep(t.Context()); err != nil {
-		t.Fatal(err)
+	running := b.batch(2, func(i int) string { return "other" + person(i) })
+	b.run(b.worker(quick), running)
+	if b.jobs(paused) != 0 || b.outcomes(paused)[""] != 2 {
+		t.Errorf("%d jobs of the paused batch are left, outcomes %v", b.jobs(paused), b.outcomes(paused))
 	}
-	if b.jobs(paused) != 0 || b.jobs(running) != 2 {
-		t.Errorf("%d jobs of the paused batch and %d of the running one, want 0 and 2", b.jobs(paused), b.jobs(running))
+	if n := len(b.mails()); n != 2 {
+		t.Errorf("%d people were mailed", n)
 	}
 }
 
@@ -294,7 +293,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(4711)`); err != nil {
 			return err
 		}
-		go func() { b.send(w, r.tickets[0]); close(sent) }()
+		go func() { w.send(t.Context(), r.tickets[0]); close(sent) }()
 		b.await("the answer is all but recorded", func() bool { return waiting() == 1 })
 		go func() { paused <- Pause(t.Context(), b.pool, one, "maria") }()
 		b.await("the pause waits, or has not waited", func() bool { return waiting() == 2 || len(paused) == 1 })

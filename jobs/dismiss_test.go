@@ -10,8 +10,8 @@ import (
 	"bulkinvite/invitation"
 )
 
-// A job that is being fetched is left to who fetches it.
-func TestDismissLeavesWhatIsFetched(t *testing.T) {
+// The jobs of claimed rows are deleted, and those of others stay. One that is being fetched is left to who fetches it.
+func TestDismiss(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(3, person)
@@ -20,21 +20,24 @@ func TestDismissLeavesWhatIsFetched(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer fetch.Rollback(context.Background()) //nolint:errcheck // it is committed
-	if _, err := fetch.Exec(t.Context(), `update river_job set state = 'running', attempted_at = now() where (args->>'row')::int = 1`); err != nil {
+	_, err = fetch.Exec(t.Context(),
+		`update river_job set state = 'running', attempted_at = now() where (args->>'row')::int = 1`)
+	if err != nil {
 		t.Fatal(err)
 	}
+	claimed := invitation.Request{People: []invitation.Person{
+		{RowID: invitation.RowID{Batch: batch, Row: 1}}, {RowID: invitation.RowID{Batch: batch, Row: 2}}}}
 	dismissed := make(chan error, 1)
 	go func() {
-		dismissed <- pgx.BeginFunc(context.Background(), b.pool, func(tx pgx.Tx) error {
-			people := []invitation.Person{{RowID: invitation.RowID{Batch: batch, Row: 1}}, {RowID: invitation.RowID{Batch: batch, Row: 2}}}
-			return b.worker(Config{}).dismiss(context.Background(), tx, []*ticket{{Claimed: invitation.Claimed{Request: invitation.Request{People: people}}}})
+		ctx := context.WithoutCancel(t.Context())
+		dismissed <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
+			return b.worker(Config{}).dismiss(ctx, tx, []*ticket{{Claimed: invitation.Claimed{Request: claimed}}})
 		})
 	}()
-	for waits := false; !waits; {
-		if err := b.pool.QueryRow(t.Context(), `select exists (select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database())`).Scan(&waits); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b.await("the deletion waits for the fetch", func() bool {
+		return b.count(`select count(*) from pg_stat_activity
+			where wait_event_type = 'Lock' and datname = current_database()`) > 0
+	})
 	if err := fetch.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +45,33 @@ func TestDismissLeavesWhatIsFetched(t *testing.T) {
 		t.Fatal(err)
 	}
 	var left string
-	if err := b.pool.QueryRow(t.Context(), `select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`).Scan(&left); err != nil {
+	err = b.pool.QueryRow(t.Context(),
+		`select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`).Scan(&left)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if left != "1 running, 3 available" {
 		t.Errorf("the jobs %s are left", left)
+	}
+}
+
+// A claim deletes the jobs of its rows, and an answer that decides nothing inserts them again.
+func TestClaimDismissesJobs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(12, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	w := b.worker(quick)
+	ticket := b.claim(w, 1)[0]
+	if n := b.jobs(batch); n != 12-len(ticket.People) {
+		t.Errorf("%d jobs are left of 12, when %d rows are claimed", n, len(ticket.People))
+	}
+	a := answered{ticket: ticket, said: invitation.Reply{NotSent: true, People: map[string]invitation.Said{}}}
+	for _, p := range ticket.People {
+		a.said.People[p.Key] = invitation.Said{Answer: invitation.AnswerRefused}
+	}
+	w.recordAnswer(t.Context(), a)
+	if n := b.jobs(batch); n != 12 {
+		t.Errorf("%d jobs are left of 12, when no row is decided", n)
 	}
 }

@@ -70,7 +70,7 @@ func (w *Worker) purgeLoop(ctx context.Context) {
 		ours, err := w.purge(ctx)
 		switch {
 		case err == nil && !ours: // another process is at it; should it die, this one looks again soon
-			wait = lease.TTL
+			wait = w.cfg.paced(lease.TTL)
 		case err != nil && ctx.Err() == nil:
 			w.log.Warn("old batches can't be purged", "error", err, "again_in", wait)
 		}

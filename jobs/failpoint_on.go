@@ -13,7 +13,7 @@ import (
 )
 
 // The places, in the order in which a request meets them: before_reserve,
-// after_reserve (the attempt is committed), before_revoke (where one makes room),
+// after_reserve (the attempt is committed), before_revoke (of a row's own),
 // after_revoke (its answer is there), between_halves (it is committed), before_send, after_send (the answer
 // is there), before_outcome, after_outcome (it is committed), before_completion
 // (the job ends). A process that has just taken the lease of a task is at

@@ -2,9 +2,7 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,20 +20,8 @@ var quick = Config{
 	Settle: 300 * time.Millisecond, RequestTimeout: time.Second, RecoverAfter: 2 * time.Second,
 }
 
-// mails asks the stand-in how many mails each address got.
-func (b *bundle) mails() map[string]int {
-	b.t.Helper()
-	resp, err := http.Get(strings.TrimSuffix(b.url, "/v1") + "/sandbox/mailbox")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var box struct{ Addresses map[string]int }
-	if err := json.NewDecoder(resp.Body).Decode(&box); err != nil {
-		b.t.Fatal(err)
-	}
-	return box.Addresses
-}
+// mails returns how many e-mails each address got.
+func (b *bundle) mails() map[string]int { return b.sandbox.Mailbox().Addresses }
 
 // proven checks what must hold of every batch that is done: each row has an
 // outcome, each mail goes to a row that says invited and has an attempt, nobody
@@ -241,18 +227,5 @@ func TestQuotaPauses(t *testing.T) {
 	}
 	if !strings.Contains(one.Reason, "user_quota_exceeded") {
 		t.Errorf("reason %q does not name the quota", one.Reason)
-	}
-}
-
-// post controls the stand-in.
-func (b *bundle) post(path, body string) {
-	b.t.Helper()
-	resp, err := http.Post(strings.TrimSuffix(b.url, "/v1")+path, "application/json", strings.NewReader(body))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b.t.Fatalf("POST %s: %s", path, resp.Status)
 	}
 }

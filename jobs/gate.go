@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v6"
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk"
@@ -21,15 +22,15 @@ type gate struct {
 	w    *Worker
 	shut chan struct{}
 
-	mu       sync.Mutex
-	until    time.Time // zero: open
-	why      string
-	failures int           // in a row
-	left     chan struct{} // closed once River has been told to fetch no more
+	mu      sync.Mutex
+	until   time.Time // zero: open
+	why     string
+	failing *backoff.ExponentialBackOff // the waits after failures in a row
+	left    chan struct{}               // closed once River has been told to fetch no more
 }
 
 func newGate(w *Worker) *gate {
-	return &gate{w: w, shut: make(chan struct{}, 1), left: make(chan struct{})}
+	return &gate{w: w, shut: make(chan struct{}, 1), failing: w.cfg.afterFailures(), left: make(chan struct{})}
 }
 
 // hold keeps a job that can't go on from ending before River has been told to
@@ -43,7 +44,7 @@ func (g *gate) hold(ctx context.Context) {
 	case <-left:
 	case <-ctx.Done():
 	case <-g.w.stopping:
-	case <-time.After(5 * time.Second):
+	case <-time.After(g.w.cfg.paced(5 * time.Second)):
 	}
 }
 
@@ -83,8 +84,7 @@ func (g *gate) trouble(err error) time.Time {
 		defer g.mu.Unlock()
 		return g.until
 	}
-	wait := min(time.Second<<min(g.failures, 6), time.Minute)
-	g.failures++
+	wait := g.failing.NextBackOff()
 	g.mu.Unlock()
 	g.w.log.Warn("waiting after a failure", "error", err, "wait", wait)
 	until := time.Now().Add(wait)
@@ -96,7 +96,7 @@ func (g *gate) trouble(err error) time.Time {
 func (g *gate) fine() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.failures = 0
+	g.failing.Reset()
 }
 
 // run moves the process off and onto the queue until ctx is done.
@@ -134,7 +134,7 @@ func (g *gate) enter(ctx context.Context, queue string) {
 		}
 		g.w.log.Warn("go on the queue", "error", err)
 		g.remove(ctx, queue)
-		_ = sleep(ctx, time.Second)
+		_ = sleep(ctx, g.w.cfg.paced(time.Second))
 	}
 }
 
@@ -175,7 +175,7 @@ func (g *gate) wait(ctx context.Context) {
 		g.mu.Lock()
 		wait := time.Until(g.until)
 		if g.why == noBudget {
-			wait = min(wait, lookAgain)
+			wait = min(wait, g.w.cfg.paced(lookAgain))
 		}
 		g.mu.Unlock()
 		t := time.NewTimer(wait)
@@ -190,7 +190,7 @@ func (g *gate) wait(ctx context.Context) {
 			if ctx.Err() == nil {
 				g.w.log.Warn("look at the budget", "error", err)
 			}
-			next = time.Second
+			next = g.w.cfg.paced(time.Second)
 		}
 		g.mu.Lock()
 		if next == 0 {
@@ -212,6 +212,9 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 	}
 	bulk, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Bulk, cfg.Bulk)
 	if err != nil {
+		return 0, err
+	}
+	if _, err := g.w.withhold(ctx, g.w.pool, &create, &bulk); err != nil {
 		return 0, err
 	}
 	if create.Free == 0 && bulk.Free > 0 && !cfg.Create.Off {

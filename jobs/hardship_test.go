@@ -97,7 +97,7 @@ func TestUsersOutageIsNoAnswer(t *testing.T) {
 				t.Parallel()
 				fault.Call = "users"
 				b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{fault}})
-				b.post("/sandbox/users", fmt.Sprintf(`[%q]`, person(0)))
+				b.sandbox.Tell("users", fmt.Sprintf(`[%q]`, person(0)))
 				batch := b.batch(n, person)
 				err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
 					return b.count(`select count(*) from reads where call = 'users' and ended_at is not null`) >= 3 || b.outcomes(batch)[""] == 0, nil
@@ -236,11 +236,13 @@ func TestAloneWaitQuietly(t *testing.T) {
 // A Clerk that takes more than half of what a request may take loses no answer.
 func TestSlowClerkLosesNoAnswer(t *testing.T) {
 	t.Parallel()
-	slow := sandbox.Fault{Call: "bulk", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(2500 * time.Millisecond), After: true}
+	slow := sandbox.Fault{Call: "bulk", Kind: sandbox.FaultSlow, After: true,
+		Delay: sandbox.Duration(5500 * time.Millisecond)}
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{slow}})
 	batch := b.batch(1500, person)
 	none := ratelimit.Limit{None: true}
-	b.run(b.worker(Config{Create: none, Bulk: none, General: none, RequestTimeout: 4 * time.Second, Settle: time.Second}), batch)
+	b.run(b.worker(Config{Create: none, Bulk: none, General: none,
+		RequestTimeout: 10 * time.Second, Settle: time.Second}), batch)
 	if n := b.count(`select count(*) from attempts where resolution <> 'answered'`); n > 0 {
 		t.Errorf("%d of %d requests have lost their answers, want none", n, b.count(`select count(*) from attempts`))
 	}
@@ -515,7 +517,7 @@ func TestSingleAnswerIsItsPersons(t *testing.T) {
 func TestMixedCaseUsersAreFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited, Switches: sandbox.Switches{UsersExact: true}})
-	b.post("/sandbox/users", fmt.Sprintf(`[%q,%q]`, person(7), person(133)))
+	b.sandbox.Tell("users", fmt.Sprintf(`[%q,%q]`, person(7), person(133)))
 	batch := b.batch(150, person)
 	b.exec(`update results set email = 'P' || substr(email, 2) where batch_id = $1`, batch)
 	b.run(b.worker(quick), batch)

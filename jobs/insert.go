@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,12 +25,30 @@ func (InviteArgs) Kind() string { return "invite" }
 // inserter inserts jobs and works none. River allows a client without a pool
 // for this, since each insert comes with its transaction.
 var inserter = func() *river.Client[pgx.Tx] {
-	c, err := river.NewClient(riverpgxv5.New(nil), &river.Config{})
+	// Its errors are returned too, and the callers log them.
+	c, err := river.NewClient(riverpgxv5.New(nil), &river.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		panic(err) // a constant configuration
 	}
 	return c
 }()
+
+// insertJobs inserts jobs and returns their ids. Those without a time of their own are due at once by the clock of
+// the database, which fetches go by: River takes the time of the process, and a clock that is ahead would make
+// everybody wait for it.
+func insertJobs(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) ([]int64, error) {
+	inserted, err := inserter.InsertManyTx(ctx, tx, params)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]int64, len(inserted))
+	for i, result := range inserted {
+		ids[i] = result.Job.ID
+	}
+	_, err = tx.Exec(ctx, `
+		update river_job set created_at = now(), scheduled_at = now() where id = any($1) and state = 'available'`, ids)
+	return ids, err
+}
 
 // InsertInvites inserts a job for each of the rows of a batch, in the
 // transaction that inserts the rows. River inserts the first; the database makes the others after it,
@@ -44,14 +63,14 @@ func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int,
 		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
 	}
 	opts := &river.InsertOpts{Queue: queueOf(instance, batch, links), Priority: priority}
-	first, err := inserter.InsertTx(ctx, tx, InviteArgs{batch, rows[0]}, opts)
+	first, err := insertJobs(ctx, tx, []river.InsertManyParams{{Args: InviteArgs{batch, rows[0]}, InsertOpts: opts}})
 	if err != nil {
 		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
 	}
 	made, err := tx.Exec(ctx, `
 		insert into river_job (args, kind, max_attempts, metadata, priority, queue, state, tags, created_at, scheduled_at)
 		select j.args || jsonb_build_object('row', n), j.kind, j.max_attempts, j.metadata, j.priority, j.queue, j.state, j.tags, j.created_at, j.scheduled_at
-		from river_job j, unnest($2::int[]) n where j.id = $1`, first.Job.ID, rows[1:])
+		from river_job j, unnest($2::int[]) n where j.id = $1`, first[0], rows[1:])
 	if err != nil {
 		return fmt.Errorf("insert the jobs of batch %d: %w", batch, err)
 	}
@@ -74,43 +93,8 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 		}
 		params[i] = river.InsertManyParams{Args: InviteArgs{f.Batch, f.Row}, InsertOpts: opts}
 	}
-	if _, err := inserter.InsertManyTx(ctx, tx, params); err != nil {
+	if _, err := insertJobs(ctx, tx, params); err != nil {
 		return fmt.Errorf("insert %d jobs: %w", len(freed), err)
-	}
-	return nil
-}
-
-// dismiss deletes the jobs of the rows that are being asked for, in the
-// transaction that claims them: an open attempt is in their way, and whatever
-// closes it inserts jobs for those that it leaves undecided. It looks among those
-// that are first in line, where they are as long as nothing has changed the order;
-// a job that it does not find is worked, and ends at once. One that is being
-// fetched it waits for, which is as long as a statement takes, and leaves.
-func (w *Worker) dismiss(ctx context.Context, tx pgx.Tx, tickets []*ticket) error {
-	here := map[invitation.RowID]bool{}
-	w.working.Range(func(_, row any) bool {
-		here[row.(invitation.RowID)] = true
-		return true
-	})
-	var batches []int64
-	var numbers []int32
-	for _, t := range tickets {
-		for _, p := range t.People {
-			if !here[p.RowID] {
-				batches, numbers = append(batches, p.Batch), append(numbers, int32(p.Row))
-			}
-		}
-	}
-	if len(batches) == 0 {
-		return nil
-	}
-	_, err := tx.Exec(ctx, `
-		with first as materialized (
-			select id, args from river_job where state = 'available' and queue = $1 order by priority, scheduled_at, id limit 2 * cardinality($2::bigint[]))
-		delete from river_job j using first f, unnest($2::bigint[], $3::int[]) r (batch, number)
-		where (f.args->>'batch')::bigint = r.batch and (f.args->>'row')::int = r.number and j.id = f.id and j.state = 'available'`, w.queue(), batches, numbers)
-	if err != nil {
-		return fmt.Errorf("delete the jobs of %d rows: %w", len(batches), err)
 	}
 	return nil
 }
@@ -150,7 +134,7 @@ func (w *Worker) reclaim(ctx context.Context) error {
 			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
 			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
 			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
-		[]string{w.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, fetchLimit)
+		[]string{w.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, w.cfg.paced(fetchLimit))
 	if err != nil {
 		return fmt.Errorf("take back jobs that nobody works on: %w", err)
 	}
@@ -161,9 +145,9 @@ func (w *Worker) reclaim(ctx context.Context) error {
 const soon = 5 * time.Second
 
 // repair inserts jobs for all waiting rows if there is budget and the queue has
-// none that could wake anybody soon: somebody deleted or cancelled them, or they
-// died with their process. With the gate closed nobody is to be woken; as it
-// opens, it wakes by itself.
+// none that could wake anybody soon: somebody deleted or cancelled them, they
+// died with their process, or one whose clock is ahead put them off. With the gate
+// closed nobody is to be woken; as it opens, it wakes by itself.
 func (w *Worker) repair(ctx context.Context) error {
 	if _, closed := w.gate.closed(); closed {
 		return nil
@@ -174,10 +158,10 @@ func (w *Worker) repair(ctx context.Context) error {
 		select (exists (select from batches b where b.instance_id = $2 and b.state = 'running'
 		                and exists (select from results r where r.batch_id = b.id and r.outcome is null))
 		        or exists (select from results r where r.instance_id = $2 and r.revoke_sent is not null and r.outcome is null))
-		   and not exists (select from river_job where queue = $1 and state = 'available')
-		   and not exists (select from river_job where queue = $1 and state in ('scheduled', 'retryable') and scheduled_at < clock_timestamp() + $3::interval)
+		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable')
+		                   and scheduled_at < clock_timestamp() + $3::interval)
 		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID, soon).Scan(&lost)
+		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID, w.cfg.paced(soon)).Scan(&lost)
 	if err != nil || !lost {
 		return err
 	}
@@ -187,7 +171,6 @@ func (w *Worker) repair(ctx context.Context) error {
 	}
 	byBatch, priority := map[int64][]int{}, map[int64]int{}
 	for _, id := range rows {
-		w.decided.forget(id)
 		if byBatch[id.Batch] = append(byBatch[id.Batch], id.Row); len(byBatch[id.Batch]) > 1 {
 			continue
 		}

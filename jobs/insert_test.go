@@ -2,16 +2,15 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
-	"bulkinvite/ratelimit"
 )
 
 // TestEachRowGetsItsJob: the jobs that the database makes after the first are
@@ -27,6 +26,7 @@ func TestEachRowGetsItsJob(t *testing.T) {
 				return err
 			}
 		}
+		dueByDatabase(t, tx, 4)
 		_, err := inserter.InsertManyFastTx(t.Context(), tx, []river.InsertManyParams{{Args: InviteArgs{7, 6}, InsertOpts: &river.InsertOpts{Queue: inviteQueue(b.instance.ID), Priority: 3}}})
 		return err
 	})
@@ -44,6 +44,49 @@ func TestEachRowGetsItsJob(t *testing.T) {
 	want := []string{`{"row": 3, "batch": 7}`, `{"row": 4, "batch": 7}`, `{"row": 5, "batch": 7}`, `{"row": 6, "batch": 7}`, `{"row": 1000000, "batch": 7}`}
 	if !slices.Equal(args, want) || kinds != 1 || due != len(want) {
 		t.Errorf("%d jobs are due, of %d sorts: %v", due, kinds, args)
+	}
+}
+
+// dueByDatabase fails the test unless so many jobs are due since the transaction began, by the database's clock.
+func dueByDatabase(t *testing.T, tx pgx.Tx, want int) {
+	t.Helper()
+	var n int
+	err := tx.QueryRow(t.Context(), `
+		select count(*) from river_job where created_at = now() and scheduled_at = now() and state = 'available'`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n != want {
+		t.Errorf("%d jobs are due by the database's clock, want %d", n, want)
+	}
+}
+
+// TestJobsAreDueByTheDatabasesClock: a process whose clock is ahead inserts jobs that are due at once.
+func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	at := time.Now().Add(time.Hour)
+	freed := []invitation.Freed{
+		{RowID: invitation.RowID{Batch: 7, Row: 1}, Priority: 1},
+		{RowID: invitation.RowID{Batch: 7, Row: 2}, Priority: 1, At: &at},
+	}
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		if err := free(t.Context(), tx, b.instance.ID, freed); err != nil {
+			return err
+		}
+		dueByDatabase(t, tx, 1)
+		revoked := []invitation.RevocationID{{Sweep: 1, Invitation: "inv_1"}, {Sweep: 1, Invitation: "inv_2"}}
+		if err := InsertRevokes(t.Context(), tx, b.instance.ID, revoked); err != nil {
+			return err
+		}
+		dueByDatabase(t, tx, 3)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`); n != 1 {
+		t.Errorf("%d jobs wait for their row's time, want 1", n)
 	}
 }
 
@@ -76,7 +119,7 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	if err := b.pool.QueryRow(t.Context(), `select id from river_job where (args->>'row')::int = 11`).Scan(&atWork); err != nil {
 		t.Fatal(err)
 	}
-	w.working.Store(atWork, invitation.RowID{})
+	w.working.Store(atWork, nil)
 	if err := w.housekeep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -88,49 +131,5 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	}
 	if waiting, running := count(t.Context(), "available"), count(t.Context(), "running"); waiting != 7 || running != 3 {
 		t.Errorf("%d jobs wait and %d run, want 7 and 3", waiting, running)
-	}
-}
-
-// Whom a request is for needs no job from the claim on, but where one is at work;
-// a claim that comes to nothing leaves the jobs, and an answer that decides nobody
-// gives them back.
-func TestClaimedRowsNeedNoJobs(t *testing.T) {
-	t.Parallel()
-	b := setup(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultStatus, Status: 429}}})
-	batch := b.batch(30, person)
-	b.exec(`update batches set preflight = false where id = $1`, batch)
-	w := b.worker(Config{Create: ratelimit.Limit{Off: true}, Bulk: ratelimit.Limit{None: true}})
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	w.working.Store(int64(1), invitation.RowID{Batch: batch, Row: 3})
-	waiting := func() (rows []int) {
-		err := b.pool.QueryRow(t.Context(), `select array_agg(distinct (args->>'row')::int order by (args->>'row')::int) from river_job where state = 'available'`).Scan(&rows)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rows
-	}
-	all := waiting()
-	undone := errors.New("undone")
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
-		if _, err := w.claimer.claimIn(t.Context(), tx, 1); err != nil {
-			return err
-		}
-		return undone
-	})
-	if got := waiting(); !errors.Is(err, undone) || len(all) != 30 || !slices.Equal(got, all) {
-		t.Fatalf("after a claim that was undone (%v) the rows with jobs are %v, want those from 1 to 30", err, got)
-	}
-	r, err := w.claimer.round(t.Context(), 1)
-	if err != nil || len(r.tickets) != 1 || len(r.tickets[0].People) != 10 {
-		t.Fatalf("claimed %+v, %v, want ten people in one request", r, err)
-	}
-	if got, want := waiting(), append([]int{3}, all[10:]...); !slices.Equal(got, want) {
-		t.Errorf("while ten are asked for the rows with jobs are %v, want %v", got, want)
-	}
-	b.send(w, r.tickets[0])
-	if got := waiting(); b.outcomes(batch)[""] != 30 || !slices.Equal(got, all) {
-		t.Errorf("after a refusal the rows with jobs are %v, want those from 1 to 30", got)
 	}
 }

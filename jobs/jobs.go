@@ -75,6 +75,11 @@ type Config struct {
 	retries        []time.Duration // of notices; tests are in a hurry
 	fresh          time.Duration   // how long a read guards claims after its end; tests are in a hurry
 
+	// Second is how long a second is of what the worker waits by itself: backoffs, polls, leases and the
+	// end of a stop. Default one second; a simulation, in which an hour takes seconds, has shorter ones.
+	// What Clerk and PostgreSQL are given is not changed by it: Settle, RequestTimeout, RecoverAfter and limits.
+	Second time.Duration
+
 	Version string // for the workers table
 	Log     *slog.Logger
 }
@@ -96,6 +101,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RequestTimeout, 20*time.Second)
 	orDefault(&c.RecoverAfter, 20*time.Second)
 	orDefault(&c.SweepOlderThan, 14*24*time.Hour)
+	orDefault(&c.Second, time.Second)
 	orDefault(&c.fresh, freshFor)
 	if c.retries == nil {
 		c.retries = noticeRetries
@@ -104,6 +110,14 @@ func (c Config) withDefaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// paced is a wait of the worker's own, given as it is by default: see [Config.Second].
+func (c Config) paced(d time.Duration) time.Duration {
+	if c.Second == time.Second {
+		return d
+	}
+	return max(time.Duration(float64(d)*c.Second.Seconds()), time.Millisecond)
 }
 
 func orDefault(d *time.Duration, to time.Duration) {
@@ -154,18 +168,15 @@ type Worker struct {
 	river    *river.Client[pgx.Tx]
 	general  *ratelimit.General
 	claimer  *claimer
-	answers  together[answered]  // that are recorded
-	asking   together[*wondered] // whether rows wait
+	answers  recorder
 	gate     *gate
-	working  sync.Map                  // the jobs at work here: their rows by their ids
-	decided  decided                   // rows that are
-	took     atomic.Int64              // how long the request took that was answered last; 0: none was
+	working  sync.Map                  // the ids of the jobs at work here
 	skew     skew                      // between Postgres' clock and Clerk's
 	heard    atomic.Pointer[time.Time] // when it registered first: see [invitation.Rules]
 	schedule cron.Schedule             // of the nightly sweep; nil: none
-	revoking patience
+	revoking *patience
 	now      func() time.Time // of the schedule
-	pruned   time.Time        // when old leases and stray jobs were deleted last; of the keeper
+	pruned   time.Time        // when old leases and notices were deleted last; of the keeper
 	suspect  atomic.Bool      // a row was rejected or failed: the breaker has to look
 	resolve  chan struct{}    // pokes the resolver
 	active   chan struct{}    // pokes whoever watches progress
@@ -190,8 +201,9 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	}
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
+	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.claimer = newClaimer(w)
-	w.answers.do, w.asking.do = w.record, w.lookWhoWaits
+	w.answers.write = w.record
 	w.gate = newGate(w)
 	var err error
 	if cfg.SweepAt != "" {
@@ -250,7 +262,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		Logger:  slog.New(quiet{w.log.Handler()}),
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers,
-			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: 2 * time.Second}},
+			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: max(w.cfg.paced(2*time.Second), 10*time.Millisecond)}},
 		// Notifications of PostgreSQL are sent by anybody who can connect to the
 		// database: queues are looked at instead.
 		PollOnly:             true,
@@ -275,6 +287,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 func (c Config) inviteQueueConfig() river.QueueConfig {
 	q := Unlimited
 	q.MaxWorkers = c.workers()
+	q.FetchPollInterval = max(c.paced(q.FetchPollInterval), q.FetchCooldown)
 	return q
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -29,7 +28,7 @@ type bundle struct {
 	t        *testing.T
 	pool     *pgxpool.Pool
 	store    *invitation.Store
-	sandbox  *sandbox.Server
+	sandbox  *sandboxtest.Server
 	url      string
 	instance invitation.Instance
 }
@@ -38,18 +37,9 @@ func setup(t *testing.T, cfg sandbox.Config) *bundle {
 	t.Helper()
 	b := &bundle{t: t, pool: postgrestest.New(t)}
 	b.store = invitation.NewStore(b.pool)
+	b.sandbox = sandboxtest.New(t, cfg)
+	b.url = b.sandbox.URL
 	var err error
-	if b.sandbox, err = sandbox.New(cfg); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(b.sandbox.Handler())
-	t.Cleanup(func() {
-		server.Close()
-		if err := b.sandbox.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	b.url = server.URL + "/v1"
 	if b.instance, err = b.store.EnsureInstance(t.Context(), "ins_test", "production"); err != nil {
 		t.Fatal(err)
 	}
@@ -127,13 +117,6 @@ func (b *bundle) run(w *Worker, batch int64) {
 	if ctx.Err() != nil {
 		b.t.Fatal("the batch was not done in time: ", b.outcomes(batch))
 	}
-}
-
-// send sends a request and returns when what came of it is recorded.
-func (b *bundle) send(w *Worker, t *ticket) {
-	var recording sync.WaitGroup
-	w.send(b.t.Context(), t, &recording)
-	recording.Wait()
 }
 
 // outcomes counts the rows of a batch by outcome; "" is undecided.

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/files"
 	"bulkinvite/internal/lease"
 	"bulkinvite/invitation"
 )
@@ -59,7 +60,7 @@ func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error
 		return nil, ErrLinksShared
 	}
 	if info.Size() == 0 {
-		return l, errors.Join(l.write([][]string{linksHeader}), syncDirectory(filepath.Dir(path)))
+		return l, errors.Join(l.write([][]string{linksHeader}), files.SyncDir(filepath.Dir(path)))
 	}
 	// A process that was killed may have left half a line.
 	end := make([]byte, 1)
@@ -89,17 +90,6 @@ func CheckLinks(path string) error {
 		err = errors.Join(err, os.Remove(path))
 	}
 	return errors.Join(err, f.Close())
-}
-
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open the directory of the file of links: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("write the directory of the file of links: %w", err)
-	}
-	return nil
 }
 
 // Close closes the file.
@@ -158,7 +148,7 @@ func (w *Worker) keepLinks(t *ticket, said invitation.Reply, until time.Time) er
 	}
 	var lines [][]string
 	for _, p := range t.People {
-		if s := said.People[p.Key]; s.Answer == invitation.AnswerCreated {
+		if s := said.People[p.Key]; s.Answer == invitation.AnswerCreated && s.Code != noLink {
 			lines = append(lines, []string{strconv.Itoa(p.Row), t.cases[p.Key].Email, s.InvitationID, t.links[p.Key].Reveal()})
 		}
 	}

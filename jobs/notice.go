@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/riverqueue/river"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"bulkinvite/internal/loopback"
 	"bulkinvite/invitation"
 )
 
@@ -41,8 +41,7 @@ func NewWebhook(address, secret string) (*Webhook, error) {
 	if err != nil || u.Hostname() == "" {
 		return nil, errors.New("the webhook's URL is none: write it as https://host/path")
 	}
-	ip := net.ParseIP(u.Hostname())
-	if loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(); u.Scheme != "https" && (u.Scheme != "http" || !loopback) {
+	if !loopback.Secure(u) {
 		return nil, errors.New("the webhook's URL must be https://; http:// is for loopback only")
 	}
 	signer, err := webhooks.NewWebhook(secret)

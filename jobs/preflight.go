@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -222,14 +223,48 @@ type Lookup struct {
 	Reader   *invitation.Reader // nil: there is no database
 	Instance int64
 	Clerk    *Preflight // nil: Clerk is not asked
+	Batch    int64      // the draft whose people they are; 0: a file that is no batch yet
 }
 
 // LookupChunk is how many people are best looked up at a time.
 const LookupChunk = 1000
 
-// Begin reads what is read once for all people, and reports whether there is
+// People hands people to take, up to [LookupChunk] at a time. It may be called twice.
+type People func(take func([]invitation.Addressee) error) error
+
+// Preview counts who of so many people needs no invitation. Clerk is asked about
+// [PreflightAtMost] people at most; should it not answer, our own rows have to do, and
+// silent says why.
+func (l Lookup) Preview(ctx context.Context, n int, people People) (k invitation.Known, silent *UnansweredError,
+	err error) {
+	if n > PreflightAtMost {
+		l.Clerk = nil
+	}
+	if k, err = l.Known(ctx, people); errors.As(err, &silent) {
+		l.Clerk = nil
+		k, err = l.Known(ctx, people)
+	}
+	return k, silent, err
+}
+
+// Known counts who of some people needs no invitation.
+func (l Lookup) Known(ctx context.Context, people People) (k invitation.Known, err error) {
+	ctx, span := tracer.Start(ctx, "lookup")
+	defer func() { endSpan(span, err) }()
+	if l.Batch != 0 {
+		span.SetAttributes(spanBatch.Int64(l.Batch))
+	}
+	needed, err := l.begin(ctx)
+	if err != nil || !needed {
+		return k, err
+	}
+	err = people(func(some []invitation.Addressee) error { return l.count(ctx, some, &k) })
+	return k, err
+}
+
+// begin reads what is read once for all people, and reports whether there is
 // anything to look people up in. Where it returns false, nobody is known.
-func (l *Lookup) Begin(ctx context.Context) (bool, error) {
+func (l *Lookup) begin(ctx context.Context) (bool, error) {
 	if l.Reader != nil {
 		any, err := l.Reader.AnyInvited(ctx, l.Instance)
 		if err != nil {
@@ -247,8 +282,8 @@ func (l *Lookup) Begin(ctx context.Context) (bool, error) {
 	return l.Reader != nil || l.Clerk != nil, nil
 }
 
-// Count adds to k who of some people needs no invitation, and why.
-func (l *Lookup) Count(ctx context.Context, people []invitation.Addressee, k *invitation.Known) error {
+// count adds to k who of some people needs no invitation, and why.
+func (l *Lookup) count(ctx context.Context, people []invitation.Addressee, k *invitation.Known) error {
 	var ours, users map[string]bool
 	var err error
 	if l.Reader != nil {

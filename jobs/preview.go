@@ -32,44 +32,32 @@ func LookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, begun 
 	return nil
 }
 
-func lookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (invitation.Preview, error) {
-	var p invitation.Preview
+func lookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (p invitation.Preview,
+	err error) {
 	waiting, _, err := invitation.NewStore(pool).Undecided(ctx, b.ID)
 	if err != nil {
 		return p, err
 	}
-	if clerk != nil && b.Preflight && waiting <= PreflightAtMost {
-		p.AskedClerk = true
-		p.Known, err = count(ctx, pool, b, clerk)
-		var silent *UnansweredError
-		if !errors.As(err, &silent) {
-			return p, err
+	if !b.Preflight {
+		clerk = nil
+	}
+	reader := invitation.NewReader(pool)
+	from := Lookup{Reader: reader, Instance: b.InstanceID, Clerk: clerk, Batch: b.ID}
+	known, silent, err := from.Preview(ctx, waiting, func(take func([]invitation.Addressee) error) error {
+		for after := 0; ; {
+			people, err := reader.Addressees(ctx, b.ID, after, LookupChunk)
+			if err != nil || len(people) == 0 {
+				return err
+			}
+			if err := take(people); err != nil {
+				return fmt.Errorf("look up the people of batch %d: %w", b.ID, err)
+			}
+			after = people[len(people)-1].Row
 		}
+	})
+	p.Known, p.AskedClerk = known, clerk != nil && waiting <= PreflightAtMost
+	if silent != nil {
 		p.Problem = silent.Error()
 	}
-	p.Known, err = count(ctx, pool, b, nil)
 	return p, err
-}
-
-// count counts who of a batch's undecided rows needs no invitation.
-func count(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (k invitation.Known, err error) {
-	ctx, span := tracer.Start(ctx, "lookup")
-	defer func() { endSpan(span, err) }()
-	span.SetAttributes(spanBatch.Int64(b.ID))
-	reader := invitation.NewReader(pool)
-	from := Lookup{Reader: reader, Instance: b.InstanceID, Clerk: clerk}
-	needed, err := from.Begin(ctx)
-	if err != nil || !needed {
-		return k, err
-	}
-	for after := 0; ; {
-		people, err := reader.Addressees(ctx, b.ID, after, LookupChunk)
-		if err != nil || len(people) == 0 {
-			return k, err
-		}
-		if err := from.Count(ctx, people, &k); err != nil {
-			return k, fmt.Errorf("look up the people of batch %d: %w", b.ID, err)
-		}
-		after = people[len(people)-1].Row
-	}
 }

@@ -122,7 +122,7 @@ func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 		if err != nil && tries < pageTries && a.Class != clerk.Unauthorized && ctx.Err() == nil {
 			// A long walk is not begun anew for one page.
 			tries++
-			_ = sleep(ctx, time.Duration(tries)*time.Second)
+			_ = sleep(ctx, w.cfg.paced(time.Duration(tries)*time.Second))
 			continue
 		}
 		if err != nil {
@@ -299,7 +299,7 @@ func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
 	})
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		for _, p := range people {
-			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, backoff)
+			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, w.cfg.backoff)
 			if err != nil {
 				return err
 			}
@@ -322,7 +322,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 		return err
 	}
 	if held == nil { // another process reads: its reads are as good as ours
-		return sleep(ctx, 50*time.Millisecond)
+		return sleep(ctx, w.cfg.paced(50*time.Millisecond))
 	}
 	defer func() { err = held.Explain(err); held.Release() }()
 	ctx = held.Context()

@@ -30,7 +30,7 @@ func (w *Worker) Reconcile(ctx context.Context, actor string) (*invitation.Recon
 		if r != nil || err != nil {
 			return r, err
 		}
-		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+		if err := sleep(ctx, w.cfg.paced(200*time.Millisecond)); err != nil {
 			return nil, err
 		}
 	}
@@ -57,7 +57,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("reconcile", "error", err)
 		}
-		_ = sleep(ctx, min(max(wait, min(time.Second, every)), time.Minute))
+		_ = sleep(ctx, min(max(wait, min(w.cfg.paced(time.Second), every)), time.Minute))
 	}
 }
 

@@ -45,9 +45,9 @@ func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
 			list[i]["status"] = s.Status
 		}
 	}
-	ask(b.t, b.sandbox, http.MethodPost, "/sandbox/invitations", list)
+	ask(b.t, b.sandbox.Server, http.MethodPost, "/sandbox/invitations", list)
 	var all []struct{ ID, Email string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
+	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
 		b.t.Fatal(err)
 	}
 	ids := map[string]string{}
@@ -167,7 +167,7 @@ func TestReconcileFindsDrift(t *testing.T) {
 
 	// Again: the same, and when it was seen first stays.
 	b.exec(`update drift set first_seen = first_seen - interval '1 day', last_seen = last_seen - interval '1 hour'`)
-	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{"somebodys@example.com"}})
+	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{"somebodys@example.com"}})
 	if again := b.reconcile(); again.Drift != r.Drift {
 		t.Errorf("the second time: %+v", again)
 	}
@@ -204,15 +204,15 @@ func TestReconcileOfAPart(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
-	ask(t, b.sandbox, http.MethodPost, "/sandbox/faults", []sandbox.Fault{{Call: "list", Kind: sandbox.FaultStatus, Status: 500}})
-	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{person(0), person(7)}})
+	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/faults", []sandbox.Fault{{Call: "list", Kind: sandbox.FaultStatus, Status: 500}})
+	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{person(0), person(7)}})
 	r, err := b.worker(quick).Reconcile(t.Context(), "maria")
 	if err == nil || r.Complete {
 		t.Errorf("%v: %+v", err, r)
 	}
 	b.is("2", `select count(*) from drift where ended_at is null`)
 	b.is("true", `select error is not null and not complete and finished_at is not null from reconciles order by id desc limit 1`)
-	ask(t, b.sandbox, http.MethodDelete, "/sandbox/faults", nil)
+	ask(t, b.sandbox.Server, http.MethodDelete, "/sandbox/faults", nil)
 	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
 		t.Errorf("%+v", r)
 	}

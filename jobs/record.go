@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,15 +16,58 @@ import (
 // answered is a request whose answer is to be recorded.
 type answered struct {
 	*ticket
-	answer clerk.Answer
-	said   invitation.Reply
+	answer  clerk.Answer
+	said    invitation.Reply
+	written chan error // of the [recorder]
 }
 
-// recordAmong returns when an answer is in the ledger, written together with those that
-// come at the same time. Should the process end before, the attempt is open and
-// settled by reading.
-func (w *Worker) recordAmong(ctx context.Context, a answered) {
-	if err := w.answers.ask(ctx, a); err != nil {
+// recorder writes answers into the ledger. Those that come while a transaction is under way share the next one: without
+// limits a process has a hundred requests at Clerk at once, whose answers take few transactions and one connection.
+type recorder struct {
+	write func(context.Context, []answered) error
+
+	mu      sync.Mutex
+	busy    bool
+	waiting []answered
+}
+
+// add returns when an answer is written, with the error of the transaction that it was in.
+func (r *recorder) add(ctx context.Context, a answered) error {
+	a.written = make(chan error, 1)
+	r.mu.Lock()
+	r.waiting = append(r.waiting, a)
+	if !r.busy {
+		r.busy = true
+		go r.run(context.WithoutCancel(ctx))
+	}
+	r.mu.Unlock()
+	return <-a.written
+}
+
+// run writes what waits until nothing does.
+func (r *recorder) run(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		all := r.waiting
+		r.waiting = nil
+		r.busy = len(all) > 0
+		r.mu.Unlock()
+		if len(all) == 0 {
+			return
+		}
+		within, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err := r.write(within, all)
+		cancel()
+		for _, a := range all {
+			a.written <- err
+		}
+	}
+}
+
+// recordAnswer returns when an answer is in the ledger. Should the process end before, the attempt is open and settled by
+// reading.
+func (w *Worker) recordAnswer(ctx context.Context, a answered) {
+	if err := w.answers.add(ctx, a); err != nil {
 		// By itself, so that nobody's answer keeps others from being recorded.
 		w.log.Debug("answers are recorded one by one", "error", err)
 		w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, []answered{a}) })
@@ -36,22 +80,16 @@ func (w *Worker) record(ctx context.Context, all []answered) error {
 	// Every transaction that writes several attempts takes them in this order.
 	slices.SortFunc(all, func(a, b answered) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
 	var verdicts map[int64][]invitation.Verdict // by attempt
-	err := pgx.BeginTxFunc(ctx, w.pool, oft, func(tx pgx.Tx) (err error) {
-		var freed, more []invitation.Freed
-		var rest []answered
+	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		until, err := w.cfg.Links.guard(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if verdicts, rest, freed, err = w.conclude(ctx, tx, all); err != nil {
+		var freed []invitation.Freed
+		if verdicts, freed, err = w.note(ctx, tx, all, until); err != nil {
 			return err
 		}
-		if len(rest) > 0 {
-			if more, err = w.note(ctx, tx, rest, verdicts, until); err != nil {
-				return err
-			}
-		}
-		return free(ctx, tx, w.cfg.Instance.ID, append(freed, more...))
+		return free(ctx, tx, w.cfg.Instance.ID, freed)
 	})
 	if err != nil {
 		return err
@@ -62,64 +100,32 @@ func (w *Worker) record(ctx context.Context, all []answered) error {
 	return nil
 }
 
-// conclude records the answers that made an invitation for everybody, as most do,
-// in fewer statements than all others take. It returns the verdicts by attempt, and
-// the answers that are left.
-func (w *Worker) conclude(ctx context.Context, tx pgx.Tx, all []answered) (verdicts map[int64][]invitation.Verdict, rest []answered, freed []invitation.Freed, err error) {
-	var notes []invitation.Noted
-	var together []invitation.Verdict
-	verdicts = map[int64][]invitation.Verdict{}
-	for _, a := range all {
-		if made, others := a.created(); len(others) == 0 && len(a.links) == 0 {
-			notes = append(notes, invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said})
-			for _, c := range made {
-				verdicts[a.AttemptID] = append(verdicts[a.AttemptID], a.verdict(c))
-			}
-			together = append(together, verdicts[a.AttemptID]...)
-		}
-	}
-	closed := map[int64]bool{}
-	if len(notes) > 0 {
-		if closed, freed, err = w.store.Conclude(ctx, tx, w.cfg.Instance.ID, notes, together); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	for _, a := range all {
-		if !closed[a.AttemptID] {
-			delete(verdicts, a.AttemptID)
-			rest = append(rest, a)
-		}
-	}
-	return verdicts, rest, freed, nil
-}
-
-// note records answers, adds what follows from them to the verdicts, and returns
-// the rows that this frees. Links are written before until.
-func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, verdicts map[int64][]invitation.Verdict,
-	until time.Time) ([]invitation.Freed, error) {
+// note records answers and returns what follows from them, by attempt, and the rows
+// that this frees. Links are written before until.
+func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (map[int64][]invitation.Verdict, []invitation.Freed, error) {
 	notes := make([]invitation.Noted, len(all))
 	for i, a := range all {
 		notes[i] = invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
 	}
 	open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	follows, err := w.verdicts(ctx, tx, all, open)
+	verdicts, err := w.verdicts(ctx, tx, all, open)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var together []invitation.Verdict
+	var every []invitation.Verdict
 	for _, a := range all {
 		if open[a.AttemptID] {
 			if err := w.keepLinks(a.ticket, a.said, until); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
-		verdicts[a.AttemptID] = follows[a.AttemptID]
-		together = append(together, follows[a.AttemptID]...)
+		every = append(every, verdicts[a.AttemptID]...)
 	}
-	return w.store.Settle(ctx, tx, w.cfg.Instance.ID, together)
+	freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, every)
+	return verdicts, freed, err
 }
 
 // verdict is what follows from an answer for somebody.
@@ -180,7 +186,7 @@ func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) 
 			continue
 		}
 		c := *a.cases[p.Key]
-		c.Attempts = append(slices.Clone(c.Attempts), invitation.Attempt{ID: a.AttemptID, Open: true, Answer: one.Answer, InvitationID: one.InvitationID})
+		c.Attempts = append(slices.Clone(c.Attempts), invitation.Attempt{ID: a.AttemptID, Open: true, Answer: one.Answer, Code: one.Code, InvitationID: one.InvitationID})
 		cases = append(cases, &c)
 	}
 	return cases, rest
@@ -194,9 +200,6 @@ func (w *Worker) tell(a answered, verdicts []invitation.Verdict) {
 		}
 		w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
 		w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", a.AttemptID)
-		if v.Outcome == invitation.Invited {
-			w.decided.add(v.RowID)
-		}
 	}
 	if len(verdicts) < len(a.People) {
 		w.log.Warn("attempt must be read", "attempt", a.AttemptID, "class", a.answer.Class.String(), "code", a.answer.Code, "people", len(a.People)-len(verdicts))

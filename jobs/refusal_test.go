@@ -186,7 +186,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			b := setup(t, sandbox.Config{Limits: unlimited})
 			first := b.sent(3)
 			for _, f := range faults {
-				b.post("/sandbox/faults", fmt.Sprintf(`[{"call":%q,"kind":"status","status":%d,"code":%q}]`, f.Call, f.Status, f.Code))
+				b.sandbox.Tell("faults", fmt.Sprintf(`[{"call":%q,"kind":"status","status":%d,"code":%q}]`, f.Call, f.Status, f.Code))
 			}
 			second, _ := b.resend(first)
 			one := b.until(b.worker(quick), second, invitation.Paused)
@@ -196,7 +196,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			if got := b.outcomes(second); got[""] != 3 {
 				t.Errorf("outcomes %v, want 3 undecided", got)
 			}
-			// It is resumed once more in vain: who is halfway is never given up.
+			// It is resumed once more in vain: who is owed an invitation is never given up.
 			b.resume(second)
 			tried := b.count(`select count(*) from attempts where http_status >= 400`)
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -265,20 +265,20 @@ func TestKeyRefusalStopsTheProcess(t *testing.T) {
 	}
 }
 
-// Who is halfway is invited although Clerk no longer says whether they are a user.
-func TestHalfwayDespiteUnreadableUsers(t *testing.T) {
+// Who is owed an invitation gets it although Clerk no longer says whether they are a user.
+func TestOwedDespiteUnreadableUsers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	first := b.sent(1)
 	second, _ := b.resend(first)
-	b.post("/sandbox/faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
+	b.sandbox.Tell("faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
 	err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
 		return b.count(`select count(*) from results where revoke_sent is not null and outcome is null and tries > 0`) == 1, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.post("/sandbox/faults", `[{"call":"users","kind":"status","status":500}]`)
+	b.sandbox.Tell("faults", `[{"call":"users","kind":"status","status":500}]`)
 	b.exec(`update results set tries = 0 where batch_id = $1`, second)
 	b.run(b.worker(quick), second) // its reads are its own
 	if n := b.count(`select count(*) from reads where call = 'users' and http_status = 500`); n == 0 {
@@ -299,7 +299,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	if _, err := Correct(t.Context(), b.pool, of, 2, "right@example.com", "right@example.com", "maria"); err != nil {
 		t.Fatal(err)
 	}
-	b.post("/sandbox/config", `{"blocked":[]}`)
+	b.sandbox.Tell("config", `{"blocked":[]}`)
 	if err := RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"); err != nil {
 		t.Fatal(err)
 	}

@@ -2,33 +2,14 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
-
-// deadlock is the SQLSTATE of a transaction that PostgreSQL ended because it and
-// another waited for each other.
-const deadlock = "40P01"
-
-// retryDeadlock runs f in a transaction, and again if PostgreSQL ends it because of a
-// deadlock: five times at most. Workers record answers for the same rows meanwhile.
-func retryDeadlock(ctx context.Context, pool *pgxpool.Pool, f func(pgx.Tx) error) (err error) {
-	for range 5 {
-		err = pgx.BeginFunc(ctx, pool, f)
-		var pg *pgconn.PgError
-		if !errors.As(err, &pg) || pg.Code != deadlock {
-			break
-		}
-	}
-	return err
-}
 
 // Rescind withdraws people: their pending invitations are revoked, and their
 // undecided rows end as cancelled, in whichever batches. Where a request for
@@ -45,6 +26,11 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 	asked := *sw
 	begin := func(tx pgx.Tx) (err error) {
 		*sw = asked
+		if sw.Apply { // reading a file again and starting a draft may take minutes: nobody's claim waits for that
+			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
+				return err
+			}
+		}
 		if err := invitation.LockSweeps(ctx, tx, sw.InstanceID); err != nil {
 			return err
 		}
@@ -52,7 +38,7 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 			if err := ratelimit.Lock(ctx, tx, sw.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 				return err
 			}
-			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
+			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil { // those that were made meanwhile
 				return err
 			}
 		}
@@ -71,13 +57,6 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 			return err
 		}
 		return store.TakeAway(ctx, tx, sw.ID, w.Waiting)
-	}
-	if sw.Apply { // reading a file again may take minutes: nobody's claim waits for that
-		if err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-			return store.AwaitDrafts(ctx, tx, sw.InstanceID)
-		}); err != nil {
-			return nil, err
-		}
 	}
 	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("withdraw %d people (nothing was done): %w", len(keys), err)

@@ -54,7 +54,7 @@ func (b *bundle) finish(sweep int64) *invitation.Sweep {
 func (b *bundle) pendingAtClerk() map[string]bool {
 	b.t.Helper()
 	var all []struct{ Email, Status string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
+	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
 		b.t.Fatal(err)
 	}
 	pending := map[string]bool{}
@@ -78,7 +78,7 @@ func TestRescind(t *testing.T) {
 	b.exec(`update batches set state = 'paused' where id = $1`, second)
 	b.exec(`update batches set state = 'draft', started_at = null where id = $1`, third)
 	b.plant(sandbox.Seed{Email: person(90)}, sandbox.Seed{Email: person(91)})
-	ask(t, b.sandbox, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": persons(3, 4)})
+	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": persons(3, 4)})
 	b.exec(`update results set status = 'accepted' where key = $1`, person(3))
 	if r := b.reconcile(); r.Drift.Unexplained != 2 {
 		t.Fatalf("%+v", r)
@@ -279,7 +279,8 @@ func TestRescindFromADraft(t *testing.T) {
 			t.Fatal(err)
 		}
 		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
-		s, err := DraftSending(t.Context(), b.pool, b.read(draft), known, waiting, true)
+		s, err := SendingOf(t.Context(), b.pool, b.instance.ID, true)
+		s = s.Of(b.read(draft), known, waiting)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,10 +13,16 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// makeRoom revokes the invitation that stands in the way of a claimed create,
-// under that claim and its deadline, and reports whether the create may be sent.
-// If not, the create is closed as never sent, and its row says how it goes on.
-func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
+// A row that asks for a resend is invited in two requests, each with a claim of its
+// own: a revoke of the invitation that stands in the way, and the create that the row
+// is owed from then on. See docs/protocol.md, "Inviting again".
+
+// revokeOwn sends a claimed revoke of a row's own and records the answer. It reports
+// whether the row may be owed an invitation now.
+func (w *Worker) revokeOwn(ctx context.Context, t *ticket) (owed bool) {
+	defer w.claimer.ended(t.Bucket)
+	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", t.AttemptID), t.deadline)
+	defer cancel()
 	var a clerk.Answer
 	budget := true
 	release, err := w.general.Acquire(calling)
@@ -24,7 +30,7 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 		a, budget = clerk.Answer{Class: clerk.NotSent, Code: "no_budget", Err: err}, false
 	} else {
 		failpoint("before_revoke")
-		a = w.api.Revoke(clerk.About(calling, "attempt", t.revoking), t.revoke.InvitationID)
+		a = w.api.Revoke(calling, t.People[0].InvitationID)
 		failpoint("after_revoke")
 		var throttled *ratelimit.Throttled
 		if a.Class == clerk.Throttled {
@@ -32,9 +38,8 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 		}
 		release(throttled)
 	}
-	var free bool
 	w.persist(ctx, func(ctx context.Context) (err error) {
-		free, err = w.recordRoom(ctx, t, a)
+		owed, err = w.recordOwnRevoke(ctx, t, a)
 		return err
 	})
 	failpoint("between_halves")
@@ -48,130 +53,57 @@ func (w *Worker) makeRoom(ctx, calling context.Context, t *ticket) bool {
 	case a.Class == clerk.NotSent && budget:
 		w.gate.trouble(a.Err)
 	case a.Class == clerk.Lost, a.Class == clerk.Transient:
-		w.log.Warn("revocation must be read", "attempt", t.revoking, "class", a.Class.String(), "code", a.Code)
+		w.log.Warn("revocation must be read", "attempt", t.AttemptID, "class", a.Class.String(), "code", a.Code)
 		poke(w.resolve)
 	}
-	return free
+	return owed
 }
 
-// halfway reports whether an invitation was revoked to make room for this one.
-func (t *ticket) halfway() bool {
-	return t.revoking != 0 || len(t.People) == 1 && t.cases[t.People[0].Key].Halfway
-}
+// owed reports whether the request is the create of a row that is owed one.
+func (t *ticket) owed() bool { return len(t.People) == 1 && t.cases[t.People[0].Key].Owed }
 
-// recordRoom records the answer to a revocation under a create. While the create
-// is to be sent the revocation stays unsettled: it is settled with the row, or by
-// a read before anything else is sent for it.
-func (w *Worker) recordRoom(ctx context.Context, t *ticket, a clerk.Answer) (free bool, err error) {
-	p := t.revoke
-	answer, how, status := invitation.AnswerRefused, invitation.ClosedRefused, invitation.Status("")
-	switch a.Class {
-	case clerk.Success, clerk.AlreadyRevoked:
-		answer, how, status = invitation.AnswerRevoked, "", invitation.Revoked
-	case clerk.Gone:
-		answer, how = invitation.AnswerGone, ""
-	case clerk.AlreadyAccepted:
-		answer, how, status = invitation.AnswerAccepted, invitation.ClosedAnswered, invitation.Accepted
-	case clerk.NotSent:
-		how = invitation.ClosedNotSent
-	case clerk.Transient, clerk.Lost:
-		answer, how = invitation.NoAnswer, ""
+// recordOwnRevoke records the answer to a row's own revoke. If it was done, the row
+// gets a job for its create in the same transaction.
+func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer) (owed bool, err error) {
+	p, said := t.People[0], judgeRevoke(a)
+	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent,
+		Read: said.close == "", People: map[string]invitation.Said{}}
+	if said.answer != invitation.NoAnswer {
+		reply.People[p.Key] = invitation.Said{Answer: said.answer, Code: a.Code, InvitationID: p.InvitationID}
 	}
-	said := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, Read: how == "", People: map[string]invitation.Said{}}
-	if answer != invitation.NoAnswer {
-		said.People[p.Key] = invitation.Said{Answer: answer, Code: a.Code, InvitationID: p.InvitationID}
+	if said.answer == invitation.NoAnswer || said.answer == invitation.AnswerRefused {
+		reply.Backoff = w.cfg.backoff(t.tries())
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		noted, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.revoking, Started: t.revoked, Reply: said})
-		if err != nil {
+		owed = false
+		open, err := w.store.Note(ctx, tx, w.cfg.Settle,
+			invitation.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: reply})
+		if err != nil || !open[t.AttemptID] || said.close == "" {
 			return err
 		}
-		open := noted[t.revoking]
-		free = open && (answer == invitation.AnswerRevoked || answer == invitation.AnswerGone)
-		if free && a.Class == clerk.AlreadyRevoked {
-			// Somebody else took it back, unless an earlier revocation of ours did: then
+		switch a.Class {
+		case clerk.Success, clerk.Gone:
+			owed = true
+		case clerk.AlreadyRevoked:
+			// Somebody else took it back, unless an earlier revoke of ours did: then
 			// whether there is anything to send again is to be asked anew.
-			if free, err = w.store.RevokedBefore(ctx, tx, p.RowID, t.revoking); err != nil {
-				return err
-			}
-			if !free {
-				how = invitation.ClosedAnswered
-			}
-		}
-		if open {
-			if err := w.store.Displace(ctx, tx, w.cfg.Instance.ID, p, status); err != nil {
+			if owed, err = w.store.RevokedBefore(ctx, tx, p.RowID, t.AttemptID); err != nil {
 				return err
 			}
 		}
-		if free {
-			return nil
-		}
-		return w.giveBack(ctx, tx, t, how, a)
+		return w.closeOwnRevoke(ctx, tx, t.AttemptID, p, said.status, said.close, owed)
 	})
-	return free && err == nil, err
+	return owed && err == nil, err
 }
 
-// giveBack closes a create that is not sent since nothing, or nothing that is
-// known, was revoked to make room for it.
-func (w *Worker) giveBack(ctx context.Context, tx pgx.Tx, t *ticket, how string, a clerk.Answer) error {
-	p := t.revoke
-	unsent := invitation.Reply{NotSent: true, Code: "not_sent", People: map[string]invitation.Said{p.Key: {Answer: invitation.AnswerRefused, Code: "not_sent"}}}
-	if a.Class != clerk.AlreadyAccepted && a.Class != clerk.AlreadyRevoked {
-		unsent.Backoff, unsent.Code = backoff(t.tries()), a.Code
-	}
-	open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: unsent})
-	if err != nil || !open[t.AttemptID] {
-		return err
-	}
-	if how != "" {
-		if _, err := w.store.CloseRoom(ctx, tx, w.cfg.Instance.ID, t.revoking, p, "", how, false); err != nil {
-			return err
-		}
-	}
-	act := invitation.Action{Kind: invitation.Claim, Close: invitation.ClosedNotSent}
-	freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, []invitation.Verdict{{RowID: p.RowID, Key: p.Key, Action: act}})
+// closeOwnRevoke closes a row's own revoke, and wakes the rows that this frees.
+func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person,
+	status invitation.Status, how string, done bool) error {
+	freed, err := w.store.CloseOwnRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how, done)
 	if err != nil {
 		return err
 	}
 	return free(ctx, tx, w.cfg.Instance.ID, freed)
-}
-
-// settleRoom settles a revocation under a create whose row is undecided, by
-// where the lists show the invitation now. An answer that said revoked stands: a
-// list that shows the invitation pending all the same lags, and is read again.
-func (w *Worker) settleRoom(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
-	var told func()
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		p, revoked, err := w.store.LockRoom(ctx, tx, a.ID)
-		if err != nil || p.Key == "" {
-			return err
-		}
-		status, _, err := w.store.LastStatus(ctx, tx, w.cfg.Instance.ID, p.InvitationID, settled.Settled)
-		if err != nil {
-			return err
-		}
-		how, gone := invitation.ClosedRead, true
-		switch {
-		case status == invitation.Pending && revoked:
-			return w.store.ReadAgain(ctx, tx, a.ID, time.Now().Add(w.cfg.Settle))
-		case status == invitation.Pending:
-			how, gone = invitation.ClosedNotThere, false
-		case status == invitation.Accepted:
-			gone = false
-		}
-		freed, err := w.store.CloseRoom(ctx, tx, w.cfg.Instance.ID, a.ID, p, status, how, gone)
-		if err != nil {
-			return err
-		}
-		told = func() {
-			w.log.Info("revocation settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
-		}
-		return free(ctx, tx, w.cfg.Instance.ID, freed)
-	})
-	if err == nil && told != nil {
-		told()
-	}
-	return err
 }
 
 // InsertResend makes the batch that invites again the people of another, with

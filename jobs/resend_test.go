@@ -112,7 +112,7 @@ func TestResendInvitesWhoHasNotAccepted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	first := b.sent(12)
-	b.post("/sandbox/accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(3), person(4)))
+	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(3), person(4)))
 	second, n := b.resend(first)
 	if n != 12 {
 		t.Fatalf("%d people in the resend, want all 12: nothing has told yet that two have accepted", n)
@@ -138,16 +138,16 @@ func TestResendAcceptedAtTheRevocation(t *testing.T) {
 	first := b.sent(3)
 	second, _ := b.resend(first)
 	b.exec(`update batches set preflight = false where id = $1`, second)
-	b.post("/sandbox/accept", fmt.Sprintf(`{"addresses":[%q]}`, person(1)))
+	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q]}`, person(1)))
 	b.run(b.worker(quick), second)
 	if got := b.outcomes(second); got["invited"] != 2 || got["already_registered"] != 1 {
 		t.Errorf("outcomes %v, want 2 invited and one registered", got)
 	}
-	if n := b.count(`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.under is not null where r.outcome = 'already_registered'`); n != 1 {
+	if n := b.count(`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`); n != 1 {
 		t.Error("the answer to the revocation does not prove that they had accepted")
 	}
-	if n := b.count(`select count(*) from attempts where call = 'create' and under is null and resolution = 'not_sent'`); n != 1 {
-		t.Errorf("%d creates were never sent, want that of whom had accepted", n)
+	if n := b.count(`select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second); n != 2 {
+		t.Errorf("%d creates were claimed, want none for people who had accepted", n)
 	}
 }
 
@@ -181,7 +181,7 @@ func TestFaultsBetweenTheHalves(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.post("/sandbox/faults", string(body))
+			b.sandbox.Tell("faults", string(body))
 			cfg := quick
 			if fault.Kind == sandbox.FaultSlow {
 				cfg.Settle = time.Second
@@ -232,7 +232,7 @@ func TestResendCooldown(t *testing.T) {
 func TestOnDuplicateResend(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
-	b.post("/sandbox/invitations", fmt.Sprintf(`[{"email":%q,"age":"1h"}]`, person(11)))
+	b.sandbox.Tell("invitations", fmt.Sprintf(`[{"email":%q,"age":"1h"}]`, person(11)))
 	b.sent(6)
 	file := b.batch(12, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
@@ -281,7 +281,7 @@ func TestResendLeavesWhatWasTakenBack(t *testing.T) {
 
 // Neither cancel nor pause nor an empty budget stops a row whose person has lost
 // an invitation already.
-func TestHalfwayRowsGoOn(t *testing.T) {
+func TestOwedRowsGoOn(t *testing.T) {
 	t.Parallel()
 	stops := map[string]func(*bundle, *invitation.Batch) error{
 		"cancel": func(b *bundle, batch *invitation.Batch) error {
@@ -298,21 +298,21 @@ func TestHalfwayRowsGoOn(t *testing.T) {
 			first := b.sent(40)
 			second, _ := b.resend(first)
 			// One create an hour: the others wait.
-			b.post("/sandbox/faults", `[{"call":"create","kind":"status","status":500},{"call":"bulk","kind":"status","status":500}]`)
+			b.sandbox.Tell("faults", `[{"call":"create","kind":"status","status":500},{"call":"bulk","kind":"status","status":500}]`)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			ran := make(chan error, 1)
 			w := b.worker(quick)
 			go func() { ran <- w.Run(ctx, nil) }()
-			b.await("rows are halfway", func() bool {
+			b.await("rows are owed an invitation", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) > 2
 			})
 			if err := stop(b, b.read(second)); err != nil {
 				t.Fatal(err)
 			}
-			halfway := b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null`, second)
-			b.post("/sandbox/faults", `[]`)
-			b.await("halfway rows are decided", func() bool {
+			owed := b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null`, second)
+			b.sandbox.Tell("faults", `[]`)
+			b.await("owed rows are decided", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) == 0
 			})
 			cancel()
@@ -320,8 +320,8 @@ func TestHalfwayRowsGoOn(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := b.outcomes(second)
-			if got["invited"] < halfway || got["invited"] == 40 {
-				t.Errorf("outcomes %v, want the %d that were halfway invited, and the others not", got, halfway)
+			if got["invited"] < owed || got["invited"] == 40 {
+				t.Errorf("outcomes %v, want the %d that were owed invited, and the others not", got, owed)
 			}
 			for i, doors := range b.clerks() {
 				if doors["pending"] != 1 {
@@ -337,19 +337,19 @@ func TestHalfwayRowsGoOn(t *testing.T) {
 	}
 }
 
-// A row that is halfway goes before those of more urgent batches.
-func TestHalfwayRowsGoFirst(t *testing.T) {
+// A row that is owed an invitation goes before those of more urgent batches.
+func TestOwedRowsGoFirst(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	first := b.sent(1)
 	second, _ := b.resend(first, func(b *invitation.Batch) { b.Priority = 4 })
-	b.post("/sandbox/faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
+	b.sandbox.Tell("faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
 	w := b.worker(quick)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ran := make(chan error, 1)
 	go func() { ran <- w.Run(ctx, nil) }()
-	b.await("the row is halfway", func() bool {
+	b.await("the row is owed an invitation", func() bool {
 		return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and tries > 0`, second) == 1
 	})
 	cancel()

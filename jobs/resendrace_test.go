@@ -58,7 +58,9 @@ func (b *bundle) settled() map[string]bool {
 // is undone, or a row of it corrected: nobody is invited again who is to have no
 // invitation.
 func TestResendWhileABatchIsTakenBack(t *testing.T) {
+	t.Parallel()
 	t.Run("undo", func(t *testing.T) {
+		t.Parallel()
 		b := setup(t, sandbox.Config{})
 		of := b.sent(3)
 		b.whileResending(of, func() error {
@@ -70,6 +72,7 @@ func TestResendWhileABatchIsTakenBack(t *testing.T) {
 		}
 	})
 	t.Run("correct", func(t *testing.T) {
+		t.Parallel()
 		b := setup(t, sandbox.Config{})
 		of := b.sent(3)
 		b.whileResending(of, func() error {
@@ -81,6 +84,7 @@ func TestResendWhileABatchIsTakenBack(t *testing.T) {
 		}
 	})
 	t.Run("rescind", func(t *testing.T) {
+		t.Parallel()
 		b := setup(t, sandbox.Config{})
 		of := b.sent(3)
 		b.whileResending(of, func() error {
@@ -93,6 +97,7 @@ func TestResendWhileABatchIsTakenBack(t *testing.T) {
 		}
 	})
 	t.Run("undo under way", func(t *testing.T) {
+		t.Parallel()
 		b := setup(t, sandbox.Config{})
 		of := b.sent(3)
 		if _, err := Undo(t.Context(), b.pool, of, "maria"); err != nil {

@@ -15,28 +15,27 @@ import (
 // idlePoll is how often a process looks for open attempts of others: well within
 // the settle time that they have to wait anyway.
 func (w *Worker) idlePoll() time.Duration {
-	return min(max(w.cfg.Settle/3, 250*time.Millisecond), 5*time.Second)
+	return min(max(w.cfg.Settle/3, w.cfg.paced(250*time.Millisecond)), w.cfg.paced(5*time.Second))
 }
 
 // settleLoop settles open attempts by reading Clerk, whoever sent them and
 // whether that process lives, until ctx is done.
 func (w *Worker) settleLoop(ctx context.Context) {
-	failures := 0
+	failing := w.cfg.afterFailures()
 	for ctx.Err() == nil {
 		next, err := w.settleDue(ctx)
 		wait := w.idlePoll()
 		switch {
 		case err != nil && ctx.Err() == nil:
-			wait = min(time.Second<<min(failures, 6), time.Minute)
-			failures++
+			wait = failing.NextBackOff()
 			w.log.Warn("open attempts can't be read", "error", err, "again_in", wait)
 			if errors.Is(err, ErrUnauthorized) {
 				w.stop(err)
 			}
 		case err == nil:
-			failures = 0
+			failing.Reset()
 			if !next.IsZero() {
-				wait = min(max(time.Until(next), 100*time.Millisecond), w.idlePoll())
+				wait = min(max(time.Until(next), w.cfg.paced(100*time.Millisecond)), w.idlePoll())
 			}
 		}
 		t := time.NewTimer(wait)
@@ -168,10 +167,7 @@ func rowsOf(people []invitation.Person) []invitation.RowID {
 // reads decide come first, since whether anybody was found says how the others
 // of a refused call go on.
 func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
-	if a.Under {
-		return w.settleRoom(ctx, a, settled)
-	}
-	if a.Call == "revoke" {
+	if a.Call == invitation.CallRevoke {
 		return w.settleRevoke(ctx, a)
 	}
 	var settledNow []invitation.Verdict

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v6"
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"go.opentelemetry.io/otel/trace"
@@ -67,7 +68,7 @@ func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitat
 	for i, id := range ids {
 		params[i] = river.InsertManyParams{Args: RevokeArgs{id}, InsertOpts: opts}
 	}
-	if _, err := inserter.InsertManyFastTx(ctx, tx, params); err != nil {
+	if _, err := insertJobs(ctx, tx, params); err != nil {
 		return fmt.Errorf("insert the jobs of sweep %d: %w", ids[0].Sweep, err)
 	}
 	return nil
@@ -96,7 +97,7 @@ type revokeWorker struct {
 // Work takes one invitation back, or says when that can be tried again.
 func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) error {
 	w := r.w
-	w.working.Store(job.ID, invitation.RowID{})
+	w.working.Store(job.ID, nil)
 	defer w.working.Delete(job.ID)
 	ctx, cancel := w.untilStop(ctx)
 	defer cancel()
@@ -112,7 +113,7 @@ func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) err
 			w.log.Warn("revoke", "sweep", job.Args.Sweep, "invitation", job.Args.Invitation, "error", err)
 			w.revoking.lose()
 			return river.JobSnooze(w.revoking.left())
-		case wait > time.Second:
+		case wait > w.cfg.paced(time.Second):
 			return river.JobSnooze(wait)
 		}
 		if sleep(ctx, wait) != nil {
@@ -214,7 +215,7 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 			return err
 		}
 		open, err := w.store.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
-			[]invitation.Request{{Call: "revoke", Bucket: ratelimit.GeneralCall, People: []invitation.Person{r.Person}, Sweep: id.Sweep}})
+			[]invitation.Request{{Call: invitation.CallRevoke, Bucket: ratelimit.GeneralCall, People: []invitation.Person{r.Person}, Sweep: id.Sweep}})
 		if err != nil {
 			return err
 		}
@@ -254,7 +255,7 @@ func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revoca
 	if r.Kind == invitation.KindSweep && mine == "" {
 		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: invitation.SkipOpenAttempt})
 	}
-	const again = 2 * time.Second
+	again := w.cfg.paced(2 * time.Second)
 	_, err = w.store.PutOffRevocation(ctx, tx, r.RevocationID, again, "")
 	return again, err
 }
@@ -351,7 +352,7 @@ func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *inv
 	if said.close != "" && r.Now.Sub(r.Begun) > giveUp {
 		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: code, Attempt: attempt})
 	}
-	wait := backoff(r.Tries)
+	wait := w.cfg.backoff(r.Tries)
 	_, err := w.store.PutOffRevocation(ctx, tx, r.RevocationID, wait, code)
 	return wait, err
 }
@@ -380,17 +381,18 @@ func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) err
 				return err
 			}
 			how := invitation.ClosedRead
-			if status == invitation.Pending || status == "" {
+			if status == invitation.Pending || status == "" && a.Sweep != 0 {
 				how = invitation.ClosedNotThere
 			}
-			if err := w.closeRevoke(ctx, tx, a.ID, p, status, how); err != nil {
-				return err
-			}
-			if a.Sweep != 0 {
+			if a.Sweep == 0 {
+				done := status != invitation.Pending && status != invitation.Accepted
+				err = w.closeOwnRevoke(ctx, tx, a.ID, p, status, how, done)
+			} else if err = w.closeRevoke(ctx, tx, a.ID, p, status, how); err == nil {
 				id := invitation.RevocationID{Sweep: a.Sweep, Invitation: p.InvitationID}
-				if err := w.decideRead(ctx, tx, id, a.ID, status, read); err != nil {
-					return err
-				}
+				err = w.decideRead(ctx, tx, id, a.ID, status, read)
+			}
+			if err != nil {
+				return err
 			}
 			told = append(told, func() {
 				w.log.Info("revoke settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
@@ -436,10 +438,10 @@ func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.Revoca
 func (w *Worker) repairRevokes(ctx context.Context) error {
 	var woken bool
 	err := w.pool.QueryRow(ctx, `
-		select exists (select from river_job where queue = $1 and state = 'available')
-		    or exists (select from river_job where queue = $1 and state in ('scheduled', 'retryable') and scheduled_at < clock_timestamp() + $2::interval)
+		select exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable')
+		               and scheduled_at < clock_timestamp() + $2::interval)
 		    or exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		               where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), soon).Scan(&woken)
+		               where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), w.cfg.paced(soon)).Scan(&woken)
 	if err != nil {
 		return fmt.Errorf("look for revocations that lost their jobs: %w", err)
 	}
@@ -457,9 +459,10 @@ func (w *Worker) repairRevokes(ctx context.Context) error {
 // patience holds a process' revokes back after failures that have nothing to do
 // with one invitation, from a second to a minute.
 type patience struct {
-	mu       sync.Mutex
-	failures int // in a row
-	until    time.Time
+	paced   func(time.Duration) time.Duration
+	mu      sync.Mutex
+	failing *backoff.ExponentialBackOff // the waits after failures in a row
+	until   time.Time
 }
 
 // lose notes a failure. What fails at the same time counts once.
@@ -467,8 +470,7 @@ func (p *patience) lose() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now := time.Now(); !now.Before(p.until) {
-		p.until = now.Add(min(time.Second<<min(p.failures, 6), time.Minute))
-		p.failures++
+		p.until = now.Add(p.failing.NextBackOff())
 	}
 }
 
@@ -476,14 +478,14 @@ func (p *patience) lose() {
 func (p *patience) fine() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures = 0
+	p.failing.Reset()
 }
 
 // left is how long revokes are held back, a second at least.
 func (p *patience) left() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(time.Until(p.until), time.Second)
+	return max(time.Until(p.until), p.paced(time.Second))
 }
 
 // wait returns when they no longer are.

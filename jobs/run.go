@@ -18,7 +18,7 @@ import (
 // stopWithin is how long a stop waits for requests under way to be recorded:
 // 30 s, or what a request may take and then some.
 func (w *Worker) stopWithin() time.Duration {
-	return max(30*time.Second, w.cfg.RequestTimeout+10*time.Second)
+	return max(w.cfg.paced(30*time.Second), w.cfg.RequestTimeout+w.cfg.paced(10*time.Second))
 }
 
 // Run works until ctx is done, then lets what is under way come to its end and
@@ -55,7 +55,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 
 // watch waits for the end of the run.
 func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, error)) error {
-	const often, seldom = 250 * time.Millisecond, 5 * time.Second
+	often, seldom := w.cfg.paced(250*time.Millisecond), w.cfg.paced(5*time.Second)
 	tick := time.NewTicker(often)
 	defer tick.Stop()
 	var asked time.Time
@@ -196,7 +196,7 @@ func (w *Worker) register(ctx context.Context) error {
 // take takes the lease of a task that one process of the instance does at a time,
 // or returns nil while another process has it.
 func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
-	held, err := lease.Take(ctx, w.pool, w.cfg.Instance.ID, task, w.id)
+	held, err := lease.TakeFor(ctx, w.cfg.paced(lease.TTL), w.pool, w.cfg.Instance.ID, task, w.id)
 	if held != nil {
 		failpoint("hold_" + task)
 	}
@@ -232,12 +232,12 @@ func (w *Worker) housekeep(ctx context.Context) error {
 	if err := w.reclaim(ctx); err != nil {
 		return err
 	}
-	if time.Since(w.pruned) > time.Minute {
+	if time.Since(w.pruned) > w.cfg.paced(time.Minute) {
 		w.pruned = time.Now()
 		if err := w.general.Prune(ctx); err != nil {
 			return err
 		}
-		if err := errors.Join(w.forgetStopped(ctx), w.forgetNotices(ctx)); err != nil {
+		if err := w.forgetNotices(ctx); err != nil {
 			return err
 		}
 	}
@@ -249,7 +249,6 @@ func (w *Worker) housekeep(ctx context.Context) error {
 func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error) {
 	var idle bool
 	var b pgx.Batch
-	b.Queue(invitation.KeptPlans)
 	b.Queue(`
 		select not exists (select from batches where instance_id = $1 and state = 'running' and links_file is null)
 		   and not exists (select from sweeps where instance_id = $1 and apply and finished_at is null and not held)

@@ -10,7 +10,6 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -113,19 +112,6 @@ func TestManyWhoGoAlone(t *testing.T) {
 	}
 }
 
-// A row that this process has seen invited, and a database that took over since
-// has not, is asked for all the same.
-func TestForgotten(t *testing.T) {
-	t.Parallel()
-	b := setup(t, sandbox.Config{Limits: unlimited})
-	batch := b.batch(3, person)
-	w := b.worker(quick)
-	for i := range 3 {
-		w.decided.add(invitation.RowID{Batch: batch, Row: i + 1})
-	}
-	b.run(w, batch)
-}
-
 // A commit that was done and not heard of is tried again; that makes no late
 // answer.
 func TestRecordedTwice(t *testing.T) {
@@ -135,9 +121,9 @@ func TestRecordedTwice(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	w := b.worker(quick)
 	ticket := b.claim(w, 1)[0]
-	answer, _ := w.ask(t.Context(), ticket)
+	answer := w.ask(t.Context(), ticket)
 	for range 2 {
-		if err := w.record(t.Context(), []answered{{ticket, answer, reply(ticket, answer)}}); err != nil {
+		if err := w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -181,4 +167,26 @@ func TestLostForOnePerson(t *testing.T) {
 		cfg.Create = ratelimit.Limit{Off: true}
 		b.run(b.worker(cfg), batch)
 	})
+}
+
+// An answer that comes after a read has settled one of its people still decides all
+// of them, and closes the attempt.
+func TestAnswerAfterOneWasSettled(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(2, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	w := b.worker(Config{Create: ratelimit.Limit{Off: true}, Bulk: ratelimit.Limit{None: true}})
+	ticket := b.claim(w, 1)[0]
+	b.exec(`update attempt_people set open = false, closed_at = clock_timestamp(), resolution = 'not_there' where row_number = 1`)
+	w.send(t.Context(), ticket)
+	if got := b.outcomes(batch); got["invited"] != 2 {
+		t.Errorf("outcomes %v", got)
+	}
+	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
+		t.Errorf("%d attempts are open", n)
+	}
+	if n := b.count(`select count(*) from attempt_people where open`); n != 0 {
+		t.Errorf("%d people are claimed", n)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // StartTerms are what a draft is started on.
@@ -41,7 +42,7 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 			return &invitation.ZoneError{Batch: b.ID, TZ: then.Hours.TZ}
 		}
 	}
-	environment, mailed, err := deliveryOf(ctx, pool, b.InstanceID)
+	would, err := SendingOf(ctx, pool, b.InstanceID, terms.Real)
 	if err != nil {
 		return err
 	}
@@ -53,35 +54,42 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 		if !b.SameOptions(&before) {
 			b.Confirmed = false
 		}
-		return sending(b, p, waiting, environment, mailed, terms.Real).Check(terms.Consent)
+		return would.Of(b, p, waiting).Check(terms.Consent)
 	}
-	start := func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-		return invitation.NewStore(pool).StartDraft(ctx, tx, b, actor, agreed)
+	store := invitation.NewStore(pool)
+	return retryDeadlock(ctx, pool, func(tx pgx.Tx) error {
+		if err := store.HoldDraft(ctx, tx, b, actor, agreed); err != nil {
+			return err
+		}
+		return Start(ctx, tx, store, b, actor)
+	})
+}
+
+// Start lets a draft run that the transaction has made or holds. The jobs of its rows
+// come first, and the create and bulk buckets last: a million jobs take a minute, and
+// claims wait for the buckets.
+func Start(ctx context.Context, tx pgx.Tx, store *invitation.Store, b *invitation.Batch, actor string) error {
+	rows, err := store.UndecidedRows(ctx, tx, b.ID)
+	if err != nil {
+		return err
 	}
-	return release(ctx, pool, b, actor, start)
+	if err := InsertInvites(ctx, tx, b.InstanceID, b.Priority, b.ID, rows); err != nil {
+		return err
+	}
+	if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
+		return err
+	}
+	return store.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }
 
-// DraftSending is what starting a draft does as it is now, given what is known of
-// its people and how many wait.
-func DraftSending(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, p *invitation.Preview, waiting int,
-	isReal bool) (invitation.Sending, error) {
-	environment, mailed, err := deliveryOf(ctx, pool, b.InstanceID)
-	return sending(b, p, waiting, environment, mailed, isReal), err
-}
-
-func sending(b *invitation.Batch, p *invitation.Preview, waiting int, environment string, mailed int,
-	isReal bool) invitation.Sending {
-	return invitation.Sending{People: p.ToInvite(waiting, b.Duplicates), Environment: environment, Real: isReal,
-		Mailed: mailed, Silent: b.LinksFile != "", Confirmed: b.Confirmed}
-}
-
-// deliveryOf returns an instance's environment and, of a development instance, how
-// many mails it has sent this month.
-func deliveryOf(ctx context.Context, pool *pgxpool.Pool, instance int64) (environment string, mailed int, err error) {
+// SendingOf is what inviting people of an instance does, apart from the batch: see
+// [invitation.Sending.Of]. isReal says that the mails reach people.
+func SendingOf(ctx context.Context, pool *pgxpool.Pool, instance int64, isReal bool) (invitation.Sending, error) {
 	reader := invitation.NewReader(pool)
 	in, _, err := reader.Fleet(ctx, instance)
-	if err == nil && in.Environment == "development" {
-		mailed, err = reader.MailedThisMonth(ctx, instance)
+	s := invitation.Sending{Environment: in.Environment, Real: isReal}
+	if err == nil && s.Environment == "development" {
+		s.Mailed, err = reader.MailedThisMonth(ctx, instance)
 	}
-	return in.Environment, mailed, err
+	return s, err
 }

@@ -449,7 +449,7 @@ func TestExpired(t *testing.T) {
 			b := setup(t, sandbox.Config{Limits: unlimited, Switches: c.s})
 			batch := b.batch(2, person)
 			b.exec(`delete from river_job`)
-			b.post("/sandbox/invitations", fmt.Sprintf(`[{"email":%q,"age":"960h"},{"email":%q,"age":"960h"}]`, person(0), person(1)))
+			b.sandbox.Tell("invitations", fmt.Sprintf(`[{"email":%q,"age":"960h"},{"email":%q,"age":"960h"}]`, person(0), person(1)))
 			w := b.worker(sweeper)
 			list := w.api.Invitations(t.Context(), clerk.ListQuery{Limit: clerk.MaxPage})
 			for _, one := range list.Invitations {
@@ -482,7 +482,7 @@ func TestSweepOfAll(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
 		{Call: "revoke", Kind: sandbox.FaultCutBefore, Address: "old@example.com", First: 1}, {Call: "revoke", Kind: sandbox.FaultCutAfter, Address: "older@example.com", First: 1}}})
 	b.aged(2)
-	b.post("/sandbox/invitations", `[{"email":"old@example.com","age":"500h"},{"email":"older@example.com","age":"600h"},{"email":"twice@example.com","age":"500h"},
+	b.sandbox.Tell("invitations", `[{"email":"old@example.com","age":"500h"},{"email":"older@example.com","age":"600h"},{"email":"twice@example.com","age":"500h"},
 		{"email":"twice@example.com","age":"500h"},{"email":"new@example.com","age":"24h"},{"email":"expired@example.com","age":"900h"},{"email":"odd@xn--a.example","age":"500h"}]`)
 	ours, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Actor: "maria"})
 	if err != nil {

@@ -40,7 +40,7 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		for _, id := range batches {
 			err := store.CancelBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: b.InstanceID}, actor)
 			var state *invitation.StateError
-			over := errors.As(err, &state) && (state.State == invitation.Done || state.State == invitation.StateCancelled)
+			over := errors.As(err, &state) && state.State.Over()
 			if err != nil && !over {
 				return err
 			}

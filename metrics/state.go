@@ -61,7 +61,7 @@ var (
 	budgetUsed    = gauge("budget_used", "Requests that weigh on a limit now.", "bucket")
 	budgetFree    = gauge("budget_free", "Requests that may start now.", "bucket")
 	budgetRefill  = gauge("budget_refill_seconds", "How long until a request may start; 0: now.", "bucket")
-	budgetCeiling = gauge("budget_ceiling", "What Clerk seems to allow in a window where that is less than the limit that was set; otherwise that limit.", "bucket")
+	budgetCeiling = gauge("budget_ceiling", "The limit that was set; earlier versions showed what Clerk seemed to allow where that was less.", "bucket")
 	frozen        = gauge("budget_frozen", "1: a 429 closed the bucket for the whole fleet.", "bucket")
 	unknown       = gauge("attempts_unknown", "Requests of which it is not known what they did at Clerk, since their answer was lost or did not say.")
 	lost          = gauge("oldest_unknown_seconds", "How long ago the oldest of them began; 0: there is none.")
@@ -236,12 +236,8 @@ func (s *state) budget(ctx context.Context) ([]prometheus.Metric, error) {
 		if b.Free == 0 {
 			refill = max(0, b.Opens.Sub(b.Now).Seconds())
 		}
-		ceiling := limit.N
-		if b.Ceiling > 0 {
-			ceiling = b.Ceiling
-		}
 		told = append(told, value(budgetLimit, float64(limit.N), name), value(budgetUsed, float64(b.Weighs), name),
-			value(budgetFree, float64(b.Free), name), value(budgetRefill, refill, name), value(budgetCeiling, float64(ceiling), name))
+			value(budgetFree, float64(b.Free), name), value(budgetRefill, refill, name), value(budgetCeiling, float64(limit.N), name))
 	}
 	return told, nil
 }

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"bulkinvite/internal/files"
 )
 
 const (
@@ -83,7 +85,8 @@ type fetch struct {
 // Fetch gets the binaries of PostgreSQL, version config.Release, from config.Repository into config.Fetched, where the server's
 // user can read and run them; where they are there already it does nothing. The archive has to have the SHA-256 that the
 // repository has beside it, before anything of it is unpacked or run. What is there in the end is whole, whatever happens
-// on the way and however many programs do this at once.
+// on the way and however many programs do this at once. Root fetches for another user only into a directory that nobody
+// else can change.
 //
 // Kinds of [*Error]: [ErrFetch], [ErrAccess].
 func Fetch(ctx context.Context, config Config) error {
@@ -106,7 +109,16 @@ func Fetch(ctx context.Context, config Config) error {
 	if err := f.own.reaches(f.home.path); err != nil {
 		return err
 	}
+	if err := OnlyRootWrites(f.home.path); err != nil {
+		return err
+	}
 	if err := makeParents(f.home.path, f.own); err != nil {
+		return err
+	}
+	if f.home, err = newDirectory(f.home.path); err != nil { // it exists now, and so do its symbolic links
+		return err
+	}
+	if err := OnlyRootWrites(f.home.path); err != nil {
 		return err
 	}
 	alone, err := openLock(f.home.file(fetchName), f.own)
@@ -162,7 +174,7 @@ func (f *fetch) once(ctx context.Context) (err error) {
 	if err := os.Rename(tree, release); err != nil {
 		return outOfReach(release, err)
 	}
-	return syncDir(f.home.path)
+	return files.SyncDir(f.home.path)
 }
 
 // download writes the archive to path, and fails unless its SHA-256 is the one that the repository has beside it.

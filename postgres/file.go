@@ -28,7 +28,11 @@ func openFile(path string, flag int) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close() //nolint:errcheck // it was only read
-	name := filepath.Base(path)
+	return openBelow(root, filepath.Base(path), flag)
+}
+
+// openBelow is openFile in a directory that is open already.
+func openBelow(root *os.Root, name string, flag int) (*os.File, error) {
 	for try := 1; ; try++ {
 		file, err := openIn(root, name, flag)
 		// Another program may make the file, or replace it, at the same moment.
@@ -102,6 +106,11 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readSmall(file)
+}
+
+// readSmall reads a small file and closes it.
+func readSmall(file *os.File) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(file, maxRead))
 	return text, errors.Join(err, file.Close())
 }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"bulkinvite/internal/files"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -181,15 +183,7 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 		return s.failed("move the new data to its place", err)
 	}
 	s.config.Log.Info("private PostgreSQL made", "version", bin.version, "dir", s.dir.path)
-	return syncDir(s.dir.path)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return files.SyncDir(s.dir.path)
 }
 
 // clearStale removes the pid file of a server that is known to be gone while its pid is not: the system gave it to another

@@ -151,6 +151,75 @@ func (o owner) enters(info os.FileInfo) bool {
 	return mode&0o001 != 0
 }
 
+// OnlyRootWrites refuses, where the program runs as root, a path that another user can change or replace, by itself or by
+// a directory above it: they could put a link in the place of what root makes there, and have root write elsewhere. What
+// does not exist yet is passed over, so a caller that makes it looks again. As an ordinary user it refuses nothing.
+//
+// Kind of [*Error]: [ErrAccess].
+func OnlyRootWrites(path string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := onlyRootAbove(absolute); err != nil {
+		return err
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return outOfReach(absolute, err)
+	case resolved == absolute:
+		return nil
+	}
+	return onlyRootAbove(resolved)
+}
+
+// onlyRootAbove looks at a path and all that is above it, without following links.
+func onlyRootAbove(path string) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return outOfReach(at, err)
+		}
+		if err == nil {
+			if err := ofRoot(at, info); err != nil {
+				return err
+			}
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
+}
+
+// ofRoot sees that nobody but root can change a file, a link, or what a directory holds. In a directory such as /tmp, whose entries
+// only their owners may replace, everybody may write.
+func ofRoot(path string, info fs.FileInfo) error {
+	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode()
+	switch {
+	case stat.Uid != 0:
+		return &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("%s belongs to user %d, who could redirect what root writes there", path, stat.Uid),
+			Remedy: "run the program as that user, or give it to root: chown --no-dereference root " + path,
+		}
+	case mode.Type() == fs.ModeSymlink || mode&fs.ModeSticky != 0:
+		return nil
+	case mode&0o002 != 0 || mode&0o020 != 0 && stat.Gid != 0:
+		return &Error{
+			Kind:   ErrAccess,
+			Text:   fmt.Sprintf("users other than root may write to %s and could redirect what root writes there", path),
+			Remedy: "close it to them: chmod go-w " + path,
+		}
+	}
+	return nil
+}
+
 func outOfReach(path string, err error) error {
 	remedy := "run the program as the user that the directory belongs to, or use another data directory"
 	if errors.Is(err, errPlanted) {

@@ -3,8 +3,13 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,4 +150,119 @@ func TestFileOfACrash(t *testing.T) {
 			t.Errorf("%s belongs to user %d, want %d", name, got, want)
 		}
 	}
+}
+
+// During a fetch, root's program unpacks below a directory whose owner swaps parts of it for links: nothing of root's is
+// written or opened to others.
+func TestFetchIntoDirectoryOfAnother(t *testing.T) {
+	t.Parallel()
+	archive := jar(t, sound())
+	r := hostile(archive)
+	var c postgres.Config
+	var secret string
+	swap := func() {
+		fresh := filepath.Join(c.Fetched, "new")
+		err := errors.Join(os.Rename(fresh, fresh+".old"), os.Mkdir(fresh, 0o755), os.Symlink(secret, filepath.Join(fresh, "tree")))
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, ".jar") {
+			swap()
+		}
+		r.ServeHTTP(w, req)
+	}))
+	t.Cleanup(server.Close)
+	c = fetching(t, server.URL+"/mirror/")
+	if os.Geteuid() != 0 {
+		swap = func() {}
+		if err := postgres.Fetch(t.Context(), c); err != nil { // an ordinary user fetches into what is theirs
+			t.Error(err)
+		}
+		return
+	}
+	dir := filepath.Join(filepath.Dir(c.Fetched), "theirs")
+	c.Fetched = filepath.Join(dir, "fetched")
+	secret = filepath.Join(filepath.Dir(dir), "secret")
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := number(t, nobody.Uid)
+	if err := errors.Join(os.Mkdir(secret, 0o700), os.Mkdir(dir, 0o755), os.Chown(dir, uid, -1)); err != nil {
+		t.Fatal(err)
+	}
+	fetched := postgres.Fetch(t.Context(), c)
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("root's directory: %v, %v", info.Mode(), err)
+	}
+	wantOnly(t, secret)
+	wantError(t, fetched, postgres.ErrAccess, dir+" ", "chown ")
+	wantOnly(t, dir)
+
+	// Nor where a group may write, nor through a link of theirs.
+	if err := errors.Join(os.Chown(dir, 0, 1), os.Chmod(dir, 0o775)); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, postgres.Fetch(t.Context(), c), postgres.ErrAccess, dir+" ", "chmod")
+	link := filepath.Join(filepath.Dir(dir), "link")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Symlink(dir, link), os.Lchown(link, uid, -1)); err != nil {
+		t.Fatal(err)
+	}
+	c.Fetched = filepath.Join(link, "fetched")
+	wantError(t, postgres.Fetch(t.Context(), c), postgres.ErrAccess, link+" ", "chown ")
+	wantOnly(t, dir)
+}
+
+// Whoever owns the data can't have root stop another process: by a link to a directory in which a process of root's works,
+// and a pid file that names it.
+func TestPlantedProcess(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	server := start(t, config(dir))
+	if os.Geteuid() != 0 {
+		return // an ordinary user can stop their own processes alone
+	}
+	data, moved, place := filepath.Join(dir, "data"), filepath.Join(dir, "moved"), filepath.Join(filepath.Dir(dir), "place")
+	uid := owner(t, data)
+	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(place, 0o755), os.Chmod(place, 0o777|os.ModeSticky)); err != nil { // as /tmp is
+		t.Fatal(err)
+	}
+	other := exec.Command("sleep", "600")
+	other.Dir = place
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "\n")
+	write(t, filepath.Join(place, "postmaster.pid"), strconv.Itoa(other.Process.Pid)+"\n"+rest, 0o600)
+	err = errors.Join(os.Chown(filepath.Join(place, "postmaster.pid"), uid, uid), os.Rename(data, moved), os.Symlink(place, data),
+		os.Lchown(data, uid, uid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Close() }()
+	var closed error
+	select {
+	case closed = <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the program hangs")
+	}
+	if err := other.Process.Kill(); err != nil {
+		t.Errorf("root's process: %v", err)
+	}
+	var exit *exec.ExitError
+	if err := other.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("root's process ended by another signal: %v", err)
+	}
+	if err := errors.Join(os.Remove(data), os.Rename(moved, data)); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, start(t, config(dir)))
+	wantError(t, closed, postgres.ErrAccess, data)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -104,8 +105,19 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepaliveIdle, Interval: keepaliveEvery, Count: keepaliveTries},
 		Control:         giveUpAfter(deadAfter),
 	}).DialContext
-	config.AfterConnect = prepareSession
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		readTimesInUTC(conn.TypeMap())
+		return prepareSession(ctx, conn)
+	}
 	return config, nil
+}
+
+// readTimesInUTC has times scanned in UTC, as JSON documents give them. pgx would scan them in the zone of the machine.
+// Text for people converts them to a zone itself.
+func readTimesInUTC(types *pgtype.Map) {
+	one := &pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}}
+	types.RegisterType(one)
+	types.RegisterType(&pgtype.Type{Name: "_timestamptz", OID: pgtype.TimestamptzArrayOID, Codec: &pgtype.ArrayCodec{ElementType: one}})
 }
 
 // prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a

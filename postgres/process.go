@@ -23,13 +23,13 @@ import (
 type process struct {
 	pid    int
 	socket string
-	state  string // starting, stopping, ready, standby; "" before it is written
-	data   string
+	state  string      // starting, stopping, ready, standby; "" before it is written
+	data   fs.FileInfo // of the data directory that the pid file was read in, whatever has its name by now
 }
 
 // readProcess reads the pid file in the data directory; ok is false where there is none.
 func readProcess(data string) (p process, ok bool, err error) {
-	text, err := readFile(filepath.Join(data, pidName))
+	text, info, err := readPidFile(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return process{}, false, nil
 	}
@@ -45,9 +45,30 @@ func readProcess(data string) (p process, ok bool, err error) {
 	}
 	pid, err := strconv.Atoi(line(1))
 	if err != nil || pid == 0 {
-		return process{data: data}, true, nil // being written
+		return process{data: info}, true, nil // being written
 	}
-	return process{pid: max(pid, -pid), socket: line(5), state: line(8), data: data}, true, nil
+	return process{pid: max(pid, -pid), socket: line(5), state: line(8), data: info}, true, nil
+}
+
+// readPidFile returns the pid file's text and what the directory is that it was read in. Data never belongs to root: where
+// it seems to, its owner has put a link in its place, and the pid may be that of a process of root's.
+func readPidFile(data string) (text []byte, info fs.FileInfo, err error) {
+	root, err := os.OpenRoot(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer root.Close() //nolint:errcheck // it was only read
+	if info, err = root.Stat("."); err != nil {
+		return nil, nil, err
+	}
+	file, err := openBelow(root, pidName, os.O_RDONLY)
+	if err != nil {
+		return nil, nil, err
+	}
+	if text, err = readSmall(file); err == nil && info.Sys().(*syscall.Stat_t).Uid == 0 {
+		err = errPlanted
+	}
+	return text, info, err
 }
 
 const pidName = "postmaster.pid"
@@ -62,17 +83,13 @@ func (p process) lives() bool {
 	if err != nil {
 		return true
 	}
-	data, err := os.Stat(p.data)
-	if err != nil {
-		return true
-	}
 	for line := range strings.Lines(string(status)) {
 		field := strings.Fields(line)
 		switch {
 		case len(field) < 2:
 		case field[0] == "State:" && (field[1] == "Z" || field[1] == "X"):
 			return false
-		case field[0] == "Uid:" && field[1] != strconv.Itoa(int(data.Sys().(*syscall.Stat_t).Uid)):
+		case field[0] == "Uid:" && field[1] != strconv.Itoa(int(p.data.Sys().(*syscall.Stat_t).Uid)):
 			return false
 		}
 	}
@@ -87,8 +104,7 @@ func (p process) place() (known, here bool) {
 	if err != nil {
 		return false, false
 	}
-	data, err := os.Stat(p.data)
-	return err == nil, err == nil && os.SameFile(cwd, data)
+	return true, os.SameFile(cwd, p.data)
 }
 
 // connect opens a connection to the maintenance database. answered tells whether a server was there, be it to refuse.

@@ -26,7 +26,7 @@ type Bucket struct {
 	Probe   bool      // the bucket thaws: the one request that is free is a probe
 	Frozen  time.Time // if frozen: until when
 	Reason  string    // if frozen: why
-	Ceiling int       // the limit that Clerk seems to have, where that is less than the one set; 0: none
+	Careful time.Time // until when requests go one at a time after a 429; zero: as many as are free
 	Now     time.Time // Postgres' clock when it was counted
 	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
 	Obeyed  []Limit   // all limits that were kept, the caller's own first
@@ -79,7 +79,7 @@ const (
 	lock = `select from buckets where instance_id = $1 and name = any($2) order by name desc for update`
 
 	readBucket = `
-		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''), b.ceiling, b.ceiling_at,
+		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''),
 		       exists (select from attempts a where a.id = b.probe_attempt
 		               and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
 		       ` + statedLimits + `
@@ -104,12 +104,11 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 		}
 		return b, nil
 	}
-	var frozenUntil, frozenAt, ceilingAt *time.Time
-	var ceiling *int
+	var frozenUntil, frozenAt *time.Time
 	var probing bool
 	var stated []string
 	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&b.Now, &frozenUntil, &frozenAt, &b.Reason, &ceiling, &ceilingAt, &probing, &stated)
+		return row.Scan(&b.Now, &frozenUntil, &frozenAt, &b.Reason, &probing, &stated)
 	})
 	var ends []time.Time // of the requests that weigh, at most as many as the limit, unless that was lowered
 	now := &b.Now
@@ -139,8 +138,11 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 	}
 	b.obey(*now, ends)
 	room := b.Free
-	if ceiling != nil && !b.Limit.None {
-		b.lower(b.Limit, *ceiling, *ceilingAt)
+	if ledger && frozenAt != nil && !b.Limit.None {
+		if until := frozenAt.Add(carefulWindows * b.Limit.Window); b.Now.Before(until) {
+			b.Careful = until
+			b.oneAtATime()
+		}
 	}
 	if frozenUntil != nil {
 		b.thaw(b.capFreeze(*frozenUntil, *cmp.Or(frozenAt, &b.Now)), probing, room)
@@ -164,16 +166,15 @@ func (b *Bucket) obey(now time.Time, ends []time.Time) {
 	}
 }
 
-// lower applies a learned ceiling, which is forgotten when it has recovered, by a
-// twentieth of the limit each window. Until then requests go one at a time in
-// the whole fleet: what another client leaves is used all the same, and when
-// there is nothing left only one request is refused.
-func (b *Bucket) lower(limit Limit, ceiling int, at time.Time) {
-	recovered := ceiling + int(b.Now.Sub(at)/limit.Window)*max(1, limit.N/20)
-	if recovered >= limit.N {
-		return
-	}
-	b.Ceiling = recovered
+// carefulWindows is for how many windows after a 429 requests go one at a time: a day
+// for Clerk's hourly limits. Sooner, a client that uses the limit too would have
+// several requests refused at once, again and again.
+const carefulWindows = 24
+
+// oneAtATime lets one request be under way in the whole fleet after a 429. Another
+// client may be using the limit too: what it leaves is used all the same, and when
+// it leaves nothing Clerk refuses one request only.
+func (b *Bucket) oneAtATime() {
 	if b.Pending > 0 && b.Free > 0 {
 		b.Free, b.Opens = 0, b.Now.Add(50*time.Millisecond)
 	}
@@ -210,9 +211,8 @@ func longestFreeze(name string, obeyed []Limit) (longest time.Duration) {
 	return DefaultProduction.Window
 }
 
-// thaw applies a freeze: nothing until it ends, then one request that probes. It
-// needs room under the limit, but not under a learned ceiling: what Clerk said
-// when it refused is newer.
+// thaw applies a freeze: nothing until it ends, then one request that probes, if
+// room is left under the limit. It need not wait for requests that are under way.
 func (b *Bucket) thaw(until time.Time, probing bool, room int) {
 	switch {
 	case b.Now.Before(until):

@@ -55,7 +55,6 @@
 //
 // Should Clerk answer 429 all the same (another program shares the key), the
 // bucket is frozen for the fleet until Retry-After has passed, one window at most; then one request
-// probes. If the log had shown budget left, what Clerk did grant is remembered as
-// a ceiling, which recovers by a twentieth of the limit each window; until it has,
-// requests go one at a time.
+// probes. For 24 windows after the 429 the fleet sends one request of that bucket at a
+// time: if another program uses the limit too, Clerk refuses one request, not many.
 package ratelimit

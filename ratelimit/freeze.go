@@ -13,10 +13,9 @@ import (
 // Freeze stops a bucket for the fleet after Clerk answered 429: until wait has
 // passed, or, where Clerk named no time, for a second that doubles with each
 // 429 in a row. Either is cut to one window of the limit: by then Clerk must allow requests
-// again, and a Retry-After of centuries must not stop the fleet for good. attempt is the request that was refused; 0
-// for one that is not in the ledger. If the log shows budget left, what Clerk did
-// grant within the window is remembered as the ceiling. It is a transaction of its own, so that the
-// answer's never waits for the bucket.
+// again, and a Retry-After of centuries must not stop the fleet for good. attempt is the request
+// that was refused; 0 for one that is not in the ledger. It is a transaction of its own, so that
+// the answer's never waits for the bucket.
 func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, limit Limit, attempt int64, wait time.Duration, told bool) (time.Time, error) {
 	var until time.Time
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -24,37 +23,23 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 		if err != nil {
 			return err
 		}
-		limit := b.Limit // or a stricter one of another worker
-		var freezes, granted int
-		err = tx.QueryRow(ctx, `
-			select b.freezes, (select count(*) from attempts a where a.instance_id = $1 and a.bucket = $2
-			       and a.answered_at > clock_timestamp() - $3::interval and a.resolution is distinct from 'not_sent' and a.resolution is distinct from 'refused')
-			from buckets b where b.instance_id = $1 and b.name = $2`, instance, name, limit.Weight()).Scan(&freezes, &granted)
-		if err != nil {
-			return err
-		}
 		if !told {
+			limit := b.Limit // or a stricter one of another worker
+			var freezes int
+			err := tx.QueryRow(ctx, `select freezes from buckets where instance_id = $1 and name = $2`, instance, name).Scan(&freezes)
+			if err != nil {
+				return err
+			}
 			wait = min(time.Second<<min(freezes, 20), max(limit.Window, time.Second))
 		}
 		wait = min(wait, longestFreeze(name, b.Obeyed))
-		var ceiling *int
-		if name != GeneralCall && !limit.None && granted < limit.N && b.Frozen.IsZero() {
-			// What was granted may reach back into a window before this one, so that
-			// it is taken for at most three quarters, from which to recover slowly.
-			granted = max(1, min(granted, limit.N*3/4))
-			if b.Ceiling > 0 {
-				granted = min(granted, b.Ceiling)
-			}
-			ceiling = &granted
-		}
 		return tx.QueryRow(ctx, `
 			update buckets set frozen_at = clock_timestamp(),
 			       frozen_until = greatest(frozen_until, clock_timestamp() + $3::interval),
 			       frozen_reason = 'Clerk answered 429', freezes = freezes + 1,
-			       probe_attempt = nullif(probe_attempt, $4),
-			       ceiling = coalesce($5, ceiling), ceiling_at = case when $5::int is null then ceiling_at else clock_timestamp() end
+			       probe_attempt = nullif(probe_attempt, $4)
 			where instance_id = $1 and name = $2 returning frozen_until`,
-			instance, name, wait, attempt, ceiling).Scan(&until)
+			instance, name, wait, attempt).Scan(&until)
 	})
 	if err != nil {
 		return until, fmt.Errorf("freeze bucket %s of instance %d: %w", name, instance, err)
@@ -73,9 +58,10 @@ func Probing(ctx context.Context, tx pgx.Tx, instance int64, name string, attemp
 }
 
 // Thaw ends a freeze after its probe was answered by anything but 429. attempt
-// is the probe; 0 for one that is not in the ledger.
+// is the probe; 0 for one that is not in the ledger. frozen_at stays: it says when
+// Clerk last answered 429, after which requests go one at a time for a while.
 func Thaw(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, attempt int64) error {
-	_, err := pool.Exec(ctx, `update buckets set frozen_until = null, frozen_reason = null, frozen_at = null, freezes = 0, probe_attempt = null
+	_, err := pool.Exec(ctx, `update buckets set frozen_until = null, frozen_reason = null, freezes = 0, probe_attempt = null
 		where instance_id = $1 and name = $2 and coalesce(probe_attempt, 0) = $3 and frozen_until <= clock_timestamp()`, instance, name, attempt)
 	if err != nil {
 		return fmt.Errorf("thaw bucket %s of instance %d: %w", name, instance, err)

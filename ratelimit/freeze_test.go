@@ -147,7 +147,6 @@ func TestProbe(t *testing.T) {
 	b := setup(t)
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
-	b.exec(`update buckets set ceiling = null`) // has a test of its own
 	b.pass(ratelimit.Create)
 	id := b.probe()
 	got := b.count(ratelimit.Create, tenAnHour)
@@ -160,8 +159,8 @@ func TestProbe(t *testing.T) {
 		t.Errorf("somebody else's answer thawed the bucket: %+v", got)
 	}
 	b.thaw(ratelimit.Create, id)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 9 || got.Probe || !got.Frozen.IsZero() || got.Reason != "" {
-		t.Errorf("after the probe: %+v; want nine free, nothing frozen", got)
+	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 || got.Probe || !got.Frozen.IsZero() || got.Reason != "" {
+		t.Errorf("after the probe: %+v; want one free at a time, nothing frozen", got)
 	}
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
 	if d := b.lasts(ratelimit.Create); !near(d, time.Second) {
@@ -173,7 +172,6 @@ func TestProbeGoesToOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
-	b.exec(`update buckets set ceiling = null`)
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
@@ -238,111 +236,53 @@ func TestProbeWithoutSuccess(t *testing.T) {
 	}
 }
 
-// A ceiling does not hold back the probe, and a refused probe does not raise it.
-func TestProbeAboveCeiling(t *testing.T) {
+// The probe does not wait for requests that are under way, but it needs room under
+// the limit.
+func TestProbeNeedsRoom(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.insertAll(times(5, attempt{answered: "-1 s"})...)
-	flying := b.insert(attempt{}) // nor do requests that are under way
+	b.insert(attempt{})
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
-	id := b.probe()
-	b.answer(flying, "answered")
-	b.answer(id, "refused")
-	b.freeze(ratelimit.Create, tenAnHour, id, 0, true)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Ceiling != 5 {
-		t.Errorf("after a refused probe the ceiling is %d, want 5 as before", got.Ceiling)
-	}
-	id = b.probe()
-	b.answer(id, "answered")
-	b.thaw(ratelimit.Create, id)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 || got.Ceiling != 5 {
-		t.Errorf("after the probe: %+v; want one free above a ceiling of 5", got)
-	}
-	b.insertAll(times(2, attempt{answered: "-1 s"})...) // the limit is reached
+	b.answer(b.probe(), "answered")
+	b.insertAll(times(3, attempt{answered: "-1 s"})...) // the limit is reached
 	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
 	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Probe {
 		t.Errorf("a full bucket that thaws: %+v; want no probe", got)
 	}
 }
 
-// What is learned when Clerk refuses although the log shows budget left.
-func TestFreezeLearnsCeiling(t *testing.T) {
+// For a day after a 429 one request goes at a time: another client may use the
+// limit too, and then only one request is refused.
+func TestOneAtATimeAfterRefusal(t *testing.T) {
 	t.Parallel()
 	limit := ratelimit.Limit{N: 100, Window: time.Hour}
 	for _, tt := range []struct {
-		name   string
-		bucket string
-		limit  ratelimit.Limit
-		sent   []attempt // and granted, or under way
-		want   int       // 0: none
+		name string
+		ago  string // how long ago the 429 was
+		sent []attempt
+		free int
 	}{
-		{"half is somebody else's", "create", limit, times(50, attempt{answered: "-1 s"}), 50},
-		{"others are under way", "create", limit, append(times(40, attempt{answered: "-1 s"}), times(4, attempt{})...), 40},
-		{"all is somebody else's", "create", limit, nil, 1},
-		{"the last one of all", "create", limit, times(99, attempt{answered: "-1 s"}), 75},
-		{"the limit was lowered: more weighs than it allows", "create", limit, times(110, attempt{answered: "-1 s"}), 0},
-		{"no limit", "create", ratelimit.Limit{None: true}, times(5, attempt{answered: "-1 s"}), 0},
-		{"general", "general", limit, nil, 0},
+		{"one", "1 s", nil, 1},
+		{"while it is under way, no other", "1 s", []attempt{{}}, 0},
+		{"when it is answered, the next", "1 s", times(30, attempt{answered: "-1 s"}), 1},
+		{"up to the limit", "1 s", times(100, attempt{answered: "-1 s"}), 0},
+		{"not yet a day later", "23 hours 59 min", nil, 1},
+		{"a day later", "24 hours 1 min", times(45, attempt{answered: "-1 s"}), 55},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
+			b.freeze(ratelimit.Create, limit, 0, 0, true)
+			b.thaw(ratelimit.Create, 0)
 			b.insertAll(tt.sent...)
-			b.freeze(tt.bucket, tt.limit, 0, 0, true)
-			var learned int
-			if err := b.pool.QueryRow(t.Context(), `select coalesce(ceiling, 0) from buckets where name = $1`, tt.bucket).Scan(&learned); err != nil {
-				t.Fatal(err)
-			}
-			if learned != tt.want {
-				t.Errorf("learned a ceiling of %d, want %d", learned, tt.want)
-			}
-		})
-	}
-}
-
-// Of some requests that are refused at once only the first teaches: what the
-// others see is the same fact.
-func TestFreezeLearnsOnce(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.insertAll(times(5, attempt{answered: "-1 s"})...)
-	flying := []int64{b.insert(attempt{}), b.insert(attempt{}), b.insert(attempt{})}
-	for _, id := range flying {
-		b.answer(id, "refused")
-		b.freeze(ratelimit.Create, tenAnHour, id, time.Minute, true)
-		if got := b.count(ratelimit.Create, tenAnHour); got.Ceiling != 5 {
-			t.Errorf("the ceiling is %d, want 5", got.Ceiling)
-		}
-	}
-}
-
-// Under a ceiling of 40 of 100, learned some windows ago.
-func TestCeiling(t *testing.T) {
-	t.Parallel()
-	limit := ratelimit.Limit{N: 100, Window: time.Hour}
-	for _, tt := range []struct {
-		name          string
-		age           string
-		sent          []attempt
-		free, ceiling int
-	}{
-		{"one goes at a time", "0", nil, 1, 40},
-		{"while it is under way, no other", "0", []attempt{{}}, 0, 40},
-		{"when it is answered, the next", "0", times(30, attempt{answered: "-1 s"}), 1, 40},
-		{"above the ceiling too", "0", times(41, attempt{answered: "-1 s"}), 1, 40},
-		{"up to the limit", "0", times(100, attempt{answered: "-1 s"}), 0, 40},
-		{"not yet a window later", "59 min", nil, 1, 40},
-		{"a window later", "61 min", nil, 1, 45},
-		{"the whole limit is back", "12 hours", times(45, attempt{answered: "-1 s"}), 55, 0},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			b := setup(t)
-			b.insertAll(tt.sent...)
-			b.exec(`update buckets set ceiling = 40, ceiling_at = clock_timestamp() - $1::interval where name = 'create'`, tt.age)
+			b.exec(`update buckets set frozen_at = clock_timestamp() - $1::interval where name = 'create'`, tt.ago)
 			got := b.count(ratelimit.Create, limit)
-			if got.Free != tt.free || got.Ceiling != tt.ceiling {
-				t.Errorf("%d free under a ceiling of %d; want %d, %d", got.Free, got.Ceiling, tt.free, tt.ceiling)
+			if got.Free != tt.free || !got.Frozen.IsZero() {
+				t.Errorf("%+v, want %d free", got, tt.free)
+			}
+			if careful := tt.name != "a day later"; careful != got.Careful.After(got.Now) {
+				t.Errorf("requests go one at a time until %v", got.Careful)
 			}
 			if got.Free == 0 && !got.Opens.After(got.Now) {
 				t.Errorf("nothing is free, and it opens at %v, now being %v", got.Opens, got.Now)

@@ -24,17 +24,15 @@ type api struct {
 const apiRoot = "/api/v1"
 
 // newAPI lays out the API's operations.
-func (s *Server) newAPI() (*api, error) {
+func (s *Server) newAPI() *api {
 	a := &api{Server: s, mux: http.NewServeMux(), roles: map[string]Role{}}
 	a.huma = humago.New(a.mux, apiConfig())
 	a.batchOperations()
 	a.draftOperations()
 	a.rowOperations()
 	a.otherOperations()
-	if err := a.describe(); err != nil {
-		return nil, err
-	}
-	return a, nil
+	a.describe()
+	return a
 }
 
 // exchange is what an operation knows of who asks besides its input.
@@ -48,6 +46,20 @@ type exchangeKey struct{}
 
 // exchangeOf returns the request that an operation answers.
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
+
+// download answers with what write writes, as one of its user's downloads.
+func (a *api) download(ctx context.Context, contentType string, write func(*exchange)) (*huma.StreamResponse, error) {
+	e := exchangeOf(ctx)
+	end, err := a.beginDownload(e.w, e.who)
+	if err != nil {
+		return nil, err
+	}
+	return &huma.StreamResponse{Body: func(huma.Context) {
+		defer end()
+		e.w.Header().Set("Content-Type", contentType)
+		write(e)
+	}}, nil
+}
 
 // ServeHTTP finds out who asks and whether they may, before anything is read.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -679,6 +679,14 @@ func TestOpenAPI(t *testing.T) {
 	}
 	w.get(apiRoot + "/openapi.json").want(http.StatusOK).says(`"openapi": "3.1.0"`)
 	page := w.get(apiRoot+"/docs").want(http.StatusOK).says("<code>POST /api/v1/batches</code>", "Idempotency-Key", "list of BatchLine")
+	for _, item := range b.server.api.huma.OpenAPI().Paths {
+		for _, op := range operationsOf(item) {
+			page.says(`<section id="`+op.OperationID+`">`, `<a href="#`+op.OperationID+`">`)
+		}
+	}
+	for name := range b.server.api.huma.OpenAPI().Components.Schemas.Map() {
+		page.says(`<section id="schema-` + name + `">`)
+	}
 	for _, not := range []string{"<script", "<style", "http://", "https://cdn", " style="} {
 		if strings.Contains(page.body, not) {
 			t.Errorf("the page has %s", not)

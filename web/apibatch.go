@@ -39,7 +39,7 @@ func (a *api) batchOperations() {
 			}), nil
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-batch", Method: http.MethodGet, Path: "/batches/{batch}", Tags: []string{"Batches"},
-		Summary: "See where a batch stands", Description: "The same as `bulkinvite status --json`. Every row is counted: `rows` is the sum of `outcomes` and `undecided`. The rows of a batch of 5,000 and more are not counted each time: `Age` says how many seconds ago they were. Its state is always that of now."},
+		Summary: "See where a batch stands", Description: "The same as `bulkinvite status BATCH --json`. Every row is counted: `rows` is the sum of `outcomes` and `undecided`. The rows of a batch of 5,000 and more are not counted each time: `Age` says how many seconds ago they were. Its state is always that of now."},
 		func(ctx context.Context, in *BatchPath) (*agedDocument, error) {
 			d, err := a.Server.document(ctx, in.Batch)
 			if err != nil {
@@ -78,7 +78,7 @@ func (a *api) batchOperations() {
 		Body undoBody
 	}
 	register(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
-		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo --json` prints it."},
+		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo BATCH --json` prints it."},
 		func(ctx context.Context, in *undoInput) (*one[*invitation.Sweep], error) {
 			sw, err := a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -102,7 +103,7 @@ func apiConfig() huma.Config {
 	registry.RegisterTypeAlias(reflect.TypeFor[invitation.Sweep](), reflect.TypeFor[invitation.SweepDocument]())
 	c.Components.Schemas = registry
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token":   {Type: "http", Scheme: "bearer", Description: "A token of `bulkinvite token create`, for scripts."},
+		"token":   {Type: "http", Scheme: "bearer", Description: "A token of `bulkinvite token create NAME`, for scripts."},
 		"session": {Type: "apiKey", In: "cookie", Name: "bulkinvite", Description: "The page's own session; over TLS its cookie is __Host-bulkinvite."},
 	}
 	c.Security = []map[string][]string{{"token": {}}, {"session": {}}}
@@ -114,34 +115,33 @@ func schemaOf[T any](api huma.API) *huma.Schema {
 	return api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[T](), true, "")
 }
 
-// describe serves the API's description, which is made of its operations once.
-func (a *api) describe() error {
+// describe serves the API's description, which is written when the first client asks for it.
+func (a *api) describe() {
 	spec := a.huma.OpenAPI()
 	mendSchemas(spec)
-	text, err := json.MarshalIndent(spec, "", "  ")
-	if err != nil {
-		return fmt.Errorf("describe the API: %w", err)
-	}
-	yaml, err := spec.YAML()
-	if err != nil {
-		return fmt.Errorf("describe the API: %w", err)
-	}
-	var page bytes.Buffer
-	if err := pages()["api"].ExecuteTemplate(&page, "content", docView(spec)); err != nil {
-		return fmt.Errorf("describe the API: %w", err)
-	}
-	serve := func(path, contentType string, text []byte) {
-		a.mux.HandleFunc("GET "+apiRoot+path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", contentType)
-			_, _ = w.Write(text) // who asked may be gone
+	serve := func(path, contentType string, write func() ([]byte, error)) {
+		written := sync.OnceValues(write)
+		a.mux.HandleFunc("GET "+apiRoot+path, func(w http.ResponseWriter, r *http.Request) {
+			text, err := written()
+			switch {
+			case err != nil:
+				a.log.Error("describe the API", "error", err)
+				http.Error(w, "The API's description can't be written.", http.StatusInternalServerError)
+			case contentType == "":
+				_ = sendHTML(w, r, http.StatusOK, text) // never fails
+			default:
+				w.Header().Set("Content-Type", contentType)
+				_, _ = w.Write(text) // the client may be gone
+			}
 		})
 	}
-	serve("/openapi.json", "application/openapi+json", text)
-	serve("/openapi.yaml", "application/openapi+yaml", yaml)
-	a.mux.HandleFunc("GET "+apiRoot+"/docs", func(w http.ResponseWriter, r *http.Request) {
-		_ = sendHTML(w, r, http.StatusOK, page.Bytes()) // never fails
+	serve("/openapi.json", "application/openapi+json", func() ([]byte, error) { return json.MarshalIndent(spec, "", "  ") })
+	serve("/openapi.yaml", "application/openapi+yaml", spec.YAML)
+	serve("/docs", "", func() ([]byte, error) {
+		var page bytes.Buffer
+		err := pages()["api"].ExecuteTemplate(&page, "content", docView(spec))
+		return page.Bytes(), err
 	})
-	return nil
 }
 
 // mendSchemas says in the schemas what the library can't find out: what may be
@@ -204,92 +204,21 @@ func operationsOf(item *huma.PathItem) []*huma.Operation {
 	return slices.DeleteFunc([]*huma.Operation{item.Get, item.Post, item.Put, item.Patch, item.Delete}, func(op *huma.Operation) bool { return op == nil })
 }
 
-// docPage is the API's document as its page shows it.
+// docPage is what the API's page shows: the description, and its operations by tag, each tag's in the order of
+// their paths.
 type docPage struct {
-	About    string
-	Sections []docSection
-	Schemas  []docSchema
+	*huma.OpenAPI
+	Tagged map[string][]*huma.Operation
 }
 
-type docSection struct {
-	Name       string
-	Operations []docOperation
-}
-
-type docOperation struct {
-	ID, Method, Path, Summary, Description string
-	Fields                                 []docField // of path, query, header and body
-	Takes                                  []string   // content types of the body
-	Answers                                []docAnswer
-}
-
-type docField struct {
-	Name, In, Type, Description string
-	Required                    bool
-}
-
-type docAnswer struct {
-	Status, Description, Type, Schema string
-}
-
-type docSchema struct {
-	Name   string
-	Fields []docField
-}
-
-// docView lays the description out for its page.
 func docView(spec *huma.OpenAPI) docPage {
-	page := docPage{About: spec.Info.Description}
-	paths := make([]string, 0, len(spec.Paths))
-	for path := range spec.Paths {
-		paths = append(paths, path)
-	}
-	slices.Sort(paths)
-	for _, path := range paths {
+	page := docPage{spec, map[string][]*huma.Operation{}}
+	for _, path := range slices.Sorted(maps.Keys(spec.Paths)) {
 		for _, op := range operationsOf(spec.Paths[path]) {
-			at := slices.IndexFunc(page.Sections, func(s docSection) bool { return s.Name == op.Tags[0] })
-			if at < 0 {
-				at, page.Sections = len(page.Sections), append(page.Sections, docSection{Name: op.Tags[0]})
-			}
-			page.Sections[at].Operations = append(page.Sections[at].Operations, docOf(op))
+			page.Tagged[op.Tags[0]] = append(page.Tagged[op.Tags[0]], op)
 		}
 	}
-	for name, schema := range spec.Components.Schemas.Map() {
-		page.Schemas = append(page.Schemas, docSchema{name, docFields(schema)})
-	}
-	slices.SortFunc(page.Schemas, func(a, b docSchema) int { return cmp.Compare(a.Name, b.Name) })
 	return page
-}
-
-func docOf(op *huma.Operation) docOperation {
-	d := docOperation{ID: op.OperationID, Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description}
-	for _, p := range op.Parameters {
-		d.Fields = append(d.Fields, docField{p.Name, p.In, typeOf(p.Schema), p.Description, p.Required})
-	}
-	if op.RequestBody != nil {
-		for kind, media := range op.RequestBody.Content {
-			d.Takes = append(d.Takes, strings.TrimSpace(kind+" "+strings.TrimPrefix(media.Schema.Ref, schemaPrefix)))
-		}
-		slices.Sort(d.Takes)
-	}
-	for status, answer := range op.Responses {
-		one := docAnswer{Status: status, Description: answer.Description}
-		for kind, media := range answer.Content {
-			one.Type, one.Schema = kind, typeOf(media.Schema)
-		}
-		d.Answers = append(d.Answers, one)
-	}
-	slices.SortFunc(d.Answers, func(a, b docAnswer) int { return cmp.Compare(a.Status, b.Status) })
-	return d
-}
-
-func docFields(schema *huma.Schema) []docField {
-	var fields []docField
-	for name, property := range schema.Properties {
-		fields = append(fields, docField{name, "", typeOf(property), property.Description, slices.Contains(schema.Required, name)})
-	}
-	slices.SortFunc(fields, func(a, b docField) int { return cmp.Compare(a.Name, b.Name) })
-	return fields
 }
 
 // typeOf says in words what a schema takes.

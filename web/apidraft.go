@@ -32,7 +32,7 @@ const checkTime = 20 * time.Second
 type uploadInput struct {
 	Key           string   `header:"Idempotency-Key" maxLength:"255" doc:"The same key by the same actor is the same upload, however often it is sent. With another file or other options it is refused."`
 	FileName      string   `query:"file_name" maxLength:"200" doc:"The file's name; a form's own name for it goes first. Default: upload.csv."`
-	Map           []string `query:"map,explode" maxItems:"100" doc:"What a column is, as NAME=COLUMN: email, redirect_url, expires_in_days, public_metadata.NAME. Default: found by the header."`
+	Map           []string `query:"map,explode" maxItems:"100" doc:"What a column is, as NAME=COLUMN: email, redirect_url, expires_in_days, public_metadata.NAME. The column by its header, or by its number: #7, as %237. Default: found by the header and what it holds."`
 	Delimiter     string   `query:"delimiter" maxLength:"10" doc:"One character, or comma, semicolon, tab or pipe. Default: found out."`
 	Encoding      string   `query:"encoding" maxLength:"40" doc:"Such as UTF-8 or Windows-1252. Default: found out."`
 	Again         bool     `query:"again" doc:"Make a batch of it although the same file is one that is over. Nobody gets a second mail for that."`
@@ -118,7 +118,7 @@ func failed(u *upload) *problem {
 	p.Batch, p.Columns = u.Failure.Batch, u.Failure.Found
 	switch {
 	case len(p.Columns) > 0:
-		p.Remedy = "If one of them holds addresses, name it in the query: map=email=COLUMN."
+		p.Remedy = "If one of them holds the addresses to invite, name it in the query: map=email=COLUMN."
 	case p.Batch > 0 && p.Remedy != "":
 		p.Remedy = "With again=true it becomes a batch all the same; whoever was invited is still not mailed twice."
 	case p.Batch > 0:
@@ -161,7 +161,7 @@ func (a *api) draftOperations() {
 			return &one[uploadDocument]{uploadState(u)}, nil
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-draft", Method: http.MethodGet, Path: "/batches/{batch}/draft", Tags: []string{"Drafts"},
-		Summary: "See what a draft holds and what sending it takes", Description: "The same as `bulkinvite check --json`, and who is skipped. People are looked up at Clerk in the background: ask again while `looking`."},
+		Summary: "See what a draft holds and what sending it takes", Description: "The same as `bulkinvite check FILE --json`, and who is skipped. People are looked up at Clerk in the background: ask again while `looking`."},
 		func(ctx context.Context, in *BatchPath) (*one[draftDocument], error) {
 			d, err := a.draftDocument(ctx, in.Batch)
 			if err != nil {
@@ -269,7 +269,7 @@ func (a *api) draftDocument(ctx context.Context, batch int64) (*draftDocument, e
 
 // columnsBody is how a draft's file is to be read.
 type columnsBody struct {
-	Map       map[string]string `json:"map,omitempty" doc:"Our name to the column's header: email, redirect_url, expires_in_days, public_metadata.NAME."`
+	Map       map[string]string `json:"map,omitempty" doc:"Our name to the column's header, or its number, such as #7: email, redirect_url, expires_in_days, public_metadata.NAME."`
 	RevokeOn  string            `json:"revoke_on,omitempty" maxLength:"1000" doc:"The column with the day after which a pending invitation is taken back."`
 	Delimiter string            `json:"delimiter,omitempty" maxLength:"10" doc:"One character, or comma, semicolon, tab or pipe."`
 	Encoding  string            `json:"encoding,omitempty" maxLength:"40" doc:"Such as UTF-8 or Windows-1252."`

@@ -24,14 +24,7 @@ func (a *api) otherOperations() {
 		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed. A user may have 4 downloads at a time.",
 		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
 		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
-			e := exchangeOf(ctx)
-			end, err := a.beginDownload(e.w, e.who)
-			if err != nil {
-				return nil, err
-			}
-			return &huma.StreamResponse{Body: func(huma.Context) {
-				defer end()
-				e.w.Header().Set("Content-Type", jsonType)
+			return a.download(ctx, jsonType, func(e *exchange) {
 				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
 					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })
 				})
@@ -39,7 +32,7 @@ func (a *api) otherOperations() {
 					a.log.Warn("the drift was cut off", "error", err)
 					panic(http.ErrAbortHandler)
 				}
-			}}, nil
+			})
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
 		Summary: "See when Clerk was last held against our rows", Description: "Of the instance that the server speaks for; 404 where it never was."},
@@ -100,7 +93,7 @@ func (a *api) peopleOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "get-person", Method: http.MethodGet, Path: "/people/{email}", Tags: []string{"People"},
 		Summary:     "Read one person's whole story",
-		Description: "The same as `bulkinvite why --json`: every row, attempt, answer, read and event, with ids."},
+		Description: "The same as `bulkinvite why EMAIL --json`: every row, attempt, answer, read and event, with ids."},
 		func(ctx context.Context, in *personPath) (*one[invitation.Story], error) {
 			return a.storyOf(ctx, in.Email)
 		})
@@ -212,7 +205,7 @@ type limitBudget struct {
 	FrozenUntil  *time.Time      `json:"frozen_until" doc:"Nothing is sent before: Clerk answered 429."`
 	FrozenReason *string         `json:"frozen_reason"`
 	Returns      []returns       `json:"returns" doc:"When each request that weighs returns."`
-	Ceiling      *int            `json:"ceiling" doc:"What Clerk seems to allow, where that is less than the limit."`
+	Ceiling      *int            `json:"ceiling" doc:"Always null: earlier versions told here what Clerk seemed to allow."`
 }
 
 // returns is when requests, one or a block of them, weigh on their limit no more.
@@ -268,11 +261,6 @@ func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
 		for _, f := range b.Frozen {
 			if f.Bucket == l.Bucket {
 				l.FrozenUntil, l.FrozenReason = &f.Until, &f.Reason
-			}
-		}
-		for _, c := range b.Ceilings {
-			if c.Bucket == l.Bucket {
-				l.Ceiling = &c.Ceiling
 			}
 		}
 	}

@@ -65,9 +65,10 @@ var onThePage = map[string]string{
 // nothing where it is about the page itself.
 var inForms = map[string]string{
 	"name": "", "password": "", "next": "", "once": "", // signing in
-	"file":    "create-batch body",
-	"again":   "create-batch again",
-	"email":   "set-columns map",
+	"file":      "create-batch body",
+	"again":     "create-batch again",
+	"email":     "set-columns map",
+	"delimiter": "set-columns delimiter", "encoding": "set-columns encoding",
 	"column":  "set-columns map",
 	"meaning": "set-columns map",
 	"people":  "start-batch people", "undelivered": "start-batch allow_undelivered",
@@ -92,7 +93,7 @@ func TestAPIDoesWhatThePageDoes(t *testing.T) {
 	for _, item := range spec.Paths {
 		for _, op := range operationsOf(item) {
 			fields := map[string]bool{}
-			for _, f := range docOf(op).Fields {
+			for _, f := range op.Parameters {
 				fields[f.Name] = true
 			}
 			if op.RequestBody != nil {

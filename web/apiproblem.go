@@ -19,7 +19,7 @@ type problem struct {
 	Remedy  string   `json:"remedy,omitempty" doc:"What to do about it."`
 	Errors  []fault  `json:"errors,omitempty" doc:"Each part of the request that is at fault."`
 	Batch   int64    `json:"batch,omitempty" doc:"For a file that was uploaded before: its batch."`
-	Columns []string `json:"columns,omitempty" doc:"For a file of which no column could be told to hold addresses: those that it has."`
+	Columns []string `json:"columns,omitempty" doc:"For a file of which it isn't clear which column holds the addresses: those to choose among, the likeliest first, as map=email= takes them; #7 is the seventh column."`
 }
 
 // fault is a part of a request that can't be used. It does not repeat it: it may

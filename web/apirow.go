@@ -78,9 +78,9 @@ func (a *api) rowOperations() {
 		schema                                      *huma.Schema
 		only                                        invitation.Outcome
 	}{
-		{"get-results", "/results", "Get every row of a batch", "The same as `bulkinvite results --format json`: the file's own columns, then ours, streamed. A user may have 4 downloads at a time.", jsonType, invitation.ResultsJSON, &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}, ""},
-		{"get-results-csv", "/results.csv", "Get every row of a batch as a file", "The same as `bulkinvite results --format csv`. A user may have 4 downloads at a time.", csvType, invitation.ResultsCSV, anyText, ""},
-		{"get-problems-csv", "/problems.csv", "Get the rows that can't be sent as a file", "The file's own columns, then ours, to mend and upload again. A user may have 4 downloads at a time.", csvType, invitation.ResultsCSV, anyText, invitation.Invalid},
+		{"get-results", "/results", "Get every row of a batch", "The same as `bulkinvite results BATCH --format json`: the file's own columns, then ours, streamed. A user may have 4 downloads at a time.", jsonType, invitation.ResultsJSON, &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeObject}}, ""},
+		{"get-results-csv", "/results.csv", "Get every row of a batch as a file", "The same as `bulkinvite results BATCH --format csv`. A user may have 4 downloads at a time.", csvType, invitation.ResultsCSV, anyText, ""},
+		{"get-problems-csv", "/problems.csv", "Get the rows that can't be sent as a file", "The file's own columns, then ours, to mend and upload again. A user may have 4 downloads at a time.", csvType, invitation.ProblemsCSV, anyText, invitation.Invalid},
 	} {
 		op := huma.Operation{OperationID: r.id, Method: http.MethodGet, Path: "/batches/{batch}" + r.path, Tags: []string{"Rows"},
 			Summary: r.summary, Description: r.description, Responses: streamed(r.contentType, "The rows, in the file's order.", r.schema)}
@@ -88,20 +88,15 @@ func (a *api) rowOperations() {
 			if err := checkFilter(invitation.RowFilter{Outcome: only}); err != nil || only == invitation.Undecided {
 				return nil, errors.Join(err, refuse(http.StatusUnprocessableEntity, fmt.Sprintf("GET %s/batches/%d/rows lists them.", apiRoot, batch), "Undecided rows have no results."))
 			}
-			columns, err := a.reader.Columns(ctx, batch)
+			columnsOf := a.reader.Columns
+			if r.only != "" {
+				columnsOf = a.headerOf
+			}
+			columns, err := columnsOf(ctx, batch)
 			if err != nil {
 				return nil, err
 			}
-			e := exchangeOf(ctx)
-			end, err := a.beginDownload(e.w, e.who)
-			if err != nil {
-				return nil, err
-			}
-			return &huma.StreamResponse{Body: func(huma.Context) {
-				defer end()
-				e.w.Header().Set("Content-Type", r.contentType)
-				a.streamResults(e.w, e.r, batch, only, columns, r.write)
-			}}, nil
+			return a.download(ctx, r.contentType, func(e *exchange) { a.streamResults(e.w, e.r, batch, only, columns, r.write) })
 		}
 		if r.only != "" {
 			register(a, Auditor, op, func(ctx context.Context, in *BatchPath) (*huma.StreamResponse, error) {

@@ -104,6 +104,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 var functions = template.FuncMap{
 	"asset":    func(name string) string { return "/static/" + name + "?" + assets()[name].tag },
 	"n":        words.Thousands,
+	"typeOf":   typeOf,
 	"counted":  words.Counted,
 	"requests": words.Requests,
 	"moment":   shownTime,

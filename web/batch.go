@@ -110,13 +110,18 @@ func (v undoView) Offer() bool {
 	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == invitation.SweepDone)
 }
 
-// batchPage shows a batch, or a draft and what sending it would take.
-func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+// batchAt returns the batch that a page is about.
+func (s *Server) batchAt(r *http.Request) (*invitation.Batch, error) {
 	id, err := number(r, "id")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	b, err := s.store.Batch(r.Context(), id)
+	return s.store.Batch(r.Context(), id)
+}
+
+// batchPage shows a batch, or a draft and what sending it would take.
+func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
+	b, err := s.batchAt(r)
 	if err != nil {
 		return err
 	}
@@ -313,16 +318,7 @@ func (s *Server) plan(ctx context.Context, b *invitation.Batch, budget invitatio
 	if err != nil {
 		return invitation.Plan{}, err
 	}
-	var own invitation.Load
-	others := make([]invitation.Load, 0, len(loads))
-	for _, l := range loads {
-		if l.Batch == b.ID {
-			own = l
-		} else {
-			others = append(others, l)
-		}
-	}
-	return invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent), nil
+	return invitation.PlanLeft(b.ID, loads, budget), nil
 }
 
 // actions are what can be done to a batch: the functions that the commands use.

@@ -24,11 +24,7 @@ const courseSteps = 100
 
 // coursePage shows the picture alone: it may take a moment to count.
 func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	b, err := s.store.Batch(r.Context(), id)
+	b, err := s.batchAt(r)
 	if err != nil {
 		return err
 	}
@@ -36,7 +32,7 @@ func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor
 	if view.Course, err = s.course(r, b); err != nil {
 		return err
 	}
-	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", id), view)
+	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", b.ID), view)
 }
 
 // courseOf counts how a batch went, or gives a count of that which is not old.

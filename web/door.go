@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -19,9 +20,10 @@ import (
 
 // door lets users in by their passwords, and slows down who guesses.
 type door struct {
-	users map[string]User
-	tries tries
-	turns chan struct{} // held while a password is hashed
+	users   map[string]User
+	unknown string // the hash for a name that is no user's
+	tries   tries
+	turns   chan struct{} // held while a password is hashed
 }
 
 // All together never hash on more than half of the machine; who finds no turn for
@@ -31,9 +33,14 @@ const turnTime = 5 * time.Second
 func newDoor(users []User) *door {
 	d := &door{users: map[string]User{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	d.tries.seed = maphash.MakeSeed()
+	most := 0
 	for _, u := range users {
 		d.users[u.Name] = u
+		if cost, err := bcrypt.Cost([]byte(u.Hash)); err == nil {
+			most = max(most, cost)
+		}
 	}
+	d.unknown = unknownUser(cmp.Or(most, hashCost))
 	return d
 }
 
@@ -57,7 +64,7 @@ func (d *door) open(ctx context.Context, from, name, password string, now time.T
 		return User{}, errNoTurn
 	}
 	u, known := d.users[name]
-	hash := nobody
+	hash := d.unknown
 	if known {
 		hash = u.Hash
 	}

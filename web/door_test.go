@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // signIn tries a name and a password, with what proxies have put into
@@ -173,5 +175,29 @@ func TestTriesAreLimitedTogether(t *testing.T) {
 	guesses(t, d, now, one("192.0.2.1"), many)
 	if !guess(t, d, "192.0.2.2", "olga", now) {
 		t.Error("an address holds up another")
+	}
+}
+
+// TestUnknownUser: a name that nobody has takes as long to refuse as the slowest user's.
+func TestUnknownUser(t *testing.T) {
+	t.Parallel()
+	for want, costs := range map[int][]int{hashCost: nil, 4: {4}, 6: {4, 6, 5}} {
+		var users []User
+		for i, cost := range costs {
+			u, err := newUser(fmt.Sprintf("user%d", i), Operator, password, cost)
+			if err != nil {
+				t.Fatal(err)
+			}
+			users = append(users, u)
+		}
+		hash := []byte(newDoor(users).unknown)
+		if cost, err := bcrypt.Cost(hash); err != nil || cost != want {
+			t.Errorf("users of costs %v: an unknown name costs %d (%v), want %d", costs, cost, err, want)
+		}
+		if want < hashCost {
+			if err := bcrypt.CompareHashAndPassword(hash, []byte(password)); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+				t.Errorf("comparing with it ends with %v", err)
+			}
+		}
 	}
 }

@@ -8,8 +8,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/importer"
 	"bulkinvite/invitation"
 )
 
@@ -61,17 +65,47 @@ func (s *Server) afterUpload(w http.ResponseWriter, r *http.Request, u *upload) 
 // uploadView is an upload that is no batch, or not yet.
 type uploadView struct {
 	*upload
-	Done int // of a hundred
+	Done    int               // of a hundred
+	Choices []importer.Choice // where it isn't clear which column holds the addresses
+}
+
+// choiceTime is how long a page waits for the beginning of a file: that of a workbook
+// comes after all of it is unpacked.
+const choiceTime = 5 * time.Second
+
+// choices reads the columns to choose among from the file, with some of their cells.
+// These are kept nowhere else, so that they are erased with the file. Where they
+// can't be read in time, there are the columns alone.
+func (s *Server) choices(ctx context.Context, u *upload) []importer.Choice {
+	ctx, cancel := context.WithTimeout(ctx, choiceTime)
+	defer cancel()
+	file := &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: new(atomic.Int64)}
+	choices, err := importer.Choices(ctx, file, u.Options.importer())
+	if err != nil {
+		s.log.Warn("read the columns of an upload", "upload", u.ID, "error", err)
+	}
+	if len(choices) > 0 {
+		return choices
+	}
+	for _, column := range u.Failure.Found {
+		choices = append(choices, importer.Choice{Name: column, Map: column})
+	}
+	return choices
+}
+
+// uploadAt returns the upload that a page is about.
+func (s *Server) uploadAt(r *http.Request) (*upload, error) {
+	id, err := number(r, "id")
+	if err != nil {
+		return nil, err
+	}
+	return s.upload(r.Context(), id)
 }
 
 // uploadPage shows how far the check of an upload is, or why it is no batch;
 // one that is a batch leads there.
 func (s *Server) uploadPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	u, err := s.upload(r.Context(), id)
+	u, err := s.uploadAt(r)
 	if err != nil {
 		return err
 	}
@@ -80,6 +114,9 @@ func (s *Server) uploadPage(w http.ResponseWriter, r *http.Request, who *visitor
 		if view.Done = int(100 * c.done.Load() / max(u.Bytes, 1)); r.Header.Get("HX-Request") == "" {
 			w.Header().Set("Refresh", "2") // without script the page looks again by itself
 		}
+	}
+	if u.Failure != nil && len(u.Failure.Found) > 0 && who.Role.May(Operator) {
+		view.Choices = s.choices(r.Context(), u)
 	}
 	switch {
 	case u.Failure != nil && u.Batch != nil && u.Failure.Batch == *u.Batch:
@@ -110,11 +147,7 @@ func (s *Server) leave(w http.ResponseWriter, r *http.Request, batch int64, done
 // uploadAgain has an upload read in another way: with other columns, or though
 // the same file is a batch already.
 func (s *Server) uploadAgain(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	u, err := s.upload(r.Context(), id)
+	u, err := s.uploadAt(r)
 	if err != nil {
 		return err
 	}
@@ -172,6 +205,7 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 	}
 	m := map[string]string{}
 	for i, meaning := range chosen {
+		column := columnNamed(columns, i)
 		switch {
 		case meaning == "":
 			continue
@@ -181,9 +215,9 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 			meaning = "public_metadata." + columns[i]
 		}
 		if first, taken := m[meaning]; taken {
-			return nil, refuse(http.StatusUnprocessableEntity, "Choose one of them.", "Both %q and %q are to be the same thing: %s.", first, columns[i], strings.ReplaceAll(meaning, "_", " "))
+			return nil, refuse(http.StatusUnprocessableEntity, "Choose one of them.", "Both %q and %q are to be the same thing: %s.", first, column, strings.ReplaceAll(meaning, "_", " "))
 		}
-		m[meaning] = columns[i]
+		m[meaning] = column
 	}
 	if m["email"] == "" {
 		return nil, refuse(http.StatusUnprocessableEntity, "Choose the column that holds the addresses.", "No column is the e-mail address.")
@@ -191,12 +225,28 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 	return m, nil
 }
 
+// columnNamed is what a map takes for a column: its name, or its number where it
+// has no name of its own.
+func columnNamed(columns []string, i int) string {
+	same := 0
+	for _, name := range columns {
+		if name == columns[i] {
+			same++
+		}
+	}
+	if number := fmt.Sprintf("#%d", i+1); (same > 1 || columns[i] == "") && !slices.Contains(columns, number) {
+		return number
+	}
+	return columns[i]
+}
+
 // draftView is what there is to see before a batch is started.
 type draftView struct {
 	Upload    *upload // nil: it did not come by the page, and can't be read in another way
 	Columns   []columnView
 	First     [][]firstCell
-	Problems  *problemsView // nil: every row can be sent
+	Problems  *problemsView  // nil: every row can be sent
+	Encodings []encodingView // those that the file may be in, the one it was read in first; nil: there is no doubt
 	Preview   *previewView
 	Real      bool
 	Elsewhere bool // it is for another instance than the server's, and can't be started here
@@ -207,6 +257,13 @@ type firstCell struct {
 	Text  string
 	Bad   bool   // it keeps its row from being sent
 	Fault string // why; empty: all is well, or another cell of the row says it
+}
+
+// encodingView is an encoding that the file may be in, and how some of its cells
+// read then.
+type encodingView struct {
+	Name   string
+	Sample []string
 }
 
 // columnView is a column of the file and what it is taken for.
@@ -224,17 +281,22 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 		return nil, err
 	}
 	view.Upload = u
-	mapped := map[string]string{}
+	for _, name := range b.Columns {
+		view.Columns = append(view.Columns, columnView{Name: name})
+	}
 	if u != nil && u.Summary != nil {
 		for ours, theirs := range u.Summary.Columns.Mapped {
+			i := u.Summary.Columns.Numbers[ours] - 1
+			if i < 0 { // an earlier version read it
+				i = slices.Index(b.Columns, theirs)
+			}
 			if strings.HasPrefix(ours, "public_metadata.") {
 				ours = "metadata"
 			}
-			mapped[theirs] = ours
+			if 0 <= i && i < len(view.Columns) {
+				view.Columns[i].Meaning = ours
+			}
 		}
-	}
-	for _, name := range b.Columns {
-		view.Columns = append(view.Columns, columnView{name, mapped[name]})
 	}
 	first, err := s.reader.Page(r.Context(), b.ID, invitation.RowFilter{Limit: shownFirst})
 	if err != nil {
@@ -243,10 +305,42 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 	if view.Problems, err = s.problems(r.Context(), b, u, "", 0); err != nil {
 		return nil, err
 	}
+	if u != nil && u.Summary != nil && len(u.Summary.EncodingGuesses) > 0 {
+		if view.Encodings, err = s.encodings(r.Context(), b, u.Summary.EncodingGuesses); err != nil {
+			return nil, err
+		}
+	}
 	for _, row := range first.Rows {
 		view.First = append(view.First, firstCells(row, b.Columns, view.Problems))
 	}
 	return view, nil
+}
+
+// encodings tells how cells of a draft would read in each of the encodings that its
+// file may be in. Cells are taken from the first thousand rows.
+func (s *Server) encodings(ctx context.Context, b *invitation.Batch, guesses []importer.EncodingGuess) ([]encodingView, error) {
+	rows, err := s.pool.Query(ctx, `
+		select cell from results, unnest(original) with ordinality c (cell, n)
+		where batch_id = $1 and row_number <= 1000 and cell ~ '[^\x01-\x7f]' and cell !~ '[@\ufffd]' and length(cell) <= 40
+		group by cell order by min(row_number) limit 3`, b.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read names of batch %d: %w", b.ID, err)
+	}
+	cells, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("read names of batch %d: %w", b.ID, err)
+	}
+	var views []encodingView
+	for _, g := range guesses {
+		view := encodingView{Name: g.Encoding}
+		for _, cell := range cells {
+			if text, ok := importer.ReadAs(cell, b.Encoding, g.Encoding); ok {
+				view.Sample = append(view.Sample, text)
+			}
+		}
+		views = append(views, view)
+	}
+	return views, nil
 }
 
 // firstCells are the cells of a row with what is wrong with them. What no single

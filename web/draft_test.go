@@ -80,6 +80,23 @@ func TestMendMapping(t *testing.T) {
 	}
 }
 
+// TestChooseEncoding: Zoë in Windows-1252 is Zoė in Windows-1257, and the page shows both.
+func TestChooseEncoding(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", "email,name\na@x.com,Zo\xeb\n").want(http.StatusOK).says("How do the names read right?", "Zoë", "Zoė")
+	if kept := b.count(`select count(*) from uploads where summary::text like '%Zo%'`); kept != 0 {
+		t.Error("a name is kept beside the rows")
+	}
+	w.post("/uploads/1", url.Values{"encoding": {"Windows-1257"}}).want(http.StatusSeeOther)
+	page := w.get("/batches/1").want(http.StatusOK)
+	page.says("Windows-1257", "Zoė")
+	if strings.Contains(page.body, "How do the names read right?") {
+		t.Error("the page asks again for what was chosen")
+	}
+}
+
 // TestTypedNumber: of real mail the number of people is typed.
 func TestTypedNumber(t *testing.T) {
 	t.Parallel()

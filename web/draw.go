@@ -59,7 +59,6 @@ type gauge struct {
 	Full       time.Time // when all have
 	Frozen     time.Time // nothing before; zero: not frozen
 	Why        string
-	Ceiling    int // what Clerk seems to allow, where that is less than was set
 }
 
 // X is how much of a gauge a hundred wide is left.
@@ -93,12 +92,8 @@ func gauges(b invitation.Budget) []gauge {
 		if one.limit.Off || one.limit.None {
 			continue
 		}
-		g := gauge{Name: one.name, Word: one.word, Of: one.limit.N, Ceiling: one.use.Ceiling}
-		of := one.limit.N
-		if g.Ceiling > 0 {
-			of = min(of, g.Ceiling)
-		}
-		g.Free = max(0, of-len(one.use.Busy))
+		g := gauge{Name: one.name, Word: one.word, Of: one.limit.N}
+		g.Free = max(0, one.limit.N-len(one.use.Busy))
 		if len(one.use.Busy) > 0 {
 			g.Next, g.Full = b.Now.Add(slices.Min(one.use.Busy)), b.Now.Add(slices.Max(one.use.Busy))
 		}

@@ -144,11 +144,8 @@ func (w *watch) now(after time.Time) (text []byte, changed <-chan struct{}) {
 // live streams where a batch stands, as server-sent events, until who watches is
 // gone, is signed out, or the server stops: the page then connects again.
 func (s *Server) live(out http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
+	b, err := s.batchAt(r)
 	if err != nil {
-		return err
-	}
-	if _, err := s.store.Batch(r.Context(), id); err != nil {
 		return err
 	}
 	end, err := s.beginLive(out, who)
@@ -156,7 +153,7 @@ func (s *Server) live(out http.ResponseWriter, r *http.Request, who *visitor) er
 		return err
 	}
 	defer end()
-	s.stream(out, r, watched{batch: id})
+	s.stream(out, r, watched{batch: b.ID})
 	return nil
 }
 

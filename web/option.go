@@ -142,34 +142,20 @@ func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
 	return nil
 }
 
-// checkOptions refuses what Clerk would refuse for each row, and what goes with
-// nothing else that was asked.
+// checkOptions refuses options that can't be, by the names that the form has for them.
 func checkOptions(b *invitation.Batch) error {
 	var option *invitation.OptionError
-	if err := b.Options.Validate(); errors.As(err, &option) {
-		label := option.Option
-		for _, f := range fields {
-			if f.name == option.Option {
-				label = f.label
-			}
-		}
-		return refuse(http.StatusUnprocessableEntity, option.Remedy, "%s: it %s.", label, option.Problem)
-	} else if err != nil {
+	err := b.Validate()
+	if !errors.As(err, &option) {
 		return err
 	}
-	switch {
-	case b.Priority < 1 || b.Priority > 4:
-		return refuse(http.StatusUnprocessableEntity, "Take 1 to 4.", "There is no priority %d.", b.Priority)
-	case b.Canary < 0:
-		return refuse(http.StatusUnprocessableEntity, "Write how many people go first, or leave it empty.", "%d people can't go first.", b.Canary)
-	case b.Duplicates != "" && b.Duplicates != invitation.Skip && b.Duplicates != invitation.Resend:
-		return refuse(http.StatusUnprocessableEntity, "Take skip or resend.", "Who is invited already can't be dealt with by %q.", shownText(string(b.Duplicates)))
-	case b.Duplicates == invitation.Resend && b.LinksFile != "":
-		return refuse(http.StatusUnprocessableEntity, "Leave them alone.", "The links of this batch go into a file, and inviting people again would mail them.")
-	case b.RevokeAfter < 0 || b.RevokeAfter > 36500*24*time.Hour:
-		return refuse(http.StatusUnprocessableEntity, "Write a number of days, or leave it empty.", "An invitation can't be taken back after %d days.", b.RevokeAfter/(24*time.Hour))
+	label := option.Option
+	for _, f := range fields {
+		if strings.HasPrefix(f.name, option.Option) {
+			label = f.label
+		}
 	}
-	return nil
+	return refuse(http.StatusUnprocessableEntity, option.Remedy, "%s: it %s.", label, option.Problem)
 }
 
 // Days is after how many days a pending invitation of the batch is taken back;

@@ -97,10 +97,11 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	v.Plan = invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
 	v.now, v.Besides = budget.Now, conditions(b, v.ToInvite)
 	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
-	sending, err := jobs.DraftSending(ctx, s.pool, b, v.Preview, waiting, s.cfg.Real)
+	sending, err := jobs.SendingOf(ctx, s.pool, b.InstanceID, s.cfg.Real)
 	if err != nil {
 		return nil, err
 	}
+	sending = sending.Of(b, v.Preview, waiting)
 	v.Limited, v.Typed = sending.Undelivered(), sending.NeedsNumber()
 	return v, s.warn(ctx, b.ID, u, v)
 }
@@ -130,16 +131,12 @@ func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewVie
 // planPart shows what sending a draft takes, for a page that waits until its
 // people are looked up.
 func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	b, err := s.store.Batch(r.Context(), id)
+	b, err := s.batchAt(r)
 	if err != nil {
 		return err
 	}
 	if b.State != invitation.Draft || r.Header.Get("HX-Request") == "" {
-		return s.leave(w, r, id, "")
+		return s.leave(w, r, b.ID, "")
 	}
 	return s.showCard(w, r, who, b)
 }

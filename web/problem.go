@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,8 +80,9 @@ func (s *Server) problemRows(ctx context.Context, batch int64, u *upload, code s
 	if err != nil {
 		return nil, err
 	}
-	found := map[int]importer.Problem{}
+	found, emails := map[int]importer.Problem{}, -1
 	if u != nil && u.Summary != nil {
+		emails = slices.Index(u.Summary.Columns.Found, u.Summary.Columns.Mapped["email"])
 		for _, p := range u.Summary.Problems {
 			found[p.Row] = p
 		}
@@ -91,6 +93,11 @@ func (s *Server) problemRows(ctx context.Context, batch int64, u *upload, code s
 		if !ok && row.Reason != nil {
 			p = importer.Problem{Row: row.RowNumber, Line: row.Line, Code: *row.Reason, Message: importer.Remedy(*row.Reason)}
 		}
+		// The draft keeps no suggestion, which is an address: the cells have it.
+		if 0 <= emails && emails < len(row.Original) && (p.Code == importer.BadLocal || p.Code == importer.BadDomain) {
+			p.Suggestion = importer.Suggest(row.Original[emails])
+		}
+		p.Message = p.Advice()
 		rows = append(rows, problemRow{p, row.Original})
 	}
 	return rows, nil
@@ -115,11 +122,7 @@ func shorten(text string, most int) string {
 
 // problemsPage shows the rows that can't be sent.
 func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	b, err := s.store.Batch(r.Context(), id)
+	b, err := s.batchAt(r)
 	if err != nil {
 		return err
 	}
@@ -132,7 +135,7 @@ func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visit
 	if err := checkCode(r.URL.Query().Get("code")); err != nil {
 		return err
 	}
-	u, err := s.uploadOf(r.Context(), id)
+	u, err := s.uploadOf(r.Context(), b.ID)
 	if err != nil {
 		return err
 	}

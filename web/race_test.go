@@ -159,7 +159,7 @@ func TestStartBeforeReadAgain(t *testing.T) {
 	b := setup(t, nil)
 	w, s := b.as("olga"), b.script(Operator)
 	s.csv("", messy).want(http.StatusCreated)
-	s.csv("", "a,email\nx@example.com,y@example.com\n").want(http.StatusCreated)
+	s.csv("map=email=email", "a,email\nx@example.com,y@example.com\n").want(http.StatusCreated)
 	for range checksAtOnce {
 		b.server.checks.turns <- struct{}{} // no file is read meanwhile
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 	"bulkinvite/jobs"
 )
 
@@ -65,17 +65,7 @@ func TestRiverPage(t *testing.T) {
 func TestDeletedJobsAreMadeAgain(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	stand, err := sandbox.New(sandbox.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(stand.Handler())
-	t.Cleanup(func() {
-		server.Close()
-		if err := stand.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	stand := sandboxtest.New(t, sandbox.Config{})
 	w := b.as("olga")
 	w.draft("hires.csv", "email\na@example.com\nb@example.com\nc@example.com\n")
 	w.post("/batches/1/start", url.Values{"people": {"3"}}).want(http.StatusSeeOther)
@@ -98,7 +88,7 @@ func TestDeletedJobsAreMadeAgain(t *testing.T) {
 	if n := b.count(`select count(*) from river_job where kind = 'invite'`); n != 0 {
 		t.Fatalf("%d jobs are left", n)
 	}
-	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: server.URL + "/v1"})
+	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: stand.URL})
 	if err != nil {
 		t.Fatal(err)
 	}

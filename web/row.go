@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -120,11 +121,7 @@ func (s *Server) table(r *http.Request, b *invitation.Batch) (tableView, error) 
 
 // rowsPage shows the rows alone, so that paging does not count a million.
 func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	b, err := s.store.Batch(r.Context(), id)
+	b, err := s.batchAt(r)
 	if err != nil {
 		return err
 	}
@@ -132,7 +129,7 @@ func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor) 
 	if view.Table, err = s.table(r, b); err != nil {
 		return err
 	}
-	return s.render(w, r, who, http.StatusOK, "rows", fmt.Sprintf("Rows of batch %d", id), view)
+	return s.render(w, r, who, http.StatusOK, "rows", fmt.Sprintf("Rows of batch %d", b.ID), view)
 }
 
 // rowView is a row and the story of its person.
@@ -209,22 +206,33 @@ func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, who *visito
 	if _, known := words.Outcomes[only]; only != "" && !known {
 		return refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", only)
 	}
-	return s.sheet(w, r, who, "results", only)
+	return s.sheet(w, r, who, "results", only, s.reader.Columns, invitation.ResultsCSV)
 }
 
 // problemsFile streams the rows that can't be sent.
 func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	return s.sheet(w, r, who, "problems", invitation.Invalid)
+	return s.sheet(w, r, who, "problems", invitation.Invalid, s.headerOf, invitation.ProblemsCSV)
+}
+
+// headerOf returns the columns of a batch's header.
+func (s *Server) headerOf(ctx context.Context, batch int64) ([]string, error) {
+	b, err := s.store.Batch(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	return b.Columns, nil
 }
 
 func (s *Server) sheet(
 	w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome,
+	columnsOf func(context.Context, int64) ([]string, error),
+	write func(io.Writer, []string, func(func(*invitation.Result) error) error) error,
 ) error {
 	id, err := number(r, "id")
 	if err != nil {
 		return err
 	}
-	columns, err := s.reader.Columns(r.Context(), id)
+	columns, err := columnsOf(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -235,7 +243,7 @@ func (s *Server) sheet(
 	defer end()
 	w.Header().Set("Content-Type", csvType)
 	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
-	s.streamResults(w, r, id, only, columns, invitation.ResultsCSV)
+	s.streamResults(w, r, id, only, columns, write)
 	return nil
 }
 

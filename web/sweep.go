@@ -69,7 +69,7 @@ func (s *Server) nights(ctx context.Context) ([]night, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, night{one, at.Next(s.now())})
+		all = append(all, night{one, at.Next(s.now()).UTC()})
 	}
 	return all, nil
 }

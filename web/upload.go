@@ -47,6 +47,11 @@ type reading struct {
 	Draft     url.Values        `json:"draft,omitempty"` // the options that its batch begins with, as the draft's form has them
 }
 
+// importer is the same as the importer takes it.
+func (o reading) importer() importer.Options {
+	return importer.Options{Map: o.Map, RevokeOn: o.RevokeOn, Delimiter: o.Delimiter, Encoding: o.Encoding}
+}
+
 // isText reports whether the database can hold it.
 func (o reading) isText() bool {
 	for name, column := range o.Map {
@@ -62,7 +67,7 @@ type failure struct {
 	What   string   `json:"what"`
 	Remedy string   `json:"remedy,omitempty"`
 	Batch  int64    `json:"batch,omitempty"` // the batch that the same file is already
-	Found  []string `json:"found,omitempty"` // the columns, where none of them could be told to hold addresses
+	Found  []string `json:"found,omitempty"` // the columns to choose among: see [importer.FileError]
 }
 
 const uploadColumns = `id, actor, file_name, bytes, options, received_at, checked_at, batch_id, summary, failure`
@@ -465,84 +470,58 @@ func (s *Server) recordFailure(ctx context.Context, id int64, checks int, f *fai
 // importUpload makes an upload a draft in tx, a new one or, where it was read in
 // another way before, the same.
 func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) (*failure, error) {
-	var err error
-	b := &invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor, Priority: invitation.DefaultPriority, Columns: []string{}, Preflight: true}
-	if err := s.readOptions(b, u.Options.Draft); err != nil {
+	d := &importer.Draft{Read: u.Options.importer(), Again: u.Options.Again,
+		Batch: invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor,
+			Priority: invitation.DefaultPriority, Preflight: true}}
+	if err := s.readOptions(&d.Batch, u.Options.Draft); err != nil {
 		return nil, err
 	}
-	var state *invitation.StateError
 	if u.Batch != nil {
-		b.ID = *u.Batch
-		// Before the draft is locked: an erasure may hold what a start of the draft waits for.
-		if err := invitation.ShareErasures(ctx, tx); err != nil {
-			return nil, err
-		}
-		if err = s.store.EmptyDraft(ctx, tx, b.ID); errors.As(err, &state) {
-			return &failure{What: upperFirst(state.Error()) + ".", Batch: b.ID}, nil
-		}
-		if errors.Is(err, invitation.ErrCorrectedDraft) {
-			return &failure{
-				What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", b.ID),
-				Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
-			}, nil
-		}
-	} else {
-		b.ID, err = s.store.CreateBatch(ctx, tx, *b)
+		d.ID = *u.Batch
 	}
+	found, err := importer.CreateDraft(ctx, tx, s.store, &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}, d)
 	if err != nil {
-		return nil, err
+		return draftFailure(d.ID, err)
 	}
-	file := &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}
-	options := importer.Options{Map: u.Options.Map, RevokeOn: u.Options.RevokeOn, Delimiter: u.Options.Delimiter, Encoding: u.Options.Encoding}
-	found, err := importer.Import(ctx, tx, file, options, importer.Target{BatchID: b.ID, InstanceID: b.InstanceID}, func(context.Context, pgx.Tx, []int) error {
-		return nil // a draft's rows get their jobs when it is started
-	})
-	var fault *importer.FileError
-	if errors.As(err, &fault) {
-		f := &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy(), Found: fault.Columns}
-		if len(f.Found) > 0 {
-			f.Remedy = "" // it names a flag; the page has a menu
-		}
-		return f, nil
+	for i := range found.EncodingGuesses {
+		found.EncodingGuesses[i].Sample = []string{} // no cell of a row is kept beside the rows
 	}
-	if err != nil {
-		return nil, err
-	}
-	if same, err := s.sameFile(ctx, tx, b, found.SHA256, u.Options.Again); err != nil || same != nil {
-		return same, err
-	}
-	b.FileSHA256, b.FileBytes, b.Encoding, b.Delimiter, b.Columns = found.SHA256, found.Bytes, found.Encoding, found.Delimiter, found.Columns.Found
-	b.Rows, b.Blank = found.Rows, found.Blank
-	if err := s.store.DescribeDraft(ctx, tx, b); err != nil {
-		return nil, err
-	}
-	_, err = tx.Exec(ctx, `update uploads set batch_id = $2, summary = $3, failure = null, checks = 0, checked_at = clock_timestamp() where id = $1`, u.ID, b.ID, found)
+	_, err = tx.Exec(ctx, `update uploads
+		set batch_id = $2, summary = $3, failure = null, checks = 0, checked_at = clock_timestamp()
+		where id = $1`, u.ID, d.ID, found)
 	if err != nil {
 		return nil, fmt.Errorf("record upload %d: %w", u.ID, err)
 	}
 	return nil, nil
 }
 
-// sameFile finds the batch that a file is already. One that is over counts only
-// without again.
-func (s *Server) sameFile(ctx context.Context, tx pgx.Tx, b *invitation.Batch, sha [32]byte, again bool) (*failure, error) {
-	if err := invitation.LockFile(ctx, tx, b.InstanceID, sha); err != nil {
-		return nil, err
-	}
-	earlier, err := invitation.BatchByFile(ctx, tx, b.InstanceID, sha, b.ID)
+// draftFailure is why a file can't be made a draft, or be read again as the draft that it is.
+func draftFailure(batch int64, err error) (*failure, error) {
+	var state *invitation.StateError
+	var same *invitation.SameFileError
+	var fault *importer.FileError
 	switch {
-	case err != nil:
-		return nil, err
-	case earlier == nil:
-		return nil, nil
-	case again && (earlier.State == invitation.Done || earlier.State == invitation.StateCancelled):
-		return nil, nil
+	case errors.As(err, &state):
+		return &failure{What: upperFirst(state.Error()) + ".", Batch: batch}, nil
+	case errors.Is(err, invitation.ErrCorrectedDraft):
+		return &failure{
+			What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", batch),
+			Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
+		}, nil
+	case errors.As(err, &fault):
+		f := &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy(), Found: fault.Columns}
+		if len(f.Found) > 0 {
+			f.Remedy = "" // it names a flag; the page has a menu
+		}
+		return f, nil
+	case errors.As(err, &same):
+		f := &failure{Batch: same.Batch.ID, What: upperFirst(same.Error()) + "."}
+		if same.Batch.State.Over() {
+			f.Remedy = "Send it once more all the same? People who were invited are still not mailed twice."
+		}
+		return f, nil
 	}
-	f := &failure{Batch: earlier.ID, What: fmt.Sprintf("This file is batch %d already (%s).", earlier.ID, earlier.State)}
-	if earlier.State == invitation.Done || earlier.State == invitation.StateCancelled {
-		f.Remedy = "Send it once more all the same? Whoever was invited is still not mailed twice."
-	}
-	return f, nil
+	return nil, err
 }
 
 // janitor deletes what uploads leave behind: files whose batch is no draft any

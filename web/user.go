@@ -101,7 +101,7 @@ func ParseUsers(r io.Reader) ([]User, error) {
 func parseUser(field string) (User, error) {
 	parts := strings.SplitN(field, ":", 3)
 	if len(parts) != 3 {
-		return User{}, errors.New("a user is written NAME:ROLE:HASH; bulkinvite user makes one")
+		return User{}, errors.New("a user is written NAME:ROLE:HASH; bulkinvite user NAME makes one")
 	}
 	u := User{Name: parts[0], Role: Role(parts[1]), Hash: parts[2]}
 	cost, err := bcrypt.Cost([]byte(u.Hash))
@@ -111,11 +111,13 @@ func parseUser(field string) (User, error) {
 	case !u.Role.Valid():
 		return u, fmt.Errorf("user %s: the role is auditor or operator", u.Name)
 	case err != nil || cost > 15:
-		return u, fmt.Errorf("user %s: what follows the role is no bcrypt hash of a cost up to 15; bulkinvite user makes one", u.Name)
+		return u, fmt.Errorf("user %s: what follows the role is no bcrypt hash of a cost up to 15; bulkinvite user NAME makes one", u.Name)
 	}
 	return u, nil
 }
 
-// nobody is what the password of a name that no user has is compared with, so
-// that it takes as long: a hash of random bytes that were thrown away.
-const nobody = "$2a$11$Kpos/eEQk/GX5.E.SeilMOSP1dkKXf.7p/WQ58DC31xrU1AiJxFhq"
+// unknownUser is the hash that the password of an unknown name is compared with, so that it takes as long as one that
+// is known. It is of random bytes that were thrown away.
+func unknownUser(cost int) string {
+	return fmt.Sprintf("$2a$%02d$Kpos/eEQk/GX5.E.SeilMOSP1dkKXf.7p/WQ58DC31xrU1AiJxFhq", cost)
+}

@@ -252,11 +252,7 @@ func (s *Server) routes() (http.Handler, error) {
 		handle(pattern, s.page(Operator, h))
 	}
 	handle(riverPrefix+"/", s.page(Operator, s.riverPage))
-	var err error
-	s.api, err = s.newAPI()
-	if err != nil {
-		return nil, err
-	}
+	s.api = s.newAPI()
 	mux.Handle(apiRoot, s.api)
 	mux.Handle(apiRoot+"/", s.api)
 	guard := http.NewCrossOriginProtection()

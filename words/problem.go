@@ -26,7 +26,12 @@ var Problems = map[string]string{
 	importer.NonASCIILocal:     "letter outside A to Z before the @",
 	importer.DifferentOptions:  "same address, other options",
 	importer.HiddenRow:         "hidden row",
+	importer.ShortRow:          "row that ends early",
+	importer.InternalDomain:    "domain of an internal network",
+	importer.GuestAccount:      "name of a guest account",
+	importer.LostCharacter:     "lost character in a cell that isn't sent",
 	importer.UncertainEncoding: "encoding is a guess",
 	importer.OtherSheets:       "other sheets have addresses too",
 	importer.UncomputedFormula: "formula without a value",
+	importer.AddressesAbove:    "address above the header",
 }

@@ -228,8 +228,8 @@ func attemptChapters(s *invitation.Story, a *invitation.StoryAttempt) []Chapter 
 	if a.AskedBy != nil {
 		text += fmt.Sprintf(" (sweep %d, by %s)", *a.SweepID, *a.AskedBy)
 	}
-	c := Chapter{At: a.StartedAt, Text: text + " · " + answerText(a)}
-	for _, create := range s.Attempts { // it was sent before the create under whose claim it ran
+	c := Chapter{At: a.StartedAt, Text: text + ": " + answerText(a)}
+	for _, create := range s.Attempts { // an earlier version's, sent before the create under whose claim it ran
 		if a.Under != nil && create.AttemptID == *a.Under {
 			c.At = create.StartedAt.Add(-time.Nanosecond)
 		}

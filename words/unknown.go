@@ -27,7 +27,7 @@ func Unknown(u *invitation.Unknown) []string {
 		}
 		return append(lines, fmt.Sprintf("Reading Clerk fails, last at %s (%s); once it answers, a worker that runs settles them", MomentSeconds(u.LastRead.At), said))
 	case u.Workers == 0:
-		return append(lines, "No worker runs that could read: bulkinvite work does")
+		return append(lines, "No worker runs that could read Clerk: start one with bulkinvite work")
 	}
 	return append(lines, "A worker runs, and reads as soon as what the request did must show")
 }

@@ -4,11 +4,13 @@ package words
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -18,20 +20,11 @@ import (
 const sandbox = "sandbox"
 
 // Thousands writes a number with a comma every three digits.
-func Thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func Thousands(n int) string { return humanize.Comma(int64(n)) }
 
 // Counted writes a number with the word for what it counts.
 func Counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return Thousands(n) + " " + many
+	return Thousands(n) + " " + english.PluralWord(n, one, many)
 }
 
 // Requests counts requests, leaving out a kind that there is none of.
@@ -69,18 +62,8 @@ func two(a int, unitA string, b int, unitB string) string {
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
 }
 
-// Bytes writes a size in the largest unit that it fills: 8 GiB.
-func Bytes(n int64) string {
-	for _, unit := range []struct {
-		size int64
-		name string
-	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
-		if n >= unit.size {
-			return strconv.FormatFloat(math.Round(10*float64(n)/float64(unit.size))/10, 'f', -1, 64) + " " + unit.name
-		}
-	}
-	return Counted(int(n), "byte", "bytes")
-}
+// Bytes writes a size in the largest unit that it fills, in two digits: 1.5 MiB, 8 GiB.
+func Bytes(n int64) string { return strings.Replace(humanize.IBytes(uint64(n)), ".0 ", " ", 1) }
 
 // Moment writes a time in the user's zone, to the minute.
 func Moment(t time.Time) string { return t.Local().Format(day(t) + ", 15:04") }

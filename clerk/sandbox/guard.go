@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"bulkinvite/internal/loopback"
 )
 
 // LocalOnly passes on the requests that programs on this machine make, and answers 403 to those that a page in a browser
@@ -15,7 +17,7 @@ func LocalOnly(next http.Handler) http.Handler {
 		switch {
 		case page:
 			http.Error(w, "The sandbox answers programs, not pages in a browser (Origin).", http.StatusForbidden)
-		case r.Host != "" && !loopback(r.Host):
+		case r.Host != "" && !loopback.Host(hostname(r.Host)):
 			http.Error(w, "Call the sandbox as 127.0.0.1 or localhost (Host).", http.StatusForbidden)
 		default:
 			next.ServeHTTP(w, r)
@@ -23,12 +25,10 @@ func LocalOnly(next http.Handler) http.Handler {
 	})
 }
 
-// loopback reports whether a Host header, with or without a port, names this machine.
-func loopback(host string) bool {
+// hostname returns a Host header without its port.
+func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+		return name
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return strings.Trim(host, "[]")
 }

@@ -35,7 +35,8 @@ func writePeople(path string, rows int) (err error) {
 	w := bufio.NewWriterSize(file, 1<<20)
 	w.WriteString("Employee ID,Name,Email,Department,Start\n") //nolint:errcheck // Flush tells
 	for i := range rows {
-		fmt.Fprintf(w, "%07d,Jane Example Doe,%s,Engineering Platform,2026-12-01\n", i+1, personOf(i+1)) //nolint:errcheck // Flush tells
+		const row = "%07d,Jane Example Doe,%s,Engineering Platform,2026-12-01\n"
+		fmt.Fprintf(w, row, i+1, personOf(i+1)) //nolint:errcheck // Flush tells
 	}
 	return w.Flush()
 }
@@ -91,7 +92,8 @@ func bareLoad(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], in *
 	err := tx.QueryRow(ctx, `
 		with i as (insert into instances (clerk_id, environment) values ('ins_bare', 'production') returning id)
 		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
-		select id, 'people.csv', '', 0, '', '', '{}', 'bench', 'running' from i returning id, instance_id`).Scan(&batch, &instance)
+		select id, 'people.csv', '', 0, '', '', '{}', 'bench', 'running' from i
+		returning id, instance_id`).Scan(&batch, &instance)
 	if err != nil {
 		return err
 	}
@@ -127,7 +129,9 @@ func bareLoad(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], in *
 // counted tells whether a database has just so many rows and jobs.
 func counted(ctx context.Context, db *pgxpool.Pool, rows int) error {
 	var results, queued int
-	if err := db.QueryRow(ctx, `select (select count(*) from results), (select count(*) from river_job)`).Scan(&results, &queued); err != nil {
+	err := db.QueryRow(ctx, `
+		select (select count(*) from results), (select count(*) from river_job)`).Scan(&results, &queued)
+	if err != nil {
 		return fmt.Errorf("count what was imported: %w", err)
 	}
 	if results != rows || queued != rows {

@@ -1,229 +1,223 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
-	"bulkinvite/cmd/internal/rig"
+	"golang.org/x/sync/errgroup"
+
+	"bulkinvite/internal/rig"
 )
+
+// window is what an hour of Clerk's becomes.
+const window = 6 * time.Second
 
 // contender is one way to invite people.
 type contender struct {
 	name string
-	run  func(ctx context.Context, s *stage, people []string, over time.Duration) error
+	ours bool
+	run  func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error
 }
 
 var contenders = []contender{
-	{"a loop of single requests", func(ctx context.Context, s *stage, people []string, over time.Duration) error {
-		return s.standin.loop(ctx, people, 1, over)
-	}},
-	{"a loop of bulk requests", func(ctx context.Context, s *stage, people []string, over time.Duration) error {
-		return s.standin.loop(ctx, people, bulkSize, over)
-	}},
-	{"bulkinvite, 1 process", fleet(1)},
-	{"bulkinvite, 4 processes", fleet(4)},
+	{"a loop of single requests", false, loop(1)},
+	{"a loop of bulk requests", false, loop(rig.BulkSize)},
+	{"bulkinvite, 1 process", true, fleet(1)},
+	{"bulkinvite, 4 processes", true, fleet(4)},
 }
 
-// fleet is so many processes on a file. They get twice the time: what they do
-// too late shows in the numbers.
-func fleet(processes int) func(context.Context, *stage, []string, time.Duration) error {
-	return func(ctx context.Context, s *stage, people []string, over time.Duration) error {
+// fleet is so many processes. They get twice the time: what they do too late
+// shows in the numbers.
+func fleet(processes int) func(context.Context, *rig.Stage, []string, time.Duration) error {
+	return func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 2*over+time.Minute, errors.New("it did not end in time"))
 		defer cancel()
-		if err := s.importFile(ctx, people); err != nil {
+		if err := s.Import(ctx, people); err != nil {
 			return err
 		}
-		if err := s.work(ctx, processes); err != nil {
-			return err
-		}
-		return s.wait(ctx)
+		return errors.Join(s.Work(ctx, processes), s.Wait(ctx))
 	}
 }
 
-// measured is what one run of a contender came to.
-type measured struct {
-	first, all                         int // people invited in the first window, and in all
-	throttled, singles, bulks, general int // requests
-	curve                              []time.Duration
-}
-
-// race is the comparison to make.
-type race struct {
-	mode    string
-	window  time.Duration
-	windows int
-	runs    int
-}
-
-// over is when the last window ends.
-func (b race) over() time.Duration { return time.Duration(b.windows) * b.window }
-
-// budget runs the contenders and writes the report.
-func budget(ctx context.Context, args []string) (err error) {
-	flags := flag.NewFlagSet("budget", flag.ContinueOnError)
-	var b race
-	flags.StringVar(&b.mode, "mode", "sliding", "how the sandbox counts: sliding or fixed")
-	flags.DurationVar(&b.window, "window", 6*time.Second, "what an hour of Clerk's becomes")
-	flags.IntVar(&b.windows, "windows", 10, "how many windows each runs")
-	flags.IntVar(&b.runs, "runs", 3, "how often each runs; medians are reported")
-	dir := flags.String("out", filepath.Join("docs", "bench"), "the directory for budget.md and budget.svg")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 || b.windows < 1 || b.runs < 1 || b.window <= 0 {
-		return usageError{errors.New("budget takes flags alone, and numbers above zero")}
-	}
-	r, err := newBench(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	machine, err := r.Machine(ctx)
-	if err != nil {
-		return err
-	}
-	results, err := b.measure(ctx, r)
-	if err != nil {
-		return err
-	}
-	table := b.table(results)
-	fmt.Print("\n", table, "\n", machine, "\n")
-	if err := os.MkdirAll(*dir, 0o755); err != nil {
-		return err
-	}
-	command := "go run ./cmd/bench budget"
-	flags.Visit(func(f *flag.Flag) {
-		if f.Name != "out" { // it says nothing about the numbers
-			command += fmt.Sprintf(" -%s %s", f.Name, f.Value)
-		}
-	})
-	if err := os.WriteFile(filepath.Join(*dir, "budget.md"), []byte(b.page(table, machine, command)), 0o644); err != nil {
-		return err
-	}
-	return b.draw(results, filepath.Join(*dir, "budget.svg"))
-}
-
-// measure runs every contender so often, in turn, so that what else the machine
-// does meets all of them.
-func (b race) measure(ctx context.Context, r *bench) ([][]measured, error) {
-	results := make([][]measured, len(contenders))
-	for run := range b.runs {
-		for i, c := range contenders {
-			m, err := b.one(ctx, r, c)
+// loop invites people as a plain program does: one request after another, for so
+// many people each, and after a 429 the same again when Retry-After has passed.
+// It ends when all are invited or the time is over.
+func loop(size int) func(context.Context, *rig.Stage, []string, time.Duration) error {
+	return func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error {
+		ctx, cancel := context.WithTimeout(ctx, over)
+		defer cancel()
+		for len(people) > 0 {
+			n := min(size, len(people))
+			after, err := s.Sandbox.Create(ctx, rig.Key, size > 1, people[:n])
+			if err == nil && after == 0 {
+				people = people[n:]
+				continue
+			}
+			if err == nil {
+				err = rig.Sleep(ctx, after)
+			}
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil
+			}
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", c.name, err)
+				return err
 			}
-			fmt.Printf("run %d of %d  %-26s %6s invited in %d windows\n", run+1, b.runs, c.name, grouped(m.all), b.windows)
-			results[i] = append(results[i], m)
 		}
+		return nil
 	}
-	return results, nil
 }
 
-// one runs a contender on as many people as the limits allow in the windows.
-func (b race) one(ctx context.Context, r *bench, c contender) (m measured, err error) {
-	s, err := r.stage(ctx, conditions{mode: b.mode, window: b.window})
-	if err != nil {
-		return m, err
+// measureBudget measures how much of the limits is used, and what waiting for
+// them costs. All ways run at one time: they mostly wait.
+func measureBudget(ctx context.Context, b *bench) ([]figure, error) {
+	windows, watched, sweepWindows := 10, time.Minute, 3
+	if b.quick {
+		windows, watched, sweepWindows = 2, 5*time.Second, 1
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	if err := c.run(ctx, s, crowd("person", b.windows*perWindow), b.over()); err != nil {
-		return m, err
-	}
-	seen, err := s.standin.record(ctx)
-	if err != nil {
-		return m, err
-	}
-	if n := len(seen.mailbox.Doubled); n > 0 {
-		return m, fmt.Errorf("%d people got two mails", n)
-	}
-	return b.sum(seen), nil
-}
-
-// sum counts what lies within the windows.
-func (b race) sum(seen *record) measured {
-	end := seen.begin().Add(b.over())
-	within := &record{invitations: seen.invitations}
-	within.requests = slices.DeleteFunc(slices.Clone(seen.requests), func(q request) bool { return !q.At.Before(end) })
-	m := measured{
-		first: within.invited(b.window), all: within.invited(b.over()), throttled: within.answered(429),
-		singles: within.sent("create"), bulks: within.sent("bulk"),
-	}
-	m.general = len(within.requests) - m.singles - m.bulks
-	for _, in := range seen.invitations[:m.all] {
-		m.curve = append(m.curve, max(0, in.CreatedAt.Sub(seen.begin())))
-	}
-	return m
-}
-
-// table is the result in Markdown.
-func (b race) table(results [][]measured) string {
-	rows := [][]string{
-		{"", "first window", fmt.Sprintf("%d windows", b.windows), "of the limit", "429 answers", "single", "bulk", "other"},
-		{"---", "--:", "--:", "--:", "--:", "--:", "--:", "--:"},
-	}
-	limit := b.windows * perWindow
+	used, refused := make([]float64, len(contenders)), make([]float64, len(contenders))
+	group, running := errgroup.WithContext(ctx)
 	for i, c := range contenders {
-		of := func(field func(measured) int) int {
-			var values []int
-			for _, m := range results[i] {
-				values = append(values, field(m))
+		group.Go(func() (err error) {
+			used[i], refused[i], err = b.contend(running, c, windows)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			return median(values)
-		}
-		all := of(func(m measured) int { return m.all })
-		rows = append(rows, []string{
-			c.name,
-			grouped(of(func(m measured) int { return m.first })),
-			grouped(all),
-			fmt.Sprintf("%.0f %%", 100*float64(all)/float64(limit)),
-			grouped(of(func(m measured) int { return m.throttled })),
-			grouped(of(func(m measured) int { return m.singles })),
-			grouped(of(func(m measured) int { return m.bulks })),
-			grouped(of(func(m measured) int { return m.general })),
+			fmt.Printf("%-40s %6s invited, %s answers of 429\n", c.name, number(used[i]), number(refused[i]))
+			return nil
 		})
 	}
-	rows = append(rows, []string{"the limit", grouped(perWindow), grouped(limit), "", "", "", "", ""})
-	var out strings.Builder
-	rig.WriteTable(&out, rows)
-	return out.String()
-}
-
-// page is docs/bench/budget.md.
-func (b race) page(table, machine, command string) string {
-	runs := "One run of each."
-	if b.runs > 1 {
-		runs = fmt.Sprintf("Medians of %d runs of each, in turn.", b.runs)
+	var swept figure
+	group.Go(func() (err error) {
+		swept, err = b.sweep(running, sweepWindows)
+		return err
+	})
+	var idle rig.Idle
+	group.Go(func() (err error) {
+		idle, err = b.idle(running, b.scaled(100_000), watched)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
-	return fmt.Sprintf(`# How much of Clerk's budget is used
-
-Clerk allows %d single and %d bulk creates of %d people an hour: %d people at once, then %d an hour.
-Here an hour is %s, counted by the sandbox in %s windows, in a process of its own; each way has %s people to
-invite and %d windows, which begin with its first create. The loops send one request after another and, told to slow
-down, wait for Retry-After and send the same again. Bulkinvite keeps its ledger in PostgreSQL with its defaults.
-%s
-
-%s
-"Other" requests are reads: who is a user or invited already, before a create is spent on them, and which instance it is.
-
-![People invited over time, beside the limit's own line](budget.svg)
-
-    %s
-
-%s.
-`, singles, bulks, bulkSize, perWindow, perWindow, b.window, b.mode, grouped(b.windows*perWindow), b.windows, runs, table, command, machine)
+	var figures []figure
+	for i, c := range contenders {
+		f := figure{
+			Work: fmt.Sprintf("%s, %d windows", c.name, windows), Unit: "people", Runs: used[i : i+1],
+			Peer: "the limit", Limit: []float64{float64(windows * rig.PerWindow)},
+		}
+		answers := figure{Work: c.name + ", answers of 429", Unit: "answers", Runs: refused[i : i+1]}
+		if c.ours {
+			f.AtLeast, answers.AtMost = floor(0.97), floor(0)
+		}
+		figures = append(figures, f, answers)
+	}
+	cpu, statements := []float64{idle.CPU}, []float64{idle.Statements}
+	return append(figures, swept,
+		figure{Work: "waiting for budget, processor", Unit: "% of a core", Runs: cpu, AtMost: floor(1)},
+		figure{Work: "waiting for budget, SQL", Unit: "statements/s", Runs: statements, AtMost: floor(5)}), nil
 }
 
-// typical is the run whose number of people is the median: the one to draw.
-func typical(runs []measured) measured {
-	sorted := slices.SortedStableFunc(slices.Values(runs), func(x, y measured) int { return cmp.Compare(x.all, y.all) })
-	return sorted[(len(sorted)-1)/2]
+// contend has a contender invite as many people as the limits allow in some
+// windows, and counts what lies within them.
+func (b *bench) contend(ctx context.Context, c contender, windows int) (used, refused float64, err error) {
+	err = b.onStage(ctx, rig.Conditions{Mode: "sliding", Window: window}, func(s *rig.Stage) error {
+		over := time.Duration(windows) * window
+		if err := c.run(ctx, s, rig.Crowd("person", windows*rig.PerWindow), over); err != nil {
+			return err
+		}
+		seen, err := s.Sandbox.Record(ctx)
+		if err != nil {
+			return err
+		}
+		if n := len(seen.Mailbox.Doubled); n > 0 {
+			return fmt.Errorf("%d people got two e-mails", n)
+		}
+		used, refused = float64(seen.Invited(over)), float64(seen.Answered(429))
+		return nil
+	})
+	return used, refused, err
+}
+
+// The general limit of a production instance of Clerk.
+const (
+	generalLimit  = 1000
+	generalWindow = 10 * time.Second
+)
+
+// sweep measures how much of the general limit a sweep uses.
+func (b *bench) sweep(ctx context.Context, windows int) (f figure, err error) {
+	limit := fmt.Sprintf("--limit-general=%d/%s", generalLimit, generalWindow)
+	c := hourly
+	c.Sandbox = []string{limit}
+	err = b.onStage(ctx, c, func(s *rig.Stage) error {
+		if err := s.Pending(ctx, windows*generalLimit+generalLimit/10); err != nil { // some are left for later
+			return err
+		}
+		_, err := s.Call(ctx, "sweep", "--older-than=1h", "--apply", "--allow", "--json", "--log-level=warn", limit)
+		if err != nil {
+			return err
+		}
+		seen, err := s.Sandbox.Record(ctx)
+		if err != nil {
+			return err
+		}
+		if n := seen.Answered(429); n > 0 {
+			return fmt.Errorf("the sandbox refused %d requests of a sweep", n)
+		}
+		span := time.Duration(windows) * generalWindow
+		rate := float64(within(seen.Requests, span)) / span.Seconds()
+		f = figure{
+			Work: fmt.Sprintf("sweep %s invitations", grouped(windows*generalLimit)), Unit: "requests/s",
+			Runs: []float64{rate}, Peer: "the general limit", Limit: []float64{generalLimit / generalWindow.Seconds()},
+			AtLeast: floor(0.97),
+		}
+		return nil
+	})
+	return f, err
+}
+
+// within counts the requests of the general limit that come so long from the
+// first revocation on.
+func within(requests []rig.Request, span time.Duration) (n int) {
+	var begin time.Time
+	for _, q := range requests {
+		if begin.IsZero() && q.Call == "revoke" {
+			begin = q.At
+		}
+		if !begin.IsZero() && q.Call != "create" && q.Call != "bulk" && q.At.Before(begin.Add(span)) {
+			n++
+		}
+	}
+	return n
+}
+
+// idle watches a worker that waits for budget.
+func (b *bench) idle(ctx context.Context, rows int, long time.Duration) (idle rig.Idle, err error) {
+	err = b.onStage(ctx, hourly, func(s *rig.Stage) error {
+		if err := s.Import(ctx, rig.Crowd("person", rows)); err != nil {
+			return err
+		}
+		if err := s.CountStatements(ctx); err != nil {
+			return err
+		}
+		if err := s.Work(ctx, 1); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the budget was not used in time"))
+		defer cancel()
+		if err := s.Sandbox.Await(waiting, rig.Singles+rig.Bulks, rig.Creates...); err != nil {
+			return err
+		}
+		// Until the last answers are recorded.
+		if err := rig.Sleep(ctx, 5*time.Second); err != nil {
+			return err
+		}
+		idle, err = s.WatchIdle(ctx, long)
+		fmt.Printf("waiting: %s %% of a core, %s statements a second: %s\n",
+			number(idle.CPU), number(idle.Statements), idle.Most)
+		return err
+	})
+	return idle, err
 }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,295 +11,268 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"gonum.org/v1/plot/plotter"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/jobs"
 	"bulkinvite/postgres"
 )
 
-// What inviting is to keep to beside a limit that is measured in the same run.
-const (
-	leastBulk      = 0.5  // of the jobs a second of River's worker that does nothing
-	leastSingle    = 0.25 // of the same, without bulk calls
-	leastSlow      = 0.9  // of what the requests under way allow, where Clerk takes its time
-	leastProcesses = 1    // of one process's speed
-	mostFootprint  = 0.5  // of the disk and log a row that the first measurement found
+// The flags of import and work that leave one call alone, without limits.
+var (
+	bulkCalls   = []string{"--limit-create=off", "--limit-bulk=none"}
+	singleCalls = []string{"--limit-create=none", "--limit-bulk=off"}
 )
-
-// slowAnswer is how long the sandbox takes where that is the point.
-const slowAnswer = 200 * time.Millisecond
-
-// The calls that people are invited by.
-const (
-	bulkCalls   = "bulk"
-	singleCalls = "single"
-)
-
-// limitsOf are the limits that leave one call alone, as flags of import and work.
-var limitsOf = map[string][]string{
-	bulkCalls:   {"--limit-create=off", "--limit-bulk=none"},
-	singleCalls: {"--limit-create=none", "--limit-bulk=off"},
-}
-
-// way is one way to invite.
-type way struct {
-	calls     string
-	processes int
-	people    int
-	slow      bool // the sandbox takes its time
-}
-
-func (w way) String() string {
-	text := fmt.Sprintf("invite %s people by %s calls", grouped(w.people), w.calls)
-	if w.slow {
-		text += " answered in " + slowAnswer.String()
-	}
-	if w.processes > 1 {
-		text += fmt.Sprintf(", %d processes", w.processes)
-	}
-	return text
-}
-
-// fleets are how many processes invite.
-var fleets = []int{1, 2, 4}
-
-// invites is the comparison of inviting with what it can't be faster than.
-type invites struct {
-	bench   *bench
-	runs    int
-	people  int    // in each run
-	few     int    // in each run where answers take their time
-	alone   []int  // numbers of people that are invited by bulk calls of one process, once
-	only    string // what the names of ways must have in them to be run
-	profile bool
-
-	idle    []float64 // jobs a second of River's worker that does nothing, in the order of the runs
-	invited map[way][]invited
-}
 
 // invited is what one run came to.
 type invited struct {
-	rate  float64 // people a second
-	took  float64 // seconds from the first attempt in the ledger to the last outcome
-	peak  int64   // bytes of memory of the worker; of the first, where there are several
-	grown footprint
+	rate      float64 // people a second
+	log, disk float64 // bytes a row
 }
 
-func (m invited) speed() float64   { return m.rate }
-func (m invited) seconds() float64 { return m.took }
-func (m invited) memory() float64  { return float64(m.peak) }
-
-const noop = "River's worker that does nothing"
-
-// inviteBench measures how fast people are invited where no limit is in the way.
-func inviteBench(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("invite", flag.ContinueOnError)
-	runs := flags.Int("runs", 3, "how often each runs; medians are reported")
-	rows := flags.Int("rows", 200_000, "how many people are invited in a run")
-	only := flags.String("only", "", "run the ways with this in their name alone, and write no report")
-	profile := flags.Bool("profile", false, "print which statements PostgreSQL was busy with, after each run; it costs some speed")
-	return publish(ctx, flags, args, func() (part, map[string]string, error) {
-		if *runs < 1 || *rows < 1000 {
-			return nil, nil, errors.New("invite needs at least one run and 1,000 rows")
-		}
-		var settings map[string]string
-		if *profile {
-			settings = map[string]string{"shared_preload_libraries": "pg_stat_statements"}
-		}
-		return &invites{runs: *runs, people: *rows, few: *rows / 10, only: *only, profile: *profile}, settings, nil
-	})
+func rates(runs []invited) (rates []float64) {
+	for _, one := range runs {
+		rates = append(rates, one.rate)
+	}
+	return rates
 }
 
-// ways are the ways that run as often as all.
-func (b *invites) ways() []way {
-	var ways []way
-	for _, calls := range []string{bulkCalls, singleCalls} {
-		for _, n := range fleets {
-			ways = append(ways, way{calls: calls, processes: n, people: b.people})
+// measureInvite measures how fast people are invited where no limit is in the
+// way, compared with River's worker that does nothing.
+func measureInvite(ctx context.Context, b *bench) ([]figure, error) {
+	people := b.scaled(20_000)
+	noop := []float64{}
+	ways := []struct {
+		name      string
+		calls     []string
+		processes int
+		runs      []invited
+	}{
+		{"bulk calls", bulkCalls, 1, nil},
+		{"single calls", singleCalls, 1, nil},
+		{"bulk calls, 4 processes", bulkCalls, 4, nil},
+	}
+	for range b.runs {
+		rate, err := b.doNothing(ctx, people)
+		if err != nil {
+			return nil, err
+		}
+		noop = append(noop, rate)
+		fmt.Printf("%-40s %9s/s\n", "River's worker that does nothing", number(rate))
+		for i, w := range ways {
+			one, err := b.invite(ctx, people, w.calls, w.processes)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", w.name, err)
+			}
+			ways[i].runs = append(w.runs, one)
+			fmt.Printf("%-40s %9s/s; a row takes %s bytes of log and %s of disk\n",
+				w.name, number(one.rate), number(one.log), number(one.disk))
 		}
 	}
-	return append(ways, way{calls: singleCalls, processes: 1, people: b.few, slow: true})
+	bulk, single, four := ways[0].runs, ways[1].runs, ways[2].runs
+	const river, each = "River's worker that does nothing", "people/s"
+	work := "invite " + grouped(people) + " people by "
+	figures := []figure{
+		{Work: work + "bulk calls", Unit: each, Runs: rates(bulk), Peer: river, Limit: noop, AtLeast: floor(0.25)},
+		{Work: work + "single calls", Unit: each, Runs: rates(single), Peer: river, Limit: noop},
+		{Work: work + "bulk calls, 4 processes", Unit: each, Runs: rates(four), Peer: "1 process", Limit: rates(bulk)},
+	}
+	for _, w := range ways[:2] {
+		log, disk := []float64{}, []float64{}
+		for _, one := range w.runs {
+			log, disk = append(log, one.log), append(disk, one.disk)
+		}
+		figures = append(figures,
+			figure{Work: "log a row, " + w.name, Unit: "bytes", Runs: log},
+			figure{Work: "disk a row, " + w.name, Unit: "bytes", Runs: disk})
+	}
+	old, err := b.oldConnections(ctx, b.scaled(100_000))
+	if err != nil {
+		return nil, err
+	}
+	pools, err := b.smallPools(ctx, b.scaled(20_000)/10)
+	return append(append(figures, old), pools...), err
 }
 
-func (b *invites) measure(ctx context.Context, bench *bench) error {
-	b.bench, b.invited = bench, map[way][]invited{}
-	for range b.runs {
-		if strings.Contains(noop, b.only) {
-			if err := b.doNothing(ctx); err != nil {
-				return err
-			}
-		}
-		if err := b.run(ctx, b.ways()); err != nil {
+// invite has people invited, and checks that each got one e-mail.
+func (b *bench) invite(ctx context.Context, people int, calls []string, processes int) (m invited, err error) {
+	err = b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
+		before, err := footprint(ctx, s.Pool, "")
+		if err != nil {
 			return err
 		}
-	}
-	var once []way
-	for _, people := range b.alone {
-		once = append(once, way{calls: bulkCalls, processes: 1, people: people})
-	}
-	return b.run(ctx, once)
-}
-
-func (b *invites) run(ctx context.Context, ways []way) error {
-	for _, w := range ways {
-		if !strings.Contains(w.String(), b.only) {
-			continue
+		if err := b.work(ctx, s, people, calls, processes); err != nil {
+			return err
 		}
-		m, err := b.invite(ctx, w)
+		var took time.Duration
+		err = s.Pool.QueryRow(ctx, `
+			select (select max(decided_at) from results) - (select min(started_at) from attempts)`).Scan(&took)
 		if err != nil {
-			return fmt.Errorf("%s: %w", w, err)
+			return fmt.Errorf("read how long it took: %w", err)
 		}
-		b.invited[w] = append(b.invited[w], m)
-		each := float64(w.people)
-		fmt.Printf("%-60s %9s/s  %4d MiB; a row takes %s bytes of log and %s of disk\n",
-			w, grouped(int(m.rate)), m.peak>>20, plainly(m.grown.wal()/each), plainly(m.grown.disk()/each))
-	}
-	return nil
-}
-
-// invite has people invited, and checks that each got one mail. What came to the
-// database is from before there was a table in it on, after a vacuum.
-func (b *invites) invite(ctx context.Context, w way) (m invited, err error) {
-	limits := limitsOf[w.calls]
-	s, err := b.bench.stage(ctx, conditions{mode: "sliding", free: true, worker: append([]string{"--no-preflight"}, limits...)})
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	empty, err := footprintOf(ctx, s.pool, false)
-	if err != nil {
-		return m, err
-	}
-	if err := s.importFile(ctx, crowd("invite", w.people)); err != nil {
-		return m, err
-	}
-	if err := b.prepare(ctx, s, w); err != nil {
-		return m, err
-	}
-	s.conditions.worker = limits
-	if err := s.work(ctx, w.processes); err != nil {
-		return m, err
-	}
-	if m.peak, err = rig.PeakMemory(s.workers[0]); err != nil {
-		return m, err
-	}
-	if err := s.wait(ctx); err != nil {
-		return m, err
-	}
-	if m.took, err = s.inviting(ctx, w.people); err != nil {
-		return m, err
-	}
-	m.rate = float64(w.people) / m.took
-	after, err := footprintOf(ctx, s.pool, true)
-	if err != nil {
-		return m, err
-	}
-	m.grown = after.since(empty)
-	if b.profile {
-		err = errors.Join(s.busiest(ctx), s.largest(ctx, w.people))
-	}
+		after, err := footprint(ctx, s.Pool, "vacuum")
+		if err != nil {
+			return err
+		}
+		n := float64(people)
+		m = invited{n / took.Seconds(), float64(after.log-before.log) / n, float64(after.disk-before.disk) / n}
+		return nil
+	})
 	return m, err
 }
 
-// prepare makes the sandbox slow and has PostgreSQL count its statements, where
-// that is asked for.
-func (b *invites) prepare(ctx context.Context, s *stage, w way) error {
-	if w.slow {
-		if err := s.standin.Post(ctx, "/sandbox/faults", []map[string]string{{"call": "create", "kind": "slow", "delay": slowAnswer.String()}}); err != nil {
+// work imports people, and has so many processes invite them all.
+func (b *bench) work(ctx context.Context, s *rig.Stage, people int, calls []string, processes int) error {
+	s.Worker = append(slices.Clone(calls), "--no-preflight")
+	if err := s.Import(ctx, rig.Crowd("invite", people)); err != nil {
+		return err
+	}
+	s.Worker = calls
+	if err := errors.Join(s.Work(ctx, processes), s.Wait(ctx)); err != nil {
+		return err
+	}
+	return s.Whole(ctx, people)
+}
+
+// printed is how far PostgreSQL's write-ahead log is, and what all tables of a
+// database take with their indexes, in bytes.
+type printed struct{ log, disk int64 }
+
+// footprint looks at both, and runs a statement between the two. The log is the
+// whole server's: nothing else may run on it while something is measured. A
+// vacuum comes after the log was read: what it writes is not the rows' own.
+func footprint(ctx context.Context, pool *pgxpool.Pool, between string) (p printed, err error) {
+	err = pool.QueryRow(ctx, `select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint`).Scan(&p.log)
+	if err == nil && between != "" {
+		_, err = pool.Exec(ctx, between)
+	}
+	if err == nil {
+		err = pool.QueryRow(ctx, `
+			select sum(pg_total_relation_size(oid))::bigint from pg_class
+			where relnamespace = 'public'::regnamespace and relkind = 'r'`).Scan(&p.disk)
+	}
+	if err != nil {
+		return p, fmt.Errorf("read what log and tables take: %w", err)
+	}
+	return p, nil
+}
+
+// oldConnections has a worker invite people one by one on connections that it
+// opened when the ledger was empty, and compares the last tenth with the second.
+func (b *bench) oldConnections(ctx context.Context, people int) (f figure, err error) {
+	err = b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
+		_, err := s.Pool.Exec(ctx, `
+			alter table attempts set (autovacuum_enabled = off);
+			alter table attempt_people set (autovacuum_enabled = off)`)
+		if err != nil {
+			return fmt.Errorf("turn autovacuum off: %w", err)
+		}
+		args := append([]string{"work", "--log-level=warn"}, s.Limits()...)
+		if _, err := s.Launch(ctx, append(args, singleCalls...)...); err != nil {
+			return err
+		}
+		waiting, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("the worker did not end in time"))
+		defer cancel()
+		if err := await(waiting, s.Pool, `select exists (select from workers)`); err != nil {
+			return err
+		}
+		s.Worker = append(slices.Clone(singleCalls), "--no-preflight")
+		if err := s.Import(ctx, rig.Crowd("old", people)); err != nil {
+			return err
+		}
+		if err := await(waiting, s.Pool, `select not exists (select from results where outcome is null)`); err != nil {
+			return err
+		}
+		if err := s.Whole(ctx, people); err != nil {
+			return err
+		}
+		tenth := people / 10
+		var second, last float64
+		err = s.Pool.QueryRow(ctx, `
+			with tenths as (
+				select (n - 1) / $1 as tenth, extract(epoch from max(started_at) - min(started_at))::float8 as took
+				from (select started_at, row_number() over (order by id) as n from attempts) ordered group by 1)
+			select (select took from tenths where tenth = 1), (select took from tenths where tenth = 9)`, tenth).
+			Scan(&second, &last)
+		if err != nil {
+			return fmt.Errorf("read how fast the claims were: %w", err)
+		}
+		f = figure{
+			Work: fmt.Sprintf("claims on old connections, up to %s attempts", grouped(people)), Unit: "people/s",
+			Runs: []float64{float64(tenth) / last},
+			Peer: fmt.Sprintf("up to %s", grouped(2*tenth)), Limit: []float64{float64(tenth) / second}, AtLeast: floor(0.5),
+		}
+		return nil
+	})
+	return f, err
+}
+
+// await waits until a query says true.
+func await(ctx context.Context, pool *pgxpool.Pool, query string) error {
+	for {
+		var yes bool
+		if err := pool.QueryRow(ctx, query).Scan(&yes); err != nil || yes {
+			return err
+		}
+		if err := rig.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	if b.profile {
-		if _, err := s.pool.Exec(ctx, `create extension pg_stat_statements; select pg_stat_statements_reset()`); err != nil {
-			return fmt.Errorf("have PostgreSQL count its statements: %w", err)
+}
+
+// smallPools has a worker invite people through few connections.
+func (b *bench) smallPools(ctx context.Context, people int) ([]figure, error) {
+	var rates []float64
+	for _, n := range []int{0, 2, 3, 4} {
+		err := b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
+			if n > 0 {
+				s.Env = append(s.Env, "DATABASE_URL="+rig.WithParameter(s.URL, fmt.Sprintf("pool_max_conns=%d", n)))
+			}
+			began := time.Now()
+			waiting, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			err := b.work(waiting, s, people, singleCalls, 1)
+			rate := float64(people) / time.Since(began).Seconds()
+			if waiting.Err() != nil && ctx.Err() == nil {
+				rate, err = 0, nil // it hangs
+			}
+			rates = append(rates, rate)
+			fmt.Printf("%-40s %9s/s\n", fmt.Sprintf("pool_max_conns=%d (0: the default)", n), number(rate))
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	var figures []figure
+	for i, rate := range rates[1:] {
+		figures = append(figures, figure{
+			Work: fmt.Sprintf("import and invite %s people, pool of %d connections", grouped(people), i+2), Unit: "people/s",
+			Runs: []float64{rate}, Peer: "the default pool", Limit: rates[:1], AtLeast: floor(0.1),
+		})
+	}
+	return figures, nil
 }
 
-// inviting checks that everybody was invited and got one mail, and returns how
-// many seconds that took.
-func (s *stage) inviting(ctx context.Context, people int) (seconds float64, err error) {
-	var invited int
-	var took time.Duration
-	err = s.pool.QueryRow(ctx, `select (select count(*) from results where outcome = 'invited'),
-		(select max(decided_at) from results) - (select min(started_at) from attempts)`).Scan(&invited, &took)
-	if err != nil {
-		return 0, fmt.Errorf("look who was invited: %w", err)
-	}
-	var box struct{ Mails int }
-	if err := s.standin.Get(ctx, "/sandbox/mailbox", &box); err != nil {
-		return 0, err
-	}
-	if invited != people || box.Mails != people {
-		return 0, fmt.Errorf("%d invited and %d mails, want %d", invited, box.Mails, people)
-	}
-	return took.Seconds(), nil
-}
-
-// busiest prints what PostgreSQL was busy with.
-func (s *stage) busiest(ctx context.Context) error {
-	rows, _ := s.pool.Query(ctx, `select total_exec_time / 1000, calls, rows, wal_bytes::bigint, regexp_replace(query, '\s+', ' ', 'g') from pg_stat_statements
-		where dbid = (select oid from pg_database where datname = current_database()) order by total_exec_time desc limit 20`)
-	var spent float64
-	var calls, n, wal int
-	var text string
-	_, err := pgx.ForEachRow(rows, []any{&spent, &calls, &n, &wal, &text}, func() error {
-		fmt.Printf("    %8.2f s %9s calls %9s rows %12s bytes of WAL  %.110s\n", spent, grouped(calls), grouped(n), grouped(wal), text)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("look what PostgreSQL was busy with: %w", err)
-	}
-	return nil
-}
-
-// largest prints which tables and indexes are large.
-func (s *stage) largest(ctx context.Context, people int) error {
-	rows, _ := s.pool.Query(ctx, `select relname, pg_relation_size(oid) from pg_class where relkind in ('r', 'i', 't') and pg_relation_size(oid) > 8 * $1::int order by 2 desc`, people)
-	var name string
-	var size int64
-	_, err := pgx.ForEachRow(rows, []any{&name, &size}, func() error {
-		fmt.Printf("    %8s bytes a row  %s\n", grouped(int(size)/people), name)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("look which relations are large: %w", err)
-	}
-	return nil
-}
-
-// doNothing has River's worker do nothing, with a job for each person, on a
-// database of the same kind, with as many workers in one process as ours has.
-func (b *invites) doNothing(ctx context.Context) (err error) {
-	const name = "noop"
-	database, err := b.bench.Database(ctx, name, "")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.bench.Drop(context.WithoutCancel(ctx), name)) }()
-	if _, err := rig.Call(ctx, b.bench.Binary, rig.Environment(b.bench.Dir, database, ""), "migrate"); err != nil {
-		return err
-	}
+// doNothing has River's worker do nothing, with a job for each person and as many
+// workers as ours has, and returns how many jobs a second it works.
+func (b *bench) doNothing(ctx context.Context, people int) (rate float64, err error) {
 	program, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
+		return 0, fmt.Errorf("find this program: %w", err)
 	}
-	out, err := rig.Call(ctx, program, os.Environ(), "noop", database, strconv.Itoa(b.people))
-	if err != nil {
+	err = b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
+		out, err := rig.Call(ctx, program, os.Environ(), "noop", s.URL, strconv.Itoa(people))
+		if err != nil {
+			return err
+		}
+		took, err := time.ParseDuration(strings.TrimSpace(string(out)))
+		rate = float64(people) / took.Seconds()
 		return err
-	}
-	took, err := time.ParseDuration(strings.TrimSpace(string(out)))
-	if err != nil {
-		return err
-	}
-	b.idle = append(b.idle, float64(b.people)/took.Seconds())
-	fmt.Printf("%-60s %9s/s\n", noop, grouped(int(b.idle[len(b.idle)-1])))
-	return nil
+	})
+	return rate, err
 }
 
 // noopArgs is a job like ours.
@@ -310,10 +281,10 @@ type noopArgs jobs.InviteArgs
 func (noopArgs) Kind() string { return "noop" }
 
 // runNoop inserts jobs, and prints how long River takes to work them all.
-func runNoop(ctx context.Context, database, rows string) error {
-	n, err := strconv.Atoi(rows)
+func runNoop(ctx context.Context, database, people string) error {
+	n, err := strconv.Atoi(people)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	pool, err := postgres.Open(ctx, database)
 	if err != nil {
@@ -323,8 +294,8 @@ func runNoop(ctx context.Context, database, rows string) error {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, river.WorkFunc(func(context.Context, *river.Job[noopArgs]) error { return nil }))
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), Workers: workers,
-		Queues: map[string]river.QueueConfig{river.QueueDefault: jobs.Unlimited},
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Workers: workers, Queues: map[string]river.QueueConfig{river.QueueDefault: jobs.Unlimited},
 	})
 	if err != nil {
 		return err
@@ -342,162 +313,9 @@ func runNoop(ctx context.Context, database, rows string) error {
 	if err := client.Start(ctx); err != nil {
 		return err
 	}
-	for left := n; left > 0; {
-		if err := pool.QueryRow(ctx, `select count(*) from river_job where state <> 'completed'`).Scan(&left); err != nil {
-			return err
-		}
-		if left > 0 {
-			time.Sleep(100 * time.Millisecond)
-		}
+	if err := await(ctx, pool, `select not exists (select from river_job where state <> 'completed')`); err != nil {
+		return err
 	}
 	fmt.Println(time.Since(began))
 	return client.Stop(ctx)
-}
-
-// slowest is what requests under way allow a second where the sandbox takes its
-// time.
-var slowest = float64(jobs.Unlimited.MaxWorkers) / slowAnswer.Seconds()
-
-// figures are the ways that ran, beside their limits.
-func (b *invites) figures() []figure {
-	var figures []figure
-	people := perSecond("people")
-	for _, w := range b.ways() {
-		f := figure{work: w.String(), ours: across(b.invited[w], invited.speed), unit: people}
-		if len(f.ours) == 0 {
-			continue
-		}
-		switch {
-		case w.slow:
-			f.beside, f.limit, f.least = fmt.Sprintf("%d under way / %s", jobs.Unlimited.MaxWorkers, slowAnswer), []float64{slowest}, leastSlow
-		case w.processes > 1:
-			one := w
-			one.processes = 1
-			f.beside, f.limit, f.least = "one process", across(b.invited[one], invited.speed), leastProcesses
-		default:
-			f.beside, f.limit, f.least = noop, b.idle, map[string]float64{bulkCalls: leastBulk, singleCalls: leastSingle}[w.calls]
-		}
-		if len(f.limit) > 0 {
-			figures = append(figures, f)
-		}
-	}
-	for _, calls := range []string{bulkCalls, singleCalls} {
-		runs := b.invited[b.plainest(calls)]
-		if len(runs) == 0 {
-			continue
-		}
-		each := func(of func(footprint) float64) []float64 {
-			return across(runs, func(m invited) float64 { return of(m.grown) / float64(b.people) })
-		}
-		first, beside := firstMeasured[calls], "the first measurement"
-		figures = append(figures,
-			figure{work: "disk a row, all tables, after it is done, " + calls + " calls", ours: each(footprint.disk), beside: beside, limit: []float64{first.disk()}, unit: inBytes, most: mostFootprint},
-			figure{work: "write-ahead log a row, " + calls + " calls", ours: each(footprint.wal), beside: beside, limit: []float64{first.wal()}, unit: inBytes, most: mostFootprint})
-	}
-	return figures
-}
-
-// plainest is the way that disk and log are told of.
-func (b *invites) plainest(calls string) way {
-	return way{calls: calls, processes: 1, people: b.people}
-}
-
-// growth is the table of how inviting by bulk calls of one process grows with
-// the people.
-func (b *invites) growth() string {
-	rows := [][]string{{"people", "runs", "people/s", "memory", "log a row", "disk a row"}, {"--:", "--:", "--:", "--:", "--:", "--:"}}
-	for _, w := range b.grown() {
-		runs := b.invited[w]
-		each := func(of func(footprint) float64) string {
-			return plainly(median(across(runs, func(m invited) float64 { return of(m.grown) })) / float64(w.people))
-		}
-		rows = append(rows, []string{grouped(w.people), grouped(len(runs)), spread(across(runs, invited.speed), plain), inMebibytes.write(median(across(runs, invited.memory))),
-			each(footprint.wal), each(footprint.disk)})
-	}
-	return table(rows)
-}
-
-// processes is the table of how fast so many processes invite.
-func (b *invites) processes() string {
-	rows := [][]string{{"processes", bulkCalls + " calls, people/s", singleCalls + " calls, people/s"}, {"--:", "--:", "--:"}}
-	for _, n := range fleets {
-		row := []string{grouped(n)}
-		for _, calls := range []string{bulkCalls, singleCalls} {
-			row = append(row, spread(across(b.invited[way{calls: calls, processes: n, people: b.people}], invited.speed), plain))
-		}
-		rows = append(rows, row)
-	}
-	return table(rows)
-}
-
-// byFleet are the same as curves, beside River's worker that does nothing.
-func (b *invites) byFleet() []curve {
-	var curves []curve
-	for _, calls := range []string{bulkCalls, singleCalls} {
-		c := curve{name: calls + " calls"}
-		for _, n := range fleets {
-			c.points = append(c.points, plotter.XY{X: float64(n), Y: median(across(b.invited[way{calls: calls, processes: n, people: b.people}], invited.speed))})
-		}
-		curves = append(curves, c)
-	}
-	most := median(b.idle)
-	return append(curves, curve{noop + ", 1 process", plotter.XYs{{X: float64(slices.Min(fleets)), Y: most}, {X: float64(slices.Max(fleets)), Y: most}}})
-}
-
-// byTable is the table of what each row takes in which table, beside the first
-// measurement.
-func (b *invites) byTable() string {
-	rows := [][]string{{"bytes a row", "bulk calls", "at first", "single calls", "at first"}, {"---", "--:", "--:", "--:", "--:"}}
-	line := func(name string, of func(footprint) float64) {
-		row := []string{name}
-		for _, calls := range []string{bulkCalls, singleCalls} {
-			now := median(across(b.invited[b.plainest(calls)], func(m invited) float64 { return of(m.grown) })) / float64(b.people)
-			row = append(row, plainly(now), plainly(of(firstMeasured[calls])))
-		}
-		rows = append(rows, row)
-	}
-	for _, name := range weighed {
-		line("`"+name+"`", func(f footprint) float64 { return float64(f.tables[name]) })
-	}
-	line("all tables", footprint.disk)
-	line("write-ahead log", footprint.wal)
-	return table(rows)
-}
-
-// pages is docs/bench/invite.md.
-func (b *invites) pages(made string) (map[string]string, error) {
-	if b.only != "" {
-		return nil, nil
-	}
-	return map[string]string{"invite.md": fmt.Sprintf(`# How fast people are invited
-
-Limits are none, and the sandbox answers at once, so that the program itself is what is slow: each person's attempt is committed
-before their request, their outcome after it. Beside it, on the same PostgreSQL with its defaults and with as many workers (%d),
-River works a job for each row that does nothing, until all are recorded as completed. Workers, sandbox and PostgreSQL share the machine.
-Time is from the first attempt to the last outcome. Afterwards everybody must have one mail. %s
-
-%s
-By bulk calls of one process, as people grow in number. Log is PostgreSQL's write-ahead log and disk all tables with their indexes,
-after a vacuum, with what they take when they are empty; both from before the import until everybody is invited, in bytes a row. A
-table's bytes are those of its largest moment: a vacuum makes room within it. Memory is the most that the worker had resident.
-
-%s
-Of %s people, by table, beside the first measurement:
-
-%s
-%s
-
-%s`, jobs.Unlimited.MaxWorkers, runsText(b.runs), figureTable(b.figures()), b.growth(), grouped(b.people), b.byTable(), firstText, made)}, nil
-}
-
-// grown are the ways by bulk calls of one process, the fewest people first.
-func (b *invites) grown() []way {
-	var ways []way
-	for w := range b.invited {
-		if w.calls == bulkCalls && w.processes == 1 {
-			ways = append(ways, w)
-		}
-	}
-	slices.SortFunc(ways, func(x, y way) int { return cmp.Compare(x.people, y.people) })
-	return ways
 }

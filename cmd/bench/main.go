@@ -1,21 +1,13 @@
-// Command bench measures whether the fleet reaches what Clerk's limits allow,
-// and no more, how fast it is where no limit is in the way, and how what that
-// costs grows. It builds bulkinvite, starts a PostgreSQL of its own and the
-// sandbox as a server, and runs real processes against them:
+// Command bench compares bulkinvite with its limits and its peers, and says
+// which floors are kept. It builds bulkinvite, starts a PostgreSQL of its own and
+// the sandbox as a server, and runs real processes against them:
 //
-//	go run ./cmd/bench all           every figure beside its limit; writes docs/bench/README.md, import.md and invite.md
-//	go run ./cmd/bench budget        bulkinvite beside plain loops; writes docs/bench/budget.md and .svg
-//	go run ./cmd/bench show-budget   what the budget promises, line by line, with pass or fail
-//	go run ./cmd/bench show-sweep    what sweeps promise, in the same way
-//	go run ./cmd/bench show-roster   what a new version of a roster does, in the same way
-//	go run ./cmd/bench show-drift    what reconciling finds, in the same way
-//	go run ./cmd/bench show-web      what the pages of a batch of a million rows take, in the same way
-//	go run ./cmd/bench invite        inviting without limits beside River's worker that does nothing; writes docs/bench/invite.md
-//	go run ./cmd/bench show-audit    how long questions take of 10,000,000 rows, in the same way
-//	go run ./cmd/bench import        bulkinvite import beside a bare loop; writes docs/bench/import.md
+//	go run ./cmd/bench                  everything; writes docs/bench
+//	go run ./cmd/bench import budget    some parts, without writing anything
+//	go run ./cmd/bench -quick           a hundredth of everything, to see that it works
 //
-// It runs in the module's directory. An hour of Clerk's becomes a window of 6 s,
-// but where the hour is the point.
+// It runs in the module's directory. The parts are import, invite, budget and
+// scale.
 package main
 
 import (
@@ -25,88 +17,116 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+	"time"
+
+	"bulkinvite/internal/rig"
 )
 
-const usage = `usage: go run ./cmd/bench all [flags]
-       go run ./cmd/bench budget [flags]
-       go run ./cmd/bench show-budget [-list] [LINE…]
-       go run ./cmd/bench show-sweep [-list] [LINE…]
-       go run ./cmd/bench show-roster [-list] [LINE…]
-       go run ./cmd/bench show-drift [-list] [LINE…]
-       go run ./cmd/bench show-web [-list] [LINE…]
-       go run ./cmd/bench show-audit [-list] [LINE…]
-       go run ./cmd/bench import [flags]
-       go run ./cmd/bench invite [flags]
-`
+// bench is what all parts share.
+type bench struct {
+	*rig.Rig
+	runs  int
+	quick bool
+}
 
-// errFailed says that a promise was seen broken; what and how was printed.
-var errFailed = errors.New("not all lines passed")
+// scaled is a number of rows or people, or a hundredth of it.
+func (b *bench) scaled(n int) int {
+	if b.quick {
+		return n / 100
+	}
+	return n
+}
+
+// part is what can be measured by itself.
+type part struct {
+	name    string
+	measure func(context.Context, *bench) ([]figure, error)
+}
+
+var parts = []part{
+	{"import", measureImport},
+	{"invite", measureInvite},
+	{"budget", measureBudget},
+	{"scale", measureScale},
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-	case errors.As(err, new(usageError)):
-		fmt.Fprintf(os.Stderr, "bench: %v\n%s", err, usage)
-		os.Exit(2)
-	default:
+	if errors.Is(err, flag.ErrHelp) {
+		err = nil
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-// usageError says what is wrong with the command line.
-type usageError struct{ error }
-
 func run(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return usageError{errors.New("which one?")}
-	}
-	switch args[0] {
-	case "all":
-		return allBench(ctx, args[1:])
-	case "budget":
-		return budget(ctx, args[1:])
-	case "show-budget":
-		return showLines(ctx, args[0], budgetLines, args[1:])
-	case "show-sweep":
-		return showLines(ctx, args[0], sweepLines, args[1:])
-	case "show-roster":
-		return showLines(ctx, args[0], rosterLines, args[1:])
-	case "show-drift":
-		return showLines(ctx, args[0], driftLines, args[1:])
-	case "show-web":
-		return showLines(ctx, args[0], webLines, args[1:])
-	case "show-audit":
-		return showLines(ctx, args[0], auditLines, args[1:])
-	case "import":
-		return importBench(ctx, args[1:])
-	case "invite":
-		return inviteBench(ctx, args[1:])
-	}
-	// What these run in processes of their own.
+	// The peers run in processes of their own.
 	switch {
-	case args[0] == "bare-parse" && len(args) == 2:
+	case len(args) == 2 && args[0] == "bare-parse":
 		_, err := bareParse(args[1])
 		return err
-	case args[0] == "bare-import" && len(args) == 3:
+	case len(args) == 3 && args[0] == "bare-import":
 		return bareImport(ctx, args[1], args[2])
-	case args[0] == "noop" && len(args) == 3:
+	case len(args) == 3 && args[0] == "noop":
 		return runNoop(ctx, args[1], args[2])
 	}
-	return usageError{fmt.Errorf("%q is no command", args[0])}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	runs := flags.Int("runs", 5, "how often each way runs, in turn with what it is compared with")
+	quick := flags.Bool("quick", false, "measure a hundredth of everything, and write nothing without -out")
+	out := flags.String("out", "", "the directory for bench.json and README.md; docs/bench when everything is measured")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	for _, name := range flags.Args() {
+		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
+			return fmt.Errorf("%q is no part: they are import, invite, budget and scale", name)
+		}
+	}
+	if *out == "" && flags.NArg() == 0 && !*quick {
+		*out = filepath.Join("docs", "bench")
+	}
+	command := strings.TrimSpace("go run ./cmd/bench " + strings.Join(args, " "))
+	return measure(ctx, *runs, *quick, flags.Args(), *out, command)
 }
 
-// parse reads a command's flags.
-func parse(flags *flag.FlagSet, args []string) error {
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return usageError{err}
+// measure measures the named parts, or all, and reports them.
+func measure(ctx context.Context, runs int, quick bool, names []string, out, command string) (err error) {
+	began := time.Now()
+	r, err := rig.New(ctx, rig.Config{Name: "bench", Settings: rig.Settings})
+	if err != nil {
+		return err
 	}
-	return nil
+	defer func() { err = errors.Join(err, r.Close()) }()
+	machine, err := r.Machine(ctx)
+	if err != nil {
+		return err
+	}
+	report := report{Command: command, Machine: machine}
+	b := &bench{Rig: r, runs: max(1, runs), quick: quick}
+	for _, p := range parts {
+		if len(names) > 0 && !slices.Contains(names, p.name) {
+			continue
+		}
+		began := time.Now()
+		figures, err := p.measure(ctx, b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		fmt.Printf("== %s took %s\n", p.name, time.Since(began).Round(time.Second))
+		report.Figures = append(report.Figures, figures...)
+	}
+	report.Took = time.Since(began).Round(time.Second).String()
+	fmt.Printf("\n%s; %s\n%s\n%s\n", machine, report.Took, report.table(), report.verdict())
+	if out == "" {
+		return nil
+	}
+	return report.write(out)
 }

@@ -72,7 +72,7 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 				return each(func(r *invitation.AuditRow) error { return add(r) })
 			})
 		}
-		return auditTable(w, each)
+		return auditTable(w, p.outDisplay(), each)
 	})
 }
 
@@ -148,10 +148,11 @@ func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) 
 	return err
 }
 
-func auditTable(w io.Writer, each func(func(*invitation.AuditRow) error) error) error {
-	t := streamTable{w: w, table: table{
+func auditTable(w io.Writer, s display, each func(func(*invitation.AuditRow) error) error) error {
+	t := streamTable{w: w, display: s, table: table{
 		head:  []string{"Batch", "Row", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided", "By", "File"},
 		right: []bool{true, true},
+		keep:  []int{2: 12, 3: 10, 4: 10},
 	}}
 	err := each(func(r *invitation.AuditRow) error {
 		return t.add(strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber), or(r.Email), outcomeText(&r.Result), reasonText(&r.Result),

@@ -39,11 +39,11 @@ func (batchesCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.print(batchTable(lines) + held)
+	return p.print(batchTable(lines).on(p.outDisplay()) + held)
 }
 
-func batchTable(lines []invitation.BatchLine) string {
-	t := table{
+func batchTable(lines []invitation.BatchLine) *table {
+	t := &table{
 		head:  []string{"Batch", "File", "By", "Clerk", "Made", "Rows", "Invited", "Accepted", "State"},
 		right: []bool{true, false, false, false, false, true, true, true, false},
 	}
@@ -55,13 +55,13 @@ func batchTable(lines []invitation.BatchLine) string {
 		}
 		state := string(l.State)
 		if l.State == invitation.Running || l.State == invitation.Paused {
-			state += fmt.Sprintf(" · %s undecided", thousands(l.Undecided))
+			state += fmt.Sprintf(" %s %s undecided", signs.dot, thousands(l.Undecided))
 		}
 		if l.StateReason != nil {
-			state += " · " + *l.StateReason
+			state += " " + signs.dot + " " + *l.StateReason
 		}
 		t.add(strconv.FormatInt(l.Batch, 10), l.FileName, l.Actor, l.Environment, moment(l.CreatedAt),
 			thousands(l.Rows), thousands(invited), accepted, state)
 	}
-	return t.String()
+	return t
 }

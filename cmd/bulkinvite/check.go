@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,7 +15,7 @@ import (
 
 type checkCmd struct {
 	File      string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
-	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a file like the one read, in UTF-8, with what is wrong in a column before them. Mended, it can be sent as it is. Default: none."`
+	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a file like the one read, in UTF-8, with what is wrong in a column before them. Corrected, it can be sent as it is. Default: none."`
 	Preflight bool   `help:"Read at Clerk who is a user or invited already, and would be skipped. Needs the key. Default: off."`
 	whenFlags
 	fileFlags
@@ -24,7 +26,7 @@ func (checkCmd) Help() string {
 	return `Examples:
 
     bulkinvite check hires.csv
-    bulkinvite check hires.csv --problems bad.csv     mend bad.csv, then send it too
+    bulkinvite check hires.csv --problems bad.csv     correct bad.csv, then send it too
     bulkinvite check hires.xlsx
     bulkinvite check hires.csv --map email="Work Address" --json
     bulkinvite check hires.csv --preflight --start-at 08:00 --tz Europe/Berlin
@@ -63,7 +65,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if p.json {
 		err = p.printJSON(importer.NewCheck(pl.summary, pl.known, pl.Plan))
 	} else {
-		err = p.print(pl.text(pl.clerk, true, time.Now()))
+		err = p.print(pl.text(pl.clerk, true, time.Now(), p.outDisplay()))
 	}
 	if err == nil && pl.summary.Invalid > 0 {
 		err = status(exitRows)
@@ -89,21 +91,13 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 	if from.Reader, from.Instance, err = p.askedDatabase(ctx, to); err != nil {
 		return err
 	}
-	if err := pl.lookUp(ctx, p, from); err != nil {
-		return err
+	var silent *jobs.UnansweredError
+	if pl.known, err = from.Known(ctx, pl.everybody(ctx, p)); errors.As(err, &silent) {
+		return fail(exitFailed, "clerk", "try again later; nothing was sent", "%w", err)
+	} else if err != nil {
+		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), err)
 	}
-	var others []invitation.Load
-	budget := invitation.Budget{Limits: p.limits(environment)}
-	if from.Reader != nil {
-		if budget, err = from.Reader.Budget(ctx, from.Instance, p.limits(environment)); err != nil {
-			return err
-		}
-		if others, err = from.Reader.Loads(ctx, from.Instance); err != nil {
-			return err
-		}
-	}
-	pl.work(time.Now(), c.Priority, others, budget)
-	return nil
+	return pl.forecast(ctx, from.Reader, from.Instance, p.limits(environment), c.Priority)
 }
 
 // askedDatabase finds a database that may be asked, and the number of the

@@ -15,9 +15,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
+	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
 
@@ -55,7 +58,7 @@ func (t *target) String() string {
 	return s
 }
 
-// connect finds out whom we talk to. It asks Clerk before anything is written,
+// connect finds out which instance the key belongs to. It asks Clerk before anything is written,
 // so that a bad key is known at once.
 func (p *program) connect(ctx context.Context) (*target, error) {
 	if p.settings.Sandbox {
@@ -91,6 +94,20 @@ func (t *target) ensure(ctx context.Context, store *invitation.Store) (invitatio
 		}
 	}
 	return store.EnsureInstance(ctx, t.clerkID, t.environment)
+}
+
+// instance finds out which instance the key belongs to, opens the database, and returns the instance's row in it.
+func (p *program) instance(ctx context.Context) (*target, *pgxpool.Pool, invitation.Instance, error) {
+	t, err := p.connect(ctx)
+	if err != nil {
+		return nil, nil, invitation.Instance{}, err
+	}
+	pool, err := p.database(ctx)
+	if err != nil {
+		return nil, nil, invitation.Instance{}, err
+	}
+	instance, err := t.ensure(ctx, invitation.NewStore(pool))
+	return t, pool, instance, err
 }
 
 // find returns the number of the target's row in instances, 0 where there is none. It changes
@@ -213,10 +230,15 @@ func (p *program) sandboxState() (string, error) {
 		return "", err
 	}
 	dir = filepath.Join(dir, "sandbox")
+	file := filepath.Join(dir, "state.jsonl")
+	// Looked at before anything is made, and again, since it may be only now that it exists.
+	if err := postgres.OnlyRootWrites(dir); err != nil {
+		return "", err
+	}
 	if err := makeDirectories(dir); err != nil {
 		return "", fail(exitFailed, "data_dir", "name another: --data-dir DIR", "make the sandbox's directory: %w", err)
 	}
-	return filepath.Join(dir, "state.jsonl"), nil
+	return file, postgres.OnlyRootWrites(file)
 }
 
 // makeDirectories is os.MkdirAll, but what it makes as root can be entered by

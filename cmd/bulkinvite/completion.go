@@ -46,7 +46,7 @@ func (c *completionCmd) Run(p *program) error {
 		return fmt.Errorf("find the program's own path: %w", err)
 	}
 	quoted := "'" + strings.ReplaceAll(self, "'", `'\''`) + "'"
-	return p.print(fmt.Sprintf(completions[c.Shell], quoted))
+	return p.printAsIs(fmt.Sprintf(completions[c.Shell], quoted))
 }
 
 // completed answers a shell that asks how a line may go on, and reports whether

@@ -66,7 +66,7 @@ func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
 		}
 		t.add(s.Name, s.Value, strings.TrimSpace(from))
 	}
-	return p.print(t.String())
+	return p.print(t.on(p.outDisplay()))
 }
 
 // settingsInForce lists every setting of all commands, and the commands' own flags

@@ -20,7 +20,7 @@ type batchFlags struct {
 
 // changeStatus ends the help of each command that changes a batch.
 const changeStatus = `
-Exit status: 0; 4 if the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status does.`
+Exit status: 0; 4 if the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status BATCH does.`
 
 type pauseCmd struct{ batchFlags }
 
@@ -49,7 +49,7 @@ func (resumeCmd) Help() string {
     bulkinvite resume 12
     bulkinvite resume 12 --actor maria
 
-Lets a paused batch go on, whoever or whatever paused it. Workers (bulkinvite work), or the same bulkinvite send, go on with it.` + changeStatus
+Lets a paused batch go on, whoever or whatever paused it. Workers (bulkinvite work), or the same send, go on with it.` + changeStatus
 }
 
 // Run lets a paused batch run again.

@@ -13,7 +13,7 @@ import (
 
 type correctCmd struct {
 	Batch int64  `arg:"" help:"The batch's number; bulkinvite batches lists them."`
-	Row   int    `arg:"" help:"The row's number in it; bulkinvite results and why show it."`
+	Row   int    `arg:"" help:"The row's number in it; bulkinvite results BATCH shows it."`
 	Email string `required:"" placeholder:"ADDRESS" help:"The right address. Default: none, it must be given."`
 	Actor string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
 }
@@ -25,7 +25,7 @@ func (correctCmd) Help() string {
     bulkinvite correct 12 212 --email jane@gmail.com
     bulkinvite correct 12 212 --email jane@gmail.com --yes --json
 
-Revokes the invitation that went to the mistyped address, also one that a resend made for the row, or gives the row up if it was not sent yet, and invites the right one, with the row's own options, as a batch of one row that points to it. bulkinvite why of either address tells both. Should somebody have accepted the first one, it stays, and you are asked before the other is sent. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send, and 3 too if the first could not be revoked.`
+Revokes the invitation that went to the mistyped address, also one that a resend made for the row, or gives the row up if it was not sent yet, and invites the right one, with the row's own options, as a batch of one row that points to it. bulkinvite why ADDRESS tells both, with either address. Should somebody have accepted the first one, it stays, and you are asked before the other is sent. Given again after Ctrl-C or a crash, the same command goes on. Exit status: as of send, and 3 too if the first could not be revoked.`
 }
 
 // Run sets a row right and reports.
@@ -56,11 +56,13 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	}
 	if row.Erased {
 		return fail(exitHeld, "purged",
-			"send a file with the right address; bulkinvite rescind --email takes back what is pending for the wrong one",
+			"send a file with the right address; bulkinvite rescind --email ADDRESS --apply takes back "+
+				"what is pending for the wrong one",
 			"row %d of batch %d was erased or purged: nothing is left of it to invite another address with", c.Row, of.ID)
 	}
 	if row.Key == key {
-		return fail(exitUsage, "same_address", fmt.Sprintf("bulkinvite why shows the row; bulkinvite resend %d invites again", of.ID), "row %d of batch %d is for this address already", c.Row, of.ID)
+		remedy := fmt.Sprintf("bulkinvite why ADDRESS shows the row; bulkinvite resend %d invites again", of.ID)
+		return fail(exitUsage, "same_address", remedy, "row %d of batch %d is for this address already", c.Row, of.ID)
 	}
 	made := &jobs.Correction{Batch: row.CorrectedBy, Sweep: row.Sweep}
 	switch {
@@ -91,7 +93,8 @@ func (c *correctCmd) consent(ctx context.Context, u *upload, row *invitation.Cor
 		what = "it is not decided yet, and is given up"
 	}
 	if row.Elsewhere {
-		what += "; its address has another pending invitation, which stays unless bulkinvite rescind --email takes it back"
+		what += "; its address has another pending invitation, which stays unless " +
+			"bulkinvite rescind --email ADDRESS --apply takes it back"
 	}
 	message := fmt.Sprintf("Row %d of batch %d: %s.", c.Row, c.Batch, what)
 	if u.errTTY {

@@ -123,7 +123,7 @@ func (p *program) privateServer() (postgres.Config, error) {
 	}
 	config := installed
 	config.Dir, config.Log = filepath.Join(dir, "postgres"), p.log
-	config.Fetched, config.Repository = filepath.Join(dir, "postgres-binaries"), p.settings.PostgresFrom
+	config.Fetched = filepath.Join(dir, "postgres-binaries")
 	config.Starting = func(first bool) {
 		if first {
 			p.step("Creating a PostgreSQL database in %s", config.Dir)
@@ -138,6 +138,7 @@ func (p *program) privateServer() (postgres.Config, error) {
 // elsewhere, where nobody could answer and a private server was asked for, it
 // says what it does.
 func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, missing error) error {
+	config.Repository = p.settings.PostgresFrom
 	from := hidden("postgres-from", config.Repository)
 	switch {
 	case p.settings.Yes && p.tellsSteps():

@@ -11,10 +11,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/loopback"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/migrations"
-	"bulkinvite/ratelimit"
 )
 
 type doctorCmd struct {
@@ -39,6 +39,8 @@ const (
 	verdictWrong   = "wrong"
 )
 
+var verdictColours = map[string]colour{verdictOK: green, verdictWarning: yellow, verdictWrong: red}
+
 // finding is what one check came to.
 type finding struct {
 	Check   string `json:"check"` // in a word
@@ -61,7 +63,7 @@ func (d *diagnosis) add(check, verdict, remedy, format string, args ...any) {
 // failed adds what an error says of a check.
 func (d *diagnosis) failed(ctx context.Context, check string, err error) {
 	f := classify(ctx, err)
-	d.add(check, verdictWrong, f.remedy, "%s", address.ReplaceAllString(f.Error(), "…@…"))
+	d.add(check, verdictWrong, f.remedy, "%s", hideAddresses(f.Error()))
 }
 
 // Run looks at everything that it can get at.
@@ -78,7 +80,8 @@ func (c *doctorCmd) Run(ctx context.Context, p *program) error {
 			p.examineRestored(ctx, &d, pool, t)
 		}
 	} else if c.AfterRestore {
-		d.add("restore", verdictWrong, "mend what is wrong above, and give the same command again", "whether Clerk has what this database lacks is not known")
+		d.add("restore", verdictWrong, "fix what is wrong above, and give the same command again",
+			"whether Clerk has what this database lacks is not known")
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -90,17 +93,20 @@ func (c *doctorCmd) Run(ctx context.Context, p *program) error {
 }
 
 func (p *program) printDiagnosis(d diagnosis) error {
+	for i := range d.Findings {
+		d.Findings[i].Remedy = p.complete(d.Findings[i].Remedy)
+	}
 	if p.json {
 		return p.printJSON(d)
 	}
 	var t table
 	for _, f := range d.Findings {
-		t.add(f.Verdict, f.Check, f.Message)
+		t.paint(verdictColours[f.Verdict], f.Verdict, f.Check, f.Message)
 		if f.Remedy != "" {
-			t.add("", "", "→ "+f.Remedy)
+			t.add("", "", signs.arrow+" "+f.Remedy)
 		}
 	}
-	return p.print(t.String())
+	return p.print(t.on(p.outDisplay()))
 }
 
 // clockSlack is how far clocks may differ before a person should know. The
@@ -145,7 +151,7 @@ func unverifiedHost(config *pgx.ConnConfig) string {
 	encrypted, plain := map[string]bool{}, map[string]bool{}
 	var hosts []string
 	note := func(host string, tls bool) {
-		if strings.HasPrefix(host, "/") || isLoopback(host) {
+		if strings.HasPrefix(host, "/") || loopback.Host(host) {
 			return
 		}
 		hosts = append(hosts, host)
@@ -183,7 +189,8 @@ func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpo
 		d.add("schema", verdictWarning, "nothing is to be done: the first command that works makes the tables", "the database is new and empty")
 		return nil
 	case waiting > 0:
-		d.add("schema", verdictWarning, "bulkinvite migrate, as every command does that works", "%s not applied", counted(waiting, "migration is", "migrations are"))
+		d.add("schema", verdictWarning, "bulkinvite migrate applies them; so does every command that works in the database",
+			"%s not applied", counted(waiting, "migration is", "migrations are"))
 		return nil
 	}
 	d.add("schema", verdictOK, "", "as this program has it, up to %s", last.Name)
@@ -290,7 +297,8 @@ func (d *diagnosis) answers(h invitation.Health) {
 	case h.Unknown == 0:
 		d.add("answers", verdictOK, "", "of every request it is known what it did at Clerk")
 	case h.Lost > unknownFor:
-		d.add("answers", verdictWrong, "bulkinvite status says why Clerk can't be read; a worker must live", "of %s it is not known what became of it at Clerk, for %s", counted(h.Unknown, "request", "requests"), span(h.Lost))
+		d.add("answers", verdictWrong, "bulkinvite status BATCH says why Clerk can't be read; a worker must run: bulkinvite work",
+			"of %s it is not known what became of it at Clerk, for %s", counted(h.Unknown, "request", "requests"), span(h.Lost))
 	default:
 		d.add("answers", verdictWarning, "wait a minute: workers read what became of it", "the answer to %s was lost", counted(h.Unknown, "request", "requests"))
 	}
@@ -302,10 +310,7 @@ func (d *diagnosis) limits(b invitation.Budget) {
 			"bulkinvite limits thaw %[1]s tries one request now", f.Bucket)
 		d.add("limits", verdictWarning, remedy, "%s is closed until %s: %s", f.Bucket, moment(f.Until), f.Reason)
 	}
-	for _, c := range b.Ceilings {
-		d.add("limits", verdictWarning, fmt.Sprintf("--limit-%s %d/%s, if that is so", c.Bucket, c.Ceiling, ratelimit.DefaultCreate.Window), "Clerk seems to allow %d of %s, %s is set", c.Ceiling, c.Bucket, c.Limit)
-	}
-	if len(b.Frozen)+len(b.Ceilings) == 0 {
+	if len(b.Frozen) == 0 {
 		d.add("limits", verdictOK, "", "Clerk has refused none that was kept (it tells no limit, only that one was met)")
 	}
 }
@@ -360,10 +365,12 @@ func (d *diagnosis) lists(h invitation.Health) {
 // waitForPeople names what goes on only when a person says so.
 func (d *diagnosis) waitForPeople(h invitation.Health) {
 	if n := h.Batches[invitation.Paused]; n > 0 {
-		d.add("batches", verdictWarning, "bulkinvite batches lists them, status NUMBER says why, resume NUMBER goes on", "%s paused", counted(n, "batch is", "batches are"))
+		d.add("batches", verdictWarning,
+			"bulkinvite batches lists them, bulkinvite status BATCH says why, and bulkinvite resume BATCH goes on", "%s paused", counted(n, "batch is", "batches are"))
 	}
 	if h.Held > 0 {
-		d.add("sweeps", verdictWarning, "bulkinvite sweep --list, then sweep NUMBER --allow or --stop", "%s held", counted(h.Held, "sweep is", "sweeps are"))
+		d.add("sweeps", verdictWarning, "bulkinvite sweep --list lists them; bulkinvite sweep NUMBER --allow lets one go on, "+
+			"bulkinvite sweep NUMBER --stop ends it", "%s held", counted(h.Held, "sweep is", "sweeps are"))
 	}
 	if n := h.Drift.Sum(); n > 0 {
 		d.add("drift", verdictWarning, "bulkinvite drift lists it", "%s by which Clerk and our rows tell different stories", counted(n, "invitation", "invitations"))

@@ -77,8 +77,8 @@ func (c *dumpCmd) Run(ctx context.Context, p *program) (err error) {
 	if p.json {
 		return p.printJSON(newMoved(c.File, d))
 	}
-	return p.print(fmt.Sprintf("%s has %s rows of PostgreSQL %s, of %s. bulkinvite load %[1]s --database-url URL brings them into an empty database.\n",
-		plain(c.File), thousands(int(d.Rows())), d.Server, moment(d.At)))
+	return p.print(fmt.Sprintf("%s has %s rows of PostgreSQL %s, of %s. bulkinvite load %s --database-url URL brings them into an empty database.\n",
+		plain(c.File), thousands(int(d.Rows())), d.Server, moment(d.At), shellWord(c.File)))
 }
 
 // newestSchema is the version of the tables, which are up to date.
@@ -107,7 +107,7 @@ The database must be there (create database hires) and be empty: rows are never 
 func (c *loadCmd) Run(ctx context.Context, p *program) error {
 	file, err := zip.OpenReader(c.File)
 	if errors.Is(err, zip.ErrFormat) {
-		return fail(exitUsage, "file", "name a file that bulkinvite dump wrote to its end", "%s is no dump, or was cut off", plain(c.File))
+		return fail(exitUsage, "file", "name a file that bulkinvite dump FILE wrote to its end", "%s is no dump, or was cut off", plain(c.File))
 	}
 	if err != nil {
 		return unreadable(c.File, err)
@@ -115,7 +115,7 @@ func (c *loadCmd) Run(ctx context.Context, p *program) error {
 	p.onClose(file.Close)
 	d, err := postgres.ReadDump(&file.Reader)
 	if err != nil {
-		return fail(exitUsage, "file", "name a file that bulkinvite dump wrote", "%s is no dump: %w", plain(c.File), err)
+		return fail(exitUsage, "file", "name a file that bulkinvite dump FILE wrote", "%s is no dump: %w", plain(c.File), err)
 	}
 	pool, err := p.databaseAsItIs(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *loadCmd) Run(ctx context.Context, p *program) error {
 	if p.json {
 		return p.printJSON(newMoved(c.File, d))
 	}
-	return p.print(fmt.Sprintf("Loaded %s rows that PostgreSQL %s had %s. With DATABASE_URL set to this database: bulkinvite doctor --after-restore, then start workers.\n",
+	return p.print(fmt.Sprintf("Loaded %s rows that PostgreSQL %s had %s. With DATABASE_URL set to this database, run bulkinvite doctor --after-restore, then start workers.\n",
 		thousands(int(d.Rows())), d.Server, moment(d.At)))
 }
 

@@ -24,7 +24,7 @@ func TestExportedSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := exec.CommandContext(t.Context(), self, "-test.count=1", "-test.run=^(TestConfig|TestConfigFileFaults|TestDefaults)$")
-	c.Env = slices.Concat(os.Environ(), exported)
+	c.Env = slices.Concat(os.Environ(), exported, []string{programFile + "=" + programPath(t)})
 	if out, err := c.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {
 		t.Errorf("with settings exported: %v\n%s", err, out)
 	}

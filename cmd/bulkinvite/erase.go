@@ -197,7 +197,7 @@ func (purgeCmd) Help() string {
     bulkinvite purge --older-than 365d
     bulkinvite purge --older-than 365d --yes --actor maria
 
-Removes addresses, names and original rows of every batch that ended longer ago, as erase does of one person; nobody is kept from being invited later by it. Asks before; off a terminal it needs --yes. bulkinvite work --purge-older-than does so by itself. Exit status 0; 4 not confirmed.`
+Removes addresses, names and original rows of every batch that ended longer ago, as erase does of one person; nobody is kept from being invited later by it. Asks before; off a terminal it needs --yes. bulkinvite work --purge-older-than AGE does so by itself. Exit status 0; 4 not confirmed.`
 }
 
 // purgeDocument is what purge --json prints.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 
@@ -98,13 +99,23 @@ func (p *program) report(ctx context.Context, err error) int {
 	}
 	if !p.errTTY {
 		// Usage errors quote arguments, and an argument may be an address.
-		message = address.ReplaceAllString(message, "…@…")
+		message = hideAddresses(message)
 	}
-	fmt.Fprintf(p.errs, "bulkinvite: %s\n", message)
+	s := p.errDisplay()
+	text := s.paint(red, strings.TrimSpace(errorPrefix)) + " " + message + "\n"
 	if remedy != "" {
-		fmt.Fprintf(p.errs, "%s%s\n", strings.Repeat(" ", len("bulkinvite: ")), remedy)
+		text += strings.Repeat(" ", len(errorPrefix)) + p.complete(remedy) + "\n"
 	}
+	io.WriteString(p.errs, s.fit(text)) //nolint:errcheck // nobody is left to tell
 	return f.exit
+}
+
+// errorPrefix begins what is said of an error on standard error.
+const errorPrefix = "bulkinvite: "
+
+// hideAddresses takes addresses out of a message.
+func hideAddresses(message string) string {
+	return address.ReplaceAllString(message, signs.ellipsis+"@"+signs.ellipsis)
 }
 
 func (p *program) reportJSON(f *failure) int {
@@ -115,7 +126,7 @@ func (p *program) reportJSON(f *failure) int {
 			Remedy  string `json:"remedy"`
 		} `json:"error"`
 	}
-	doc.Error.Code, doc.Error.Message, doc.Error.Remedy = f.code, f.Error(), f.remedy
+	doc.Error.Code, doc.Error.Message, doc.Error.Remedy = f.code, f.Error(), p.complete(f.remedy)
 	if err := json.NewEncoder(p.out).Encode(doc); err != nil {
 		fmt.Fprintf(p.errs, "bulkinvite: write the error as JSON: %v\n", err)
 	}

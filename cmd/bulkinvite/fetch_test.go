@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/ulikunitz/xz"
 
 	"bulkinvite/postgres/postgrestest"
 )
@@ -67,7 +67,7 @@ func newMirror(t *testing.T) *mirror {
 	return m
 }
 
-// packed is made once: it takes the race detector most of a minute.
+// packed is made once: it takes seconds.
 var packed struct {
 	sync.Mutex
 	archive []byte
@@ -98,15 +98,21 @@ func pack(t *testing.T) (archive []byte, release string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compressed, err := xz.WriterConfig{DictCap: 1 << 16}.NewWriter(inner)
+	xz := exec.CommandContext(t.Context(), programPath(t))
+	xz.Env = []string{asXZ + "=1"}
+	xz.Stdout, xz.Stderr = inner, t.Output()
+	compressed, err := xz.StdinPipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := xz.Start(); err != nil {
 		t.Fatal(err)
 	}
 	files := tar.NewWriter(compressed)
 	add(t, files, "bin", bin, "initdb", "postgres")
 	add(t, files, "lib", lib, "plpgsql.so", "dict_snowball.so")
 	add(t, files, "share", share, ".")
-	for _, closes := range []func() error{files.Close, compressed.Close, outer.Close} {
+	for _, closes := range []func() error{files.Close, compressed.Close, xz.Wait, outer.Close} {
 		if err := closes(); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestDeletedAtClerk(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/v1/invitations/"+id, nil)
 	r.Header.Set("Authorization", "Bearer sk_live_gone")
-	if s.server.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
+	if s.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
 		t.Fatalf("delete: %d %s", w.Code, w.Body)
 	}
 	again := decode[invitation.Reconcile](t, b.run("reconcile", "--json").want(t, exitOK))

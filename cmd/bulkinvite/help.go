@@ -2,13 +2,14 @@ package main
 
 import (
 	"io"
+	"os"
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 )
 
-// helpWidth is how wide help is, in columns, whatever the terminal: it reads
-// the same everywhere, and fits a screen.
+// helpWidth is how wide help is at most, in columns: longer lines are hard to read.
 const helpWidth = 100
 
 // settingsGroup is the key of the flags that every command has.
@@ -22,18 +23,28 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 	if node == nil {
 		node = ctx.Model.Node
 	}
+	on := display{}
+	if file, ok := ctx.Stdout.(*os.File); ok {
+		on = displayOf(file, term.IsTerminal(int(file.Fd())))
+	}
+	width := helpWidth
+	if on.columns > 0 {
+		width = min(width, on.columns)
+	}
 	var b strings.Builder
 	b.WriteString("Usage: " + usageLine(node) + "\n\n" + node.Help + "\n")
 	if node.Detail != "" {
-		b.WriteString("\n" + wrapText(node.Detail) + "\n")
+		b.WriteString("\n" + wrapText(node.Detail, width) + "\n")
 	}
-	writeArguments(&b, node)
-	writeCommands(&b, node)
+	writeArguments(&b, node, width)
+	writeCommands(&b, node, width)
 	var own, settings []*kong.Flag
 	for _, flags := range node.AllFlags(true) {
 		for _, f := range flags {
 			if f.Group != nil && f.Group.Key == settingsGroup {
-				settings = append(settings, f)
+				if uses(node, f.Name) {
+					settings = append(settings, f)
+				}
 			} else if f.Name != "help" {
 				own = append(own, f)
 			}
@@ -41,16 +52,16 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 	}
 	if len(own) > 0 {
 		b.WriteString("\nFlags:\n")
-		columns(&b, flagRows(own))
+		columns(&b, flagRows(own), width)
 	}
 	if node == ctx.Model.Node {
-		b.WriteString("\nSettings of every command; a flag wins over its variable, a variable over --config's file:\n")
-		columns(&b, flagRows(settings))
+		b.WriteString("\nSettings, which every command accepts; a flag wins over its variable, a variable over --config's file:\n")
+		columns(&b, flagRows(settings), width)
 	} else {
-		b.WriteString("\nSettings (bulkinvite --help says more), their variables and defaults:\n")
+		b.WriteString("\nSettings that it uses (bulkinvite --help says more), their variables and defaults:\n")
 		b.WriteString(settingsTable(settings))
 	}
-	_, err := io.WriteString(ctx.Stdout, b.String())
+	_, err := io.WriteString(ctx.Stdout, on.fit(ascii(b.String())))
 	return err
 }
 
@@ -61,7 +72,7 @@ func usageLine(node *kong.Node) string {
 	return "bulkinvite " + node.Summary()
 }
 
-func writeArguments(b *strings.Builder, node *kong.Node) {
+func writeArguments(b *strings.Builder, node *kong.Node, width int) {
 	if len(node.Positional) == 0 {
 		return
 	}
@@ -70,10 +81,10 @@ func writeArguments(b *strings.Builder, node *kong.Node) {
 		rows = append(rows, [2]string{arg.Summary(), arg.Help})
 	}
 	b.WriteString("\nArguments:\n")
-	columns(b, rows)
+	columns(b, rows, width)
 }
 
-func writeCommands(b *strings.Builder, node *kong.Node) {
+func writeCommands(b *strings.Builder, node *kong.Node, width int) {
 	if len(node.Children) == 0 {
 		return
 	}
@@ -86,7 +97,7 @@ func writeCommands(b *strings.Builder, node *kong.Node) {
 		of += " " + path
 	}
 	b.WriteString("\nCommands (" + of + " <command> --help says more):\n")
-	columns(b, rows)
+	columns(b, rows, width)
 }
 
 // flagName writes a flag as it is given.
@@ -128,16 +139,16 @@ func settingsTable(flags []*kong.Flag) string {
 	return t.String()
 }
 
-// columns writes rows of a name and a text, which is wrapped.
-func columns(b *strings.Builder, rows [][2]string) {
+// columns writes rows of a name and a text, which is wrapped to a line of most columns.
+func columns(b *strings.Builder, rows [][2]string, most int) {
 	width := 0
 	for _, row := range rows {
 		width = max(width, len(row[0]))
 	}
-	width = min(width, 28)
+	width = min(width, 28, most/2)
 	indent := strings.Repeat(" ", width+4)
 	for _, row := range rows {
-		lines := wrap(row[1], helpWidth-len(indent))
+		lines := wrap(row[1], most-len(indent))
 		if len(row[0]) > width { // too long a name has a line of its own
 			b.WriteString("  " + row[0] + "\n")
 			b.WriteString(indent + strings.Join(lines, "\n"+indent) + "\n")
@@ -147,15 +158,15 @@ func columns(b *strings.Builder, rows [][2]string) {
 	}
 }
 
-// wrapText wraps the paragraphs of a text, but for lines that are indented,
+// wrapText wraps the paragraphs of a text, except lines that are indented,
 // which are examples.
-func wrapText(text string) string {
+func wrapText(text string, width int) string {
 	var lines []string
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
 		if strings.HasPrefix(line, " ") || line == "" {
 			lines = append(lines, strings.Replace(line, "    ", "  ", 1))
 		} else {
-			lines = append(lines, wrap(line, helpWidth)...)
+			lines = append(lines, wrap(line, width)...)
 		}
 	}
 	return strings.ReplaceAll(strings.Join(lines, "\n"), "Examples:\n\n", "Examples:\n")

@@ -6,7 +6,7 @@ import (
 )
 
 type importCmd struct {
-	Draft bool `help:"Leave it unstarted; bulkinvite start lets it run. Default: off."`
+	Draft bool `help:"Leave it unstarted; bulkinvite start BATCH lets it run. Default: off."`
 	uploadFlags
 }
 
@@ -19,13 +19,13 @@ func (importCmd) Help() string {
     bulkinvite import hires.csv --start-at "2026-11-24 08:00" --hours 8-18 --tz Europe/Berlin
     bulkinvite import hires.csv --draft
 
-Workers (bulkinvite work) send it; bulkinvite status tells how far they are. Exit status 0, 3 if rows are invalid, 4 if it was not confirmed or is a batch already.`
+Workers (bulkinvite work) send it; bulkinvite status BATCH tells how far they are. Exit status 0, 3 if rows are invalid, 4 if it was not confirmed or is a batch already.`
 }
 
 // Run imports the file and leaves its jobs to workers.
 func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if c.Draft && c.Roster != 0 {
-		return usage(errors.New("--draft and --roster exclude each other: who is gone would be taken back, and nobody invited; bulkinvite check shows the plan"))
+		return usage(errors.New("--draft and --roster exclude each other: who is gone would be taken back, and nobody invited; bulkinvite check FILE shows the plan"))
 	}
 	u, err := openUpload(ctx, p, &c.uploadFlags)
 	if err != nil {
@@ -35,20 +35,14 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if u.plan.summary.Rows == 0 {
 		return u.printEmpty()
 	}
-	earlier, err := u.earlier(ctx, u.pool)
+	earlier, err := u.earlier(ctx)
 	if err != nil {
 		return err
 	}
 	if earlier != nil {
 		return u.sentAlready(earlier)
 	}
-	if err := u.makePlan(ctx); err != nil {
-		return err
-	}
-	if err := u.consent(ctx); err != nil {
-		return err
-	}
-	if err := u.importFile(ctx); err != nil {
+	if err := u.begin(ctx); err != nil {
 		return err
 	}
 	err = p.printStatus(ctx, u.reader, u.batch)

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"strings"
 
 	"bulkinvite/importer"
@@ -26,7 +25,6 @@ type input struct {
 // openInput opens the file at path, or standard input for "-". What can't be
 // read twice is copied to a file that only we may read.
 func (p *program) openInput(ctx context.Context, path string, limits importer.Limits) (*input, error) {
-	spareMemory()
 	most := limits.FileBytes
 	if most == 0 {
 		most = importer.DefaultFileBytes
@@ -52,33 +50,6 @@ func (p *program) openInput(ctx context.Context, path string, limits importer.Li
 	in := &input{name: filepath.Base(path), path: path, file: file}
 	p.onClose(in.close)
 	return in, nil
-}
-
-// spareMemory has garbage collected twice as often as Go does of itself, unless
-// GOGC says otherwise. What grows with a file is the table by which duplicates
-// are found, and with it the garbage that Go lets lie; it has no pointers, so
-// that looking through it costs nothing.
-func spareMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-}
-
-// From so many rows on, half of that table is more than the rest of the process
-// has: garbage then is what fits beside it.
-const (
-	manyRows = 1 << 20
-	// Read needs 19 bytes a row, 21 at most. The program itself, which is no
-	// memory of Go's, makes it 64 MiB and 24 bytes a row.
-	memoryBase   = 40 << 20
-	memoryPerRow = 24
-)
-
-// spareFor bounds the memory once so many rows were read, unless GOMEMLIMIT does.
-func spareFor(rows int) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryBase + memoryPerRow*int64(rows))
-	}
 }
 
 // unreadable says why a file can't be opened, without naming it twice.

@@ -23,7 +23,7 @@ func (limitsCmd) Help() string {
     bulkinvite limits --json
     bulkinvite limits thaw create
 
-Shows what each limit of Clerk's has left, which are frozen since Clerk answered 429, and of which Clerk seems to allow less than was set, for every instance in the database. Needs no key. Exit status: 0.`
+Shows what each limit of Clerk's has left, and which are frozen or go one request at a time since Clerk answered 429, for every instance in the database. Needs no key. Exit status: 0.`
 }
 
 type limitsShowCmd struct{}
@@ -80,14 +80,14 @@ func limitText(l invitation.LimitState) string {
 		parts = append(parts, "no limit")
 	default:
 		parts = append(parts, thousands(*l.Free)+" may go now")
+		if l.OneAtATimeUntil != nil {
+			parts = append(parts, "one at a time until "+momentSeconds(*l.OneAtATimeUntil)+", since Clerk answered 429")
+		}
 		if l.OpensAt != nil {
 			parts = append(parts, "the next at "+momentSeconds(*l.OpensAt))
 		}
 	}
-	if l.Ceiling != nil {
-		parts = append(parts, fmt.Sprintf("Clerk seems to allow %s; more go one at a time", thousands(*l.Ceiling)))
-	}
-	return strings.Join(parts, " · ")
+	return dotted(parts...)
 }
 
 // differingLines names the workers that were given different limits, if there are any.

@@ -1,12 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/clerk/sandbox"
 )
 
 // links reads a file of links: the last link of each address.
@@ -99,7 +107,7 @@ func TestLinksAreNotLost(t *testing.T) {
 	file, out := b.file("people.csv", people(80)), filepath.Join(t.TempDir(), "links.csv")
 	args := append([]string{"send", "--yes", "--json", "--no-notify", "--links", out, file}, swift...)
 	// Both calls have as many requests under way as a process sends at a time; the others wait.
-	s.tell(t, "/sandbox/faults", `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"},{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+	s.Tell("faults", `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"},{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.command(args...)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -114,7 +122,7 @@ func TestLinksAreNotLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Wait() // killed
-	s.tell(t, "/sandbox/faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3,"first":9}]`)
+	s.Tell("faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3,"first":9}]`)
 	before := len(links(t, out))
 	b.swift("import", "--yes", "--priority", "4", b.file("mailed.csv", "email\nmailed1@example.com\nmailed2@example.com\n")).want(t, exitOK)
 	b.swift("work", "--until-idle").want(t, exitOK)
@@ -143,5 +151,46 @@ func TestLinksFileIsClosed(t *testing.T) {
 	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
 	if n := len(s.doors(t)); n != 0 {
 		t.Errorf("%d people were invited", n)
+	}
+}
+
+// Where Clerk's answers have no link, the rows end and say so, instead of being made
+// again for ever.
+func TestAnswersWithoutLinks(t *testing.T) {
+	t.Parallel()
+	free := sandbox.Limit{N: -1}
+	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
+	target, err := url.Parse(strings.TrimSuffix(s.url, "/v1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body = bytes.ReplaceAll(body, []byte(`"url":`), []byte(`"lru":`))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	b := newBench(t, "CLERK_SECRET_KEY=sk_live_swift", "CLERK_API_URL="+server.URL+"/v1")
+	file, out := b.file("people.csv", people(12)), filepath.Join(t.TempDir(), "links.csv")
+	done := decode[document](t, b.swift("send", "--yes", "--json", "--no-notify", "--links", out, file).want(t, exitOK))
+	if done.Outcomes["invited"] != 12 {
+		t.Errorf("%+v", done)
+	}
+	if n := strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"); n != 12 {
+		t.Errorf("%d rows say that there was no link, want 12", n)
+	}
+	if found := links(t, out); len(found) != 0 {
+		t.Errorf("the file has lines for %d people", len(found))
+	}
+	for address, d := range s.doors(t) {
+		if d["pending"] != 1 || d["revoked"] != 0 {
+			t.Errorf("%s has %v at Clerk", address, d)
+		}
 	}
 }

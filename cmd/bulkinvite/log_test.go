@@ -37,7 +37,7 @@ func readLog(t *testing.T, text string) (lines []logLine) {
 var logKeys = strings.Fields(`
 	time level msg error
 	attempt batch batches erasure instance invitation invitations lease notice notices number people read reconcile resend_of revocations row rows sweep upload users worker
-	accepted action again_in answer already_invited already_registered away bulk bytes by call cancel class code complete create decided deleted done_at dir duplicate_row environment eta
+	accepted action again_in answer already_invited already_registered away bulk bytes by call cancel class code complete create decided deleted done_at dir duplicate_row duration environment eta
 	expired fault found frozen_until gone invalid lost new of openid outcome page patience pending pending_again pid reason requests revoke revoked role scanned seconds stale status
 	tries try type unchanged undecided unexplained version via wait waiting windows work address apply bucket id joined status took trace_id threshold
 	to_send file size openid exporter later_batches kept`)
@@ -59,8 +59,8 @@ func knownKeys(t *testing.T, lines []logLine) {
 func TestOneLineARow(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
-	tellStand(t, s, "/sandbox/users", `["person3@example.com"]`)
-	tellStand(t, s, "/sandbox/faults", `[{"kind":"cut_after","call":"bulk","first":1},{"kind":"status","status":422,"call":"create","first":2}]`)
+	s.Tell("users", `["person3@example.com"]`)
+	s.Tell("faults", `[{"kind":"cut_after","call":"bulk","first":1},{"kind":"status","status":422,"call":"create","first":2}]`)
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_log", "BULKINVITE_SETTLE=1ms", "BULKINVITE_LOG_LEVEL=debug", "BULKINVITE_LOG_FORMAT=json")
 	o := b.run("send", "--yes", b.file("people.csv", people(47))).want(t, exitRows)
 	lines := readLog(t, o.err)

@@ -68,6 +68,7 @@ func main() {
 
 // run is the program but for the process around it.
 func run(args []string, in io.Reader, out, errs *os.File) int {
+	signs = signsOf(os.Getenv)
 	p := &program{
 		in: in, out: out, errs: errs,
 		json:   slices.Contains(args, "--json"),
@@ -104,6 +105,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	p.place = placeGiven(command)
 	if err := p.configure(&c.settings); err != nil {
 		return err
 	}

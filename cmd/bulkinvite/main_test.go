@@ -7,8 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"net/http"
-	"net/http/httptest"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,17 +17,14 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/words"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// asProgram makes the test binary be the program, so that tests run it as a
-// process of its own: with signals, exit statuses and kill -9.
-const asProgram = "TEST_AS_PROGRAM"
-
-// Where such a program looks for PostgreSQL, and which version it fetches.
+// Where a program of the tests looks for PostgreSQL, and which version it fetches.
 const (
 	searchRoot = "TEST_SEARCH_ROOT"
 	release    = "TEST_RELEASE"
@@ -40,23 +36,31 @@ func TestMain(m *testing.M) {
 		installed.Release = cmp.Or(os.Getenv(release), installed.Release)
 		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
+	if os.Getenv(asXZ) != "" {
+		if err := compress(os.Stdout, os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(exitFailed)
+		}
+		os.Exit(exitOK)
+	}
 	words.Now = func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) } // the year of the golden files
-	postgrestest.Main(m)
+	postgrestest.Main(m, removeProgram)
 }
 
 // bench is what a test runs the program with.
 type bench struct {
-	t     *testing.T
-	env   []string
-	dir   string // the data directory
-	url   string // the database
-	umask string // octal; empty: the tests' own
+	t       *testing.T
+	env     []string
+	program string // its file
+	dir     string // the data directory
+	url     string // the database
+	umask   string // octal; empty: the tests' own
 }
 
 // newBench gives a test a database and a data directory of its own.
 func newBench(t *testing.T, env ...string) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), url: postgrestest.URL(t)}
+	b := &bench{t: t, program: programPath(t), dir: t.TempDir(), url: postgrestest.URL(t)}
 	b.env = append([]string{
 		asProgram + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "TZ=UTC",
 		"BULKINVITE_DATA_DIR=" + b.dir, "DATABASE_URL=" + b.url,
@@ -83,16 +87,12 @@ type outcome struct {
 }
 
 func (b *bench) command(args ...string) *exec.Cmd {
-	self, err := os.Executable()
-	if err != nil {
-		b.t.Fatal(err)
-	}
 	// Whatever goes wrong, one test's program must not hold up all others.
 	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
 	b.t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, self, args...)
+	c := exec.CommandContext(ctx, b.program, args...)
 	if b.umask != "" {
-		c = exec.CommandContext(ctx, "sh", append([]string{"-c", "umask " + b.umask + ` && exec "$0" "$@"`, self}, args...)...)
+		c = exec.CommandContext(ctx, "sh", append([]string{"-c", "umask " + b.umask + ` && exec "$0" "$@"`, b.program}, args...)...)
 	}
 	c.Env = b.env
 	return c
@@ -159,59 +159,22 @@ func (b *bench) file(name, text string) string {
 	return path
 }
 
-// stand is a stand-in for Clerk that outlives the runs of the program.
+// stand is a sandbox that outlives the runs of the program.
 type stand struct {
-	server *sandbox.Server
-	url    string
+	*sandboxtest.Server
+	url string
 }
 
 func newStand(t *testing.T, config sandbox.Config) *stand {
 	t.Helper()
-	server, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	web := httptest.NewServer(server.Handler())
-	t.Cleanup(func() {
-		web.Close()
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &stand{server, web.URL + "/v1"}
+	s := sandboxtest.New(t, config)
+	return &stand{s, s.URL}
 }
 
-// mailbox is what GET /sandbox/mailbox says.
-type mailbox struct {
-	Mails     int            `json:"mails"`
-	Addresses map[string]int `json:"addresses"`
-	Doubled   []string       `json:"doubled"`
-}
+func (s *stand) mailbox(*testing.T) sandboxtest.Mailbox { return s.Mailbox() }
 
-func (s *stand) mailbox(t *testing.T) mailbox { return readMailbox(t, s.server) }
-
-func readMailbox(t *testing.T, s *sandbox.Server) mailbox {
-	t.Helper()
-	var m mailbox
-	if body := askStand(t, s, "/sandbox/mailbox"); json.Unmarshal(body, &m) != nil {
-		t.Fatalf("mailbox: %s", body)
-	}
-	return m
-}
-
-// askStand asks one of the stand-in's own calls.
-func askStand(t *testing.T, s *sandbox.Server, path string) []byte {
-	t.Helper()
-	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), http.MethodGet, path, nil))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-	return w.Body.Bytes()
-}
-
-// mailboxOf reads the mailbox that a run with --sandbox left behind.
-func (b *bench) mailbox() mailbox {
+// mailbox reads the mailbox that a run with --sandbox left behind.
+func (b *bench) mailbox() sandboxtest.Mailbox {
 	b.t.Helper()
 	s, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(b.dir, "sandbox", "state.jsonl")})
 	if err != nil {
@@ -222,7 +185,7 @@ func (b *bench) mailbox() mailbox {
 			b.t.Error(err)
 		}
 	}()
-	return readMailbox(b.t, s)
+	return sandboxtest.ReadMailbox(b.t, s)
 }
 
 // golden compares a text with testdata/NAME.golden.

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"net"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 
+	"bulkinvite/internal/loopback"
 	"bulkinvite/web"
 )
 
@@ -32,7 +32,7 @@ func (f *openIDFlags) openID(back *url.URL) (*web.OpenID, error) {
 	}
 	issuer, err := url.Parse(f.OpenIDIssuer)
 	switch {
-	case err != nil || issuer.Host == "" || issuer.Scheme != "https" && (issuer.Scheme != "http" || !isLoopback(issuer.Hostname())):
+	case err != nil || issuer.Host == "" || !loopback.Secure(issuer):
 		return nil, fail(exitUsage, "openid", "write it as https://login.example.com", "--openid-issuer=%s is no https address", f.OpenIDIssuer)
 	case f.OpenIDClientID == "":
 		return nil, fail(exitUsage, "openid", "register bulkinvite with the provider, and give the client's id", "--openid-issuer needs --openid-client-id")
@@ -53,9 +53,4 @@ func (f *openIDFlags) openID(back *url.URL) (*web.OpenID, error) {
 	}
 	return &web.OpenID{Issuer: f.OpenIDIssuer, ClientID: f.OpenIDClientID, ClientSecret: strings.TrimSpace(secret), Scopes: f.OpenIDScopes,
 		GroupsClaim: f.OpenIDGroupsClaim, Operators: f.OpenIDOperators, Auditors: f.OpenIDAuditors}, nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -13,7 +13,7 @@ import (
 func TestRefusedParameterIsNamed(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
-	inner := s.server.Handler()
+	inner := s.Handler()
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || r.URL.Path != "/v1/invitations" {
 			inner.ServeHTTP(w, r)

@@ -64,7 +64,7 @@ func storyText(s *invitation.Story, zone string) string {
 		}
 		fmt.Fprintf(&b, "  %s  %s\n", c.At.Local().Format("Mon _2 Jan 15:04:05"), text)
 		if c.Then != "" {
-			fmt.Fprintf(&b, "%s→ %s\n", indent, plain(c.Then))
+			fmt.Fprintf(&b, "%s%s %s\n", indent, signs.arrow, plain(c.Then))
 		}
 	}
 	b.WriteString("\n")

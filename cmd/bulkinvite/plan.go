@@ -3,10 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +18,7 @@ import (
 
 // fileFlags say how to read a file; every command that takes one has them.
 type fileFlags struct {
-	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column is what: email, redirect_url, expires_in_days, public_metadata.NAME. May be repeated. Default: found by the header."`
+	Map       map[string]string `placeholder:"NAME=COLUMN" help:"Which column, by header or as #7, is what: email, redirect_url, expires_in_days, public_metadata.NAME. Repeatable. Default: by header."`
 	Metadata  []string          `placeholder:"COLUMN" help:"Columns for public_metadata. Default: those named public_metadata.NAME."`
 	Delimiter string            `placeholder:"CHARACTER" help:"Between cells: comma, semicolon, tab, pipe or such. Default: detected."`
 	RevokeOn  string            `placeholder:"COLUMN" help:"Column of the day after which a sweep takes it back. Default: none."`
@@ -73,7 +73,8 @@ type plan struct {
 	batch    int64 // the draft that it is of; 0: a file that is no batch yet
 	options  importer.Options
 	summary  *importer.Summary
-	warnings []warning // the first few
+	warnings []warning              // the first few
+	kept     []invitation.Addressee // the first people who would be asked for: one more than Clerk is asked about, at most
 	known    invitation.Known
 	roster   *rosterPlan // nil: it is no new version of a roster
 	when     when
@@ -101,13 +102,15 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	defer r.close()
 	pl := &plan{input: in, options: options}
 	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
-		if row.Number%manyRows == 0 {
-			spareFor(row.Number)
-		}
 		for _, w := range row.Warnings {
 			if len(pl.warnings) < keptWarnings {
 				pl.warnings = append(pl.warnings, warning{row.Line, row.Email, w.Message})
 			}
+		}
+		if row.Problem == nil && row.DuplicateOf == 0 && len(pl.kept) <= jobs.PreflightAtMost {
+			// Copies: a row's texts may be parts of a long line.
+			person := invitation.Addressee{Row: row.Number, Email: strings.Clone(row.Email), Key: strings.Clone(row.Key)}
+			pl.kept = append(pl.kept, person)
 		}
 		return nil
 	})
@@ -122,53 +125,41 @@ func (p *program) read(ctx context.Context, in *input, options importer.Options)
 	return pl, nil
 }
 
-// lookUp counts the people who need no invitation. It reads the file once more,
-// so that memory does not grow with it.
-func (pl *plan) lookUp(ctx context.Context, p *program, from jobs.Lookup) error {
-	ctx, span := tracer.Start(ctx, "lookup")
-	defer span.End()
-	needed, err := from.Begin(ctx)
-	if err != nil || !needed {
-		return unanswered(err)
-	}
-	r, err := p.pass(pl.input, "Looking up")
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	var k invitation.Known
-	people := make([]invitation.Addressee, 0, jobs.LookupChunk)
-	flush := func() error {
-		err := from.Count(ctx, people, &k)
-		people = people[:0]
-		return err
-	}
-	_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
-		if row.Problem != nil || row.DuplicateOf != 0 {
+// everybody hands the people who would be asked for to take. Those of a short file are kept since it was read;
+// a long one is read once more, so that memory does not grow with it.
+func (pl *plan) everybody(ctx context.Context, p *program) jobs.People {
+	return func(take func([]invitation.Addressee) error) error {
+		if len(pl.kept) <= jobs.PreflightAtMost {
+			for some := range slices.Chunk(pl.kept, jobs.LookupChunk) {
+				if err := take(some); err != nil {
+					return err
+				}
+			}
 			return nil
 		}
-		if people = append(people, invitation.Addressee{Row: row.Number, Email: row.Email, Key: row.Key}); len(people) == cap(people) {
-			return flush()
+		r, err := p.pass(pl.input, "Looking up")
+		if err != nil {
+			return err
 		}
-		return nil
-	})
-	if err == nil {
-		err = flush()
+		defer r.close()
+		some := make([]invitation.Addressee, 0, jobs.LookupChunk)
+		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
+			if row.Problem != nil || row.DuplicateOf != 0 {
+				return nil
+			}
+			some = append(some, invitation.Addressee{Row: row.Number, Email: row.Email, Key: row.Key})
+			if len(some) < cap(some) {
+				return nil
+			}
+			err := take(some)
+			some = some[:0]
+			return err
+		})
+		if err == nil {
+			err = take(some)
+		}
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), unanswered(err))
-	}
-	pl.known = k
-	return nil
-}
-
-// unanswered says what to do about a Clerk that does not answer.
-func unanswered(err error) error {
-	var silent *jobs.UnansweredError
-	if errors.As(err, &silent) {
-		return fail(exitFailed, "clerk", "try again later; nothing was sent", "%w", err)
-	}
-	return err
 }
 
 // load is what the file would add to what waits.
@@ -179,6 +170,25 @@ func (pl *plan) load(priority int) invitation.Load {
 	}
 }
 
+// forecast works out the requests and the time, given what the database says of an instance; with a nil reader it
+// says nothing.
+func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instance int64, limits invitation.Limits,
+	priority int) error {
+	budget := invitation.Budget{Limits: limits}
+	var others []invitation.Load
+	if reader != nil {
+		var err error
+		if budget, err = reader.Budget(ctx, instance, limits); err != nil {
+			return err
+		}
+		if others, err = reader.Loads(ctx, instance); err != nil {
+			return err
+		}
+	}
+	pl.work(time.Now(), priority, others, budget)
+	return nil
+}
+
 // work works out the requests and the time, given the limits, what the budget
 // has spent, and which batches wait already.
 func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget invitation.Budget) {
@@ -187,14 +197,23 @@ func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budg
 	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, limits.Create, limits.Bulk, budget.Spent)
 }
 
+// emailColumn names the column of the addresses by its header, else by its number.
+func emailColumn(c importer.Columns) string {
+	if name := plain(c.Mapped["email"]); name != "" || c.Numbers["email"] == 0 {
+		return strconv.Quote(name)
+	}
+	return fmt.Sprintf("#%d", c.Numbers["email"])
+}
+
 // text is the plan as a person reads it. Addresses appear in it only if cells
 // is set. clerk is whom it would be sent to, or nothing.
-func (pl *plan) text(clerk string, cells bool, now time.Time) string {
+func (pl *plan) text(clerk string, cells bool, now time.Time, on display) string {
 	var b strings.Builder
 	s := pl.summary
 	name := plain(pl.input.name)
 	width := max(len("Warnings"), len([]rune(name))) + 3
-	fmt.Fprintf(&b, "%-*s%s · %s · %s · e-mail column %q\n", width, name, counted(s.Rows, "row", "rows"), s.Encoding, within(s), plain(s.Columns.Mapped["email"]))
+	fmt.Fprintf(&b, "%-*s%s\n", width, name, dotted(counted(s.Rows, "row", "rows"), s.Encoding, within(s),
+		"e-mail column "+emailColumn(s.Columns)))
 	if clerk != "" {
 		fmt.Fprintf(&b, "%-*s%s\n", width, "Clerk", clerk)
 	}
@@ -210,7 +229,10 @@ func (pl *plan) text(clerk string, cells bool, now time.Time) string {
 		}
 		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
 	}
-	b.WriteString(pl.warningLines(width, cells))
+	b.WriteString(pl.warningLines(width, cells, on))
+	if cells {
+		b.WriteString(pl.encodingLines(width))
+	}
 	return b.String()
 }
 
@@ -297,7 +319,7 @@ func (pl *plan) conditions() []string {
 	return append(lines, budgetLines(pl.budget)...)
 }
 
-func (pl *plan) warningLines(width int, cells bool) string {
+func (pl *plan) warningLines(width int, cells bool, on display) string {
 	if len(pl.warnings) == 0 {
 		return ""
 	}
@@ -321,6 +343,26 @@ func (pl *plan) warningLines(width int, cells bool) string {
 		title := ""
 		if i == 0 {
 			title = "Warnings"
+		}
+		b.WriteString(on.paint(yellow, title) + strings.Repeat(" ", width-len(title)) + line + "\n")
+	}
+	return b.String()
+}
+
+// encodingLines shows how names would read in each encoding that the file may be in.
+func (pl *plan) encodingLines(width int) string {
+	if len(pl.summary.EncodingGuesses) == 0 {
+		return ""
+	}
+	var t table
+	for _, g := range pl.summary.EncodingGuesses {
+		t.add("--encoding "+g.Encoding, plain(strings.Join(g.Sample, ", ")))
+	}
+	var b strings.Builder
+	for i, line := range strings.Split(strings.TrimSuffix(t.String(), "\n"), "\n") {
+		title := ""
+		if i == 0 {
+			title = "Names"
 		}
 		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
 	}

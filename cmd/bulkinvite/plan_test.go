@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +8,9 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/importer"
+	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 )
 
 // planDocument is what check prints with --json, and status in its plan.
@@ -194,16 +196,15 @@ func awaitWorker(t *testing.T, b *bench) {
 	}
 }
 
-// TestFrozen says what Clerk seems to allow, and how long it wants to be left
-// alone, in words and as JSON, and plans with it.
+// TestFrozen says how long Clerk wants no requests, in words and as JSON, and plans
+// with it.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_frozen")
-	b.run("import", "--yes", b.file("some.csv", people(70))).want(t, exitOK)
+	b.run("import", "--yes", b.file("some.csv", people(300))).want(t, exitOK)
 	_, err := open(t, b.url).Exec(t.Context(), `
-		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create';
-		update buckets set ceiling = 5, ceiling_at = now() where name = 'bulk'`)
+		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create'`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,14 +212,14 @@ func TestFrozen(t *testing.T) {
 	if len(d.Frozen) != 1 || d.Frozen[0]["bucket"] != "create" || d.Frozen[0]["until"] == nil || d.Frozen[0]["reason"] != "Clerk answered 429" {
 		t.Errorf("frozen: %v", d.Frozen)
 	}
-	if len(d.Ceilings) != 1 || d.Ceilings[0]["bucket"] != "bulk" || d.Ceilings[0]["ceiling"] != 5.0 || d.Ceilings[0]["limit"] != "25/1h" {
+	if d.Ceilings == nil || len(d.Ceilings) != 0 {
 		t.Errorf("ceilings: %v", d.Ceilings)
 	}
-	if d.Plan == nil || d.Plan.Bulk != 5 || d.Plan.Create != 20 || d.Plan.Seconds < 1700 || d.Plan.Seconds > 1800 {
+	if d.Plan == nil || d.Plan.Bulk != 25 || d.Plan.Create != 50 || d.Plan.Seconds < 1700 || d.Plan.Seconds > 1800 {
 		t.Errorf("plan: %+v", d.Plan)
 	}
 	text := b.run("status", "1").want(t, exitOK).out
-	for _, want := range []string{"Clerk said to slow down: no single requests until ", "Clerk seems to allow 5 bulk requests an hour to us, not 25; trying more, one at a time", "Left      5 bulk and 20 single requests"} {
+	for _, want := range []string{"Clerk said to slow down: no single requests until ", "Left      25 bulk and 50 single requests"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in:\n%s", want, text)
 		}
@@ -277,8 +278,42 @@ type madeInvitation struct {
 func (s *stand) invitations(t *testing.T) []madeInvitation {
 	t.Helper()
 	var all []madeInvitation
-	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
-		t.Fatal(err)
-	}
+	s.Ask("invitations", &all)
 	return all
+}
+
+// TestEverybodyIsLookedUp: each person of a file is looked up once, whether the file is short, and its people were
+// kept as it was read, or long, and is read once more.
+func TestEverybodyIsLookedUp(t *testing.T) {
+	t.Parallel()
+	const most = jobs.PreflightAtMost
+	for _, n := range []int{0, 1, most, most + 1, most + jobs.LookupChunk} {
+		p := &program{in: strings.NewReader(people(n) + "nobody\nPERSON0@example.com\n")}
+		in, err := p.openInput(t.Context(), "-", importer.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pl, err := p.read(t.Context(), in, importer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // where Clerk does not answer
+			seen := map[string]bool{}
+			err := pl.everybody(t.Context(), p)(func(some []invitation.Addressee) error {
+				for _, one := range some {
+					if seen[one.Key] || one.Key == "" || one.Email == "" {
+						t.Errorf("%+v comes once more", one)
+					}
+					seen[one.Key] = true
+				}
+				return nil
+			})
+			if err != nil || len(seen) != pl.summary.Valid {
+				t.Errorf("%d people of %d, %v", len(seen), pl.summary.Valid, err)
+			}
+		}
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

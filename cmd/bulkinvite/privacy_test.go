@@ -101,11 +101,12 @@ func TestNobodyIsNamed(t *testing.T) {
 	c := newCollector(t)
 	b := newBench(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_"+markKey, "BULKINVITE_SETTLE=1ms", "BULKINVITE_LOG_LEVEL=debug", "BULKINVITE_LOG_FORMAT=json")
 	p := &private{b, map[string]bool{}}
-	tellStand(t, s, "/sandbox/users", `["`+markedPerson(3)+`"]`)
-	tellStand(t, s, "/sandbox/invitations", `["`+markedPerson(4)+`","`+markedPerson(90)+`"]`)
-	tellStand(t, s, "/sandbox/faults", `[{"kind":"cut_after","call":"bulk","first":1},{"kind":"status","status":502,"html":true,"call":"create","first":1},
+	s.Tell("users", `["`+markedPerson(3)+`"]`)
+	s.Tell("invitations", `["`+markedPerson(4)+`","`+markedPerson(90)+`"]`)
+	s.Tell("faults", `[{"kind":"cut_after","call":"bulk","first":1},{"kind":"status","status":502,"html":true,"call":"create","first":1},
 		{"kind":"status","status":422,"call":"bulk","address":"`+markedPerson(5)+`"},{"kind":"status","status":422,"call":"create","address":"`+markedPerson(5)+`"}]`)
-	all := b.file("all.csv", marked(0, 30)+markAddress+" no address,"+markName+"\n"+markedPerson(1)+","+markName+"\n")
+	all := b.file("all.csv", marked(0, 30)+markAddress+" no address,"+markName+"\n"+
+		markAddress+"@"+markAddress+"–x.example,"+markName+"\n"+markAddress+"@x.local\n"+markedPerson(1)+","+markName+"\n")
 
 	p.run("check", all)
 	p.run("check", "--preflight", "--json", all)

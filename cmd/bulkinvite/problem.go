@@ -16,12 +16,12 @@ import (
 
 // problemColumn says in the file of bad rows what is wrong with each. It comes
 // first, because a ragged row has no place for it that is sure at its end.
-const problemColumn = "bulkinvite_problem"
+const problemColumn = importer.ProblemColumn
 
 // writeProblems reads the file once more, now that its columns are known, and
 // writes its bad rows: with its own columns and delimiter, commas where it was a
 // workbook. It writes UTF-8 with a byte order mark, by which spreadsheets know
-// it: the file's own encoding may lack what is mended, or be a wrong guess.
+// it: the file's own encoding may lack the characters of a correction, or be a wrong guess.
 func (pl *plan) writeProblems(ctx context.Context, path string) error {
 	if pl.input.is(path) {
 		return fail(exitUsage, "file", "name another file", "--problems: %s is the file that is checked, and would be lost", plain(path))
@@ -37,7 +37,7 @@ func (pl *plan) writeProblems(ctx context.Context, path string) error {
 	out, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fail(exitUsage, "file", "Name a file that does not exist, or remove this one.",
-			"--problems: %s exists, and may have rows that were mended", plain(path))
+			"--problems: %s exists, and may have rows that were corrected", plain(path))
 	}
 	if err != nil {
 		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
@@ -93,7 +93,7 @@ func (w *problemWriter) row(row *importer.Row) error {
 	if p.Column != "" {
 		reason = fmt.Sprintf("line %d, %s: ", p.Line, strings.ReplaceAll(p.Column, `"`, "'"))
 	}
-	reason += p.Message + " (" + p.Code + ")"
+	reason += p.Advice() + " (" + p.Code + ")"
 	if p.Code == importer.BadQuotes {
 		return w.broken(reason, row.Cells)
 	}

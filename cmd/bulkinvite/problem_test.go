@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/text/encoding/charmap"
 
+	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
 )
 
@@ -32,8 +33,8 @@ func TestCheckNamesEveryFault(t *testing.T) {
 	want := []string{
 		"4 email missing_email", "8 email no_at", "15 email bad_local", "18 email bad_local", "24 email bad_domain",
 		"29 email bad_domain", "33 email no_dot_domain", "36 email too_long", "41 email too_long", "44 email several_addresses",
-		"51 email bad_local", "55 email bad_domain", "59 redirect_url bad_redirect_url", "64  bad_encoding", "67 expires_in_days bad_expires_in_days",
-		"73 expires_in_days bad_expires_in_days", "80  ragged_row", "86  bad_quotes", "93  bad_encoding", "103 email no_at",
+		"51 email bad_local", "55 email bad_domain", "59 redirect_url bad_redirect_url", "64 email bad_encoding", "67 expires_in_days bad_expires_in_days",
+		"73 expires_in_days bad_expires_in_days", "80  ragged_row", "86  bad_quotes", "93 email bad_encoding", "103 email no_at",
 	}
 	var got []string
 	for _, p := range d.Problems {
@@ -96,6 +97,44 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestProblemsSuggest: an address with characters that only look right is no other
+// person's. What was probably meant is said where the cells are shown, and nowhere else.
+func TestProblemsSuggest(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "CLERK_API_URL="+newStand(t, sandbox.Config{}).url, "CLERK_SECRET_KEY=sk_test_x")
+	file := b.file("odd.csv", "email,name,note\nann@acme–tools.example,Ann,x\nben@acme.example™,Ben,x\n"+
+		"cid@½.example,Cid,x\n'dora@acme.example,Dora,x\neve@acme.local,Eve,x\n"+
+		"fay_acme.example#EXT#@other.example,Fay,x\ngus@acme.example,Gus\n")
+	bad := filepath.Join(b.dir, "bad.csv")
+	o := b.run("check", "--json", file, "--problems", bad).want(t, exitRows)
+	d := decode[checked](t, o)
+	var got []string
+	for _, p := range append(d.Problems, d.Warnings...) {
+		got = append(got, fmt.Sprintf("%d %s", p.Line, p.Code))
+	}
+	want := []string{"2 bad_domain", "3 bad_domain", "4 bad_domain", "6 internal_domain", "7 guest_account",
+		"8 short_row"}
+	if !slices.Equal(got, want) || d.Valid != 4 {
+		t.Fatalf("%d valid, %q, want %q", d.Valid, got, want)
+	}
+	for i, meant := range []string{"; did you mean ann@acme-tools.example?", "; did you mean ben@acme.example?", ""} {
+		message := d.Problems[i].Message
+		if strings.Contains(message, "did you mean") != (meant != "") || !strings.HasSuffix(message, meant) {
+			t.Errorf("row %d: %s", i+1, message)
+		}
+	}
+	if text := readFile(t, bad); !strings.Contains(text, "did you mean ann@acme-tools.example? (bad_domain)") {
+		t.Errorf("the file of bad rows:\n%s", text)
+	}
+	plan := b.run("check", file).want(t, exitRows)
+	imported := b.run("import", "--yes", "--draft", file).want(t, exitRows)
+	for _, err := range []string{o.err, plan.err, imported.err} {
+		if strings.Contains(err, "acme") {
+			t.Errorf("standard error names an address:\n%s", err)
+		}
+	}
 }
 
 func TestProblemsKeepTheFile(t *testing.T) {

@@ -29,6 +29,7 @@ type program struct {
 	errTTY   bool
 	json     bool // --json, known before the command line is parsed
 	wrote    bool // something is on standard output already
+	place    []placeFlag
 	log      *slog.Logger
 	logTo    *divertible
 	level    slog.LevelVar
@@ -114,8 +115,13 @@ func (p *program) printJSON(doc any) error {
 	return nil
 }
 
-// print writes a result to standard output.
+// print writes a result for people to standard output. It fits a terminal.
 func (p *program) print(text string) error {
+	return p.printAsIs(p.outDisplay().fit(p.complete(text)))
+}
+
+// printAsIs writes a result that is for other programs to standard output.
+func (p *program) printAsIs(text string) error {
 	p.wrote = true
 	if _, err := io.WriteString(p.out, text); err != nil {
 		return fmt.Errorf("write to standard output: %w", err)
@@ -125,7 +131,8 @@ func (p *program) print(text string) error {
 
 // note tells a person something that is no result, on standard error.
 func (p *program) note(format string, args ...any) {
-	fmt.Fprintf(p.logTo, format+"\n", args...) //nolint:errcheck // nobody is left to tell
+	text := p.errDisplay().fit(p.complete(fmt.Sprintf(format+"\n", args...)))
+	io.WriteString(p.logTo, text) //nolint:errcheck // nobody is left to tell
 }
 
 // tellsSteps reports whether a person at a terminal watches the program. Without
@@ -163,7 +170,7 @@ var yes = []string{"y", "Y", "yes", "Yes", "YES"}
 // confirm asks on the terminal and reports whether the answer is one of those
 // wanted. It gives up when ctx ends.
 func (p *program) confirm(ctx context.Context, question string, wanted ...string) (bool, error) {
-	if _, err := fmt.Fprint(p.errs, question); err != nil {
+	if _, err := fmt.Fprint(p.errs, p.errDisplay().fit(question)); err != nil {
 		return false, fmt.Errorf("ask for confirmation: %w", err)
 	}
 	type reply struct {

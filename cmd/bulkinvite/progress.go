@@ -63,8 +63,8 @@ func (u *upload) newProgress(ctx context.Context) (*progress, error) {
 	pr.view.Store(&view{})
 	pr.bars = u.newBars()
 	pr.bar = pr.bars.New(int64(state.Rows), barStyle(),
-		mpb.PrependDecorators(decor.Name(fmt.Sprintf("Batch %d ", u.batch))),
-		mpb.AppendDecorators(decor.Any(pr.beside)),
+		mpb.PrependDecorators(beside(constantly(fmt.Sprintf("Batch %d ", u.batch)))),
+		mpb.AppendDecorators(beside(pr.beside)),
 		mpb.BarExtender(mpb.BarFillerFunc(pr.below), false),
 	)
 	pr.bar.SetCurrent(int64(pr.before))
@@ -213,12 +213,9 @@ func budgetText(b invitation.Budget) string {
 			continue
 		}
 		n := one.limit.N
-		if one.use.Ceiling > 0 {
-			n = one.use.Ceiling
-		}
 		parts = append(parts, fmt.Sprintf("%s %d of %d", one.name, max(0, n-len(one.use.Busy)), n))
 	}
-	return strings.Join(parts, " · ")
+	return dotted(parts...)
 }
 
 // beside is the text to the right of the bar.
@@ -240,7 +237,7 @@ func (pr *progress) below(w io.Writer, at decor.Statistics) error {
 	v := pr.view.Load()
 	text := v.budget
 	if left := time.Until(v.opens); !v.opens.IsZero() && left > 0 {
-		text = v.next + " in " + span(left) + " · " + text
+		text = dotted(v.next+" in "+span(left), text)
 	}
 	lines := []string{text}
 	if v.left != "" {
@@ -270,7 +267,7 @@ func under(lines []string, note string, columns int) string {
 	}
 	var b strings.Builder
 	for _, line := range lines {
-		b.WriteString(runewidth.Truncate(indent+line, columns, "…") + "\n")
+		b.WriteString(cut(indent+line, columns) + "\n")
 	}
 	return b.String()
 }

@@ -15,7 +15,7 @@ func TestPurgedPeople(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	b.swift("send", "--yes", b.file("people.csv", people(8))).want(t, exitOK)
-	s.tell(t, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	b.swift("reconcile").want(t, exitOK)
 	b.run("purge", "--older-than", "1ms", "--yes").want(t, exitOK)
 	clean := func() {
@@ -66,8 +66,8 @@ func TestPurgedPeople(t *testing.T) {
 	}
 
 	// Taken back: by name, by a list, and as those who are not in a new version of the roster.
-	s.tell(t, "/sandbox/faults", `[{"call":"revoke","kind":"cut_after","first":1}]`)
-	s.tell(t, "/sandbox/invitations", `["person9@example.com"]`)
+	s.Tell("faults", `[{"call":"revoke","kind":"cut_after","first":1}]`)
+	s.Tell("invitations", `["person9@example.com"]`)
 	o = b.swift("rescind", "--email", "person0@example.com", "--apply", "--json").want(t, exitOK)
 	if one := decode[rescindDocument](t, o); one.Pending != 1 || one.Revoked != 1 || one.Unknown != 0 {
 		t.Errorf("%+v", one)
@@ -92,7 +92,7 @@ func TestPurgedPeople(t *testing.T) {
 		t.Error(o.out)
 	}
 	// Somebody else invited a purged person again: reconciling finds it.
-	s.tell(t, "/sandbox/invitations", `["person2@example.com"]`)
+	s.Tell("invitations", `["person2@example.com"]`)
 	b.swift("rescind", "--email", "person2@example.com", "--apply").want(t, exitOK)
 	if open := s.openTo(t); !slices.Equal(open, left) {
 		t.Errorf("open at Clerk: %v, want %v", open, left)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 )
@@ -16,7 +17,17 @@ func (p *program) newBars() *mpb.Progress {
 }
 
 func barStyle() mpb.BarStyleComposer {
-	return mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("╸").Padding("─")
+	return mpb.BarStyle().Lbound("").Rbound("").Filler(signs.bar).Tip(signs.tip).Padding(signs.rest)
+}
+
+// beside is a text before or after a bar, cut to what the terminal leaves for it.
+func beside(text func(decor.Statistics) string) decor.Decorator {
+	return decor.Any(func(st decor.Statistics) string { return cut(text(st), st.AvailableWidth) })
+}
+
+// constantly is a text that does not change with the bar.
+func constantly(text string) func(decor.Statistics) string {
+	return func(decor.Statistics) string { return text }
 }
 
 // passage is one way through a file, from its beginning.
@@ -49,8 +60,8 @@ func (p *program) pass(in *input, doing string) (*passage, error) {
 	ps.size, ps.bars = info.Size(), p.newBars()
 	// One more than there is: the last rows may be on their way when all is read.
 	ps.bar = ps.bars.New(ps.size+1, barStyle(),
-		mpb.PrependDecorators(decor.Name(doing+" "+plain(in.name)+" ")),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return ps.beside(time.Now()) })),
+		mpb.PrependDecorators(beside(constantly(doing+" "+plain(in.name)+" "))),
+		mpb.AppendDecorators(beside(func(decor.Statistics) string { return ps.beside(time.Now()) })),
 	)
 	restore := p.logTo.divert(ps.bars)
 	ps.stop = func() {
@@ -81,7 +92,7 @@ func (ps *passage) close() {
 // beside is the text to the right of the bar.
 func (ps *passage) beside(now time.Time) string {
 	done, of := min(ps.read.Load(), ps.size), max(1, ps.size)
-	text := fmt.Sprintf("  %s of %s  %d %%", megabytes(done), megabytes(ps.size), 100*done/of)
+	text := fmt.Sprintf("  %s of %s  %d %%", humanize.Bytes(uint64(done)), humanize.Bytes(uint64(ps.size)), 100*done/of)
 	if took := now.Sub(ps.began); done > 0 && took > time.Second {
 		if left := time.Duration(float64(took) * float64(ps.size-done) / float64(done)); left >= time.Second {
 			text += "   " + span(left) + " left"
@@ -89,6 +100,3 @@ func (ps *passage) beside(now time.Time) string {
 	}
 	return text
 }
-
-// megabytes writes a number of bytes as file managers do.
-func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -111,11 +111,11 @@ func (driftCmd) Run(ctx context.Context, p *program) error {
 		}
 		return p.print("No drift that the last reconciling found. bulkinvite reconcile looks again.\n")
 	}
-	return p.print(driftTable(all))
+	return p.print(driftTable(all).on(p.outDisplay()))
 }
 
-func driftTable(all []invitation.Drift) string {
-	t := table{head: []string{"What", "Person", "Invitation", "Status", "Made", "Row", "First seen", "Last seen", "Clerk"}}
+func driftTable(all []invitation.Drift) *table {
+	t := &table{head: []string{"What", "Person", "Invitation", "Status", "Made", "Row", "First seen", "Last seen", "Clerk"}}
 	for _, d := range all {
 		made, row := "-", "-"
 		if d.CreatedAt != nil {
@@ -126,5 +126,5 @@ func driftTable(all []invitation.Drift) string {
 		}
 		t.add(strings.ReplaceAll(string(d.Kind), "_", " "), d.Email, d.ClerkInvitationID, or(d.Status), made, row, moment(d.FirstSeen), moment(d.LastSeen), d.Environment)
 	}
-	return t.String()
+	return t
 }

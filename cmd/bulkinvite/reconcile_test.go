@@ -1,24 +1,12 @@
 package main
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
 )
-
-// tellStand sends one of the stand-in's own calls.
-func tellStand(t *testing.T, s *stand, path, body string) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body)))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-}
 
 func TestReconcileAndDrift(t *testing.T) {
 	t.Parallel()
@@ -31,8 +19,8 @@ func TestReconcileAndDrift(t *testing.T) {
 	if o := b.run("reconcile").want(t, exitOK); !strings.Contains(o.out, "3  invitations at Clerk, read with 2 requests") || !strings.Contains(o.out, "No drift") {
 		t.Errorf("all is well: %s", o.out)
 	}
-	tellStand(t, s, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
-	tellStand(t, s, "/sandbox/invitations", `["stray@example.org"]`)
+	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
+	s.Tell("invitations", `["stray@example.org"]`)
 	r := decode[invitation.Reconcile](t, b.run("reconcile", "--json", "--actor", "maria").want(t, exitOK))
 	if !r.Complete || r.Scanned != 4 || r.Accepted != 1 || r.Drift != (invitation.DriftCounts{Unexplained: 1}) {
 		t.Errorf("%+v", r)

@@ -16,6 +16,8 @@ var clockTexts = []struct {
 }{
 	{regexp.MustCompile(`5\d m [1-5]\d s`), "59 m 59 s"},
 	{regexp.MustCompile(`   5\d…`), "   59…"}, // cut off by the terminal's width
+	// Where the line is wrapped depends on how long the day is.
+	{regexp.MustCompile(`last at[^(]*\n[^(]*\(1 h\)`), "last at Mon\r\n            30 Nov, 15:00 (1 h)"},
 	{regexp.MustCompile(`[A-Z][a-z]{2} \d{1,2} [A-Z][a-z]{2}( \d{4})?, \d\d:\d\d`), "Mon 30 Nov, 15:00"},
 }
 

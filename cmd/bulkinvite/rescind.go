@@ -35,7 +35,7 @@ func (rescindCmd) Help() string {
     bulkinvite rescind withdrawn.csv --apply
     bulkinvite rescind --not-in roster-2.csv --batch 12    who of batch 12 is no longer in the roster
 
-Revokes these people's pending invitations, whoever made them, and ends their rows that still wait, in every batch, as cancelled. A request that is under way is resolved first, and what it made is revoked. Reads Clerk before, to go by what stands there. Who has accepted stays a user. On a terminal --apply asks before it does anything; of a production instance you type the number. Exit status 0; 3 if a revocation failed; 4 if it is more than its threshold or not confirmed.`
+Revokes the pending invitations of these people, no matter who made them, and cancels their waiting rows in every batch. If a request for one of them is under way, its result is read first, and the invitation that it made is revoked. It reads Clerk first, so that it acts on what is there now. People who have accepted stay users. On a terminal --apply asks before it does anything; of a production instance you type the number. Exit status 0; 3 if a revocation failed; 4 if it is more than its threshold or not confirmed.`
 }
 
 // Validate refuses what does not say whom to take back.
@@ -153,6 +153,7 @@ func (c *rescindCmd) people(ctx context.Context, t *takingBack, listed *roster) 
 // roster is the people of a file.
 type roster struct {
 	name       string
+	path       string          // as a suggested command names it
 	people     map[string]bool // by key
 	unreadable int             // rows without an address that could be read
 	line       int             // the line of the first of those
@@ -176,7 +177,7 @@ func readPeople(ctx context.Context, in *input, options importer.Options) (*rost
 	if err != nil {
 		return nil, err
 	}
-	l := &roster{name: plain(in.name), people: map[string]bool{}}
+	l := &roster{name: plain(in.name), path: in.path, people: map[string]bool{}}
 	_, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
 		if row.Key != "" {
 			l.people[row.Key] = true
@@ -215,7 +216,7 @@ type rosterDiff struct {
 // corrected is in the file under either address.
 func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterDiff, error) {
 	if l.unreadable > 0 {
-		return nil, fail(exitHeld, "unreadable_rows", "mend the file: bulkinvite check --problems bad.csv shows the rows",
+		return nil, fail(exitHeld, "unreadable_rows", "fix the file: bulkinvite check --problems bad.csv "+shellWord(l.path)+" writes its bad rows to bad.csv",
 			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
 	}
 	b, err := t.store.Batch(ctx, batch)
@@ -329,7 +330,7 @@ func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
 			b.WriteString("  " + plain(key) + "\n")
 		}
 		if n > shownJoined {
-			b.WriteString("  … --json has all\n")
+			b.WriteString("  " + signs.ellipsis + " --json has all\n")
 		}
 	}
 	switch {

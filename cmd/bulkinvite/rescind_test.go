@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,9 +13,7 @@ import (
 func (s *stand) openTo(t *testing.T) []string {
 	t.Helper()
 	var all []struct{ Email, Status string }
-	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
-		t.Fatal(err)
-	}
+	s.Ask("invitations", &all)
 	open := []string{}
 	for _, one := range all {
 		if one.Status == "pending" {
@@ -43,8 +40,8 @@ func TestRescindCommand(t *testing.T) {
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_rescind", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("all.csv", listOf(0, 12))).want(t, exitOK)
 	b.run("import", "--yes", "--draft", b.file("later.csv", listOf(10, 14))).want(t, exitOK)
-	tellStand(t, s, "/sandbox/accept", `{"addresses":["p002@example.com"]}`)
-	tellStand(t, s, "/sandbox/invitations", `["p099@example.com"]`)
+	s.Tell("accept", `{"addresses":["p002@example.com"]}`)
+	s.Tell("invitations", `["p099@example.com"]`)
 	list := b.file("withdrawn.csv", "email\np001@example.com\np002@example.com\np013@example.com\nP099@Example.com\nnobody@example.com\n")
 
 	shown := decode[rescindDocument](t, b.run("rescind", list, "--json").want(t, exitOK))

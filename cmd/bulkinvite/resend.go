@@ -49,7 +49,7 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 		if err != nil || nobody {
 			return err
 		}
-	} else if err := u.takeUp(ctx, under); err != nil {
+	} else if err := u.takeUp(ctx, under, ""); err != nil {
 		return err
 	}
 	if err := u.work(ctx); err != nil {
@@ -65,23 +65,8 @@ func unmailed(b *invitation.Batch) error {
 
 // openBatch opens what it takes to work on a batch that is there already.
 func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upload, *invitation.Batch, error) {
-	u := &upload{program: p, actor: actor}
-	if u.actor == "" {
-		u.actor = loginName()
-	}
-	if p.errTTY {
-		p.quiet()
-	}
-	var err error
-	if u.target, err = p.connect(ctx); err != nil {
-		return nil, nil, err
-	}
-	if u.pool, err = p.database(ctx); err != nil {
-		return nil, nil, err
-	}
-	u.limits = p.limits(u.target.environment)
-	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	if u.instance, err = u.target.ensure(ctx, u.store); err != nil {
+	u := newUpload(p, actor)
+	if err := u.open(ctx); err != nil {
 		return nil, nil, err
 	}
 	b, err := u.store.Batch(ctx, batch)
@@ -92,27 +77,6 @@ func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upl
 		return nil, nil, otherInstance(b)
 	}
 	return u, b, nil
-}
-
-// takeUp goes on with a batch that was left.
-func (u *upload) takeUp(ctx context.Context, b *invitation.Batch) error {
-	u.batch = b.ID
-	if u.errTTY {
-		u.note("Going on with batch %d, begun %s.", b.ID, moment(b.CreatedAt))
-	} else {
-		u.log.Info("going on", "batch", b.ID)
-	}
-	if b.State != invitation.Paused {
-		return nil
-	}
-	report, err := u.reader.Report(ctx, b.ID)
-	if err != nil {
-		return err
-	}
-	if err := u.confirmResume(ctx, report); err != nil {
-		return err
-	}
-	return jobs.Resume(ctx, u.pool, b, u.actor)
 }
 
 // begin shows whom it would invite again, and makes the batch once that is
@@ -174,10 +138,11 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {
-	s, err := u.sending(ctx, people, false)
+	s, err := jobs.SendingOf(ctx, u.pool, u.instance.ID, u.target.real())
 	if err != nil {
 		return err
 	}
+	s.People = people
 	_, err = u.agree(ctx, s, c.AllowUndelivered, asked{
 		what: fmt.Sprintf("batch %d", of.ID), question: fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")),
 		number: "This sends real e-mail. Type the number of people to invite them again: ",

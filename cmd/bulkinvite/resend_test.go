@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -34,9 +32,7 @@ func (b *bench) swift(args ...string) outcome {
 func (s *stand) doors(t *testing.T) map[string]map[string]int {
 	t.Helper()
 	var all []struct{ Email, Status string }
-	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
-		t.Fatal(err)
-	}
+	s.Ask("invitations", &all)
 	doors := map[string]map[string]int{}
 	for _, one := range all {
 		if doors[one.Email] == nil {
@@ -51,9 +47,7 @@ func (s *stand) doors(t *testing.T) map[string]map[string]int {
 func (s *stand) pending(t *testing.T) map[string]string {
 	t.Helper()
 	var all []struct{ ID, Email, Status string }
-	if err := json.Unmarshal(askStand(t, s.server, "/sandbox/invitations"), &all); err != nil {
-		t.Fatal(err)
-	}
+	s.Ask("invitations", &all)
 	ids := map[string]string{}
 	for _, one := range all {
 		if one.Status == "pending" {
@@ -84,20 +78,11 @@ func (b *bench) dump(to io.Writer) {
 }
 
 // tell calls one of the stand-in's own calls.
-func (s *stand) tell(t *testing.T, path, body string) {
-	t.Helper()
-	w := httptest.NewRecorder()
-	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "POST", path, strings.NewReader(body)))
-	if w.Code != 200 {
-		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-}
-
 func TestResend(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	b.swift("send", "--yes", "--json", b.file("people.csv", people(6))).want(t, exitOK)
-	s.tell(t, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	young := b.swift("resend", "1", "--yes").want(t, exitOK)
 	if !strings.Contains(young.out, "6  pending for less than 7 d") {
 		t.Errorf("a resend of young invitations says: %s", young.out)
@@ -145,7 +130,7 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 			t.Parallel()
 			b, s := newSwift(t)
 			b.swift("send", "--yes", "--json", b.file("people.csv", people(6))).want(t, exitOK)
-			s.tell(t, "/sandbox/faults", fault)
+			s.Tell("faults", fault)
 			args := append([]string{"resend", "1", "--pending-for", "1ms", "--yes", "--json"}, swift...)
 			for kill := range 2 {
 				c := b.command(args...)
@@ -170,7 +155,7 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 				}
 				_ = c.Wait() // killed
 			}
-			s.tell(t, "/sandbox/faults", `[]`)
+			s.Tell("faults", `[]`)
 			again := decode[document](t, b.run(args...).want(t, exitOK))
 			if again.Batch != 2 || again.Outcomes["invited"] != 6 {
 				t.Errorf("%+v", again)
@@ -194,7 +179,7 @@ func TestUndo(t *testing.T) {
 	b, s := newSwift(t)
 	b.swift("send", "--yes", "--json", b.file("people.csv", people(9))).want(t, exitOK)
 	b.swift("send", "--yes", "--json", b.file("others.csv", "email\nother@example.com\n")).want(t, exitOK)
-	s.tell(t, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	b.swift("undo", "1").want(t, exitHeld)
 	if d := s.doors(t)["person2@example.com"]; d["pending"] != 1 {
 		t.Errorf("an undo that nobody confirmed left %v", d)
@@ -231,7 +216,7 @@ func TestUndoUnderWay(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	b.swift("import", "--yes", b.file("people.csv", people(40))).want(t, exitOK)
-	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.command(append([]string{"work", "--limit-bulk", "off"}, swift[:len(swift)-2]...)...)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -245,7 +230,7 @@ func TestUndoUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Wait() // killed
-	s.tell(t, "/sandbox/faults", `[]`)
+	s.Tell("faults", `[]`)
 	b.swift("undo", "1", "--yes").want(t, exitOK)
 	for address, d := range s.doors(t) {
 		if d["pending"] != 0 {
@@ -290,7 +275,7 @@ func TestCorrect(t *testing.T) {
 		t.Errorf("the story of somebody else in the batch tells of the correction:\n%s", why.out)
 	}
 	// An accepted one can't be taken back; the right address is invited all the same once that is confirmed.
-	s.tell(t, "/sandbox/accept", `{"addresses":["lee@exmaple.com"]}`)
+	s.Tell("accept", `{"addresses":["lee@exmaple.com"]}`)
 	b.swift("reconcile").want(t, exitOK)
 	asked := b.swift("correct", "1", "3", "--email", "lee@example.com").want(t, exitHeld)
 	if !strings.Contains(asked.err, "ACCEPTED") {

@@ -61,7 +61,7 @@ func (c *resultsCmd) Run(ctx context.Context, p *program) error {
 		case "json":
 			return invitation.ResultsJSON(w, columns, each)
 		}
-		return resultsTable(w, each)
+		return resultsTable(w, p.outDisplay(), each)
 	})
 }
 
@@ -82,8 +82,9 @@ const tableRows = 1000
 
 // streamTable lays out rows as they come.
 type streamTable struct {
-	w     io.Writer
-	table table
+	w       io.Writer
+	display display
+	table   table
 }
 
 func (s *streamTable) add(cells ...string) error {
@@ -98,17 +99,19 @@ func (s *streamTable) flush() error {
 	if len(s.table.rows) == 0 {
 		return nil
 	}
-	if _, err := io.WriteString(s.w, s.table.String()); err != nil {
+	if _, err := io.WriteString(s.w, s.table.on(s.display)); err != nil {
 		return fmt.Errorf("write to standard output: %w", err)
 	}
-	s.table = table{right: s.table.right, least: s.table.widths()}
+	s.table.least = s.table.widths()
+	s.table.headed, s.table.rows = true, nil
 	return nil
 }
 
-func resultsTable(w io.Writer, each func(func(*invitation.Result) error) error) error {
-	t := streamTable{w: w, table: table{
+func resultsTable(w io.Writer, s display, each func(func(*invitation.Result) error) error) error {
+	t := streamTable{w: w, display: s, table: table{
 		head:  []string{"Row", "Line", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided"},
 		right: []bool{true, true},
+		keep:  []int{2: 12, 3: 10, 4: 10},
 	}}
 	err := each(func(r *invitation.Result) error {
 		return t.add(strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line), or(r.Email), outcomeText(r), reasonText(r),

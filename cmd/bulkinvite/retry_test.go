@@ -30,7 +30,7 @@ func TestRetryRejected(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `update results set outcome = null, decided_at = null, reason = null, attempt_id = null where outcome = 'rejected'`); err == nil {
 		t.Error("a rejected row opens again off the record")
 	}
-	s.tell(t, "/sandbox/config", `{"blocked":[]}`)
+	s.Tell("config", `{"blocked":[]}`)
 	if o := b.run("retry", "1", "--rejected", "--json", "--actor", "ann"); !strings.Contains(o.err, "1 row is taken up again") || decode[document](t, o.want(t, exitOK)).Undecided != 1 {
 		t.Errorf("a retry of the rejected ones: %s", o.err)
 	}

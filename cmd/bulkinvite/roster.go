@@ -106,7 +106,7 @@ func (u *upload) takeBack(ctx context.Context) error {
 }
 
 // goOnRoster finds the sweep that a run of this command has begun before.
-func (u *upload) goOnRoster(ctx context.Context) error {
+func (u *upload) goOnRoster(ctx context.Context, batch int64) error {
 	if u.flags.Roster == 0 {
 		return nil
 	}
@@ -115,8 +115,9 @@ func (u *upload) goOnRoster(ctx context.Context) error {
 		return err
 	}
 	if u.sweep == 0 {
-		return fail(exitHeld, "roster", fmt.Sprintf("the same command without --roster goes on with it; bulkinvite rescind --not-in FILE --batch %d takes back who is gone", u.flags.Roster),
-			"batch %d of this file was begun without --roster", u.batch)
+		return fail(exitHeld, "roster", fmt.Sprintf("the same command without --roster goes on with it; bulkinvite rescind --not-in %s --batch %d shows who is gone, and --apply takes them back",
+			shellWord(u.plan.input.path), u.flags.Roster),
+			"batch %d of this file was begun without --roster", batch)
 	}
 	return nil
 }

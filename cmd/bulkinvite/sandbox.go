@@ -54,7 +54,7 @@ func (c *sandboxCmd) Run(ctx context.Context, p *program) error {
 	if p.json {
 		err = p.printJSON(map[string]string{"url": url})
 	} else {
-		err = p.print(url + "\n")
+		err = p.printAsIs(url + "\n")
 	}
 	if err != nil {
 		return err

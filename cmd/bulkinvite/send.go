@@ -37,7 +37,7 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	if u.plan.summary.Rows == 0 {
 		return u.printEmpty()
 	}
-	earlier, err := u.earlier(ctx, u.pool)
+	earlier, err := u.earlier(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *sendCmd) Run(ctx context.Context, p *program) error {
 	return u.finish(ctx)
 }
 
-// begin makes a new batch.
+// begin makes a new batch, of which nothing is written before it is confirmed.
 func (u *upload) begin(ctx context.Context) error {
 	if err := u.makePlan(ctx); err != nil {
 		return err
@@ -83,32 +83,36 @@ func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 	if err := u.sameLinks(b); err != nil {
 		return err
 	}
-	u.batch = b.ID
-	if err := u.goOnRoster(ctx); err != nil {
+	if err := u.goOnRoster(ctx, b.ID); err != nil {
 		return err
 	}
-	if b.State == invitation.Paused {
-		report, err := u.reader.Report(ctx, b.ID)
-		if err != nil {
-			return err
-		}
-		if err := u.confirmResume(ctx, report); err != nil {
-			return err
-		}
+	ignored := ""
+	if o := u.flags.batch().Options; o != (invitation.Options{}) && o != b.Options {
+		ignored = " It keeps the options that it was begun with; those given now are ignored."
 	}
-	message := fmt.Sprintf("Going on with batch %d of the same file, begun %s.", b.ID, moment(b.CreatedAt))
-	if o := u.flags.batchOptions(); o != (invitation.Options{}) && o != b.Options {
-		message += " It keeps the options that it was begun with; those given now are ignored."
-	}
+	return u.takeUp(ctx, b, ignored)
+}
+
+// takeUp goes on with a batch that was left.
+func (u *upload) takeUp(ctx context.Context, b *invitation.Batch, more string) error {
+	u.batch = b.ID
+	message := fmt.Sprintf("Going on with batch %d, begun %s.%s", b.ID, moment(b.CreatedAt), more)
 	if u.errTTY {
 		u.note("%s", message)
 	} else {
 		u.log.Info(message, "batch", b.ID)
 	}
-	if b.State == invitation.Paused {
-		return jobs.Resume(ctx, u.pool, b, u.actor)
+	if b.State != invitation.Paused {
+		return nil
 	}
-	return nil
+	report, err := u.reader.Report(ctx, b.ID)
+	if err != nil {
+		return err
+	}
+	if err := u.confirmResume(ctx, report); err != nil {
+		return err
+	}
+	return jobs.Resume(ctx, u.pool, b, u.actor)
 }
 
 // afterCanary looks whether the batch waits for a word on its canary, and goes
@@ -157,7 +161,7 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 	case !u.inTTY || !u.errTTY:
 		return held
 	}
-	u.note("%s", reportText(r))
+	u.note("%s", reportText(r, u.errDisplay()))
 	ok, err := u.confirm(ctx, fmt.Sprintf("Go on with the other %s? [y/N] ", counted(r.Undecided, "person", "people")), yes...)
 	if err != nil || ok {
 		return err
@@ -167,12 +171,12 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 
 // paused says why a batch stands still, and how to go on.
 func (u *upload) paused(r *invitation.Report, exit int) error {
-	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; bulkinvite resume %d, then the same command, goes on", r.Batch, r.Batch)
+	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; run bulkinvite resume %d, then the same command, to go on", r.Batch, r.Batch)
 	switch by(r) {
 	case invitation.ByClerk:
-		remedy = "once that is mended, the same command goes on (it asks before, unless --yes)"
+		remedy = "once that is fixed, the same command goes on (it asks before, unless --yes)"
 	case invitation.ByZone:
-		remedy = fmt.Sprintf("bring PostgreSQL's time zones up to date, then bulkinvite resume %d; or cancel it and send the rest with another --tz", r.Batch)
+		remedy = fmt.Sprintf("bring PostgreSQL's time zones up to date, then run bulkinvite resume %d; or cancel it and send the rest with another --tz", r.Batch)
 	}
 	unknown := ""
 	if r.Unknown != nil {

@@ -11,12 +11,12 @@ import (
 	"net/url"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/loopback"
 	"bulkinvite/jobs"
 	"bulkinvite/web"
 )
@@ -25,8 +25,8 @@ type serveCmd struct {
 	workerFlags
 
 	Listen      string `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Where it listens. Off loopback there must be users, or a provider. Default: 127.0.0.1:8080."`
-	Work        bool   `help:"Be a worker too, but for sweeps and purges at their times, which are bulkinvite work's. Default: off."`
-	UsersFile   string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines of bulkinvite user. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
+	Work        bool   `help:"Also work as bulkinvite work does, except that only that command runs scheduled sweeps and purges. Default: off."`
+	UsersFile   string `env:"BULKINVITE_USERS_FILE" type:"path" predictor:"file" placeholder:"FILE" help:"Who may sign in: lines that bulkinvite user NAME prints. $$BULKINVITE_USERS holds the same lines. Default: none, and a one-time link."`
 	URL         string `name:"url" env:"BULKINVITE_URL" placeholder:"URL" help:"What browsers call it by, as behind a proxy: https://invite.example.com. Default: the address that it listens on."`
 	UploadQuota size   `env:"BULKINVITE_UPLOAD_QUOTA" default:"8GiB" placeholder:"SIZE" help:"How much all uploaded files that drafts keep may take in the database: 500MB, 2GiB. More is refused until drafts are started or discarded. Default: 8GiB."`
 
@@ -40,22 +40,11 @@ type size int64
 
 // UnmarshalText reads 500MB, 2GiB or a plain number of bytes; above zero.
 func (s *size) UnmarshalText(text []byte) error {
-	number, unit := string(text), int64(1)
-	for i, prefix := range []string{"k", "M", "G", "T"} {
-		for suffix, base := range map[string]int64{prefix + "B": 1000, prefix + "iB": 1024} {
-			if rest, ok := strings.CutSuffix(strings.ToUpper(number), strings.ToUpper(suffix)); ok {
-				number = rest
-				for range i + 1 {
-					unit *= base
-				}
-			}
-		}
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
-	if err != nil || n < 1 || n > math.MaxInt64/unit {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n < 1 || n > math.MaxInt64 {
 		return fmt.Errorf("%q is no size: write bytes, or a size such as 500MB or 2GiB", text)
 	}
-	*s = size(n * unit)
+	*s = size(n)
 	return nil
 }
 
@@ -95,21 +84,13 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	t, err := p.connect(ctx)
-	if err != nil {
-		return err
-	}
-	pool, err := p.database(ctx)
+	t, pool, instance, err := p.instance(ctx)
 	if err != nil {
 		return err
 	}
 	if n := pool.Config().MaxConns; n < web.MinConns {
 		remedy := fmt.Sprintf("write pool_max_conns=%d or more in the database's URL, or leave it out", web.MinConns)
 		return fail(exitUsage, "database_url", remedy, "serve needs %d connections to the database: pool_max_conns is %d", web.MinConns, n)
-	}
-	instance, err := t.ensure(ctx, invitation.NewStore(pool))
-	if err != nil {
-		return err
 	}
 	server, err := web.New(pool, web.Config{
 		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
@@ -199,8 +180,8 @@ func (c *serveCmd) address(users bool) (*url.URL, error) {
 	if err != nil {
 		return nil, fail(exitUsage, "listen", "write it as 127.0.0.1:8080 or :8080", "--listen=%s is no address", c.Listen)
 	}
-	if !isLoopback(host) && !users {
-		return nil, fail(exitUsage, "users", "bulkinvite user NAME --role operator >> users, then --users-file users; or --openid-issuer; or --listen 127.0.0.1:8080",
+	if !loopback.Host(host) && !users {
+		return nil, fail(exitUsage, "users", "run bulkinvite user NAME --role operator >> users, then use --users-file users; or --openid-issuer; or --listen 127.0.0.1:8080",
 			"--listen=%s lets others than this machine in, and there are no users who could sign in", c.Listen)
 	}
 	if c.URL == "" {
@@ -251,5 +232,5 @@ func (c *userCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return usage(fmt.Errorf("user: %w", err))
 	}
-	return p.print(u.String() + "\n")
+	return p.printAsIs(u.String() + "\n")
 }

@@ -147,7 +147,9 @@ func (s *serving) stop() string {
 // by SIGTERM.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	s := newBench(t).serve("--sandbox", "--work")
+	b := newBench(t)
+	b.detectRaces()
+	s := b.serve("--sandbox", "--work")
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +171,7 @@ func TestServeReconciles(t *testing.T) {
 	s := newStand(t, sandbox.Config{})
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_serve", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
-	tellStand(t, s, "/sandbox/accept", `{"addresses":["person1@example.com"]}`)
+	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	serve := b.serve("--work", "--reconcile-every", "200ms")
 	awaitCount(t, open(t, b.url), 1, `select count(*) from results where status = 'accepted'`)
 	serve.stop()

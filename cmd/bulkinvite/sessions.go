@@ -55,7 +55,7 @@ func (sessionsListCmd) Run(ctx context.Context, p *program) error {
 	for _, s := range sessions {
 		t.add(strconv.FormatInt(s.ID, 10), s.User, string(s.Role), s.Via, moment(s.CreatedAt), moment(s.UsedAt), moment(s.EndsAt))
 	}
-	return p.print(t.String())
+	return p.print(t.on(p.outDisplay()))
 }
 
 type sessionsEndCmd struct {
@@ -86,7 +86,7 @@ func (c *sessionsEndCmd) Run(ctx context.Context, p *program) error {
 		}
 	}
 	if named != 1 {
-		return fail(exitUsage, "usage", "bulkinvite sessions end 3, or --user NAME, or --all", "sessions end needs exactly one of a session's number, --user and --all")
+		return fail(exitUsage, "usage", "use bulkinvite sessions end SESSION, bulkinvite sessions end --user NAME or bulkinvite sessions end --all", "sessions end needs exactly one of a session's number, --user and --all")
 	}
 	if c.Session != nil {
 		if which.ID = *c.Session; which.ID < 1 {

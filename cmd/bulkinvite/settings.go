@@ -18,6 +18,7 @@ import (
 	kongyaml "github.com/alecthomas/kong-yaml"
 	"gopkg.in/yaml.v3"
 
+	"bulkinvite/internal/loopback"
 	"bulkinvite/ratelimit"
 )
 
@@ -60,7 +61,7 @@ func (s *settings) Validate() error {
 		return errors.New("--limit-general can't be off: what became of a lost answer is found out by reading")
 	}
 	repository, err := url.Parse(s.PostgresFrom)
-	if err != nil || repository.Host == "" || repository.Scheme != "https" && (repository.Scheme != "http" || !isLoopback(repository.Hostname())) {
+	if err != nil || repository.Host == "" || !loopback.Secure(repository) {
 		return errors.New("--postgres-from must be a URL that begins with https://; http:// is for loopback only")
 	}
 	for name, d := range map[string]time.Duration{"settle": s.Settle, "request-timeout": s.RequestTimeout, "recover-after": s.RecoverAfter} {

@@ -27,7 +27,7 @@ func (startCmd) Help() string {
     bulkinvite start 12 --yes --actor maria
 
 Lets a draft run. Workers (bulkinvite work) send it. A draft that nobody has confirmed since it was uploaded or changed shows its plan and asks: of a production instance you type the number of people. Off a terminal that needs --yes. What import --draft has asked for is not asked again.
-Exit status: 0; 4 if it was not confirmed, a development instance would not deliver all mails, or the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status does.`
+Exit status: 0; 4 if it was not confirmed, a development instance would not deliver all mails, or the batch's state does not allow it; 2 if there is no such batch. Needs no key. --json prints what bulkinvite status BATCH does.`
 }
 
 // Run lets a draft run.
@@ -48,7 +48,7 @@ func (c *startCmd) Run(ctx context.Context, p *program) error {
 		err = jobs.StartDraft(ctx, pool, b, actor, jobs.StartTerms{Consent: consent, Real: d.sending.Real})
 		var zone *invitation.ZoneError
 		if errors.As(err, &zone) {
-			remedy := "bring PostgreSQL's time zones up to date; or bulkinvite cancel %d, and send the file with another --tz"
+			remedy := "bring PostgreSQL's time zones up to date; or run bulkinvite cancel %d and send the file with another --tz"
 			return fail(exitHeld, "zone", fmt.Sprintf(remedy, b.ID), "%w", zone)
 		}
 		return consentFailure(err, a) // it may have been changed while somebody was asked
@@ -89,10 +89,11 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 	if err != nil {
 		return nil, err
 	}
-	d.sending, err = jobs.DraftSending(ctx, pool, b, known, tally.Undecided, d.instance.Environment == "production")
+	d.sending, err = jobs.SendingOf(ctx, pool, b.InstanceID, d.instance.Environment == "production")
 	if err != nil {
 		return nil, err
 	}
+	d.sending = d.sending.Of(b, known, tally.Undecided)
 	pl := &plan{
 		input: &input{name: b.FileName}, batch: b.ID, canary: b.Canary, resend: b.Duplicates == invitation.Resend,
 		summary: &importer.Summary{Rows: tally.Rows(), Valid: tally.Undecided, Blank: b.Blank,
@@ -107,17 +108,8 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 			return nil, err
 		}
 	}
-	budget, err := reader.Budget(ctx, b.InstanceID, p.limits(d.instance.Environment))
-	if err != nil {
-		return nil, err
-	}
-	others, err := reader.Loads(ctx, b.InstanceID)
-	if err != nil {
-		return nil, err
-	}
-	pl.work(time.Now(), b.Priority, others, budget)
 	d.plan = pl
-	return d, nil
+	return d, pl.forecast(ctx, reader, b.InstanceID, p.limits(d.instance.Environment), b.Priority)
 }
 
 // asked is how a person is asked for a draft.

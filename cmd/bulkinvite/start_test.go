@@ -190,10 +190,11 @@ func TestOneConsentForAll(t *testing.T) {
 				if ok, why := f.start(small, said{}); ok || !strings.Contains(why, "confirmed") {
 					t.Errorf("start off a terminal, without --yes (%t): %s", ok, why)
 				}
-				for answer, wanted := range map[string]int{"n": exitHeld, "y": exitOK} {
-					if answer == "y" {
-						small = d.upload(1)
-					}
+				for _, one := range []struct {
+					answer string
+					wanted int
+				}{{"n", exitHeld}, {"y", exitOK}} {
+					answer, wanted := one.answer, one.wanted
 					answers := func(term *terminal) { term.answer("Invite 1 person? [y/N]", answer) }
 					exit, text := b.sit(answers, "start", strconv.Itoa(small))
 					if exit != wanted {

@@ -48,7 +48,10 @@ func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, ba
 	if p.json {
 		return p.printJSON(d)
 	}
-	text := reportText(d.Report)
+	if d.Environment == sandboxInstance {
+		p.suggestSandbox()
+	}
+	text := reportText(d.Report, p.outDisplay())
 	if d.Plan != nil {
 		text += leftText(d.Report, *d.Plan)
 	}
@@ -89,13 +92,6 @@ func budgetLines(b invitation.Budget) []string {
 	for _, f := range b.Frozen {
 		lines = append(lines, fmt.Sprintf("Clerk said to slow down: no %s until %s (%s)", callWords[f.Bucket], momentSeconds(f.Until), f.Reason))
 	}
-	for _, c := range b.Ceilings {
-		window := "each " + span(c.Limit.Window)
-		if c.Limit.Window == time.Hour {
-			window = "an hour"
-		}
-		lines = append(lines, fmt.Sprintf("Clerk seems to allow %d %s %s to us, not %d; trying more, one at a time", c.Ceiling, callWords[c.Bucket], window, c.Limit.N))
-	}
 	if differing := differingLines(b.Differing()); len(differing) > 0 {
 		lines = append(lines, strings.Join(differing, "\n"))
 	}
@@ -110,8 +106,13 @@ func noBatch(err error) error {
 	return err
 }
 
+// outcomeColours are those of outcomes that a person should see at a glance.
+var outcomeColours = map[invitation.Outcome]colour{
+	invitation.Invited: green, invitation.Invalid: yellow, invitation.Rejected: yellow, invitation.Failed: red,
+}
+
 // reportText is the report as a person reads it.
-func reportText(r *invitation.Report) string {
+func reportText(r *invitation.Report, s display) string {
 	var b strings.Builder
 	took := time.Duration(r.Seconds * float64(time.Second))
 	fmt.Fprintf(&b, "Batch %d %s: %s", r.Batch, stateWords(r.State), counted(r.Rows, "row", "rows"))
@@ -124,23 +125,27 @@ func reportText(r *invitation.Report) string {
 	b.WriteString("\n\n")
 	t := table{right: []bool{false, true, false}}
 	for _, o := range shownOrder {
-		hint := ""
+		hint, looks := "", noColour
+		if r.Outcomes[o] > 0 {
+			looks = outcomeColours[o]
+		}
 		if n := r.Outcomes[o]; n > 0 && (o == invitation.Rejected || o == invitation.Invalid || o == invitation.Failed) {
 			hint = fmt.Sprintf(" bulkinvite results %d --outcome %s", r.Batch, o)
 		}
-		t.add("  "+outcomeWords[o], thousands(r.Outcomes[o]), hint)
+		t.paint(looks, "  "+outcomeWords[o], thousands(r.Outcomes[o]), hint)
 	}
 	if r.Undecided > 0 {
 		t.add("  undecided", thousands(r.Undecided), "")
 	}
 	t.add("", thousands(r.Rows), " every row accounted for")
-	b.WriteString(t.String())
+	b.WriteString(t.on(s))
 	q := r.Requests
-	fmt.Fprintf(&b, "\nRequests  %s bulk · %s single · %s · ", thousands(q.Bulk), thousands(q.Create), counted(q.Read, "read", "reads"))
+	requests := []string{thousands(q.Bulk) + " bulk", thousands(q.Create) + " single", counted(q.Read, "read", "reads")}
 	if q.Revoke > 0 {
-		fmt.Fprintf(&b, "%s · ", counted(q.Revoke, "revocation", "revocations"))
+		requests = append(requests, counted(q.Revoke, "revocation", "revocations"))
 	}
-	fmt.Fprintf(&b, "%s told to slow down\n", thousands(r.RateLimited))
+	requests = append(requests, thousands(r.RateLimited)+" told to slow down")
+	b.WriteString("\nRequests  " + dotted(requests...) + "\n")
 	if c := r.Certificate; c != nil {
 		fmt.Fprintf(&b, "Proof     bulkinvite verify %d --head %s\n", r.Batch, c.Head)
 	}

@@ -104,10 +104,10 @@ func slowMirror(t *testing.T, m *mirror) (address string, serve func()) {
 	return server.URL, serve
 }
 
-// inOrder checks that a text has all parts, one after the other.
+// inOrder checks that a text has all parts, one after the other, wherever a terminal wraps them.
 func inOrder(t *testing.T, text string, parts ...string) {
 	t.Helper()
-	rest := text
+	rest := strings.Join(strings.Fields(text), " ")
 	for _, part := range parts {
 		_, after, ok := strings.Cut(rest, part)
 		if !ok {

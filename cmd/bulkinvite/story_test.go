@@ -16,7 +16,7 @@ import (
 func TestStoryInOneZone(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
-	tellStand(t, s, "/sandbox/invitations", `["jane@example.com"]`)
+	s.Tell("invitations", `["jane@example.com"]`)
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_zone", "TZ=Asia/Kathmandu")
 	b.run("send", "--yes", b.file("hires.csv", "email\njane@example.com\n")).want(t, exitOK)
 	said := b.run("why", "jane@example.com").want(t, exitOK).out

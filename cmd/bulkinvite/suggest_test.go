@@ -30,11 +30,7 @@ func TestSuggestedProblemsCommand(t *testing.T) {
 		t.Fatalf("nothing is suggested: %s", shown)
 	}
 	here := t.TempDir()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := "cd " + here + ` && bulkinvite() { "` + self + `" "$@"; }; bulkinvite check --problems bad.csv ` + suggested
+	script := "cd " + here + ` && bulkinvite() { "` + b.program + `" "$@"; }; bulkinvite check --problems bad.csv ` + suggested
 	if out, _ := b.shell(script); !strings.Contains(out, "2 rows") || !strings.Contains(out, "bad.csv") {
 		t.Errorf("it does not say what it wrote: %s", out)
 	}

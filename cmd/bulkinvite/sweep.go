@@ -172,18 +172,11 @@ type takingBack struct {
 
 // openTakingBack connects to Clerk and to the database. The worker sends no invitation.
 func (p *program) openTakingBack(ctx context.Context) (*takingBack, error) {
-	target, err := p.connect(ctx)
+	target, pool, instance, err := p.instance(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := &takingBack{p: p, real: target.real()}
-	if t.pool, err = p.database(ctx); err != nil {
-		return nil, err
-	}
-	t.store = invitation.NewStore(t.pool)
-	if t.instance, err = target.ensure(ctx, t.store); err != nil {
-		return nil, err
-	}
+	t := &takingBack{p: p, pool: pool, store: invitation.NewStore(pool), instance: instance, real: target.real()}
 	config := p.workerConfig(t.instance)
 	config.OnlyRevokes = true
 	t.worker, err = jobs.New(t.pool, target.api, config)
@@ -231,7 +224,7 @@ func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep
 		}
 		if t.p.errTTY && !t.p.json {
 			told = true
-			fmt.Fprintf(t.p.errs, "\rSweep %d  %s of %s   Ctrl-C leaves it to go on later ", sw.ID, thousands(sw.Stale-sw.Undecided), thousands(sw.Stale)) //nolint:errcheck // nobody is left to tell
+			t.p.tellSweep(sw)
 		}
 		return sw.State() == invitation.SweepDone, nil
 	})
@@ -242,6 +235,17 @@ func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep
 		return nil, err
 	}
 	return t.store.Sweep(context.WithoutCancel(ctx), sweep)
+}
+
+// tellSweep writes how far a sweep is over the line before. A longer line than the terminal's
+// would leave its first part standing each time.
+func (p *program) tellSweep(sw *invitation.Sweep) {
+	text := fmt.Sprintf("Sweep %d  %s of %s   Ctrl-C leaves it to go on later", sw.ID,
+		thousands(sw.Stale-sw.Undecided), thousands(sw.Stale))
+	if columns := p.errDisplay().columns; columns > 0 {
+		text = cut(text, columns-1)
+	}
+	fmt.Fprint(p.errs, "\r"+text) //nolint:errcheck // nobody is left to tell
 }
 
 // sweepFailure says what the key has to do with a sweep that failed.
@@ -304,9 +308,9 @@ func sweepText(sw *invitation.Sweep) string {
 	b.WriteString(t.String())
 	switch sw.State() {
 	case invitation.SweepHeld:
-		fmt.Fprintf(&b, "\nMore than %s revocations at a time ask for a person: bulkinvite sweep %d --allow lets it\n", thousands(sw.Threshold), sw.ID)
+		fmt.Fprintf(&b, "\nMore than %s revocations at a time ask for a person: bulkinvite sweep %d --allow lets it go on\n", thousands(sw.Threshold), sw.ID)
 	case invitation.SweepRunning:
-		fmt.Fprintf(&b, "\nWorkers go on with it, or bulkinvite sweep %d --apply\n", sw.ID)
+		fmt.Fprintf(&b, "\nWorkers go on with it, or bulkinvite sweep %d --apply does\n", sw.ID)
 	case invitation.SweepDry:
 		b.WriteString("\n--apply revokes them\n")
 	}
@@ -336,7 +340,7 @@ func (p *program) listSweeps(ctx context.Context) error {
 		state, _, _ := strings.Cut(words.SweepStates[sw.State()], ":")
 		t.add(strconv.FormatInt(sw.ID, 10), string(sw.Kind), sw.StartedBy, sw.Environment, moment(sw.StartedAt), thousands(sw.Scanned), thousands(sw.Stale), thousands(sw.Revoked), state)
 	}
-	return p.print(t.String())
+	return p.print(t.on(p.outDisplay()))
 }
 
 // heldSweeps says in a line each which sweeps wait for a person; of one
@@ -348,8 +352,13 @@ func heldSweeps(ctx context.Context, reader *invitation.Reader, instance int64) 
 	}
 	text := ""
 	for _, sw := range sweeps {
-		text += fmt.Sprintf("\nSweep %d is held: it would revoke %s of %s pending invitations. bulkinvite sweep %d shows it, --allow lets it\n",
-			sw.ID, thousands(sw.Undecided), thousands(sw.Scanned), sw.ID)
+		sandbox := ""
+		if sw.Environment == sandboxInstance {
+			sandbox = " --sandbox"
+		}
+		text += fmt.Sprintf("\nSweep %d is held: it would revoke %s of %s pending invitations. bulkinvite sweep %d shows it, "+
+			"and bulkinvite sweep %d --allow%s lets it go on\n",
+			sw.ID, thousands(sw.Undecided), thousands(sw.Scanned), sw.ID, sw.ID, sandbox)
 	}
 	return text, nil
 }

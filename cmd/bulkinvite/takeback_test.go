@@ -21,11 +21,11 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	slow := []string{"--settle", "300ms", "--request-timeout", "30s", "--recover-after", "2s",
 		"--limit-create", "1000/1s", "--limit-bulk", "off"}
 	b.swift("import", "--yes", b.file("people.csv", "email\nkim@example.com\nlee@example.com\n")).want(t, exitOK)
-	s.tell(t, "/sandbox/faults", `[{"call":"create","address":"lee@example.com","kind":"slow","delay":"3s"}]`)
+	s.Tell("faults", `[{"call":"create","address":"lee@example.com","kind":"slow","delay":"3s"}]`)
 	w := b.start(append([]string{"work", "--until-idle"}, slow...)...)
 	awaitCount(t, pool, 1, `select count(*) from attempts where call = 'create' and resolved_at is null`)
 	awaitCount(t, pool, 1, `select count(*) from results where outcome = 'invited'`)
-	s.tell(t, "/sandbox/invitations", `["lee@example.com"]`)
+	s.Tell("invitations", `["lee@example.com"]`)
 	undone := decode[sweepDocument](t, b.run(append([]string{"undo", "1", "--yes", "--json"}, slow...)...).want(t, exitOK))
 	if exit := w.ends(); exit != exitOK {
 		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
@@ -42,7 +42,7 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	}
 
 	// A rescind names the person: it takes back whatever is pending for them.
-	s.tell(t, "/sandbox/faults", `[]`)
+	s.Tell("faults", `[]`)
 	b.swift("rescind", "--email", "lee@example.com", "--apply").want(t, exitOK)
 	if open := s.openTo(t); len(open) > 0 {
 		t.Errorf("open at Clerk after the rescind: %v", open)
@@ -199,7 +199,7 @@ func TestUndoStopsResend(t *testing.T) {
 	b, s := newSwift(t)
 	pool := open(t, b.url)
 	b.swift("send", "--yes", b.file("people.csv", people(12))).want(t, exitOK)
-	s.tell(t, "/sandbox/faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.start(append([]string{"resend", "1", "--yes", "--pending-for", "1ms"}, swift[:len(swift)-4]...)...)
 	awaitCount(t, pool, 1, `
 		select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
@@ -208,7 +208,7 @@ func TestUndoStopsResend(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ends()
-	s.tell(t, "/sandbox/faults", `[]`)
+	s.Tell("faults", `[]`)
 	b.swift("undo", "1", "--yes").want(t, exitOK)
 	if open := s.openTo(t); len(open) > 0 {
 		t.Errorf("open at Clerk: %v", open)

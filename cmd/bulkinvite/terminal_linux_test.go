@@ -80,11 +80,12 @@ func (term *terminal) text() string {
 	return term.seen.String()
 }
 
-// await waits until the terminal has shown a text.
+// await waits until the terminal has shown a text, wherever its lines are wrapped.
 func (term *terminal) await(text string) {
 	term.t.Helper()
 	late := time.After(30 * time.Second)
-	for !strings.Contains(term.text(), text) {
+	words := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+	for !strings.Contains(words(term.text()), words(text)) {
 		select {
 		case <-term.more:
 		case <-late:

@@ -32,8 +32,8 @@ func TestPlanText(t *testing.T) {
 	}
 	limits := invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}
 	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: limits})
-	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00")))
-	golden(t, "plan-log", pl.text("", false, at("20:39:00")))
+	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00"), display{}))
+	golden(t, "plan-log", pl.text("", false, at("20:39:00"), display{}))
 }
 
 func TestReportText(t *testing.T) {
@@ -42,14 +42,14 @@ func TestReportText(t *testing.T) {
 		Batch: 12, State: invitation.Done, Rows: 4912, FinishedAt: ptr(at("20:11:00")), Seconds: 46980, Environment: "production",
 		Outcomes: invitation.Counts{invitation.Invited: 4803, invitation.AlreadyInvited: 22, invitation.AlreadyRegistered: 63, invitation.DuplicateRow: 9, invitation.Invalid: 8, invitation.Rejected: 7},
 		Requests: invitation.Requests{Bulk: 350, Create: 1312, Read: 812},
-	}))
+	}, display{}))
 	golden(t, "report-paused", reportText(&invitation.Report{
 		Batch: 13, State: invitation.Paused, Rows: 5, Undecided: 3, Environment: "development", StateReason: ptr("user_quota_exceeded"),
 		Outcomes: invitation.Counts{invitation.Invited: 2}, Requests: invitation.Requests{Create: 2, Read: 1, Revoke: 1}, RateLimited: 1,
-	}))
+	}, display{}))
 	golden(t, "report-running", reportText(&invitation.Report{
 		Batch: 14, State: invitation.Running, Rows: 3, Undecided: 3, Environment: "sandbox", ETA: ptr(at("21:00:00")), Outcomes: invitation.Counts{},
-	}))
+	}, display{}))
 }
 
 // TestStoryText tells of a request whose answer was lost, and of one of which
@@ -110,7 +110,7 @@ func TestReportOfUnknown(t *testing.T) {
 		{Rows: 1, Since: at("20:11:40")},
 		{Rows: 1, Since: at("20:11:40"), Workers: 2},
 	} {
-		text += reportText(&invitation.Report{Batch: 15, State: invitation.Running, Rows: 4, Undecided: 4, Environment: "production", Outcomes: invitation.Counts{}, Unknown: u}) + "\n"
+		text += reportText(&invitation.Report{Batch: 15, State: invitation.Running, Rows: 4, Undecided: 4, Environment: "production", Outcomes: invitation.Counts{}, Unknown: u}, display{}) + "\n"
 	}
 	golden(t, "report-unknown", text)
 }

@@ -52,7 +52,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, p *program) error {
 	if c.Actor == "" {
 		c.Actor = loginName()
 	}
-	expires := time.Now().Add(time.Duration(c.Expires)).Truncate(time.Second)
+	expires := time.Now().Add(time.Duration(c.Expires)).Truncate(time.Second).UTC()
 	text, err := web.CreateToken(ctx, pool, c.Name, web.Role(c.Role), c.Actor, expires)
 	if errors.Is(err, web.ErrTokenName) {
 		return usage(err)
@@ -72,7 +72,7 @@ func (c *tokenCreateCmd) Run(ctx context.Context, p *program) error {
 		}{text, c.Name, c.Role, expires})
 	}
 	p.note("Good until %s, as %s. It is not shown again.", moment(expires), c.Role)
-	return p.print(text + "\n")
+	return p.printAsIs(text + "\n")
 }
 
 type tokenListCmd struct{}
@@ -101,7 +101,7 @@ func (tokenListCmd) Run(ctx context.Context, p *program) error {
 		return p.printJSON(tokens)
 	}
 	if len(tokens) == 0 {
-		return p.print("No tokens yet. bulkinvite token create makes one.\n")
+		return p.print("No tokens yet. bulkinvite token create NAME makes one.\n")
 	}
 	t := table{head: []string{"Token", "Name", "Role", "State", "By", "Made", "Expires", "Last used"}, right: []bool{true}}
 	for _, one := range tokens {
@@ -111,7 +111,7 @@ func (tokenListCmd) Run(ctx context.Context, p *program) error {
 		}
 		t.add(strconv.FormatInt(one.ID, 10), one.Name, string(one.Role), one.State(time.Now()), one.CreatedBy, moment(one.CreatedAt), moment(one.ExpiresAt), used)
 	}
-	return p.print(t.String())
+	return p.print(t.on(p.outDisplay()))
 }
 
 type tokenRevokeCmd struct {

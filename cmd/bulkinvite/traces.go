@@ -17,9 +17,6 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// tracer makes the spans of commands. It does nothing unless traces are wanted.
-var tracer = otel.Tracer("bulkinvite/cmd")
-
 // flushWithin is how long the program waits at its end for the last traces to be
 // taken.
 const flushWithin = 2 * time.Second
@@ -128,9 +125,9 @@ var collectorURL = regexp.MustCompile(`https?://[^\s"]+`)
 // may quote a page.
 func bare(text string) string {
 	const most = 200
-	text = collectorURL.ReplaceAllString(text, "…")
+	text = collectorURL.ReplaceAllString(text, "...")
 	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
+		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return text
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,35 +42,42 @@ type uploadFlags struct {
 	fileFlags
 }
 
-// Validate refuses options that Clerk would refuse for each row.
+// Validate refuses options that can't be.
 func (f *uploadFlags) Validate() error {
-	if f.ExpiresInDays != nil && *f.ExpiresInDays == 0 { // 0 is "not set" in options
-		return fmt.Errorf("--expires-in-days is 0, but an invitation is valid for 1 to %d days", invitation.MaxExpiresInDays)
-	}
-	var option *invitation.OptionError
-	if err := f.batchOptions().Validate(); errors.As(err, &option) {
-		return fmt.Errorf("--%s %s. %s", strings.ReplaceAll(option.Option, "_", "-"), option.Problem, strings.TrimSuffix(option.Remedy, "."))
-	} else if err != nil {
-		return err
-	}
-	switch {
-	case f.NoNotify != (f.Links != ""):
+	if f.NoNotify != (f.Links != "") {
 		return errors.New("--no-notify and --links FILE go together: nobody is mailed, and the links go to that file")
-	case f.Links != "" && f.OnDuplicate == string(invitation.Resend):
-		return errors.New("--on-duplicate resend mails people: it does not go with --no-notify")
 	}
-	if f.Canary != nil && *f.Canary < 1 {
-		return fmt.Errorf("--canary=%d must be a number of people, 1 or more", *f.Canary)
+	for name, n := range map[string]*int{"expires-in-days": f.ExpiresInDays, "canary": f.Canary} {
+		if n != nil && *n == 0 { // which in a batch is one that is not set
+			return fmt.Errorf("--%s is 0: write 1 or more, or leave it out", name)
+		}
 	}
-	return nil
+	b := f.batch()
+	return optionFailure(b.Validate())
 }
 
-func (f *uploadFlags) batchOptions() invitation.Options {
-	o := invitation.Options{RedirectURL: f.RedirectURL, Template: f.Template}
-	if f.ExpiresInDays != nil {
-		o.ExpiresInDays = *f.ExpiresInDays
+// optionFailure names an option of a batch as the command line does.
+func optionFailure(err error) error {
+	var option *invitation.OptionError
+	if !errors.As(err, &option) {
+		return err
 	}
-	return o
+	flag := strings.ReplaceAll(option.Option, "_", "-")
+	return fmt.Errorf("--%s %s. %s", flag, option.Problem, strings.TrimSuffix(option.Remedy, "."))
+}
+
+// batch is a batch as the flags want it, confirmed by the person who sends it.
+func (f *uploadFlags) batch() invitation.Batch {
+	b := invitation.Batch{Options: invitation.Options{RedirectURL: f.RedirectURL, Template: f.Template},
+		Priority: f.Priority, Preflight: f.Preflight, Duplicates: invitation.OnDuplicate(f.OnDuplicate),
+		RevokeAfter: time.Duration(f.RevokeAfter), LinksFile: f.Links, Confirmed: true}
+	if f.ExpiresInDays != nil {
+		b.Options.ExpiresInDays = *f.ExpiresInDays
+	}
+	if f.Canary != nil {
+		b.Canary = *f.Canary
+	}
+	return b
 }
 
 // upload is a file on its way to being a batch.
@@ -90,16 +98,11 @@ type upload struct {
 	sweep    int64       // takes back whom the new version of a roster lacks; 0: none
 }
 
-// openUpload reads the file, finds out whom it is for, and opens the database,
+// openUpload reads the file, finds out which instance it is for, and opens the database,
 // in that order: nothing is written before file and key are known to be good.
 func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, error) {
-	u := &upload{program: p, flags: flags, actor: flags.Actor}
-	if u.actor == "" {
-		u.actor = loginName()
-	}
-	if p.errTTY {
-		p.quiet()
-	}
+	u := newUpload(p, flags.Actor)
+	u.flags = flags
 	when, err := flags.openWhen(time.Now())
 	if err != nil {
 		return nil, err
@@ -130,22 +133,28 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 			return nil, linksFailure(flags.Links, err)
 		}
 	}
-	if u.plan.when = when; flags.Canary != nil {
-		u.plan.canary = *flags.Canary
-	}
-	if u.target, err = p.connect(ctx); err != nil {
+	u.plan.when, u.plan.canary = when, flags.batch().Canary
+	if err := u.open(ctx); err != nil {
 		return nil, err
 	}
-	if u.pool, err = p.database(ctx); err != nil {
-		return nil, err
+	return u, knowsZone(ctx, u.store, when.hours)
+}
+
+func newUpload(p *program, actor string) *upload {
+	if p.errTTY {
+		p.quiet()
 	}
+	return &upload{program: p, actor: cmp.Or(actor, loginName())}
+}
+
+// open finds out which instance the file is for, and opens the database.
+func (u *upload) open(ctx context.Context) (err error) {
+	if u.target, u.pool, u.instance, err = u.program.instance(ctx); err != nil {
+		return err
+	}
+	u.limits = u.program.limits(u.target.environment)
 	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	if err := knowsZone(ctx, u.store, when.hours); err != nil {
-		return nil, err
-	}
-	u.limits = p.limits(u.target.environment)
-	u.instance, err = u.target.ensure(ctx, u.store)
-	return u, err
+	return nil
 }
 
 // loginName is who runs the program, as far as the system tells.
@@ -156,17 +165,9 @@ func loginName() string {
 	return "unknown"
 }
 
-// earlier returns the newest batch of the same file, or nil. One that is
-// finished counts only without --again.
-func (u *upload) earlier(ctx context.Context, db invitation.Queryer) (*invitation.Batch, error) {
-	b, err := invitation.BatchByFile(ctx, db, u.instance.ID, u.plan.summary.SHA256, 0)
-	if err != nil || b == nil {
-		return nil, err
-	}
-	if u.flags.Again && (b.State == invitation.Done || b.State == invitation.StateCancelled) {
-		return nil, nil
-	}
-	return b, nil
+// earlier returns the newest batch of the same file, or nil.
+func (u *upload) earlier(ctx context.Context) (*invitation.Batch, error) {
+	return invitation.BatchByFile(ctx, u.pool, u.instance.ID, u.plan.summary.SHA256, 0, u.flags.Again)
 }
 
 // sentAlready refuses a file that an earlier batch holds.
@@ -180,7 +181,7 @@ func (u *upload) sentAlready(b *invitation.Batch) error {
 		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite start %d lets it run; bulkinvite status %d shows it", b.ID, b.ID),
 			"%s: this file waits as the draft of batch %d", name, b.ID)
 	}
-	return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work and bulkinvite send go on with it", b.ID),
+	return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work, or bulkinvite send %s, goes on with it", b.ID, shellWord(u.plan.input.path)),
 		"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
 }
 
@@ -191,47 +192,28 @@ func (u *upload) makePlan(ctx context.Context) error {
 		return err
 	}
 	from := jobs.Lookup{Reader: u.reader, Instance: u.instance.ID}
-	if u.flags.Preflight && u.plan.summary.Valid <= jobs.PreflightAtMost {
+	if u.flags.Preflight {
 		budget := ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)
 		from.Clerk = jobs.NewPreflight(u.target.api, budget, u.settings.RequestTimeout)
 	}
-	err := u.plan.lookUp(ctx, u.program, from)
-	if err != nil && from.Clerk != nil && ctx.Err() == nil {
-		u.log.Warn("who needs no invitation is found out later", "error", err)
-		from.Clerk = nil
-		err = u.plan.lookUp(ctx, u.program, from)
-	}
+	known, silent, err := from.Preview(ctx, u.plan.summary.Valid, u.plan.everybody(ctx, u.program))
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(u.plan.input.name), err)
 	}
-	budget, err := u.reader.Budget(ctx, u.instance.ID, u.limits)
-	if err != nil {
-		return err
+	if silent != nil {
+		u.log.Warn("who needs no invitation is found out later", "error", silent)
 	}
-	others, err := u.reader.Loads(ctx, u.instance.ID)
-	if err != nil {
-		return err
-	}
-	u.plan.work(time.Now(), u.flags.Priority, others, budget)
-	return nil
-}
-
-// sending is what inviting so many people of the instance does.
-func (u *upload) sending(ctx context.Context, people int, silent bool) (invitation.Sending, error) {
-	s := invitation.Sending{People: people, Environment: u.target.environment, Real: u.target.real(), Silent: silent}
-	var err error
-	if s.Environment == "development" {
-		s.Mailed, err = u.reader.MailedThisMonth(ctx, u.instance.ID)
-	}
-	return s, err
+	u.plan.known = known
+	return u.plan.forecast(ctx, u.reader, u.instance.ID, u.limits, u.flags.Priority)
 }
 
 // consent shows the plan and has a person confirm it.
 func (u *upload) consent(ctx context.Context) error {
-	s, err := u.sending(ctx, u.plan.ToSend, u.flags.NoNotify)
+	s, err := jobs.SendingOf(ctx, u.pool, u.instance.ID, u.target.real())
 	if err != nil {
 		return err
 	}
+	s.People, s.Silent = u.plan.ToSend, u.flags.NoNotify
 	name, back := plain(u.plan.input.name), u.plan.roster.words()
 	number := fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
 	if s.Silent {
@@ -241,14 +223,14 @@ func (u *upload) consent(ctx context.Context) error {
 		what: name, question: inviteQuestion(u.plan.ToSend, back, name), number: number,
 		show: func() {
 			if u.errTTY {
-				u.note("%s", u.plan.text(u.target.String(), true, time.Now()))
+				u.note("%s", u.plan.text(u.target.String(), true, time.Now(), u.errDisplay()))
 				return
 			}
 			u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
 				"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
 				"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
 		},
-		refused: fail(exitHeld, "not_confirmed", "bulkinvite check shows the plan; --yes confirms it",
+		refused: fail(exitHeld, "not_confirmed", "bulkinvite check "+shellWord(u.plan.input.path)+" shows the plan; --yes confirms it",
 			"%s: not confirmed: %s; nothing was sent", name, unconfirmed(u.plan.ToSend)),
 	})
 	return err
@@ -273,7 +255,7 @@ func unconfirmed(people int) string {
 
 // noRows refuses a new version of a roster that has no rows.
 func noRows(file string, batch int64) error {
-	return fail(exitUsage, "no_rows", fmt.Sprintf("Use the complete file. To take the whole batch back, use bulkinvite undo %d.", batch),
+	return fail(exitUsage, "no_rows", fmt.Sprintf("Use the complete file. To take the whole batch back, run bulkinvite undo %d.", batch),
 		"%s has no rows, so everybody of batch %d would be taken back", plain(file), batch)
 }
 
@@ -300,53 +282,28 @@ func (u *upload) importFile(ctx context.Context) error {
 		return err
 	}
 	defer r.close()
-	s := u.plan.summary
+	d := &importer.Draft{Batch: u.flags.batch(), Read: u.plan.options,
+		Again: u.flags.Again, IncludeErased: u.flags.IncludeErased}
+	d.InstanceID, d.Actor = u.instance.ID, u.actor
+	d.FileName, d.FileSHA256 = u.plan.input.name, u.plan.summary.SHA256
+	d.StartAt, d.Hours = u.plan.when.startAt, u.plan.when.hours
 	err = pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
-		if err := invitation.LockFile(ctx, tx, u.instance.ID, s.SHA256); err != nil {
+		if _, err := importer.CreateDraft(ctx, tx, u.store, r, d); err != nil || u.draft {
 			return err
 		}
-		// Whoever had the lock before may have sent the file meanwhile.
-		if b, err := u.earlier(ctx, tx); err != nil || b != nil {
-			return errors.Join(err, u.refusal(b))
-		}
-		u.batch, err = u.store.CreateBatch(ctx, tx, invitation.Batch{
-			InstanceID: u.instance.ID, FileName: u.plan.input.name, FileSHA256: s.SHA256, FileBytes: s.Bytes,
-			Encoding: s.Encoding, Delimiter: s.Delimiter, Columns: s.Columns.Found, Actor: u.actor,
-			Options: u.flags.batchOptions(), Priority: u.flags.Priority, Preflight: u.flags.Preflight, Duplicates: invitation.OnDuplicate(u.flags.OnDuplicate),
-			StartAt: u.plan.when.startAt, Hours: u.plan.when.hours, Canary: u.plan.canary,
-			RevokeAfter: time.Duration(u.flags.RevokeAfter), LinksFile: u.flags.Links, Confirmed: true,
-		})
-		if err != nil {
-			return err
-		}
-		target := importer.Target{BatchID: u.batch, InstanceID: u.instance.ID, SHA256: s.SHA256, IncludeErased: u.flags.IncludeErased}
-		imported, err := importer.Import(ctx, tx, r, u.plan.options, target, func(ctx context.Context, tx pgx.Tx, rows []int) error {
-			if u.draft {
-				return nil // its rows get their jobs when it is started
-			}
-			return jobs.InsertInvites(ctx, tx, u.instance.ID, u.flags.Priority, u.batch, rows)
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", plain(u.plan.input.name), err)
-		}
-		if u.draft {
-			return u.store.CountBatch(ctx, tx, u.batch, imported.Rows, imported.Blank)
-		}
-		return u.store.StartBatch(ctx, tx, u.batch, u.actor, imported.Rows, imported.Blank)
+		return jobs.Start(ctx, tx, u.store, &d.Batch, u.actor)
 	})
-	if err != nil {
-		return fmt.Errorf("import (nothing was written): %w", err)
+	var same *invitation.SameFileError
+	if errors.As(err, &same) { // somebody else sent it meanwhile
+		err = u.sentAlready(same.Batch)
 	}
-	u.log.Info("imported", "batch", u.batch, "rows", s.Rows)
+	if err != nil {
+		return fmt.Errorf("import %s (nothing was written): %w", plain(u.plan.input.name), err)
+	}
+	u.batch = d.ID
+	u.log.Info("imported", "batch", u.batch, "rows", d.Rows)
 	_, err = u.store.CertifyBatch(ctx, u.batch) // where there was nothing to send it has ended
 	return err
-}
-
-func (u *upload) refusal(b *invitation.Batch) error {
-	if b == nil {
-		return nil
-	}
-	return u.sentAlready(b)
 }
 
 // sameLinks refuses to go on with a batch with another file of links than it was
@@ -358,7 +315,7 @@ func (u *upload) sameLinks(b *invitation.Batch) error {
 	case b.LinksFile == "":
 		return fail(exitUsage, "links", "give the command without --no-notify and --links", "batch %d was begun with invitations that Clerk mails", b.ID)
 	}
-	return fail(exitUsage, "links", "give it with --no-notify and the file that it was begun with: --links "+b.LinksFile, "batch %d was begun with a file of links", b.ID)
+	return fail(exitUsage, "links", "give it with --no-notify and the file that it was begun with: --links "+shellWord(b.LinksFile), "batch %d was begun with a file of links", b.ID)
 }
 
 // openLinks opens the file of the batch's links, if it has one, for a worker of

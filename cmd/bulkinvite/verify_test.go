@@ -14,8 +14,8 @@ import (
 func TestVerifyReads(t *testing.T) {
 	t.Parallel()
 	s := newStand(t, sandbox.Config{})
-	s.tell(t, "/sandbox/users", `["user@example.com"]`)
-	s.tell(t, "/sandbox/invitations", `["pending@example.com", "other@example.com"]`)
+	s.Tell("users", `["user@example.com"]`)
+	s.Tell("invitations", `["pending@example.com", "other@example.com"]`)
 	b := newBench(t, "CLERK_API_URL="+s.url, keyVariable+"=sk_test_reads")
 	all := b.file("all.csv", "email\nuser@example.com\npending@example.com\nnew@example.com\n")
 	b.run("send", "--yes", all).want(t, exitOK)
@@ -90,7 +90,7 @@ func TestVerifyReads(t *testing.T) {
 	}
 
 	// What happens later is no difference: people accept, are read again, and are erased.
-	s.tell(t, "/sandbox/accept", `{"addresses": ["pending@example.com", "new@example.com"]}`)
+	s.Tell("accept", `{"addresses": ["pending@example.com", "new@example.com"]}`)
 	b.run("reconcile").want(t, exitOK)
 	later := b.file("later.csv", "email\nother@example.com\nuser@example.com\npending@example.com\n")
 	b.run("send", "--yes", later).want(t, exitOK)

@@ -55,10 +55,10 @@ func (f *whenFlags) openWhen(now time.Time) (when, error) {
 	if err := f.apply(); err != nil {
 		return w, err
 	}
-	if f.Priority < 1 || f.Priority > 4 {
-		return w, usage(fmt.Errorf("--priority=%d must be 1 to 4", f.Priority))
+	err := optionFailure((&invitation.Batch{Priority: f.Priority}).Validate())
+	if err != nil {
+		return w, usage(err)
 	}
-	var err error
 	if w.startAt, err = invitation.ParseStart(f.StartAt, now.Local()); err != nil {
 		return w, usage(fmt.Errorf("--start-at=%s %w", f.StartAt, err))
 	}

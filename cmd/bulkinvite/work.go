@@ -35,7 +35,7 @@ func (f *workerFlags) webhook() (*jobs.Webhook, error) {
 	}
 	h, err := jobs.NewWebhook(f.WebhookURL, os.Getenv(webhookVariable))
 	if err != nil {
-		return nil, fail(exitUsage, "webhook", "--webhook-url https://host/path, and "+webhookVariable+"=whsec_… as the receiver has it; see docs/operating.md", "%w", err)
+		return nil, fail(exitUsage, "webhook", "--webhook-url https://host/path, and "+webhookVariable+"=whsec_... as the receiver has it; see docs/operating.md", "%w", err)
 	}
 	return h, nil
 }
@@ -47,7 +47,7 @@ type workCmd struct {
 	SweepAt        string `placeholder:"CRON" help:"Sweep at these times: \"0 2 * * *\" is each night at two. Default: never."`
 	SweepOlderThan age    `default:"14d" placeholder:"AGE" help:"How old a pending invitation must be then, where its batch says nothing. Default: 14d."`
 	SweepScope     string `enum:"ours,all" default:"ours" placeholder:"ours|all" help:"Take back what we invited, or all at the instance. Default: ours."`
-	PurgeOlderThan age    `env:"BULKINVITE_PURGE_OLDER_THAN" placeholder:"AGE" help:"Remove addresses and original rows of batches that ended longer ago, such as 365d, as bulkinvite purge does. Default: never."`
+	PurgeOlderThan age    `env:"BULKINVITE_PURGE_OLDER_THAN" placeholder:"AGE" help:"Remove addresses and original rows of batches that ended longer ago, such as 365d, as purge does. Default: never."`
 	MetricsListen  string `env:"BULKINVITE_METRICS_LISTEN" placeholder:"ADDRESS" help:"Serve /metrics for Prometheus here, to whoever asks: 127.0.0.1:9090. Default: nowhere."`
 	TZ             string `name:"tz" placeholder:"ZONE" help:"Time zone of --sweep-at, such as Europe/Berlin. Default: the machine's."`
 }
@@ -74,15 +74,7 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	t, err := p.connect(ctx)
-	if err != nil {
-		return err
-	}
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	instance, err := t.ensure(ctx, invitation.NewStore(pool))
+	t, pool, instance, err := p.instance(ctx)
 	if err != nil {
 		return err
 	}

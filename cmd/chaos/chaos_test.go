@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/rig"
 )
 
 // at is a run of a scenario that has not begun.
@@ -24,7 +26,7 @@ func at(h harm) *run {
 
 // good is what a run without faults comes to.
 func good(r *run) (*truth, []result, map[string]bool) {
-	t := &truth{made: map[string][]made{}, mails: map[string]int{}}
+	t := &truth{made: map[string][]rig.Invitation{}, mails: map[string]int{}}
 	explained := map[string]bool{}
 	outcomes := map[string]string{fresh: "invited", user: "already_registered", pending: "already_invited", invalid: "invalid", again: "duplicate_row"}
 	var results []result
@@ -33,7 +35,7 @@ func good(r *run) (*truth, []result, map[string]bool) {
 		row := result{BatchID: 1, RowNumber: i + 1, Key: &key, Outcome: &outcome}
 		if kind == fresh || kind == pending {
 			id := fmt.Sprintf("inv_%d", i)
-			t.made[key] = []made{{ID: id}}
+			t.made[key] = []rig.Invitation{{ID: id}}
 			row.ClerkID = &id
 		}
 		if kind == fresh {

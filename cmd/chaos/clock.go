@@ -10,10 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 )
 
 // clockVariable names the file whose first eight bytes are the seconds by which a
@@ -62,23 +61,8 @@ func stepped() int64 {
 // clockReading is the line of time.Now that reads both clocks.
 const clockReading = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 
-var steppingBuild struct {
-	sync.Mutex
-	binary string
-	err    error
-}
-
-// stepping returns a bulkinvite whose wall clock can be stepped. The first run that
-// wants it builds it, for all lanes.
-func (h *house) stepping(ctx context.Context) (string, error) {
-	steppingBuild.Lock()
-	defer steppingBuild.Unlock()
-	if steppingBuild.binary == "" && steppingBuild.err == nil {
-		steppingBuild.binary, steppingBuild.err = buildStepping(ctx, h.steppingDir)
-	}
-	return steppingBuild.binary, steppingBuild.err
-}
-
+// buildStepping builds a bulkinvite whose wall clock can be stepped. All of it is compiled anew, the standard library
+// included: minutes on a busy machine, so that no run waits for it.
 func buildStepping(ctx context.Context, dir string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -110,7 +94,7 @@ func buildStepping(ctx context.Context, dir string) (string, error) {
 	return binary, rig.Build(ctx, binary, "failpoints", "-overlay="+overlay)
 }
 
-func (r *run) clockFile(i int) string { return filepath.Join(r.dir, fmt.Sprintf("clock-%d", i)) }
+func (r *run) clockFile(i int) string { return filepath.Join(r.Dir, fmt.Sprintf("clock-%d", i)) }
 
 // setClocks gives each worker a clock of its own that shows the machine's time.
 func (r *run) setClocks() error {
@@ -154,7 +138,7 @@ func (r *run) stepClock() error {
 	if r.dice.IntN(2) == 0 {
 		return nil
 	}
-	if err := sleep(r.ctx, r.wait); err != nil {
+	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
 	r.did["times set right again"]++
@@ -174,7 +158,7 @@ func (r *run) clockShows(i int, by time.Duration) error {
 				return nil
 			}
 		}
-		if err := sleep(r.ctx, 50*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

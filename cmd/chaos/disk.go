@@ -9,8 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/postgres"
 )
 
@@ -51,7 +52,7 @@ func (r *run) onSmallDisk() (string, error) {
 	for name, value := range smallWAL {
 		settings = append(settings, name+"="+value)
 	}
-	one, err := r.site.add(filepath.Join("disk", "postgres"), filepath.Join(r.dir, "postgres.log"), settings...)
+	one, err := r.site.add(filepath.Join("disk", "postgres"), filepath.Join(r.Dir, "postgres.log"), settings...)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +61,7 @@ func (r *run) onSmallDisk() (string, error) {
 	if err := errors.Join(one.initialise(), one.start(r.ctx)); err != nil {
 		return "", err
 	}
-	return one.url(r.name), r.fill(one)
+	return one.url(r.Name), r.fill(one)
 }
 
 // dataOnSmallDisk has the program's data directory on a small disk, with its private
@@ -80,7 +81,7 @@ func (r *run) dataOnSmallDisk() (string, error) {
 	}
 	unmount := r.site.after
 	r.site.after = func() error { return errors.Join(r.private.Close(), unmount()) }
-	_, err = rig.Call(r.ctx, r.rig.Binary, rig.Environment(r.disk, "", key), "migrate")
+	_, err = rig.Call(r.ctx, r.Rig.Binary, rig.Environment(r.disk, "", rig.Key), "migrate")
 	return r.private.URL(), err
 }
 
@@ -111,15 +112,15 @@ func (r *run) fillDisk() error {
 	}
 	if r.dice.IntN(2) == 0 {
 		for range 4 { // it fails once the room is used up
-			if _, err := r.pool.Exec(r.ctx, `select pg_switch_wal()`); err != nil {
+			if _, err := r.Pool.Exec(r.ctx, `select pg_switch_wal()`); err != nil {
 				break
 			}
 		}
 	}
-	if err := sleep(r.ctx, r.wait); err != nil {
+	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
-	if r.pool.Ping(r.ctx) != nil {
+	if r.Pool.Ping(r.ctx) != nil {
 		r.did["times PostgreSQL was down when there was room again"]++
 	}
 	if err := os.Remove(ballast); err != nil {
@@ -176,7 +177,7 @@ func fillUp(path string) error {
 // revive starts PostgreSQL where it has ended.
 func (r *run) revive() error {
 	for {
-		if err := r.pool.Ping(r.ctx); err == nil {
+		if err := r.Pool.Ping(r.ctx); err == nil {
 			if n := r.fleet.quitted(); n > 0 {
 				r.did["times a worker ended by itself"] += n
 			}
@@ -189,7 +190,7 @@ func (r *run) revive() error {
 				return err
 			}
 		}
-		if err := sleep(r.ctx, 200e6); err != nil {
+		if err := rig.Sleep(r.ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 )
 
 // workers is how many processes a run has.
@@ -88,7 +88,7 @@ func (f *fleet) keep(ctx context.Context, i int) {
 			}
 		}
 		f.mu.Unlock()
-		if ending || sleep(ctx, 200*time.Millisecond) != nil {
+		if ending || rig.Sleep(ctx, 200*time.Millisecond) != nil {
 			return
 		}
 		if err := f.launch(ctx, i, ""); err != nil {
@@ -139,13 +139,4 @@ func (f *fleet) end(sig syscall.Signal) error {
 		}
 	}
 	return err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

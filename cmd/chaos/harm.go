@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,7 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/postgres"
 )
 
@@ -28,7 +27,7 @@ func (r *run) kill() error {
 	if err := r.fleet.worker(r.worker).Kill(); err != nil {
 		return err
 	}
-	if err := sleep(r.ctx, between(r.dice, 0, 2*time.Second)); err != nil {
+	if err := rig.Sleep(r.ctx, between(r.dice, 0, 2*time.Second)); err != nil {
 		return err
 	}
 	return r.fleet.worker(r.dice.IntN(workers)).Kill()
@@ -41,7 +40,7 @@ func (r *run) stop() error {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	err := sleep(r.ctx, r.wait)
+	err := rig.Sleep(r.ctx, r.wait)
 	return errors.Join(err, p.Signal(syscall.SIGCONT))
 }
 
@@ -56,7 +55,7 @@ func (r *run) stopInClaim() error {
 		r.strike()
 		held, err := r.standsStill()
 		if err == nil && held {
-			err = sleep(r.ctx, r.wait)
+			err = rig.Sleep(r.ctx, r.wait)
 		}
 		if err := errors.Join(err, p.Signal(syscall.SIGCONT)); err != nil || held {
 			return err
@@ -67,7 +66,7 @@ func (r *run) stopInClaim() error {
 // stopWaiting stops a worker while all of them wait for the buckets, which are
 // held meanwhile: it gets them in its turn, and does not hear of it.
 func (r *run) stopWaiting(p *rig.Process) error {
-	return pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(r.ctx, r.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(r.ctx, `select from buckets order by name desc for update`); err != nil {
 			return fmt.Errorf("hold the buckets: %w", err)
 		}
@@ -83,11 +82,11 @@ func (r *run) stopWaiting(p *rig.Process) error {
 // standsStill reports whether a session of the database does nothing within a
 // transaction, for longer than any that goes on.
 func (r *run) standsStill() (bool, error) {
-	if err := sleep(r.ctx, time.Second); err != nil {
+	if err := rig.Sleep(r.ctx, time.Second); err != nil {
 		return false, err
 	}
 	var held bool
-	err := r.pool.QueryRow(r.ctx, `
+	err := r.Pool.QueryRow(r.ctx, `
 		select exists (select from pg_stat_activity where datname = current_database() and state = 'idle in transaction'
 		               and state_change < clock_timestamp() - interval '500 milliseconds')`).Scan(&held)
 	if err != nil {
@@ -97,7 +96,7 @@ func (r *run) standsStill() (bool, error) {
 }
 
 func (r *run) postmaster() (int, error) {
-	text, err := os.ReadFile(filepath.Join(r.rig.Dir, "postgres", "data", "postmaster.pid"))
+	text, err := os.ReadFile(filepath.Join(r.Rig.Dir, "postgres", "data", "postmaster.pid"))
 	if err != nil {
 		return 0, fmt.Errorf("find PostgreSQL: %w", err)
 	}
@@ -121,10 +120,10 @@ func (r *run) postgresDown() error {
 	}
 	r.watch.excuse(true)
 	defer r.watch.excuse(false)
-	if err := sleep(r.ctx, r.wait); err != nil {
+	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
-	return r.rig.Start(r.ctx)
+	return r.Rig.Start(r.ctx)
 }
 
 // connectionLost breaks every worker's connections to PostgreSQL, and lets no
@@ -144,7 +143,7 @@ func (r *run) cutOff(p *proxy, state string) error {
 	r.watch.excuse(!r.harm.one)
 	defer r.watch.excuse(false)
 	p.set(state)
-	err := sleep(r.ctx, r.wait)
+	err := rig.Sleep(r.ctx, r.wait)
 	p.set(open)
 	return err
 }
@@ -159,8 +158,8 @@ func (r *run) swallowClerk() error { return r.cutOff(r.toClerk, swallowed) }
 // restore brings the database back to what a dump of the middle held, with the
 // workers stopped meanwhile.
 func (r *run) restore() error {
-	dump := filepath.Join(r.dir, "dump")
-	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, "--dbname="+r.url); err != nil {
+	dump := filepath.Join(r.Dir, "dump")
+	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, "--dbname="+r.URL); err != nil {
 		return err
 	}
 	if err := r.invited(min(300, r.trigger+20+r.dice.IntN(60))); err != nil {
@@ -176,18 +175,18 @@ func (r *run) restore() error {
 	r.strike()
 	r.watch.excuse(true)
 	defer r.watch.excuse(false)
-	r.pool.Close()
-	if err := r.rig.Drop(r.ctx, r.name); err != nil {
+	r.Pool.Close()
+	if err := r.Rig.Drop(r.ctx, r.Name); err != nil {
 		return err
 	}
-	if _, err := r.rig.Database(r.ctx, r.name, ""); err != nil {
+	if _, err := r.Rig.Database(r.ctx, r.Name, ""); err != nil {
 		return err
 	}
-	if err := r.tool(r.ctx, "pg_restore", "--dbname="+r.url, dump); err != nil {
+	if err := r.tool(r.ctx, "pg_restore", "--dbname="+r.URL, dump); err != nil {
 		return err
 	}
 	var err error
-	if r.pool, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=3")); err != nil {
+	if r.Pool, err = postgres.Open(r.ctx, rig.WithParameter(r.URL, "pool_max_conns=3")); err != nil {
 		return err
 	}
 	return r.fleet.start(r.ctx, nil)
@@ -200,17 +199,17 @@ func (r *run) invite() error {
 	people := r.crowd.of(fresh)
 	for range 40 {
 		body := fmt.Sprintf(`{"email_address":%q,"public_metadata":{"by":"another"}}`, people[r.dice.IntN(len(people))])
-		req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.standin.URL+"/v1/invitations", strings.NewReader(body))
+		req, err := http.NewRequestWithContext(r.ctx, http.MethodPost, r.Sandbox.URL+"/v1/invitations", strings.NewReader(body))
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Authorization", "Bearer "+key)
+		req.Header.Set("Authorization", "Bearer "+rig.Key)
 		req.Header.Set("Content-Type", "application/json")
 		r.rivals++
-		if resp, err := r.standin.Client.Do(req); err == nil {
+		if resp, err := r.Sandbox.Client.Do(req); err == nil {
 			_ = resp.Body.Close() // nothing of it is of use
 		}
-		if err := sleep(r.ctx, between(r.dice, 0, 60*time.Millisecond)); err != nil {
+		if err := rig.Sleep(r.ctx, between(r.dice, 0, 60*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -223,7 +222,7 @@ func (r *run) cancel() error {
 		return err
 	}
 	r.strike()
-	if err := sleep(r.ctx, 1500*time.Millisecond); err != nil {
+	if err := rig.Sleep(r.ctx, 1500*time.Millisecond); err != nil {
 		return err
 	}
 	return r.quiet()
@@ -235,7 +234,7 @@ func (r *run) pause() error {
 		return err
 	}
 	r.strike()
-	if err := sleep(r.ctx, r.wait); err != nil {
+	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
 	if err := r.quiet(); err != nil {
@@ -246,7 +245,7 @@ func (r *run) pause() error {
 
 // tell gives a command for the batch.
 func (r *run) tell(command string, flags ...string) error {
-	_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append([]string{command, "1", "--actor=chaos"}, flags...)...)
+	_, err := r.Call(r.ctx, append([]string{command, "1", "--actor=chaos"}, flags...)...)
 	return err
 }
 
@@ -254,7 +253,7 @@ func (r *run) tell(command string, flags ...string) error {
 // jobs of it wait.
 func (r *run) quiet() error {
 	var late, waiting int
-	err := r.pool.QueryRow(r.ctx, `
+	err := r.Pool.QueryRow(r.ctx, `
 		select (select count(*) from attempts where started_at > $1::timestamptz + interval '1 second'),
 		       (select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending'))`, r.struck).Scan(&late, &waiting)
 	if err == nil && late+waiting > 0 {
@@ -269,15 +268,9 @@ func (r *run) sendAgain() error {
 	if err := r.await("the end of the first batch", `select not exists (select from results where outcome is null)`); err != nil {
 		return err
 	}
-	file := filepath.Join(r.dir, "people-1.csv")
+	file := filepath.Join(r.Dir, "people-1.csv")
 	if err := os.WriteFile(file, []byte(r.crowd.file(1)), 0o600); err != nil {
 		return err
 	}
-	args := append([]string{"import", file, "--yes", "--json", "--actor=chaos", "--on-duplicate=resend"}, r.settings()...)
-	_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(args, r.imports...)...)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 3 {
-		return nil // some rows are invalid, as they are meant to be
-	}
-	return err
+	return r.importFile(file, "--on-duplicate=resend")
 }

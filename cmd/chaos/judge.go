@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/rig"
 	"bulkinvite/invitation"
 )
 
@@ -94,28 +95,16 @@ func (r result) outcome() string {
 
 // truth is what the sandbox did.
 type truth struct {
-	made    map[string][]made // by address
+	made    map[string][]rig.Invitation // by address
 	mails   map[string]int
-	largest map[string]largest // by bucket
-	creates int                // requests of ours that came
+	largest map[string]rig.Largest // by bucket
+	creates int                    // requests of ours that came
 
-	requests []arrival
+	requests []rig.Request
 }
 
-// arrival is a request as it came to the sandbox.
-type arrival struct {
-	At    time.Time
-	Trace string `json:"trace_id"`
-}
-
-// largest is the most requests that came in a window.
-type largest struct {
-	Limit    string // N/DURATION
-	Requests int
-}
-
-// limit is how many may come in a window; 0: any number.
-func (l largest) limit() int {
+// limitOf is how many requests may come in a window; 0: any number.
+func limitOf(l rig.Largest) int {
 	number, _, _ := strings.Cut(l.Limit, "/")
 	n, err := strconv.Atoi(number)
 	if err != nil {
@@ -124,38 +113,19 @@ func (l largest) limit() int {
 	return n
 }
 
-type made struct {
-	ID        string
-	Email     string
-	Status    string
-	CreatedAt time.Time `json:"created_at"`
-
-	Metadata map[string]string `json:"public_metadata"` // ours has none
-}
-
 func (r *run) truth() (*truth, error) {
-	t := &truth{made: map[string][]made{}, creates: -r.rivals}
-	var all []made
-	var box struct{ Addresses map[string]int }
-	var stats struct {
-		Requests map[string]map[string]int
-		Largest  map[string]largest
+	seen, err := r.Sandbox.Record(r.ctx)
+	if err != nil {
+		return nil, err
 	}
-	for path, into := range map[string]any{
-		"/sandbox/invitations": &all, "/sandbox/mailbox": &box, "/sandbox/stats": &stats, "/sandbox/requests": &t.requests,
-	} {
-		if err := r.standin.Get(r.ctx, path, into); err != nil {
-			return nil, err
-		}
+	stats, err := r.Sandbox.Stats(r.ctx)
+	if err != nil {
+		return nil, err
 	}
-	for _, m := range all {
+	t := &truth{made: map[string][]rig.Invitation{}, mails: seen.Mailbox.Addresses, largest: stats.Largest, requests: seen.Requests}
+	t.creates = stats.Of(rig.Creates...) - r.rivals
+	for _, m := range seen.Invitations {
 		t.made[m.Email] = append(t.made[m.Email], m)
-	}
-	t.mails, t.largest = box.Addresses, stats.Largest
-	for _, call := range []string{"create", "bulk"} {
-		for _, n := range stats.Requests[call] {
-			t.creates += n
-		}
 	}
 	return t, nil
 }
@@ -169,7 +139,7 @@ func (r *run) judge() (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, _ := r.pool.Query(r.ctx, `
+	rows, _ := r.Pool.Query(r.ctx, `
 		select r.batch_id, substring(b.file_name from '\d+')::int as file, r.row_number, r.key, r.outcome, r.reason, r.clerk_invitation_id, r.decided_at
 		from results r join batches b on b.id = r.batch_id order by r.batch_id, r.row_number`)
 	results, err := pgx.CollectRows(rows, pgx.RowToStructByName[result])
@@ -199,7 +169,7 @@ func (r *run) judge() (*verdict, error) {
 // explained says of which people an attempt of ours can have made the
 // invitation that Clerk has.
 func (r *run) explained(t *truth) (map[string]bool, error) {
-	rows, _ := r.pool.Query(r.ctx, `
+	rows, _ := r.Pool.Query(r.ctx, `
 		select p.key, min(a.started_at) from attempt_people p join attempts a on a.id = p.attempt_id
 		where a.call in ('create', 'bulk') and a.resolution is distinct from 'not_sent' group by 1`)
 	explained := map[string]bool{}
@@ -355,11 +325,12 @@ func (r *run) judgeDoor(v *verdict, t *truth, key string, i int) {
 // know, and for more of them than the limits allow.
 func (r *run) judgeLedger(v *verdict, t *truth) error {
 	var open, people, waiting, sent int
-	err := r.pool.QueryRow(r.ctx, `
+	err := r.Pool.QueryRow(r.ctx, `
 		select (select count(*) from attempts where resolved_at is null),
 		       (select count(*) from attempt_people where open),
-		       (select count(*) from river_job where kind = 'invite' and state not in ('completed', 'cancelled', 'discarded')),
-		       (select count(*) from attempts where call in ('create', 'bulk') and resolution is distinct from 'not_sent')`).Scan(&open, &people, &waiting, &sent)
+		       (select count(*) from river_job where kind = 'invite' and `+unfinished+`),
+		       (select count(*) from attempts where call in ('create', 'bulk') and resolution is distinct from 'not_sent')`, r.harm.steps).
+		Scan(&open, &people, &waiting, &sent)
 	if err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
 	}
@@ -371,7 +342,7 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 	}
 	for bucket, most := range t.largest {
 		// A restored ledger has forgotten what it spent, and none has what others spend.
-		if n := most.limit(); n > 0 && !r.harm.restored && !r.harm.rival && most.Requests > n {
+		if n := limitOf(most); n > 0 && !r.harm.restored && !r.harm.rival && most.Requests > n {
 			v.add(over, rowID{}, "%d %s requests in a window of %d", most.Requests, bucket, n)
 		}
 	}
@@ -390,7 +361,7 @@ type attempt struct {
 
 // sent lists the attempts that may have been sent.
 func (r *run) sent() ([]attempt, error) {
-	rows, _ := r.pool.Query(r.ctx, `
+	rows, _ := r.Pool.Query(r.ctx, `
 		select a.id, a.started_at as started, a.deadline,
 		       array_remove(a.trace_id || (select array_agg(l.trace_id) from late_answers l where l.attempt_id = a.id), null) as traces,
 		       array(select p.key from attempt_people p where p.attempt_id = a.id) as keys, a.call in ('create', 'bulk') as creates
@@ -480,14 +451,14 @@ func (r *run) measure(v *verdict, results []result) error {
 	}
 	for _, at := range deaths {
 		var end time.Time
-		err := r.pool.QueryRow(r.ctx, `select coalesce(max(resolved_at), $1) from attempts where started_at <= $1 and resolved_at > $1`, at).Scan(&end)
+		err := r.Pool.QueryRow(r.ctx, `select coalesce(max(resolved_at), $1) from attempts where started_at <= $1 and resolved_at > $1`, at).Scan(&end)
 		if err != nil {
 			return fmt.Errorf("read what was open: %w", err)
 		}
 		v.settled = max(v.settled, end.Sub(at))
 	}
 	if !v.struck {
-		if err := r.pool.QueryRow(r.ctx, `select coalesce(min(started_at), clock_timestamp()) from attempts`).Scan(&began); err != nil {
+		if err := r.Pool.QueryRow(r.ctx, `select coalesce(min(started_at), clock_timestamp()) from attempts`).Scan(&began); err != nil {
 			return fmt.Errorf("read the first attempt: %w", err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +29,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 )
 
 // options are the flags.
@@ -64,13 +65,9 @@ func main() {
 // house is what the runs of a lane share.
 type house struct {
 	*rig.Rig
-	runs        int
-	keep        string // where failed runs are kept
-	steppingDir string // of the program whose clock can be stepped
+	keep     string // where failed runs are kept
+	stepping string // the program whose clock can be stepped, where a scenario needs it
 }
-
-// template is the database that each run gets a copy of.
-const template = "chaos_template"
 
 // errBroken says that something was wrong; what and how was printed.
 var errBroken = errors.New("not all is well")
@@ -80,14 +77,21 @@ func chaos(ctx context.Context, o options) (err error) {
 	if err != nil || o.list {
 		return err
 	}
-	s := newSession(o, chosen)
-	if s.stepping, err = os.MkdirTemp("", "bulkinvite-chaos-clock-"); err != nil {
+	dir, err := os.MkdirTemp("", "bulkinvite-chaos-clock-")
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(s.stepping)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var stepping string
+	if slices.ContainsFunc(chosen, func(s scenario) bool { return s.harm.steps }) {
+		if stepping, err = buildStepping(ctx, dir); err != nil {
+			return err
+		}
+	}
+	s := newSession(o, chosen)
 	group, playing := errgroup.WithContext(ctx)
 	for range max(1, o.lanes) {
-		group.Go(func() error { return lane(playing, s) })
+		group.Go(func() error { return lane(playing, s, stepping) })
 	}
 	err = group.Wait()
 	fmt.Print("\n", s.tally.text(), s.tally.details(), s.tally.notMade(), "\n")
@@ -99,8 +103,8 @@ func chaos(ctx context.Context, o options) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case s.failed > 0:
-		return fmt.Errorf("%w: %d runs", errBroken, s.failed)
+	case len(s.failed) > 0:
+		return fmt.Errorf("%w: %d runs\n%s", errBroken, len(s.failed), strings.Join(s.failed, "\n"))
 	case s.left > 0:
 		return fmt.Errorf("%d scenarios were not played within %s", s.left, o.duration)
 	}
@@ -108,8 +112,8 @@ func chaos(ctx context.Context, o options) (err error) {
 }
 
 // lane plays scenarios, one after the other, until none is left.
-func lane(ctx context.Context, s *session) (err error) {
-	h := &house{steppingDir: s.stepping, keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
+func lane(ctx context.Context, s *session, stepping string) (err error) {
+	h := &house{stepping: stepping, keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
 	// A crash of PostgreSQL alone loses nothing that the kernel has: fsync only
 	// matters when the machine dies.
 	h.Rig, err = rig.New(ctx, rig.Config{Name: "chaos", Tags: "failpoints", Settings: map[string]string{"fsync": "off"}})
@@ -117,13 +121,6 @@ func lane(ctx context.Context, s *session) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.Close()) }()
-	url, err := h.Database(ctx, template, "")
-	if err != nil {
-		return err
-	}
-	if _, err := rig.Call(ctx, h.Binary, rig.Environment(h.Dir, url, key), "migrate"); err != nil {
-		return err
-	}
 	machine, err := h.Machine(ctx)
 	if err != nil {
 		return err
@@ -172,13 +169,11 @@ type session struct {
 	began     time.Time
 
 	mu      sync.Mutex
-	made    int // runs begun
-	left    int // scenarios for which no time was left
-	failed  int
+	made    int      // runs begun
+	left    int      // scenarios for which no time was left
+	failed  []string // a line each
 	tally   *tally
 	machine string
-
-	stepping string // the directory of the program whose clock can be stepped
 }
 
 func newSession(o options, chosen []scenario) *session {
@@ -217,16 +212,17 @@ func (s *session) told(chosen scenario, seed uint64, n int, took time.Duration, 
 		fmt.Printf("%s  NOT MADE: %v\n", line, err)
 		return
 	case err != nil:
-		fmt.Printf("%s  NOT JUDGED: %v\n", line, err)
+		line = fmt.Sprintf("%s  NOT JUDGED: %v", line, err)
 	case v.bad():
-		fmt.Printf("%s  WRONG: %d lost, %d doubled, %d wrong, %d over, %d late, %d stalled\n", line,
+		line = fmt.Sprintf("%s  WRONG: %d lost, %d doubled, %d wrong, %d over, %d late, %d stalled", line,
 			v.count(lostOnes), v.count(doubled), v.count(untrue), v.count(over), v.count(late), v.count(stalled))
 	default:
 		fmt.Printf("%s  ok, %d deaths, done in %.1f s\n", line, v.deaths, v.done.Seconds())
 		return
 	}
-	s.failed++
-	fmt.Printf("  again: go run ./cmd/chaos -seed %d -run '^%s$'\n", seed, chosen.name())
+	line += fmt.Sprintf("\n  again: go run ./cmd/chaos -seed %d -run '^%s$'", seed, chosen.name())
+	s.failed = append(s.failed, line)
+	fmt.Println(line)
 }
 
 // kept is the directory for what is left of a run.

@@ -18,12 +18,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/postgres"
 )
-
-// key makes the sandbox a production instance.
-const key = "sk_live_chaos"
 
 // How patient a run is. The machine may be busy: only what stands still fails.
 const (
@@ -35,14 +32,9 @@ const (
 type run struct {
 	scenario
 	*draw
+	*rig.Stage
 	ctx     context.Context // ends when the run has taken too long
-	rig     *rig.Rig
-	dir     string
-	name    string // of the database
-	url     string // of the database, not through a proxy
-	env     []string
-	pool    *pgxpool.Pool
-	watched *pgxpool.Pool // the watch's own
+	watched *pgxpool.Pool   // the watch's own
 	watch   *watch
 	site    *site                       // PostgreSQL servers of the run's own; nil: the lane's is used
 	binary  string                      // of the workers
@@ -51,7 +43,6 @@ type run struct {
 	private *postgres.Server
 	proxy   *proxy // to PostgreSQL
 	toClerk *proxy
-	standin *rig.Standin
 	fleet   *fleet
 	crowd   *crowd
 	struck  time.Time      // when the harm began; zero: not yet, or there was none
@@ -67,15 +58,17 @@ func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, 
 	limit := longest + s.harm.to
 	playing, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the run did not end within %s", limit))
 	defer cancel()
-	h.runs++
-	r := &run{scenario: s, draw: s.prepare(seed), ctx: playing, rig: h.Rig, did: map[string]int{}, name: fmt.Sprintf("run_%d", h.runs), binary: h.Binary}
-	r.dir = filepath.Join(h.Dir, r.name)
-	if s.harm.steps {
-		if r.binary, err = h.stepping(playing); err != nil {
-			return nil, err
-		}
+	stage, err := h.NewStage()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		scenario: s, draw: s.prepare(seed), Stage: stage, ctx: playing, did: map[string]int{}, binary: h.Binary,
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
+	if s.harm.steps {
+		r.binary = h.stepping
+	}
 	if err := r.setUp(); err != nil {
 		return nil, err
 	}
@@ -88,22 +81,20 @@ func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, 
 
 // setUp starts the sandbox and the workers, and imports the people.
 func (r *run) setUp() error {
-	if err := os.Mkdir(r.dir, 0o700); err != nil {
-		return err
-	}
+	var url string
 	var err error
 	if r.harm.prepare != nil {
-		r.url, err = r.harm.prepare(r)
+		url, err = r.harm.prepare(r)
 	} else {
-		r.url, err = r.rig.Database(r.ctx, r.name, template)
+		url, err = r.Rig.Migrated(r.ctx, r.Name)
 	}
 	if err != nil {
 		return err
 	}
-	if r.pool, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=3")); err != nil {
+	if err := r.Connect(r.ctx, url); err != nil {
 		return err
 	}
-	database, proxied := r.url, ""
+	database, proxied := url, ""
 	if r.harm.through {
 		if proxied, err = r.openProxy(database); err != nil {
 			return err
@@ -112,23 +103,23 @@ func (r *run) setUp() error {
 			database = proxied
 		}
 	}
-	r.env = rig.Environment(r.dir, database, key)
 	r.crowd = newCrowd(r.dice, r.blocked)
 	if err := r.startSandbox(); err != nil {
 		return err
 	}
-	clerk := r.standin.URL
+	r.Env = append(r.Env, "DATABASE_URL="+database)
 	if r.harm.throughClerk {
-		if clerk, err = r.openClerkProxy(); err != nil {
+		clerk, err := r.openClerkProxy()
+		if err != nil {
 			return err
 		}
+		r.Env = append(r.Env, "CLERK_API_URL="+clerk+"/v1")
 	}
-	r.env = append(r.env, "CLERK_API_URL="+clerk+"/v1")
 	if r.site != nil && r.site.dataDir != "" {
 		// The program finds its private server by its data directory.
-		r.env = append(r.env, "DATABASE_URL=", "BULKINVITE_DATA_DIR="+r.site.dataDir)
+		r.Env = append(r.Env, "DATABASE_URL=", "BULKINVITE_DATA_DIR="+r.site.dataDir)
 	}
-	r.fleet = &fleet{binary: r.binary, env: r.env, dir: r.dir, quit: r.harm.quits,
+	r.fleet = &fleet{binary: r.binary, env: r.Env, dir: r.Dir, quit: r.harm.quits,
 		args: append(append([]string{"work", "--log-level=debug", "--log-format=json"}, r.settings()...), r.harm.flags...)}
 	if r.harm.one {
 		r.fleet.each = func(i int) []string {
@@ -139,7 +130,7 @@ func (r *run) setUp() error {
 		}
 	}
 	if r.harm.stopAt != "" {
-		r.fleet.env = append(slices.Clone(r.env), "BULKINVITE_FAILSTOP="+r.stopFile())
+		r.fleet.env = append(slices.Clone(r.Env), "BULKINVITE_FAILSTOP="+r.stopFile())
 	}
 	if r.harm.steps {
 		if err := r.setClocks(); err != nil {
@@ -200,7 +191,7 @@ func (r *run) openProxy(database string) (string, error) {
 
 // openClerkProxy puts a proxy before the sandbox and returns the URL through it.
 func (r *run) openClerkProxy() (string, error) {
-	u, err := url.Parse(r.standin.URL)
+	u, err := url.Parse(r.Sandbox.URL)
 	if err != nil {
 		return "", fmt.Errorf("the sandbox' URL: %w", err)
 	}
@@ -211,31 +202,17 @@ func (r *run) openClerkProxy() (string, error) {
 	return u.String(), nil
 }
 
-// withParameter adds a parameter to a database's URL.
-func withParameter(database, parameter string) string {
-	if strings.Contains(database, "?") {
-		return database + "&" + parameter
-	}
-	return database + "?" + parameter
-}
-
-// seed is somebody whom Clerk knows for so long.
-type seed struct {
-	Email string `json:"email"`
-	Age   string `json:"age"`
-}
-
-func planted(people []string) []seed {
-	seeds := make([]seed, len(people))
+func planted(people []string) []rig.Seed {
+	seeds := make([]rig.Seed, len(people))
 	for i, email := range people {
-		seeds[i] = seed{email, "24h"}
+		seeds[i] = rig.Seed{Email: email, Age: "24h"}
 	}
 	return seeds
 }
 
 func (r *run) startSandbox() error {
-	seeds := filepath.Join(r.dir, "seeds.json")
-	text, err := json.Marshal(map[string][]seed{"users": planted(r.crowd.of(user)), "invitations": planted(r.crowd.of(pending))})
+	seeds := filepath.Join(r.Dir, "seeds.json")
+	text, err := json.Marshal(map[string][]rig.Seed{"users": planted(r.crowd.of(user)), "invitations": planted(r.crowd.of(pending))})
 	if err != nil {
 		return err
 	}
@@ -257,8 +234,7 @@ func (r *run) startSandbox() error {
 		}
 		args = append(args, "--fault="+string(text))
 	}
-	r.standin, err = rig.OpenStandin(r.ctx, r.rig.Binary, r.env, filepath.Join(r.dir, "sandbox.log"), args...)
-	return err
+	return r.OpenSandbox(r.ctx, args...)
 }
 
 // importPeople imports the people, as often at once as the harm says, each time
@@ -269,21 +245,26 @@ func (r *run) importPeople() error {
 		if i > 0 && r.harm.resend {
 			break // it comes when the first is done
 		}
-		file := filepath.Join(r.dir, fmt.Sprintf("people-%d.csv", i))
+		file := filepath.Join(r.Dir, fmt.Sprintf("people-%d.csv", i))
 		if err := os.WriteFile(file, []byte(r.crowd.file(i)), 0o600); err != nil {
 			return err
 		}
-		args := append([]string{"import", file, "--yes", "--json", "--actor=chaos"}, r.settings()...)
 		group.Go(func() error {
-			_, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(args, r.imports...)...)
-			var exit *exec.ExitError
-			if errors.As(err, &exit) && exit.ExitCode() == 3 {
-				return nil // some rows are invalid, as they are meant to be
-			}
-			return err
+			return r.importFile(file)
 		})
 	}
 	return group.Wait()
+}
+
+// importFile imports a file, of which some rows are invalid.
+func (r *run) importFile(file string, flags ...string) error {
+	args := append([]string{"import", file, "--yes", "--json", "--actor=chaos"}, r.settings()...)
+	_, err := r.Call(r.ctx, append(append(args, flags...), r.imports...)...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 3 {
+		return nil
+	}
+	return err
 }
 
 // through lets the harm come, waits for the end, and judges, for which ctx lasts
@@ -304,7 +285,7 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	deaths, quits := r.fleet.seen()
 	// A job ends a moment after its row is decided, and its worker dies there.
 	for wait := time.Now(); r.harm.point != "" && len(deaths) == 0 && len(quits) == 0 && still == nil && time.Since(wait) < 5*time.Second; {
-		if err := sleep(r.ctx, 100*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
 		deaths, quits = r.fleet.seen()
@@ -346,11 +327,11 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 func (r *run) invited(n int) error {
 	n += len(r.crowd.of(pending))
 	for {
-		var stats struct{ Invitations int }
-		if err := r.standin.Get(r.ctx, "/sandbox/stats", &stats); err != nil || stats.Invitations >= n {
+		stats, err := r.Sandbox.Stats(r.ctx)
+		if err != nil || stats.Invitations >= n {
 			return err
 		}
-		if err := sleep(r.ctx, 10*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 10*time.Millisecond); err != nil {
 			return fmt.Errorf("wait for %d invitations, %d are there: %w", n, stats.Invitations, err)
 		}
 	}
@@ -360,17 +341,22 @@ func (r *run) invited(n int) error {
 func (r *run) await(what, query string, args ...any) error {
 	for {
 		var yes bool
-		if err := r.pool.QueryRow(r.ctx, query, args...).Scan(&yes); err != nil {
+		if err := r.Pool.QueryRow(r.ctx, query, args...).Scan(&yes); err != nil {
 			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 		if yes {
 			return nil
 		}
-		if err := sleep(r.ctx, 50*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 50*time.Millisecond); err != nil {
 			return fmt.Errorf("wait for %s: %w", what, err)
 		}
 	}
 }
+
+// unfinished is of jobs that have yet to end. $1 says that clocks are stepped: a worker whose clock is an hour ahead
+// puts jobs off for that hour. They hold nobody up, and end when they are due.
+const unfinished = `state not in ('completed', 'cancelled', 'discarded')
+	and not ($1 and scheduled_at > now() + interval '30 minutes')`
 
 // settled returns nil when nothing is left to do, and an error when nothing has
 // moved for too long.
@@ -380,14 +366,14 @@ func (r *run) settled() error {
 	for {
 		var done bool
 		var now string
-		err := r.pool.QueryRow(r.ctx, `
+		err := r.Pool.QueryRow(r.ctx, `
 			with rows as (select count(*) filter (where outcome is null) as undecided, count(*) as n from results),
 			     tries as (select count(*) as n, count(*) filter (where resolved_at is null) as open from attempts),
-			     queue as (select count(*) as n from river_job where kind = 'invite' and state in ('available', 'scheduled', 'running', 'retryable', 'pending')),
+			     queue as (select count(*) as n from river_job where kind = 'invite' and `+unfinished+`),
 			     batch as (select count(*) as n, string_agg(distinct state || coalesce(': ' || state_reason, ''), ', ') as states from batches where finished_at is null)
 			select rows.undecided = 0 and tries.open = 0 and queue.n = 0 and batch.n = 0,
 			       format('%s of %s rows undecided, %s of %s attempts open, %s jobs, %s batches not finished (%s)', rows.undecided, rows.n, tries.open, tries.n, queue.n, batch.n, batch.states)
-			from rows, tries, queue, batch`).Scan(&done, &now)
+			from rows, tries, queue, batch`, r.harm.steps).Scan(&done, &now)
 		switch {
 		case err != nil && r.ctx.Err() != nil:
 			return fmt.Errorf("%w: %s", context.Cause(r.ctx), last)
@@ -398,7 +384,7 @@ func (r *run) settled() error {
 		case time.Since(moved) > stillFor:
 			return fmt.Errorf("nothing moved for %s: %s (%v)", stillFor, last, err)
 		}
-		if err := sleep(r.ctx, 100*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 100*time.Millisecond); err != nil {
 			return fmt.Errorf("%w: %s", err, last)
 		}
 	}
@@ -410,13 +396,13 @@ func (r *run) keep(dir string, v *verdict) error {
 	if err := r.fleet.end(syscall.SIGQUIT); err != nil {
 		return err
 	}
-	if err := os.CopyFS(dir, os.DirFS(r.dir)); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(r.Dir)); err != nil {
 		return fmt.Errorf("keep the logs: %w", err)
 	}
 	// The run's own time may be over.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), time.Minute)
 	defer cancel()
-	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), "--dbname="+r.url); err != nil {
+	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), "--dbname="+r.URL); err != nil {
 		return err
 	}
 	fmt.Printf("  logs, the sandbox' state and a dump of the database: %s\n", dir)
@@ -438,7 +424,7 @@ func (r *run) stories(ctx context.Context, v *verdict) {
 		if w.key == "" {
 			continue
 		}
-		text, err := rig.Call(ctx, r.rig.Binary, r.direct(), "why", w.key)
+		text, err := rig.Call(ctx, r.Rig.Binary, r.direct(), "why", w.key)
 		if err != nil {
 			fmt.Printf("    no story: %v\n", err)
 			continue
@@ -451,7 +437,7 @@ func (r *run) stories(ctx context.Context, v *verdict) {
 
 // direct is the environment with the database itself, not the proxy to it.
 func (r *run) direct() []string {
-	return append(slices.Clone(r.env), "DATABASE_URL="+r.url)
+	return append(slices.Clone(r.Env), "DATABASE_URL="+r.URL)
 }
 
 // tool runs one of PostgreSQL's programs on the server.
@@ -492,21 +478,13 @@ func (r *run) close() error {
 	if r.fleet != nil {
 		err = r.fleet.end(syscall.SIGKILL)
 	}
-	if r.standin != nil {
-		err = errors.Join(err, r.standin.Kill())
-	}
 	for _, p := range []*proxy{r.proxy, r.toClerk} {
 		if p != nil {
 			err = errors.Join(err, p.close())
 		}
 	}
-	if r.pool != nil {
-		r.pool.Close()
-	}
 	if r.site != nil {
 		err = errors.Join(err, r.site.close())
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return errors.Join(err, r.rig.Drop(ctx, r.name), os.RemoveAll(r.dir))
+	return errors.Join(err, r.Stage.Close())
 }

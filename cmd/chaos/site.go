@@ -13,7 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 )
 
 // errNotHere says that this machine does not permit a fault. The run counts as not made.
@@ -38,12 +38,12 @@ func (r *run) newSite() (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(filepath.Join(r.rig.Dir, "postgres", "data"))
+	info, err := os.Stat(filepath.Join(r.Rig.Dir, "postgres", "data"))
 	if err != nil {
 		return nil, err
 	}
 	stat := info.Sys().(*syscall.Stat_t)
-	s := &site{dir: r.dir + "-servers", bin: bin, uid: int(stat.Uid), gid: int(stat.Gid), owner: &syscall.SysProcAttr{Setpgid: true}}
+	s := &site{dir: r.Dir + "-servers", bin: bin, uid: int(stat.Uid), gid: int(stat.Gid), owner: &syscall.SysProcAttr{Setpgid: true}}
 	if os.Geteuid() != s.uid {
 		s.owner.Credential = &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}
 	}
@@ -211,7 +211,7 @@ func (one *server) is(ctx context.Context, what, query string) error {
 		if err == nil && yes {
 			return nil
 		}
-		if s := sleep(ctx, 50*time.Millisecond); s != nil {
+		if s := rig.Sleep(ctx, 50*time.Millisecond); s != nil {
 			return fmt.Errorf("wait until %s: %w: %w", what, s, err)
 		}
 	}
@@ -238,7 +238,7 @@ func (r *run) runAhead(a, b *server, ahead int) error {
 		if done, err := r.over(); err != nil || done {
 			return errors.Join(err, fmt.Errorf("all was done when the standby lacked %d of %d attempts", known-left, known))
 		}
-		if err := sleep(r.ctx, 20*time.Millisecond); err != nil {
+		if err := rig.Sleep(r.ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -248,7 +248,7 @@ func (r *run) runAhead(a, b *server, ahead int) error {
 func (r *run) attempts(one *server) (n int, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, one.url(r.name))
+	conn, err := pgx.Connect(ctx, one.url(r.Name))
 	if err != nil {
 		return 0, err
 	}
@@ -259,10 +259,10 @@ func (r *run) attempts(one *server) (n int, err error) {
 
 // fill makes the run's database and its tables.
 func (r *run) fill(one *server) error {
-	if err := one.exec(r.ctx, "postgres", "create database "+r.name); err != nil {
+	if err := one.exec(r.ctx, "postgres", "create database "+r.Name); err != nil {
 		return err
 	}
-	_, err := rig.Call(r.ctx, r.rig.Binary, rig.Environment(r.dir, one.url(r.name), key), "migrate")
+	_, err := rig.Call(r.ctx, r.Rig.Binary, rig.Environment(r.Dir, one.url(r.Name), rig.Key), "migrate")
 	return err
 }
 
@@ -272,14 +272,14 @@ func (r *run) ownServer() (string, error) {
 	if r.site, err = r.newSite(); err != nil {
 		return "", err
 	}
-	one, err := r.site.add("postgres", filepath.Join(r.dir, "postgres.log"))
+	one, err := r.site.add("postgres", filepath.Join(r.Dir, "postgres.log"))
 	if err != nil {
 		return "", err
 	}
 	if err := errors.Join(one.initialise(), one.start(r.ctx)); err != nil {
 		return "", err
 	}
-	return one.url(r.name), r.fill(one)
+	return one.url(r.Name), r.fill(one)
 }
 
 // withStandby is a server of the run's own with a standby. The URL names both.
@@ -288,11 +288,11 @@ func (r *run) withStandby() (string, error) {
 	if r.site, err = r.newSite(); err != nil {
 		return "", err
 	}
-	a, err := r.site.add("primary", filepath.Join(r.dir, "primary.log"))
+	a, err := r.site.add("primary", filepath.Join(r.Dir, "primary.log"))
 	if err != nil {
 		return "", err
 	}
-	b, err := r.site.add("standby", filepath.Join(r.dir, "standby.log"), "cluster_name=standby", "hot_standby=on")
+	b, err := r.site.add("standby", filepath.Join(r.Dir, "standby.log"), "cluster_name=standby", "hot_standby=on")
 	if err != nil {
 		return "", err
 	}
@@ -325,7 +325,7 @@ func (r *run) withStandby() (string, error) {
 		}
 	}
 	return fmt.Sprintf("postgres://%s@%s,%s/%s?sslmode=disable&connect_timeout=5&target_session_attrs=read-write",
-		superuser, a.address(), b.address(), r.name), nil
+		superuser, a.address(), b.address(), r.Name), nil
 }
 
 // promote kills the primary and promotes its standby, which has every commit that the
@@ -338,7 +338,7 @@ func (r *run) promote() error {
 	if err := a.kill(); err != nil {
 		return err
 	}
-	if err := sleep(r.ctx, r.wait); err != nil {
+	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
 	return b.exec(r.ctx, "postgres", `select pg_promote()`)
@@ -394,7 +394,7 @@ func (r *run) promoteBehind() error {
 		return err
 	}
 	for _, command := range [][]string{{"migrate"}, {"doctor", "--after-restore"}} {
-		if _, err := rig.Call(r.ctx, r.rig.Binary, r.env, append(command, r.settings()[3:]...)...); err != nil {
+		if _, err := r.Call(r.ctx, append(command, r.settings()[3:]...)...); err != nil {
 			// doctor ends with 1 where anything is wrong, such as workers that are gone.
 			var exit *exec.ExitError
 			if !errors.As(err, &exit) || command[0] != "doctor" || exit.ExitCode() != 1 {

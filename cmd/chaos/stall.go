@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"bulkinvite/internal/rig"
 	"bulkinvite/postgres"
 )
 
@@ -86,14 +87,14 @@ func (w *watch) excuse(yes bool) {
 // overlook begins to watch the run's fleet, on a connection of its own.
 func (r *run) overlook() (*watch, error) {
 	var err error
-	if r.watched, err = postgres.Open(r.ctx, withParameter(r.url, "pool_max_conns=1")); err != nil {
+	if r.watched, err = postgres.Open(r.ctx, rig.WithParameter(r.URL, "pool_max_conns=1")); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(r.ctx)
 	w := &watch{}
 	var loop sync.WaitGroup
 	loop.Go(func() {
-		for sleep(ctx, 250*time.Millisecond) == nil {
+		for rig.Sleep(ctx, 250*time.Millisecond) == nil {
 			now, err := r.sample(ctx)
 			if ctx.Err() != nil {
 				return
@@ -126,18 +127,14 @@ func (r *run) sample(ctx context.Context) (sample, error) {
 	now := sample{at: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var stats struct{ Requests map[string]map[string]int }
-	if err := r.standin.Get(ctx, "/sandbox/stats", &stats); err != nil {
+	stats, err := r.Sandbox.Stats(ctx)
+	if err != nil {
 		return now, err
 	}
-	for _, call := range []string{"create", "bulk", "revoke"} {
-		for _, n := range stats.Requests[call] {
-			now.done += n
-		}
-	}
+	now.done = stats.Of("create", "bulk", "revoke")
 	var done int
 	var unread bool // Clerk's lists can't be read, so that nobody may be claimed
-	err := r.watched.QueryRow(ctx, `
+	err = r.watched.QueryRow(ctx, `
 		select (select count(*) from results where outcome is not null) + (select count(*) from attempts where resolved_at is not null),
 		       exists (select from results r join batches b on b.id = r.batch_id
 		               where b.state = 'running' and r.outcome is null and r.withdrawn_by is null

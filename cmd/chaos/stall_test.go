@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/rig"
 )
 
 // TestStall: a fleet that does nothing while it has work and budget is found, and one
@@ -90,7 +92,7 @@ func TestJudgeSeesLateRequests(t *testing.T) {
 			}
 			key := r.crowd.keys[slices.Index(r.crowd.kinds, fresh)]
 			x.made[key][0].CreatedAt = c.came
-			x.requests = []arrival{{At: c.came, Trace: "trace"}}
+			x.requests = []rig.Request{{At: c.came, Trace: "trace"}}
 			a := attempt{ID: 1, Started: began, Deadline: deadline, Traces: []string{"trace"}, Keys: []string{key}, Creates: true}
 			c.make(x, &a, key)
 			v := &verdict{}

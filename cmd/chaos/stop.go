@@ -8,10 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"bulkinvite/internal/rig"
 )
 
 // stopFile is where the worker that stops at its fail point says which one it is.
-func (r *run) stopFile() string { return filepath.Join(r.dir, "stopped") }
+func (r *run) stopFile() string { return filepath.Join(r.Dir, "stopped") }
 
 // stopAtPoint waits until a worker has stopped itself at its fail point, and lets it
 // go on some time later. The others live.
@@ -21,7 +24,7 @@ func (r *run) stopAtPoint() error {
 		return err
 	}
 	r.strike()
-	err = sleep(r.ctx, r.wait)
+	err = rig.Sleep(r.ctx, r.wait)
 	if err == nil && r.harm.taken != "" {
 		err = r.takenOver()
 	}
@@ -31,7 +34,7 @@ func (r *run) stopAtPoint() error {
 // takenOver looks whether another worker has done what the stopped one was about to do.
 func (r *run) takenOver() error {
 	var yes bool
-	if err := r.pool.QueryRow(r.ctx, r.harm.taken, r.struck).Scan(&yes); err != nil {
+	if err := r.Pool.QueryRow(r.ctx, r.harm.taken, r.struck).Scan(&yes); err != nil {
 		return fmt.Errorf("look who took over: %w", err)
 	}
 	if !yes {
@@ -57,7 +60,7 @@ func (r *run) stopped() (int, error) {
 		if done, err := r.over(); err != nil || done {
 			return 0, errors.Join(err, fmt.Errorf("no worker came to its fail point: %s", r.harm.stopAt))
 		}
-		if err := sleep(r.ctx, 20e6); err != nil {
+		if err := rig.Sleep(r.ctx, 20*time.Millisecond); err != nil {
 			return 0, fmt.Errorf("wait for a worker to stop at %s: %w", r.harm.stopAt, err)
 		}
 	}
@@ -70,7 +73,7 @@ func (r *run) over() (bool, error) {
 		return false, nil
 	}
 	var done bool
-	err := r.pool.QueryRow(r.ctx, `select not exists (select from results where outcome is null)`).Scan(&done)
+	err := r.Pool.QueryRow(r.ctx, `select not exists (select from results where outcome is null)`).Scan(&done)
 	return done, err
 }
 
@@ -85,7 +88,7 @@ func (r *run) standing(pid int) error {
 		if strings.HasPrefix(state, "T") {
 			return nil
 		}
-		if err := sleep(r.ctx, 10e6); err != nil {
+		if err := rig.Sleep(r.ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}

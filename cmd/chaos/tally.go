@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 )
 
 // sum is what some runs came to.

@@ -27,8 +27,8 @@ const (
 	// long is ended by the server.
 	TTL = 5 * time.Second
 
-	renewEvery  = TTL / 4
-	unconfirmed = 2 * TTL // how long renewing may fail before the holder gives up
+	renewals    = 4 // how often a lease is renewed while it lasts
+	unconfirmed = 2 // for how many times its life renewing may fail before the holder gives up
 )
 
 // ErrLost is the cause when another process has taken the lease.
@@ -41,6 +41,7 @@ type Lease struct {
 	name     string
 	holder   string
 	term     int64
+	ttl      time.Duration
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,8 +55,13 @@ type Lease struct {
 // holder has it. holder is unique to the process. The lease is renewed in the
 // background until it is released.
 func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder string) (*Lease, error) {
+	return TakeFor(ctx, TTL, pool, instance, name, holder)
+}
+
+// TakeFor is [Take] with a lease that lasts ttl instead of [TTL].
+func TakeFor(ctx context.Context, ttl time.Duration, pool *pgxpool.Pool, instance int64, name, holder string) (*Lease, error) {
 	l := &Lease{
-		pool: pool, instance: instance, name: name, holder: holder,
+		pool: pool, instance: instance, name: name, holder: holder, ttl: ttl,
 		taken: make(chan struct{}), stop: make(chan struct{}),
 	}
 	began := time.Now()
@@ -67,7 +73,7 @@ func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder 
 		where not exists (select from task_leases where instance_id = $1 and name = $2 and until >= clock_timestamp())
 		on conflict (instance_id, name) do update set holder = $3, term = t.term + 1, until = clock_timestamp() + $4::interval
 		where t.until < clock_timestamp()
-		returning term`, instance, name, holder, TTL).Scan(&l.term)
+		returning term`, instance, name, holder, ttl).Scan(&l.term)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -114,12 +120,12 @@ func (l *Lease) Explain(err error) error {
 // make. It fails with [ErrLost] if another process has taken the lease, and
 // nobody can take it until the transaction ends. Keep that short: renewing the
 // lease waits for it too. If the process stands still in the transaction, the
-// server ends that after a TTL.
+// server ends that after the time that the lease lasts.
 func (l *Lease) Guard(ctx context.Context, tx pgx.Tx) error {
 	var set string
 	err := tx.QueryRow(ctx, `select set_config('idle_in_transaction_session_timeout', $5, true) from task_leases
 		where instance_id = $1 and name = $2 and term = $3 and holder = $4 for share`,
-		l.instance, l.name, l.term, l.holder, fmt.Sprint(TTL.Milliseconds())).Scan(&set)
+		l.instance, l.name, l.term, l.holder, fmt.Sprint(l.ttl.Milliseconds())).Scan(&set)
 	if errors.Is(err, pgx.ErrNoRows) {
 		l.lose()
 		return l.lost()
@@ -135,7 +141,7 @@ func (l *Lease) Release() {
 	close(l.stop)
 	l.cancel(context.Canceled)
 	l.done.Wait()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), TTL)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), l.ttl)
 	defer cancel()
 	// An error is no matter: the lease runs out.
 	_, _ = l.pool.Exec(ctx, `update task_leases set until = '-infinity'
@@ -144,7 +150,7 @@ func (l *Lease) Release() {
 
 // keep renews the lease until it is released or taken by another.
 func (l *Lease) keep(confirmed time.Time) {
-	tick := time.NewTicker(renewEvery)
+	tick := time.NewTicker(l.ttl / renewals)
 	defer tick.Stop()
 	for {
 		select {
@@ -160,9 +166,9 @@ func (l *Lease) keep(confirmed time.Time) {
 		case err == nil:
 			l.lose()
 			return
-		case time.Since(confirmed) > unconfirmed:
+		case time.Since(confirmed) > unconfirmed*l.ttl:
 			l.cancel(fmt.Errorf("the lease %s of instance %d could not be renewed for %s: %w",
-				l.name, l.instance, unconfirmed, err))
+				l.name, l.instance, unconfirmed*l.ttl, err))
 		}
 	}
 }
@@ -171,7 +177,7 @@ func (l *Lease) keep(confirmed time.Time) {
 // wanted is still the holder's. The holder is compared too, since a server that
 // was promoted without the last commits may give a term twice.
 func (l *Lease) renew() (held bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), TTL)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), l.ttl)
 	defer cancel()
 	go func() {
 		select {
@@ -181,7 +187,7 @@ func (l *Lease) renew() (held bool, err error) {
 		}
 	}()
 	tag, err := l.pool.Exec(ctx, `update task_leases set until = clock_timestamp() + $5::interval
-		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder, TTL)
+		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder, l.ttl)
 	return tag.RowsAffected() == 1, err
 }
 

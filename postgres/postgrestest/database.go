@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,8 +32,15 @@ const (
 
 // Main runs the tests of a package without the caller's settings ([ClearEnvironment]), closes what they shared besides,
 // and gives its share in the server up. Call it from TestMain; it ends the process.
+//
+// Unless -parallel is set, two parallel tests run for each processor. They wait most of the time: for PostgreSQL, for
+// processes, for a limit's window. With more of them, tests that measure time fail.
 func Main(m *testing.M, closes ...func() error) {
-	if err := ClearEnvironment(); err != nil {
+	err := ClearEnvironment()
+	if err == nil {
+		err = setParallel(2 * runtime.GOMAXPROCS(0))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "before the tests:", err)
 		os.Exit(1)
 	}
@@ -43,6 +52,17 @@ func Main(m *testing.M, closes ...func() error) {
 		}
 	}
 	os.Exit(code)
+}
+
+// setParallel sets -parallel, unless the command line does.
+func setParallel(n int) error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", strconv.Itoa(n))
 }
 
 // New returns a pool of at most 8 connections on a new, migrated database, which is dropped when the test ends.

@@ -34,7 +34,7 @@ func config() postgres.Config {
 		Settings: map[string]string{
 			"fsync":            "off",
 			"full_page_writes": "off",
-			"max_connections":  "300",
+			"max_connections":  "600",
 			"wal_init_zero":    "off",
 			"wal_level":        "minimal",
 			"max_wal_senders":  "0",

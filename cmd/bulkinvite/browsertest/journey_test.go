@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/encoding/charmap"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 // messy is a file as people have it: Excel's semicolons and Windows-1252, a
@@ -34,19 +35,39 @@ func messy(t *testing.T) string {
 	return text
 }
 
+// TestChooseEncoding: where the bytes of a file fit several encodings, a person
+// chooses by how the names read.
+func TestChooseEncoding(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "--sandbox")
+	s.serve()
+	p := s.as("maria")
+	p.attach(s.file("zoe.csv", "Name,Email\nZo\xeb,zoe@example.com\n"))
+	p.sees("The file doesn't say in which encoding it is", "Windows-1257: Zoė")
+	p.inspect("draft-encoding")
+	p.press("Windows-1257: Zoė")
+	p.until(`!document.body.innerText.includes("in which encoding")`)
+	p.sees("Windows-1257", "Zoė", "1 to invite")
+}
+
 // TestUploadToDone goes the whole way with mail that reaches people: nothing is
 // sent before somebody has seen the plan and typed the number, the page shows
 // what another process does as it happens, and everybody gets one mail.
 func TestUploadToDone(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{})
+	clerk := sandboxtest.New(t, sandbox.Config{})
 	// The first worker may invite four people, and then waits for an hour.
-	s := newSite(t, "--clerk-url="+clerk.url, "--limit-bulk=off", "--limit-create=4/1h")
+	s := newSite(t, "--clerk-url="+clerk.URL, "--limit-bulk=off", "--limit-create=4/1h")
 	s.serve()
 	p := s.as("maria")
 	p.attach(s.file("hires.csv", messy(t)))
 
-	// The column that was taken for the addresses is the wrong one.
+	// Two columns hold addresses: somebody has to say which. They take the wrong one.
+	p.sees("Which column holds the addresses to invite?", "juergen@example.org", "juergen.mueller@example.com")
+	p.lacks("Jürgen Müller")
+	p.inspect("upload-choice")
+	p.tick("E-Mail")
+	p.press("Take this column")
 	id := p.batch()
 	p.sees("Windows-1252", "Jürgen Müller", "Invite 14 people")
 	p.lacks("can't be sent")
@@ -55,7 +76,7 @@ func TestUploadToDone(t *testing.T) {
 	if bad := eval[[]string](p, `[...document.querySelectorAll(".file td.bad")].map((e) => e.innerText)`); len(bad) != 1 || !strings.HasPrefix(bad[0], "zoe.weiss(at)example.com") || !strings.Contains(bad[0], "there is no @") {
 		t.Errorf("of the first rows these cells are shown as faulty: %q", bad)
 	}
-	if sent := len(clerk.mails()); sent != 0 {
+	if sent := len(clerk.Mailbox().Addresses); sent != 0 {
 		t.Fatalf("%d mails went out before the start", sent)
 	}
 	p.press("4")
@@ -75,7 +96,7 @@ func TestUploadToDone(t *testing.T) {
 	p.fill("This sends real e-mail", "14")
 	p.press("Invite 12 people")
 	p.sees("not the number of people: 12")
-	if sent := len(clerk.mails()); sent != 0 {
+	if sent := len(clerk.Mailbox().Addresses); sent != 0 {
 		t.Fatalf("%d mails went out with the wrong number", sent)
 	}
 	p.open("/batches/" + id)
@@ -95,7 +116,7 @@ func TestUploadToDone(t *testing.T) {
 	p.state("done")
 
 	var doubled []string
-	mails := clerk.mails()
+	mails := clerk.Mailbox().Addresses
 	for address, n := range mails {
 		if n != 1 {
 			doubled = append(doubled, address)
@@ -184,8 +205,8 @@ func TestPauseAndCancel(t *testing.T) {
 // happened meanwhile; who was signed in still is.
 func TestServerRestart(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{})
-	s := newSite(t, "--clerk-url="+clerk.url)
+	clerk := sandboxtest.New(t, sandbox.Config{})
+	s := newSite(t, "--clerk-url="+clerk.URL)
 	s.serve()
 	p := s.as("maria")
 	p.attach(s.file("hires.csv", "email\na@example.com\nb@example.com\n"))

@@ -20,7 +20,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/postgres/postgrestest"
 )
 

@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 // axe is axe-core, which finds what keeps people with disabilities from using a
@@ -27,8 +28,8 @@ var axe string
 // pictures in docs/pages.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{Acceptance: sandbox.Acceptance{Fraction: 0.6}})
-	s := newSite(t, "--clerk-url="+clerk.url)
+	clerk := sandboxtest.New(t, sandbox.Config{Acceptance: sandbox.Acceptance{Fraction: 0.6}})
+	s := newSite(t, "--clerk-url="+clerk.URL)
 	s.serve("--work")
 	p := s.tab()
 	p.still()

@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 // TestRiver: an operator looks at River's page, where no arguments are shown, and
@@ -15,8 +16,8 @@ import (
 // not shown the way, and finds nothing there.
 func TestRiver(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{})
-	s := newSite(t, "--clerk-url="+clerk.url)
+	clerk := sandboxtest.New(t, sandbox.Config{})
+	s := newSite(t, "--clerk-url="+clerk.URL)
 	s.serve()
 	p := s.as("maria")
 	batch := p.send(s.file("hires.csv", people("hire", 3)), 3)
@@ -46,7 +47,7 @@ func TestRiver(t *testing.T) {
 	s.launch("work")
 	p.open(batch)
 	p.sees("3 of 3 decided", "3 invited")
-	if mails := clerk.mails(); len(mails) != 3 || mails["hire.002@example.com"] != 1 {
+	if mails := clerk.Mailbox().Addresses; len(mails) != 3 || mails["hire.002@example.com"] != 1 {
 		t.Errorf("mails went to %v", mails)
 	}
 

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,8 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/bcrypt"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/internal/rig"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -234,49 +231,4 @@ func (s *site) file(name, text string) string {
 		s.t.Fatal(err)
 	}
 	return path
-}
-
-// standin is a sandbox beside the program, as Clerk is.
-type standin struct {
-	t      *testing.T
-	server *sandbox.Server
-	url    string // for --clerk-url
-}
-
-func newStandin(t *testing.T, config sandbox.Config) *standin {
-	t.Helper()
-	server, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	web := httptest.NewServer(server.Handler())
-	t.Cleanup(func() {
-		web.Close()
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &standin{t, server, web.URL + "/v1"}
-}
-
-// tell posts to one of the stand-in's own calls.
-func (s *standin) tell(path, body string) {
-	s.t.Helper()
-	w := httptest.NewRecorder()
-	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(s.t.Context(), "POST", "/sandbox/"+path, strings.NewReader(body)))
-	if w.Code != http.StatusOK {
-		s.t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-}
-
-// mails tells how many mails each address got.
-func (s *standin) mails() map[string]int {
-	s.t.Helper()
-	w := httptest.NewRecorder()
-	s.server.Handler().ServeHTTP(w, httptest.NewRequestWithContext(s.t.Context(), "GET", "/sandbox/mailbox", nil))
-	var box struct{ Addresses map[string]int }
-	if err := json.Unmarshal(w.Body.Bytes(), &box); err != nil {
-		s.t.Fatalf("mailbox: %v: %s", err, w.Body)
-	}
-	return box.Addresses
 }

@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/cmd/internal/rig"
+	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/rig"
 )
 
 // TestHeldSweep: a sweep that would revoke too much waits on top of its page for
@@ -14,8 +15,8 @@ import (
 // row explains is listed, and stays.
 func TestHeldSweep(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{})
-	s := newSite(t, "--clerk-url="+clerk.url)
+	clerk := sandboxtest.New(t, sandbox.Config{})
+	s := newSite(t, "--clerk-url="+clerk.URL)
 	s.serve("--work")
 	p := s.as("maria")
 	p.still()
@@ -23,7 +24,7 @@ func TestHeldSweep(t *testing.T) {
 	p.send(s.file("seasonal.csv", people("seasonal", 24)), 24)
 	p.state("done")
 
-	clerk.tell("invitations", `[{"email":"stray.one@example.com","age":"72h"},{"email":"stray.two@example.com","age":"48h"}]`)
+	clerk.Tell("invitations", `[{"email":"stray.one@example.com","age":"72h"},{"email":"stray.two@example.com","age":"48h"}]`)
 	s.call("reconcile")
 	p.open("/drift")
 	p.sees("stray.one@example.com", "at Clerk, but no row explains it")

@@ -288,6 +288,14 @@ func (p *tab) fill(label, text string) {
 	p.do(chromedp.KeyEvent(text))
 }
 
+// tick clicks on a check box or a radio button.
+func (p *tab) tick(label string) {
+	p.t.Helper()
+	x, y := p.point(labelled(label))
+	p.do(chromedp.MouseClickXY(x, y))
+	p.until(labelled(label) + ".checked")
+}
+
 // choose takes an option of a menu, by its words.
 func (p *tab) choose(label, option string) {
 	p.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 // TestTrouble goes through what keeps a batch from its end: Clerk refuses every
@@ -13,25 +14,25 @@ import (
 // holds it. The page says what is the matter and how to go on, and going on ends well.
 func TestTrouble(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{Blocked: []string{"*@gone.example.com"}})
-	s := newSite(t, "--clerk-url="+clerk.url, "--limit-bulk=off", "--limit-create=60/1h", "--settle=500ms")
+	clerk := sandboxtest.New(t, sandbox.Config{Blocked: []string{"*@gone.example.com"}})
+	s := newSite(t, "--clerk-url="+clerk.URL, "--limit-bulk=off", "--limit-create=60/1h", "--settle=500ms")
 	s.serve("--work")
 	p := s.as("maria")
 	p.still()
 	p.open("/")
 
-	clerk.tell("config", `{"switches":{"quota":"user_quota_exceeded"}}`)
+	clerk.Tell("config", `{"switches":{"quota":"user_quota_exceeded"}}`)
 	p.send(s.file("board.csv", people("board", 4)), 4)
 	p.state("paused")
 	p.sees("It stopped by itself: Clerk refuses every invitation", "then resume. Nothing more is sent.", "0 of 4 decided")
 	p.inspect("batch-refused")
-	clerk.tell("config", `{"switches":{"quota":""}}`)
+	clerk.Tell("config", `{"switches":{"quota":""}}`)
 	p.press("Go on")
 	p.sees("4 of 4 decided")
 	p.state("done")
 
 	// A row fails when its requests have for a day: the day is let pass.
-	clerk.tell("faults", `[{"call":"create","kind":"status","status":409,"code":"resource_locked"}]`)
+	clerk.Tell("faults", `[{"call":"create","kind":"status","status":409,"code":"resource_locked"}]`)
 	p.open("/")
 	failed := p.send(s.file("night-shift.csv", people("shift", 3)), 3)
 	p.sees("running", "0 of 3 decided")
@@ -42,7 +43,7 @@ func TestTrouble(t *testing.T) {
 	p.sees("3 failed", "3 rows need somebody to look", "something else at Clerk had hold of it")
 	p.until(`document.querySelectorAll("#rows tbody tr").length === 3`)
 	p.inspect("batch-failed")
-	clerk.tell("faults", `[]`)
+	clerk.Tell("faults", `[]`)
 	p.press("Retry 3 failed rows")
 	p.sees("3 of 3 decided", "3 invited")
 	p.state("done")

@@ -6,6 +6,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/clerk/sandbox/sandboxtest"
 )
 
 // TestTwice does things twice at the same moment: a file is sent and started, and
@@ -13,8 +14,8 @@ import (
 // started by two people. Each is done once, and nobody is shown an error.
 func TestTwice(t *testing.T) {
 	t.Parallel()
-	clerk := newStandin(t, sandbox.Config{})
-	s := newSite(t, "--clerk-url="+clerk.url, "--limit-bulk=off", "--limit-create=100/1h")
+	clerk := sandboxtest.New(t, sandbox.Config{})
+	s := newSite(t, "--clerk-url="+clerk.URL, "--limit-bulk=off", "--limit-create=100/1h")
 	s.serve()
 	count := func(question string) {
 		t.Helper()
@@ -82,7 +83,7 @@ func TestTwice(t *testing.T) {
 	for _, tab := range []*tab{p, other} {
 		tab.sees("3 of 3 decided")
 	}
-	if mails := clerk.mails(); len(mails) != 5 {
+	if mails := clerk.Mailbox().Addresses; len(mails) != 5 {
 		t.Errorf("mails went to %v", mails)
 	} else {
 		for address, n := range mails {

@@ -1,0 +1,57 @@
+package importer
+
+import (
+	"context"
+	"io"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/invitation"
+)
+
+// Draft is a file on its way to being a draft.
+type Draft struct {
+	// Batch has what is known before the file is read: the instance, the name, who sends it, and the options. With an
+	// ID it is a draft whose file is read again. With a FileSHA256 the file must be the one that has it.
+	invitation.Batch
+	Read          Options // how the file is read
+	Again         bool    // a batch of the same file that is over is no reason to refuse it
+	IncludeErased bool    // see [Target]
+}
+
+// CreateDraft makes a draft of a file in tx, a new one or the same read in another way. It is the way to a draft for
+// commands, the page and the API. Errors: [FileError], [ErrChanged], [invitation.SameFileError], and of a draft that
+// is read again those of [invitation.Store.EmptyDraft].
+func CreateDraft(ctx context.Context, tx pgx.Tx, store *invitation.Store, r io.Reader, d *Draft) (*Summary, error) {
+	var err error
+	if d.ID == 0 {
+		if d.Columns == nil {
+			d.Columns = []string{}
+		}
+		d.ID, err = store.CreateBatch(ctx, tx, d.Batch)
+	} else if err = invitation.ShareErasures(ctx, tx); err == nil {
+		// In this order: an erasure may hold what a start of the draft waits for.
+		err = store.EmptyDraft(ctx, tx, d.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	to := Target{BatchID: d.ID, InstanceID: d.InstanceID, SHA256: d.FileSHA256, IncludeErased: d.IncludeErased}
+	s, err := Import(ctx, tx, r, d.Read, to)
+	if err != nil {
+		return nil, err
+	}
+	if err := invitation.LockFile(ctx, tx, d.InstanceID, s.SHA256); err != nil {
+		return nil, err
+	}
+	earlier, err := invitation.BatchByFile(ctx, tx, d.InstanceID, s.SHA256, d.ID, d.Again)
+	if err != nil {
+		return nil, err
+	}
+	if earlier != nil {
+		return nil, &invitation.SameFileError{Batch: earlier}
+	}
+	d.FileSHA256, d.FileBytes, d.Rows, d.Blank = s.SHA256, s.Bytes, s.Rows, s.Blank
+	d.Encoding, d.Delimiter, d.Columns = s.Encoding, s.Delimiter, s.Columns.Found
+	return s, store.DescribeDraft(ctx, tx, &d.Batch)
+}

@@ -1,0 +1,284 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/rig"
+)
+
+// each runs a test in both kinds of window, and with each number of processes.
+// These run beside each other, and beside no other test: they look at the clock.
+func each(t *testing.T, processes []int, test func(t *testing.T, mode string, processes int)) {
+	for _, mode := range []string{"sliding", "fixed"} {
+		for _, n := range processes {
+			t.Run(fmt.Sprintf("%s, %d processes", mode, n), func(t *testing.T) {
+				t.Parallel()
+				test(t, mode, n)
+			})
+		}
+	}
+}
+
+// TestBudget has new people fill one window, and ten: each window is used whole,
+// within a second of when it opens, and the sandbox refuses nothing.
+func TestBudget(t *testing.T) {
+	each(t, []int{1, 4}, func(t *testing.T, mode string, processes int) {
+		for _, windows := range []int{1, 10} {
+			s := on(t, rig.Conditions{Mode: mode, Window: window})
+			people := windows * rig.PerWindow
+			must(t, s.Import(s.ctx, rig.Crowd("person", people)))
+			must(t, s.Work(s.ctx, processes))
+			must(t, s.Wait(s.ctx))
+			must(t, s.Whole(s.ctx, people))
+			seen := s.record()
+			s.unthrottled(seen)
+			if n := seen.Invited(window); n != rig.PerWindow {
+				t.Errorf("%d people invited in the first window, want %d", n, rig.PerWindow)
+			}
+			if late := late(seen, s.Weight()); late >= time.Second {
+				t.Errorf("a window was used %s after it opened", late)
+			}
+			ideal := time.Duration(windows-1) * s.Weight()
+			took := seen.Invitations[len(seen.Invitations)-1].CreatedAt.Sub(seen.Begin())
+			if windows > 1 && took > ideal+ideal/20 {
+				t.Errorf("%d windows took %s, want at most 5 %% more than %s", windows, took, ideal)
+			}
+		}
+	})
+}
+
+// late is the longest time from the moment at which a window's first request
+// could leave, which is the weight of a request after the last window's first,
+// to its arrival.
+func late(seen *rig.Record, weight time.Duration) (late time.Duration) {
+	const requests = rig.Singles + rig.Bulks
+	creates := seen.Sent(rig.Creates...)
+	for i := requests; i < len(creates); i += requests {
+		late = max(late, creates[i].At.Sub(creates[i-requests].At)-weight)
+	}
+	return late
+}
+
+// TestKilledInTheWindow kills every process when half of a window's requests have
+// arrived, five times. Each request takes 100 ms, so that some are always under
+// way: the ledger then knows that they may have been sent.
+func TestKilledInTheWindow(t *testing.T) {
+	each(t, []int{4}, func(t *testing.T, mode string, processes int) {
+		const times, people, requests = 5, 6 * rig.PerWindow, rig.Singles + rig.Bulks
+		s := on(t, rig.Conditions{
+			Mode: mode, Window: window,
+			Sandbox: []string{
+				`--fault={"call":"create","every":1,"kind":"slow","delay":"100ms"}`,
+				`--fault={"call":"bulk","every":1,"kind":"slow","delay":"100ms"}`,
+			},
+			Worker: []string{"--settle=2s", "--request-timeout=5s", "--recover-after=5s"},
+		})
+		must(t, s.Import(s.ctx, rig.Crowd("person", people)))
+		must(t, s.Work(s.ctx, processes))
+		for i := range times {
+			must(t, s.Sandbox.Await(s.ctx, i*requests+requests/2, rig.Creates...))
+			must(t, s.Kill())
+			must(t, s.Work(s.ctx, processes))
+		}
+		must(t, s.Wait(s.ctx))
+		must(t, s.Whole(s.ctx, people))
+		s.unthrottled(s.record())
+		if s.count("select count(*) from attempts where answered_at is null") == 0 {
+			t.Error("no request was under way at a kill")
+		}
+	})
+}
+
+// TestAnotherClient has another client use half of each limit all the while. Our
+// own 429 answers are those of requests in flight at the first, and then one
+// probe for each Retry-After.
+func TestAnotherClient(t *testing.T) {
+	each(t, []int{1, 4}, func(t *testing.T, mode string, processes int) {
+		const people = 1000
+		s := on(t, rig.Conditions{Mode: mode, Window: window})
+		must(t, s.Import(s.ctx, rig.Crowd("person", people)))
+		stop := s.spend()
+		defer stop()
+		must(t, s.Work(s.ctx, processes))
+		must(t, s.Wait(s.ctx))
+		stop()
+		if n := s.count("select count(*) from results where outcome = 'invited'"); n != people {
+			t.Errorf("%d of %d invited", n, people)
+		}
+		seen := s.record()
+		for call, limit := range map[string]int{"create": rig.Singles, "bulk": rig.Bulks} {
+			rows, _ := s.Pool.Query(s.ctx, `select trace_id from attempts where bucket = $1 and http_status = 429`, call)
+			traces, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			must(t, err)
+			ours := map[string]bool{}
+			for _, trace := range traces {
+				ours[strings.TrimSpace(trace)] = true
+			}
+			const inFlight = 4 // of a bucket and process
+			episodes := throttle{mode, window, limit}.episodes(seen.Sent(call), ours)
+			if n := spared(episodes, inFlight*processes); n > 0 {
+				t.Errorf("%s: %d answers of 429 beyond those in flight and the probes; in each Retry-After %v", call, n, episodes)
+			}
+		}
+	})
+}
+
+// spend is another client, which tells nobody and ignores 429: it uses half of
+// each limit, evenly, until stop is called.
+func (s *stage) spend() (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	steady := func(name string, bulk bool, limit, size int) {
+		tick := time.NewTicker(window / time.Duration(limit/2))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			if _, err := s.Sandbox.Create(s.ctx, rig.Key, bulk, rig.Crowd(fmt.Sprintf("%s.%d", name, i), size)); err != nil {
+				s.t.Errorf("the other client: %v", err)
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}
+	wg.Go(func() { steady("other", false, rig.Singles, 1) })
+	wg.Go(func() { steady("others", true, rig.Bulks, rig.BulkSize) })
+	return sync.OnceFunc(func() {
+		close(done)
+		wg.Wait()
+	})
+}
+
+// throttle is how a bucket of the sandbox turns clients away.
+type throttle struct {
+	mode   string
+	window time.Duration
+	limit  int
+}
+
+// episodes counts the 429 answers of one call to the requests that are ours. A
+// new episode begins with the first 429 after every Retry-After of those before
+// has passed.
+func (t throttle) episodes(requests []rig.Request, ours map[string]bool) (episodes []int) {
+	var counted []time.Time
+	var until time.Time
+	for _, q := range requests {
+		if q.Status != 429 {
+			counted = append(counted, q.At)
+			continue
+		}
+		if !ours[q.Trace] {
+			continue
+		}
+		if !q.At.Before(until) {
+			episodes = append(episodes, 0)
+		}
+		episodes[len(episodes)-1]++
+		if again := q.At.Add(t.retryAfter(counted, q.At)); again.After(until) {
+			until = again
+		}
+	}
+	return episodes
+}
+
+// retryAfter is what the sandbox answers to a request that came when those
+// counted had come before: the wait in whole seconds, rounded up.
+func (t throttle) retryAfter(counted []time.Time, at time.Time) time.Duration {
+	wait := t.window - time.Duration(at.UnixNano()%int64(t.window))
+	if t.mode == "sliding" && len(counted) >= t.limit {
+		wait = counted[len(counted)-t.limit].Add(t.window).Sub(at)
+	}
+	return time.Duration(math.Ceil(wait.Seconds())) * time.Second
+}
+
+// spared is how many 429 answers a client could have spared itself: in the first
+// episode those beyond what may have been in flight, in any other all but the
+// probe.
+func spared(episodes []int, inFlight int) (n int) {
+	for i, together := range episodes {
+		if i == 0 {
+			n += max(0, together-inFlight)
+		} else {
+			n += together - 1
+		}
+	}
+	return n
+}
+
+// TestWaiting has 100,000 rows wait for a window: next to nothing is used until it
+// opens, and then it is used within a second.
+func TestWaiting(t *testing.T) {
+	for _, processes := range []int{1, 4} {
+		t.Run(fmt.Sprintf("%d processes", processes), func(t *testing.T) {
+			t.Parallel()
+			const watched, requests = 45 * time.Second, rig.Singles + rig.Bulks
+			s := on(t, rig.Conditions{Mode: "sliding", Window: watched + 30*time.Second})
+			must(t, s.Import(s.ctx, rig.Crowd("person", 100_000)))
+			must(t, s.CountStatements(s.ctx))
+			began := time.Now()
+			must(t, s.Work(s.ctx, processes))
+			must(t, s.Sandbox.Await(s.ctx, requests, rig.Creates...))
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("the budget was used after %s", took)
+			}
+			s.sleep(5 * time.Second) // until the last answers are recorded
+			before := s.queue()
+			idle, err := s.WatchIdle(s.ctx, watched)
+			must(t, err)
+			after := s.queue()
+			t.Logf("%.2f %% of a core, %.1f statements a second: %s", idle.CPU, idle.Statements, idle.Most)
+			if idle.CPU >= 1 {
+				t.Errorf("%.2f %% of a core, want less than 1", idle.CPU)
+			}
+			if idle.Statements >= 5 {
+				t.Errorf("%.1f statements a second and process, want less than 5: %s", idle.Statements, idle.Most)
+			}
+			const workers = 100 // jobs that a process works at a time: each may snooze once
+			if after.attempts != before.attempts || after.snoozes > workers*processes || after.rescued > 0 || after.lost > 0 {
+				t.Errorf("the jobs were %+v, and are %+v", before, after)
+			}
+			must(t, s.Sandbox.Await(s.ctx, requests+1, rig.Creates...))
+			seen := s.record()
+			s.unthrottled(seen)
+			if late := late(seen, s.Weight()); late >= time.Second {
+				t.Errorf("the window was used %s after it opened", late)
+			}
+		})
+	}
+}
+
+// queue is what became of the jobs.
+type queue struct {
+	attempts, snoozes int // of all jobs together
+	rescued           int // jobs
+	lost              int // rows that wait without a job
+}
+
+// queue reads River's table. Rows and jobs are compared with EXCEPT: PostgreSQL
+// hashes or sorts both sides even where it has no statistics, as right after an
+// import. For NOT EXISTS it then chooses a nested loop.
+func (s *stage) queue() (q queue) {
+	s.t.Helper()
+	err := s.Pool.QueryRow(s.ctx, `
+		select coalesce(sum(attempt), 0), coalesce(sum((metadata->>'snoozes')::int), 0),
+		       count(*) filter (where exists (select from unnest(errors) e where e->>'error' like '%rescued%')),
+		       (select count(*) from (
+		            select batch_id, row_number from results where outcome is null
+		            except
+		            select (args->>'batch')::bigint, (args->>'row')::int from river_job
+		            where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'running')) l)
+		from river_job where kind = 'invite'`).Scan(&q.attempts, &q.snoozes, &q.rescued, &q.lost)
+	must(s.t, err)
+	return q
+}

@@ -1,0 +1,304 @@
+package simulation
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// toPostgres is a worker's connection to PostgreSQL. It reads along what the worker asks, to know commits.
+type toPostgres struct {
+	net.Conn
+	n *node
+
+	started bool   // the first message, which has no type, has passed
+	rest    []byte // a message that has not come as a whole
+	names   map[string]string
+	inTx    bool
+	does    string // what the transaction, or the statement outside of one, does
+	noting  bool   // the transaction has begun to record an answer
+	execute bool   // it is asked to run something since the last Sync
+
+	mu    sync.Mutex
+	ended error // nothing passes any more
+}
+
+func (c *toPostgres) Close() error {
+	c.n.forget(c)
+	return c.Conn.Close()
+}
+
+func (c *toPostgres) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if gone := errors.Join(c.n.gate(), c.over()); gone != nil {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (c *toPostgres) over() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// cut ends the connection.
+func (c *toPostgres) cut() error {
+	c.mu.Lock()
+	c.ended = io.ErrUnexpectedEOF
+	c.mu.Unlock()
+	_ = c.Conn.Close() // it is over in any case
+	return io.ErrUnexpectedEOF
+}
+
+func (c *toPostgres) Write(p []byte) (int, error) {
+	if err := c.n.gate(); err != nil {
+		return 0, err
+	}
+	if err := c.over(); err != nil {
+		return 0, err
+	}
+	for _, e := range c.events(p) {
+		if done, err := c.meet(e, p); done {
+			return len(p), err
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+// firstOfRecord is the first statement that records an answer. Who stands still before it finds the attempt settled
+// by others when it goes on.
+const firstOfRecord = "first of record"
+
+// Kinds of faults on the way to PostgreSQL.
+const (
+	fDelay       = "delayed"
+	fCut         = "cut before it came"
+	fLost        = "answer lost after it was done"
+	fDieBefore   = "killed before it came"
+	fDieAfter    = "killed after it was done"
+	fStandBefore = "stood still before it came"
+	fStandAfter  = "stood still after it was done"
+)
+
+// meet lets an event have its fault. It reports true where the bytes have gone, or never will.
+func (c *toPostgres) meet(e string, p []byte) (bool, error) {
+	r := c.n.r
+	nth := r.fate.nth("postgres", c.n.worker, c.n.life, e)
+	dice := r.fate.at("postgres", c.n.worker, c.n.life, e, nth)
+	likely := r.world.toPostgres
+	if !strings.HasPrefix(e, "commit") {
+		likely /= 8
+	}
+	guarded := e == "within lease" // the guard of what only the holder of a lease may write
+	late := e == firstOfRecord
+	switch {
+	case guarded, late:
+		likely = 2 * r.world.toPostgres
+	case e == "commit claim":
+		likely *= 2
+	case e == "commit revocation": // of which there are few
+		likely *= 6
+	}
+	if nth >= 40 || r.calm() || dice.Float64() >= likely {
+		return false, nil
+	}
+	fault := pick(dice, []weighted[string]{{fDelay, 2}, {fCut, 2}, {fLost, 4}})
+	if dice.Float64() < r.world.harm {
+		fault = pick(dice, []weighted[string]{{fDieBefore, 1}, {fDieAfter, 2}, {fStandBefore, 1}, {fStandAfter, 2}})
+	}
+	if guarded || late { // the worker stands still until others have taken the lease, or settled the attempt
+		fault = fStandBefore
+	}
+	if !c.n.mortal() && (fault == fDieBefore || fault == fDieAfter) {
+		fault = fLost
+	}
+	r.note(c.n, "%s %d: %s", e, nth, fault)
+	r.rare.count(e + ": " + fault)
+	switch fault {
+	case fDelay:
+		time.Sleep(between(dice, time.Millisecond, 3*second))
+		return false, nil
+	case fCut:
+		return true, c.cut()
+	case fLost:
+		c.pass(p)
+		return true, c.cut()
+	case fDieBefore:
+		c.n.die()
+		return true, errDead
+	case fDieAfter:
+		c.pass(p)
+		c.n.die()
+		return true, errDead
+	case fStandBefore:
+		d := standing(dice)
+		switch {
+		case guarded:
+			d = between(dice, 6*second, 12*second)
+		case late:
+			d = requestTimeout + settleTime + between(dice, 2*second, 8*second)
+		}
+		c.n.stand(d)
+		if err := c.n.gate(); err != nil {
+			return true, err
+		}
+		return false, nil
+	}
+	n, err := c.Conn.Write(p)
+	c.n.stand(standing(dice))
+	return n == len(p) || err != nil, err
+}
+
+// pass sends the bytes and waits until PostgreSQL has answered them.
+func (c *toPostgres) pass(p []byte) {
+	if _, err := c.Conn.Write(p); err != nil {
+		return
+	}
+	// Should the answer take longer the connection ends before it, as it may.
+	if err := c.Conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return
+	}
+	var seen []byte
+	part := make([]byte, 4096)
+	for {
+		n, err := c.Conn.Read(part)
+		seen = append(seen, part[:n]...)
+		for len(seen) >= 5 {
+			size := 1 + int(binary.BigEndian.Uint32(seen[1:]))
+			if seen[0] == 'Z' {
+				return
+			}
+			if len(seen) < size {
+				break
+			}
+			seen = seen[size:]
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// events reads the messages that a worker sends, and returns the identities of the statements that end with them.
+func (c *toPostgres) events(p []byte) (events []string) {
+	c.rest = append(c.rest, p...)
+	for {
+		head := 1
+		if !c.started {
+			head = 0
+		}
+		if len(c.rest) < head+4 {
+			return events
+		}
+		size := head + int(binary.BigEndian.Uint32(c.rest[head:]))
+		if len(c.rest) < size {
+			return events
+		}
+		body := c.rest[head+4 : size]
+		if !c.started {
+			// An SSLRequest comes before the message that starts the session, and is as long as this.
+			c.started = size != 8
+		} else if e := c.message(c.rest[0], body); e != "" {
+			events = append(events, e)
+		}
+		c.rest = c.rest[size:]
+	}
+}
+
+// message takes one message of the frontend's into account. It returns the event that it ends.
+func (c *toPostgres) message(kind byte, body []byte) string {
+	switch kind {
+	case 'Q':
+		return c.simple(strings.ToLower(strings.TrimSuffix(string(body), "\x00")))
+	case 'P':
+		name, rest, _ := strings.Cut(string(body), "\x00")
+		text, _, _ := strings.Cut(rest, "\x00")
+		if c.names == nil {
+			c.names = map[string]string{}
+		}
+		c.names[name] = kindOf(text)
+	case 'B':
+		_, rest, _ := strings.Cut(string(body), "\x00")
+		name, _, _ := strings.Cut(rest, "\x00")
+		c.add(c.names[name])
+	case 'E':
+		c.execute = true
+	case 'S':
+		ran := c.execute
+		c.execute = false
+		if !c.inTx && ran {
+			did := c.does
+			c.does = ""
+			return "statement " + did
+		}
+		if ran {
+			if c.does == "record" && !c.noting {
+				c.noting = true
+				return firstOfRecord
+			}
+			return "within " + c.does
+		}
+	}
+	return ""
+}
+
+func (c *toPostgres) simple(text string) string {
+	switch {
+	case strings.HasPrefix(text, "begin"):
+		c.inTx, c.does, c.noting = true, "", false
+	case text == "commit":
+		did := c.does
+		c.inTx, c.does = false, ""
+		return "commit " + did
+	case strings.HasPrefix(text, "rollback"):
+		c.inTx, c.does = false, ""
+	}
+	return ""
+}
+
+// add notes what else a transaction does; what is earliest in the list names it.
+func (c *toPostgres) add(kind string) {
+	for _, k := range kinds {
+		if c.does == k.name {
+			return
+		}
+		if kind == k.name {
+			c.does = kind
+			return
+		}
+	}
+	if c.does == "" {
+		c.does = kind
+	}
+}
+
+// kinds names what transactions do by their SQL, the most telling first.
+var kinds = []struct{ name, part string }{
+	{"claim", "insert into attempts"},
+	{"revocation", "update revocations"},
+	{"record", "a.answered_at is null and a.resolved_at is null"},
+	{"settle", "update attempt_people"},
+	{"state", "update batches"},
+	{"decide", "update results"},
+	{"freeze", "update buckets"},
+	{"lease", "task_leases"},
+	{"read", " reads"},
+	{"heartbeat", "workers"},
+	{"budget", " leases"},
+	{"river", "river_"},
+}
+
+func kindOf(text string) string {
+	text = strings.Join(strings.Fields(strings.ToLower(text)), " ")
+	for _, k := range kinds {
+		if strings.Contains(text, k.part) {
+			return k.name
+		}
+	}
+	return "look"
+}
