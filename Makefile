@@ -114,7 +114,7 @@ SIMULATE = go test ./test/simulation -run '^TestSimulate$$' -count=1 -parallel $
 simulate:
 	$(SIMULATE) -timeout 24h -seeds $(SEEDS) -complete
 simulate-short:
-	$(SIMULATE) -timeout 1h -seeds 100 -first 10001
+	$(SIMULATE) -timeout 20m -seeds 100 -first 10001
 
 # make chaos        breaks things until 500 runs are made; writes docs/reliability.md (75 minutes)
 # make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew

@@ -148,11 +148,14 @@ func (n *node) gate() error {
 // keep watches over a connection, so that it ends with the process.
 func (n *node) keep(c net.Conn) (net.Conn, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.dead {
+	dead := n.dead
+	if !dead {
+		n.conns[c] = true
+	}
+	n.mu.Unlock()
+	if dead { // since it was dialled; Close locks too
 		return nil, errors.Join(errDead, c.Close())
 	}
-	n.conns[c] = true
 	return c, nil
 }
 
