@@ -22,6 +22,8 @@ type toPostgres struct {
 	does    string // what the transaction, or the statement outside of one, does
 	noting  bool   // the transaction has begun to record an answer
 	execute bool   // it is asked to run something since the last Sync
+	guard   *guard // of a lease, which comes with the bytes at hand
+	lost    bool   // the transaction's guard came after another had taken the lease
 
 	mu    sync.Mutex
 	ended error // nothing passes any more
@@ -67,8 +69,15 @@ func (c *toPostgres) Write(p []byte) (int, error) {
 			return len(p), err
 		}
 	}
+	if c.guard != nil {
+		c.lost = c.n.r.taken(*c.guard)
+		c.guard = nil
+	}
 	return c.Conn.Write(p)
 }
+
+// guard is what a transaction asks before it writes what only the holder of a lease may.
+type guard struct{ task, holder string }
 
 // firstOfRecord is the first statement that records an answer. Who stands still before it finds the attempt settled
 // by others when it goes on.
@@ -94,7 +103,7 @@ func (c *toPostgres) meet(e string, p []byte) (bool, error) {
 	if !strings.HasPrefix(e, "commit") {
 		likely /= 8
 	}
-	guarded := e == "within lease" // the guard of what only the holder of a lease may write
+	guarded := e == "within guard" // the guard of what only the holder of a lease may write
 	late := e == firstOfRecord
 	switch {
 	case guarded, late:
@@ -224,8 +233,12 @@ func (c *toPostgres) message(kind byte, body []byte) string {
 		c.names[name] = kindOf(text)
 	case 'B':
 		_, rest, _ := strings.Cut(string(body), "\x00")
-		name, _, _ := strings.Cut(rest, "\x00")
+		name, rest, _ := strings.Cut(rest, "\x00")
 		c.add(c.names[name])
+		if c.names[name] == "guard" {
+			values := parameters(rest)
+			c.guard = &guard{task: values[1], holder: values[3]}
+		}
 	case 'E':
 		c.execute = true
 	case 'S':
@@ -247,12 +260,29 @@ func (c *toPostgres) message(kind byte, body []byte) string {
 	return ""
 }
 
+// parameters are the values of a Bind message, from what follows its names.
+func parameters(rest string) (values []string) {
+	b := []byte(rest)
+	b = b[2+2*binary.BigEndian.Uint16(b):] // the formats
+	count := binary.BigEndian.Uint16(b)
+	b = b[2:]
+	for range count {
+		size := max(int32(binary.BigEndian.Uint32(b)), 0) // -1 is null
+		values = append(values, string(b[4:4+size]))
+		b = b[4+size:]
+	}
+	return values
+}
+
 func (c *toPostgres) simple(text string) string {
 	switch {
 	case strings.HasPrefix(text, "begin"):
-		c.inTx, c.does, c.noting = true, "", false
+		c.inTx, c.does, c.noting, c.lost = true, "", false, false
 	case text == "commit":
 		did := c.does
+		if c.lost {
+			c.n.r.wrong("worker %s writes what only the holder of a lease may, which another has taken", c.n.name())
+		}
 		c.inTx, c.does = false, ""
 		return "commit " + did
 	case strings.HasPrefix(text, "rollback"):
@@ -286,6 +316,7 @@ var kinds = []struct{ name, part string }{
 	{"state", "update batches"},
 	{"decide", "update results"},
 	{"freeze", "update buckets"},
+	{"guard", "true) from task_leases"},
 	{"lease", "task_leases"},
 	{"read", " reads"},
 	{"heartbeat", "workers"},

@@ -110,6 +110,7 @@ var wanted = []string{
 	"a worker that stood still lost the lease of settle", "a worker that stood still lost the lease of preflight",
 	"a worker that stood still lost the lease of reconcile",
 	"a worker was declared dead and went on",
+	"a guard came after another had taken the lease",
 	"a bucket was frozen after a 429: create", "a bucket was frozen after a 429: bulk",
 	"a bucket was frozen after a 429: general",
 	"a probe tried a frozen bucket: create",

@@ -142,6 +142,17 @@ func (r *run) leases(n *node) map[string]string {
 	return held
 }
 
+// taken reports whether another has taken the lease that a guard is about to look at.
+func (r *run) taken(g guard) bool {
+	var taken bool
+	err := r.pool.QueryRow(r.ctx, `select holder <> $2 from task_leases where name = $1`, g.task, g.holder).Scan(&taken)
+	if r.failed("look at a lease", err) || !taken {
+		return false
+	}
+	r.rare.count("a guard came after another had taken the lease")
+	return true
+}
+
 // lostLeases counts the leases that others have taken from a node that stood still.
 func (r *run) lostLeases(n *node, held map[string]string) {
 	for name, holder := range held {
