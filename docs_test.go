@@ -25,10 +25,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 func TestNamedTestsExist(t *testing.T) {
 	t.Parallel()
 	tests := testNames(t)
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pages := pages(t)
 	code := regexp.MustCompile("`([^`]+)`")
 	test := regexp.MustCompile(`^(?:Test|Fuzz)[A-Z]\w*…?$`)
 	named := 0
@@ -70,6 +67,25 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
+// pages lists the documents.
+func pages(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir("docs", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".md" {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
 // testNames lists, by directory, the names of all tests, each on a line of its own.
 func testNames(t *testing.T) map[string]string {
 	t.Helper()
@@ -96,17 +112,7 @@ func testNames(t *testing.T) map[string]string {
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
-	files := []string{"README.md", "CHANGELOG.md"}
-	err := filepath.WalkDir("docs", func(path string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(path) == ".md" {
-			files = append(files, path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
+	for _, file := range pages(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
