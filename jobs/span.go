@@ -17,7 +17,7 @@ import (
 // and what reads.
 var tracer = otel.Tracer("bulkinvite/jobs")
 
-// What spans say. Ids and numbers alone: see docs/operating.md.
+// What spans say. Ids and numbers alone: see docs/monitoring.md.
 const (
 	spanAttempt  = attribute.Key("bulkinvite.attempt.id")
 	spanAttempts = attribute.Key("bulkinvite.attempts")

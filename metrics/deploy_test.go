@@ -61,7 +61,7 @@ func TestAlertsAndDashboardName(t *testing.T) {
 			Targets []struct{ Expr string }
 		}
 	}
-	manual := file(t, "../docs/operating.md")
+	manual := file(t, "../docs/monitoring.md")
 	text := file(t, "../deploy/prometheus/alerts.yaml")
 	if err := yaml.Unmarshal([]byte(text), &rules); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestAlertsAndDashboardName(t *testing.T) {
 		for _, r := range g.Rules {
 			queries["alert "+r.Alert] = r.Expr
 			if !strings.Contains(manual, "`"+r.Alert+"`") {
-				t.Errorf("docs/operating.md does not say what to do about %s", r.Alert)
+				t.Errorf("docs/monitoring.md does not say what to do about %s", r.Alert)
 			}
 			if r.Labels["severity"] == "" || r.Annotations["summary"] == "" {
 				t.Errorf("%s says not how bad it is, or what", r.Alert)

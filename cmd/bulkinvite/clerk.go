@@ -131,7 +131,7 @@ func twoInstances(err error) error {
 		return err
 	}
 	return &failure{exit: exitHeld, code: "two_instances", err: err, remedy: fmt.Sprintf(
-		"see docs/operating.md, \"One key, two instances\". Once nothing of the other is pending, retire it: "+
+		"see docs/keys.md, \"One key, two instances\". Once nothing of the other is pending, retire it: "+
 			"update instances set clerk_id = 'retired:' || clerk_id where id = %d", two.FormerID)}
 }
 

@@ -104,7 +104,7 @@ func says(s *tracepb.Span) map[string]string {
 	return said
 }
 
-// spanKeys are all that spans may say, as docs/operating.md lists them.
+// spanKeys are all that spans may say, as docs/monitoring.md lists them.
 var spanKeys = []string{
 	"bulkinvite.answer", "bulkinvite.attempt.id", "bulkinvite.attempts", "bulkinvite.batch.id", "bulkinvite.batch.ids", "bulkinvite.call", "bulkinvite.complete",
 	"bulkinvite.held", "bulkinvite.people", "bulkinvite.read.id", "bulkinvite.reconcile.id", "bulkinvite.rows", "bulkinvite.scanned", "bulkinvite.stale", "bulkinvite.sweep.id",
@@ -115,13 +115,13 @@ var spanKeys = []string{
 // what is not in the documentation.
 func (c *collector) known(t *testing.T) {
 	t.Helper()
-	docs, err := os.ReadFile("../../docs/operating.md")
+	docs, err := os.ReadFile("../../docs/monitoring.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range spanKeys {
 		if !bytes.Contains(docs, []byte("`"+key+"`")) {
-			t.Errorf("docs/operating.md lacks %s", key)
+			t.Errorf("docs/monitoring.md lacks %s", key)
 		}
 	}
 	for _, s := range c.spans {

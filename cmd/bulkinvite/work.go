@@ -35,7 +35,7 @@ func (f *workerFlags) webhook() (*jobs.Webhook, error) {
 	}
 	h, err := jobs.NewWebhook(f.WebhookURL, os.Getenv(webhookVariable))
 	if err != nil {
-		return nil, fail(exitUsage, "webhook", "--webhook-url https://host/path, and "+webhookVariable+"=whsec_... as the receiver has it; see docs/operating.md", "%w", err)
+		return nil, fail(exitUsage, "webhook", "--webhook-url https://host/path, and "+webhookVariable+"=whsec_... as the receiver has it; see docs/notices.md", "%w", err)
 	}
 	return h, nil
 }

@@ -346,7 +346,7 @@ func (r *run) promote() error {
 
 // promoteBehind does so when the standby lacks the commits of the last moments. The
 // workers go on by themselves, or, for half of the runs, are killed meanwhile. Then
-// comes what docs/operating.md has an operator do.
+// comes what docs/database.md has an operator do.
 func (r *run) promoteBehind() error {
 	a, b := r.site.servers[0], r.site.servers[1]
 	err := b.exec(r.ctx, "postgres", `alter system set primary_conninfo = ''`, `select pg_reload_conf()`)
