@@ -349,7 +349,7 @@ func isRoute(route, request string) bool {
 }
 
 // database looks through every table, River's too. Addresses may be in those that
-// docs/audit.md names, and nowhere else; key and urls are nowhere.
+// docs/tables.md names, and nowhere else; key and urls are nowhere.
 func (p *private) database(t *testing.T, mayName []string) {
 	t.Helper()
 	pool := open(t, p.url)

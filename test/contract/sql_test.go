@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// hidden are the tables of docs/audit.md that auditors don't see.
+// hidden are the tables of docs/tables.md that auditors don't see.
 var hidden = []string{"web_sessions", "api_tokens", "uploads", "upload_chunks", "hash_key"}
 
-// A column is one that docs/audit.md promises: a table or a view, and its name.
+// A column is one that docs/tables.md promises: a table or a view, and its name.
 type column struct{ table, name string }
 
-// auditColumns reads the columns of docs/audit.md: each name in the first cell of a table's line, below the heading of its
+// auditColumns reads the columns of docs/tables.md: each name in the first cell of a table's line, below the heading of its
 // table.
 func auditColumns(page string) (columns []column) {
 	name := regexp.MustCompile("`([a-z_0-9]+)`")
@@ -40,7 +40,7 @@ func auditColumns(page string) (columns []column) {
 var _ = promised("the tables that may be read with SQL",
 	[]string{"The tables that may be read with SQL are in [audit.md](audit.md)."},
 	func(c *check) {
-		page, err := os.ReadFile("../../docs/audit.md")
+		page, err := os.ReadFile("../../docs/tables.md")
 		if err != nil {
 			c.Fatal(err)
 		}
@@ -86,12 +86,12 @@ var _ = promised("the tables that may be read with SQL",
 		}
 		for one := range there {
 			if !strings.HasPrefix(one.table, "river_") && !strings.HasPrefix(one.table, "goose_") && !slices.Contains(promised, one) {
-				c.Errorf("docs/audit.md lacks %s.%s", one.table, one.name)
+				c.Errorf("docs/tables.md lacks %s.%s", one.table, one.name)
 			}
 		}
 		for one, want := range types {
 			if !slices.Contains(promised, one) {
-				c.Errorf("docs/audit.md has no %s.%s any more", one.table, one.name)
+				c.Errorf("docs/tables.md has no %s.%s any more", one.table, one.name)
 			}
 			if got := there[one]; got != want {
 				c.Errorf("%s.%s is %q, want %s", one.table, one.name, got, want)
@@ -119,7 +119,7 @@ var _ = promised("the tables that may be read with SQL",
 			}
 		}
 		if len(tables) < 30 {
-			c.Errorf("docs/audit.md has %d tables", len(tables))
+			c.Errorf("docs/tables.md has %d tables", len(tables))
 		}
 
 		// What they read is what the commands say.
