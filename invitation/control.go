@@ -160,9 +160,10 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 }
 
 // RetryBatch opens the rows that ended failed again, and those of other
-// outcomes if asked to (only Rejected may be), but for those that were corrected, here
-// or in the batch that this one resends, and those of people who were erased, of whom no address is left. It
-// returns their numbers: they need jobs. A batch that has none stays as it is.
+// outcomes if asked to (only Rejected may be). It leaves out rows that were corrected, here or in the batch that this
+// one resends; rows that a sweep has withdrawn, unless that sweep was stopped, since no worker claims them; and rows of
+// people who were erased, because no address is left. It returns the numbers of the opened rows, which need jobs. A
+// batch that has none stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string, also ...Outcome) ([]int, error) {
 	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
 	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
@@ -171,7 +172,9 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	rows, _ := tx.Query(ctx, `
 		insert into retries (batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at)
 		select batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at from results
-		where batch_id = $1 and outcome = any($2) and erased_by is null and not exists (
+		where batch_id = $1 and outcome = any($2) and erased_by is null and (withdrawn_by is null or exists (
+			select from events where action = 'sweep_stopped' and (details->>'sweep')::bigint = withdrawn_by))
+		  and not exists (
 			select from batches c join results o on o.batch_id = c.corrects and o.row_number = c.corrects_row
 			where c.corrects in ($1, (select resend_of from batches where id = $1)) and c.state <> 'cancelled'
 			  and o.key = results.key)
@@ -190,7 +193,7 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	}
 	_, err = tx.Exec(ctx, `
 		update results set outcome = null, decided_at = null, reason = null, attempt_id = null, read_id = null,
-		       tries = 0, transient_since = null, not_before = null
+		       tries = 0, transient_since = null, not_before = null, withdrawn_by = null
 		where batch_id = $1 and row_number = any($2)`, b.ID, numbers)
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)

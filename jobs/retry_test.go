@@ -1,0 +1,65 @@
+package jobs
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/clerk/sandbox"
+	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
+)
+
+// TestRetryLeavesWithdrawnRows rescinds a person whose request is under way, and which Clerk then rejects. A retry
+// leaves that row out: no worker claims a row that was withdrawn. If the rescind was stopped, the retry takes it.
+func TestRetryLeavesWithdrawnRows(t *testing.T) {
+	t.Parallel()
+	for _, stopped := range []bool{false, true} {
+		t.Run(map[bool]string{false: "done", true: "stopped"}[stopped], func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Limits: unlimited, Blocked: []string{person(0), person(1)}})
+			batch := b.batch(2, person)
+			b.exec(`update batches set preflight = false where id = $1`, batch)
+			w := b.worker(Config{Bulk: ratelimit.Limit{Off: true}})
+			tickets := b.claims(w, 2)
+
+			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+			if _, err := Rescind(t.Context(), b.pool, sw, persons(0)); err != nil {
+				t.Fatal(err)
+			}
+			for _, ticket := range tickets {
+				w.send(t.Context(), ticket)
+			}
+			if got := b.outcomes(batch)["rejected"]; got != 2 {
+				t.Fatalf("%d rows were rejected, want 2: %v", got, b.outcomes(batch))
+			}
+			if stopped {
+				err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+					return b.store.StopSweep(t.Context(), tx, sw.ID, "maria")
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.store.FinishSweeps(t.Context(), b.instance.ID); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.store.Finish(t.Context(), b.instance.ID); err != nil {
+				t.Fatal(err)
+			}
+
+			b.sandbox.Tell("config", `{"blocked":[]}`)
+			if err := RetryRejected(t.Context(), b.pool, b.read(batch), "maria"); err != nil {
+				t.Fatal(err)
+			}
+			b.run(b.worker(quick), batch)
+			mails := b.mails()
+			if want := map[bool]int{false: 0, true: 1}[stopped]; mails[person(0)] != want || mails[person(1)] != 1 {
+				t.Errorf("%d mails for the person who was rescinded, want %d; %d for the other, want 1",
+					mails[person(0)], want, mails[person(1)])
+			}
+			b.is("done", `select state from batches where id = $1`, batch)
+			b.proven(batch)
+		})
+	}
+}
