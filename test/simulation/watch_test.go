@@ -193,12 +193,12 @@ func (r *run) sample() {
 	}
 }
 
-// backsOff reports whether nothing else is left than rows that back off.
+// backsOff reports whether nothing else is left than rows that back off, paused batches apart.
 func (r *run) backsOff() bool {
 	var so bool
 	err := r.pool.QueryRow(r.ctx, `
 		select count(*) > 0 and bool_and(not_before > clock_timestamp() and tries > 5)
 		   and not exists (select from attempts where resolved_at is null)
-		from results where outcome is null`).Scan(&so)
+		from results r join batches b on b.id = r.batch_id and b.state <> 'paused' where outcome is null`).Scan(&so)
 	return !r.failed("look for rows that back off", err) && so
 }
