@@ -16,7 +16,7 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// at is a run of a scenario that has not begun.
+// at returns a run of a scenario with the harm. The run has not begun.
 func at(h harm) *run {
 	s := scenario{h, single, answers[0]}
 	r := &run{scenario: s, draw: s.prepare(1)}
@@ -24,7 +24,8 @@ func at(h harm) *run {
 	return r
 }
 
-// good is what a run without faults comes to.
+// good returns what the judge sees after a run without faults: what the sandbox did, the results,
+// and the people whose invitation an attempt explains.
 func good(r *run) (*truth, []result, map[string]bool) {
 	t := &truth{made: map[string][]rig.Invitation{}, mails: map[string]int{}}
 	explained := map[string]bool{}
@@ -109,8 +110,8 @@ func TestJudgeSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestFilesHaveOneCrowd: each file has the same people, in an order of its own,
-// and the judge finds the person of each row.
+// TestFilesHaveOneCrowd checks that each file has the same people in a different order, and that
+// the judge finds the person of each row.
 func TestFilesHaveOneCrowd(t *testing.T) {
 	t.Parallel()
 	c := at(harm{}).crowd
@@ -133,8 +134,8 @@ func TestFilesHaveOneCrowd(t *testing.T) {
 	}
 }
 
-// TestSessionPlaysAll: each round has every scenario, with the next seed; what
-// no time was left for is counted.
+// TestSessionPlaysAll checks that each round plays every scenario with the next seed, and that the
+// session counts the scenarios for which no time was left.
 func TestSessionPlaysAll(t *testing.T) {
 	t.Parallel()
 	two := matrix()[:2]
@@ -163,8 +164,7 @@ func TestSameSeedSameRun(t *testing.T) {
 	}
 }
 
-// TestSpreadHasEverything: the short form leaves out combinations, no harm and
-// no answer.
+// TestSpreadHasEverything checks that -short leaves out combinations, but no harm and no answer.
 func TestSpreadHasEverything(t *testing.T) {
 	t.Parallel()
 	all, names := map[string]bool{}, map[string]bool{}
@@ -210,7 +210,7 @@ func TestReportGoesBetweenItsLines(t *testing.T) {
 	}
 }
 
-// TestProxy passes bytes on, holds them back, and breaks connections.
+// TestProxy checks that the proxy forwards bytes, holds them back, and breaks connections.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	p, c := echoed(t)
@@ -240,8 +240,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// echoed is a proxy to a server that says again what it hears, and a connection
-// through it.
+// echoed returns a proxy to a server that echoes what it receives, and a connection through it.
 func echoed(t *testing.T) (*proxy, net.Conn) {
 	t.Helper()
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
@@ -266,7 +265,7 @@ func echoed(t *testing.T) (*proxy, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() }) // likewise
+	t.Cleanup(func() { _ = c.Close() }) // the test is over
 	return p, c
 }
 

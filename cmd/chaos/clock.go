@@ -15,15 +15,15 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// clockVariable names the file whose first eight bytes are the seconds by which a
-// worker's wall clock is set apart from the machine's.
+// clockVariable names a file. Its first eight bytes are the offset of a worker's wall clock from
+// the machine's clock, in seconds.
 const clockVariable = "BULKINVITE_CHAOS_CLOCK"
 
-// Go reads the clock without a system call, so that no library can stand in between,
-// and a machine has one clock for all. So the workers of these runs are built with a
-// package time whose Now adds what the file says to the wall clock. The monotonic
-// reading is left alone, as it is when somebody sets a machine's clock. Nothing in
-// the program's own code knows of it.
+// clockSource is added to Go's package time when the workers of these runs are built. Go reads the
+// clock without a system call, so no library can intercept it, and a machine has one clock for all
+// processes. So time.Now of these workers adds the offset in the file to the wall clock. The
+// monotonic reading is unchanged, as when an administrator sets a machine's clock. The program's
+// own code contains nothing for this.
 const clockSource = `package time
 
 import (
@@ -58,11 +58,11 @@ func stepped() int64 {
 }
 `
 
-// clockReading is the line of time.Now that reads both clocks.
+// clockReading is the start of time.Now, which reads both clocks.
 const clockReading = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 
-// buildStepping builds a bulkinvite whose wall clock can be stepped. All of it is compiled anew, the standard library
-// included: minutes on a busy machine, so that no run waits for it.
+// buildStepping builds a bulkinvite whose wall clock can be stepped. It compiles everything, also
+// the standard library. That takes minutes on a busy machine, so it happens once, before the runs.
 func buildStepping(ctx context.Context, dir string) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -96,7 +96,7 @@ func buildStepping(ctx context.Context, dir string) (string, error) {
 
 func (r *run) clockFile(i int) string { return filepath.Join(r.Dir, fmt.Sprintf("clock-%d", i)) }
 
-// setClocks gives each worker a clock of its own that shows the machine's time.
+// setClocks gives each worker its own clock, which at first shows the machine's time.
 func (r *run) setClocks() error {
 	for i := range workers {
 		if err := os.WriteFile(r.clockFile(i), make([]byte, 8), 0o600); err != nil {
@@ -107,7 +107,7 @@ func (r *run) setClocks() error {
 	return nil
 }
 
-// setClock sets a worker's clock apart from the machine's.
+// setClock sets the offset of a worker's clock from the machine's clock, in whole seconds.
 func (r *run) setClock(i int, by time.Duration) error {
 	file, err := os.OpenFile(r.clockFile(i), os.O_WRONLY, 0)
 	if err != nil {
@@ -120,8 +120,8 @@ func (r *run) setClock(i int, by time.Duration) error {
 	return err
 }
 
-// stepClock steps a worker's wall clock by an hour, forth or back, and in some runs
-// steps it back to where it was.
+// stepClock steps a worker's wall clock by an hour, forwards or backwards. In half of the runs it
+// sets the clock right again later.
 func (r *run) stepClock() error {
 	by := time.Hour
 	if r.dice.IntN(2) == 0 {
@@ -145,7 +145,7 @@ func (r *run) stepClock() error {
 	return r.setClock(r.worker, 0)
 }
 
-// clockShows waits for a line in a worker's log whose time is by the stepped clock.
+// clockShows waits for a line in a worker's log with a time by the stepped clock.
 func (r *run) clockShows(i int, by time.Duration) error {
 	for began := time.Now(); time.Since(began) < stalledFor; {
 		text, err := os.ReadFile(r.fleet.worker(i).Log)

@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// What a row of the file is, to Clerk or to us.
+// Kinds of rows of a file.
 const (
-	fresh   = "fresh"   // nobody knows the person
-	user    = "user"    // is a user
-	pending = "pending" // has a pending invitation
-	blocked = "blocked" // is on the block list
-	invalid = "invalid" // has no address
-	again   = "again"   // is a person of an earlier row
+	fresh   = "fresh"   // unknown to Clerk and to the program
+	user    = "user"    // a user at Clerk
+	pending = "pending" // has a pending invitation at Clerk
+	blocked = "blocked" // on Clerk's block list
+	invalid = "invalid" // has no valid address
+	again   = "again"   // repeats the person of an earlier row
 )
 
-// rows is how many fresh people each run has.
+// rows is the number of fresh people in each run.
 const rows = 300
 
-// crowd is the people of a run's file.
+// crowd has the people of a run's files.
 type crowd struct {
-	kinds []string // by row, from 0
-	keys  []string // likewise; empty: the row has none
+	kinds []string // by row of the first file, from 0
+	keys  []string // likewise; empty if the row has none
 }
 
-// newCrowd mixes 300 fresh people with some others.
+// newCrowd mixes 300 fresh people with rows of the other kinds.
 func newCrowd(dice *rand.Rand, withBlocked bool) *crowd {
 	c := &crowd{}
 	add := func(kind string, n int) {
@@ -56,7 +56,7 @@ func newCrowd(dice *rand.Rand, withBlocked bool) *crowd {
 	return c
 }
 
-// of lists the people of a kind.
+// of returns the keys of all rows of a kind.
 func (c *crowd) of(kind string) []string {
 	keys := []string{}
 	for i, k := range c.kinds {
@@ -67,11 +67,11 @@ func (c *crowd) of(kind string) []string {
 	return keys
 }
 
-// shift is by how many rows a file's order is moved on from the crowd's.
+// shift returns by how many rows a file's order is rotated.
 func (c *crowd) shift(file int) int { return file * len(c.keys) / 3 }
 
-// at is the person of a file's row, which counts from 1. The files have their
-// rows in different orders; the last ones, which repeat a person, stay last.
+// at returns the index of the person in a row of a file. Rows count from 1. The files have their
+// rows in different orders, but the last rows, which repeat a person, stay last.
 func (c *crowd) at(file, row int) int {
 	n := len(c.keys) - len(c.of(again))
 	if row > n {
@@ -80,7 +80,7 @@ func (c *crowd) at(file, row int) int {
 	return (row - 1 + c.shift(file)) % n
 }
 
-// file is a file of the people; each number's is another, from 0.
+// file returns the CSV text of a file. Each number, from 0, gives a different order.
 func (c *crowd) file(number int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "email,name in file %d\n", number)

@@ -15,11 +15,11 @@ import (
 	"bulkinvite/postgres"
 )
 
-// diskSize is how large the disk of a run is, in bytes: a server with one database,
-// a little log and some room.
+// diskSize is the size of a run's disk in bytes: enough for a server with one database, a little
+// WAL and some room.
 const diskSize = 256 << 20
 
-// mountDisk makes a file system of its own below a directory, which only root may.
+// mountDisk mounts a file system of diskSize below the site's directory. Only root may do this.
 func (s *site) mountDisk() (string, error) {
 	disk := filepath.Join(s.dir, "disk")
 	if err := os.Mkdir(disk, 0o711); err != nil {
@@ -35,10 +35,10 @@ func (s *site) mountDisk() (string, error) {
 	return disk, nil
 }
 
-// smallWAL has the server come to the end of its log's room soon.
+// smallWAL makes the server reach the end of the room for its WAL soon.
 var smallWAL = map[string]string{"fsync": "off", "min_wal_size": "32MB", "max_wal_size": "64MB"}
 
-// onSmallDisk is a server of the run's own on a small disk.
+// onSmallDisk starts a server for this run on a small disk.
 func (r *run) onSmallDisk() (string, error) {
 	var err error
 	if r.site, err = r.newSite(); err != nil {
@@ -64,8 +64,8 @@ func (r *run) onSmallDisk() (string, error) {
 	return one.url(r.Name), r.fill(one)
 }
 
-// dataOnSmallDisk has the program's data directory on a small disk, with its private
-// server in it.
+// dataOnSmallDisk puts the program's data directory, which contains its private server, on a small
+// disk.
 func (r *run) dataOnSmallDisk() (string, error) {
 	var err error
 	if r.site, err = r.newSite(); err != nil {
@@ -85,23 +85,23 @@ func (r *run) dataOnSmallDisk() (string, error) {
 	return r.private.URL(), err
 }
 
-// startPrivate starts the program's private server, or joins it, as any command of the
-// program would.
+// startPrivate starts the program's private server or joins it, as any command of the program
+// would.
 func (r *run) startPrivate(ctx context.Context) error {
 	server, err := postgres.Start(ctx, postgres.Config{Dir: filepath.Join(r.disk, "postgres"), Settings: smallWAL})
 	if err != nil {
 		return err
 	}
 	if r.private != nil {
-		err = r.private.Close() // the new share keeps the server
+		err = r.private.Close() // the new share keeps the server running
 	}
 	r.private = server
 	return err
 }
 
-// fillDisk leaves no byte on the run's disk for some time, and has PostgreSQL need
-// room for its log too where the dice say so, for which it panics. Then somebody
-// makes room, and starts what has ended.
+// fillDisk fills the run's disk to the last byte for some time. In half of the runs it also makes
+// PostgreSQL need room for WAL, which makes PostgreSQL panic. Then it frees the room and starts
+// what has ended.
 func (r *run) fillDisk() error {
 	r.strike()
 	r.watch.excuse(true)
@@ -111,7 +111,7 @@ func (r *run) fillDisk() error {
 		return err
 	}
 	if r.dice.IntN(2) == 0 {
-		for range 4 { // it fails once the room is used up
+		for range 4 { // fails once the room is used up
 			if _, err := r.Pool.Exec(r.ctx, `select pg_switch_wal()`); err != nil {
 				break
 			}
@@ -132,7 +132,7 @@ func (r *run) fillDisk() error {
 	return r.revive()
 }
 
-// ranOut sees that PostgreSQL or a worker has missed the room.
+// ranOut checks that PostgreSQL or a worker reported that the disk is full.
 func (r *run) ranOut() error {
 	logs := []string{filepath.Join(r.disk, "postgres", "postgres.log")}
 	for _, one := range r.site.servers {
@@ -153,7 +153,7 @@ func (r *run) ranOut() error {
 	return errors.New("nobody missed the room on the disk")
 }
 
-// fillUp writes a file until the disk has no room.
+// fillUp writes a file until the disk is full.
 func fillUp(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -164,7 +164,7 @@ func fillUp(path string) error {
 		n, err := file.Write(chunk)
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
-			chunk = chunk[:len(chunk)/2] // to the last byte
+			chunk = chunk[:len(chunk)/2] // fill it to the last byte
 		case err != nil && !errors.Is(err, io.ErrShortWrite):
 			return errors.Join(fmt.Errorf("fill the disk: %w", err), file.Close())
 		case n == 0:
@@ -174,7 +174,7 @@ func fillUp(path string) error {
 	return file.Close()
 }
 
-// revive starts PostgreSQL where it has ended.
+// revive starts PostgreSQL again if it has ended, and returns when PostgreSQL answers.
 func (r *run) revive() error {
 	for {
 		if err := r.Pool.Ping(r.ctx); err == nil {
@@ -184,7 +184,7 @@ func (r *run) revive() error {
 			return nil
 		}
 		if len(r.site.servers) == 0 || !r.site.servers[0].lives() {
-			// A private server that runs is joined, one that recovers is waited for.
+			// again joins a private server that runs, and waits for one that recovers.
 			r.did["times PostgreSQL was started by hand, or waited for"]++
 			if err := r.again(r.ctx); err != nil {
 				return err

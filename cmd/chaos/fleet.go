@@ -14,28 +14,28 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// workers is how many processes a run has.
+// workers is the number of worker processes in each run.
 const workers = 3
 
-// fleet keeps worker processes alive: who dies is started again.
+// fleet keeps worker processes alive: it restarts each worker that dies.
 type fleet struct {
 	binary string
 	env    []string
-	each   func(i int) []string // more of the environment of a worker; nil: none
+	each   func(i int) []string // additional environment of a worker; may be nil
 	args   []string
 	dir    string
-	quit   bool // a worker may end by itself, and is started again
+	quit   bool // a worker may exit by itself and is restarted
 
 	mu     sync.Mutex
 	lives  [workers]*rig.Process
 	deaths []time.Time
-	quits  []error // processes that ended by themselves
-	ended  int     // how many did that may
+	quits  []error // processes that exited by themselves and may not
+	ended  int     // number of processes that exited by themselves and may
 	ending bool
 	all    sync.WaitGroup
 }
 
-// start starts every worker. points are the fail points of their first lives.
+// start starts every worker. points has the fail point for the first process of each worker.
 func (f *fleet) start(ctx context.Context, points []string) error {
 	f.mu.Lock()
 	f.ending = false
@@ -70,7 +70,7 @@ func (f *fleet) launch(ctx context.Context, i int, point string) error {
 	return err
 }
 
-// keep starts a worker again whenever it ends, until the fleet does.
+// keep restarts a worker each time it ends, until the fleet ends.
 func (f *fleet) keep(ctx context.Context, i int) {
 	for {
 		p := f.worker(i)
@@ -106,21 +106,22 @@ func (f *fleet) worker(i int) *rig.Process {
 	return f.lives[i]
 }
 
-// seen is how the workers ended so far.
+// seen returns when workers were killed, and the errors of those that exited by themselves and may
+// not.
 func (f *fleet) seen() (deaths []time.Time, quits []error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append(deaths, f.deaths...), append(quits, f.quits...)
 }
 
-// quitted is how many workers ended by themselves so far that may.
+// quitted returns how many workers exited by themselves, if the run allows that.
 func (f *fleet) quitted() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ended
 }
 
-// end ends every worker with a signal, and returns when they are gone.
+// end sends a signal to every worker and returns when all have ended.
 func (f *fleet) end(sig syscall.Signal) error {
 	f.mu.Lock()
 	f.ending = true

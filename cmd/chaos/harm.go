@@ -17,11 +17,10 @@ import (
 	"bulkinvite/postgres"
 )
 
-// strike notes that the harm begins.
+// strike records that the harm begins now.
 func (r *run) strike() { r.struck = time.Now() }
 
-// kill is kill -9 of two workers, one after the other; who is started again may
-// be hit too.
+// kill sends SIGKILL to two workers, one after the other. The second may be the restarted first.
 func (r *run) kill() error {
 	r.strike()
 	if err := r.fleet.worker(r.worker).Kill(); err != nil {
@@ -33,7 +32,7 @@ func (r *run) kill() error {
 	return r.fleet.worker(r.dice.IntN(workers)).Kill()
 }
 
-// stop stops a worker as a paused virtual machine would, past its deadlines.
+// stop stops a worker for longer than its deadlines, like a paused virtual machine.
 func (r *run) stop() error {
 	r.strike()
 	p := r.fleet.worker(r.worker)
@@ -44,8 +43,8 @@ func (r *run) stop() error {
 	return errors.Join(err, p.Signal(syscall.SIGCONT))
 }
 
-// stopInClaim stops a worker while it holds the buckets' locks, which keep all
-// others from claiming.
+// stopInClaim stops a worker while it holds the locks of the buckets. No other worker can claim
+// meanwhile.
 func (r *run) stopInClaim() error {
 	for {
 		p := r.fleet.worker(r.worker)
@@ -63,8 +62,9 @@ func (r *run) stopInClaim() error {
 	}
 }
 
-// stopWaiting stops a worker while all of them wait for the buckets, which are
-// held meanwhile: it gets them in its turn, and does not hear of it.
+// stopWaiting stops a worker while all workers wait for locks of the buckets, which it holds itself
+// meanwhile. When it releases them, the server gives the locks to the stopped worker, which does
+// not notice.
 func (r *run) stopWaiting(p *rig.Process) error {
 	return pgx.BeginFunc(r.ctx, r.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(r.ctx, `select from buckets order by name desc for update`); err != nil {
@@ -79,8 +79,8 @@ func (r *run) stopWaiting(p *rig.Process) error {
 	})
 }
 
-// standsStill reports whether a session of the database does nothing within a
-// transaction, for longer than any that goes on.
+// standsStill reports whether a session of the database has been idle in a transaction for longer
+// than any transaction that is making progress.
 func (r *run) standsStill() (bool, error) {
 	if err := rig.Sleep(r.ctx, time.Second); err != nil {
 		return false, err
@@ -108,7 +108,7 @@ func (r *run) postmaster() (int, error) {
 	return pid, nil
 }
 
-// postgresDown is pg_ctl stop -m immediate, and start some time later.
+// postgresDown stops PostgreSQL as pg_ctl stop -m immediate does, and starts it some time later.
 func (r *run) postgresDown() error {
 	pid, err := r.postmaster()
 	if err != nil {
@@ -126,18 +126,18 @@ func (r *run) postgresDown() error {
 	return r.Rig.Start(r.ctx)
 }
 
-// connectionLost breaks every worker's connections to PostgreSQL, and lets no
-// new one through for some time.
+// connectionLost breaks every worker's connections to PostgreSQL and refuses new ones for some
+// time.
 func (r *run) connectionLost() error { return r.interrupt(lost) }
 
-// connectionSilent lets nothing pass to or from PostgreSQL for some time.
+// connectionSilent forwards nothing to or from PostgreSQL for some time.
 func (r *run) connectionSilent() error { return r.interrupt(silent) }
 
 func (r *run) interrupt(state string) error {
 	return r.cutOff(r.proxy, state)
 }
 
-// cutOff has a proxy be in a state for some time.
+// cutOff puts a proxy into a state for the length of the harm.
 func (r *run) cutOff(p *proxy, state string) error {
 	r.strike()
 	r.watch.excuse(!r.harm.one)
@@ -148,15 +148,14 @@ func (r *run) cutOff(p *proxy, state string) error {
 	return err
 }
 
-// swallowPostgres has the network lose every packet between the workers, or one of
-// them, and PostgreSQL.
+// swallowPostgres drops every packet between PostgreSQL and the workers, or one of them.
 func (r *run) swallowPostgres() error { return r.cutOff(r.proxy, swallowed) }
 
-// swallowClerk has it lose every packet between the workers and Clerk.
+// swallowClerk drops every packet between the workers and Clerk.
 func (r *run) swallowClerk() error { return r.cutOff(r.toClerk, swallowed) }
 
-// restore brings the database back to what a dump of the middle held, with the
-// workers stopped meanwhile.
+// restore dumps the database in the middle of the run, lets the workers continue, stops them, and
+// restores the dump.
 func (r *run) restore() error {
 	dump := filepath.Join(r.Dir, "dump")
 	if err := r.tool(r.ctx, "pg_dump", "--format=custom", "--file="+dump, "--dbname="+r.URL); err != nil {
@@ -192,8 +191,8 @@ func (r *run) restore() error {
 	return r.fleet.start(r.ctx, nil)
 }
 
-// invite is another program with the same key that invites some of the people
-// meanwhile. However its requests end, the judge knows what they made.
+// invite acts as another program with the same key that invites some of the people during the run.
+// The judge knows what its requests made, however they end.
 func (r *run) invite() error {
 	r.strike()
 	people := r.crowd.of(fresh)
@@ -207,7 +206,7 @@ func (r *run) invite() error {
 		req.Header.Set("Content-Type", "application/json")
 		r.rivals++
 		if resp, err := r.Sandbox.Client.Do(req); err == nil {
-			_ = resp.Body.Close() // nothing of it is of use
+			_ = resp.Body.Close() // the answer does not matter
 		}
 		if err := rig.Sleep(r.ctx, between(r.dice, 0, 60*time.Millisecond)); err != nil {
 			return err
@@ -243,14 +242,14 @@ func (r *run) pause() error {
 	return r.tell("resume")
 }
 
-// tell gives a command for the batch.
+// tell runs a command of the program on the batch.
 func (r *run) tell(command string, flags ...string) error {
 	_, err := r.Call(r.ctx, append([]string{command, "1", "--actor=chaos"}, flags...)...)
 	return err
 }
 
-// quiet fails if requests were reserved a second after the batch stood still, or
-// jobs of it wait.
+// quiet records an error of the run if an attempt started more than a second after the batch was
+// stopped, or if jobs of it still wait.
 func (r *run) quiet() error {
 	var late, waiting int
 	err := r.Pool.QueryRow(r.ctx, `
@@ -262,8 +261,8 @@ func (r *run) quiet() error {
 	return err
 }
 
-// sendAgain has the file come again when everybody of it is decided, and invites
-// again whoever has a pending invitation.
+// sendAgain imports the file again once every row of the first batch is decided, and resends
+// pending invitations.
 func (r *run) sendAgain() error {
 	if err := r.await("the end of the first batch", `select not exists (select from results where outcome is null)`); err != nil {
 		return err

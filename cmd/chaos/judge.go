@@ -13,34 +13,36 @@ import (
 	"bulkinvite/invitation"
 )
 
-// verdict is what came of a run.
+// verdict is the result of a run.
 type verdict struct {
-	rows    int
-	deaths  int
-	settled time.Duration  // from a death, else the harm, to the end of the last attempt that was open then; the longest
-	struck  bool           // there was a harm
-	done    time.Duration  // from the harm, else the first attempt, to the last decided row
-	idle    time.Duration  // the longest time in which nobody did anything though work and budget were there
+	rows   int
+	deaths int
+	// the longest time from a death, or from the harm if no worker died, to the end of the last
+	// attempt that was open then
+	settled time.Duration
+	struck  bool           // the harm struck
+	done    time.Duration  // from the harm, or from the first attempt if there was no harm, to the last decided row
+	idle    time.Duration  // the longest time without progress although work and budget were there
 	did     map[string]int // what the harm did, and how often
 	wrongs  []wrong
 }
 
-// wrong is something that should not be.
+// wrong is a fault that the judge found.
 type wrong struct {
 	kind string
-	row  rowID  // of whom; zero: of nobody
-	key  string // the person, to ask the program for the story; never printed
+	row  rowID  // zero if it concerns no single row
+	key  string // the person, for asking the program for the timeline; never printed
 	what string
 }
 
-// The kinds of what can be wrong, as the report counts them.
+// Kinds of faults, as the report counts them.
 const (
-	lostOnes = "lost"    // no outcome, or no mail, or something left open
+	lostOnes = "lost"    // no outcome, no mail, or an attempt, person or job left open
 	doubled  = "doubled" // two mails
-	untrue   = "wrong"   // an outcome that Clerk does not bear out, or without evidence
+	untrue   = "wrong"   // an outcome that Clerk's state contradicts or that has no evidence
 	over     = "over"    // more requests than the limit
-	stalled  = "stalled" // nobody did anything for too long
-	late     = "late"    // a request came after its deadline
+	stalled  = "stalled" // no progress for too long
+	late     = "late"    // a request arrived after its deadline
 )
 
 type rowID struct {
@@ -61,7 +63,7 @@ func (v *verdict) add(kind string, row rowID, format string, args ...any) {
 	v.wrongs = append(v.wrongs, wrong{kind: kind, row: row, what: fmt.Sprintf(format, args...)})
 }
 
-// count is how much of a kind is wrong.
+// count returns the number of faults of a kind.
 func (v *verdict) count(kind string) int {
 	n := 0
 	for _, w := range v.wrongs {
@@ -72,10 +74,10 @@ func (v *verdict) count(kind string) int {
 	return n
 }
 
-// result is a row as the program tells it.
+// result is a row as the program's database has it.
 type result struct {
 	BatchID   int64
-	File      int // its batch's, from 0
+	File      int // number of its batch's file, from 0
 	RowNumber int
 	Key       *string
 	Outcome   *string
@@ -93,17 +95,17 @@ func (r result) outcome() string {
 	return *r.Outcome
 }
 
-// truth is what the sandbox did.
+// truth is what the sandbox recorded.
 type truth struct {
 	made    map[string][]rig.Invitation // by address
 	mails   map[string]int
 	largest map[string]rig.Largest // by bucket
-	creates int                    // requests of ours that came
+	creates int                    // create and bulk requests that arrived, without another program's
 
 	requests []rig.Request
 }
 
-// limitOf is how many requests may come in a window; 0: any number.
+// limitOf returns how many requests a window allows, or 0 if there is no limit.
 func limitOf(l rig.Largest) int {
 	number, _, _ := strings.Cut(l.Limit, "/")
 	n, err := strconv.Atoi(number)
@@ -130,7 +132,7 @@ func (r *run) truth() (*truth, error) {
 	return t, nil
 }
 
-// judge compares what the program says with what Clerk did.
+// judge compares the program's results with what the sandbox recorded.
 func (r *run) judge() (*verdict, error) {
 	v := &verdict{}
 	deaths, _ := r.fleet.seen()
@@ -166,8 +168,7 @@ func (r *run) judge() (*verdict, error) {
 	return v, r.measure(v, results)
 }
 
-// explained says of which people an attempt of ours can have made the
-// invitation that Clerk has.
+// explained returns the people whose invitation at Clerk one of our attempts may have made.
 func (r *run) explained(t *truth) (map[string]bool, error) {
 	rows, _ := r.Pool.Query(r.ctx, `
 		select p.key, min(a.started_at) from attempt_people p join attempts a on a.id = p.attempt_id
@@ -187,7 +188,7 @@ func (r *run) explained(t *truth) (map[string]bool, error) {
 	return explained, nil
 }
 
-// judgeRows looks at each row by itself.
+// judgeRows checks each row by itself.
 func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[string]bool) {
 	v.rows = len(results)
 	if want := len(r.crowd.keys) * max(1, r.harm.batches); v.rows != want {
@@ -197,7 +198,7 @@ func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[st
 		i := r.crowd.at(row.File, row.RowNumber)
 		kind, key := r.crowd.kinds[i], r.crowd.keys[i]
 		want := r.expected(kind, key, t, explained)
-		theirs := 0 // which of the person's invitations the row is to name
+		theirs := 0 // index of the person's invitation that the row must name
 		if r.harm.resend && row.File == 1 && (kind == fresh || kind == pending) {
 			want, theirs = []string{string(invitation.Invited)}, len(t.made[key])-1
 		}
@@ -218,7 +219,7 @@ func (r *run) judgeRows(v *verdict, t *truth, results []result, explained map[st
 	}
 }
 
-// expected lists the outcomes that a row may have.
+// expected returns the outcomes that a row may have.
 func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []string {
 	var want []string
 	switch kind {
@@ -234,8 +235,8 @@ func (r *run) expected(kind, key string, t *truth, explained map[string]bool) []
 		want = append(want, string(invitation.AlreadyInvited))
 	case fresh:
 		if made := t.made[key]; len(made) > 0 {
-			// A lost answer, or a bulk call that was refused without a name, leaves an
-			// attempt that could have made the other's.
+			// After a lost answer, or a bulk call that was refused without naming anybody, there is
+			// an attempt that could have made the other program's invitation.
 			rivals := made[0].Metadata != nil
 			if explained[key] && !(rivals && r.mode == single && r.answer.name == "none") {
 				want = append(want, string(invitation.Invited))
@@ -259,7 +260,8 @@ func text(s *string) string {
 	return *s
 }
 
-// judgeMails looks at each person: one mail, and one row that claims it.
+// judgeMails checks each person: at most one mail (one more after a resend), and one row that
+// claims it.
 func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 	for i, kind := range r.crowd.kinds {
 		if kind == again {
@@ -306,8 +308,8 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 	}
 }
 
-// judgeDoor looks whether somebody who was invited again has one invitation that
-// they can use: revoked and forgotten is as bad as lost.
+// judgeDoor checks that a person who was invited again has exactly one usable invitation. A revoked
+// invitation without a new one is as bad as a lost row.
 func (r *run) judgeDoor(v *verdict, t *truth, key string, i int) {
 	open := 0
 	for _, m := range t.made[key] {
@@ -321,8 +323,8 @@ func (r *run) judgeDoor(v *verdict, t *truth, key string, i int) {
 	}
 }
 
-// judgeLedger looks for what is left open, for requests that the ledger does not
-// know, and for more of them than the limits allow.
+// judgeLedger looks for attempts, people and jobs that are left open, for requests that the ledger
+// does not have, and for more requests than the limits allow.
 func (r *run) judgeLedger(v *verdict, t *truth) error {
 	var open, people, waiting, sent int
 	err := r.Pool.QueryRow(r.ctx, `
@@ -341,7 +343,8 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 		v.add(untrue, rowID{}, "%d requests came, and the ledger has %d", t.creates, sent)
 	}
 	for bucket, most := range t.largest {
-		// A restored ledger has forgotten what it spent, and none has what others spend.
+		// A restored ledger has forgotten what it spent, and no ledger has what other programs
+		// spend.
 		if n := limitOf(most); n > 0 && !r.harm.restored && !r.harm.rival && most.Requests > n {
 			v.add(over, rowID{}, "%d %s requests in a window of %d", most.Requests, bucket, n)
 		}
@@ -354,12 +357,12 @@ type attempt struct {
 	ID       int64
 	Started  time.Time
 	Deadline time.Time
-	Traces   []string // of its answers
-	Keys     []string // its people
+	Traces   []string // trace ids of its answers
+	Keys     []string // keys of its people
 	Creates  bool
 }
 
-// sent lists the attempts that may have been sent.
+// sent returns the attempts that may have been sent.
 func (r *run) sent() ([]attempt, error) {
 	rows, _ := r.Pool.Query(r.ctx, `
 		select a.id, a.started_at as started, a.deadline,
@@ -373,13 +376,12 @@ func (r *run) sent() ([]attempt, error) {
 	return sent, nil
 }
 
-// deadlineSlack is how much later than it was written a request may come to the
-// sandbox of a machine that is busy. What this is to find comes later by the length of a stop, or
-// by an hour.
+// deadlineSlack is how long a request may take from its write to the sandbox on a busy machine. The
+// faults that the judge looks for are much later than that: by the length of a stop, or by an hour.
 const deadlineSlack = time.Second
 
-// judgeDeadlines looks for requests that came after the deadline of their attempt:
-// those whose answer the ledger has, and those that made an invitation.
+// judgeDeadlines looks for requests that arrived after the deadline of their attempt. It knows
+// those whose answer the ledger has and those that made an invitation.
 func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
 	came := map[string]time.Time{}
 	for _, a := range t.requests {
@@ -401,26 +403,26 @@ func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
 	for key, all := range t.made {
 		for _, m := range all {
 			if m.Metadata != nil {
-				continue // another program's
+				continue // made by another program
 			}
-			var last *attempt // of those that began before
+			var last *attempt // with the latest deadline among those that started before
 			for i, a := range byKey[key] {
-				// The sandbox' times are whole milliseconds.
+				// The sandbox's times are whole milliseconds.
 				before := !m.CreatedAt.Before(a.Started.Add(-time.Millisecond))
 				if before && (last == nil || a.Deadline.After(last.Deadline)) {
 					last = &byKey[key][i]
 				}
 			}
-			// A ledger that forgot some of what was done may lack the attempt that made it.
+			// A restored ledger may lack the attempt that made the invitation.
 			if last != nil && !r.harm.restored {
-				// A slow Clerk makes it some time after the request has come.
+				// A slow Clerk makes the invitation some time after the request arrived.
 				r.judgeLate(v, key, m.CreatedAt.Sub(last.Deadline)-r.slowest())
 			}
 		}
 	}
 }
 
-// slowest is how long after a request came the sandbox acts on it, at most.
+// slowest returns the longest time after a request's arrival at which the sandbox acts on it.
 func (c *clerk) slowest() time.Duration {
 	var slowest time.Duration
 	for _, f := range c.faults {
@@ -428,7 +430,7 @@ func (c *clerk) slowest() time.Duration {
 			continue
 		}
 		if delay, err := time.ParseDuration(fmt.Sprint(f["delay"])); err == nil {
-			slowest += delay // a request may meet several
+			slowest += delay // a request may meet several faults
 		}
 	}
 	return slowest
@@ -441,7 +443,7 @@ func (r *run) judgeLate(v *verdict, key string, after time.Duration) {
 	}
 }
 
-// measure says how long it took.
+// measure sets the durations of the verdict.
 func (r *run) measure(v *verdict, results []result) error {
 	deaths, _ := r.fleet.seen()
 	began := r.struck

@@ -1,15 +1,15 @@
-// Command chaos breaks things while bulkinvite works, and looks whether anybody
-// was lost, mailed twice, or told something untrue. It builds bulkinvite with its
-// fail points, starts a PostgreSQL of its own and, for each run, the sandbox as a
-// server and three workers, in lanes beside one another:
+// Command chaos injects faults while bulkinvite works. It checks that no person is lost, is mailed
+// twice, or gets a wrong outcome. It builds bulkinvite with its fail points and starts its own
+// PostgreSQL. For each run it starts the sandbox as a server and three workers. Lanes play runs in
+// parallel:
 //
-//	go run ./cmd/chaos                                  the whole matrix, until 500 runs are made
-//	go run ./cmd/chaos -short                           a part in which each harm and each answer comes
-//	go run ./cmd/chaos -seed 7 -run '^stop/bulk/none$'  one run again, with the same dice
-//	go run ./cmd/chaos -list                            the names
+//	go run ./cmd/chaos                                  every scenario of the matrix once
+//	go run ./cmd/chaos -short                           a part of the matrix with each harm and each answer
+//	go run ./cmd/chaos -seed 7 -run '^stop/bulk/none$'  one run again, with the same random choices
+//	go run ./cmd/chaos -list                            the names of the scenarios
 //
-// It runs in the module's directory. Exit status: 0 all is well, 1 something was
-// wrong or a run could not be made, 2 wrong usage.
+// Run it in the module's directory. Its exit status is 0 if all is well, 1 if it found a fault or
+// could not make a run, and 2 for wrong usage.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// options are the flags.
+// options has the values of the flags.
 type options struct {
 	short, list bool
 	seed        uint64
@@ -62,14 +62,14 @@ func main() {
 	}
 }
 
-// house is what the runs of a lane share.
+// house has what the runs of a lane share.
 type house struct {
 	*rig.Rig
-	keep     string // where failed runs are kept
-	stepping string // the program whose clock can be stepped, where a scenario needs it
+	keep     string // the directory for the files of failed runs
+	stepping string // the program whose clock can be stepped, if a scenario needs it
 }
 
-// errBroken says that something was wrong; what and how was printed.
+// errBroken says that a run found a fault. The details are already printed.
 var errBroken = errors.New("not all is well")
 
 func chaos(ctx context.Context, o options) (err error) {
@@ -114,8 +114,8 @@ func chaos(ctx context.Context, o options) (err error) {
 // lane plays scenarios, one after the other, until none is left.
 func lane(ctx context.Context, s *session, stepping string) (err error) {
 	h := &house{stepping: stepping, keep: filepath.Join(os.TempDir(), fmt.Sprintf("bulkinvite-chaos-failed-%d", os.Getpid()))}
-	// A crash of PostgreSQL alone loses nothing that the kernel has: fsync only
-	// matters when the machine dies.
+	// A crash of PostgreSQL alone loses nothing that the kernel has. fsync matters only if the
+	// machine crashes.
 	h.Rig, err = rig.New(ctx, rig.Config{Name: "chaos", Tags: "failpoints", Settings: map[string]string{"fsync": "off"}})
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func lane(ctx context.Context, s *session, stepping string) (err error) {
 	return nil
 }
 
-// choose lists the scenarios to play.
+// choose returns the scenarios to play, and prints their names for -list.
 func choose(o options) ([]scenario, error) {
 	only, err := regexp.Compile(o.only)
 	if err != nil {
@@ -162,16 +162,16 @@ func choose(o options) ([]scenario, error) {
 	return chosen, nil
 }
 
-// session hands out what is to be played, and counts what came of it.
+// session hands out scenarios and counts their results.
 type session struct {
 	options
 	scenarios []scenario
 	began     time.Time
 
 	mu      sync.Mutex
-	made    int      // runs begun
-	left    int      // scenarios for which no time was left
-	failed  []string // a line each
+	made    int      // runs that began
+	left    int      // scenarios that were not played within the time
+	failed  []string // one message per failed run
 	tally   *tally
 	machine string
 }
@@ -180,7 +180,7 @@ func newSession(o options, chosen []scenario) *session {
 	return &session{options: o, scenarios: chosen, began: time.Now(), tally: newTally()}
 }
 
-// next is a scenario with its seed, and the number of its run; 0: no more. Each
+// next returns a scenario, its seed and the number of its run, which is 0 if none is left. Each
 // round through the scenarios adds one to the seed.
 func (s *session) next(machine string) (_ scenario, seed uint64, n int) {
 	s.mu.Lock()
@@ -198,7 +198,7 @@ func (s *session) next(machine string) (_ scenario, seed uint64, n int) {
 	return s.scenarios[i%len(s.scenarios)], s.seed + uint64(i/len(s.scenarios)), s.made
 }
 
-// told counts a run and prints a line.
+// told counts a run and prints a line about it.
 func (s *session) told(chosen scenario, seed uint64, n int, took time.Duration, v *verdict, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,7 +225,7 @@ func (s *session) told(chosen scenario, seed uint64, n int, took time.Duration, 
 	fmt.Println(line)
 }
 
-// kept is the directory for what is left of a run.
+// kept returns the directory for the files of a failed run.
 func (h *house) kept(s scenario, seed uint64) string {
 	return filepath.Join(h.keep, strings.ReplaceAll(s.name(), "/", "-")+fmt.Sprintf("-%d", seed))
 }

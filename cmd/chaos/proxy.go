@@ -8,16 +8,17 @@ import (
 	"sync"
 )
 
-// proxy passes connections on to PostgreSQL, until it is told not to.
+// proxy forwards connections to PostgreSQL or to the sandbox. It can also break, stall or silently
+// drop them.
 type proxy struct {
 	listener net.Listener
 	network  string
 	address  string
 
 	mu    sync.Mutex
-	flows *sync.Cond // its state changed
+	flows *sync.Cond // signals a change of state
 	state string     // open, lost (connections break, none is made), silent (nothing passes), swallowed (see swallow)
-	err   error      // why swallowed could not be had
+	err   error      // why the kernel could not drop packets
 	conns map[net.Conn]struct{}
 	all   sync.WaitGroup
 }
@@ -29,10 +30,10 @@ const (
 	swallowed = "swallowed"
 )
 
-// openProxy listens on loopback for connections to an address.
+// openProxy listens on loopback and forwards connections to an address.
 func openProxy(network, address string) (*proxy, error) {
 	var config net.ListenConfig
-	config.SetMultipathTCP(false) // its sockets take no filter
+	config.SetMultipathTCP(false) // MPTCP sockets take no filter
 	listener, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -47,13 +48,13 @@ func (p *proxy) accept() {
 	for {
 		in, err := p.listener.Accept()
 		if err != nil {
-			return // closed
+			return // the listener is closed
 		}
 		p.all.Go(func() { p.serve(in) })
 	}
 }
 
-// serve passes one connection on in both directions.
+// serve forwards one connection in both directions.
 func (p *proxy) serve(in net.Conn) {
 	defer in.Close() //nolint:errcheck // a broken connection is what this is for
 	if !p.enter(in) {
@@ -71,7 +72,7 @@ func (p *proxy) serve(in net.Conn) {
 	defer p.leave(out)
 	var both sync.WaitGroup
 	pass := func(to, from net.Conn) {
-		_, _ = io.Copy(gated{to, p}, from) // however it ends, both directions end
+		_, _ = io.Copy(gated{to, p}, from) // both directions end, whatever the error
 		_, _ = to.Close(), from.Close()
 	}
 	both.Go(func() { pass(out, in) })
@@ -79,7 +80,7 @@ func (p *proxy) serve(in net.Conn) {
 	both.Wait()
 }
 
-// enter notes a connection; false: none is wanted.
+// enter registers a connection. It returns false if the proxy accepts none now.
 func (p *proxy) enter(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,7 +100,7 @@ func (p *proxy) leave(c net.Conn) {
 	delete(p.conns, c)
 }
 
-// set changes what it does with connections.
+// set changes the state of the proxy.
 func (p *proxy) set(state string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -113,13 +114,13 @@ func (p *proxy) set(state string) {
 	}
 	if state == lost {
 		for c := range p.conns {
-			_ = c.Close() // it is to break
+			_ = c.Close() // breaking it is the intention
 		}
 	}
 	p.flows.Broadcast()
 }
 
-// failed is why packets could not be swallowed; nil: they were.
+// failed returns why packets could not be dropped, or nil.
 func (p *proxy) failed() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +134,7 @@ func (p *proxy) close() error {
 	return errors.Join(err, p.err)
 }
 
-// gated is a connection to which nothing passes while the proxy is silent.
+// gated is a connection that receives nothing while the proxy is silent.
 type gated struct {
 	net.Conn
 	p *proxy
@@ -143,7 +144,7 @@ func (g gated) Write(b []byte) (int, error) {
 	g.p.mu.Lock()
 	gone := false
 	for g.p.state == silent || g.p.state == swallowed {
-		// Packets that were acknowledged before the network failed must not come minutes later.
+		// Packets that were acknowledged before the network failed must not arrive minutes later.
 		gone = gone || g.p.state == swallowed
 		g.p.flows.Wait()
 	}

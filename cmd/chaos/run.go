@@ -22,37 +22,37 @@ import (
 	"bulkinvite/postgres"
 )
 
-// How patient a run is. The machine may be busy: only what stands still fails.
+// Time limits of a run. The machine may be busy, so a run fails only if it makes no progress.
 const (
 	stillFor = time.Minute
 	longest  = 5 * time.Minute
 )
 
-// run is one scenario under way, in a database and a sandbox of its own.
+// run is one scenario that is being played, with its own database and sandbox.
 type run struct {
 	scenario
 	*draw
 	*rig.Stage
 	ctx     context.Context // ends when the run has taken too long
-	watched *pgxpool.Pool   // the watch's own
+	watched *pgxpool.Pool   // connection of the watch
 	watch   *watch
-	site    *site                       // PostgreSQL servers of the run's own; nil: the lane's is used
-	binary  string                      // of the workers
-	disk    string                      // a small one; empty: there is none
-	again   func(context.Context) error // starts the server on it, again
+	site    *site                       // PostgreSQL servers of this run; nil if it uses the lane's server
+	binary  string                      // the program that the workers run
+	disk    string                      // directory of the small disk; empty if there is none
+	again   func(context.Context) error // restarts the server on the small disk
 	private *postgres.Server
 	proxy   *proxy // to PostgreSQL
 	toClerk *proxy
 	fleet   *fleet
 	crowd   *crowd
-	struck  time.Time      // when the harm began; zero: not yet, or there was none
+	struck  time.Time      // when the harm began; zero before that, or without a harm
 	did     map[string]int // what the harm did, and how often
-	idled   []string       // what nobody did while a worker stood still
-	uneasy  string         // what a harm itself saw go wrong
+	idled   []string       // what no worker did while one worker was stopped
+	uneasy  string         // a fault that the harm itself found
 	rivals  int            // requests of another program
 }
 
-// play makes a run and judges it. An error is one of the run itself: it proves
+// play plays a scenario and judges it. An error means that the run itself failed and proves
 // nothing.
 func (h *house) play(ctx context.Context, s scenario, seed uint64) (_ *verdict, err error) {
 	limit := longest + s.harm.to
@@ -144,7 +144,7 @@ func (r *run) setUp() error {
 		return err
 	}
 	if r.harm.idle {
-		// The work comes when the one that stops stands still.
+		// The work is imported once the worker at its fail point has stopped.
 		if _, err := r.stopped(); err != nil {
 			return err
 		}
@@ -156,19 +156,19 @@ func (r *run) setUp() error {
 	return err
 }
 
-// settings are the flags of import and work.
+// settings returns the flags that import and work share.
 func (r *run) settings() []string {
 	return append([]string{fmt.Sprintf("--settle=%s", settle), fmt.Sprintf("--request-timeout=%s", requestTimeout), fmt.Sprintf("--recover-after=%s", recoverAfter)}, r.limits...)
 }
 
-// openProxy puts a proxy before the database and returns the URL through it.
+// openProxy puts a proxy in front of the database and returns the URL through it.
 func (r *run) openProxy(database string) (string, error) {
 	u, err := url.Parse(database)
 	if err != nil {
 		return "", errors.New("the server's URL can't be read")
 	}
 	query := u.Query()
-	if query.Get("host") == "" { // a server of the run's own
+	if query.Get("host") == "" { // a server of this run, over TCP
 		if r.proxy, err = openProxy("tcp", u.Host); err != nil {
 			return "", err
 		}
@@ -189,7 +189,7 @@ func (r *run) openProxy(database string) (string, error) {
 	return u.String(), nil
 }
 
-// openClerkProxy puts a proxy before the sandbox and returns the URL through it.
+// openClerkProxy puts a proxy in front of the sandbox and returns the URL through it.
 func (r *run) openClerkProxy() (string, error) {
 	u, err := url.Parse(r.Sandbox.URL)
 	if err != nil {
@@ -237,13 +237,13 @@ func (r *run) startSandbox() error {
 	return r.OpenSandbox(r.ctx, args...)
 }
 
-// importPeople imports the people, as often at once as the harm says, each time
-// in a file of its own.
+// importPeople imports the people as many times as the harm says, in parallel, each time from a
+// different file.
 func (r *run) importPeople() error {
 	var group errgroup.Group
 	for i := range max(1, r.harm.batches) {
 		if i > 0 && r.harm.resend {
-			break // it comes when the first is done
+			break // sendAgain imports it later
 		}
 		file := filepath.Join(r.Dir, fmt.Sprintf("people-%d.csv", i))
 		if err := os.WriteFile(file, []byte(r.crowd.file(i)), 0o600); err != nil {
@@ -256,7 +256,7 @@ func (r *run) importPeople() error {
 	return group.Wait()
 }
 
-// importFile imports a file, of which some rows are invalid.
+// importFile imports a file. Some rows are invalid, so exit status 3 is expected.
 func (r *run) importFile(file string, flags ...string) error {
 	args := append([]string{"import", file, "--yes", "--json", "--actor=chaos"}, r.settings()...)
 	_, err := r.Call(r.ctx, append(append(args, flags...), r.imports...)...)
@@ -267,11 +267,11 @@ func (r *run) importFile(file string, flags ...string) error {
 	return err
 }
 
-// through lets the harm come, waits for the end, and judges, for which ctx lasts
-// longer than the run's own time.
+// through applies the harm, waits for the end, and judges. ctx outlives the run's own time limit,
+// because judging needs it.
 func (r *run) through(ctx context.Context) (*verdict, error) {
 	if r.harm.do != nil {
-		if r.harm.stopAt == "" { // else the fail point is the moment
+		if r.harm.stopAt == "" { // otherwise the harm waits for the fail point
 			if err := r.invited(r.trigger); err != nil {
 				return nil, err
 			}
@@ -283,7 +283,7 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	still := r.settled()
 	r.watch.end()
 	deaths, quits := r.fleet.seen()
-	// A job ends a moment after its row is decided, and its worker dies there.
+	// A job ends a moment after its row is decided, and a worker may die there.
 	for wait := time.Now(); r.harm.point != "" && len(deaths) == 0 && len(quits) == 0 && still == nil && time.Since(wait) < 5*time.Second; {
 		if err := rig.Sleep(r.ctx, 100*time.Millisecond); err != nil {
 			return nil, err
@@ -293,8 +293,8 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	if len(quits) > 0 {
 		return nil, errors.Join(quits...)
 	}
-	// Claims delete the jobs of their rows, so that in some runs no job ends. Such a run
-	// is judged, and counts as one that the harm did not strike.
+	// Claims delete the jobs of their rows, so in some runs no job completes. Such a run is judged,
+	// and counts as one that the harm did not strike.
 	if r.harm.point != "" && r.harm.point != "before_completion" && len(deaths) == 0 && still == nil {
 		return nil, fmt.Errorf("no worker came to its fail point: %s", strings.Join(r.points, ", "))
 	}
@@ -323,7 +323,7 @@ func (r *run) through(ctx context.Context) (*verdict, error) {
 	return v, err
 }
 
-// invited waits until Clerk has made so many invitations.
+// invited waits until Clerk has made n invitations.
 func (r *run) invited(n int) error {
 	n += len(r.crowd.of(pending))
 	for {
@@ -337,7 +337,7 @@ func (r *run) invited(n int) error {
 	}
 }
 
-// await waits until a query says true.
+// await waits until a query returns true.
 func (r *run) await(what, query string, args ...any) error {
 	for {
 		var yes bool
@@ -353,13 +353,14 @@ func (r *run) await(what, query string, args ...any) error {
 	}
 }
 
-// unfinished is of jobs that have yet to end. $1 says that clocks are stepped: a worker whose clock is an hour ahead
-// puts jobs off for that hour. They hold nobody up, and end when they are due.
+// unfinished is the condition for jobs that have not ended. $1 says that clocks are stepped: a
+// worker whose clock is an hour ahead schedules jobs an hour too late. Those jobs block nothing and
+// end when they are due.
 const unfinished = `state not in ('completed', 'cancelled', 'discarded')
 	and not ($1 and scheduled_at > now() + interval '30 minutes')`
 
-// settled returns nil when nothing is left to do, and an error when nothing has
-// moved for too long.
+// settled returns nil when nothing is left to do. It returns an error if nothing has changed for
+// stillFor.
 func (r *run) settled() error {
 	var last string
 	moved := time.Now()
@@ -390,9 +391,9 @@ func (r *run) settled() error {
 	}
 }
 
-// keep copies what is needed to understand a run to a directory that stays.
+// keep copies the files of a run to a directory that is not removed.
 func (r *run) keep(dir string, v *verdict) error {
-	// Who still lives leaves its goroutines in its log.
+	// On SIGQUIT a Go program writes its goroutines to its log.
 	if err := r.fleet.end(syscall.SIGQUIT); err != nil {
 		return err
 	}
@@ -412,7 +413,7 @@ func (r *run) keep(dir string, v *verdict) error {
 	return nil
 }
 
-// stories prints what the program itself tells of some offending rows, by their
+// stories writes what the program says about some of the faulty rows. It names them by their
 // numbers instead of their addresses.
 func (r *run) stories(ctx context.Context, v *verdict) {
 	for i, w := range v.wrongs {
@@ -435,12 +436,12 @@ func (r *run) stories(ctx context.Context, v *verdict) {
 	}
 }
 
-// direct is the environment with the database itself, not the proxy to it.
+// direct returns the environment with the database's own URL instead of the proxy's.
 func (r *run) direct() []string {
 	return append(slices.Clone(r.Env), "DATABASE_URL="+r.URL)
 }
 
-// tool runs one of PostgreSQL's programs on the server.
+// tool runs one of PostgreSQL's programs against the server.
 func (r *run) tool(ctx context.Context, name string, args ...string) error {
 	bin, err := r.binaries()
 	if err != nil {
@@ -453,7 +454,7 @@ func (r *run) tool(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// binaries is the directory of PostgreSQL's programs: those of the lane's server.
+// binaries returns the directory of the PostgreSQL programs that the lane's server uses.
 func (r *run) binaries() (string, error) {
 	pid, err := r.postmaster()
 	if err != nil {

@@ -10,55 +10,54 @@ import (
 	"time"
 )
 
-// The short settings that every run has, so that what takes a minute with the
-// defaults takes some seconds.
+// Short settings for every run, so that what takes a minute with the defaults takes seconds.
 const (
 	settle         = 1500 * time.Millisecond
 	requestTimeout = 2 * time.Second
 	recoverAfter   = 2 * time.Second
 )
 
-// scenario is one kind of run: what happens to the programs, which calls they
-// use, and what Clerk answers.
+// scenario is one kind of run: what happens to the programs, which calls they use, and what Clerk
+// answers.
 type scenario struct {
 	harm   harm
-	mode   string // single or bulk: the only call that creates
+	mode   string // single or bulk: the only call that creates invitations
 	answer answer
 }
 
-// name is how a scenario is selected and reported.
+// name returns the name that -run selects and the report shows.
 func (s scenario) name() string { return s.harm.name + "/" + s.mode + "/" + s.answer.name }
 
-// roll returns the dice that decide everything that a run leaves to chance: the same for the
-// same seed and scenario.
+// roll returns the source of all random choices of a run. The same seed and scenario give the same
+// choices.
 func (s scenario) roll(seed uint64) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(s.name())) // never fails
 	return rand.New(rand.NewPCG(seed, h.Sum64()))
 }
 
-// fault is one of the sandbox's, as its --fault takes it.
+// fault is a fault of the sandbox, as its flag --fault takes it.
 type fault map[string]any
 
-// answer is how Clerk, and the way to it, behave.
+// answer is a behaviour of Clerk and of the network to it.
 type answer struct {
 	name string
-	mode string // the only mode that it concerns; empty: both
+	mode string // the only mode that it applies to; empty for both
 	set  func(c *clerk, call string, dice *rand.Rand)
 }
 
-// clerk is the stand-in's part of a run.
+// clerk has the sandbox's part of a run.
 type clerk struct {
 	faults   []fault
 	switches []string
 	flags    []string
-	imports  []string // flags for the import
+	imports  []string // flags of the import
 	blocked  bool     // some people are on the block list
-	window   float64  // the budget, against the usual one
+	window   float64  // length of the limits' window, in seconds
 }
 
-// some is a fault that takes some of the first requests of a call: the later
-// ones pass, so that a run ends.
+// some limits a fault to some of the first requests of a call. Later requests pass, so that a run
+// ends.
 func some(call string, dice *rand.Rand, f fault) fault {
 	f["call"] = call
 	if call == "bulk" {
@@ -69,7 +68,7 @@ func some(call string, dice *rand.Rand, f fault) fault {
 	return f
 }
 
-// simple is an answer that is one fault.
+// simple returns an answer with one fault.
 func simple(name string, make func(dice *rand.Rand) fault) answer {
 	return answer{name: name, set: func(c *clerk, call string, dice *rand.Rand) {
 		c.faults = append(c.faults, some(call, dice, make(dice)))
@@ -89,7 +88,7 @@ func status(name string, f fault) answer {
 
 func pick(dice *rand.Rand, values ...string) string { return values[dice.IntN(len(values))] }
 
-// between draws a time.
+// between returns a random time in a range, both ends included.
 func between(dice *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(dice.Int64N(int64(to-from)+1)).Round(time.Millisecond)
 }
@@ -104,7 +103,7 @@ var answers = []answer{
 	status("502_html", fault{"status": 502, "html": true}),
 	{name: "429_bare", set: func(c *clerk, call string, dice *rand.Rand) {
 		f := some(call, dice, fault{"kind": "status", "status": 429})
-		f["first"] = 30 // each freezes the call for a second or more
+		f["first"] = 30 // each one freezes the call for a second or more
 		c.faults = append(c.faults, f)
 	}},
 	simple("slow_before", func(dice *rand.Rand) fault {
@@ -140,8 +139,8 @@ var answers = []answer{
 	{name: "partial_200", mode: bulk, set: bulkOffenders("partial_200")},
 }
 
-// mixed is everything at once, each for its share of the requests, lists that lag
-// and reads that fail too.
+// mixed combines all faults, each for a share of the requests, with lists that lag and reads that
+// fail.
 func mixed(c *clerk, call string, dice *rand.Rand) {
 	for _, f := range []fault{
 		{"kind": "cut_before"}, {"kind": "cut_after"}, {"kind": "garbage"},
@@ -157,18 +156,18 @@ func mixed(c *clerk, call string, dice *rand.Rand) {
 	c.switches = append(c.switches, "list_lag="+between(dice, 0, settle-300*time.Millisecond).String())
 }
 
-// offenders has people in the file whom Clerk refuses, and nobody looks before.
+// offenders adds people to the file that Clerk refuses, and turns the preflight off.
 func offenders(c *clerk, _ string, _ *rand.Rand) {
 	c.imports = append(c.imports, "--no-preflight")
 	c.blocked = true
 }
 
-// bulkOffenders is that where a bulk call is refused in one of the ways that
-// Clerk's documentation leaves open.
+// bulkOffenders is offenders with one of the ways to refuse a bulk call that Clerk's documentation
+// leaves open.
 func bulkOffenders(how string) func(*clerk, string, *rand.Rand) {
 	return func(c *clerk, call string, dice *rand.Rand) {
 		offenders(c, call, dice)
-		c.window = 0.25 // people go one by one once a call was refused for an unnamed reason
+		c.window = 0.25 // people go one by one after a call was refused without a named reason
 		c.switches = append(c.switches, "bulk="+how, "offenders="+pick(dice, "all", "first", "none"))
 	}
 }
@@ -180,8 +179,8 @@ const (
 
 var modes = []string{single, bulk}
 
-// matrix is every scenario: each fail point with each answer, and each other
-// harm with whole answers, with cut ones, and with all kinds at once.
+// matrix returns every scenario: each fail point with each answer, and each other harm with
+// complete answers, with lost answers, and with mixed ones. A long harm has one answer.
 func matrix() []scenario {
 	var all []scenario
 	for _, h := range append(slices.Clone(points()), harms...) {
@@ -197,8 +196,8 @@ func matrix() []scenario {
 	return all
 }
 
-// spread is a part of the matrix in which each harm and each answer comes at
-// least once in each mode.
+// spread returns a part of the matrix in which each harm occurs once, and each answer at least once
+// in each of its modes.
 func spread() []scenario {
 	var all []scenario
 	for i, h := range harms {
@@ -229,8 +228,8 @@ func answerNamed(name string) answer {
 	return answers[slices.IndexFunc(answers, func(a answer) bool { return a.name == name })]
 }
 
-// longStop is a harm that stops one worker for a minute and more, at a fail point or,
-// without one, at any moment.
+// longStop returns a harm that stops one worker for more than a minute, at a fail point, or at any
+// moment if point is empty.
 func longStop(name, point string, answer ...string) harm {
 	h := harm{name: name, stopAt: point, do: (*run).stopAtPoint,
 		from: time.Minute, to: 75 * time.Second, long: true, brief: 32 * time.Second}
@@ -243,14 +242,14 @@ func longStop(name, point string, answer ...string) harm {
 	return h
 }
 
-// idling has workers with flags that bring them to the fail point without any row.
-// taken asks whether another worker did since a time what is done there.
+// idling gives the workers flags that bring them to the fail point even without rows. The query
+// taken reports whether another worker has done, since a time, what is done there.
 func (h harm) idling(taken string, flags ...string) harm {
 	h.idle, h.taken, h.flags = true, taken, flags
 	return h
 }
 
-// plain reports whether a harm that is no fail point is played with an answer.
+// plain reports whether a harm that is not a fail point is played with an answer.
 func (h harm) plain(a answer) bool {
 	if h.long {
 		return a.name == cmp.Or(h.answer, "none")
@@ -258,7 +257,7 @@ func (h harm) plain(a answer) bool {
 	return a.name == "none" || a.name == "cut_after" || a.name == "mixed"
 }
 
-// short is the harm as the short form has it; false: it has none.
+// short returns the harm as -short plays it, and whether -short has it.
 func (h harm) short() (harm, bool) {
 	if h.brief > 0 {
 		h.from, h.to, h.long = h.brief, h.brief, false
@@ -266,24 +265,24 @@ func (h harm) short() (harm, bool) {
 	return h, !h.long
 }
 
-// draw is what a run's dice decide before it begins.
+// draw has the random choices that a run makes before it begins.
 type draw struct {
 	clerk
-	limits  []string      // flags of sandbox and workers
-	points  []string      // BULKINVITE_FAILPOINT of each worker's first life
-	trigger int           // how many invitations there are when the harm comes
-	wait    time.Duration // how long the harm lasts
-	worker  int           // whom it hits
+	limits  []string      // flags of the sandbox and the workers
+	points  []string      // BULKINVITE_FAILPOINT of each worker's first process
+	trigger int           // number of invitations at which the harm begins
+	wait    time.Duration // length of the harm
+	worker  int           // the worker that the harm hits
 	dice    *rand.Rand
 }
 
-// prepare throws the dice.
+// prepare makes the random choices of a run.
 func (s scenario) prepare(seed uint64) *draw {
 	d := &draw{clerk: clerk{window: 1}, dice: s.roll(seed)}
 	call := map[string]string{single: "create", bulk: "bulk"}[s.mode]
 	s.answer.set(&d.clerk, call, d.dice)
-	// Each request takes its time, and the budget spreads them over some seconds:
-	// otherwise all is over before anything can break.
+	// Each request takes some time and the budget spreads them over some seconds. Otherwise the run
+	// would end before the harm begins.
 	d.faults = append(d.faults, fault{"call": call, "kind": "slow", "delay": "40ms"})
 	if s.harm.slow {
 		d.window *= 4
@@ -307,7 +306,7 @@ func (s scenario) prepare(seed uint64) *draw {
 		if s.harm.stopAt == "before_send" || s.harm.stopAt == "after_send" {
 			n += d.dice.IntN(3)
 		}
-		for range workers { // only the first of them stops
+		for range workers { // only the first worker that reaches it stops
 			d.points = append(d.points, fmt.Sprintf("%s:%d", s.harm.stopAt, n))
 		}
 	}
@@ -322,34 +321,36 @@ func (s scenario) prepare(seed uint64) *draw {
 	return d
 }
 
-// harm is what happens to the programs.
+// harm is what happens to the programs in a run.
 type harm struct {
 	name     string
 	point    string // the fail point at which each worker dies once
 	do       func(*run) error
 	rival    bool          // another program invites some of the people
-	from, to time.Duration // between which its length is drawn
-	restored bool          // the ledger forgets some of what was done
-	batches  int           // how often the same people are imported; 0: once
+	from, to time.Duration // range of its length
+	restored bool          // the ledger forgets some requests
+	batches  int           // number of imports of the same people; 0 means 1
 	through  bool          // workers reach PostgreSQL through a proxy
-	resend   bool          // once all are decided, the file comes again, and who was invited is invited again
-	long     bool          // it takes a minute or more: once in each mode, and only so often
-	brief    time.Duration // how long it takes in the short form; zero: it is not in it if it is long
+	resend   bool          // once all rows are decided, the file is imported again with --on-duplicate=resend
+	long     bool          // takes a minute or more, so it is played with one answer only
+	brief    time.Duration // length in the short form; if it is zero, the short form leaves out a long harm
 
-	stopAt       string                     // the fail point at which one worker stops once
-	idle         bool                       // workers come there also when no row waits
-	taken        string                     // asks whether another worker did what the one that stopped was about to do; empty: nobody asks
-	answer       string                     // the one answer that it is played with where it is long; empty: none
-	flags        []string                   // more of the workers'
-	prepare      func(*run) (string, error) // makes the database, and returns its URL; nil: the lane's server has it
-	one          bool                       // only one worker reaches PostgreSQL through the proxy
-	slow         bool                       // the budget is a quarter of the usual one, and the fault begins early: it takes time to bring about
+	stopAt string // the fail point at which one worker stops once
+	idle   bool   // workers reach stopAt even if no row waits
+	// query: has another worker done what the stopped one was about to do? Empty if that is not
+	// checked.
+	taken        string
+	answer       string                     // the only answer of a long harm; empty for "none"
+	flags        []string                   // additional flags of the workers
+	prepare      func(*run) (string, error) // makes the database and returns its URL; nil to use the lane's server
+	one          bool                       // only one worker uses the proxy to PostgreSQL
+	slow         bool                       // slow to bring about: a quarter of the budget, and an early start
 	throughClerk bool                       // workers reach Clerk through a proxy
-	quits        bool                       // workers may end by themselves, and are started again
+	quits        bool                       // workers may exit by themselves and are restarted
 	steps        bool                       // workers have clocks that can be stepped
 }
 
-// points are the places where a worker can die, and none.
+// points returns a harm for each fail point where a worker can die, and the harm "none".
 func points() []harm {
 	all := []harm{{name: "none"}}
 	for _, p := range []string{"before_reserve", "after_reserve", "before_send", "after_send", "before_outcome", "after_outcome", "before_completion"} {
@@ -358,7 +359,7 @@ func points() []harm {
 	return all
 }
 
-// harms are the others.
+// harms are the harms that are not in points.
 var harms = []harm{
 	{name: "kill", do: (*run).kill},
 	{name: "stop", do: (*run).stop, from: requestTimeout + time.Second, to: 4 * requestTimeout},

@@ -16,23 +16,23 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// errNotHere says that this machine does not permit a fault. The run counts as not made.
+// errNotHere says that this machine does not permit a fault. Such a run counts as not made.
 var errNotHere = errors.New("this machine does not permit it")
 
-// site is the PostgreSQL servers of one run, for faults that would spoil the lane's.
+// site has the PostgreSQL servers of one run, for faults that would damage the lane's server.
 type site struct {
-	dir     string // below the lane's directory
-	bin     string // PostgreSQL's programs
+	dir     string // next to the run's directory
+	bin     string // directory of PostgreSQL's programs
 	owner   *syscall.SysProcAttr
 	uid     int
 	gid     int
 	servers []*server
-	dataDir string // of the program, where the server is its private one; empty: it is not
+	dataDir string // the program's data directory if the server is its private one, else empty
 	after   func() error
 }
 
-// newSite makes the directory of a run's own servers. They run as the user that the
-// lane's server runs as.
+// newSite makes the directory of a run's own servers. They run as the same user as the lane's
+// server.
 func (r *run) newSite() (*site, error) {
 	bin, err := r.binaries()
 	if err != nil {
@@ -53,7 +53,7 @@ func (r *run) newSite() (*site, error) {
 	return s, os.Chown(s.dir, s.uid, s.gid)
 }
 
-// close ends the servers and removes what they wrote.
+// close ends the servers and removes their files.
 func (s *site) close() error {
 	var err error
 	for _, one := range s.servers {
@@ -65,7 +65,7 @@ func (s *site) close() error {
 	return errors.Join(err, os.RemoveAll(s.dir))
 }
 
-// command is one of PostgreSQL's programs, to run as its user.
+// command returns one of PostgreSQL's programs, set up to run as the server's user.
 func (s *site) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...)
 	cmd.Dir, cmd.SysProcAttr = s.dir, s.owner
@@ -91,10 +91,10 @@ type server struct {
 	over     chan struct{}
 }
 
-// superuser is that of the servers, who needs no password.
+// superuser is the superuser of the servers. It needs no password.
 const superuser = "bulkinvite"
 
-// add makes a server's place. Its data is made by initdb or pg_basebackup.
+// add reserves a directory and a port for a server. initdb or pg_basebackup makes its data.
 func (s *site) add(name, log string, settings ...string) (*server, error) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -112,10 +112,10 @@ func (one *server) initialise() error {
 		"--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
 }
 
-// address is where it listens.
+// address returns the address on which the server listens.
 func (one *server) address() string { return fmt.Sprintf("127.0.0.1:%d", one.port) }
 
-// start starts it and returns when it takes connections.
+// start starts the server and returns when it accepts connections.
 func (one *server) start(ctx context.Context) error {
 	log, err := os.OpenFile(one.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -135,7 +135,7 @@ func (one *server) start(ctx context.Context) error {
 	one.over = over
 	cmd := one.cmd
 	go func() {
-		_ = cmd.Wait() // how it ends is seen by who waits for it
+		_ = cmd.Wait() // one.over tells that it ended
 		close(over)
 	}()
 	for {
@@ -153,7 +153,7 @@ func (one *server) start(ctx context.Context) error {
 	}
 }
 
-// lives reports whether its first process has not ended.
+// lives reports whether the postmaster runs.
 func (one *server) lives() bool {
 	if one.over == nil {
 		return false
@@ -166,7 +166,7 @@ func (one *server) lives() bool {
 	}
 }
 
-// kill stops it in the immediate mode, as a crash would.
+// kill stops the server in immediate mode, like a crash.
 func (one *server) kill() error {
 	if !one.lives() {
 		return nil
@@ -183,7 +183,7 @@ func (one *server) kill() error {
 	return nil
 }
 
-// exec runs statements, each on its own, in a database.
+// exec runs each statement by itself in a database.
 func (one *server) exec(ctx context.Context, database string, statements ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -200,7 +200,7 @@ func (one *server) exec(ctx context.Context, database string, statements ...stri
 	return nil
 }
 
-// is waits until a query says true.
+// is waits until a query returns true.
 func (one *server) is(ctx context.Context, what, query string) error {
 	for {
 		conn, err := pgx.Connect(ctx, one.url("postgres"))
@@ -221,7 +221,7 @@ func (one *server) url(database string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable&connect_timeout=5", superuser, one.address(), database)
 }
 
-// runAhead waits until a server has so many attempts more than another.
+// runAhead waits until server a has ahead more attempts than server b.
 func (r *run) runAhead(a, b *server, ahead int) error {
 	for {
 		known, err := r.attempts(a)
@@ -244,7 +244,7 @@ func (r *run) runAhead(a, b *server, ahead int) error {
 	}
 }
 
-// attempts counts what a server knows of the run's attempts.
+// attempts returns how many attempts of the run a server has.
 func (r *run) attempts(one *server) (n int, err error) {
 	ctx, cancel := context.WithTimeout(r.ctx, 10*time.Second)
 	defer cancel()
@@ -266,7 +266,7 @@ func (r *run) fill(one *server) error {
 	return err
 }
 
-// ownServer is a server of the run's own, which is reached over TCP.
+// ownServer starts a server for this run that is reached over TCP.
 func (r *run) ownServer() (string, error) {
 	var err error
 	if r.site, err = r.newSite(); err != nil {
@@ -282,7 +282,7 @@ func (r *run) ownServer() (string, error) {
 	return one.url(r.Name), r.fill(one)
 }
 
-// withStandby is a server of the run's own with a standby. The URL names both.
+// withStandby starts a server for this run and a standby. The URL names both.
 func (r *run) withStandby() (string, error) {
 	var err error
 	if r.site, err = r.newSite(); err != nil {
@@ -315,7 +315,7 @@ func (r *run) withStandby() (string, error) {
 		return "", err
 	}
 	if !r.harm.restored {
-		// A commit is told to the program when the standby has it.
+		// With a synchronous standby, PostgreSQL confirms a commit once the standby has it.
 		err := a.exec(r.ctx, "postgres", `alter system set synchronous_standby_names = 'standby'`, `select pg_reload_conf()`)
 		if err != nil {
 			return "", err
@@ -328,8 +328,8 @@ func (r *run) withStandby() (string, error) {
 		superuser, a.address(), b.address(), r.Name), nil
 }
 
-// promote kills the primary and promotes its standby, which has every commit that the
-// program was told of.
+// promote kills the primary and promotes its standby, which has every commit that PostgreSQL
+// confirmed.
 func (r *run) promote() error {
 	a, b := r.site.servers[0], r.site.servers[1]
 	r.strike()
@@ -344,9 +344,9 @@ func (r *run) promote() error {
 	return b.exec(r.ctx, "postgres", `select pg_promote()`)
 }
 
-// promoteBehind does so when the standby lacks the commits of the last moments. The
-// workers go on by themselves, or, for half of the runs, are killed meanwhile. Then
-// comes what docs/database.md has an operator do.
+// promoteBehind promotes a standby that lacks the last commits. In half of the runs it also kills
+// the workers; in the others they continue. Then it does what docs/database.md tells an operator to
+// do.
 func (r *run) promoteBehind() error {
 	a, b := r.site.servers[0], r.site.servers[1]
 	err := b.exec(r.ctx, "postgres", `alter system set primary_conninfo = ''`, `select pg_reload_conf()`)
@@ -395,7 +395,7 @@ func (r *run) promoteBehind() error {
 	}
 	for _, command := range [][]string{{"migrate"}, {"doctor", "--after-restore"}} {
 		if _, err := r.Call(r.ctx, append(command, r.settings()[3:]...)...); err != nil {
-			// doctor ends with 1 where anything is wrong, such as workers that are gone.
+			// doctor exits with 1 if anything is wrong, such as workers that are gone.
 			var exit *exec.ExitError
 			if !errors.As(err, &exit) || command[0] != "doctor" || exit.ExitCode() != 1 {
 				return err

@@ -11,37 +11,37 @@ import (
 )
 
 const (
-	// stalledFor is how long a fleet may do nothing while it has work and budget. It is
-	// longer than every wait that the program makes on purpose with a run's settings,
-	// but for the backoff after an outage: see [stall.bound].
+	// stalledFor is how long a fleet may make no progress while it has work and budget. It is
+	// longer than every intended wait of the program with a run's settings, except the backoff
+	// after an outage. For that one see [stall.bound].
 	stalledFor = 25 * time.Second
-	// longestBackoff is the longest that a process waits after failures in a row.
+	// longestBackoff is the longest wait of a process after failures in a row.
 	longestBackoff = time.Minute
 )
 
 // sample is what the fleet has done and has left to do at a moment.
 type sample struct {
 	at     time.Time
-	done   int  // requests that came to Clerk, rows decided, attempts resolved: it only grows
-	work   bool // a row or an attempt can go on now
+	done   int  // requests at Clerk, decided rows and resolved attempts; only grows
+	work   bool // a row or an attempt can continue now
 	budget bool // no limit is frozen
 	excuse bool // the fault keeps every process from working
 }
 
-// stall finds the times in which nobody in the fleet did anything.
+// stall finds times in which the fleet made no progress.
 type stall struct {
 	last    sample
-	since   time.Time     // the last moment at which something was done, or nothing could be
-	outage  time.Time     // when the excuse began; zero: there is none
+	since   time.Time     // the last moment with progress, or at which progress was impossible
+	outage  time.Time     // when the excuse began; zero if there is none
 	grace   time.Duration // how long a backoff after the last outage may take
-	longest time.Duration // the longest time in which nothing was done
+	longest time.Duration // the longest time without progress
 	found   []string
-	told    bool // the present one is in found
+	told    bool // the present stall is in found
 }
 
-// bound is how long nothing may be done now. A process that could not reach something
-// waits longer after each failure, so that the wait is as long as the outage was, but
-// no longer than longestBackoff.
+// bound returns how long the fleet may make no progress now. A process that cannot reach a server
+// waits longer after each failure. So its wait may be as long as the outage was, but not longer
+// than longestBackoff.
 func (s *stall) bound() time.Duration { return stalledFor + s.grace }
 
 func (s *stall) see(now sample) {
@@ -69,7 +69,7 @@ func (s *stall) see(now sample) {
 	}
 }
 
-// watch samples the fleet until it is told to end.
+// watch samples the fleet until end is called.
 type watch struct {
 	mu      sync.Mutex
 	excused bool
@@ -77,14 +77,14 @@ type watch struct {
 	end     func()
 }
 
-// excuse says whether the fault now keeps every process from working.
+// excuse sets whether the fault keeps every process from working now.
 func (w *watch) excuse(yes bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.excused = yes
 }
 
-// overlook begins to watch the run's fleet, on a connection of its own.
+// overlook begins to watch the run's fleet, on its own connection.
 func (r *run) overlook() (*watch, error) {
 	var err error
 	if r.watched, err = postgres.Open(r.ctx, rig.WithParameter(r.URL, "pool_max_conns=1")); err != nil {
@@ -100,8 +100,8 @@ func (r *run) overlook() (*watch, error) {
 				return
 			}
 			w.mu.Lock()
-			// The judge has its own way to the database and to Clerk. While it gets no
-			// answer, no worker does.
+			// The watch connects to the database and to Clerk directly. While it gets no answer, no
+			// worker does.
 			now.excuse = now.excuse || w.excused || err != nil
 			w.stall.see(now)
 			w.mu.Unlock()
@@ -114,7 +114,7 @@ func (r *run) overlook() (*watch, error) {
 	return w, nil
 }
 
-// judgeStalls says when nobody in the fleet did anything.
+// judge adds the stalls to the verdict.
 func (w *watch) judge(v *verdict) {
 	v.idle = w.stall.longest
 	for _, what := range w.stall.found {
@@ -122,7 +122,7 @@ func (w *watch) judge(v *verdict) {
 	}
 }
 
-// sample asks the database and Clerk what was done and what is left.
+// sample reads from the database and Clerk what was done and what is left.
 func (r *run) sample(ctx context.Context) (sample, error) {
 	now := sample{at: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -133,7 +133,7 @@ func (r *run) sample(ctx context.Context) (sample, error) {
 	}
 	now.done = stats.Of("create", "bulk", "revoke")
 	var done int
-	var unread bool // Clerk's lists can't be read, so that nobody may be claimed
+	var unread bool // Clerk's lists can't be read, so no row may be claimed
 	err = r.watched.QueryRow(ctx, `
 		select (select count(*) from results where outcome is not null) + (select count(*) from attempts where resolved_at is not null),
 		       exists (select from results r join batches b on b.id = r.batch_id

@@ -9,8 +9,8 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// TestStall: a fleet that does nothing while it has work and budget is found, and one
-// that waits for a reason is not.
+// TestStall checks that stall finds a fleet that makes no progress although it has work and budget,
+// and accepts a fleet that waits for a reason.
 func TestStall(t *testing.T) {
 	t.Parallel()
 	busy := sample{work: true, budget: true}
@@ -56,8 +56,8 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// TestJudgeSeesLateRequests: what comes after its deadline is found by the trace of its
-// answer, or by the invitation that it made.
+// TestJudgeSeesLateRequests checks that the judge finds a request after its deadline, by the trace
+// id of its answer or by the invitation that it made.
 func TestJudgeSeesLateRequests(t *testing.T) {
 	t.Parallel()
 	began := time.Now()
@@ -109,8 +109,8 @@ func TestJudgeSeesLateRequests(t *testing.T) {
 	}
 }
 
-// TestSkippedRunsAreSaid: a run that the machine does not permit is counted as not
-// made, and as nothing else.
+// TestSkippedRunsAreSaid checks that a run that the machine does not permit counts only as not
+// made.
 func TestSkippedRunsAreSaid(t *testing.T) {
 	t.Parallel()
 	x := newTally()

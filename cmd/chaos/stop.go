@@ -13,11 +13,11 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// stopFile is where the worker that stops at its fail point says which one it is.
+// stopFile returns the file to which the worker that stops at its fail point writes its process id.
 func (r *run) stopFile() string { return filepath.Join(r.Dir, "stopped") }
 
-// stopAtPoint waits until a worker has stopped itself at its fail point, and lets it
-// go on some time later. The others live.
+// stopAtPoint waits until a worker has stopped itself at its fail point, and continues it some time
+// later. The other workers run.
 func (r *run) stopAtPoint() error {
 	pid, err := r.stopped()
 	if err != nil {
@@ -31,7 +31,7 @@ func (r *run) stopAtPoint() error {
 	return errors.Join(err, syscall.Kill(pid, syscall.SIGCONT))
 }
 
-// takenOver looks whether another worker has done what the stopped one was about to do.
+// takenOver checks that another worker has done what the stopped one was about to do.
 func (r *run) takenOver() error {
 	var yes bool
 	if err := r.Pool.QueryRow(r.ctx, r.harm.taken, r.struck).Scan(&yes); err != nil {
@@ -43,7 +43,7 @@ func (r *run) takenOver() error {
 	return nil
 }
 
-// stopped waits for the worker that stops and returns its process id.
+// stopped waits for the worker that stops, and returns its process id.
 func (r *run) stopped() (int, error) {
 	for {
 		text, err := os.ReadFile(r.stopFile())
@@ -66,8 +66,8 @@ func (r *run) stopped() (int, error) {
 	}
 }
 
-// over reports whether every row is decided, when no worker comes to its fail point
-// any more, but for those that it meets without work.
+// over reports whether every row is decided. After that no worker reaches its fail point, except
+// one that workers reach without rows.
 func (r *run) over() (bool, error) {
 	if r.harm.idle {
 		return false, nil

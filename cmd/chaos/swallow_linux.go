@@ -9,14 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// swallow has the kernel throw away every packet that comes for a TCP socket, before
-// it acknowledges any, or ends that. The peer sees what a network shows that loses
-// everything: a connection that is not closed, nothing acknowledged, no answer to a
-// keepalive or to an attempt to connect. It needs no rights: a socket's filter
-// (socket(7), SO_ATTACH_FILTER) that accepts nothing is enough.
+// swallow makes the kernel drop every packet that arrives for a TCP socket before it acknowledges
+// it, or ends that. The peer sees a network that loses everything: a connection that is not closed,
+// no acknowledgements, and no answer to a keepalive or an attempt to connect. It needs no
+// privileges: a socket filter (socket(7), SO_ATTACH_FILTER) that accepts nothing is enough.
 func swallow(socket any, yes bool) error {
 	if t, ok := socket.(*net.TCPConn); ok {
-		// A keepalive of this side would get through and tell the peer that somebody is there.
+		// A keepalive of this side would get through and show the peer that the connection lives.
 		if err := t.SetKeepAlive(!yes); err != nil && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("swallow packets: %w", err)
 		}
@@ -37,12 +36,12 @@ func swallow(socket any, yes bool) error {
 			return
 		}
 		setting = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-		if errors.Is(setting, unix.ENOENT) { // a connection that was closed meanwhile, or never had one
+		if errors.Is(setting, unix.ENOENT) { // the connection is closed or never had a filter
 			setting = nil
 		}
 	})
 	if errors.Is(err, net.ErrClosed) {
-		return nil // it ended by itself
+		return nil // the connection ended by itself
 	}
 	if err := errors.Join(err, setting); err != nil {
 		return fmt.Errorf("swallow packets: %w", err)

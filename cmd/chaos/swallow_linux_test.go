@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestProxySwallows: while packets are lost nothing is acknowledged and no connection
-// is made or broken, and what was said then arrives when the network is back.
+// TestProxySwallows checks that nothing is acknowledged and no connection is made or broken while
+// packets are lost. What was written in that time arrives when the network is back.
 func TestProxySwallows(t *testing.T) {
 	t.Parallel()
 	p, c := echoed(t)
@@ -30,17 +30,17 @@ func TestProxySwallows(t *testing.T) {
 		t.Fatal("a connection was made while every packet is lost", x.Close())
 	}
 	p.set(open)
-	hear(t, c, "two") // the kernel says it again
+	hear(t, c, "two") // the kernel sends it again
 	if err := p.close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// unacknowledged is how many bytes the kernel still holds for a connection,
-// after a moment in which a peer would acknowledge them.
+// unacknowledged returns how many bytes of a connection the peer has not acknowledged. It waits a
+// moment first, so that a peer could acknowledge them.
 func unacknowledged(t *testing.T, c net.Conn) int {
 	t.Helper()
-	time.Sleep(100 * time.Millisecond) // that nothing comes can't be awaited
+	time.Sleep(100 * time.Millisecond) // the absence of an acknowledgement can only be waited for
 	raw, err := c.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		t.Fatal(err)

@@ -4,5 +4,5 @@ package main
 
 import "fmt"
 
-// swallow is there on Linux alone.
+// swallow works only on Linux.
 func swallow(any, bool) error { return fmt.Errorf("swallow packets: %w", errNotHere) }

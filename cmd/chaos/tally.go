@@ -11,7 +11,7 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// sum is what some runs came to.
+// sum adds up the verdicts of some runs.
 type sum struct {
 	runs, rows, deaths          int
 	lost, doubled, wrong, above int
@@ -47,8 +47,7 @@ func (s *sum) add(v *verdict) {
 	s.done = append(s.done, v.done)
 }
 
-// tally counts runs by what happened to the programs, and once more by what
-// Clerk answered.
+// tally counts runs by what happened to the programs, and again by what Clerk answered.
 type tally struct {
 	total            sum
 	harms, answers   map[string]*sum
@@ -79,7 +78,7 @@ func (t *tally) skip(s scenario) {
 	}
 }
 
-// of lists the sums that a run counts in.
+// of returns the sums in which a run counts.
 func (t *tally) of(s scenario) []*sum {
 	all := []*sum{&t.total}
 	for sums, name := range map[*map[string]*sum]string{&t.harms: s.harm.name, &t.answers: s.answer.name} {
@@ -91,7 +90,7 @@ func (t *tally) of(s scenario) []*sum {
 	return all
 }
 
-// text is both tables.
+// text returns both tables.
 func (t *tally) text() string {
 	var b strings.Builder
 	table(&b, "what happened to the programs", t.harmed, t.harms, &t.total)
@@ -122,7 +121,7 @@ func table(b *strings.Builder, title string, names []string, sums map[string]*su
 	rig.WriteTable(b, cells)
 }
 
-// seconds is the median and the longest.
+// seconds returns the median and the maximum.
 func seconds(times []time.Duration) string {
 	if len(times) == 0 {
 		return "–"
@@ -131,13 +130,13 @@ func seconds(times []time.Duration) string {
 	return fmt.Sprintf("%.1f, at most %.1f", times[(len(times)-1)/2].Seconds(), times[len(times)-1].Seconds())
 }
 
-// The lines of a page between which the tables stand.
+// The lines of a page between which the tables are written.
 const (
 	begin = "<!-- chaos: written by make chaos -->"
 	end   = "<!-- chaos: end -->"
 )
 
-// notMade says in a line which runs the machine did not permit; empty: none.
+// notMade returns a line about the runs that the machine did not permit, or an empty string.
 func (t *tally) notMade() string {
 	var all []string
 	for _, name := range t.harmed {
@@ -151,7 +150,7 @@ func (t *tally) notMade() string {
 	return fmt.Sprintf("\nNot made, since the machine does not permit them: %s.\n", strings.Join(all, ", "))
 }
 
-// details says what the harms did, a line for each that has more to tell than that it struck.
+// details returns a line about what each harm did, for harms that do more than strike.
 func (t *tally) details() string {
 	var b strings.Builder
 	for _, name := range t.harmed {
@@ -171,7 +170,7 @@ func (t *tally) details() string {
 	return "\n" + b.String()
 }
 
-// write puts the tables into a page.
+// write replaces the tables in a page.
 func (t *tally) write(page, machine string, o options) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
