@@ -18,14 +18,13 @@ import (
 	"bulkinvite/jobs"
 )
 
-// bareChunk is how many jobs are inserted at a time: the number at which the
-// bare loop is fastest.
+// bareChunk is the number of jobs per insert. The bare loop is fastest at this number.
 const bareChunk = 5000
 
-// rowBytes is how long a row is, as files from personnel systems have them.
+// rowBytes is the length of a row in bytes, as in files from personnel systems.
 const rowBytes = 86
 
-// writePeople writes a file of so many people.
+// writePeople writes a CSV file with a header and the given number of rows.
 func writePeople(path string, rows int) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -41,10 +40,11 @@ func writePeople(path string, rows int) (err error) {
 	return w.Flush()
 }
 
-// personOf is who is in a row of that file.
+// personOf returns the address in a row of that file. Rows count from 1.
 func personOf(row int) string { return fmt.Sprintf("jane.doe.%07d@example.com", row) }
 
-// bareParse has encoding/csv read a file, and does nothing with it.
+// bareParse reads a file with encoding/csv, drops its records, and counts its rows without the
+// header.
 func bareParse(path string) (rows int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -63,8 +63,8 @@ func bareParse(path string) (rows int, err error) {
 	}
 }
 
-// bareImport parses a file with encoding/csv, copies its rows into results and
-// inserts a job for each, in one transaction, and checks nothing.
+// bareImport parses a file with encoding/csv, copies its rows into results and inserts a job for
+// each row, in one transaction. It checks nothing.
 func bareImport(ctx context.Context, path, database string) (err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -126,7 +126,7 @@ func bareLoad(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], in *
 	}
 }
 
-// counted tells whether a database has just so many rows and jobs.
+// counted returns an error unless a database has exactly as many results and jobs as rows.
 func counted(ctx context.Context, db *pgxpool.Pool, rows int) error {
 	var results, queued int
 	err := db.QueryRow(ctx, `

@@ -74,7 +74,7 @@ func TestFigure(t *testing.T) {
 	}
 }
 
-// A report says which floors are missed, and has the values of the earlier one.
+// TestReport checks that a report names the missed floors and has the values of the report before.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	dir, one := t.TempDir(), []float64{1}
@@ -108,7 +108,7 @@ func TestReport(t *testing.T) {
 
 var update = flag.Bool("update", false, "write docs/bench/README.md anew from bench.json")
 
-// docs/bench/README.md is what the command writes for bench.json.
+// TestPageIsWritten checks that docs/bench/README.md is what the command writes for bench.json.
 func TestPageIsWritten(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join("..", "..", "docs", "bench")
@@ -131,8 +131,8 @@ func TestPageIsWritten(t *testing.T) {
 	}
 }
 
-// What comes after the windows does not count, nor what came before the first
-// revocation, nor creates.
+// TestWithin checks that within ignores creates and requests outside the windows that begin with
+// the first revocation.
 func TestWithin(t *testing.T) {
 	t.Parallel()
 	begin := time.Unix(1_700_000_000, 0)
@@ -151,7 +151,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// The file has as many rows as it is asked for, of the length that the page says.
+// TestWritePeople checks the number of rows and their length, which docs/bench/README.md states.
 func TestWritePeople(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "people.csv")

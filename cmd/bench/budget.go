@@ -11,7 +11,7 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// window is what an hour of Clerk's becomes.
+// window is how long an hour of Clerk's limits is in these runs.
 const window = 6 * time.Second
 
 // contender is one way to invite people.
@@ -28,8 +28,8 @@ var contenders = []contender{
 	{"bulkinvite, 4 processes", true, fleet(4)},
 }
 
-// fleet is so many processes. They get twice the time: what they do too late
-// shows in the numbers.
+// fleet returns a run with the given number of processes. They may take twice the time, but only
+// what they do in time counts.
 func fleet(processes int) func(context.Context, *rig.Stage, []string, time.Duration) error {
 	return func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, 2*over+time.Minute, errors.New("it did not end in time"))
@@ -41,9 +41,9 @@ func fleet(processes int) func(context.Context, *rig.Stage, []string, time.Durat
 	}
 }
 
-// loop invites people as a plain program does: one request after another, for so
-// many people each, and after a 429 the same again when Retry-After has passed.
-// It ends when all are invited or the time is over.
+// loop returns a run like that of a plain program. It sends one request after another, for size
+// people each. After a 429 it waits for Retry-After and sends the same request again. It ends when
+// all people are invited or the time is over.
 func loop(size int) func(context.Context, *rig.Stage, []string, time.Duration) error {
 	return func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error {
 		ctx, cancel := context.WithTimeout(ctx, over)
@@ -69,8 +69,8 @@ func loop(size int) func(context.Context, *rig.Stage, []string, time.Duration) e
 	}
 }
 
-// measureBudget measures how much of the limits is used, and what waiting for
-// them costs. All ways run at one time: they mostly wait.
+// measureBudget measures how much of the limits is used, and what waiting for them costs. All
+// contenders run in parallel, because they mostly wait.
 func measureBudget(ctx context.Context, b *bench) ([]figure, error) {
 	windows, watched, sweepWindows := 10, time.Minute, 3
 	if b.quick {
@@ -119,8 +119,8 @@ func measureBudget(ctx context.Context, b *bench) ([]figure, error) {
 		figure{Work: "waiting for budget, SQL", Unit: "statements/s", Runs: statements, AtMost: floor(5)}), nil
 }
 
-// contend has a contender invite as many people as the limits allow in some
-// windows, and counts what lies within them.
+// contend lets a contender invite as many people as the limits allow in the given number of
+// windows. It counts the people who were invited within these windows, and the 429 answers.
 func (b *bench) contend(ctx context.Context, c contender, windows int) (used, refused float64, err error) {
 	err = b.onStage(ctx, rig.Conditions{Mode: "sliding", Window: window}, func(s *rig.Stage) error {
 		over := time.Duration(windows) * window
@@ -140,7 +140,7 @@ func (b *bench) contend(ctx context.Context, c contender, windows int) (used, re
 	return used, refused, err
 }
 
-// The general limit of a production instance of Clerk.
+// Clerk's general limit for a production instance.
 const (
 	generalLimit  = 1000
 	generalWindow = 10 * time.Second
@@ -152,7 +152,7 @@ func (b *bench) sweep(ctx context.Context, windows int) (f figure, err error) {
 	c := hourly
 	c.Sandbox = []string{limit}
 	err = b.onStage(ctx, c, func(s *rig.Stage) error {
-		if err := s.Pending(ctx, windows*generalLimit+generalLimit/10); err != nil { // some are left for later
+		if err := s.Pending(ctx, windows*generalLimit+generalLimit/10); err != nil { // more than the windows allow
 			return err
 		}
 		_, err := s.Call(ctx, "sweep", "--older-than=1h", "--apply", "--allow", "--json", "--log-level=warn", limit)
@@ -178,8 +178,7 @@ func (b *bench) sweep(ctx context.Context, windows int) (f figure, err error) {
 	return f, err
 }
 
-// within counts the requests of the general limit that come so long from the
-// first revocation on.
+// within counts the requests of the general limit from the first revocation until span later.
 func within(requests []rig.Request, span time.Duration) (n int) {
 	var begin time.Time
 	for _, q := range requests {
@@ -193,7 +192,7 @@ func within(requests []rig.Request, span time.Duration) (n int) {
 	return n
 }
 
-// idle watches a worker that waits for budget.
+// idle measures a worker that waits for budget.
 func (b *bench) idle(ctx context.Context, rows int, long time.Duration) (idle rig.Idle, err error) {
 	err = b.onStage(ctx, hourly, func(s *rig.Stage) error {
 		if err := s.Import(ctx, rig.Crowd("person", rows)); err != nil {
@@ -210,7 +209,7 @@ func (b *bench) idle(ctx context.Context, rows int, long time.Duration) (idle ri
 		if err := s.Sandbox.Await(waiting, rig.Singles+rig.Bulks, rig.Creates...); err != nil {
 			return err
 		}
-		// Until the last answers are recorded.
+		// Give the worker time to record the last answers.
 		if err := rig.Sleep(ctx, 5*time.Second); err != nil {
 			return err
 		}

@@ -12,10 +12,10 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// spent is what one run of a program took.
+// spent is what one run of a program used.
 type spent struct {
 	took time.Duration
-	peak int64 // bytes of memory
+	peak int64 // resident memory, in bytes
 }
 
 // spend runs a program to its end and measures it.
@@ -32,7 +32,7 @@ func (b *bench) spend(ctx context.Context, program string, env []string, args ..
 	return m, err
 }
 
-// self runs a command of this program.
+// self runs this program with a command and measures it.
 func (b *bench) self(ctx context.Context, args ...string) (spent, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -41,8 +41,8 @@ func (b *bench) self(ctx context.Context, args ...string) (spent, error) {
 	return b.spend(ctx, program, os.Environ(), args...)
 }
 
-// onStage runs f on a stage of its own, once PostgreSQL has written what earlier
-// runs left in its memory.
+// onStage runs f on a new stage. It makes a checkpoint first, so that PostgreSQL does not write
+// what earlier runs left in its memory during the measurement.
 func (b *bench) onStage(ctx context.Context, c rig.Conditions, f func(*rig.Stage) error) (err error) {
 	s, err := b.Stage(ctx, c)
 	if err != nil {
@@ -55,10 +55,10 @@ func (b *bench) onStage(ctx context.Context, c rig.Conditions, f func(*rig.Stage
 	return f(s)
 }
 
-// hourly are Clerk's own limits.
+// hourly has Clerk's own window of an hour.
 var hourly = rig.Conditions{Mode: "sliding", Window: time.Hour}
 
-// onFile makes a file of so many people for as long as use needs it.
+// onFile writes a file with the given number of rows, calls use, and removes the file.
 func (b *bench) onFile(rows int, use func(file string) error) (err error) {
 	path := filepath.Join(b.Dir, fmt.Sprintf("people-%d.csv", rows))
 	defer func() { err = errors.Join(err, os.Remove(path)) }()
@@ -68,7 +68,7 @@ func (b *bench) onFile(rows int, use func(file string) error) (err error) {
 	return use(path)
 }
 
-// importFile runs bulkinvite import.
+// importFile runs bulkinvite import, measures it, and checks that nothing is missing.
 func (b *bench) importFile(ctx context.Context, s *rig.Stage, file string, rows int) (spent, error) {
 	m, err := b.spend(ctx, b.Binary, s.Env, "import", file, "--yes", "--json", "--no-preflight")
 	if err != nil {
@@ -77,8 +77,8 @@ func (b *bench) importFile(ctx context.Context, s *rig.Stage, file string, rows 
 	return m, counted(ctx, s.Pool, rows)
 }
 
-// measureImport compares the import with a bare loop, and the check with
-// encoding/csv: one after the other, and in each run another first.
+// measureImport compares the import with a bare loop, and the check with encoding/csv. The ways run
+// one after the other, in reverse order in every second run.
 func measureImport(ctx context.Context, b *bench) ([]figure, error) {
 	rows := b.scaled(1_000_000)
 	rate := func(m spent) float64 { return float64(rows) / m.took.Seconds() }

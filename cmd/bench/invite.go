@@ -20,16 +20,16 @@ import (
 	"bulkinvite/postgres"
 )
 
-// The flags of import and work that leave one call alone, without limits.
+// Flags of import and work that allow only one kind of call, without a limit.
 var (
 	bulkCalls   = []string{"--limit-create=off", "--limit-bulk=none"}
 	singleCalls = []string{"--limit-create=none", "--limit-bulk=off"}
 )
 
-// invited is what one run came to.
+// invited is the result of one run.
 type invited struct {
-	rate      float64 // people a second
-	log, disk float64 // bytes a row
+	rate      float64 // people per second
+	log, disk float64 // bytes per row
 }
 
 func rates(runs []invited) (rates []float64) {
@@ -39,8 +39,8 @@ func rates(runs []invited) (rates []float64) {
 	return rates
 }
 
-// measureInvite measures how fast people are invited where no limit is in the
-// way, compared with River's worker that does nothing.
+// measureInvite measures how fast the program invites people without limits, compared with a River
+// worker that does nothing.
 func measureInvite(ctx context.Context, b *bench) ([]figure, error) {
 	people := b.scaled(20_000)
 	noop := []float64{}
@@ -96,7 +96,7 @@ func measureInvite(ctx context.Context, b *bench) ([]figure, error) {
 	return append(append(figures, old), pools...), err
 }
 
-// invite has people invited, and checks that each got one e-mail.
+// invite measures how fast people are invited, and checks that each person got one mail.
 func (b *bench) invite(ctx context.Context, people int, calls []string, processes int) (m invited, err error) {
 	err = b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
 		before, err := footprint(ctx, s.Pool, "")
@@ -123,7 +123,7 @@ func (b *bench) invite(ctx context.Context, people int, calls []string, processe
 	return m, err
 }
 
-// work imports people, and has so many processes invite them all.
+// work imports people and invites them with the given number of processes.
 func (b *bench) work(ctx context.Context, s *rig.Stage, people int, calls []string, processes int) error {
 	s.Worker = append(slices.Clone(calls), "--no-preflight")
 	if err := s.Import(ctx, rig.Crowd("invite", people)); err != nil {
@@ -136,13 +136,13 @@ func (b *bench) work(ctx context.Context, s *rig.Stage, people int, calls []stri
 	return s.Whole(ctx, people)
 }
 
-// printed is how far PostgreSQL's write-ahead log is, and what all tables of a
-// database take with their indexes, in bytes.
+// printed is the position of PostgreSQL's write-ahead log and the size of all tables of a database
+// with their indexes, both in bytes.
 type printed struct{ log, disk int64 }
 
-// footprint looks at both, and runs a statement between the two. The log is the
-// whole server's: nothing else may run on it while something is measured. A
-// vacuum comes after the log was read: what it writes is not the rows' own.
+// footprint reads the position of the log, runs a statement, and reads the size of the tables. The
+// log belongs to the whole server, so nothing else may run on the server during a measurement. A
+// vacuum must run after the log is read, because what it writes does not belong to the rows.
 func footprint(ctx context.Context, pool *pgxpool.Pool, between string) (p printed, err error) {
 	err = pool.QueryRow(ctx, `select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint`).Scan(&p.log)
 	if err == nil && between != "" {
@@ -159,8 +159,8 @@ func footprint(ctx context.Context, pool *pgxpool.Pool, between string) (p print
 	return p, nil
 }
 
-// oldConnections has a worker invite people one by one on connections that it
-// opened when the ledger was empty, and compares the last tenth with the second.
+// oldConnections measures a worker that invites people one by one on connections that it opened
+// when the ledger was empty. It compares the last tenth of the claims with the second.
 func (b *bench) oldConnections(ctx context.Context, people int) (f figure, err error) {
 	err = b.onStage(ctx, rig.Conditions{Mode: "sliding"}, func(s *rig.Stage) error {
 		_, err := s.Pool.Exec(ctx, `
@@ -209,7 +209,7 @@ func (b *bench) oldConnections(ctx context.Context, people int) (f figure, err e
 	return f, err
 }
 
-// await waits until a query says true.
+// await waits until a query returns true.
 func await(ctx context.Context, pool *pgxpool.Pool, query string) error {
 	for {
 		var yes bool
@@ -222,7 +222,7 @@ func await(ctx context.Context, pool *pgxpool.Pool, query string) error {
 	}
 }
 
-// smallPools has a worker invite people through few connections.
+// smallPools measures a worker with few connections.
 func (b *bench) smallPools(ctx context.Context, people int) ([]figure, error) {
 	var rates []float64
 	for _, n := range []int{0, 2, 3, 4} {
@@ -236,7 +236,7 @@ func (b *bench) smallPools(ctx context.Context, people int) ([]figure, error) {
 			err := b.work(waiting, s, people, singleCalls, 1)
 			rate := float64(people) / time.Since(began).Seconds()
 			if waiting.Err() != nil && ctx.Err() == nil {
-				rate, err = 0, nil // it hangs
+				rate, err = 0, nil // the worker hangs, which counts as 0
 			}
 			rates = append(rates, rate)
 			fmt.Printf("%-40s %9s/s\n", fmt.Sprintf("pool_max_conns=%d (0: the default)", n), number(rate))
@@ -256,8 +256,8 @@ func (b *bench) smallPools(ctx context.Context, people int) ([]figure, error) {
 	return figures, nil
 }
 
-// doNothing has River's worker do nothing, with a job for each person and as many
-// workers as ours has, and returns how many jobs a second it works.
+// doNothing returns how many jobs per second River works if its worker does nothing. There is a job
+// for each person, and as many workers as the program has.
 func (b *bench) doNothing(ctx context.Context, people int) (rate float64, err error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -275,12 +275,12 @@ func (b *bench) doNothing(ctx context.Context, people int) (rate float64, err er
 	return rate, err
 }
 
-// noopArgs is a job like ours.
+// noopArgs has the arguments of the program's own jobs.
 type noopArgs jobs.InviteArgs
 
 func (noopArgs) Kind() string { return "noop" }
 
-// runNoop inserts jobs, and prints how long River takes to work them all.
+// runNoop inserts jobs, and prints how long River takes to work all of them.
 func runNoop(ctx context.Context, database, people string) error {
 	n, err := strconv.Atoi(people)
 	if err != nil {

@@ -1,13 +1,12 @@
-// Command bench compares bulkinvite with its limits and its peers, and says
-// which floors are kept. It builds bulkinvite, starts a PostgreSQL of its own and
-// the sandbox as a server, and runs real processes against them:
+// Command bench compares bulkinvite with its limits and with peers, and says which floors are kept.
+// It builds bulkinvite, starts its own PostgreSQL and the sandbox as a server, and runs real
+// processes against them:
 //
-//	go run ./cmd/bench                  everything; writes docs/bench
-//	go run ./cmd/bench import budget    some parts, without writing anything
-//	go run ./cmd/bench -quick           a hundredth of everything, to see that it works
+//	go run ./cmd/bench                  measure everything; writes docs/bench
+//	go run ./cmd/bench import budget    measure some parts; writes nothing
+//	go run ./cmd/bench -quick           measure a hundredth of everything, to see that it works
 //
-// It runs in the module's directory. The parts are import, invite, budget and
-// scale.
+// Run it in the module's directory. The parts are import, invite, budget and scale.
 package main
 
 import (
@@ -26,14 +25,14 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// bench is what all parts share.
+// bench has what all parts share.
 type bench struct {
 	*rig.Rig
 	runs  int
 	quick bool
 }
 
-// scaled is a number of rows or people, or a hundredth of it.
+// scaled returns n, or a hundredth of it with -quick.
 func (b *bench) scaled(n int) int {
 	if b.quick {
 		return n / 100
@@ -41,7 +40,7 @@ func (b *bench) scaled(n int) int {
 	return n
 }
 
-// part is what can be measured by itself.
+// part is something that can be measured by itself.
 type part struct {
 	name    string
 	measure func(context.Context, *bench) ([]figure, error)
@@ -68,7 +67,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	// The peers run in processes of their own.
+	// The peers run in separate processes of this program.
 	switch {
 	case len(args) == 2 && args[0] == "bare-parse":
 		_, err := bareParse(args[1])
@@ -97,7 +96,7 @@ func run(ctx context.Context, args []string) error {
 	return measure(ctx, *runs, *quick, flags.Args(), *out, command)
 }
 
-// measure measures the named parts, or all, and reports them.
+// measure measures the named parts, or all parts, and reports them.
 func measure(ctx context.Context, runs int, quick bool, names []string, out, command string) (err error) {
 	began := time.Now()
 	r, err := rig.New(ctx, rig.Config{Name: "bench", Settings: rig.Settings})

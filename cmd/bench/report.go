@@ -16,26 +16,27 @@ import (
 	"bulkinvite/words"
 )
 
-// figure is something of ours, compared with a limit or a peer where it has one.
+// figure is a measured value, compared with a limit or a peer if it has one.
 type figure struct {
 	Work  string    `json:"work"`
 	Unit  string    `json:"unit"`
 	Runs  []float64 `json:"runs"`
 	Peer  string    `json:"peer,omitempty"`
-	Limit []float64 `json:"limit,omitempty"` // of the same runs, or one for all
-	// The floor: of the ratio or, where there is no peer, of the figure.
+	Limit []float64 `json:"limit,omitempty"` // of the same runs, or one for all of them
+	// The floor of the ratio, or of the figure if it has no peer.
 	AtLeast *float64 `json:"at_least,omitempty"`
 	AtMost  *float64 `json:"at_most,omitempty"`
-	Value   float64  `json:"value"`            // the ratio or, where there is no peer, the figure
-	Kept    *bool    `json:"kept,omitempty"`   // whether the floor is kept
+	Value   float64  `json:"value"`            // the ratio, or the figure if it has no peer
+	Kept    *bool    `json:"kept,omitempty"`   // whether the floor is kept; nil without a floor
 	Before  *float64 `json:"before,omitempty"` // the value in the report that this one replaces
 }
 
-// floor is a number that a figure is held to.
+// floor returns a pointer to a floor's number.
 func floor(n float64) *float64 { return &n }
 
-// value is what a floor is for: the median of the ratios within a run, so that
-// what else the machine did then met both, or the median of the figures.
+// value returns the number that the floor applies to: the median of the ratios within a run, or the
+// median of the figures. Both numbers of a ratio are from the same run, so other load on the
+// machine affected both.
 func (f figure) value() float64 {
 	switch {
 	case len(f.Limit) == 0:
@@ -50,7 +51,7 @@ func (f figure) value() float64 {
 	return median(ratios)
 }
 
-// judged is the figure with its value, and whether that keeps the floor.
+// judged returns the figure with its value, and with whether the value keeps the floor.
 func (f figure) judged() figure {
 	f.Value = f.value()
 	if f.AtLeast != nil || f.AtMost != nil {
@@ -60,8 +61,8 @@ func (f figure) judged() figure {
 	return f
 }
 
-// write writes a value of the figure. It is rounded away from the floor's side
-// that is kept, so that a value that misses it never looks as if it did not.
+// write formats a value of the figure. It rounds towards missing the floor, so that a value that
+// misses it never looks as if it kept it.
 func (f figure) write(v float64) string {
 	if len(f.Limit) == 0 {
 		return number(v) + " " + f.Unit
@@ -76,7 +77,7 @@ func (f figure) write(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// cells are the figure's line in the table.
+// cells returns the figure's line in the table.
 func (f figure) cells() []string {
 	var peer, ratio, before, wanted, kept string
 	if len(f.Limit) > 0 {
@@ -102,11 +103,11 @@ type report struct {
 	Command string   `json:"command"`
 	Machine string   `json:"machine"`
 	Took    string   `json:"took"`
-	Earlier string   `json:"earlier,omitempty"` // the machine and day of what stands in before
+	Earlier string   `json:"earlier,omitempty"` // machine and day of the values in Before
 	Figures []figure `json:"figures"`
 }
 
-// compare judges the figures, and adds the values of an earlier report.
+// compare judges the figures and adds the values of an earlier report.
 func (r *report) compare(earlier report) {
 	r.Earlier = earlier.Machine
 	for i, f := range r.Figures {
@@ -150,7 +151,7 @@ func (r *report) verdict() string {
 	return fmt.Sprintf("%d of %d floors are kept. Missed: %s.", floors-len(missed), floors, strings.Join(missed, "; "))
 }
 
-// page is docs/bench/README.md.
+// page returns the text of docs/bench/README.md.
 func (r *report) page() string {
 	earlier := ""
 	if r.Earlier != "" {
@@ -239,7 +240,7 @@ func readReport(dir string) (r report, err error) {
 	return r, err
 }
 
-// spread writes the median of the runs, and the least and the most of them.
+// spread formats the median of the runs, with the minimum and the maximum if they differ.
 func spread(runs []float64, unit string) string {
 	text := number(median(runs)) + " " + unit
 	if low, high := number(slices.Min(runs)), number(slices.Max(runs)); low != high {
@@ -248,7 +249,7 @@ func spread(runs []float64, unit string) string {
 	return text
 }
 
-// number writes three digits, or all of a larger number as a person reads it: 3,500.
+// number formats three significant digits, or a larger number as an integer with commas: 3,500.
 func number(v float64) string {
 	if v < 1000 {
 		return fmt.Sprintf("%.3g", v)
@@ -258,12 +259,12 @@ func number(v float64) string {
 
 var grouped = words.Thousands
 
-// median is the middle one, or the lower of the two in the middle.
+// median returns the middle value, or the lower of the two in the middle.
 func median[T cmp.Ordered](values []T) T {
 	return percentile(values, 50)
 }
 
-// percentile is what so many of a hundred values do not exceed.
+// percentile returns the smallest value that at least of percent of the values do not exceed.
 func percentile[T cmp.Ordered](values []T, of int) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, (len(sorted)*of+99)/100-1)]

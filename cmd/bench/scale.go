@@ -11,8 +11,8 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// questions are asked of the API, each time for another row. says must be in
-// each answer, so that an error is not taken for a fast one.
+// questions are asked of the API, each time about another row. Each answer must contain says, so
+// that an error does not count as a fast answer.
 var questions = []struct {
 	what       string
 	path, says func(row int) string
@@ -27,7 +27,7 @@ var questions = []struct {
 		func(int) string { return `"invited"` }},
 }
 
-// measureScale imports the largest file, has some people invited, and asks.
+// measureScale imports the largest file, invites some people, and measures answers of the API.
 func measureScale(ctx context.Context, b *bench) (figures []figure, err error) {
 	rows := b.scaled(10_000_000)
 	err = b.onFile(rows, func(file string) error {
@@ -40,7 +40,7 @@ func measureScale(ctx context.Context, b *bench) (figures []figure, err error) {
 			figures = append(figures,
 				figure{Work: "import " + n + " rows", Unit: "s", Runs: []float64{m.took.Seconds()}},
 				figure{Work: "memory of that import", Unit: "MiB", Runs: []float64{float64(m.peak) / (1 << 20)}})
-			// As PostgreSQL does by itself after such an import.
+			// PostgreSQL does this by itself some time after such an import.
 			if _, err := s.Pool.Exec(ctx, "vacuum analyze"); err != nil {
 				return fmt.Errorf("vacuum after the import: %w", err)
 			}
@@ -55,7 +55,7 @@ func measureScale(ctx context.Context, b *bench) (figures []figure, err error) {
 	return figures, err
 }
 
-// inviteSome has a worker invite as many people as the limits allow.
+// inviteSome lets a worker invite as many people as the limits allow.
 func inviteSome(ctx context.Context, s *rig.Stage) error {
 	if err := s.Work(ctx, 1); err != nil {
 		return err
@@ -66,13 +66,13 @@ func inviteSome(ctx context.Context, s *rig.Stage) error {
 	return errors.Join(s.Sandbox.Await(waiting, rig.Singles+rig.Bulks, rig.Creates...), s.Kill())
 }
 
-// ask measures the answers to each question.
+// ask measures the API's answers to each question.
 func (b *bench) ask(ctx context.Context, s *rig.Stage, rows int) ([]figure, error) {
 	page, err := s.Serve(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
-	// What this program leaves to be collected is not the server's delay.
+	// Garbage collection of this program must not count as the server's delay.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	var figures []figure
 	for _, q := range questions {
@@ -93,7 +93,7 @@ func (b *bench) ask(ctx context.Context, s *rig.Stage, rows int) ([]figure, erro
 			for n := range 100 {
 				row := 1 + n*7919%(rows-1)
 				if n%2 == 0 {
-					row = 1 + n%rig.PerWindow // one of those who were invited
+					row = 1 + n%rig.PerWindow // a row that was invited
 				}
 				one, err := put(row)
 				if err != nil {
