@@ -17,17 +17,17 @@ import (
 	"bulkinvite/web"
 )
 
-// Page is `bulkinvite serve`, with operators signed in.
+// Page is a running `bulkinvite serve` with operators signed in.
 type Page struct {
 	Server  *Process
 	URL     string
-	Clients []*http.Client // one for each operator
+	Clients []*http.Client // one for each operator, signed in
 }
 
 var serving = regexp.MustCompile(`"serving".*(http://127\.0\.0\.1:\d+)`)
 
-// Serve starts a server of the page, which ends with the stage, and signs so many
-// operators in to it.
+// Serve starts `bulkinvite serve` on a free port of loopback and signs operators in. The server
+// ends with the stage.
 func (s *Stage) Serve(ctx context.Context, operators int) (*Page, error) {
 	const password = "a password for the rig"
 	users := make([]string, operators)
@@ -79,7 +79,7 @@ func (p *Page) signIn(name, password string) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What a redirect leads to is not to be read before it is measured.
+	// Don't follow redirects: the page that they lead to must not be read before it is measured.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client := &http.Client{Jar: jar, CheckRedirect: stay, Transport: &http.Transport{}}
 	form := url.Values{"name": {name}, "password": {password}}
@@ -96,7 +96,8 @@ func (p *Page) signIn(name, password string) (*http.Client, error) {
 	return client, nil
 }
 
-// Get asks for a page as the first operator, and returns how long it took to read it.
+// Get reads a page as the first operator, and returns how long that took. A status other than 200
+// is an error.
 func (p *Page) Get(ctx context.Context, path string) (took time.Duration, body string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+path, nil)
 	if err != nil {

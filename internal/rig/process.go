@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// Process is a program under way.
+// Process is a bulkinvite process that Launch started.
 type Process struct {
 	Name string
-	Log  string // the file with its standard error
+	Log  string // path of the file with its standard error
 	cmd  *exec.Cmd
-	over chan struct{} // closed when it has ended
-	err  error         // how; to be read once over is closed
+	over chan struct{} // closed when the process has ended
+	err  error         // how the process ended; valid once over is closed
 }
 
-// Launch starts bulkinvite with its log in a file, which it appends to. The end
-// of ctx interrupts it.
+// Launch starts bulkinvite and appends its standard error to the file log. When ctx ends, the
+// process gets SIGTERM, and SIGKILL 10 seconds later.
 func Launch(ctx context.Context, binary string, env []string, log string, stdout io.Writer, args ...string) (*Process, error) {
 	name := "bulkinvite " + args[0]
 	file, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -47,18 +47,18 @@ func Launch(ctx context.Context, binary string, env []string, log string, stdout
 	return p, nil
 }
 
-// PID is its process id.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Over is closed when the program has ended.
+// Over returns a channel that is closed when the process has ended.
 func (p *Process) Over() <-chan struct{} { return p.over }
 
-// Err is how the program ended, once [Process.Over] is closed; nil: with exit
-// status 0.
+// Err returns how the process ended, nil for exit status 0. Call it only once [Process.Over] is
+// closed.
 func (p *Process) Err() error { return p.err }
 
-// Wait waits for the program's end, and fails with the end of its log where its
-// exit status is not 0.
+// Wait waits until the process has ended. If its exit status is not 0, the error contains the end
+// of its log.
 func (p *Process) Wait(ctx context.Context) error {
 	select {
 	case <-p.over:
@@ -71,7 +71,7 @@ func (p *Process) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Signal sends a signal; one that has ended does not mind.
+// Signal sends a signal. It returns nil if the process has already ended.
 func (p *Process) Signal(sig os.Signal) error {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("send %s to %s: %w", sig, p.Name, err)
@@ -79,7 +79,7 @@ func (p *Process) Signal(sig os.Signal) error {
 	return nil
 }
 
-// Kill is kill -9. It returns when the program is gone.
+// Kill sends SIGKILL and returns when the process has ended.
 func (p *Process) Kill() error {
 	if err := p.Signal(os.Kill); err != nil {
 		return err
@@ -88,7 +88,7 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// Tail is the end of a log.
+// Tail returns the last five lines of a log, or the error that reading it gave.
 func Tail(log string) string {
 	text, err := os.ReadFile(log)
 	if err != nil {
@@ -98,8 +98,8 @@ func Tail(log string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
-// Call runs bulkinvite to its end and returns its standard output. A status of
-// exit other than 0 is an *exec.ExitError with the standard error.
+// Call runs bulkinvite until it exits and returns its standard output. If the exit status is not 0,
+// the error wraps an *exec.ExitError and contains the standard error.
 func Call(ctx context.Context, binary string, env []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var out, log bytes.Buffer

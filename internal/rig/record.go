@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// Record is what the sandbox saw of a run.
+// Record is what the sandbox recorded of a run.
 type Record struct {
-	Requests    []Request    // in the order of arrival
-	Invitations []Invitation // in the order of creation
+	Requests    []Request    // in order of arrival
+	Invitations []Invitation // in order of creation
 	Mailbox     struct {
 		Mails     int
 		Doubled   []string
@@ -17,15 +17,15 @@ type Record struct {
 	}
 }
 
-// Request is one that arrived.
+// Request is a request that arrived at the sandbox.
 type Request struct {
 	At     time.Time
 	Call   string
-	Status int    // 0: no answer
+	Status int    // 0 if there was no answer
 	Trace  string `json:"trace_id"`
 }
 
-// Invitation is one that exists at the sandbox.
+// Invitation is an invitation that exists at the sandbox.
 type Invitation struct {
 	ID        string
 	Email     string
@@ -34,7 +34,7 @@ type Invitation struct {
 	Metadata  map[string]string `json:"public_metadata"`
 }
 
-// Record reads all that has happened.
+// Record reads everything that the sandbox recorded.
 func (s *Sandbox) Record(ctx context.Context) (*Record, error) {
 	r := &Record{}
 	for path, into := range map[string]any{
@@ -47,12 +47,13 @@ func (s *Sandbox) Record(ctx context.Context) (*Record, error) {
 	return r, nil
 }
 
-// Sent are the requests of some calls.
+// Sent returns the requests of the given calls, in order of arrival.
 func (r *Record) Sent(calls ...string) []Request {
 	return slices.DeleteFunc(slices.Clone(r.Requests), func(q Request) bool { return !slices.Contains(calls, q.Call) })
 }
 
-// Begin is when the first create arrived: the first window begins then.
+// Begin returns when the first create arrived, which is when the first window begins. It returns
+// the zero time if no create arrived.
 func (r *Record) Begin() time.Time {
 	if creates := r.Sent(Creates...); len(creates) > 0 {
 		return creates[0].At
@@ -60,7 +61,7 @@ func (r *Record) Begin() time.Time {
 	return time.Time{}
 }
 
-// Invited is how many people were invited within so long of the beginning.
+// Invited returns how many invitations were created less than within after [Record.Begin].
 func (r *Record) Invited(within time.Duration) int {
 	end := r.Begin().Add(within)
 	n := 0
@@ -72,7 +73,7 @@ func (r *Record) Invited(within time.Duration) int {
 	return n
 }
 
-// Answered counts the answers with a status.
+// Answered returns how many requests got an answer with the status.
 func (r *Record) Answered(status int) int {
 	n := 0
 	for _, q := range r.Requests {

@@ -1,6 +1,5 @@
-// Package rig is what cmd/bench, cmd/chaos and test/e2e run bulkinvite on: the
-// program itself, a PostgreSQL with databases, the sandbox as a server, and
-// processes.
+// Package rig runs bulkinvite for cmd/bench, cmd/chaos and test/e2e. It has the built program, a
+// PostgreSQL with databases, the sandbox as a server, and processes.
 package rig
 
 import (
@@ -22,20 +21,20 @@ import (
 	"bulkinvite/postgres"
 )
 
-// Config says what a rig is made of.
+// Config has the settings of a rig.
 type Config struct {
-	Name     string            // of the tool; its temporary directory is called after it
+	Name     string            // name of the tool, for its temporary directory
 	Tags     string            // build tags of the program
-	Settings map[string]string // PostgreSQL's; none: its defaults
+	Settings map[string]string // settings of PostgreSQL; nil for its defaults
 }
 
-// Rig is what all runs share: the program, built once, and a PostgreSQL, in a
+// Rig is what all runs share: the program, which is built once, and a PostgreSQL. Both are in a
 // temporary directory.
 type Rig struct {
 	Dir    string
 	Binary string
 	Server *postgres.Server
-	Admin  *pgxpool.Pool // on the server's own database
+	Admin  *pgxpool.Pool // connected to the server's own database
 	config Config
 	stages atomic.Int64
 
@@ -43,8 +42,8 @@ type Rig struct {
 	migrated  bool // there is a template with the program's tables
 }
 
-// Build builds bulkinvite into a file, with more flags of go build where there are
-// any. It runs within the module.
+// Build builds bulkinvite into a file, with additional flags of go build. The working directory
+// must be in the module.
 func Build(ctx context.Context, binary, tags string, flags ...string) error {
 	args := append([]string{"build", "-tags=" + tags, "-o", binary}, flags...)
 	build := exec.CommandContext(ctx, "go", append(args, "bulkinvite/cmd/bulkinvite")...)
@@ -54,7 +53,8 @@ func Build(ctx context.Context, binary, tags string, flags ...string) error {
 	return nil
 }
 
-// New builds and starts everything. It runs within the module.
+// New builds the program and starts PostgreSQL. The working directory must be in the module. The
+// caller closes the rig.
 func New(ctx context.Context, config Config) (_ *Rig, err error) {
 	dir, err := os.MkdirTemp("", "bulkinvite-"+config.Name+"-")
 	if err != nil {
@@ -66,7 +66,7 @@ func New(ctx context.Context, config Config) (_ *Rig, err error) {
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	// Where we are root, the server runs as somebody else, who must get in.
+	// If this process is root, the server runs as another user, who needs access.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -80,14 +80,14 @@ func New(ctx context.Context, config Config) (_ *Rig, err error) {
 	return r, err
 }
 
-// Start starts PostgreSQL, again where it was killed.
+// Start starts PostgreSQL. It also starts it again after a crash.
 func (r *Rig) Start(ctx context.Context) error {
 	server, err := postgres.Start(ctx, postgres.Config{Dir: filepath.Join(r.Dir, "postgres"), Settings: r.config.Settings})
 	if err != nil {
 		return err
 	}
 	if r.Server != nil {
-		err = r.Server.Close() // the new share keeps the server
+		err = r.Server.Close() // the new share keeps the server running
 	}
 	r.Server = server
 	return err
@@ -105,8 +105,8 @@ func (r *Rig) Close() error {
 	return errors.Join(err, os.RemoveAll(r.Dir))
 }
 
-// Database makes a database, empty or a copy of a template that nobody is
-// connected to, and returns its URL.
+// Database makes a database and returns its URL. The database is empty, or a copy of template if
+// that is not empty. PostgreSQL copies a template only if no session is connected to it.
 func (r *Rig) Database(ctx context.Context, name, template string) (string, error) {
 	statement := "create database " + name
 	if template != "" {
@@ -126,7 +126,7 @@ func (r *Rig) Database(ctx context.Context, name, template string) (string, erro
 // Migrated makes a database with the program's tables and returns its URL.
 func (r *Rig) Migrated(ctx context.Context, name string) (string, error) {
 	const template = "rig_template"
-	r.migrating.Lock() // a template that is being copied can't be copied
+	r.migrating.Lock() // PostgreSQL can't copy a template twice at a time
 	defer r.migrating.Unlock()
 	if !r.migrated {
 		url, err := r.Database(ctx, template, "")
@@ -141,7 +141,7 @@ func (r *Rig) Migrated(ctx context.Context, name string) (string, error) {
 	return r.Database(ctx, name, template)
 }
 
-// WithParameter adds a parameter to a database's URL.
+// WithParameter adds a parameter, as name=value, to a database URL.
 func WithParameter(database, parameter string) string {
 	if strings.Contains(database, "?") {
 		return database + "&" + parameter
@@ -149,7 +149,7 @@ func WithParameter(database, parameter string) string {
 	return database + "?" + parameter
 }
 
-// Drop drops a database, whoever is connected to it.
+// Drop drops a database and ends all its sessions.
 func (r *Rig) Drop(ctx context.Context, name string) error {
 	if _, err := r.Admin.Exec(ctx, "drop database if exists "+name+" with (force)"); err != nil {
 		return fmt.Errorf("drop database %s: %w", name, err)
@@ -157,7 +157,8 @@ func (r *Rig) Drop(ctx context.Context, name string) error {
 	return nil
 }
 
-// Machine says in a line what the numbers were measured on.
+// Machine returns a line about the machine: cores, system, versions of Go and PostgreSQL, and the
+// day.
 func (r *Rig) Machine(ctx context.Context) (string, error) {
 	var server string
 	if err := r.Admin.QueryRow(ctx, "select split_part(current_setting('server_version'), ' ', 1)").Scan(&server); err != nil {
@@ -168,7 +169,8 @@ func (r *Rig) Machine(ctx context.Context) (string, error) {
 		time.Now().Format("2 January 2006")), nil
 }
 
-// Environment is that of the programs: nothing of the caller's settings.
+// Environment returns the environment for the programs: the caller's without its BULKINVITE_ and
+// CLERK_ variables, and with the given database, data directory and key.
 func Environment(dir, database, key string) []string {
 	var env []string
 	for _, pair := range os.Environ() {

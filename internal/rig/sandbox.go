@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// Sandbox is `bulkinvite sandbox` in a process of its own.
+// Sandbox is `bulkinvite sandbox` in a separate process.
 type Sandbox struct {
 	*Process
-	URL    string // without the /v1
+	URL    string // base URL without /v1
 	Client *http.Client
 }
 
-// OpenSandbox starts a sandbox on a free port and returns once it listens.
+// OpenSandbox starts a sandbox on a free port of loopback and returns when it listens.
 func OpenSandbox(ctx context.Context, binary string, env []string, log string, args ...string) (*Sandbox, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -43,12 +43,12 @@ func OpenSandbox(ctx context.Context, binary string, env []string, log string, a
 	return &Sandbox{Process: p, URL: url, Client: &http.Client{Timeout: time.Minute}}, nil
 }
 
-// Get reads one of the sandbox's own calls.
+// Get reads JSON from one of the sandbox's own endpoints, which are not part of Clerk's API.
 func (s *Sandbox) Get(ctx context.Context, path string, into any) error {
 	return s.do(ctx, http.MethodGet, path, nil, into)
 }
 
-// Post writes one.
+// Post sends JSON to one of the sandbox's own endpoints.
 func (s *Sandbox) Post(ctx context.Context, path string, body any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -80,20 +80,20 @@ func (s *Sandbox) do(ctx context.Context, method, path string, body io.Reader, i
 	return nil
 }
 
-// Stats counts what the sandbox has done.
+// Stats has the sandbox's counts.
 type Stats struct {
 	Invitations int
 	Requests    map[string]map[string]int // by call and status
 	Largest     map[string]Largest        // by bucket
 }
 
-// Largest is the most requests of a bucket in one window.
+// Largest is the largest number of a bucket's requests in one window.
 type Largest struct {
-	Limit    string // N/DURATION
+	Limit    string // NUMBER/DURATION
 	Requests int
 }
 
-// Of counts the requests of some calls.
+// Of returns the number of requests of the given calls.
 func (s Stats) Of(calls ...string) int {
 	n := 0
 	for _, call := range calls {
@@ -110,10 +110,10 @@ func (s *Sandbox) Stats(ctx context.Context) (stats Stats, err error) {
 	return stats, err
 }
 
-// Creates are the calls that create invitations.
+// Creates lists the calls that create invitations.
 var Creates = []string{"create", "bulk"}
 
-// Await returns once so many requests of some calls have arrived.
+// Await returns when n requests of the given calls have arrived.
 func (s *Sandbox) Await(ctx context.Context, n int, calls ...string) error {
 	for {
 		stats, err := s.Stats(ctx)
@@ -126,9 +126,8 @@ func (s *Sandbox) Await(ctx context.Context, n int, calls ...string) error {
 	}
 }
 
-// Create sends one request as a plain client does: a single create for one
-// person, a bulk call for more. after is the Retry-After of a 429, and 0 for a
-// success.
+// Create sends one request without the program: a bulk call with all people, or a single create
+// with the first. after is the Retry-After of a 429, and 0 for a success.
 func (s *Sandbox) Create(ctx context.Context, key string, bulk bool, people []string) (after time.Duration, err error) {
 	type invite struct {
 		Email string `json:"email_address"`
@@ -168,7 +167,7 @@ func (s *Sandbox) Create(ctx context.Context, key string, bulk bool, people []st
 	return 0, fmt.Errorf("%s: %s", path, resp.Status)
 }
 
-// Sleep waits, or returns why ctx ended.
+// Sleep waits for d. If ctx ends first, it returns the cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

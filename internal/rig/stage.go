@@ -16,8 +16,7 @@ import (
 	"bulkinvite/postgres"
 )
 
-// Clerk's limits on creates, per instance and hour, from the documentation of
-// its Backend API.
+// Clerk's limits on creates, per instance and hour, from the documentation of its Backend API.
 const (
 	Singles   = 100
 	Bulks     = 25
@@ -25,11 +24,10 @@ const (
 	PerWindow = Singles + Bulks*BulkSize // people
 )
 
-// Key makes the sandbox a production instance.
+// Key is a key with which the sandbox acts as a production instance.
 const Key = "sk_live_rig"
 
-// Stage is where one run takes place: a database, a sandbox and a directory of
-// its own.
+// Stage is the place of one run: a database, a sandbox and a directory.
 type Stage struct {
 	Conditions
 	Rig     *Rig
@@ -42,15 +40,15 @@ type Stage struct {
 	Workers []*Process
 }
 
-// Conditions are what the programs of a stage meet.
+// Conditions has the limits and flags for the programs of a stage.
 type Conditions struct {
 	Mode    string        // how the sandbox counts: "sliding" or "fixed"
-	Window  time.Duration // what an hour becomes; 0: there is no limit
-	Sandbox []string      // more flags of the sandbox
-	Worker  []string      // more flags of import and work
+	Window  time.Duration // window of the limits, in place of Clerk's hour; 0 for no limits
+	Sandbox []string      // additional flags of the sandbox
+	Worker  []string      // additional flags of import and work
 }
 
-// Limits are the limits on creates as flags, of the sandbox and of workers.
+// Limits returns the limits on creates, as flags for the sandbox and the workers.
 func (c Conditions) Limits() []string {
 	if c.Window == 0 {
 		return []string{"--limit-create=none", "--limit-bulk=none", "--limit-general=none"}
@@ -60,28 +58,27 @@ func (c Conditions) Limits() []string {
 	}
 }
 
-// Weight is how long a request weighs on its limit after its answer: the window
-// and the margin that the ledger keeps.
+// Weight returns how long a request counts against its limit after its answer: the window and the
+// ledger's margin.
 func (c Conditions) Weight() time.Duration {
 	return c.Window + max(c.Window/1000, 5*time.Millisecond)
 }
 
-// NewStage makes a stage that has a directory and nothing else. The caller
-// closes it.
+// NewStage makes a stage that has only a directory. The caller closes it.
 func (r *Rig) NewStage() (*Stage, error) {
 	name := fmt.Sprintf("run_%d", r.stages.Add(1))
 	s := &Stage{Rig: r, Name: name, Dir: filepath.Join(r.Dir, name)}
 	return s, os.Mkdir(s.Dir, 0o711) // a private PostgreSQL may run as another user
 }
 
-// Connect has the stage use a database.
+// Connect sets the stage's database and opens a pool of three connections to it.
 func (s *Stage) Connect(ctx context.Context, url string) (err error) {
 	s.URL, s.Env = url, Environment(s.Dir, url, Key)
 	s.Pool, err = postgres.Open(ctx, WithParameter(url, "pool_max_conns=3"))
 	return err
 }
 
-// OpenSandbox starts the stage's sandbox.
+// OpenSandbox starts the stage's sandbox and adds its URL to Env.
 func (s *Stage) OpenSandbox(ctx context.Context, args ...string) (err error) {
 	s.Sandbox, err = OpenSandbox(ctx, s.Rig.Binary, s.Env, filepath.Join(s.Dir, "sandbox.log"), args...)
 	if err == nil {
@@ -90,8 +87,7 @@ func (s *Stage) OpenSandbox(ctx context.Context, args ...string) (err error) {
 	return err
 }
 
-// Stage makes a stage with a migrated database and a sandbox. The caller closes
-// it.
+// Stage makes a stage with a migrated database and a sandbox. The caller closes it.
 func (r *Rig) Stage(ctx context.Context, c Conditions) (_ *Stage, err error) {
 	s, err := r.NewStage()
 	if err != nil {
@@ -114,7 +110,7 @@ func (r *Rig) Stage(ctx context.Context, c Conditions) (_ *Stage, err error) {
 	return s, s.OpenSandbox(ctx, append(args, c.Sandbox...)...)
 }
 
-// Close ends the programs and drops the database.
+// Close kills the processes, drops the database and removes the directory.
 func (s *Stage) Close() error {
 	err := s.Kill()
 	if s.Sandbox != nil {
@@ -128,12 +124,12 @@ func (s *Stage) Close() error {
 	return errors.Join(err, s.Rig.Drop(ctx, s.Name), os.RemoveAll(s.Dir))
 }
 
-// Call runs bulkinvite to its end and returns its standard output.
+// Call runs bulkinvite until it exits and returns its standard output. See [Call].
 func (s *Stage) Call(ctx context.Context, args ...string) ([]byte, error) {
 	return Call(ctx, s.Rig.Binary, s.Env, args...)
 }
 
-// Read runs bulkinvite to its end and reads the JSON of its standard output.
+// Read runs bulkinvite with --json and decodes its standard output.
 func (s *Stage) Read(ctx context.Context, into any, args ...string) error {
 	out, err := s.Call(ctx, append(args, "--json")...)
 	if err != nil {
@@ -142,7 +138,7 @@ func (s *Stage) Read(ctx context.Context, into any, args ...string) error {
 	return json.Unmarshal(out, into)
 }
 
-// Launch starts bulkinvite among the workers, which end with the stage.
+// Launch starts bulkinvite and adds it to Workers, so that it ends with the stage.
 func (s *Stage) Launch(ctx context.Context, args ...string) (*Process, error) {
 	log := filepath.Join(s.Dir, fmt.Sprintf("%s-%d.log", args[0], len(s.Workers)))
 	p, err := Launch(ctx, s.Rig.Binary, s.Env, log, nil, args...)
@@ -158,7 +154,7 @@ func (s *Stage) File(name string, people []string) (string, error) {
 	return path, os.WriteFile(path, []byte("email\n"+strings.Join(people, "\n")+"\n"), 0o600)
 }
 
-// Import imports a file of the addresses, and returns when its jobs wait.
+// Import imports a file with the addresses. When it returns, the jobs are in the queue.
 func (s *Stage) Import(ctx context.Context, people []string) error {
 	file, err := s.File("people.csv", people)
 	if err != nil {
@@ -169,7 +165,7 @@ func (s *Stage) Import(ctx context.Context, people []string) error {
 	return err
 }
 
-// Work starts workers that end when all is done.
+// Work starts workers that exit when nothing is left to do (--until-idle).
 func (s *Stage) Work(ctx context.Context, processes int) error {
 	args := append([]string{"work", "--until-idle", "--log-level=warn"}, s.Limits()...)
 	for range processes {
@@ -180,7 +176,7 @@ func (s *Stage) Work(ctx context.Context, processes int) error {
 	return nil
 }
 
-// Wait waits until every worker has ended by itself.
+// Wait waits until every worker has exited.
 func (s *Stage) Wait(ctx context.Context) error {
 	for _, p := range s.Workers {
 		if err := p.Wait(ctx); err != nil {
@@ -191,7 +187,7 @@ func (s *Stage) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Kill is kill -9 of every worker.
+// Kill sends SIGKILL to every worker.
 func (s *Stage) Kill() error {
 	var err error
 	for _, p := range s.Workers {
@@ -201,8 +197,8 @@ func (s *Stage) Kill() error {
 	return err
 }
 
-// Whole fails unless each of so many new people of batch 1 was invited and got
-// one mail.
+// Whole returns an error unless batch 1 has exactly people rows as invited and none undecided, and
+// each person got one mail.
 func (s *Stage) Whole(ctx context.Context, people int) error {
 	var status struct {
 		Outcomes  map[string]int
@@ -225,7 +221,7 @@ func (s *Stage) Whole(ctx context.Context, people int) error {
 	return nil
 }
 
-// Crowd makes so many addresses.
+// Crowd returns n addresses.
 func Crowd(name string, n int) []string {
 	people := make([]string, n)
 	for i := range people {
@@ -234,14 +230,14 @@ func Crowd(name string, n int) []string {
 	return people
 }
 
-// Seed is an invitation or a user that the sandbox is given.
+// Seed is an invitation or a user to add to the sandbox.
 type Seed struct {
 	Email  string `json:"email"`
 	Status string `json:"status,omitempty"`
 	Age    string `json:"age,omitempty"`
 }
 
-// Plant makes invitations at the sandbox and returns their ids by address.
+// Plant adds invitations to the sandbox and returns the ids of all its invitations by address.
 func (s *Stage) Plant(ctx context.Context, seeds []Seed) (map[string]string, error) {
 	for len(seeds) > 0 {
 		n := min(len(seeds), 10_000)
@@ -261,9 +257,8 @@ func (s *Stage) Plant(ctx context.Context, seeds []Seed) (map[string]string, err
 	return ids, nil
 }
 
-// Adopt makes a batch of people who have an invitation at the sandbox, as if it
-// had sent these an hour ago. statuses are what the rows say of them by address;
-// the others are pending.
+// Adopt makes a batch of people who have an invitation at the sandbox, as if the batch had sent
+// them an hour ago. statuses has the rows' statuses by address; the default is pending.
 func (s *Stage) Adopt(ctx context.Context, people []string, ids, statuses map[string]string) error {
 	file, err := s.File("adopted.csv", people)
 	if err != nil {
@@ -300,16 +295,16 @@ func (s *Stage) Adopt(ctx context.Context, people []string, ids, statuses map[st
 	})
 }
 
-// StaleAfter is the age from which a sweep revokes invitations.
+// StaleAfter is the age at which a sweep revokes an invitation.
 const StaleAfter = 14 * 24 * time.Hour
 
-// Age is the age of the i-th invitation of [Stage.Pending]: spread over 28 days,
-// and never near [StaleAfter].
+// Age returns the age of the i-th invitation of [Stage.Pending]. Ages are spread over 28 days and
+// at least half a day away from [StaleAfter].
 func Age(i int) time.Duration {
 	return time.Duration(i%28)*24*time.Hour + 12*time.Hour
 }
 
-// Pending makes n pending invitations at the sandbox, sent by a batch.
+// Pending adds n pending invitations to the sandbox, and a batch that sent them.
 func (s *Stage) Pending(ctx context.Context, n int) error {
 	people := Crowd("pending", n)
 	seeds := make([]Seed, n)

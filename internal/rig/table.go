@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// WriteTable writes rows of cells in Markdown. The second row says how the
-// columns stand.
+// WriteTable writes rows of cells as a Markdown table. The second row has the alignment of the
+// columns.
 func WriteTable(w io.Writer, rows [][]string) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {

@@ -11,10 +11,9 @@ import (
 	"time"
 )
 
-// PeakMemory waits for a process to end and returns the most memory, in bytes,
-// that it had resident: VmHWM of Linux, which counts no other process. The
-// kernel forgets it when the process ends; what it gained in its last 5 ms may
-// be missing.
+// PeakMemory waits until a process has ended and returns its peak resident memory in bytes: VmHWM
+// of Linux, which counts no other process. The kernel forgets the number when the process ends, so
+// a peak in the last 5 ms may be missing.
 func PeakMemory(p *Process) (int64, error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -30,7 +29,7 @@ func PeakMemory(p *Process) (int64, error) {
 		}
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 		if err != nil {
-			continue // it has ended, or is about to
+			continue // the process has ended or is about to
 		}
 		now, err := highWater(text)
 		if err != nil {
@@ -40,8 +39,8 @@ func PeakMemory(p *Process) (int64, error) {
 	}
 }
 
-// highWater finds VmHWM in a process's status. A process that has ended but was
-// not waited for has none.
+// highWater returns VmHWM from a process's status in bytes, or 0 if it is missing, as for a process
+// that has ended and was not waited for.
 func highWater(status []byte) (int64, error) {
 	lines := bufio.NewScanner(bytes.NewReader(status))
 	for lines.Scan() {
@@ -55,20 +54,19 @@ func highWater(status []byte) (int64, error) {
 	return 0, lines.Err()
 }
 
-// tick is the unit of the times in /proc: the kernel shows programs 100 a
-// second, whatever it counts itself (proc(5), USER_HZ).
+// tick is the unit of times in /proc. The kernel shows programs 100 ticks per second, whatever it
+// counts itself (proc(5), USER_HZ).
 const tick = time.Second / 100
 
-// CPUTime is the processor time that a process has used, in its own code and in
-// the kernel.
+// CPUTime returns the processor time that a process has used, in user mode and in the kernel.
 func CPUTime(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read the processor time: %w", err)
 	}
-	// The second field, the name, is in brackets and may hold anything.
+	// The second field is the name. It is in parentheses and may contain anything.
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	const user, system = 11, 12 // fields 14 and 15, after the first two
+	const user, system = 11, 12 // fields 14 and 15, without the first two
 	if len(fields) <= system {
 		return 0, fmt.Errorf("read the processor time: %q", text)
 	}
@@ -83,14 +81,14 @@ func CPUTime(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// Settings are PostgreSQL's settings for a rig that has several stages at a time,
-// which may count statements. Nothing is counted before [Stage.CountStatements].
+// Settings has PostgreSQL settings for a rig with several stages at a time. They load
+// pg_stat_statements, which counts nothing until [Stage.CountStatements].
 var Settings = map[string]string{
 	"max_connections": "300", "shared_preload_libraries": "pg_stat_statements", "pg_stat_statements.track": "none",
 }
 
-// CountStatements has PostgreSQL count the statements of connections that are
-// opened from now on.
+// CountStatements makes PostgreSQL count the statements of connections to the stage's database that
+// are opened after it.
 func (s *Stage) CountStatements(ctx context.Context) error {
 	for _, sql := range []string{
 		"create extension if not exists pg_stat_statements",
@@ -103,15 +101,15 @@ func (s *Stage) CountStatements(ctx context.Context) error {
 	return nil
 }
 
-// Idle is what each worker used while nothing could be done.
+// Idle is what each worker used while it had nothing to do.
 type Idle struct {
 	CPU        float64 // percent of a core, of the worker that used most
-	Statements float64 // a second and worker, begin and commit among them
-	Most       string  // the statements that ran most often
+	Statements float64 // per second and worker, including begin and commit
+	Most       string  // the five most frequent statements
 }
 
-// WatchIdle watches the workers for so long. It needs [Stage.CountStatements]
-// before the workers start.
+// WatchIdle measures the workers for the given time. Call [Stage.CountStatements] before the
+// workers start.
 func (s *Stage) WatchIdle(ctx context.Context, long time.Duration) (idle Idle, err error) {
 	const ran = `with ran as (
 			select regexp_replace(trim(s.query), '\s+', ' ', 'g') as query, sum(s.calls) as calls
@@ -147,7 +145,7 @@ func (s *Stage) WatchIdle(ctx context.Context, long time.Duration) (idle Idle, e
 	return idle, nil
 }
 
-// used is the processor time of each worker, all of which must be alive.
+// used returns the processor time of each worker. All workers must be alive.
 func (s *Stage) used() ([]time.Duration, error) {
 	var used []time.Duration
 	for _, p := range s.Workers {

@@ -18,7 +18,7 @@ func TestHighWater(t *testing.T) {
 	}
 }
 
-// TestCPUTime is busy until the kernel has counted it.
+// TestCPUTime computes until the kernel has counted it.
 func TestCPUTime(t *testing.T) {
 	t.Parallel()
 	before, err := CPUTime(os.Getpid())
@@ -37,7 +37,7 @@ func TestCPUTime(t *testing.T) {
 	t.Errorf("busy for 10 s, and still %s", before)
 }
 
-// TestRecord counts windows from the first create on.
+// TestRecord checks that windows count from the first create.
 func TestRecord(t *testing.T) {
 	t.Parallel()
 	begin := time.Unix(1_700_000_000, 0)
