@@ -16,9 +16,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// planned is a database of 40,000 rows in 100 batches, with an attempt for each
-// person and a second one for every fifth, and events. It is large enough for
-// PostgreSQL to take an index where there is one for a question.
+// planned fills a database with 40,000 rows in 100 batches, an attempt for each person, a second
+// attempt for every fifth, and events. It is large enough that PostgreSQL uses an index for a
+// question if there is a suitable one.
 const planned = `
 insert into instances (clerk_id, environment) values ('ins_1', 'production');
 insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, created_at, started_at, finished_at) overriding system value
@@ -38,11 +38,11 @@ insert into events (instance_id, batch_id, actor, action, at)
 	select 1, id, actor, 'imported', created_at + n * interval '1 min' from batches, generate_series(1, 200) n;
 `
 
-// large are the tables that grow with people and requests.
+// large has the tables that grow with people and requests.
 var large = []string{"results", "attempts", "attempt_people", "reads", "sightings", "events"}
 
-// aboutAll are the questions that no index can spare from reading a large table,
-// because they are about all of it.
+// aboutAll has the questions that must read a whole large table, because they are about all of it.
+// By number of the question, with what it asks about.
 var aboutAll = map[string]string{
 	"6":  "whether every row has its proof",
 	"7":  "whether every invitation has its row",
@@ -53,9 +53,9 @@ var aboutAll = map[string]string{
 	"21": "all rows, for those that were erased; it is asked seldom, and an index for it would have to be kept with each outcome",
 }
 
-// TestPlansOfTheAuditPage has PostgreSQL plan each question. None reads a large
-// table from end to end unless it asks about all of it; testdata/audit-plans.golden
-// says by which indexes it does (go test -run TestPlansOfTheAuditPage -update .).
+// TestPlansOfTheAuditPage lets PostgreSQL plan each question. A plan may read a whole large table
+// only if the question is in aboutAll. testdata/audit-plans.golden has the indexes that the plans
+// use; go test -run TestPlansOfTheAuditPage -update . writes it.
 func TestPlansOfTheAuditPage(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
@@ -65,7 +65,7 @@ func TestPlansOfTheAuditPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	// Statistics of every row, not of a sample that is another one each time.
+	// Statistics of every row: a random sample would differ from run to run.
 	for _, sql := range []string{`set default_statistics_target = 1000`, `vacuum analyze`} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// audited is a database of which the questions of docs/audit.md have answers.
+// audited fills a database for which the questions of docs/audit.md have known answers.
 const audited = `
 insert into instances (clerk_id, environment) values ('ins_1', 'production');
 insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, created_at, started_at, finished_at) overriding system value values
@@ -54,8 +54,8 @@ update batches set certificate = 1 where id = 12;
 insert into erasures (kind, actor) values ('erase', 'maria');
 `
 
-// answers are what the questions are answered with: the first columns, as many
-// as are written, of each row.
+// answers has the expected answers by number of the question: for each row of the result, its first
+// columns without times.
 var answers = map[int][]string{
 	1: {"12 hires.csv 2 maria", "12 hires.csv 6 maria"}, 2: {"imported 12", "started 12", "sweep <nil>"}, 3: {"12 2 tom@example.com"}, 4: {"IT 1 1", "Sales 2 1"},
 	5: {"6 bulk", "7 bulk"}, 6: {}, 7: {}, 8: {}, 9: {"ann@example.com 2 [12 13] [revoked pending] false"}, 10: {"7 12 1 jane@example.com invited created", "7 12 2 tom@example.com"},
@@ -63,8 +63,8 @@ var answers = map[int][]string{
 	18: {"unexplained inv_x mia@example.com"}, 19: {"0c [12 13] [maria tom]"}, 20: {"12"}, 21: {"1 erase"},
 }
 
-// auditQuestions are those of docs/audit.md: behind the whole text of each come its
-// number, its title, how bulkinvite answers it, and its SQL.
+// auditQuestions returns the questions of docs/audit.md. Each has its whole text, its number, its
+// title, how bulkinvite answers it, and its SQL.
 func auditQuestions(t *testing.T) [][]string {
 	t.Helper()
 	page, err := os.ReadFile("docs/audit.md")
@@ -78,8 +78,8 @@ func auditQuestions(t *testing.T) [][]string {
 	return questions
 }
 
-// TestQuestionsOfTheAuditPage runs each question's SQL as the role that auditors
-// have.
+// TestQuestionsOfTheAuditPage runs each question's SQL with the auditors' role and compares the
+// results with answers.
 func TestQuestionsOfTheAuditPage(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
@@ -129,7 +129,8 @@ func TestQuestionsOfTheAuditPage(t *testing.T) {
 	}
 }
 
-// TestAuditorReadsOnly tries what the role must not do.
+// TestAuditorReadsOnly checks that the auditors' role can't read sessions, tokens, uploads, the hash
+// key and jobs, and can't write.
 func TestAuditorReadsOnly(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
@@ -151,9 +152,9 @@ func TestAuditorReadsOnly(t *testing.T) {
 	}
 }
 
-// TestAuditorIsNotNeeded: where whoever migrates may not create roles, the
-// migration warns and goes on. The role of this server is hidden from it by a
-// view of the same name, which its search path finds first.
+// TestAuditorIsNotNeeded checks that a migration as a user who may not create roles succeeds
+// without the auditors' role. The server of the tests has that role, so a view of the same name,
+// which comes first in the search path, hides it.
 func TestAuditorIsNotNeeded(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
@@ -162,7 +163,7 @@ func TestAuditorIsNotNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := acquired.Hijack() // nobody else is to have that role
+	conn := acquired.Hijack() // no other test may get a connection with that role
 	defer conn.Close(t.Context())
 	for _, sql := range []string{`create role ` + role + ` nologin`, `create schema hides`, `create view hides.pg_roles as select rolname from pg_catalog.pg_roles where false`,
 		`grant usage on schema hides to ` + role, `grant select on hides.pg_roles to ` + role, `grant execute on function grant_auditor() to ` + role,

@@ -15,11 +15,10 @@ import (
 
 const composeFile = "docker-compose.yml"
 
-// secrets are what the compose file asks of its environment.
+// secrets has the variables that the compose file requires.
 var secrets = types.Mapping{"POSTGRES_PASSWORD": "planted password", "CLERK_SECRET_KEY": "planted key"}
 
-// loadCompose loads the compose file as docker compose would, with env as the
-// whole environment.
+// loadCompose loads the compose file as docker compose does. env is the whole environment.
 func loadCompose(ctx context.Context, env types.Mapping, profiles ...string) (*types.Project, error) {
 	text, err := os.ReadFile(composeFile)
 	if err != nil {
@@ -28,7 +27,7 @@ func loadCompose(ctx context.Context, env types.Mapping, profiles ...string) (*t
 	details := types.ConfigDetails{
 		WorkingDir:  ".",
 		ConfigFiles: []types.ConfigFile{{Filename: composeFile, Content: text}},
-		Environment: maps.Clone(env), // loading adds to it
+		Environment: maps.Clone(env), // loading adds variables to it
 	}
 	return loader.LoadWithContext(ctx, details, loader.WithProfiles(profiles), func(o *loader.Options) {
 		o.SetProjectName("bulkinvite", true)
@@ -103,8 +102,8 @@ func TestComposeHoldsNoSecret(t *testing.T) {
 	}
 }
 
-// TestComposeSandboxIsApart holds the rehearsal to itself: its worker must not
-// have the real key, and its plain http:// must not leave the loopback.
+// TestComposeSandboxIsApart checks that the rehearsal is isolated: its worker must not have the
+// real key, and its unencrypted requests must not leave the loopback.
 func TestComposeSandboxIsApart(t *testing.T) {
 	t.Parallel()
 	project := mustLoad(t, "sandbox")
@@ -157,9 +156,9 @@ func TestComposeOrderAndHealth(t *testing.T) {
 	}
 }
 
-// TestComposeLimits: what is ours may write nowhere but where it is meant to and
-// gains no rights; nothing takes all of the machine's memory; and every file
-// that is mounted is there.
+// TestComposeLimits checks that the services of bulkinvite have a read-only file system and can't
+// gain privileges, that each service but PostgreSQL has a memory limit, that each mounted file
+// exists, and that each port is published on loopback only.
 func TestComposeLimits(t *testing.T) {
 	t.Parallel()
 	for name, s := range mustLoad(t, "sandbox", "monitoring").Services {

@@ -13,9 +13,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestKubernetesManifests reads each manifest as Kubernetes would, where a field
-// that there is not is an error, and holds its containers to what the image is
-// made for: no root, nothing writable, no more rights to be had, a limit of memory.
+// TestKubernetesManifests decodes each manifest as Kubernetes does, with unknown fields as errors.
+// It checks that the containers are restricted as the image permits: no root, a read-only file
+// system, no new privileges, and a memory limit.
 func TestKubernetesManifests(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("deploy/kubernetes/bulkinvite.yaml")

@@ -20,8 +20,9 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// TestNamedTestsExist looks for each test that a document names, in the package named before it on the line, if one is.
-// A name that ends in … stands for all tests whose names begin so.
+// TestNamedTestsExist checks that each test that a document names exists, in the package that the
+// line names before it, if any. A name that ends in … stands for all tests whose names begin with
+// it.
 func TestNamedTestsExist(t *testing.T) {
 	t.Parallel()
 	tests := testNames(t)
@@ -67,7 +68,7 @@ func TestNamedTestsExist(t *testing.T) {
 	}
 }
 
-// pages lists the documents.
+// pages returns the paths of the documents.
 func pages(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("*.md")
@@ -86,7 +87,7 @@ func pages(t *testing.T) []string {
 	return files
 }
 
-// testNames lists, by directory, the names of all tests, each on a line of its own.
+// testNames returns the names of all tests by directory, one name per line.
 func testNames(t *testing.T) map[string]string {
 	t.Helper()
 	names := map[string]string{}
@@ -108,7 +109,7 @@ func testNames(t *testing.T) map[string]string {
 	return names
 }
 
-// TestLinksLeadSomewhere follows the links between the pages.
+// TestLinksLeadSomewhere checks that the relative links of the documents lead to existing files.
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
@@ -125,7 +126,8 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestEveryColumnHasAComment: who queries the database has no other page at hand.
+// TestEveryColumnHasAComment checks that each column has a comment in the database, for users who
+// query it without docs/tables.md at hand.
 func TestEveryColumnHasAComment(t *testing.T) {
 	t.Parallel()
 	rows, err := postgrestest.New(t).Query(t.Context(), `
@@ -145,7 +147,7 @@ func TestEveryColumnHasAComment(t *testing.T) {
 	}
 }
 
-// TestGlossaryNames: each identifier and each column that the glossary names exists.
+// TestGlossaryNames checks that each identifier and each column that the glossary names exists.
 func TestGlossaryNames(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("docs/glossary.md")
@@ -184,7 +186,7 @@ func TestGlossaryNames(t *testing.T) {
 	}
 }
 
-// declarations lists what a package declares at its top level, tests apart.
+// declarations returns the names that a package declares at its top level, without its tests.
 func declarations(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -1,5 +1,5 @@
-// Package house_test holds the rules about the repository as a whole: which way
-// imports go, and what the compose file promises.
+// Package house_test checks rules about the whole repository: the direction of imports, the
+// documents, the compose file and the Kubernetes manifests.
 package house_test
 
 import (
@@ -22,9 +22,8 @@ const (
 	oneWay = "imports go cmd -> web -> importer -> jobs -> {invitation, clerk, ratelimit}"
 )
 
-// mayImport says which packages of the module a package may import. All of cmd
-// goes by "cmd". A package that is not named has no place yet: the rule asks
-// for one.
+// mayImport has the packages of this module that each package may import. "cmd" is for all packages
+// in cmd. A package that is missing here fails the test.
 var mayImport = map[string][]string{
 	"cmd":                       {"web", "words", "metrics", "importer", "jobs", "invitation", "clerk", "clerk/sandbox", "ratelimit", "postgres", "migrations", "internal/rig", "internal/loopback"},
 	"web":                       {"words", "importer", "jobs", "invitation", "clerk", "ratelimit"},
@@ -51,8 +50,8 @@ var mayImport = map[string][]string{
 	".":                         {},
 }
 
-// testsMayImport is what the tests of any package may import besides: what
-// they stand on, which holds no code of the program's own work.
+// testsMayImport has the packages that the tests of any package may import in addition: what tests
+// are built on. None of them contains the program's own use cases.
 var testsMayImport = []string{"postgres/postgrestest", "web/openidtest", "postgres", "migrations", "clerk", "clerk/sandbox", "clerk/sandbox/sandboxtest", "ratelimit"}
 
 func TestImportsGoOneWay(t *testing.T) {
@@ -64,7 +63,7 @@ func TestImportsGoOneWay(t *testing.T) {
 	for _, p := range problems {
 		t.Error(p)
 	}
-	// A rule that looked at nothing would pass too.
+	// If no file was read, the test would pass too.
 	for _, name := range []string{"cmd/bulkinvite", "importer", "jobs", "invitation", "clerk", "ratelimit", "postgres"} {
 		if !slices.Contains(seen, name) {
 			t.Errorf("the rule found no Go file in %s", name)
@@ -77,7 +76,7 @@ func TestImportRuleFindsPlantedImports(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		file, text string
-		want       string // part of the one problem; empty: none
+		want       string // part of the only problem; empty if there must be none
 	}{
 		{"cmd/bulkinvite/a.go", `import ("bulkinvite/jobs"; "bulkinvite/clerk/sandbox")`, ""},
 		{"web/a.go", `import "bulkinvite/importer"`, ""},
@@ -115,8 +114,8 @@ func TestImportRuleFindsPlantedImports(t *testing.T) {
 	}
 }
 
-// importProblems reads every Go file under tree, for whatever system it is,
-// and returns the imports that go the wrong way and the packages it has seen.
+// importProblems parses every Go file below tree, for every operating system. It returns the
+// forbidden imports and the packages that it found.
 func importProblems(tree fs.FS) (problems, seen []string, err error) {
 	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -178,7 +177,8 @@ func fileProblems(tree fs.FS, name string) ([]string, error) {
 	return problems, nil
 }
 
-// TestNoGoroutines: the packages that the Makefile tests without the race detector start no goroutine.
+// TestNoGoroutines checks that the packages that the Makefile tests without the race detector start
+// no goroutine.
 func TestNoGoroutines(t *testing.T) {
 	t.Parallel()
 	makefile, err := os.ReadFile("Makefile")
