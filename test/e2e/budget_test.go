@@ -15,8 +15,8 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// each runs a test in both kinds of window, and with each number of processes.
-// These run beside each other, and beside no other test: they look at the clock.
+// each runs a test with both modes of window and with each number of processes, all in parallel. No
+// other test runs at the same time, because these tests measure time.
 func each(t *testing.T, processes []int, test func(t *testing.T, mode string, processes int)) {
 	for _, mode := range []string{"sliding", "fixed"} {
 		for _, n := range processes {
@@ -28,8 +28,8 @@ func each(t *testing.T, processes []int, test func(t *testing.T, mode string, pr
 	}
 }
 
-// TestBudget has new people fill one window, and ten: each window is used whole,
-// within a second of when it opens, and the sandbox refuses nothing.
+// TestBudget invites as many people as one window, and ten windows, allow. Each window must be used
+// fully within a second of its opening, and the sandbox must refuse nothing.
 func TestBudget(t *testing.T) {
 	each(t, []int{1, 4}, func(t *testing.T, mode string, processes int) {
 		for _, windows := range []int{1, 10} {
@@ -56,9 +56,8 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// late is the longest time from the moment at which a window's first request
-// could leave, which is the weight of a request after the last window's first,
-// to its arrival.
+// late returns the longest delay of a window's first request. That request may leave once the first
+// request of the window before no longer counts, which is weight after that request arrived.
 func late(seen *rig.Record, weight time.Duration) (late time.Duration) {
 	const requests = rig.Singles + rig.Bulks
 	creates := seen.Sent(rig.Creates...)
@@ -68,9 +67,9 @@ func late(seen *rig.Record, weight time.Duration) (late time.Duration) {
 	return late
 }
 
-// TestKilledInTheWindow kills every process when half of a window's requests have
-// arrived, five times. Each request takes 100 ms, so that some are always under
-// way: the ledger then knows that they may have been sent.
+// TestKilledInTheWindow kills every process five times, each time when half of a window's requests
+// have arrived. Each request takes 100 ms, so some are always in flight. The ledger then knows that
+// they may have been sent.
 func TestKilledInTheWindow(t *testing.T) {
 	each(t, []int{4}, func(t *testing.T, mode string, processes int) {
 		const times, people, requests = 5, 6 * rig.PerWindow, rig.Singles + rig.Bulks
@@ -98,9 +97,9 @@ func TestKilledInTheWindow(t *testing.T) {
 	})
 }
 
-// TestAnotherClient has another client use half of each limit all the while. Our
-// own 429 answers are those of requests in flight at the first, and then one
-// probe for each Retry-After.
+// TestAnotherClient runs another client that uses half of each limit all the time. Our own 429
+// answers may only be those of requests in flight at the first 429, and then one probe for each
+// Retry-After.
 func TestAnotherClient(t *testing.T) {
 	each(t, []int{1, 4}, func(t *testing.T, mode string, processes int) {
 		const people = 1000
@@ -123,7 +122,7 @@ func TestAnotherClient(t *testing.T) {
 			for _, trace := range traces {
 				ours[strings.TrimSpace(trace)] = true
 			}
-			const inFlight = 4 // of a bucket and process
+			const inFlight = 4 // per bucket and process
 			episodes := throttle{mode, window, limit}.episodes(seen.Sent(call), ours)
 			if n := spared(episodes, inFlight*processes); n > 0 {
 				t.Errorf("%s: %d answers of 429 beyond those in flight and the probes; in each Retry-After %v", call, n, episodes)
@@ -132,8 +131,8 @@ func TestAnotherClient(t *testing.T) {
 	})
 }
 
-// spend is another client, which tells nobody and ignores 429: it uses half of
-// each limit, evenly, until stop is called.
+// spend runs another client, which shares no ledger with us and ignores 429 answers. It uses half
+// of each limit, evenly, until stop is called.
 func (s *stage) spend() (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -160,16 +159,15 @@ func (s *stage) spend() (stop func()) {
 	})
 }
 
-// throttle is how a bucket of the sandbox turns clients away.
+// throttle computes how a bucket of the sandbox refuses requests.
 type throttle struct {
 	mode   string
 	window time.Duration
 	limit  int
 }
 
-// episodes counts the 429 answers of one call to the requests that are ours. A
-// new episode begins with the first 429 after every Retry-After of those before
-// has passed.
+// episodes counts the 429 answers to our requests of one call. A new episode begins with the first
+// 429 after every earlier Retry-After has passed.
 func (t throttle) episodes(requests []rig.Request, ours map[string]bool) (episodes []int) {
 	var counted []time.Time
 	var until time.Time
@@ -192,8 +190,8 @@ func (t throttle) episodes(requests []rig.Request, ours map[string]bool) (episod
 	return episodes
 }
 
-// retryAfter is what the sandbox answers to a request that came when those
-// counted had come before: the wait in whole seconds, rounded up.
+// retryAfter returns the Retry-After that the sandbox sends at a time, given the requests that
+// counted before it. It is the wait in whole seconds, rounded up.
 func (t throttle) retryAfter(counted []time.Time, at time.Time) time.Duration {
 	wait := t.window - time.Duration(at.UnixNano()%int64(t.window))
 	if t.mode == "sliding" && len(counted) >= t.limit {
@@ -202,9 +200,8 @@ func (t throttle) retryAfter(counted []time.Time, at time.Time) time.Duration {
 	return time.Duration(math.Ceil(wait.Seconds())) * time.Second
 }
 
-// spared is how many 429 answers a client could have spared itself: in the first
-// episode those beyond what may have been in flight, in any other all but the
-// probe.
+// spared returns how many 429 answers a client could have avoided: in the first episode those
+// beyond the requests in flight, in each later episode all but the probe.
 func spared(episodes []int, inFlight int) (n int) {
 	for i, together := range episodes {
 		if i == 0 {
@@ -216,8 +213,8 @@ func spared(episodes []int, inFlight int) (n int) {
 	return n
 }
 
-// TestWaiting has 100,000 rows wait for a window: next to nothing is used until it
-// opens, and then it is used within a second.
+// TestWaiting lets 100,000 rows wait for a window. Until it opens, the processes must use almost no
+// CPU and SQL. Then they must use it within a second.
 func TestWaiting(t *testing.T) {
 	for _, processes := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d processes", processes), func(t *testing.T) {
@@ -232,7 +229,7 @@ func TestWaiting(t *testing.T) {
 			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("the budget was used after %s", took)
 			}
-			s.sleep(5 * time.Second) // until the last answers are recorded
+			s.sleep(5 * time.Second) // time to record the last answers
 			before := s.queue()
 			idle, err := s.WatchIdle(s.ctx, watched)
 			must(t, err)
@@ -244,7 +241,7 @@ func TestWaiting(t *testing.T) {
 			if idle.Statements >= 5 {
 				t.Errorf("%.1f statements a second and process, want less than 5: %s", idle.Statements, idle.Most)
 			}
-			const workers = 100 // jobs that a process works at a time: each may snooze once
+			const workers = 100 // jobs that a process works at a time; each may snooze once
 			if after.attempts != before.attempts || after.snoozes > workers*processes || after.rescued > 0 || after.lost > 0 {
 				t.Errorf("the jobs were %+v, and are %+v", before, after)
 			}
@@ -258,16 +255,16 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// queue is what became of the jobs.
+// queue is the state of the jobs.
 type queue struct {
 	attempts, snoozes int // of all jobs together
-	rescued           int // jobs
-	lost              int // rows that wait without a job
+	rescued           int // number of jobs
+	lost              int // undecided rows without a job
 }
 
-// queue reads River's table. Rows and jobs are compared with EXCEPT: PostgreSQL
-// hashes or sorts both sides even where it has no statistics, as right after an
-// import. For NOT EXISTS it then chooses a nested loop.
+// queue reads River's table. It compares rows and jobs with EXCEPT, for which PostgreSQL hashes or
+// sorts both sides even without statistics, as right after an import. For NOT EXISTS it would then
+// choose a nested loop.
 func (s *stage) queue() (q queue) {
 	s.t.Helper()
 	err := s.Pool.QueryRow(s.ctx, `

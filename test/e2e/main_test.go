@@ -13,10 +13,10 @@ import (
 	"bulkinvite/internal/rig"
 )
 
-// window is what an hour of Clerk's becomes where the hour is not the point.
+// window replaces Clerk's hour in tests that do not need a whole hour.
 const window = 6 * time.Second
 
-// shared is what all tests stand on.
+// shared is the rig of all tests.
 var shared *rig.Rig
 
 func TestMain(m *testing.M) {
@@ -37,14 +37,14 @@ func runTests(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// stage is a stage of a test's own.
+// stage is the stage of one test. Its methods fail the test on errors.
 type stage struct {
 	*rig.Stage
 	t   *testing.T
 	ctx context.Context
 }
 
-// on makes a stage for a test that ends in time.
+// on makes a stage for a test. Its context ends after ten minutes.
 func on(t *testing.T, c rig.Conditions) *stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Minute, errors.New("it did not end in time"))
@@ -64,7 +64,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// record is all that the sandbox has seen.
+// record returns everything that the sandbox recorded.
 func (s *stage) record() *rig.Record {
 	s.t.Helper()
 	seen, err := s.Sandbox.Record(s.ctx)
@@ -72,7 +72,7 @@ func (s *stage) record() *rig.Record {
 	return seen
 }
 
-// unthrottled fails the test if the sandbox refused a request for its limit.
+// unthrottled fails the test if the sandbox answered a request with 429.
 func (s *stage) unthrottled(seen *rig.Record) {
 	s.t.Helper()
 	if n := seen.Answered(429); n > 0 {
@@ -94,7 +94,7 @@ func (s *stage) count(sql string, args ...any) (n int) {
 	return n
 }
 
-// sleep waits.
+// sleep waits for d.
 func (s *stage) sleep(d time.Duration) {
 	s.t.Helper()
 	must(s.t, rig.Sleep(s.ctx, d))

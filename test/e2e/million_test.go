@@ -23,9 +23,8 @@ import (
 
 const million = 1_000_000
 
-// fillMillion makes a batch of a million rows that runs, most of them decided, as
-// if workers had been at it for months. Of each hundred rows 60 were invited,
-// and a third of those people have accepted.
+// fillMillion makes a running batch of a million rows, most of them decided, as if workers had run
+// for months. Of each hundred rows 60 are invited, and a third of those people have accepted.
 const fillMillion = `
 insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows,
 	                 started_at, judged_from)
@@ -50,8 +49,8 @@ insert into results (batch_id, row_number, instance_id, line, original, email, k
 	      from generate_series(1, 1000000) n) r;
 `
 
-// asked is what the pages are asked for. says must be on each, so that an empty
-// page is not taken for a fast one.
+// asked has the pages to read. Each page must contain says, so that an empty page does not count as
+// a fast one.
 var asked = []struct{ where, path, says string }{
 	{"list of batches", "/", "million.csv"},
 	{"page of the batch", "/batches/2", "p0000001@example.com"},
@@ -73,15 +72,15 @@ var asked = []struct{ where, path, says string }{
 	{"a row's story", "/batches/2/rows/500001", "p0500001@example.com"},
 }
 
-// TestMillionRows looks at the pages of a batch of 1,000,000 rows: each is there
-// within 100 ms, watching one costs less than 1 % of a core, 200 watch at once,
-// and its results are written in little memory.
+// TestMillionRows checks the pages of a batch of 1,000,000 rows: each page takes less than 100 ms,
+// one live page costs less than 1 % of a core, 200 live pages work at the same time, and writing
+// the results needs little memory.
 func TestMillionRows(t *testing.T) {
 	s := on(t, rig.Conditions{Mode: "sliding", Window: time.Hour})
 	must(t, s.Import(s.ctx, rig.Crowd("small", 3)))
 	s.exec(fillMillion, pgx.QueryExecModeSimpleProtocol)
-	s.exec(`vacuum analyze`)       // as PostgreSQL does by itself after such an import
-	page, err := s.Serve(s.ctx, 8) // each may watch 32 batches
+	s.exec(`vacuum analyze`)       // autovacuum does this some time after such an import
+	page, err := s.Serve(s.ctx, 8) // each operator may watch 32 batches
 	must(t, err)
 	t.Run("pages", func(t *testing.T) { s.askPages(t, page) })
 	t.Run("one watches", func(t *testing.T) { s.watchOne(t, page) })
@@ -112,7 +111,7 @@ func (s *stage) askPages(t *testing.T, page *rig.Page) {
 	}
 }
 
-// watchPage watches the batch until the page says a text.
+// watchPage follows the batch's live page until a line contains text.
 func watchPage(ctx context.Context, page *rig.Page, operator int, text string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, page.URL+"/batches/2/live", nil)
 	if err != nil {
@@ -138,13 +137,13 @@ func watchPage(ctx context.Context, page *rig.Page, operator int, text string) e
 	}
 }
 
-// watchOne has one page watch while a row is decided each second.
+// watchOne measures the server's CPU while one live page is open and a row is decided each second.
 func (s *stage) watchOne(t *testing.T, page *rig.Page) {
 	const long = 30
 	watching, stop := context.WithCancel(s.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- watchPage(watching, page, 0, "nothing says this") }()
-	s.sleep(5 * time.Second) // until the first look is over
+	s.sleep(5 * time.Second) // time for the first update
 	before, err := rig.CPUTime(page.Server.PID())
 	must(t, err)
 	for i := range long {
@@ -165,7 +164,7 @@ func (s *stage) watchOne(t *testing.T, page *rig.Page) {
 	}
 }
 
-// watchMany has 200 pages watch, and changes the batch's state.
+// watchMany opens 200 live pages and pauses the batch. Every page must show that in time.
 func (s *stage) watchMany(t *testing.T, page *rig.Page) {
 	const watching, most = 200, 30 * time.Second
 	ctx, stop := context.WithTimeout(s.ctx, 2*time.Minute)
@@ -187,7 +186,7 @@ func (s *stage) watchMany(t *testing.T, page *rig.Page) {
 	}
 }
 
-// writeResults writes the results of all rows to a file.
+// writeResults checks the number of lines and the memory of writing all results to a file.
 func (s *stage) writeResults(t *testing.T) {
 	const most = 64 << 20
 	path := filepath.Join(s.Dir, "results.csv")
@@ -211,14 +210,14 @@ func (s *stage) writeResults(t *testing.T) {
 	}
 }
 
-// The database that auditors ask: batches that have ended long ago, of which each
-// actor sent one in each of many months.
+// Size of the database for the audit questions: batches that ended long ago, one for each actor in
+// each month.
 const auditBatches, auditActors, auditMonths, auditRows = 200, 10, 20, million / 200
 
-// fillAudit fills it as if one attempt had invited each person, and every fifth
-// had needed another. Each row of a batch lies on a page of its own: no import
-// leaves them so far apart, and nothing is slower to read. Indexes that begin with
-// the batch are in order, as imports fill them.
+// fillAudit fills that database as if one attempt had invited each person, and every fifth person
+// had needed a second one. Each row of a batch is on a page of its own. No import spreads rows so
+// far apart, so this is the slowest layout to read. Indexes that begin with the batch are in order,
+// as imports fill them.
 const fillAudit = `
 set session_replication_role = replica;
 insert into instances (clerk_id, environment) values ('ins_audit', 'production');
@@ -258,8 +257,8 @@ reindex index results_outcome;
 reindex index results_status;
 `
 
-// TestAuditMillion asks 1,000,000 rows and 1,200,000 attempts what auditors ask: a
-// person, a request and a batch come within 50 ms, an actor's month within 1 s.
+// TestAuditMillion measures audit questions about 1,000,000 rows and 1,200,000 attempts. A person,
+// a request or a batch must take less than 50 ms, an actor's month less than 1 s.
 func TestAuditMillion(t *testing.T) {
 	s := on(t, rig.Conditions{Mode: "sliding", Window: window})
 	fill := fmt.Sprintf(fillAudit, auditRows, auditActors, auditMonths, auditBatches)
@@ -316,7 +315,7 @@ func TestAuditMillion(t *testing.T) {
 			if got != q.want {
 				t.Fatalf("%s answers with %d, want %d", q.what, got, q.want)
 			}
-			if i > 0 { // the first one also plans
+			if i > 0 { // the first query also plans
 				slowest = max(slowest, time.Since(began))
 			}
 		}

@@ -12,7 +12,7 @@ import (
 
 func stale(i int) bool { return rig.Age(i) > rig.StaleAfter }
 
-// staleOf counts the stale ones of n.
+// staleOf returns how many of the first n invitations are stale.
 func staleOf(n int) (count int) {
 	for i := range n {
 		if stale(i) {
@@ -22,14 +22,14 @@ func staleOf(n int) (count int) {
 	return count
 }
 
-// swept is what bulkinvite says of a sweep.
+// swept is what the command sweep prints about a sweep.
 type swept struct {
 	Stale, Revoked, Failed, Undecided int
 	State                             string
 	Skipped                           map[string]int
 }
 
-// adds reports whether each stale invitation has one result.
+// adds reports whether the sweep is done and each stale invitation has exactly one result.
 func (w swept) adds() bool {
 	n := w.Revoked + w.Failed
 	for _, skipped := range w.Skipped {
@@ -44,15 +44,15 @@ func (s *stage) sweep(id string) (w swept) {
 	return w
 }
 
-// revokes is how many revocations the sandbox has answered.
+// revokes returns how many revocations the sandbox has answered.
 func (s *stage) revokes() (int, error) {
 	stats, err := s.Sandbox.Stats(s.ctx)
 	return stats.Of("revoke"), err
 }
 
-// TestSweepOfMany sweeps 10,000 invitations of mixed age while every fifth person
-// accepts, and kills the process three times: the stale ones are revoked and no
-// others, and nobody who had accepted.
+// TestSweepOfMany sweeps 10,000 invitations of mixed age while every fifth person accepts, and
+// kills the process three times. The sweep must revoke exactly the stale invitations that are not
+// accepted.
 func TestSweepOfMany(t *testing.T) {
 	t.Parallel()
 	const people, kills = 10_000, 3
@@ -68,7 +68,7 @@ func TestSweepOfMany(t *testing.T) {
 	for kill := range kills + 1 {
 		p, err := s.Launch(s.ctx, args...)
 		must(t, err)
-		if kill == 0 { // a new process continues it
+		if kill == 0 { // the next process continues the sweep
 			args = append([]string{"sweep", "1", "--apply"}, args[3:]...)
 		}
 		if kill == kills {
@@ -111,8 +111,8 @@ func TestSweepOfMany(t *testing.T) {
 	}
 }
 
-// acceptAlong has every fifth person accept, in fifty groups that are spread over
-// the time that so many revocations take.
+// acceptAlong accepts every fifth invitation, in fifty groups. The groups are spread over the time
+// that the given number of revocations takes.
 func (s *stage) acceptAlong(people, revokes int) error {
 	var groups [50][]string
 	for i, p := range rig.Crowd("pending", people) {
@@ -121,7 +121,7 @@ func (s *stage) acceptAlong(people, revokes int) error {
 		}
 	}
 	for i, group := range groups {
-		// The last of them before the last revocation.
+		// Accept the last group before the last revocation.
 		if err := s.Sandbox.Await(s.ctx, i*revokes/len(groups)*4/5, "revoke"); err != nil {
 			return err
 		}
@@ -132,8 +132,8 @@ func (s *stage) acceptAlong(people, revokes int) error {
 	return nil
 }
 
-// TestTwoSweepsAtOnce has two processes sweep at one moment, as a scheduler may
-// that runs its job twice: each invitation is revoked by one of them.
+// TestTwoSweepsAtOnce runs two sweeps at the same time, as a scheduler may that runs its job twice.
+// Each stale invitation must be revoked by exactly one of them.
 func TestTwoSweepsAtOnce(t *testing.T) {
 	t.Parallel()
 	const people = 560
@@ -153,9 +153,9 @@ func TestTwoSweepsAtOnce(t *testing.T) {
 	}
 }
 
-// TestRosterKilled sends a new version of a roster of 5,000: 300 are gone and 200 are
-// new. It kills the process three times while it revokes: exactly
-// those are revoked and invited.
+// TestRosterKilled sends a new version of a roster of 5,000 people: 300 are gone and 200 are new.
+// It kills the process three times during the revocations. Exactly the people who are gone must be
+// revoked, and exactly the new ones invited.
 func TestRosterKilled(t *testing.T) {
 	t.Parallel()
 	const before, gone, added, kills = 5_000, 300, 200, 3
@@ -168,7 +168,7 @@ func TestRosterKilled(t *testing.T) {
 	ids, err := s.Plant(s.ctx, seeds)
 	must(t, err)
 	must(t, s.Adopt(s.ctx, all[:before], ids, nil))
-	file, err := s.File("roster.csv", append(all[gone:], all[gone:gone+100]...)) // some are in it twice
+	file, err := s.File("roster.csv", append(all[gone:], all[gone:gone+100]...)) // some people are in it twice
 	must(t, err)
 	send := append([]string{"send", file, "--roster=1", "--yes", "--json"}, s.Limits()...)
 	for kill := range kills {
@@ -208,13 +208,13 @@ func TestRosterKilled(t *testing.T) {
 	}
 }
 
-// TestReconcileMany compares 100,000 invitations with the rows, with differences
-// of every kind: all are found and nothing else, in a request for each page of 500
-// invitations and, once, two for each that is gone.
+// TestReconcileMany reconciles 100,000 invitations that differ from the rows in every way. All
+// differences must be found and nothing else. It may take one request for each page of 500
+// invitations and, in the first reconcile only, two for each invitation that is gone.
 func TestReconcileMany(t *testing.T) {
 	const atClerk, unexplained, gone, pendingAgain = 100_000, 700, 300, 50
 	s := on(t, rig.Conditions{Mode: "sliding", Window: window})
-	said := []string{"", "", "accepted", "revoked"} // in turn; empty: pending
+	said := []string{"", "", "accepted", "revoked"} // statuses in turn; empty for pending
 	ours, strangers := rig.Crowd("ours", atClerk-unexplained), rig.Crowd("stranger", unexplained)
 	seeds := make([]rig.Seed, 0, atClerk)
 	for _, group := range [][]string{ours, strangers} {
@@ -280,7 +280,7 @@ func TestReconcileMany(t *testing.T) {
 	}
 }
 
-// differences counts the keys for which two maps are not the same.
+// differences returns the number of keys whose values differ between two maps.
 func differences(a, b map[string]string) (n int) {
 	for key, value := range a {
 		if b[key] != value {
@@ -295,14 +295,14 @@ func differences(a, b map[string]string) (n int) {
 	return n
 }
 
-// TestStart sends a file with a PostgreSQL of the program's own, which was set up
-// before: the first create leaves within 1.5 s of the start.
+// TestStart measures send with the program's private PostgreSQL, which an earlier run has set up.
+// The first create must leave within 1.5 s of the start.
 func TestStart(t *testing.T) {
 	const most = 1500 * time.Millisecond
 	s := on(t, rig.Conditions{Mode: "sliding", Window: time.Hour})
 	s.Env = append(s.Env, "DATABASE_URL=")
 	fastest := time.Hour
-	for run := range 4 { // the first sets the server up
+	for run := range 4 { // the first run sets up the server
 		file, err := s.File(fmt.Sprintf("start-%d.csv", run), rig.Crowd(fmt.Sprintf("start.%d", run), 1))
 		must(t, err)
 		before := len(s.record().Sent(rig.Creates...))

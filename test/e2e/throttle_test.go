@@ -12,7 +12,7 @@ import (
 
 var epoch = time.Unix(1_700_000_000, 0).Truncate(window)
 
-// at makes requests that arrive so many milliseconds after the epoch.
+// at returns requests that arrive at the given milliseconds after the epoch.
 func at(status int, trace string, ms ...int) (requests []rig.Request) {
 	for _, m := range ms {
 		arrival := epoch.Add(time.Duration(m) * time.Millisecond)
@@ -21,11 +21,11 @@ func at(status int, trace string, ms ...int) (requests []rig.Request) {
 	return requests
 }
 
-// TestSpared: the judge of [TestAnotherClient] finds each answer that could have
-// been spared, and no other.
+// TestSpared checks that [TestAnotherClient] counts each avoidable answer and no other.
 func TestSpared(t *testing.T) {
 	t.Parallel()
-	// Two are allowed in 6 s, and came at 0 and 1 ms: what is refused hears 6 s.
+	// The limit is 2 in 6 s, and requests arrived at 0 and 1 ms. A refused request gets a
+	// Retry-After of up to 6 s.
 	full := at(200, "theirs", 0, 1)
 	first := at(429, "ours", 100)
 	probe := at(200, "theirs", 6000, 6001)
@@ -55,11 +55,11 @@ func TestSpared(t *testing.T) {
 	}
 }
 
-// TestLate looks at each window.
+// TestLate checks the delay of each window.
 func TestLate(t *testing.T) {
 	t.Parallel()
 	var seen rig.Record
-	for _, start := range []int{0, 6010, 12500} { // windows begin 10 and then 490 ms after the last could
+	for _, start := range []int{0, 6010, 12500} { // windows begin 10 ms and then 490 ms later than they could
 		for range rig.Singles + rig.Bulks {
 			seen.Requests = append(seen.Requests, at(200, "", start)...)
 		}
