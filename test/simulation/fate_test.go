@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// fate draws what a seed decides. A draw depends on the seed and on the identity of the event alone.
+// fate makes the random choices of a seed. A choice depends only on the seed and on the identity of
+// the event.
 type fate struct {
 	seed uint64
 
@@ -16,7 +17,7 @@ type fate struct {
 	seen map[string]int
 }
 
-// at returns the dice of an event.
+// at returns the source of random choices for an event.
 func (f *fate) at(event ...any) *rand.Rand {
 	h := fnv.New64a()
 	fmt.Fprintln(h, f.seed)
@@ -24,7 +25,7 @@ func (f *fate) at(event ...any) *rand.Rand {
 	return rand.New(rand.NewPCG(h.Sum64(), f.seed))
 }
 
-// nth counts the events with an identity, from 0.
+// nth returns how many events with the same identity came before, from 0.
 func (f *fate) nth(event ...any) int {
 	key := fmt.Sprintln(event...)
 	f.mu.Lock()
@@ -34,7 +35,7 @@ func (f *fate) nth(event ...any) int {
 	return n
 }
 
-// pick draws one of several, by weight.
+// pick chooses one of several values, by weight.
 func pick[T any](dice *rand.Rand, from []weighted[T]) T {
 	sum := 0
 	for _, w := range from {
@@ -54,7 +55,7 @@ type weighted[T any] struct {
 	weight int
 }
 
-// between draws a duration.
+// between chooses a duration, both ends included.
 func between(dice *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(dice.Int64N(int64(most-least)+1))
 }

@@ -8,7 +8,8 @@ import (
 	"bulkinvite/invitation"
 )
 
-// invariants must hold of the tables once nothing is left to do. Each lists what breaks it.
+// invariants must hold in the tables once nothing is left to do. Each query lists what breaks the
+// rule.
 var invariants = []struct{ name, sql string }{
 	{"every row has an outcome", `
 		select format('row %s of batch %s', row_number, batch_id) from results where outcome is null`},
@@ -77,7 +78,7 @@ var invariants = []struct{ name, sql string }{
 			where c.batch_id = b.id)`},
 }
 
-// judge looks whether all holds of a run that has come to its end.
+// judge checks everything that must hold at the end of a run.
 func (r *run) judge() {
 	for _, i := range invariants {
 		rows, _ := r.pool.Query(r.ctx, i.sql)
@@ -94,7 +95,7 @@ func (r *run) judge() {
 	r.judgeCertificates()
 }
 
-// judgeMails holds the mailbox against the outcomes.
+// judgeMails compares the mailbox with the outcomes.
 func (r *run) judgeMails() {
 	rows, _ := r.pool.Query(r.ctx, `select key, count(*) from results where outcome = 'invited' group by key`)
 	invited := map[string]int{}
@@ -115,7 +116,7 @@ func (r *run) judgeMails() {
 			r.wrong("%s is invited by %d rows and got %d mails", key, n, mails[key])
 		}
 	}
-	known := map[string]string{} // by the invitation's id: whose it is
+	known := map[string]string{} // addresses by invitation id
 	for _, m := range r.invitations() {
 		known[m.ID] = m.Email
 	}
@@ -132,8 +133,9 @@ func (r *run) judgeMails() {
 	}
 }
 
-// judgeResends looks for people whose invitation was revoked for a row that never made another. It leaves out
-// people who were taken back by a sweep, and those whom Clerk refused when they were invited again.
+// judgeResends looks for people whose invitation was revoked for a row that never made another. It
+// leaves out people whose invitation or row was withdrawn by a sweep, rescind, undo or correct, and
+// people whom Clerk rejected.
 func (r *run) judgeResends() {
 	rows, _ := r.pool.Query(r.ctx, `
 		select distinct p.key from attempt_people p join attempts a on a.id = p.attempt_id and a.call = 'revoke'
@@ -161,7 +163,7 @@ func (r *run) judgeResends() {
 	}
 }
 
-// judgeCertificates holds each batch against its certificate.
+// judgeCertificates verifies the certificate of each batch.
 func (r *run) judgeCertificates() {
 	rows, _ := r.pool.Query(r.ctx, `select batch_id from certificates group by 1 order by 1`)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])

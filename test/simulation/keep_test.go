@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// TestDeadWorkerKeepsNoConnection connects as a worker dies.
+// TestDeadWorkerKeepsNoConnection checks that keep closes a connection of a worker that died while
+// it connected.
 func TestDeadWorkerKeepsNoConnection(t *testing.T) {
 	t.Parallel()
 	n := &node{dead: true, conns: map[net.Conn]bool{}}

@@ -21,12 +21,13 @@ import (
 	"bulkinvite/invitation"
 )
 
-// toClerk is the worker's end of a connection to the sandbox, in memory. A worker that stands still
-// reads nothing. Its writes pass: between the look at the clock and the write nobody stands still, see doc.go.
+// toClerk is the worker's end of an in-memory connection to the sandbox. A worker that stands still
+// reads nothing. It can still write, because the simulation does not stop a worker between the look
+// at the clock and the write (see doc.go).
 type toClerk struct {
 	net.Conn
 	n     *node
-	wrote *atomic.Int64 // when the first byte was written; shared with the other end
+	wrote *atomic.Int64 // time of the first byte written, in Unix nanoseconds; shared with the other end
 }
 
 func (c *toClerk) Close() error {
@@ -47,14 +48,15 @@ func (c *toClerk) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// atClerk is the sandbox' end.
+// atClerk is the sandbox's end.
 type atClerk struct {
 	net.Conn
 	n     *node
 	wrote *atomic.Int64
 }
 
-// dialClerk connects a worker with the sandbox. Each request has a connection of its own: the sandbox closes them.
+// dialClerk connects a worker with the sandbox. Each request has its own connection, because the
+// sandbox closes it.
 func (n *node) dialClerk(ctx context.Context) (net.Conn, error) {
 	if err := n.gate(); err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func (n *node) dialClerk(ctx context.Context) (net.Conn, error) {
 	return n.keep(&toClerk{near, n, wrote})
 }
 
-// listener has the sandbox' ends of connections.
+// listener has the sandbox's ends of new connections.
 type listener chan net.Conn
 
 func (r *run) Accept() (net.Conn, error) {
@@ -94,21 +96,21 @@ func (r *run) Addr() net.Addr { return &net.IPAddr{} }
 
 type connKey struct{}
 
-// request is a call as it comes to Clerk.
+// request is a request as it arrives at Clerk.
 type request struct {
 	*http.Request
 	n      *node
 	wrote  time.Time
-	call   string // create, bulk, revoke, list, users
+	call   string // create, bulk, revoke, list or users
 	body   []byte
-	emails []string // of those whom it is for, sorted; of a revoke, of whom the ledger says
-	nth    int      // of its identity
+	emails []string // people of the request, sorted; for a revoke, from the ledger
+	nth    int      // requests with the same identity before it
 	ledger ledger
 }
 
 func (q *request) changes() bool { return q.call == "create" || q.call == "bulk" || q.call == "revoke" }
 
-// ledger is what the database says of a request that changes something.
+// ledger is what the database says about a request that changes something.
 type ledger struct {
 	attempt  int64
 	deadline time.Time
@@ -143,7 +145,7 @@ func (r *run) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	from := hr.Context().Value(connKey{}).(*atClerk)
 	body, err := io.ReadAll(hr.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // it was cut on its way: nothing came
+		panic(http.ErrAbortHandler) // the request was cut on its way, so nothing arrived
 	}
 	q := &request{Request: hr, n: from.n, wrote: time.Unix(0, from.wrote.Load()), body: body}
 	if err := r.identify(q); err != nil {
@@ -158,7 +160,7 @@ func (r *run) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r.serve(w, q)
 }
 
-// identify says what a request is: which call, for whom, and for the how manieth time.
+// identify finds out the call of a request, its people, and how many equal requests came before.
 func (r *run) identify(q *request) error {
 	path := strings.TrimPrefix(q.URL.Path, "/v1")
 	identity := []any{"clerk"}
@@ -205,8 +207,9 @@ func (r *run) identify(q *request) error {
 	return nil
 }
 
-// look finds the attempt of a request in the ledger: the last one for these people that began before the request was
-// written. It has a connection of its own, and sees only what is committed.
+// look finds the attempt of a request in the ledger: the last attempt for these people that began
+// before the request was written. It uses another connection than the worker, so it sees only
+// committed attempts.
 func (r *run) look(q *request) error {
 	l := &q.ledger
 	if q.call == "revoke" {
@@ -243,7 +246,8 @@ func (r *run) look(q *request) error {
 	return err
 }
 
-// entered checks a request that changes something as it comes, and reports whether it goes on.
+// entered checks a request that changes something when it arrives. It reports whether the request
+// continues.
 func (r *run) entered(q *request) bool {
 	l := q.ledger
 	r.note(q.n, "%s of attempt %d for %d people comes, the %d. time", q.call, l.attempt, len(q.emails), q.nth+1)
@@ -272,7 +276,7 @@ func (r *run) entered(q *request) bool {
 	return true
 }
 
-// serve lets a request have its fault, and the sandbox act.
+// serve applies the fault of a request and lets the sandbox act.
 func (r *run) serve(w http.ResponseWriter, q *request) {
 	fault, dice := r.faultOf(q)
 	if fault != "" {
@@ -311,7 +315,7 @@ func (r *run) serve(w http.ResponseWriter, q *request) {
 	case cStandBefore:
 		q.n.stand(standing(dice))
 	case cDieAfter, cStandAfter:
-		// While the request is under way.
+		// These happen while the request is in flight.
 		if fault == cDieAfter {
 			q.n.die()
 		} else {
@@ -346,10 +350,10 @@ func (r *run) serve(w http.ResponseWriter, q *request) {
 	write(w, answer.Body.Bytes())
 }
 
-// write answers. A worker that has gone hears nothing.
+// write sends an answer. It ignores errors, because the worker may be gone.
 func write(w http.ResponseWriter, body []byte) { _, _ = w.Write(body) }
 
-// without drops some invitations from a list.
+// without drops one random invitation from a list.
 func without(body *bytes.Buffer, dice *rand.Rand) *bytes.Buffer {
 	var list []json.RawMessage
 	if json.Unmarshal(body.Bytes(), &list) != nil || len(list) < 2 {
@@ -364,7 +368,7 @@ func without(body *bytes.Buffer, dice *rand.Rand) *bytes.Buffer {
 	return bytes.NewBuffer(shorter)
 }
 
-// problem is an error of Clerk's.
+// problem answers with an error in Clerk's format.
 func problem(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -373,14 +377,14 @@ func problem(w http.ResponseWriter, status int, code string) {
 		`{"errors":[{"message":"planted","long_message":"planted","code":%q}],"clerk_trace_id":"planted"}`, code))
 }
 
-// faultOf draws the fault of a request; empty: it has none.
+// faultOf chooses the fault of a request, or an empty string for none.
 func (r *run) faultOf(q *request) (string, *rand.Rand) {
 	dice := r.fate.at("fault", q.call, strings.Join(q.emails, " "), q.URL.RawQuery, q.nth)
 	likely := r.world.toClerk
 	switch {
 	case !q.changes():
 		likely /= 2
-	case q.call == "revoke": // of which there are few
+	case q.call == "revoke": // there are few of them
 		likely = min(2*likely, 0.6)
 	}
 	if q.nth >= 5 || r.calm() || dice.Float64() >= likely {
@@ -414,7 +418,7 @@ func (r *run) faultOf(q *request) (string, *rand.Rand) {
 	return pick(dice, kinds), dice
 }
 
-// act is what Clerk does. It checks what must hold of each request as it happens.
+// act lets the sandbox handle a request, and checks what must hold for each request.
 func (r *run) act(q *request) *httptest.ResponseRecorder {
 	r.acting.Lock()
 	defer r.acting.Unlock()

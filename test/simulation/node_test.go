@@ -16,24 +16,24 @@ import (
 	"bulkinvite/jobs"
 )
 
-// node is one life of a worker: the process with its connections.
+// node is one life of a worker: a process with its connections.
 type node struct {
 	r      *run
-	worker int // from 0
-	life   int // from 0; it goes up with each start
+	worker int // number of the worker, from 0
+	life   int // starts before this one, from 0
 	stop   context.CancelFunc
 	over   chan struct{}
 
 	mu     sync.Mutex
 	dead   bool
-	thawed chan struct{} // closed when it goes on; nil: it does not stand still
-	id     string        // in workers
+	thawed chan struct{} // closed when the node continues; nil unless it stands still
+	id     string        // its id in the table workers
 	conns  map[net.Conn]bool
 }
 
 var errDead = errors.New("the worker is dead")
 
-// start begins a life of a worker. It runs until it dies, is stopped, or the run ends.
+// start begins a life of a worker. The worker runs until it dies, is stopped, or the run ends.
 func (r *run) start(worker, life int) {
 	ctx, stop := context.WithCancel(r.working)
 	n := &node{r: r, worker: worker, life: life, stop: stop, over: make(chan struct{}), conns: map[net.Conn]bool{}}
@@ -46,14 +46,14 @@ func (r *run) start(worker, life int) {
 	}()
 }
 
-// live is one life. Should the worker give up by itself, as it does where it can't even register, it is
-// started again, as a supervisor of processes would.
+// live runs one life. If the worker gives up by itself, for example because it can't register, live
+// starts it again, like a supervisor of processes.
 func (n *node) live(ctx context.Context) {
 	r := n.r
 	config := r.pool.Config()
 	config.MaxConns = 4
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
-	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan" // planning is most of what a run costs
+	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan" // planning is most of the cost of a run
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		if err := n.gate(); err != nil {
@@ -105,7 +105,7 @@ func (n *node) config() jobs.Config {
 	return c
 }
 
-// name is what the node is called, in workers.version too.
+// name returns the name of the node, which is also in workers.version.
 func (n *node) name() string { return fmt.Sprintf("%d.%d", n.worker, n.life) }
 
 func timeless(_ []string, a slog.Attr) slog.Attr {
@@ -115,7 +115,7 @@ func timeless(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// logged puts a worker's log among what happened.
+// logged adds a worker's log to the story of the run.
 type logged struct{ n *node }
 
 func (l logged) Write(p []byte) (int, error) {
@@ -126,10 +126,11 @@ func (l logged) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// broken finds errors that no fault explains: a value, a constraint, a trigger or a statement that is wrong.
+// broken matches errors that no fault explains: a wrong value, constraint, trigger or statement.
 var broken = regexp.MustCompile(`SQLSTATE (22|23|42|P0)`)
 
-// gate returns when the process runs: at once, or when it has stood still for long enough.
+// gate returns when the process runs: at once, or when it no longer stands still. It returns
+// errDead if the process is dead.
 func (n *node) gate() error {
 	for {
 		n.mu.Lock()
@@ -145,7 +146,7 @@ func (n *node) gate() error {
 	}
 }
 
-// keep watches over a connection, so that it ends with the process.
+// keep registers a connection, so that it ends with the process.
 func (n *node) keep(c net.Conn) (net.Conn, error) {
 	n.mu.Lock()
 	dead := n.dead
@@ -153,7 +154,7 @@ func (n *node) keep(c net.Conn) (net.Conn, error) {
 		n.conns[c] = true
 	}
 	n.mu.Unlock()
-	if dead { // since it was dialled; Close locks too
+	if dead { // it died during the dial; Close takes the lock too
 		return nil, errors.Join(errDead, c.Close())
 	}
 	return c, nil
@@ -171,7 +172,8 @@ func (n *node) forget(c net.Conn) {
 	delete(n.conns, c)
 }
 
-// die is kill -9, as far as anybody outside the process can tell: all connections end at once, and none is made.
+// die acts like kill -9, as far as the outside can tell: all connections end at once, and no new
+// one is made.
 func (n *node) die() {
 	n.mu.Lock()
 	if n.dead {
@@ -187,7 +189,7 @@ func (n *node) die() {
 	}
 	n.mu.Unlock()
 	for c := range conns {
-		// What can't be closed any more is closed.
+		// An error means that it is closed already.
 		_ = c.Close()
 	}
 	n.r.note(n, "is killed")
@@ -200,8 +202,8 @@ func (n *node) die() {
 	n.r.later(wait, func() { n.r.start(n.worker, n.life+1) })
 }
 
-// stand lets the process stand still, as SIGSTOP does, and go on after a while. Timers of its fire
-// meanwhile, and not all at once when it goes on.
+// stand lets the process stand still for d, like SIGSTOP and SIGCONT. Unlike with SIGSTOP, its
+// timers fire in that time and not all at once at its end.
 func (n *node) stand(d time.Duration) {
 	n.mu.Lock()
 	if n.dead || n.thawed != nil {
@@ -229,5 +231,5 @@ func (n *node) stand(d time.Duration) {
 	})
 }
 
-// mortal says whether this life may end by a fault: a worker's third life goes on.
+// mortal reports whether a fault may kill this life. A worker's third life is not killed.
 func (n *node) mortal() bool { return n.life < 2 }

@@ -36,8 +36,9 @@ func (r *run) send(n int) {
 	r.note(nil, "sends file %d as batch %d", n, d.ID)
 }
 
-// arrived counts a request that changes something, and has the operator do what is due. The request waits for that,
-// but not for long, so that it is under way meanwhile.
+// arrived counts a request that changes something, and lets the operator do what is due. The
+// request waits for the operator, but only for a short time, so that it is in flight during the
+// action.
 func (r *run) arrived() {
 	r.mu.Lock()
 	r.arrive++
@@ -67,7 +68,7 @@ func (r *run) arrived() {
 	}
 }
 
-// act0 has the operator do the next thing that never became due. It reports false if there is none.
+// act0 does the operator's next action that never became due. It returns false if there is none.
 func (r *run) act0() bool {
 	r.mu.Lock()
 	if len(r.actions) == 0 {
@@ -81,13 +82,13 @@ func (r *run) act0() bool {
 	return true
 }
 
-// refused are the errors by which the program refuses what can't be done at the moment.
+// refused reports whether an error means that the program can't do something at the moment.
 func refused(err error) bool {
 	var state *invitation.StateError
 	return errors.As(err, &state) || errors.Is(err, invitation.ErrUnderWay)
 }
 
-// do is one act of the operator's.
+// do does one action of the operator.
 func (r *run) do(a action) {
 	r.note(nil, "%s", a.what)
 	switch a.what {
@@ -112,7 +113,7 @@ func (r *run) do(a action) {
 	}
 }
 
-// batch draws one of the batches.
+// batch chooses one of the batches, or nil if there is none.
 func (r *run) batch(a action) (*invitation.Batch, error) {
 	rows, _ := r.pool.Query(r.ctx, `select id from batches order by id`)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -192,7 +193,7 @@ func (r *run) correct(a action, b *invitation.Batch) error {
 	return err
 }
 
-// sweep takes back whatever has been pending for a moment.
+// sweep revokes invitations that have been pending for ten simulated seconds.
 func (r *run) sweep() error {
 	return pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
 		sw := &invitation.Sweep{InstanceID: r.instance.ID, Kind: invitation.KindSweep, StartedBy: "operator",
@@ -224,5 +225,5 @@ func (r *run) restart(worker int) {
 	}
 }
 
-// resume lets a batch go on that is paused.
+// resume resumes a paused batch.
 func (r *run) resume(b *invitation.Batch) error { return jobs.Resume(r.ctx, r.pool, b, "operator") }

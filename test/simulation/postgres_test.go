@@ -10,23 +10,24 @@ import (
 	"time"
 )
 
-// toPostgres is a worker's connection to PostgreSQL. It reads along what the worker asks, to know commits.
+// toPostgres is a worker's connection to PostgreSQL. It parses what the worker sends, to find
+// commits.
 type toPostgres struct {
 	net.Conn
 	n *node
 
 	started bool   // the first message, which has no type, has passed
-	rest    []byte // a message that has not come as a whole
+	rest    []byte // start of a message that is not complete yet
 	names   map[string]string
 	inTx    bool
-	does    string // what the transaction, or the statement outside of one, does
+	does    string // kind of the transaction, or of the statement outside of one
 	noting  bool   // the transaction has begun to record an answer
-	execute bool   // it is asked to run something since the last Sync
-	guard   *guard // of a lease, which comes with the bytes at hand
-	lost    bool   // the transaction's guard came after another had taken the lease
+	execute bool   // an Execute message came since the last Sync
+	guard   *guard // lease guard in the bytes that are about to be sent
+	lost    bool   // the transaction's guard came after another process had taken the lease
 
 	mu    sync.Mutex
-	ended error // nothing passes any more
+	ended error // set once the connection is cut
 }
 
 func (c *toPostgres) Close() error {
@@ -53,7 +54,7 @@ func (c *toPostgres) cut() error {
 	c.mu.Lock()
 	c.ended = io.ErrUnexpectedEOF
 	c.mu.Unlock()
-	_ = c.Conn.Close() // it is over in any case
+	_ = c.Conn.Close() // it is cut, whatever the error
 	return io.ErrUnexpectedEOF
 }
 
@@ -76,14 +77,15 @@ func (c *toPostgres) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// guard is what a transaction asks before it writes what only the holder of a lease may.
+// guard is the check of a transaction that its process still holds a lease. It comes before writes
+// that only the holder may do.
 type guard struct{ task, holder string }
 
-// firstOfRecord is the first statement that records an answer. Who stands still before it finds the attempt settled
-// by others when it goes on.
+// firstOfRecord is the first statement that records an answer. If a worker stands still before it,
+// others settle the attempt meanwhile.
 const firstOfRecord = "first of record"
 
-// Kinds of faults on the way to PostgreSQL.
+// Kinds of faults between a worker and PostgreSQL.
 const (
 	fDelay       = "delayed"
 	fCut         = "cut before it came"
@@ -94,7 +96,8 @@ const (
 	fStandAfter  = "stood still after it was done"
 )
 
-// meet lets an event have its fault. It reports true where the bytes have gone, or never will.
+// meet applies the fault of an event. It returns true if the bytes are sent already or will never
+// be sent.
 func (c *toPostgres) meet(e string, p []byte) (bool, error) {
 	r := c.n.r
 	nth := r.fate.nth("postgres", c.n.worker, c.n.life, e)
@@ -103,14 +106,14 @@ func (c *toPostgres) meet(e string, p []byte) (bool, error) {
 	if !strings.HasPrefix(e, "commit") {
 		likely /= 8
 	}
-	guarded := e == "within guard" // the guard of what only the holder of a lease may write
+	guarded := e == "within guard" // the guard of writes that only the holder of a lease may do
 	late := e == firstOfRecord
 	switch {
 	case guarded, late:
 		likely = 2 * r.world.toPostgres
 	case e == "commit claim":
 		likely *= 2
-	case e == "commit revocation": // of which there are few
+	case e == "commit revocation": // there are few of them
 		likely *= 6
 	}
 	if nth >= 40 || r.calm() || dice.Float64() >= likely {
@@ -120,7 +123,7 @@ func (c *toPostgres) meet(e string, p []byte) (bool, error) {
 	if dice.Float64() < r.world.harm {
 		fault = pick(dice, []weighted[string]{{fDieBefore, 1}, {fDieAfter, 2}, {fStandBefore, 1}, {fStandAfter, 2}})
 	}
-	if guarded || late { // the worker stands still until others have taken the lease, or settled the attempt
+	if guarded || late { // the worker stands still until others have taken the lease or settled the attempt
 		fault = fStandBefore
 	}
 	if !c.n.mortal() && (fault == fDieBefore || fault == fDieAfter) {
@@ -168,7 +171,7 @@ func (c *toPostgres) pass(p []byte) {
 	if _, err := c.Conn.Write(p); err != nil {
 		return
 	}
-	// Should the answer take longer the connection ends before it, as it may.
+	// If the answer takes longer, the connection is cut before it. That is a fault too.
 	if err := c.Conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return
 	}
@@ -193,7 +196,8 @@ func (c *toPostgres) pass(p []byte) {
 	}
 }
 
-// events reads the messages that a worker sends, and returns the identities of the statements that end with them.
+// events parses the messages that a worker sends. It returns the identities of the statements and
+// commits that end with them.
 func (c *toPostgres) events(p []byte) (events []string) {
 	c.rest = append(c.rest, p...)
 	for {
@@ -210,7 +214,7 @@ func (c *toPostgres) events(p []byte) (events []string) {
 		}
 		body := c.rest[head+4 : size]
 		if !c.started {
-			// An SSLRequest comes before the message that starts the session, and is as long as this.
+			// An SSLRequest may come before the StartupMessage. It is always 8 bytes long.
 			c.started = size != 8
 		} else if e := c.message(c.rest[0], body); e != "" {
 			events = append(events, e)
@@ -219,7 +223,8 @@ func (c *toPostgres) events(p []byte) (events []string) {
 	}
 }
 
-// message takes one message of the frontend's into account. It returns the event that it ends.
+// message parses one message of PostgreSQL's frontend protocol. It returns the event that ends with
+// it, if any.
 func (c *toPostgres) message(kind byte, body []byte) string {
 	switch kind {
 	case 'Q':
@@ -260,14 +265,15 @@ func (c *toPostgres) message(kind byte, body []byte) string {
 	return ""
 }
 
-// parameters are the values of a Bind message, from what follows its names.
+// parameters returns the values of a Bind message. rest is what follows the names of portal and
+// statement.
 func parameters(rest string) (values []string) {
 	b := []byte(rest)
-	b = b[2+2*binary.BigEndian.Uint16(b):] // the formats
+	b = b[2+2*binary.BigEndian.Uint16(b):] // skip the format codes
 	count := binary.BigEndian.Uint16(b)
 	b = b[2:]
 	for range count {
-		size := max(int32(binary.BigEndian.Uint32(b)), 0) // -1 is null
+		size := max(int32(binary.BigEndian.Uint32(b)), 0) // -1 stands for null
 		values = append(values, string(b[4:4+size]))
 		b = b[4+size:]
 	}
@@ -291,7 +297,8 @@ func (c *toPostgres) simple(text string) string {
 	return ""
 }
 
-// add notes what else a transaction does; what is earliest in the list names it.
+// add records that a transaction does something of a kind. The kind that comes first in kinds names
+// the transaction.
 func (c *toPostgres) add(kind string) {
 	for _, k := range kinds {
 		if c.does == k.name {
@@ -307,7 +314,7 @@ func (c *toPostgres) add(kind string) {
 	}
 }
 
-// kinds names what transactions do by their SQL, the most telling first.
+// kinds has the kinds of transactions by a part of their SQL, the most specific first.
 var kinds = []struct{ name, part string }{
 	{"claim", "insert into attempts"},
 	{"revocation", "update revocations"},

@@ -2,6 +2,6 @@
 
 package simulation
 
-// underRace is how much longer a second is with the race detector, which slows the workers down, and beside the tests of
-// other packages.
+// underRace is the factor for a simulated second under the race detector, which makes the workers
+// slower while tests of other packages run too.
 const underRace = 4

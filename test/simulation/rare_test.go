@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// states are counted in the tables at the end of a run.
+// states has rare states that the tables show at the end of a run.
 var states = []struct{ name, sql string }{
 	{"an answer came after its attempt was resolved", `select count(*) from late_answers`},
 	{"an attempt was settled by reading", `select count(*) from attempts where resolution = 'read'
@@ -91,7 +91,8 @@ func (r *run) states() {
 	}
 }
 
-// wanted are the states of the way, of which a long run must reach each; those of the tables it must too.
+// wanted has rare states that are counted during a run. A long simulation must reach each of them,
+// and each of states.
 var wanted = []string{
 	"commit claim: " + fLost, "commit claim: " + fCut, "commit claim: " + fDieAfter, "commit claim: " + fStandAfter,
 	"commit record: " + fLost, "commit record: " + fCut, "commit record: " + fDieBefore,
@@ -123,7 +124,8 @@ var wanted = []string{
 	"somebody was mailed again, after their invitation was revoked",
 }
 
-// report writes what was reached, and fails for what was not.
+// report prints the counts. If complete is set, it returns an error if a state was not reached, or
+// if too many runs are void.
 func (c *rare) report(w io.Writer, complete bool) error {
 	if _, err := fmt.Fprintf(w, "what the runs came to:\n%s", c); err != nil {
 		return err

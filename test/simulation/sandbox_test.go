@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// standing is how long a worker stands still: shorter than its leases, longer than them, or longer than others take
-// to settle by reading what it had under way.
+// standing chooses how long a worker stands still: shorter than its leases, longer than them, or so
+// long that others settle its open attempts by reading.
 func standing(dice *rand.Rand) time.Duration {
 	switch settled := requestTimeout + settleTime; dice.IntN(3) {
 	case 0:
@@ -30,13 +30,13 @@ type made struct {
 	Mailed bool
 }
 
-// door is what stands of somebody at the sandbox.
+// door counts a person's mails and usable invitations at the sandbox.
 type door struct {
 	mails   int
-	pending int // invitations of ours
+	pending int // our invitations that are pending or accepted
 }
 
-// control asks one of the sandbox' own calls.
+// control calls one of the sandbox's own endpoints.
 func (r *run) control(method, path, body string, into any) {
 	w := httptest.NewRecorder()
 	r.sandbox.Handler().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
@@ -51,20 +51,20 @@ func (r *run) control(method, path, body string, into any) {
 	}
 }
 
-// invitations lists everything that was made at the sandbox.
+// invitations returns all invitations at the sandbox.
 func (r *run) invitations() (all []made) {
 	r.control("GET", "/sandbox/invitations", "", &all)
 	return all
 }
 
-// mails counts mails by address.
+// mails returns the number of mails by address.
 func (r *run) mails() map[string]int {
 	var box struct{ Addresses map[string]int }
 	r.control("GET", "/sandbox/mailbox", "", &box)
 	return box.Addresses
 }
 
-// stands is what some people have at the sandbox.
+// stands returns the mails and usable invitations of some people.
 func (r *run) stands(emails []string) map[string]door {
 	s := map[string]door{}
 	mails := r.mails()
@@ -80,7 +80,7 @@ func (r *run) stands(emails []string) map[string]door {
 	return s
 }
 
-// mailed checks whom a request has mailed: nobody who has an invitation of ours that stands.
+// mailed checks that a request mailed nobody twice, and nobody who had a usable invitation of ours.
 func (r *run) mailed(q *request, before map[string]door) {
 	for email, after := range r.stands(q.emails) {
 		switch was := before[email]; {

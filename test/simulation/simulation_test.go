@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 // total counts the rare states of all runs.
 var total = newRare()
 
-// mostVoid is the share of runs that may be void where all states must be reached. A program that never gets on
-// would make more.
+// mostVoid is the share of runs that may be void with -complete. A program that stops making
+// progress would make more of them void.
 const mostVoid = 0.02
 
 // TestSimulate runs the program under the faults of some seeds.
@@ -72,31 +72,31 @@ type run struct {
 	t       *testing.T
 	fate    *fate
 	world   *world
-	pool    *pgxpool.Pool // without faults: the operator's, and that of the checks
+	pool    *pgxpool.Pool // has no faults; for the operator and the checks
 	store   *invitation.Store
 	sandbox *sandbox.Server
 	rare    *rare
 
 	instance invitation.Instance
 	began    time.Time
-	ctx      context.Context // of the run
-	working  context.Context // of the workers
+	ctx      context.Context // ends with the run
+	working  context.Context // ends when the workers must stop
 	listener listener
 	closed   chan struct{}
-	acting   sync.Mutex // at the sandbox one request is worked at a time
+	acting   sync.Mutex // lets the sandbox handle one request at a time
 
 	mu      sync.Mutex
 	nodes   map[int]*node
-	came    map[int64]int // requests by attempt
-	arrive  int           // requests that change something
-	tasks   int           // what the operator is about to do
-	flight  map[*node]int // requests under way
+	came    map[int64]int // requests that arrived, by attempt
+	arrive  int           // requests that arrived and change something
+	tasks   int           // actions and restarts that have not ended
+	flight  map[*node]int // requests in flight
 	kinds   map[string]int
-	files   int // that were sent
+	files   int // files that were sent
 	actions []action
 	wrongs  []string
 	story   []string
-	quiet   bool // no fault is drawn any more
+	quiet   bool // there are no faults any more
 	voided  bool // the machine was too busy
 }
 
@@ -164,8 +164,8 @@ func (r *run) open() {
 	}
 }
 
-// drain returns once all is done that there is to do. It plays River's part that can't be hurried, and
-// the operator's last acts. It reports false where the run is stuck.
+// drain returns true once nothing is left to do. In a loop it makes River's due jobs available and
+// does the operator's remaining actions. It returns false if the run is stuck.
 func (r *run) drain() bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -178,7 +178,7 @@ func (r *run) drain() bool {
 		}
 		r.wake()
 		r.sample()
-		// Once nothing is left, what the operator meant to do later is done, one thing after the other.
+		// When nothing else is left, do the operator's remaining actions, one after the other.
 		if !r.busy() && r.idle() && !r.act0() {
 			return true
 		}
@@ -202,7 +202,7 @@ func (r *run) end(stop context.CancelFunc) {
 	nodes := slices.Collect(maps.Values(r.nodes))
 	r.mu.Unlock()
 	for _, n := range nodes {
-		// What is left in memory of one that was killed reaches nobody, and ends by itself.
+		// A killed worker has no connections and ends by itself.
 		if n.isDead() {
 			continue
 		}
@@ -220,7 +220,7 @@ func (r *run) calm() bool {
 	return r.quiet
 }
 
-// later does something after a while, unless the run has ended by then.
+// later calls do after d, unless the workers must stop before that.
 func (r *run) later(d time.Duration, do func()) {
 	r.task(func() {
 		select {
@@ -231,7 +231,7 @@ func (r *run) later(d time.Duration, do func()) {
 	})
 }
 
-// task does something beside the rest, before whose end the run does not end.
+// task runs do in the background. The run does not end before it.
 func (r *run) task(do func()) {
 	r.mu.Lock()
 	r.tasks++
@@ -250,7 +250,7 @@ func (r *run) busy() bool {
 	return r.tasks > 0
 }
 
-// note adds to the story of the run.
+// note adds a line to the story of the run.
 func (r *run) note(n *node, format string, args ...any) {
 	who := "operator"
 	if n != nil {
@@ -263,7 +263,7 @@ func (r *run) note(n *node, format string, args ...any) {
 	r.story = append(r.story, line)
 }
 
-// wrong says that something does not hold.
+// wrong records that something does not hold.
 func (r *run) wrong(format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	r.note(nil, "WRONG: %s", what)
@@ -272,8 +272,9 @@ func (r *run) wrong(format string, args ...any) {
 	r.wrongs = append(r.wrongs, what)
 }
 
-// void says that the machine was too busy for the run to say anything: it held a request up for longer than the program
-// may rely on, or had so many time out that rows back off for longer than a run lasts.
+// void records that the machine was too busy for the run to prove anything. It delayed a request
+// for longer than the program may rely on, or so many requests timed out that rows back off for
+// longer than a run lasts.
 func (r *run) void(why string) {
 	r.note(nil, "the machine is too busy, and the run is void: %s", why)
 	r.mu.Lock()
@@ -281,7 +282,7 @@ func (r *run) void(why string) {
 	r.voided = true
 }
 
-// tell reports on the run.
+// tell reports the result of the run, with its story if it failed or is the only seed.
 func (r *run) tell() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -305,7 +306,7 @@ func (r *run) tell() {
 	}
 }
 
-// rare counts states that are reached.
+// rare counts the rare states that were reached.
 type rare struct {
 	mu sync.Mutex
 	n  map[string]int

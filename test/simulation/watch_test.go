@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// flying counts requests under way.
+// flying counts a node's requests in flight that change something.
 func (r *run) flying(n *node, call string, by int) {
 	if call != "create" && call != "bulk" && call != "revoke" {
 		return
@@ -34,7 +34,8 @@ func (r *run) anyFlying() bool {
 	return false
 }
 
-// failed takes note of an error of a check, unless the run is over.
+// failed records an error of a check, unless the run is over. It reports whether there was an
+// error.
 func (r *run) failed(what string, err error) bool {
 	if err != nil && r.ctx.Err() == nil {
 		r.wrong("%s: %v", what, err)
@@ -42,7 +43,7 @@ func (r *run) failed(what string, err error) bool {
 	return err != nil
 }
 
-// wake makes jobs available that are due: what River's leader does each five seconds.
+// wake makes due jobs available, as River's leader does every five seconds.
 func (r *run) wake() {
 	_, err := r.pool.Exec(r.ctx, `update river_job set state = 'available' where id in (
 		select id from river_job where state in ('scheduled', 'retryable')
@@ -50,7 +51,8 @@ func (r *run) wake() {
 	r.failed("wake jobs", err)
 }
 
-// idle reports whether nothing is left to do. It resumes batches that are paused, once all else is done.
+// idle reports whether nothing is left to do. If only paused batches are left, it resumes one of
+// them.
 func (r *run) idle() bool {
 	var open, batches, sweeps, owed, uncertified int
 	var paused []int64
@@ -80,7 +82,7 @@ func (r *run) idle() bool {
 	return false
 }
 
-// left says what is left to do.
+// left describes what is left to do.
 func (r *run) left() string {
 	var b strings.Builder
 	for _, sql := range []string{
@@ -115,7 +117,8 @@ func (r *run) left() string {
 	return b.String()
 }
 
-// registered is a node's id in workers, as long as it is there or was looked for while it was.
+// registered returns a node's id in workers. If the row is gone, it returns the id of the last
+// look.
 func (r *run) registered(n *node) string {
 	var id string
 	err := r.pool.QueryRow(r.ctx, `select id from workers where version = $1 order by heartbeat_at desc limit 1`,
@@ -128,7 +131,7 @@ func (r *run) registered(n *node) string {
 	return n.id
 }
 
-// leases lists the leases that a node has.
+// leases returns the leases that a node holds.
 func (r *run) leases(n *node) map[string]string {
 	id := r.registered(n)
 	rows, _ := r.pool.Query(r.ctx, `select name, holder from task_leases where holder = $1
@@ -142,7 +145,7 @@ func (r *run) leases(n *node) map[string]string {
 	return held
 }
 
-// taken reports whether another has taken the lease that a guard is about to look at.
+// taken reports whether another process has taken the lease that a guard is about to check.
 func (r *run) taken(g guard) bool {
 	var taken bool
 	err := r.pool.QueryRow(r.ctx, `select holder <> $2 from task_leases where name = $1`, g.task, g.holder).Scan(&taken)
@@ -153,7 +156,8 @@ func (r *run) taken(g guard) bool {
 	return true
 }
 
-// lostLeases counts the leases that others have taken from a node that stood still.
+// lostLeases counts the leases that others took from a node while it stood still, and whether it
+// was declared dead.
 func (r *run) lostLeases(n *node, held map[string]string) {
 	for name, holder := range held {
 		var other bool
@@ -175,7 +179,7 @@ func (r *run) lostLeases(n *node, held map[string]string) {
 	}
 }
 
-// sample counts states that pass.
+// sample looks for states that only last for some time.
 func (r *run) sample() {
 	rows, _ := r.pool.Query(r.ctx, `
 		select 'a bucket was frozen after a 429: ' || name from buckets where frozen_until > clock_timestamp()
@@ -189,11 +193,11 @@ func (r *run) sample() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range seen {
-		r.kinds[s] = 1 // once a run
+		r.kinds[s] = 1 // counted once in a run
 	}
 }
 
-// backsOff reports whether nothing else is left than rows that back off, paused batches apart.
+// backsOff reports whether only rows that back off are left. It ignores paused batches.
 func (r *run) backsOff() bool {
 	var so bool
 	err := r.pool.QueryRow(r.ctx, `

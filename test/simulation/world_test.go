@@ -12,26 +12,28 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// The times of a run, for a second of the workers' own waits: see -second.
+// Times of a run. second is the length of a second of the workers' own waits; the flag -second sets
+// it.
 var second, settleTime, requestTimeout, recoverAfter, calmAfter, stuck time.Duration
 
-// pace sets them. Requests that time out because the machine is busy are faults that nobody planted.
+// pace sets the times. If they are too short for the machine, requests time out without a planted
+// fault.
 func pace(s time.Duration) {
 	second = s
 	settleTime, requestTimeout, recoverAfter = 5*s, 8*s, 14*s
-	calmAfter = 130 * s // no fault is drawn any more
-	stuck = 2800 * s    // a run that has not ended has failed: a row may back off for 1350
+	calmAfter = 130 * s // no faults after this
+	stuck = 2800 * s    // a run that takes longer has failed; a row may back off for 1350*s
 }
 
-// file is what somebody sends.
+// file is a file that the operator sends.
 type file struct {
-	people     []int // by row; -1: an address that is none
+	people     []int // by row; -1 for an invalid address
 	duplicates invitation.OnDuplicate
 	preflight  bool
 	canary     int
 }
 
-// csv is the file as it is sent.
+// csv returns the text of the file.
 func (f file) csv(n int) string {
 	var b strings.Builder
 	b.WriteString("Name,Email\n")
@@ -47,18 +49,19 @@ func (f file) csv(n int) string {
 
 func person(i int) string { return fmt.Sprintf("p%02d@example.com", i) }
 
-// action is what the operator does once so many requests that change something have come to the sandbox.
+// action is something that the operator does after a number of requests that change something has
+// arrived at the sandbox.
 type action struct {
 	what  string
 	after int
 	dice  *rand.Rand
 }
 
-// world is what a seed decides before anything happens.
+// world is what a seed decides before the run begins.
 type world struct {
 	files       []file
-	users       []string // who are users already
-	pending     []string // who have an invitation already
+	users       []string // users at the start
+	pending     []string // people with a pending invitation at the start
 	blocked     []string
 	workers     int
 	create      ratelimit.Limit
@@ -66,11 +69,11 @@ type world struct {
 	general     ratelimit.Limit
 	windows     string
 	switches    sandbox.Switches
-	ignoring    bool // Clerk refuses no second invitation: the program alone prevents one
-	late        bool // requests may be under way for longer than their deadline; then there are no limits to keep
+	ignoring    bool // Clerk refuses no second invitation, so only the program prevents one
+	late        bool // requests may be in flight after their deadline; there are no limits then
 	toPostgres  float64
 	toClerk     float64
-	harm        float64 // of a fault: that it is the worker's death, or its standing still
+	harm        float64 // probability that a fault kills the worker or lets it stand still
 	reconciling bool
 	actions     []action
 }
@@ -91,7 +94,7 @@ func newWorld(f *fate) *world {
 	w.reconciling = dice.Float64() < 0.3
 	lag := dice.Float64()
 	w.limits(dice)
-	if lag < 0.3 && !w.late { // together they would be longer than the settle time
+	if lag < 0.3 && !w.late { // lag and late together would be longer than the settle time
 		w.switches.ListLag = sandbox.Duration(settleTime / 3)
 	}
 	w.crowd(dice)
@@ -99,17 +102,17 @@ func newWorld(f *fate) *world {
 	return w
 }
 
-// limits chooses what may be sent, of which some is next to nothing.
+// limits chooses the limits. Some of them allow very little.
 func (w *world) limits(dice *rand.Rand) {
 	none := ratelimit.Limit{None: true}
 	switch dice.IntN(4) {
 	case 0:
 		w.create, w.bulk, w.general = none, none, none
 		w.late = dice.IntN(2) == 0
-	case 1: // singles alone
+	case 1: // only single calls
 		w.create, w.bulk = ratelimit.Limit{N: 4 + dice.IntN(8), Window: 10 * second}, ratelimit.Limit{Off: true}
 		w.general = ratelimit.Limit{N: 100, Window: 4 * second}
-	case 2: // bulk calls alone
+	case 2: // only bulk calls
 		w.create, w.bulk = ratelimit.Limit{Off: true}, ratelimit.Limit{N: 2 + dice.IntN(3), Window: 10 * second}
 		w.general = ratelimit.Limit{N: 100, Window: 4 * second}
 	default:
@@ -122,7 +125,7 @@ func (w *world) limits(dice *rand.Rand) {
 // crowd chooses the people and their files.
 func (w *world) crowd(dice *rand.Rand) {
 	people, refused := 10+dice.IntN(15), 0
-	if dice.IntN(10) == 0 { // enough of them for the breaker
+	if dice.IntN(10) == 0 { // enough for the breaker
 		people, refused = 24+dice.IntN(12), 8
 	}
 	for i := range people {
@@ -147,7 +150,7 @@ func (w *world) crowd(dice *rand.Rand) {
 			f.canary = 1 + dice.IntN(3)
 		}
 		for _, i := range dice.Perm(people) {
-			if n == 0 || dice.IntN(3) > 0 { // the second file has most of them too
+			if n == 0 || dice.IntN(3) > 0 { // the second file has two thirds of them
 				f.people = append(f.people, i)
 			}
 		}
@@ -158,14 +161,14 @@ func (w *world) crowd(dice *rand.Rand) {
 	}
 }
 
-// operator chooses what people do meanwhile.
+// operator chooses the operator's actions.
 func (w *world) operator(f *fate, dice *rand.Rand) {
 	for n := range dice.IntN(5) {
 		a := action{after: 1 + dice.IntN(10), dice: f.at("action", n)}
 		a.what = pick(dice, []weighted[string]{{"pause", 3}, {"resume", 3}, {"cancel", 2}, {"retry", 2}, {"resend",
 			3}, {"rescind", 3},
 			{"undo", 1}, {"correct", 2}, {"sweep", 2}, {"restart", 2}, {"accept", 2}})
-		if dice.IntN(4) == 0 { // when all is done
+		if dice.IntN(4) == 0 { // once nothing else is left
 			a.after = math.MaxInt
 		}
 		w.actions = append(w.actions, a)
@@ -175,7 +178,7 @@ func (w *world) operator(f *fate, dice *rand.Rand) {
 	}
 }
 
-// allows is a limit as the sandbox has it.
+// allows returns a limit in the sandbox's form.
 func allows(l ratelimit.Limit) sandbox.Limit {
 	if l.None || l.Off {
 		return sandbox.Limit{N: -1}
