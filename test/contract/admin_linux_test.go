@@ -35,7 +35,7 @@ var _ = promised("sweep: revokes what is stale", []string{
 		c.Errorf("all: %v, ours: %v", all["stale"], ours["stale"])
 	}
 	c.saw("--scope ours\\|all")
-	// On a terminal it asks for the number; more than the threshold is held.
+	// On a terminal it asks for the number. More than the threshold is held.
 	const question = "Type the number of invitations to revoke them: "
 	b.sit(answers(question, "y"), "sweep", "--apply").want(exitHeld)
 	if n := k.standing()["pending short@example.com"]; n != 1 {
@@ -227,7 +227,7 @@ var _ = promised("erase and purge", []string{
 	if k.standing()["revoked bert@example.com"] != 1 {
 		c.Error("--revoke revoked nothing")
 	}
-	// A request that is under way is waited for, so long.
+	// erase waits up to --wait for an open request.
 	b.exec(`update attempt_people set open = true, closed_at = null where key = 'carl@example.com'`)
 	b.run("erase", "carl@example.com", "--yes", "--json", "--wait", "1ms").want(exitHeld)
 	b.exec(`update attempt_people set open = false, closed_at = clock_timestamp() where key = 'carl@example.com'`)
@@ -251,7 +251,7 @@ var _ = promised("erase and purge", []string{
 	b.awaits(0, `select count(*) from results where email = 'dora@example.com'`)
 	w.end(syscall.SIGTERM).want(exitOK)
 	b.run("work", "--json", "--purge-older-than", "soon").refused(exitUsage, "usage")
-	c.saw("4", "2m") // the promise of --help compares the default
+	c.saw("4", "2m") // TestContract's promise about --help compares the default
 })
 
 var _ = promised("sandbox: the stand-in as a server", []string{
@@ -296,7 +296,7 @@ var _ = promised("migrate, dump, load", []string{
 	}
 	c.saw("0600")
 	b.run("dump", file, "--json").want(exitUsage)
-	b.run("load", file, "--json").want(exitHeld) // rows are there
+	b.run("load", file, "--json").want(exitHeld) // the database has rows
 	text, err := os.ReadFile(file)
 	if err != nil {
 		c.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// upload makes a draft that nobody has confirmed, as the page does.
+// upload makes an unconfirmed draft, as the page does.
 func (s *server) upload(text string) {
 	s.Helper()
 	header := http.Header{"Authorization": {"Bearer " + s.token}, "Content-Type": {"text/csv"}}
@@ -17,7 +17,7 @@ func (s *server) upload(text string) {
 	}
 }
 
-// in fails the test unless a batch is in a state, and returns its document.
+// in fails the test unless a batch has a state, and returns its document.
 func (b *bench) in(batch int, state string) object {
 	b.Helper()
 	o := b.run("status", fmt.Sprint(batch), "--json").want(exitOK).object()
@@ -45,7 +45,7 @@ var _ = promised("start: what nobody has confirmed is shown and asked for", []st
 	b.run("start", "2", "--yes").want(exitOK)
 	b.run("import", "--draft", "--yes", b.people("d@example.com")).want(exitOK)
 	b.run("start", "3").want(exitOK)
-	// One that was changed after it was confirmed is asked for again.
+	// A draft that was changed after its confirmation must be confirmed again.
 	b.run("import", "--draft", "--yes", b.people("e@example.com")).want(exitOK)
 	header := http.Header{"Authorization": {"Bearer " + s.token}, "Content-Type": {"application/json"}}
 	if status, text := request(c, http.MethodPatch, s.base+"/api/v1/batches/4/options", header, `{"priority":1}`); status != http.StatusOK {
@@ -55,7 +55,7 @@ var _ = promised("start: what nobody has confirmed is shown and asked for", []st
 	b.run("start", "1", "--json", "--yes").refused(exitHeld, "state")
 	b.run("start", "99", "--json", "--yes").refused(exitUsage, "no_batch")
 
-	// A development instance is asked yes or no, and of more mails than it delivers.
+	// For a development instance it asks yes or no, and refuses more mails than that delivers.
 	d := c.bench(k.env("sk_test_x")...)
 	t := d.serve()
 	t.upload("email\nf@example.com\n")
@@ -99,7 +99,7 @@ var _ = promised("pause, resume, cancel", []string{
 	b.run("work", "--until-idle").want(exitOK)
 	k.pending(some("a", 3)...)
 	state(same("2", "resume"), "running")
-	// Paused by something else, too.
+	// resume also works for each other reason of a pause.
 	for _, by := range []string{"canary", "breaker", "clerk", "zone"} {
 		b.exec(`update batches set state = 'paused', paused_by = $1 where id = 2`, by)
 		state(same("2", "resume"), "running")
@@ -159,7 +159,7 @@ var _ = promised("resend: invites again who has not accepted", []string{
 	b.run("send", "--yes", b.people("a@example.com", "b@example.com", "c@example.com", "d@example.com")).want(exitOK)
 	k.ask(http.MethodPost, "/sandbox/accept", `{"addresses":["d@example.com"]}`)
 	b.run("reconcile").want(exitOK)
-	// By default who was invited less than seven days ago is left alone.
+	// By default a resend leaves out people who were invited less than seven days ago.
 	young := b.run("resend", "1", "--yes", "--json").want(exitOK).object()
 	if young.int(c, "people") != 0 || young.int(c, "younger") != 3 || young.int(c, "accepted") != 1 {
 		c.Errorf("%v", young)
@@ -180,7 +180,7 @@ var _ = promised("resend: invites again who has not accepted", []string{
 	if k.mails()["a@example.com"] != 2 || k.mails()["b@example.com"] != 1 || k.mails()["d@example.com"] != 1 {
 		c.Errorf("mails: %v", k.mails())
 	}
-	// By default who was invited again less than three days ago is left alone.
+	// By default a resend leaves out people who were resent less than three days ago.
 	cool := b.run("resend", "1", "--yes", "--json", "--pending-for", "1ms", "--cooldown", "3d").want(exitOK).object()
 	if cool.int(c, "batch") != 3 || cool.int(c, "rows") != 2 {
 		c.Errorf("%v", cool)
@@ -192,7 +192,7 @@ var _ = promised("resend: invites again who has not accepted", []string{
 	}
 	b.exec(`update results set revoke_sent = revoke_sent - interval '2 hours' where batch_id = 2`)
 	c.saw("7d", "3d")
-	// Given again, it goes on with the batch that is not over.
+	// The same resend again resumes the batch that has not ended.
 	p := b.start("resend", "1", "--yes", "--json", "--pending-for", "1ms", "--limit-create", "1/1h")
 	b.awaits(4, `select count(*) from batches`)
 	p.end(syscall.SIGINT)
@@ -236,7 +236,7 @@ var _ = promised("undo: takes back what a batch sent", []string{
 			break
 		}
 	}
-	// What is left is cancelled, and what is under way is waited for.
+	// undo cancels the waiting rows and waits for the open request.
 	k.ask(http.MethodPost, "/sandbox/faults", `[{"call":"create","kind":"slow","delay":"1s"}]`)
 	last := b.run("import", "--yes", "--json", b.people("x@example.com", "y@example.com")).
 		want(exitOK).
@@ -286,7 +286,7 @@ var _ = promised("correct: takes a mistyped invitation back", []string{
 		b.count(`select corrects_row from batches where id = 2 and corrects = 1`) != 1 {
 		c.Errorf("%v", o)
 	}
-	// What a resend made, and what another file made in its place.
+	// Correct an invitation that a resend made, and one that another file's resend made.
 	b.run("resend", "1", "--yes", "--pending-for", "1ms").want(exitOK)
 	fix(2, "--yes").want(exitOK)
 	b.run("send", "--yes", "--on-duplicate", "resend", b.people("w002@example.com", "z@example.com")).want(exitOK)
@@ -312,7 +312,7 @@ var _ = promised("correct: takes a mistyped invitation back", []string{
 		"w005@example.com",
 		"z@example.com",
 	)
-	// A row that waits is given up; a draft is refused.
+	// correct cancels a waiting row, and refuses a draft.
 	b.run("import", "--yes", "--start-at", "2099-01-01T00:00:00Z", b.people("late@example.com")).want(exitOK)
 	waits := b.run("batches", "--json").want(exitOK).objects()[0].int(c, "batch")
 	b.run("correct", fmt.Sprint(waits), "1", "--yes", "--email", "soon@example.com").want(exitOK)

@@ -43,7 +43,7 @@ var _ = promised("help: says the same", []string{
 					command = append(command, w)
 				}
 			}
-			if len(command) == 0 || command[0] == "help" { // --version
+			if len(command) == 0 || command[0] == "help" { // --version has no help
 				continue
 			}
 			help := squeezed(b.run(append(command, "--help")...).want(exitOK).out)
@@ -54,7 +54,7 @@ var _ = promised("help: says the same", []string{
 				c.Errorf("%v --help: %s", command, help)
 			}
 		}
-		// A row with several commands: one of them has the flag.
+		// If a row has several commands, one of them must have the flag.
 		var help string
 		for _, m := range backticks.FindAllStringSubmatch(cells[0], -1) {
 			command, _, _ := strings.Cut(m[1], " -")
@@ -76,7 +76,7 @@ var _ = promised("help: says the same", []string{
 				m[1] == "--draft" && strings.Contains(cells[0], "start") ||
 				m[1] == "--version" ||
 				settings[strings.TrimPrefix(m[1], "--")].flag != "" {
-				continue // another command's, which the row speaks of, or a setting
+				continue // a setting, or a flag of another command that the row mentions
 			}
 			if !strings.Contains(help, m[1]+" ") &&
 				!strings.Contains(help, "--[no-]"+strings.TrimPrefix(m[1], "--")) {
@@ -122,7 +122,7 @@ var _ = promised("send: until every row is decided, and on after a crash or Ctrl
 		report < plan {
 		c.Errorf("no plan, or no report: %s", o2.out)
 	}
-	// One goes out; the others wait for the limit.
+	// One request leaves. The other people wait for the limit.
 	file := b.people(some("p", 4)...)
 	slow := []string{
 		"send",
@@ -136,7 +136,7 @@ var _ = promised("send: until every row is decided, and on after a crash or Ctrl
 		"1s",
 		file,
 	}
-	b.exec(`delete from attempt_people`) // what weighs on the limit
+	b.exec(`delete from attempt_people`) // requests that count against the limit
 	b.exec(`update results set attempt_id = null`)
 	b.exec(`delete from attempts`)
 	p := b.start(slow...)
@@ -248,7 +248,7 @@ var _ = promised("work: any number of workers, that sweep, reconcile and tell", 
 	c.Cleanup(hook.Close)
 	k, b := c.stage("sk_live_x")
 	b.run("import", "--yes", b.people(some("a", 30)...)).want(exitOK)
-	// Two at once; each ends when nothing is left.
+	// Run two workers at the same time. Each must end when nothing is left.
 	first, second := b.start("work", "--until-idle"), b.start("work", "--until-idle")
 	first.wait().want(exitOK)
 	second.wait().want(exitOK)
@@ -267,8 +267,9 @@ var _ = promised("work: any number of workers, that sweep, reconcile and tell", 
 	b.run("work", "--json", "--reconcile-every", "-1s").refused(exitUsage, "usage")
 	b.run("work", "--until-idle", "--sweep-at", "0 2 * * *", "--tz", "Europe/Berlin").want(exitOK)
 
-	// A sweep at its time, by default of what is 14 days old and ours; reconciling by default each 15 minutes.
-	minute := "@every 1s" // cron's own form of an interval
+	// A sweep runs at its time, by default of our invitations that are 14 days old. The default
+	// interval of reconcile is 15 minutes.
+	minute := "@every 1s" // robfig/cron's form of an interval
 	b.exec(`insert into reconciles (instance_id, worker_id, started_by, started_at, finished_at, complete)
 		select id, 'w', 'maria', clock_timestamp() - interval '14 minutes', clock_timestamp() - interval '14 minutes', true from instances`)
 	w := b.with("BULKINVITE_METRICS_LISTEN=127.0.0.1:0").start("work", "--sweep-at", minute)
@@ -319,12 +320,12 @@ var _ = promised("work: any number of workers, that sweep, reconcile and tell", 
 	w.end(syscall.SIGTERM).want(exitOK)
 	c.saw("--sweep-scope ours\\|all", `--sweep-at "0 2 * * *"`)
 
-	// What happens is told, signed.
+	// The webhook gets signed notices.
 	b.with("BULKINVITE_WEBHOOK_SECRET=whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0").
 		run("work", "--until-idle", "--webhook-url", hook.URL).
 		want(exitOK)
 	for len(told) > 0 {
-		<-told // of what happened before
+		<-told // notices of earlier events
 	}
 	b.run("import", "--yes", b.people("w@example.com")).want(exitOK)
 	hooked := b.with(
@@ -387,10 +388,10 @@ var _ = promised("serve: the page and the JSON API", []string{
 		c.Errorf("--webhook-url without a secret: %d", o.exit)
 	}
 
-	// Where it listens by default: there, or that is taken.
+	// By default it listens on 127.0.0.1:8080, or says that the port is taken.
 	p := b.start("serve", "--json")
 	p.await("127.0.0.1:8080")
-	_ = p.Process.Kill() // it may have ended
+	_ = p.Process.Kill() // an error means that it has ended
 	p.wait()
 
 	users := b.runWith("correct horse battery", "user", "maria", "--role", "operator").want(exitOK).out
@@ -444,7 +445,7 @@ var _ = promised("serve: the page and the JSON API", []string{
 		start("serve", "--listen", "0.0.0.0:0", "--trusted-proxy", "127.0.0.0/8", "--trusted-proxy", "10.0.0.0/8")
 	off.await(`"serving"`)
 	base := fmt.Sprintf("http://127.0.0.1:%d", listening(c, off.Process.Pid)[0])
-	// Guesses are counted by address, and that is what a trusted proxy says.
+	// Failed logins are counted by address, which is the one that a trusted proxy reports.
 	guess := func(base, from string, n int) (last int) {
 		c.Helper()
 		for range n {
@@ -487,7 +488,7 @@ var _ = promised("serve: the page and the JSON API", []string{
 	if _, set := is["serve upload-quota"]; set {
 		c.Errorf("%v", is["serve upload-quota"])
 	}
-	c.saw("8GiB") // the promise of --help compares it
+	c.saw("8GiB") // the promise about --help compares it
 })
 
 var _ = promised("serve: the page and the API answer, and --work works", []string{

@@ -1,13 +1,12 @@
-// Package contract_test holds the built program to docs/contract.md, from
-// outside: its commands, its server, its database.
+// Package contract_test checks the built program against docs/contract.md, from outside: its
+// commands, its server, its database.
 //
-// Each promise quotes the words of the page that it tests. The run fails where
-// words of the page stand in no quote, where the page does not say what a
-// promise quotes, and where a promise never uses or sees a name (a flag, a
-// variable, a JSON key, a status) that its quote has in backticks.
+// Each promise quotes the text of the page that it tests. The run fails if text of the page is in
+// no quote, if the page does not contain a quote, or if a promise never uses or sees a name (a
+// flag, a variable, a JSON key, a status) that its quote has in backticks.
 //
 //	go test ./test/contract                                   everything
-//	go test ./test/contract -sections 'Settings,Exit status'  these sections alone
+//	go test ./test/contract -sections 'Settings,Exit status'  only these sections
 package contract_test
 
 import (
@@ -27,34 +26,34 @@ var sections = flag.String(
 	"hold the program to these sections of the page alone, by their titles, with commas",
 )
 
-// A promise is what the page says in some places, and the test of it.
+// A promise is text of the page with its test.
 type promise struct {
 	name   string
-	quotes []string // from the page, word for word; each stands there once
+	quotes []string // exact text of the page; each must occur there once
 	test   func(c *check)
 
-	// For what can't be seen from outside: the tests elsewhere that see it, as
+	// For what can't be seen from outside: the tests in other packages that check it, as
 	// "path/of_test.go TestName". Then test is nil, and reason says why.
 	elsewhere []string
 	reason    string
 }
 
-// promises are all of them. Each file adds its own, so that no list is shared.
+// promises has all promises. Each file adds its own, so no list is shared.
 var promises []promise
 
-// promised adds a promise with its test. Files call it for a package variable.
+// promised adds a promise with its test. Files call it to initialize a package variable.
 func promised(name string, quotes []string, test func(c *check)) struct{} {
 	promises = append(promises, promise{name: name, quotes: quotes, test: test})
 	return struct{}{}
 }
 
-// testedElsewhere adds a promise that can't be tested from outside.
+// testedElsewhere adds a promise that tests of other packages check.
 func testedElsewhere(name string, quotes []string, reason string, tests ...string) struct{} {
 	promises = append(promises, promise{name: name, quotes: quotes, reason: reason, elsewhere: tests})
 	return struct{}{}
 }
 
-// TestContract tests every promise, and then that nothing of the page was left out.
+// TestContract tests every promise. If all hold, it checks that they cover every name of the page.
 func TestContract(t *testing.T) {
 	t.Parallel()
 	text, err := readContract()
@@ -92,7 +91,7 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// TestEveryLineHasATest needs no program: every word of the page is quoted.
+// TestEveryLineHasATest checks that the quotes cover the whole page. It does not run the program.
 func TestEveryLineHasATest(t *testing.T) {
 	t.Parallel()
 	text, err := readContract()
@@ -104,7 +103,7 @@ func TestEveryLineHasATest(t *testing.T) {
 	}
 }
 
-// titles are the sections that -sections names; nil: all.
+// titles returns the section titles of -sections, or nil for all sections.
 func titles() []string {
 	if *sections == "" {
 		return nil
@@ -127,8 +126,8 @@ func chosen(p *page, one *promise) bool {
 
 var word = regexp.MustCompile(`[\pL\pN]`)
 
-// unquoted returns what is wrong with the quotes, and the words of the chosen
-// sections that stand in none.
+// unquoted returns what is wrong with the quotes, and the text of the chosen sections that no quote
+// contains.
 func unquoted(p *page, promises []promise, titles []string) (problems []string) {
 	quoted := make([]bool, len(p.text))
 	var names []string
@@ -179,22 +178,22 @@ func unquoted(p *page, promises []promise, titles []string) (problems []string) 
 	return problems
 }
 
-// coverage collects what the promises have used and seen of the page's names.
+// coverage collects which names of the page the promises have used or seen.
 type coverage struct {
 	page *page
 	mu   sync.Mutex
-	seen map[int]bool // by number of the token
+	seen map[int]bool // by index of the token
 }
 
-// add notes which names of its quotes a promise has in its trace. One that is
-// tested elsewhere has all of them.
+// add records which names of a promise's quotes are in its trace. A nil trace, for a promise that
+// is tested elsewhere, counts as having all of them.
 func (c *coverage) add(one *promise, trace *string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, quote := range one.quotes {
 		from, to, err := c.page.find(quote)
 		if err != nil {
-			continue // TestEveryLineHasATest says so
+			continue // TestEveryLineHasATest reports it
 		}
 		for i, token := range c.page.tokens {
 			if token.from >= from && token.to <= to && (trace == nil || mentions(*trace, token.text)) {
@@ -204,7 +203,7 @@ func (c *coverage) add(one *promise, trace *string) {
 	}
 }
 
-// problems lists the names in the chosen sections that no promise has met.
+// problems returns the names in the chosen sections that no promise has used or seen.
 func (c *coverage) problems(titles []string) (problems []string) {
 	for i, token := range c.page.tokens {
 		title := c.page.in(token.from)
@@ -222,10 +221,10 @@ var (
 	splits      = regexp.MustCompile(`[\s|]+`)
 )
 
-// mentions reports whether a trace has all words of a name but those that stand
-// for others: of `--scope ours|all` it must have three.
+// mentions reports whether a trace has all words of a name, except placeholders. For `--scope
+// ours|all` it must have three words.
 func mentions(trace, name string) bool {
-	if strings.Contains(trace, "\n"+name+"\n") { // said as it stands
+	if strings.Contains(trace, "\n"+name+"\n") { // the exact name
 		return true
 	}
 	var words int
@@ -241,7 +240,7 @@ func mentions(trace, name string) bool {
 	return words > 0
 }
 
-// hasWord reports whether a text has a word that is no part of a longer one.
+// hasWord reports whether a text contains w, not as part of a longer word.
 func hasWord(text, w string) bool {
 	inWord := func(r byte) bool {
 		return r == '_' || r == '-' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
@@ -261,7 +260,7 @@ func hasWord(text, w string) bool {
 	}
 }
 
-// checkElsewhere fails unless the tests that are named exist.
+// checkElsewhere fails the test unless the named tests exist.
 func checkElsewhere(t *testing.T, one *promise) {
 	if one.reason == "" {
 		t.Error("no reason why it isn't tested here")
@@ -275,22 +274,22 @@ func checkElsewhere(t *testing.T, one *promise) {
 	}
 }
 
-// A check is a promise that is being tested. What its programs are given and
-// what they answer goes to its trace.
+// A check is the running test of a promise. Its trace gets what the test gives to its programs and
+// what they answer.
 type check struct {
 	*testing.T
 	trace trace
 }
 
-// saw says that the test has checked a name of the page that stands in the trace
-// in another form: `$XDG_DATA_HOME/bulkinvite`, say.
+// saw records that the test has checked names of the page that its trace has in another form, such
+// as `$XDG_DATA_HOME/bulkinvite`.
 func (c *check) saw(names ...string) {
 	for _, name := range names {
 		c.trace.add(name)
 	}
 }
 
-// A trace is what a test gave to the program and what it answered.
+// A trace is what a test gave to programs, and what they answered.
 type trace struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -309,7 +308,7 @@ func (t *trace) words() *string {
 	return &text
 }
 
-// TestCoverageFindsGaps proves that the check can fail.
+// TestCoverageFindsGaps checks that gaps in quotes and names are found.
 func TestCoverageFindsGaps(t *testing.T) {
 	t.Parallel()
 	p := readPage(

@@ -94,7 +94,8 @@ var _ = promised("exit status 3", []string{
 	}
 	outcome("rejected", "no@example.com", "a@example.com")
 	outcome("invalid", "no address", "b@example.com")
-	// Clerk answers for others and not for this one, for longer than the program tries.
+	// A row fails if Clerk fails over it for longer than the program tries. That takes too long
+	// here, so set it.
 	slow := b.people("f@example.com", "g@example.com")
 	b.run("import", "--yes", "--no-preflight", slow).want(exitOK)
 	b.exec(
@@ -188,7 +189,7 @@ var _ = promised("exit status 130, and what a signal does", []string{
 			c.Errorf("it does not go on: %v", o)
 		}
 	}
-	// Under nohup a hang-up ends nothing.
+	// With nohup, SIGHUP does not end the program.
 	file := b.people("hup@example.com")
 	slow("2s")
 	c.trace.add("nohup")
@@ -210,7 +211,7 @@ var _ = promised("exit status 130, and what a signal does", []string{
 		text, _ := os.ReadFile(out.Name())
 		c.Errorf("under nohup: %v\n%s", err, text)
 	}
-	// The second signal ends it at once, and nothing is lost.
+	// The second signal ends the program at once, and nothing is lost.
 	slow("30s")
 	args := []string{"send", "--yes", "--json", "--limit-bulk", "off", b.people("twice@example.com")}
 	p := b.start(args...)
@@ -219,7 +220,7 @@ var _ = promised("exit status 130, and what a signal does", []string{
 		if err := p.Process.Signal(syscall.SIGINT); err != nil {
 			c.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond) // two of one kind at a time may come as one
+		time.Sleep(100 * time.Millisecond) // two pending signals of the same kind arrive as one
 	}
 	began := time.Now()
 	p.wait().want(exitInterrupted)

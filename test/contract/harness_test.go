@@ -30,7 +30,7 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// The exit statuses of the page.
+// Exit statuses of docs/contract.md.
 const (
 	exitOK          = 0
 	exitFailed      = 1
@@ -40,10 +40,10 @@ const (
 	exitInterrupted = 130
 )
 
-// patience is how long anything may take on a machine that is busy.
+// patience is the time limit of each step, also for a busy machine.
 const patience = 3 * time.Minute
 
-// binary is the program, built once.
+// binary is the path of the program, which is built once.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -51,12 +51,12 @@ func TestMain(m *testing.M) {
 	parallel := false
 	flag.Visit(func(f *flag.Flag) { parallel = parallel || f.Name == "test.parallel" })
 	if !parallel {
-		// Programs wait for each other most of the time, and for a limit's window.
+		// The programs mostly wait: for each other and for windows.
 		if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
-			panic(err) // the flag is the testing package's
+			panic(err) // the testing package defines the flag
 		}
 	}
-	// A program that is started while a signal is ignored here ignores it too.
+	// A process inherits ignored signals. A signal with a handler is not inherited as ignored.
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -77,8 +77,8 @@ func TestMain(m *testing.M) {
 	postgrestest.Main(m, func() error { return os.RemoveAll(dir) })
 }
 
-// build builds the program. It looks at each file of the program first: go test
-// then knows that its result depends on them, and does not repeat an old one.
+// build builds the program. It first reads the state of each file of the module. go test then knows
+// that the result depends on these files, and does not reuse a cached result after a change.
 func build(to string) error {
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -100,17 +100,17 @@ func build(to string) error {
 	return nil
 }
 
-// A bench is what a check runs the program with: a data directory, a database
-// and an environment that has nothing of the caller's.
+// A bench is the environment in which a check runs the program: a data directory, a database and
+// variables. It has none of the caller's variables except PATH.
 type bench struct {
 	*check
 	env []string
-	dir string // the data directory
-	cwd string // where it runs
-	url string // of the database
+	dir string // data directory
+	cwd string // working directory
+	url string // URL of the database
 }
 
-// bench gives a check a new database and data directory. There is no key.
+// bench returns a bench with a new database and data directory and without a key.
 func (c *check) bench(env ...string) *bench {
 	c.Helper()
 	b := &bench{check: c, dir: c.TempDir(), cwd: c.TempDir(), url: postgrestest.URL(c)}
@@ -119,8 +119,8 @@ func (c *check) bench(env ...string) *bench {
 	return b.with(env...)
 }
 
-// with returns a copy of the bench with more variables. They replace earlier
-// ones; NAME alone unsets one.
+// with returns a copy of the bench with more variables, as NAME=VALUE. They replace earlier ones.
+// NAME alone unsets a variable.
 func (b *bench) with(env ...string) *bench {
 	other := *b
 	other.env = slices.Clone(b.env)
@@ -141,7 +141,7 @@ func (b *bench) with(env ...string) *bench {
 	return &other
 }
 
-// sql returns connections to the bench's database.
+// sql returns a pool of connections to the bench's database.
 func (b *bench) sql() *pgxpool.Pool {
 	b.Helper()
 	pool, err := pgxpool.New(b.Context(), b.url)
@@ -162,7 +162,7 @@ func (b *bench) count(sql string, args ...any) (n int) {
 	return n
 }
 
-// awaits waits until a query returns a number.
+// awaits waits until a query returns the number want.
 func (b *bench) awaits(want int, sql string, args ...any) {
 	b.Helper()
 	b.trace.add(sql)
@@ -181,8 +181,8 @@ func (b *bench) awaits(want int, sql string, args ...any) {
 	}
 }
 
-// exec runs a statement with the triggers off that keep evidence from being
-// changed: for states that nothing else brings about in a test's time.
+// exec runs a statement without the triggers that protect evidence. It is for states that nothing
+// else brings about in the time of a test.
 func (b *bench) exec(sql string, args ...any) {
 	b.Helper()
 	b.trace.add(sql)
@@ -199,13 +199,13 @@ func (b *bench) file(name, text string) string {
 	return path
 }
 
-// people writes a file with the addresses given.
+// people writes a file with the given addresses and returns its path.
 func (b *bench) people(addresses ...string) string {
 	b.Helper()
 	return b.file("people.csv", "email\n"+strings.Join(addresses, "\n")+"\n")
 }
 
-// some are so many addresses, that begin with a name.
+// some returns n addresses that begin with a name.
 func some(name string, n int) []string {
 	var list []string
 	for i := range n {
@@ -214,7 +214,7 @@ func some(name string, n int) []string {
 	return list
 }
 
-// outcome is what a run of the program left.
+// outcome is the result of a run of the program.
 type outcome struct {
 	check    *check
 	args     []string
@@ -222,7 +222,7 @@ type outcome struct {
 	out, err string
 }
 
-// command prepares a run of the program.
+// command prepares a run of the program, which is killed after patience.
 func (b *bench) command(args ...string) *exec.Cmd {
 	b.trace.add("bulkinvite " + strings.Join(args, " "))
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
@@ -233,7 +233,7 @@ func (b *bench) command(args ...string) *exec.Cmd {
 	return c
 }
 
-// run runs the program off a terminal, with nothing on standard input.
+// run runs the program without a terminal and with empty standard input.
 func (b *bench) run(args ...string) outcome {
 	b.Helper()
 	return b.runWith("", args...)
@@ -252,13 +252,13 @@ func (b *bench) runWith(stdin string, args ...string) outcome {
 	}
 	o := outcome{b.check, args, c.ProcessState.ExitCode(), out.String(), errs.String()}
 	if !slices.Contains(args, "--help") && (len(args) == 0 || args[0] != "help") {
-		// Help names everything, and so proves nothing.
+		// Help names everything, so it proves nothing.
 		b.trace.add(fmt.Sprintf("exit status\n%d\n%s\n%s", o.exit, o.out, o.err))
 	}
 	return o
 }
 
-// want fails the test unless the run ended with this exit status.
+// want fails the test unless the exit status is exit.
 func (o outcome) want(exit int) outcome {
 	o.check.Helper()
 	if o.exit != exit {
@@ -274,7 +274,7 @@ func (o outcome) want(exit int) outcome {
 	return o
 }
 
-// says fails the test unless a text is in what the run wrote.
+// says fails the test unless the output or the errors of the run contain a text.
 func (o outcome) says(text string) outcome {
 	o.check.Helper()
 	if !strings.Contains(o.out+o.err, text) {
@@ -289,26 +289,26 @@ func (o outcome) says(text string) outcome {
 	return o
 }
 
-// doc reads standard output as one JSON document and nothing else.
+// doc decodes standard output, which must be exactly one JSON document.
 func (o outcome) doc() any {
 	o.check.Helper()
 	return decode(o.check, o.out)
 }
 
-// object is doc, which must be an object.
+// object is doc for a document that must be an object.
 func (o outcome) object() object {
 	o.check.Helper()
 	return asObject(o.check, o.doc())
 }
 
-// objects is doc, which must be an array of objects.
+// objects is doc for a document that must be an array of objects.
 func (o outcome) objects() []object {
 	o.check.Helper()
 	return asObjects(o.check, o.doc())
 }
 
-// refused fails the test unless the run ended with this exit status and, with
-// --json, this code in the one document of an error.
+// refused fails the test unless the run ended with the exit status and printed one JSON document of
+// an error with the code. It returns the error.
 func (o outcome) refused(exit int, code string) object {
 	o.check.Helper()
 	o.want(exit)
@@ -320,11 +320,11 @@ func (o outcome) refused(exit int, code string) object {
 	return e
 }
 
-// An object is a JSON object, with numbers as they were written.
+// An object is a JSON object. Its numbers are json.Number.
 type object map[string]any
 
-// decode reads a text as one JSON document. An object that has a key twice is no
-// document that programs agree on.
+// decode decodes exactly one JSON document. It fails if an object has a key twice, since parsers
+// disagree about such an object.
 func decode(t testing.TB, text string) any {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(text))
@@ -399,13 +399,13 @@ func asObjects(t testing.TB, v any) []object {
 	return objects
 }
 
-// object returns the object below a key.
+// object returns the object at a key.
 func (o object) object(t testing.TB, key string) object {
 	t.Helper()
 	return asObject(t, o[key])
 }
 
-// int returns the whole number below a key.
+// int returns the integer at a key.
 func (o object) int(t testing.TB, key string) int {
 	t.Helper()
 	number, ok := o[key].(json.Number)
@@ -416,9 +416,9 @@ func (o object) int(t testing.TB, key string) int {
 	return int(n)
 }
 
-// has fails the test unless the object has exactly these keys with these types:
-// "batch int, eta time|null". Types are int, number, string, bool, null, time
-// (RFC 3339 in UTC), object, array, any.
+// has fails the test unless the object has exactly these keys with these types, such as "batch int,
+// eta time|null". The types are int, number, string, bool, null, time (RFC 3339 in UTC), object,
+// array and any.
 func (o object) has(t testing.TB, keys string) {
 	t.Helper()
 	want := map[string]string{}
@@ -464,17 +464,17 @@ func isKind(v any, kind string) bool {
 	return false
 }
 
-// A process is the program under way.
+// A process is a running program.
 type process struct {
 	*bench
 	*exec.Cmd
 	mu       sync.Mutex
 	out, err strings.Builder
-	more     chan struct{} // something was written
-	done     chan struct{} // closed when it has ended
+	more     chan struct{} // signals that something was written
+	done     chan struct{} // closed when the process has ended
 }
 
-// start starts the program, which is ended with the test.
+// start starts the program, which is killed at the end of the test.
 func (b *bench) start(args ...string) *process {
 	b.Helper()
 	p := &process{bench: b, Cmd: b.command(args...), more: make(chan struct{}, 1), done: make(chan struct{})}
@@ -494,11 +494,11 @@ func (b *bench) start(args ...string) *process {
 	heard.Go(func() { p.hear(errs, &p.err) })
 	go func() {
 		heard.Wait()
-		_ = p.Cmd.Wait() // its exit status is looked at
+		_ = p.Cmd.Wait() // wait reads the exit status
 		close(p.done)
 	}()
 	b.Cleanup(func() {
-		_ = p.Process.Kill() // it may have ended
+		_ = p.Process.Kill() // an error means that it has ended
 		<-p.done
 	})
 	return p
@@ -521,14 +521,14 @@ func (p *process) hear(from io.Reader, to *strings.Builder) {
 	}
 }
 
-// wrote returns what it has written until now.
+// wrote returns what the process has written so far.
 func (p *process) wrote() (out, errs string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.String(), p.err.String()
 }
 
-// await waits until a text is in what it wrote.
+// await waits until the process has written a text.
 func (p *process) await(text string) {
 	p.Helper()
 	late := time.After(patience)
@@ -549,7 +549,7 @@ func (p *process) await(text string) {
 	}
 }
 
-// end sends a signal, waits for the end, and returns what it left.
+// end sends a signal, waits until the process has ended, and returns its result.
 func (p *process) end(signal syscall.Signal) outcome {
 	p.Helper()
 	if err := p.Process.Signal(signal); err != nil {
@@ -558,7 +558,7 @@ func (p *process) end(signal syscall.Signal) outcome {
 	return p.wait()
 }
 
-// wait waits for the end, and returns what it left.
+// wait waits until the process has ended, and returns its result.
 func (p *process) wait() outcome {
 	p.Helper()
 	select {
@@ -570,7 +570,7 @@ func (p *process) wait() outcome {
 	return outcome{p.check, p.Args[1:], p.ProcessState.ExitCode(), out, errs}
 }
 
-// A clerk is `bulkinvite sandbox` under way.
+// A clerk is a running `bulkinvite sandbox`.
 type clerk struct {
 	*process
 	url string // for CLERK_API_URL
@@ -587,21 +587,21 @@ func (c *check) clerk(args ...string) *clerk {
 	return &clerk{p, strings.TrimSpace(out)}
 }
 
-// env has the program talk to this sandbox: `sk_test_…` keys are of a development
-// instance, `sk_live_…` of a production one.
+// env returns the variables with which the program uses this sandbox. A key `sk_test_…` makes it a
+// development instance, `sk_live_…` a production instance.
 func (k *clerk) env(key string) []string {
 	return []string{"CLERK_API_URL=" + k.url, "CLERK_SECRET_KEY=" + key, "BULKINVITE_SETTLE=1ms"}
 }
 
-// stage is a sandbox and a bench whose program talks to it.
+// stage starts a sandbox and returns it with a bench that uses it.
 func (c *check) stage(key string, args ...string) (*clerk, *bench) {
 	c.Helper()
 	k := c.clerk(args...)
 	return k, c.bench(k.env(key)...)
 }
 
-// standing returns how many invitations each address has in each state, as
-// "pending a@example.com".
+// standing returns the number of invitations by status and address. A key is, for example, "pending
+// a@example.com".
 func (k *clerk) standing() map[string]int {
 	k.Helper()
 	all := map[string]int{}
@@ -611,7 +611,7 @@ func (k *clerk) standing() map[string]int {
 	return all
 }
 
-// pending fails the test unless exactly these addresses have a pending invitation.
+// pending fails the test unless exactly these addresses have pending invitations.
 func (k *clerk) pending(want ...string) {
 	k.Helper()
 	got := []string{}
@@ -627,7 +627,7 @@ func (k *clerk) pending(want ...string) {
 	}
 }
 
-// ask makes a call of the sandbox's own, such as GET /sandbox/mailbox.
+// ask calls one of the sandbox's own endpoints, such as GET /sandbox/mailbox.
 func (k *clerk) ask(method, path, body string) any {
 	k.Helper()
 	status, text := request(k.check, method, strings.TrimSuffix(k.url, "/v1")+path, nil, body)
@@ -640,7 +640,7 @@ func (k *clerk) ask(method, path, body string) any {
 	return decode(k.check, text)
 }
 
-// mails returns how many mails each address got.
+// mails returns the number of mails by address.
 func (k *clerk) mails() map[string]int {
 	k.Helper()
 	box := asObject(k.check, k.ask(http.MethodGet, "/sandbox/mailbox", ""))
@@ -651,20 +651,20 @@ func (k *clerk) mails() map[string]int {
 	return got
 }
 
-// request sends one and returns the status and text of its answer. Streams, which
-// do not end, are cut after their first event.
+// request sends a request and returns the status and the text of the answer. It reads only the
+// first event of a stream, because streams do not end.
 func request(c *check, method, url string, header http.Header, body string) (int, string) {
 	c.Helper()
 	status, _, text := exchange(c, method, url, header, body)
 	return status, text
 }
 
-// noRedirects shows what a server answered, and not where that leads.
+// noRedirects returns a redirect as the answer instead of following it.
 var noRedirects = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// exchange is request with the header of the answer.
+// exchange is request, with the header of the answer.
 func exchange(c *check, method, url string, header http.Header, body string) (int, http.Header, string) {
 	c.Helper()
 	r, err := http.NewRequestWithContext(c.Context(), method, url, strings.NewReader(body))
@@ -709,11 +709,11 @@ func exchange(c *check, method, url string, header http.Header, body string) (in
 	return answer.StatusCode, answer.Header, string(text)
 }
 
-// A server is `bulkinvite serve` under way.
+// A server is a running `bulkinvite serve`.
 type server struct {
 	*process
 	base  string // http://127.0.0.1:PORT
-	token string // of an operator
+	token string // an operator's token
 }
 
 // serve starts the server on a free port, without users.
@@ -728,13 +728,13 @@ func (b *bench) serve(args ...string) *server {
 	return &server{p, base[strings.LastIndex(base, "http://"):], token}
 }
 
-// ask makes a call of the API with the operator's token.
+// ask calls the API with the operator's token.
 func (s *server) ask(method, path, body string) (int, string) {
 	s.Helper()
 	return request(s.check, method, s.base+path, http.Header{"Authorization": {"Bearer " + s.token}}, body)
 }
 
-// get is ask for a document, with a 200.
+// get returns the document at a path. The answer must be 200.
 func (s *server) get(path string) any {
 	s.Helper()
 	status, text := s.ask(http.MethodGet, path, "")

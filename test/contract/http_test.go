@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// operations are those of the API, with the role that each needs.
+// operations has the API's operations with the role that each needs.
 var operations = []struct{ method, path, role string }{
 	{"GET", "/batches", "auditor"},
 	{"POST", "/batches", "operator"},
@@ -64,7 +64,7 @@ var operations = []struct{ method, path, role string }{
 	{"GET", "/uploads/{upload}", "auditor"},
 }
 
-// at returns the path of an operation with numbers in it.
+// at returns the URL of an operation, with values for the parameters in its path.
 func (s *server) at(path string) string {
 	return s.base + "/api/v1" + strings.NewReplacer("{batch}", "1", "{row}", "1", "{sweep}", "1", "{upload}", "1",
 		"{email}", "ann@example.com").Replace(path)
@@ -72,14 +72,14 @@ func (s *server) at(path string) string {
 
 func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
-// token makes one for a role.
+// token makes a token with a role and returns its text.
 func (b *bench) token(name, role string) string {
 	b.Helper()
 	text, _ := b.run("token", "create", name, "--role", role, "--json").want(exitOK).object()["token_text"].(string)
 	return text
 }
 
-// signIn uses the server's link, and returns a client that is signed in.
+// signIn uses the server's sign-in link and returns the client that is signed in.
 func (s *server) signIn() *http.Client {
 	s.Helper()
 	_, errs := s.wrote()
@@ -103,12 +103,13 @@ func (s *server) signIn() *http.Client {
 	return client
 }
 
-// problemDocument is the form of every error.
+// problemDocument is the shape of every error of the API.
 var problemDocument = keyed(fields{"type": exactly(`"about:blank"`), "title": text, "status": integer,
 	"detail": text, "remedy?": text,
 	"errors?": list(keyed(fields{"location?": text, "message": text})), "batch?": integer, "columns?": list(text)})
 
-// problem makes a request that must be refused with a status, in the form of an error.
+// problem sends a request that must be refused with a status and an error document, and returns the
+// header of the answer.
 func (s *server) problem(want int, method, url string, header http.Header, body string) http.Header {
 	s.Helper()
 	status, answered, text := exchange(s.check, method, url, header, body)
@@ -124,7 +125,7 @@ func (s *server) problem(want int, method, url string, header http.Header, body 
 	return answered
 }
 
-// refuses reports whether a status is about who asks.
+// refuses reports whether a status means that the caller lacks a permission.
 func refuses(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
@@ -163,13 +164,14 @@ var _ = promised("who may call the API",
 				c.Errorf("%s %s: an auditor gets %d %s", o.method, url, status, text)
 			}
 		}
-		for _, o := range operations { // an operator may do all of it
+		for _, o := range operations { // an operator may do everything
 			if status, text := request(c, o.method, s.at(o.path), bearer(s.token), ""); refuses(status) {
 				c.Errorf("%s %s: an operator gets %d %s", o.method, o.path, status, text)
 			}
 		}
 
-		// A session is as good as a token, but not from another site, and not once it was ended.
+		// A session permits the same as a token, but not from another site, and not after it was
+		// ended.
 		signedIn := s.signIn()
 		asks := func(method, path, origin string, want int) {
 			c.Helper()
@@ -228,7 +230,7 @@ var _ = promised("the API describes itself",
 			"/api/v1/batches") {
 			c.Errorf("docs: %d %v", status, header)
 		}
-		// The list above has each operation, so that each is asked for.
+		// operations must have every operation of the API, so that the test calls all of them.
 		var paths struct {
 			Paths map[string]map[string]any `json:"paths"`
 		}
@@ -261,7 +263,8 @@ var _ = promised("the API describes itself",
 
 const openapiFile = "../../docs/openapi.yaml"
 
-// schemas are those of docs/openapi.yaml. An object may have no key that they lack.
+// schemas has the schemas of docs/openapi.yaml. Its objects allow no keys that they do not
+// describe.
 var schemas = sync.OnceValues(func() (*jsonschema.Compiler, error) {
 	page, err := os.ReadFile(openapiFile)
 	if err != nil {
@@ -299,10 +302,10 @@ func closeObjects(v any) {
 
 var compiling sync.Mutex
 
-// timesInZone finds times with an offset.
+// timesInZone matches times with an offset.
 var timesInZone = regexp.MustCompile(`"\d{4}-\d\d-\d\dT[0-9:.]+[+-][0-9:]+"`)
 
-// described holds an answer to docs/openapi.yaml.
+// described checks an answer against docs/openapi.yaml.
 func (c *check) described(method, path string, status int, text string) {
 	c.Helper()
 	escaped := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace
@@ -348,7 +351,7 @@ var _ = promised("the API answers with the documents of the commands",
 		s := b.serve()
 		d := c.documents()
 
-		// ask makes a call whose answer must be as docs/openapi.yaml has it, with this status.
+		// ask makes a call that must have the given status and an answer as in docs/openapi.yaml.
 		ask := func(method, path, kind, body string, want int, numbers ...string) any {
 			c.Helper()
 			header := bearer(s.token)
@@ -408,7 +411,7 @@ var _ = promised("the API answers with the documents of the commands",
 			get(path, "{batch}", "1", "{sweep}", "1")
 		}
 
-		// A file becomes a draft, which is looked at, started, and stopped in each way.
+		// Upload a file as a draft, look at it, start it, and stop it in each way.
 		header := ask("POST", "/batches?file_name=more.csv", "text/csv",
 			hires+"New,new@example.com,IT\nOther,other@example.com,IT\n", http.StatusCreated)
 		c.holds(header, "batch 2, state draft, file_name more.csv, rows 10")
@@ -426,7 +429,7 @@ var _ = promised("the API answers with the documents of the commands",
 		s.problem(http.StatusConflict, "POST", s.base+"/api/v1/batches/2/start", bearer(s.token), `{"people":1}`)
 		b.until(0, `select count(*) from batches b where id = 2 and state <> 'draft'`)
 		var started any
-		for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // people are being looked up
+		for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // the server is looking people up
 			draft = get("/batches/{batch}/draft", two...)
 			if at(draft, "looking") == false || time.Now().After(late) {
 				break
@@ -455,7 +458,7 @@ var _ = promised("the API answers with the documents of the commands",
 		c.holds(post("/sweeps/{sweep}/allow", "", "{sweep}", "99"), "sweep 99, held false")
 		c.saw("batches/{id}", "status", "check", "why", "people/{email}", "--rejected")
 
-		// What is refused, and how.
+		// These requests are refused with an error document.
 		api := s.base + "/api/v1"
 		for _, r := range []struct {
 			want               int
@@ -496,7 +499,7 @@ var _ = promised("the limits of downloads and streams",
 		var file strings.Builder
 		file.WriteString("email,Note\n")
 		for i := range rows {
-			fmt.Fprintf(&file, "p%d@example.com,%s\n", i, strings.Repeat("x", 8000)) // more than the buffers between
+			fmt.Fprintf(&file, "p%d@example.com,%s\n", i, strings.Repeat("x", 8000)) // more than all buffers hold
 		}
 		b.run("import", "--yes", b.file("large.csv", file.String())).want(exitOK)
 		s := b.serve()
@@ -519,7 +522,7 @@ var _ = promised("the limits of downloads and streams",
 			if err != nil {
 				c.Fatal(err)
 			}
-			c.Cleanup(func() { _ = answer.Body.Close() }) // it may have been closed
+			c.Cleanup(func() { _ = answer.Body.Close() }) // it may be closed already
 			c.trace.add(path)
 			return answer
 		}
@@ -551,9 +554,9 @@ var _ = promised("the limits of downloads and streams",
 			"/api/v1/batches/1/problems.csv", "/api/v1/drift", "/batches/1/results.csv"} {
 			refused(path)
 		}
-		s.get("/api/v1/drift") // another user's
+		s.get("/api/v1/drift") // of another user
 
-		// Rows are decided in the middle of the download.
+		// Decide rows in the middle of the downloads.
 		b.exec(`update results set outcome = 'rejected', reason = 'x', decided_at = now() where row_number % 2 = 0`)
 		var got []object
 		decoded, err := io.ReadAll(all.Body)
@@ -580,7 +583,8 @@ var _ = promised("the limits of downloads and streams",
 				}
 			}
 		}
-		for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // the server sees that they are over
+		// The server notices the end of the downloads a moment later.
+		for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 			answer := begin("/api/v1/drift")
 			if answer.StatusCode == http.StatusOK {
 				break

@@ -14,7 +14,7 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// The documents of the section JSON, with every key that they have.
+// Shapes of the documents of the section JSON, with all their keys.
 var (
 	outcomeKeys = fields{"invited": integer, "already_invited": integer, "already_registered": integer,
 		"invalid":  integer,
@@ -173,7 +173,7 @@ var (
 	outcomes    = oneOf("invited already_invited already_registered invalid rejected duplicate_row failed cancelled")
 )
 
-// addsUp: the sum of the outcomes and the undecided are the rows.
+// addsUp checks that outcomes and undecided add up to rows.
 func addsUp(r *reading, path string, doc any) {
 	sum := amount(doc, "undecided")
 	for name := range outcomeKeys {
@@ -184,7 +184,7 @@ func addsUp(r *reading, path string, doc any) {
 	}
 }
 
-// sweptAddsUp: what was stale has come to an end, one way or another, once a sweep has.
+// sweptAddsUp checks that each stale invitation of a sweep that is done has a result.
 func sweptAddsUp(r *reading, path string, doc any) {
 	if at(doc, "state") != "done" {
 		return
@@ -199,14 +199,14 @@ func sweptAddsUp(r *reading, path string, doc any) {
 	}
 }
 
-// amount returns the whole number that a path names; 0 where there is none.
+// amount returns the integer at a path, or 0 if there is none.
 func amount(doc any, path string) int64 {
 	n, _ := at(doc, path).(json.Number)
-	i, _ := n.Int64() // the shape says so if it is none
+	i, _ := n.Int64() // the shape reports a number that is no integer
 	return i
 }
 
-// until waits for a statement to count what is wanted.
+// until waits until a query returns the number want.
 func (b *bench) until(want int, sql string, args ...any) {
 	b.Helper()
 	pool := b.sql()
@@ -232,17 +232,18 @@ func (b *bench) until(want int, sql string, args ...any) {
 // faults replaces the faults of the sandbox.
 func (k *clerk) faults(list string) { k.Helper(); k.ask("POST", "/sandbox/faults", list) }
 
-// hires is a file in which rows end in six of the eight ways, at a sandbox that [check.hired] starts.
+// hires is a file whose rows end with six of the eight outcomes at the sandbox of [check.hired].
 const hires = "Name,email,Department\n" +
 	"Ann,ann@example.com,Sales\nBob, bob@example.com ,IT\nCid,cid@example.com,IT\n" +
 	"User,user@example.com,IT\nPending,pending@example.com,IT\nAnn again,ANN@example.com,Sales\n" +
 	"Nobody,nobody,IT\n\nBlocked,x@blocked.example,IT\n"
 
-// hired starts a sandbox that knows people, and a bench that talks to it as to a production instance.
+// hired starts a sandbox that knows some people, and returns it with a bench that uses it as a
+// production instance.
 func (c *check) hired(env ...string) (*clerk, *bench) {
 	c.Helper()
 	k := c.clerk("--user", "user@example.com", "--pending", "pending@example.com", "--block", "*@blocked.example")
-	// In a zone that is not UTC, as times in documents must be.
+	// The zone differs from UTC, in which documents must have their times.
 	return k, c.bench(append(append(k.env("sk_live_contract"), "TZ=Asia/Tokyo"), env...)...)
 }
 
@@ -284,10 +285,11 @@ var _ = promised("the document of a batch",
 		c.slowedDown(d)
 		c.lostAnswers(d)
 		d.bothWays()
-		c.saw("check", "ceiling", "limit") // the plan has the same shape there; earlier versions had these keys
+		// The plan is described under check. Earlier versions had the keys ceiling and limit.
+		c.saw("check", "ceiling", "limit")
 	})
 
-// aWholeWay has each command print the document, in every state.
+// aWholeWay reads the batch document from each command and in each state.
 func (c *check) aWholeWay(d *documents) {
 	c.Helper()
 	k, b := c.hired()
@@ -345,7 +347,7 @@ func (c *check) aWholeWay(d *documents) {
 	}
 }
 
-// pauses has batches paused in each way but by a person.
+// pauses reads the batch document of batches that are paused for each reason except by a person.
 func (c *check) pauses(d *documents) {
 	c.Helper()
 	k, b := c.hired("BULKINVITE_LIMIT_BULK=off", "BULKINVITE_LIMIT_CREATE=25/1h")
@@ -379,7 +381,8 @@ func (c *check) pauses(d *documents) {
 	c.set(doc, "state_reason")
 }
 
-// slowedDown has Clerk answer 429 while workers have different limits. The limits have documents of their own.
+// slowedDown reads the batch document while Clerk answers 429 and workers have different limits.
+// Another promise checks the documents of the limits.
 func (c *check) slowedDown(d *documents) {
 	c.Helper()
 	k, b := c.hired()
@@ -400,14 +403,15 @@ func (c *check) slowedDown(d *documents) {
 	d.read("batch", batchDocument, b.run("status", "1", "--json").want(exitOK))
 }
 
-// olderWorker has a process live that states no limits, as one of an earlier version.
+// olderWorker inserts a live worker that states no limits, like a worker of an earlier version.
 func (b *bench) olderWorker() {
 	b.Helper()
 	b.exec(`insert into workers (id, instance_id, host, pid, version, started_at, heartbeat_at, lives_until)
 		values ('older_1_1', 1, 'older', 1, 'v0', now(), now(), now() + interval '1 hour')`)
 }
 
-// lostAnswers has the answers to creates lost, and then the reads that would tell what became of them.
+// lostAnswers reads the batch document while the answer to a create is lost, and the reads that
+// could settle it do not happen or fail.
 func (c *check) lostAnswers(d *documents) {
 	c.Helper()
 	for reads, last := range map[string]string{
@@ -417,7 +421,7 @@ func (c *check) lostAnswers(d *documents) {
 	} {
 		k, b := c.hired()
 		if reads == "" {
-			b = b.with("BULKINVITE_SETTLE=1h") // so that nothing is read yet
+			b = b.with("BULKINVITE_SETTLE=1h") // so that no read happens during the test
 		}
 		b.run("import", "--yes", "--no-preflight", b.people(some("lost", 1)...)).want(exitOK)
 		k.faults(`[{"call":"create","kind":"cut_after"}` + reads + `]`)
@@ -488,7 +492,7 @@ var _ = promised("the documents of limits and limits thaw",
 		d.bothWays()
 
 		doc = d.read("limits", limitsDocument, b.run("limits", "--json", "--limit-general", "none").want(exitOK))
-		c.set(doc, "[0].limits[2].free") // the workers' is stricter
+		c.set(doc, "[0].limits[2].free") // the workers have a limit, which is stricter
 		frozen := at(doc, "[0].limits[0].frozen_until")
 		doc = d.read("limits thaw", thawDocument, b.run("limits", "thaw", "--json").want(exitOK))
 		c.holds(doc, fmt.Sprintf("[0].instance ins_sandbox, [0].bucket create, [0].frozen_until %v", frozen))
@@ -537,7 +541,7 @@ var _ = promised("the document of check",
 		doc = d.read("check", check, b.run("check", "--json", book))
 		c.set(doc, "sheet")
 		c.holds(doc, "encoding Excel workbook, delimiter ")
-		// Bytes that are as well Cyrillic as Greek.
+		// These bytes are text in Cyrillic and in Greek encodings.
 		doc = d.read("check", check, b.run("check", "--json",
 			b.file("unsure.csv", "Name,Email\n\xd0\xe5\xf2\xf0,a@example.com\n")))
 		if guesses, _ := at(doc, "encoding_guesses").([]any); len(guesses) < 2 ||
@@ -607,7 +611,7 @@ var _ = promised("the document of sweep",
 			"skipped.own_expiry 1")
 		c.set(doc, "allowed_at finished_at")
 
-		// One goes on while Clerk is slow.
+		// Show a sweep that runs while Clerk is slow.
 		b.run("send", "--yes", b.people(some("q", 3)...)).want(exitOK)
 		k.faults(`[{"call":"revoke","kind":"slow","delay":"2s"}]`)
 		p := b.start("sweep", "--older-than", "1ms", "--apply", "--yes")

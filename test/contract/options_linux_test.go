@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// A wire stands between the program and the sandbox, and keeps what was asked.
+// A wire is a proxy between the program and the sandbox that records requests.
 type wire struct {
 	url   string
 	mu    sync.Mutex
-	asked []string          // METHOD PATH
-	made  map[string]object // what was asked for an address, when it was invited
+	asked []string          // METHOD PATH of each request
+	made  map[string]object // last item of a request body, by address
 }
 
 func (k *clerk) wire() *wire {
@@ -67,7 +67,7 @@ func (w *wire) keep(call string, body []byte) {
 	}
 }
 
-// of returns what was asked for an address.
+// of returns the last request item for an address.
 func (w *wire) of(address string) object {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -268,13 +268,14 @@ var _ = promised("options: a new version of a roster, and when invitations are t
 	k.pending(two...)
 	b.run("send", "--yes", "--roster", "1", "--allow", b.people("a000@example.com", "b@example.com")).want(exitOK)
 	k.pending("a000@example.com", "b@example.com", "new@example.com")
-	// Of three that are as old, a sweep takes back the one whose batch says so, and the one whose day has passed.
+	// All invitations are of about the same age. A sweep revokes the one whose batch says so and the
+	// one whose day has passed.
 	b.run("send", "--yes", "--revoke-after", "1ms", b.people("soon@example.com")).want(exitOK)
 	b.run("send", "--yes", "--revoke-after", "90d", b.people("late@example.com")).want(exitOK)
 	days := fmt.Sprintf("email,Last\npast@example.com,%s\ncoming@example.com,%s\n",
 		time.Now().AddDate(0, 0, 5).Format(time.DateOnly), time.Now().AddDate(0, 0, 9).Format(time.DateOnly))
 	b.run("send", "--yes", "--revoke-on", "Last", b.file("days.csv", days)).want(exitOK)
-	b.exec(`update results set revoke_on = revoke_on - 7`) // a week later
+	b.exec(`update results set revoke_on = revoke_on - 7`) // as if a week had passed
 	b.run("sweep", "--apply").want(exitOK)
 	s := k.standing()
 	if s["revoked soon@example.com"] != 1 || s["pending late@example.com"] != 1 ||
@@ -407,7 +408,7 @@ var _ = promised("options: when people are invited", []string{
 		}
 	}
 
-	// The hours are those of the zone, summer and winter.
+	// The hours are those of the zone, in winter and in summer.
 	for day, want := range map[string]string{"2096-01-10": "2096-01-10T07:00:00Z", "2096-07-10": "2096-07-10T06:00:00Z"} {
 		batch := draft(b, "--start-at", day+" 03:00", "--hours", "8-18", "--tz", "Europe/Berlin")
 		if eta := b.run("start", fmt.Sprint(batch), "--json").want(exitOK).
@@ -416,13 +417,13 @@ var _ = promised("options: when people are invited", []string{
 		}
 		b.run("cancel", fmt.Sprint(batch), "--yes").want(exitOK)
 	}
-	// By night, seen from zones where it is night, and where it is day.
-	local := func(hour int) string { // where it is that hour
+	// Test hours of day and night from zones where it is day or night now.
+	local := func(hour int) string { // returns a zone where it is that hour
 		offset := (hour-time.Now().UTC().Hour()+36)%24 - 12
 		if offset == 0 {
 			return "Etc/GMT"
 		}
-		return fmt.Sprintf("Etc/GMT%+d", -offset) // by POSIX the sign is the other way round
+		return fmt.Sprintf("Etc/GMT%+d", -offset) // POSIX zones have the opposite sign
 	}
 	c.saw(
 		"--hours FROM-TO",
@@ -464,7 +465,7 @@ var _ = promised("options: when people are invited", []string{
 	if o := b.in(gone, "paused"); o["paused_by"] != "zone" {
 		c.Errorf("%v", o)
 	}
-	// Times are shown in the zone, by default the machine's.
+	// Times are shown in --tz, by default in the machine's zone.
 	waits := b.run("import", "--yes", "--json", "--start-at", "2096-11-24T08:00:00Z", b.people("waits@example.com")).
 		want(exitOK).
 		object().
@@ -526,7 +527,7 @@ var _ = promised("options: Clerk is read before the plan is shown", []string{
 	}{{10_000, nil, true}, {10_001, nil, false}, {10, []string{"--no-preflight"}, false}, {11, nil, true}} {
 		for _, command := range []string{"send", "import"} {
 			before := w.times("GET /v1/users")
-			// Nobody confirms, so that the plan is all.
+			// Nobody confirms, so the command ends after the plan.
 			o := b.run(append([]string{command, b.people(list[:one.people]...)}, one.args...)...).want(exitHeld)
 			read := w.times("GET /v1/users") > before
 			if read != one.read || read != strings.Contains(o.err, `"already_registered":1`) {
@@ -556,7 +557,7 @@ var _ = promised("options: send of a file whose batch is paused", []string{
 	}
 	b.sit(answers("[y/N]", "y"), "send", file).want(exitOK)
 	k.pending("a@example.com", "b@example.com")
-	// Four of twenty are a fifth, which is not more; eight are.
+	// Four of twenty are a fifth, which is not too many. Eight are.
 	many := func(bad, all int) string {
 		return b.people(append(some("r", bad), some(fmt.Sprintf("good%d-", bad), all-bad)...)...)
 	}

@@ -8,29 +8,27 @@ import (
 	"strings"
 )
 
-// contractFile is the page that the tests hold the program to.
+// contractFile is the path of the page that the tests check.
 const contractFile = "../../docs/contract.md"
 
-// A page is the text of the contract, with all white space as single spaces.
+// A page is the text of the contract. All white space in it is single spaces.
 type page struct {
 	text     string
-	lines    []int     // the line of the file that each byte of text is from
-	sections []section // in the page's order, without gaps
+	lines    []int     // by byte of text, the line of the file
+	sections []section // in the order of the page, without gaps
 	tokens   []token
 }
 
-// A section is what stands below one heading. What stands before the first one
-// belongs to the title.
+// A section is the text below one heading, up to the next one.
 type section struct {
 	title    string
-	from, to int // bytes of the text
+	from, to int // byte offsets in the text
 }
 
-// A token is a name that programs rely on: what stands in backticks, and each
-// key of a JSON example.
+// A token is a name that programs rely on: text in backticks, or a key of a JSON example.
 type token struct {
 	text     string
-	from, to int // bytes of the text, with its quotation marks
+	from, to int // byte offsets in the text, including quotation marks
 }
 
 var (
@@ -40,7 +38,7 @@ var (
 	jsonKey   = regexp.MustCompile(`"([a-z_0-9]+)":`)
 )
 
-// readPage splits the text of the contract.
+// readPage parses the text of the contract.
 func readPage(text string) *page {
 	p := &page{}
 	var code bool
@@ -75,7 +73,8 @@ func readPage(text string) *page {
 	return p
 }
 
-// addTokens notes the tokens of a part of the text, or of what the text will be.
+// addTokens adds the tokens of a part of the page's text, or of the given text, which the page will
+// have.
 func (p *page) addTokens(form *regexp.Regexp, from, to int, text ...string) {
 	whole := p.text
 	if len(text) > 0 {
@@ -86,7 +85,7 @@ func (p *page) addTokens(form *regexp.Regexp, from, to int, text ...string) {
 	}
 }
 
-// find returns where a quote stands. It must stand there once.
+// find returns the byte offsets of a quote. The page must contain the quote exactly once.
 func (p *page) find(quote string) (from, to int, err error) {
 	quote = strings.Join(strings.Fields(quote), " ")
 	from = strings.Index(p.text, quote)
@@ -101,7 +100,7 @@ func (p *page) find(quote string) (from, to int, err error) {
 	return from, from + len(quote), nil
 }
 
-// in returns the title of the section that a byte of the text belongs to.
+// in returns the title of the section that contains a byte of the text.
 func (p *page) in(at int) string {
 	for _, s := range p.sections {
 		if at >= s.from && at < s.to {
@@ -111,8 +110,8 @@ func (p *page) in(at int) string {
 	return ""
 }
 
-// rows returns the cells of the rows of the table whose head begins with a name.
-// Pipes that are escaped in the page are plain in the cells.
+// tableRows returns the cells of the table whose first column has the given heading. It unescapes
+// escaped pipes.
 func tableRows(text, name string) [][]string {
 	var rows [][]string
 	var inside bool

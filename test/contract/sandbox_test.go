@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// calls makes a call of Clerk's at the sandbox, and returns the status, the header and the document of its answer.
+// calls makes a call of Clerk's API at the sandbox. It returns the status, the header and the
+// document of the answer.
 func (k *clerk) calls(method, path, body string) (int, http.Header, any) {
 	k.Helper()
 	header := bearer("sk_test_x")
@@ -20,7 +21,8 @@ func (k *clerk) calls(method, path, body string) (int, http.Header, any) {
 	return status, answered, decode(k.check, text)
 }
 
-// answers makes a call, which must be answered with a status and a code of Clerk's; none: with a 200.
+// answers makes a call that must be answered with code: "200", or a status with one of Clerk's
+// codes.
 func (k *clerk) answers(code, method, path, body string) any {
 	k.Helper()
 	status, answered, doc := k.calls(method, path, body)
@@ -41,14 +43,14 @@ var _ = promised("the sandbox as a server",
 	[]string{"`bulkinvite sandbox` prints the URL for `CLERK_API_URL`, listens on 127.0.0.1:8091 (`--listen`), " +
 		"takes any `sk_test_` or `sk_live_` key, and keeps the limits that the settings name."},
 	func(c *check) {
-		// Another program may have the port of the default.
+		// Another program may already use the default port.
 		p := (&bench{check: c, dir: c.TempDir(), env: []string{"HOME=" + c.TempDir()}}).start("sandbox")
 		p.await("127.0.0.1:8091")
 		if out, errs := p.wrote(); out != "http://127.0.0.1:8091/v1\n" && !strings.Contains(errs,
 			"address already in use") {
 			c.Errorf("%s%s", out, errs)
 		}
-		_ = p.Process.Kill() // it may have ended
+		_ = p.Process.Kill() // an error means that it has ended
 
 		k := c.clerk("--limit-create", "2/1h", "--limit-bulk", "1/1h", "--limit-general", "500/1h")
 		for _, key := range []string{"sk_test_a", "sk_test_b", "sk_live_c"} {
@@ -132,7 +134,8 @@ var _ = promised("the sandbox answers as Clerk",
 			c.Errorf("a call of organizations: %d", status)
 		}
 
-		// Scaled limits: an hour's worth of creates fits in again after 3.6 s. The refused ones weigh too.
+		// With scaled limits an hour's creates are allowed again after 3.6 s. Refused requests
+		// count too.
 		var until time.Time
 		for i := 0; ; i++ {
 			if status, _, _ := k.calls("POST", "/invitations", fmt.Sprintf(`{"email_address":"p%d@example.com"}`,
@@ -175,7 +178,7 @@ var _ = promised("the sandbox answers as Clerk",
 			"--help").want(exitOK).says("Examples:")
 	})
 
-// raw sends bytes, and returns the line with the status of the answer.
+// raw sends bytes and returns the status line of the answer.
 func (k *clerk) raw(request string) string {
 	k.Helper()
 	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(k.url, "http://"), "/v1"))

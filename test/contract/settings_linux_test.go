@@ -17,12 +17,12 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// A setting is a row of the page's table.
+// A setting is a row of the contract's table of settings.
 type setting struct {
-	flag     string // without its dashes
-	variable string // empty: none
+	flag     string // without the leading dashes
+	variable string // empty if it has none
 	defaults []string
-	off      bool // a switch, whose default is off
+	off      bool // a switch that is off by default
 	none     bool // has no default
 }
 
@@ -50,8 +50,7 @@ func settingsOf(t testing.TB) []setting {
 	return list
 }
 
-// values are three values of each setting that differ: on the command line, in
-// the variable, in the file.
+// values has three different values of each setting: for the flag, the variable and the file.
 var values = map[string][3]string{
 	"database-url":    {"postgres://flag/x", "postgres://variable/x", "postgres://file/x"},
 	"data-dir":        {"/flag", "/variable", "/file"},
@@ -71,7 +70,7 @@ var values = map[string][3]string{
 	"yes":             {"true", "", "true"},
 }
 
-// bare is a bench without a database and a data directory: config needs neither.
+// bare returns a bench without a database. The command config needs none.
 func (c *check) bare(env ...string) *bench {
 	c.Helper()
 	b := &bench{check: c, dir: c.TempDir()}
@@ -79,7 +78,7 @@ func (c *check) bare(env ...string) *bench {
 	return b.with(env...)
 }
 
-// config returns what `config --json` says of each setting.
+// config returns the settings that `config --json` prints, by name.
 func (b *bench) config(args ...string) map[string]object {
 	b.Helper()
 	all := map[string]object{}
@@ -91,7 +90,7 @@ func (b *bench) config(args ...string) map[string]object {
 	return all
 }
 
-// is fails the test unless a setting has a value from a place.
+// is fails the test unless a setting has the given value from the given source.
 func (c *check) is(got map[string]object, name, value, from, where string) {
 	c.Helper()
 	if o := got[name]; o["value"] != value || o["from"] != from || o["where"] != where {
@@ -154,7 +153,7 @@ var _ = promised("settings precedence: flag, variable, file, default", []string{
 	none := c.bare()
 	all := none.with(variables...)
 
-	// Everything is set everywhere: the flag wins.
+	// With all sources, the flag wins.
 	got := all.config(flags...)
 	for _, s := range settings {
 		if s.flag != "config" {
@@ -162,23 +161,23 @@ var _ = promised("settings precedence: flag, variable, file, default", []string{
 		}
 	}
 	c.is(got, "config", path, "flag", "")
-	// No flag: the variable wins, and where there is none, the file.
+	// Without flags, the variable wins. If a setting has no variable, the file does.
 	got = all.config()
 	for _, s := range settings {
 		switch v := values[s.flag]; {
 		case s.flag == "config":
 			c.is(got, "config", path, "environment", s.variable)
-		case s.flag == "clerk-key-file": // the variable holds the key itself: the file's key file does not count
+		case s.flag == "clerk-key-file": // the variable holds the key itself, so the file's key file does not count
 			c.is(got, s.flag, "none", "default", "")
 			c.is(got, s.variable, "set, and hidden", "environment", s.variable)
-		case s.flag == "json": // was given
+		case s.flag == "json": // --json is given on the command line
 		case s.variable == "":
 			c.is(got, s.flag, v[2], "file", path)
 		default:
 			c.is(got, s.flag, v[1], "environment", s.variable)
 		}
 	}
-	// The file alone, with variables that are empty.
+	// Only the file, also with variables that are empty.
 	for _, b := range []*bench{none, none.with(empty...)} {
 		got = b.config("--config", path)
 		for _, s := range settings {
@@ -187,7 +186,7 @@ var _ = promised("settings precedence: flag, variable, file, default", []string{
 			}
 		}
 	}
-	// A flag beside the file alone, and nothing at all: the defaults of the table.
+	// A flag wins over the file. Without both, the defaults of the table apply.
 	got = none.config("--config", path, "--settle", "21s")
 	c.is(got, "settle", "21s", "flag", "")
 	for _, b := range []*bench{none, none.with(empty...)} {
@@ -203,7 +202,7 @@ var _ = promised("settings precedence: flag, variable, file, default", []string{
 			case s.flag == "database-url":
 				want = "a private PostgreSQL in " + filepath.Join(got["data-dir"]["value"].(string), "postgres")
 			case s.flag == "data-dir", s.flag == "json":
-				continue // has a promise of its own; was given
+				continue // another promise tests the data directory; --json is given
 			case s.flag == "limit-general":
 				want = s.defaults[0] + "; on development instances " + s.defaults[1]
 			case s.flag == "log-format":
@@ -222,7 +221,7 @@ var _ = promised("settings precedence: flag, variable, file, default", []string{
 			}
 		}
 	}
-	// --config is read as YAML with a flag's name for each key.
+	// The file of --config is YAML with the names of flags as keys.
 	small := filepath.Join(dir, "small.yaml")
 	if err := os.WriteFile(small, []byte("limit-create: 50/1h\n"), 0o600); err != nil {
 		c.Fatal(err)
@@ -270,7 +269,7 @@ var _ = promised("settings: where the data is by default", []string{
 			c.Errorf("as root: %s", got)
 		}
 	}
-	// These tests run on Linux: nothing tests what stands for macOS.
+	// These tests run on Linux, so no test checks the path on macOS.
 	c.saw(
 		"$XDG_DATA_HOME/bulkinvite",
 		"~/.local/share/bulkinvite",
@@ -351,7 +350,7 @@ var _ = promised("settings: Clerk's address", []string{
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			asked = r.Method + " " + r.URL.Path
 			w.WriteHeader(answer.status)
-			_, _ = w.Write([]byte(answer.body)) // a client that hung up fails the test below
+			_, _ = w.Write([]byte(answer.body)) // if the client has gone, the check below fails
 		}))
 		b.run("send", "--yes", "--json", "--clerk-url", other.URL+"/v1", file).refused(exitFailed, "not_clerk")
 		other.Close()
@@ -382,7 +381,7 @@ var _ = promised("settings: the stand-in inside the program", []string{
 	"off: the stand-in inside the program instead of Clerk, with its state in `sandbox/state.jsonl` under the data directory; it listens on no port |",
 }, func(c *check) {
 	b := c.bench()
-	// Without --sandbox Clerk is asked, which needs a key.
+	// Without --sandbox the program uses Clerk, which needs a key.
 	b.run("send", "--yes", "--json", b.people("a@example.com")).refused(exitFailed, "clerk_key")
 	o := b.run("send", "--sandbox", "--yes", "--json", b.people("a@example.com")).want(exitOK).object()
 	if o["environment"] != "sandbox" {
@@ -416,7 +415,7 @@ var _ = promised("settings: limits", []string{
 	if r := requests("b", "--limit-create", "off"); r.int(c, "create") != 0 || r.int(c, "bulk") < 2 {
 		c.Errorf("--limit-create off: %v", r)
 	}
-	// Two bulk calls are all that the window allows; the others go one by one.
+	// The window allows one bulk call. The other people go one by one.
 	if r := requests("c", "--limit-bulk", "1/1h", "--limit-create", "none"); r.int(c, "bulk") > 1 ||
 		r.int(c, "create") < 2 {
 		c.Errorf("--limit-bulk 1/1h: %v", r)
@@ -530,7 +529,7 @@ var _ = promised("settings: what goes to standard output, and what to standard e
 	if o := b.run("check", file).want(exitRows); logLine.MatchString(o.out) {
 		c.Errorf("a log is on standard output: %s", o.out)
 	}
-	// Every error of every kind is one document.
+	// Each kind of error is one JSON document.
 	for _, args := range [][]string{
 		{"status", "99"}, {"nothing"}, {"check", "/does/not/exist"}, {"send", file}, {"why", "nobody@example.com"},
 		{"erase", "rejected@secret.example"}, {"pause", "1"}, {"batches", "--database-url", "postgres://127.0.0.1:1/x"},
@@ -583,7 +582,7 @@ var _ = promised("settings: the form and the level of the log", []string{
 		c.Errorf("off a terminal: %s", o.err)
 	}
 	c.saw("info")
-	// The defaults, seen where the log would say something.
+	// Check the default levels of commands that would log something at a lower level.
 	if o := b.run("doctor").want(exitOK); strings.Contains(o.err, `"INFO"`) {
 		c.Errorf("doctor: %s", o.err)
 	}

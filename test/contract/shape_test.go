@@ -10,24 +10,25 @@ import (
 	"time"
 )
 
-// A shape checks one value of a JSON document. It adds what is wrong to the reading. The value is one of [decode].
+// A shape checks one value of a JSON document, as [decode] returns it. It adds what is wrong to the
+// reading.
 type shape func(r *reading, path string, value any)
 
-// fields are the keys of an object. The object must have all of them and no others, but a key that ends in "?" may be
-// missing.
+// fields has the shapes of an object's keys. The object must have exactly these keys, but a key
+// that ends in "?" may be missing.
 type fields map[string]shape
 
-// reading is one document on its way through a shape.
+// reading collects the results of checking one document.
 type reading struct {
 	wrong []string
-	null  map[string][2]bool // each key that may be null: was it null, was it set?
+	null  map[string][2]bool // by path of a key that may be null: was it null, was it set?
 }
 
 func (r *reading) fail(path, format string, args ...any) {
 	r.wrong = append(r.wrong, path+": "+fmt.Sprintf(format, args...))
 }
 
-// integer accepts a whole number, number any number.
+// integer accepts an integer.
 func integer(r *reading, path string, value any) {
 	if n, ok := value.(json.Number); !ok || strings.ContainsAny(n.String(), ".eE") {
 		r.fail(path, "%v is not an integer", value)
@@ -55,7 +56,7 @@ func boolean(r *reading, path string, value any) {
 // anything accepts every value.
 func anything(*reading, string, any) {}
 
-// timestamp accepts a time of RFC 3339 in UTC.
+// timestamp accepts an RFC 3339 time in UTC.
 func timestamp(r *reading, path string, value any) {
 	s, ok := value.(string)
 	if _, err := time.Parse(time.RFC3339Nano, s); !ok || err != nil || !strings.HasSuffix(s, "Z") {
@@ -73,10 +74,10 @@ func matching(expression string) shape {
 	}
 }
 
-// oneOf accepts one of the words.
+// oneOf accepts one of the words, which spaces separate.
 func oneOf(words string) shape { return matching(strings.ReplaceAll(words, " ", "|")) }
 
-// exactly accepts one value, written as in JSON.
+// exactly accepts only the value that is written in JSON.
 func exactly(want string) shape {
 	return func(r *reading, path string, value any) {
 		if got, err := json.Marshal(value); err != nil || string(got) != want {
@@ -85,7 +86,7 @@ func exactly(want string) shape {
 	}
 }
 
-// orNull also accepts null, and notes which of both it was.
+// orNull also accepts null. It records whether the value was null or set, for [documents.bothWays].
 func orNull(of shape) shape {
 	return func(r *reading, path string, value any) {
 		seen := r.null[path]
@@ -97,7 +98,7 @@ func orNull(of shape) shape {
 	}
 }
 
-// list accepts an array, with nothing in it too.
+// list accepts an array, also an empty one.
 func list(of shape) shape {
 	return func(r *reading, path string, value any) {
 		items, ok := value.([]any)
@@ -110,7 +111,7 @@ func list(of shape) shape {
 	}
 }
 
-// counts accepts an object whose values are integers, whatever its keys.
+// counts accepts an object with any keys whose values are integers.
 func counts(r *reading, path string, value any) {
 	all, ok := value.(object)
 	if !ok {
@@ -121,7 +122,7 @@ func counts(r *reading, path string, value any) {
 	}
 }
 
-// texts accepts an object whose values are strings, whatever its keys.
+// texts accepts an object with any keys whose values are strings.
 func texts(r *reading, path string, value any) {
 	all, ok := value.(object)
 	if !ok {
@@ -132,7 +133,7 @@ func texts(r *reading, path string, value any) {
 	}
 }
 
-// keyed accepts an object with these fields.
+// keyed accepts an object with these fields and no others.
 func keyed(want fields) shape {
 	return func(r *reading, path string, value any) {
 		got, ok := value.(object)
@@ -157,14 +158,14 @@ func keyed(want fields) shape {
 	}
 }
 
-// with returns the fields and more of them.
+// with returns the fields together with more fields.
 func (f fields) with(more fields) fields {
 	all := maps.Clone(f)
 	maps.Copy(all, more)
 	return all
 }
 
-// both runs two shapes over one value, such as [keyed] and a check of its sums.
+// both applies two shapes to one value, such as [keyed] and a check of its sums.
 func both(a, b shape) shape {
 	return func(r *reading, path string, value any) {
 		a(r, path, value)
@@ -172,8 +173,8 @@ func both(a, b shape) shape {
 	}
 }
 
-// at returns the part of a document that a path such as "certificate.rows" or "limits[0].free" names; nil where there is
-// none.
+// at returns the part of a document at a path such as "certificate.rows" or "limits[0].free", or
+// nil if there is none.
 func at(value any, path string) any {
 	for _, key := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
 		switch v := value.(type) {
@@ -192,7 +193,8 @@ func at(value any, path string) any {
 	return value
 }
 
-// mayBeNull is orNull for a key that no case has to show both as null and set.
+// mayBeNull also accepts null. Unlike with [orNull], no test has to show the key both as null and
+// set.
 func mayBeNull(of shape) shape {
 	return func(r *reading, path string, value any) {
 		if value != nil {
@@ -201,16 +203,17 @@ func mayBeNull(of shape) shape {
 	}
 }
 
-// documents holds documents to their shapes, and notes for each key that may be null in which states it was seen.
+// documents checks documents against shapes. It records for each key with [orNull] whether it was
+// null or set.
 type documents struct {
 	*check
-	seen map[string][2]bool // "status.eta": was it null, was it set?
+	seen map[string][2]bool // by kind and path, such as "status.eta": was it null, was it set?
 }
 
 func (c *check) documents() *documents { return &documents{c, map[string][2]bool{}} }
 
-// read reads the document that a run wrote to standard output, and holds it to a shape. Documents of one kind are
-// looked at together for their nulls.
+// read decodes what a run wrote to standard output, and checks it against a shape.
+// [documents.bothWays] looks at all documents of a kind together.
 func (d *documents) read(kind string, of shape, o outcome) any {
 	d.Helper()
 	doc := decode(d, o.out)
@@ -218,7 +221,7 @@ func (d *documents) read(kind string, of shape, o outcome) any {
 	return doc
 }
 
-// hold holds a document to a shape. From says where it came from.
+// hold checks a document against a shape. The text from says where the document comes from.
 func (d *documents) hold(from, kind string, of shape, doc any) {
 	d.Helper()
 	r := &reading{null: map[string][2]bool{}}
@@ -232,7 +235,8 @@ func (d *documents) hold(from, kind string, of shape, doc any) {
 	}
 }
 
-// bothWays fails the test for each key that may be null and was so in each document, or in none.
+// bothWays fails the test for each [orNull] key that was null in every document of its kind, or in
+// none.
 func (d *documents) bothWays() {
 	d.Helper()
 	for _, path := range slices.Sorted(maps.Keys(d.seen)) {
@@ -245,7 +249,8 @@ func (d *documents) bothWays() {
 	}
 }
 
-// null fails the test unless these keys are null, set unless they are not.
+// null fails the test unless these paths, with spaces between them, are null. The method set is the
+// opposite.
 func (c *check) null(doc any, paths string) {
 	c.Helper()
 	for path := range strings.FieldsSeq(paths) {
@@ -264,7 +269,8 @@ func (c *check) set(doc any, paths string) {
 	}
 }
 
-// holds fails the test unless the parts of a document have these values: "state running, undecided 3".
+// holds fails the test unless these paths of a document have these values, such as "state running,
+// undecided 3".
 func (c *check) holds(doc any, want string) {
 	c.Helper()
 	for pair := range strings.SplitSeq(want, ",") {

@@ -10,14 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// hidden are the tables of docs/tables.md that auditors don't see.
+// hidden has the tables of docs/tables.md that auditors can't read.
 var hidden = []string{"web_sessions", "api_tokens", "uploads", "upload_chunks", "hash_key"}
 
-// A column is one that docs/tables.md promises: a table or a view, and its name.
+// A column is a column that docs/tables.md promises. Its table may be a view.
 type column struct{ table, name string }
 
-// auditColumns reads the columns of docs/tables.md: each name in the first cell of a table's line, below the heading of its
-// table.
+// auditColumns returns the columns of docs/tables.md: each name in the first cell of a table's
+// line, below the heading of its table.
 func auditColumns(page string) (columns []column) {
 	name := regexp.MustCompile("`([a-z_0-9]+)`")
 	var table string
@@ -98,7 +98,7 @@ var _ = promised("the tables that may be read with SQL",
 			}
 		}
 
-		// An auditor reads each column that is not secret, and changes nothing.
+		// The auditors' role reads every column except those of hidden tables, and changes nothing.
 		if _, err := conn.Exec(c.Context(), `set role bulkinvite_auditor`); err != nil {
 			c.Fatal(err)
 		}
@@ -122,7 +122,7 @@ var _ = promised("the tables that may be read with SQL",
 			c.Errorf("docs/tables.md has %d tables", len(tables))
 		}
 
-		// What they read is what the commands say.
+		// The view audit_rows has the same values as the command audit.
 		const shared = "row_number, email, outcome, reason, duplicate_of, status, clerk_invitation_id, " +
 			"attempt_id, read_id, actor, file_name, environment"
 		var said []string

@@ -12,18 +12,18 @@ import (
 	"unsafe"
 )
 
-// terminal is a pseudo-terminal that a test sits at.
+// terminal is a pseudo-terminal. The test has its master end.
 type terminal struct {
 	t       testing.TB
 	master  *os.File
-	process *os.Process // of the program, once it runs
+	process *os.Process // the program, once it runs
 	mu      sync.Mutex
 	seen    bytes.Buffer
-	more    chan struct{} // something was written
-	over    chan struct{} // closed when the program has left
+	more    chan struct{} // signals that something was written
+	over    chan struct{} // closed when the program has closed its end
 }
 
-// newTerminal opens a terminal and returns the end that the program gets.
+// newTerminal opens a terminal of 120 columns. It also returns the end for the program.
 func newTerminal(t testing.TB) (*terminal, *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -47,10 +47,10 @@ func newTerminal(t testing.TB) (*terminal, *os.File) {
 	return term, slave
 }
 
-// resize makes it so many columns wide: bars are drawn as wide as there is room.
+// resize sets the width in columns.
 func (term *terminal) resize(columns int) {
 	term.t.Helper()
-	size := [4]uint16{40, uint16(columns)} // rows and columns
+	size := [4]uint16{40, uint16(columns)} // rows, columns
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.master.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
 		term.t.Fatal(errno)
 	}
@@ -102,8 +102,8 @@ func (term *terminal) answer(question, line string) {
 	}
 }
 
-// sit runs the program at a terminal until it ends, and returns what it left:
-// out has all that the terminal showed.
+// sit runs the program at a terminal until it ends and returns its result. Its out has everything
+// that the terminal showed.
 func (b *bench) sit(talk func(*terminal), args ...string) outcome {
 	b.Helper()
 	term, slave := newTerminal(b)
@@ -117,14 +117,14 @@ func (b *bench) sit(talk func(*terminal), args ...string) outcome {
 	}
 	term.process = c.Process
 	talk(term)
-	_ = c.Wait() // the exit status is looked at
-	<-term.over  // the last words may still be on their way
+	_ = c.Wait() // the exit status is checked below
+	<-term.over  // the last output may still be on its way
 	o := outcome{check: b.check, args: args, exit: c.ProcessState.ExitCode(), out: term.text()}
 	b.trace.add(fmt.Sprintf("exit status\n%d\n%s", o.exit, o.out))
 	return o
 }
 
-// answers types answers to questions, in their order.
+// answers returns a function that types answers to questions, in the given order.
 func answers(pairs ...string) func(*terminal) {
 	return func(term *terminal) {
 		for i := 0; i < len(pairs); i += 2 {
