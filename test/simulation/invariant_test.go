@@ -135,7 +135,7 @@ func (r *run) judgeMails() {
 
 // judgeResends looks for people whose invitation was revoked for a row that never made another. It
 // leaves out people whose invitation or row was withdrawn by a sweep, rescind, undo or correct, and
-// people whom Clerk rejected.
+// people that Clerk rejected.
 func (r *run) judgeResends() {
 	rows, _ := r.pool.Query(r.ctx, `
 		select distinct p.key from attempt_people p join attempts a on a.id = p.attempt_id and a.call = 'revoke'
