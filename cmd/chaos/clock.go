@@ -74,7 +74,7 @@ func buildStepping(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	if bytes.Count(text, []byte(clockReading)) != 1 {
-		return "", fmt.Errorf("%s reads the clock in another way than is known here", source)
+		return "", fmt.Errorf("%s: time.Now does not begin as expected; update clockReading", source)
 	}
 	text = bytes.Replace(text, []byte(clockReading), []byte(clockReading+"\tsec += stepped()\n"), 1)
 	now, step, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "step.go"), filepath.Join(dir, "overlay.json")
@@ -131,7 +131,7 @@ func (r *run) stepClock() error {
 	if err := r.setClock(r.worker, by); err != nil {
 		return err
 	}
-	r.did[map[bool]string{true: "times an hour ahead", false: "times an hour behind"}[by > 0]]++
+	r.did[map[bool]string{true: "steps an hour forwards", false: "steps an hour backwards"}[by > 0]]++
 	if err := r.clockShows(r.worker, by); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (r *run) stepClock() error {
 	if err := rig.Sleep(r.ctx, r.wait); err != nil {
 		return err
 	}
-	r.did["times set right again"]++
+	r.did["steps back to the right time"]++
 	return r.setClock(r.worker, 0)
 }
 
@@ -162,5 +162,5 @@ func (r *run) clockShows(i int, by time.Duration) error {
 			return err
 		}
 	}
-	return fmt.Errorf("no line of worker %d has the time that its clock was set to", i)
+	return fmt.Errorf("worker %d logged no line with the time that its clock was set to", i)
 }

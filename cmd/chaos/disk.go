@@ -121,10 +121,10 @@ func (r *run) fillDisk() error {
 		return err
 	}
 	if r.Pool.Ping(r.ctx) != nil {
-		r.did["times PostgreSQL was down when there was room again"]++
+		r.did["times PostgreSQL was down when the disk had room again"]++
 	}
 	if err := os.Remove(ballast); err != nil {
-		return fmt.Errorf("make room: %w", err)
+		return fmt.Errorf("free the disk: %w", err)
 	}
 	if err := r.ranOut(); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (r *run) ranOut() error {
 			return nil
 		}
 	}
-	return errors.New("nobody missed the room on the disk")
+	return errors.New("no log says that the disk was full")
 }
 
 // fillUp writes a file until the disk is full.
@@ -179,13 +179,13 @@ func (r *run) revive() error {
 	for {
 		if err := r.Pool.Ping(r.ctx); err == nil {
 			if n := r.fleet.quitted(); n > 0 {
-				r.did["times a worker ended by itself"] += n
+				r.did["times a worker exited by itself"] += n
 			}
 			return nil
 		}
 		if len(r.site.servers) == 0 || !r.site.servers[0].lives() {
 			// again joins a private server that runs, and waits for one that recovers.
-			r.did["times PostgreSQL was started by hand, or waited for"]++
+			r.did["times PostgreSQL was started again, or waited for"]++
 			if err := r.again(r.ctx); err != nil {
 				return err
 			}

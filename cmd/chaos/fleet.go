@@ -84,7 +84,7 @@ func (f *fleet) keep(ctx context.Context, i int) {
 			} else if f.quit && p.Err() != nil {
 				f.ended++
 			} else {
-				f.quits = append(f.quits, fmt.Errorf("worker %d ended by itself: %v: %s", i, p.Err(), rig.Tail(p.Log)))
+				f.quits = append(f.quits, fmt.Errorf("worker %d exited by itself: %v: %s", i, p.Err(), rig.Tail(p.Log)))
 			}
 		}
 		f.mu.Unlock()
@@ -136,7 +136,7 @@ func (f *fleet) end(sig syscall.Signal) error {
 	f.all.Wait()
 	for i, p := range lives {
 		if p != nil && sig == syscall.SIGTERM && p.Err() != nil {
-			err = errors.Join(err, fmt.Errorf("worker %d, told to end: %w: %s", i, p.Err(), rig.Tail(p.Log)))
+			err = errors.Join(err, fmt.Errorf("stop worker %d: %w: %s", i, p.Err(), rig.Tail(p.Log)))
 		}
 	}
 	return err

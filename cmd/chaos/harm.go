@@ -249,14 +249,14 @@ func (r *run) tell(command string, flags ...string) error {
 }
 
 // quiet records an error of the run if an attempt started more than a second after the batch was
-// stopped, or if jobs of it still wait.
+// stopped, or if it still has waiting jobs.
 func (r *run) quiet() error {
 	var late, waiting int
 	err := r.Pool.QueryRow(r.ctx, `
 		select (select count(*) from attempts where started_at > $1::timestamptz + interval '1 second'),
 		       (select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable', 'pending'))`, r.struck).Scan(&late, &waiting)
 	if err == nil && late+waiting > 0 {
-		r.uneasy = fmt.Sprintf("a batch that was stopped had %d requests reserved a second later, and kept %d jobs", late, waiting)
+		r.uneasy = fmt.Sprintf("a stopped batch reserved %d requests more than a second later, and still has %d jobs", late, waiting)
 	}
 	return err
 }

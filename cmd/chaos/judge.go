@@ -277,13 +277,13 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 			r.judgeDoor(v, t, key, i)
 		}
 		if n > most {
-			v.add(doubled, rowID{1, i + 1}, "%d mails, want %d at the most", n, most)
+			v.add(doubled, rowID{1, i + 1}, "%d mails, want at most %d", n, most)
 			v.wrongs[len(v.wrongs)-1].key = key
 		}
 	}
 	for key := range t.mails {
 		if !slices.Contains(r.crowd.keys, key) {
-			v.add(doubled, rowID{}, "a mail to somebody who is in no file")
+			v.add(doubled, rowID{}, "a mail to a person in no file")
 		}
 	}
 	claimed := map[string]int{}
@@ -295,7 +295,7 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 	for key, n := range claimed {
 		if n > 1 && !(r.harm.resend && n == 2) {
 			row := rowID{1, slices.Index(r.crowd.keys, key) + 1}
-			v.add(untrue, row, "%d rows say that they were invited by themselves", n)
+			v.add(untrue, row, "%d rows of the person have the outcome invited", n)
 		}
 	}
 	if r.harm.batches < 2 {
@@ -303,7 +303,7 @@ func (r *run) judgeMails(v *verdict, t *truth, results []result) {
 	}
 	for i, kind := range r.crowd.kinds {
 		if kind == fresh && claimed[r.crowd.keys[i]] == 0 {
-			v.add(untrue, rowID{1, i + 1}, "no batch has the person as invited")
+			v.add(untrue, rowID{1, i + 1}, "no row of the person has the outcome invited")
 		}
 	}
 }
@@ -318,7 +318,7 @@ func (r *run) judgeDoor(v *verdict, t *truth, key string, i int) {
 		}
 	}
 	if open != 1 {
-		v.add(lostOnes, rowID{2, i + 1}, "%d invitations stand, want one", open)
+		v.add(lostOnes, rowID{2, i + 1}, "%d usable invitations, want one", open)
 		v.wrongs[len(v.wrongs)-1].key = key
 	}
 }
@@ -340,7 +340,7 @@ func (r *run) judgeLedger(v *verdict, t *truth) error {
 		v.add(lostOnes, rowID{}, "%d attempts, %d people and %d jobs are left open", open, people, waiting)
 	}
 	if t.creates > sent && !r.harm.restored {
-		v.add(untrue, rowID{}, "%d requests came, and the ledger has %d", t.creates, sent)
+		v.add(untrue, rowID{}, "%d requests arrived, but the ledger has %d", t.creates, sent)
 	}
 	for bucket, most := range t.largest {
 		// A restored ledger has forgotten what it spent, and no ledger has what other programs
@@ -391,7 +391,7 @@ func (r *run) judgeDeadlines(v *verdict, t *truth, sent []attempt) {
 	for _, a := range sent {
 		for _, trace := range a.Traces {
 			if at, ok := came[trace]; ok && at.After(a.Deadline.Add(deadlineSlack)) {
-				v.add(late, rowID{}, "attempt %d came %s after its deadline", a.ID, at.Sub(a.Deadline).Round(time.Millisecond))
+				v.add(late, rowID{}, "attempt %d arrived %s after its deadline", a.ID, at.Sub(a.Deadline).Round(time.Millisecond))
 			}
 		}
 		for _, key := range a.Keys {

@@ -44,14 +44,14 @@ type options struct {
 
 func main() {
 	var o options
-	flag.BoolVar(&o.short, "short", false, "a part of the matrix, each scenario once")
+	flag.BoolVar(&o.short, "short", false, "play a part of the matrix, each scenario once")
 	flag.BoolVar(&o.list, "list", false, "print the names of the scenarios")
-	flag.Uint64Var(&o.seed, "seed", 1, "where the dice begin; each round adds one")
-	flag.StringVar(&o.only, "run", "", "only scenarios whose name this regular expression matches")
-	flag.IntVar(&o.runs, "runs", 0, "go through the scenarios again until so many runs are made; 0: once")
-	flag.IntVar(&o.lanes, "lanes", 2, "how many runs go on at a time, each lane with a PostgreSQL of its own")
-	flag.DurationVar(&o.duration, "duration", 0, "begin no run after this time, and fail if some were not begun; 0: no end")
-	flag.StringVar(&o.report, "report", "", "the page whose table of results is written anew")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the random choices; each round adds one")
+	flag.StringVar(&o.only, "run", "", "play only scenarios whose name matches this regular expression")
+	flag.IntVar(&o.runs, "runs", 0, "repeat the scenarios until this number of runs; 0: play each scenario once")
+	flag.IntVar(&o.lanes, "lanes", 2, "number of runs at a time; each lane has its own PostgreSQL")
+	flag.DurationVar(&o.duration, "duration", 0, "begin no run after this time, and fail if scenarios are left; 0: no limit")
+	flag.StringVar(&o.report, "report", "", "Markdown page in which to replace the tables of results")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := chaos(ctx, o)
@@ -70,7 +70,7 @@ type house struct {
 }
 
 // errBroken says that a run found a fault. The details are already printed.
-var errBroken = errors.New("not all is well")
+var errBroken = errors.New("faults found")
 
 func chaos(ctx context.Context, o options) (err error) {
 	chosen, err := choose(o)
@@ -106,7 +106,7 @@ func chaos(ctx context.Context, o options) (err error) {
 	case len(s.failed) > 0:
 		return fmt.Errorf("%w: %d runs\n%s", errBroken, len(s.failed), strings.Join(s.failed, "\n"))
 	case s.left > 0:
-		return fmt.Errorf("%d scenarios were not played within %s", s.left, o.duration)
+		return fmt.Errorf("%d scenarios were not played within %s; use a longer -duration", s.left, o.duration)
 	}
 	return ctx.Err()
 }
@@ -157,7 +157,7 @@ func choose(o options) ([]scenario, error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, fmt.Errorf("-run %s: no scenario has such a name; -list prints them", o.only)
+		return nil, fmt.Errorf("-run %s matches no scenario; -list prints their names", o.only)
 	}
 	return chosen, nil
 }

@@ -4,6 +4,6 @@ package main
 
 import "errors"
 
-func mount(string, int) error { return errors.New("tmpfs is there on Linux alone") }
+func mount(string, int) error { return errors.New("tmpfs exists only on Linux") }
 
 func unmount(string) error { return nil }

@@ -193,7 +193,7 @@ func (r *run) openProxy(database string) (string, error) {
 func (r *run) openClerkProxy() (string, error) {
 	u, err := url.Parse(r.Sandbox.URL)
 	if err != nil {
-		return "", fmt.Errorf("the sandbox' URL: %w", err)
+		return "", fmt.Errorf("the sandbox's URL: %w", err)
 	}
 	if r.toClerk, err = openProxy("tcp", u.Host); err != nil {
 		return "", err
@@ -332,7 +332,7 @@ func (r *run) invited(n int) error {
 			return err
 		}
 		if err := rig.Sleep(r.ctx, 10*time.Millisecond); err != nil {
-			return fmt.Errorf("wait for %d invitations, %d are there: %w", n, stats.Invitations, err)
+			return fmt.Errorf("wait for %d invitations, have %d: %w", n, stats.Invitations, err)
 		}
 	}
 }
@@ -383,7 +383,7 @@ func (r *run) settled() error {
 		case err == nil && now != last:
 			last, moved = now, time.Now()
 		case time.Since(moved) > stillFor:
-			return fmt.Errorf("nothing moved for %s: %s (%v)", stillFor, last, err)
+			return fmt.Errorf("nothing changed for %s: %s (%v)", stillFor, last, err)
 		}
 		if err := rig.Sleep(r.ctx, 100*time.Millisecond); err != nil {
 			return fmt.Errorf("%w: %s", err, last)
@@ -406,7 +406,7 @@ func (r *run) keep(dir string, v *verdict) error {
 	if err := r.tool(ctx, "pg_dump", "--file="+filepath.Join(dir, "database.sql"), "--dbname="+r.URL); err != nil {
 		return err
 	}
-	fmt.Printf("  logs, the sandbox' state and a dump of the database: %s\n", dir)
+	fmt.Printf("  logs, the sandbox's state and a dump of the database: %s\n", dir)
 	if v != nil {
 		r.stories(ctx, v)
 	}

@@ -145,7 +145,7 @@ func (one *server) start(ctx context.Context) error {
 		}
 		select {
 		case <-over:
-			return fmt.Errorf("PostgreSQL ended at once: %s", rig.Tail(one.log))
+			return fmt.Errorf("PostgreSQL exited while it started: %s", rig.Tail(one.log))
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("wait for PostgreSQL: %w: %w", context.Cause(ctx), err)
@@ -236,7 +236,7 @@ func (r *run) runAhead(a, b *server, ahead int) error {
 			return nil
 		}
 		if done, err := r.over(); err != nil || done {
-			return errors.Join(err, fmt.Errorf("all was done when the standby lacked %d of %d attempts", known-left, known))
+			return errors.Join(err, fmt.Errorf("all rows were decided when the standby lacked only %d of %d attempts", known-left, known))
 		}
 		if err := rig.Sleep(r.ctx, 20*time.Millisecond); err != nil {
 			return err
@@ -384,11 +384,11 @@ func (r *run) promoteBehind() error {
 		return err
 	}
 	if left >= known {
-		return fmt.Errorf("the standby has %d of %d attempts, so that none was lost", left, known)
+		return fmt.Errorf("the standby has %d of %d attempts, so none was lost", left, known)
 	}
-	r.did["requests that the standby had not heard of"] += known - left
+	r.did["requests that the standby did not have"] += known - left
 	if stopped {
-		r.did["times the workers were stopped meanwhile"]++
+		r.did["times the workers were killed too"]++
 	}
 	if err := b.exec(r.ctx, "postgres", `select pg_promote()`); err != nil {
 		return err

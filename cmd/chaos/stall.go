@@ -65,7 +65,7 @@ func (s *stall) see(now sample) {
 	s.longest = max(s.longest, gap)
 	if gap > s.bound() && !s.told {
 		s.told = true
-		s.found = append(s.found, fmt.Sprintf("nobody did anything for %s while work and budget were there", s.bound()))
+		s.found = append(s.found, fmt.Sprintf("no progress for %s although there were work and budget", s.bound()))
 	}
 }
 

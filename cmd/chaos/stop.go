@@ -35,10 +35,10 @@ func (r *run) stopAtPoint() error {
 func (r *run) takenOver() error {
 	var yes bool
 	if err := r.Pool.QueryRow(r.ctx, r.harm.taken, r.struck).Scan(&yes); err != nil {
-		return fmt.Errorf("look who took over: %w", err)
+		return fmt.Errorf("check whether another worker took over: %w", err)
 	}
 	if !yes {
-		r.idled = append(r.idled, fmt.Sprintf("in %s nobody did what the worker that stopped at %s was about to do", r.wait, r.harm.stopAt))
+		r.idled = append(r.idled, fmt.Sprintf("for %s no worker did what the worker that stopped at %s was about to do", r.wait, r.harm.stopAt))
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func (r *run) stopped() (int, error) {
 		if err == nil && strings.HasSuffix(string(text), "\n") {
 			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 			if err != nil {
-				return 0, fmt.Errorf("who stopped: %w", err)
+				return 0, fmt.Errorf("read which worker stopped: %w", err)
 			}
 			return pid, r.standing(pid)
 		}
@@ -82,7 +82,7 @@ func (r *run) standing(pid int) error {
 	for {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
-			return fmt.Errorf("look at the worker that stopped: %w", err)
+			return fmt.Errorf("read the state of the stopped worker: %w", err)
 		}
 		_, state, _ := strings.Cut(string(text), ") ")
 		if strings.HasPrefix(state, "T") {
