@@ -135,7 +135,7 @@ func counted(ctx context.Context, db *pgxpool.Pool, rows int) error {
 		return fmt.Errorf("count what was imported: %w", err)
 	}
 	if results != rows || queued != rows {
-		return fmt.Errorf("%s results and %s jobs came of %s rows", grouped(results), grouped(queued), grouped(rows))
+		return fmt.Errorf("%s results and %s jobs, want %s of each", grouped(results), grouped(queued), grouped(rows))
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ var contenders = []contender{
 // what they do in time counts.
 func fleet(processes int) func(context.Context, *rig.Stage, []string, time.Duration) error {
 	return func(ctx context.Context, s *rig.Stage, people []string, over time.Duration) error {
-		ctx, cancel := context.WithTimeoutCause(ctx, 2*over+time.Minute, errors.New("it did not end in time"))
+		ctx, cancel := context.WithTimeoutCause(ctx, 2*over+time.Minute, errors.New("the processes did not end in time"))
 		defer cancel()
 		if err := s.Import(ctx, people); err != nil {
 			return err
@@ -41,7 +41,7 @@ func fleet(processes int) func(context.Context, *rig.Stage, []string, time.Durat
 	}
 }
 
-// loop returns a run like that of a plain program. It sends one request after another, for size
+// loop returns a run that works like a plain program. It sends one request after another, for size
 // people each. After a 429 it waits for Retry-After and sends the same request again. It ends when
 // all people are invited or the time is over.
 func loop(size int) func(context.Context, *rig.Stage, []string, time.Duration) error {
@@ -84,7 +84,7 @@ func measureBudget(ctx context.Context, b *bench) ([]figure, error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			fmt.Printf("%-40s %6s invited, %s answers of 429\n", c.name, number(used[i]), number(refused[i]))
+			fmt.Printf("%-40s %6s invited, %s 429 answers\n", c.name, number(used[i]), number(refused[i]))
 			return nil
 		})
 	}
@@ -214,7 +214,7 @@ func (b *bench) idle(ctx context.Context, rows int, long time.Duration) (idle ri
 			return err
 		}
 		idle, err = s.WatchIdle(ctx, long)
-		fmt.Printf("waiting: %s %% of a core, %s statements a second: %s\n",
+		fmt.Printf("waiting: %s %% of a core, %s statements per second: %s\n",
 			number(idle.CPU), number(idle.Statements), idle.Most)
 		return err
 	})

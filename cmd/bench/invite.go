@@ -67,7 +67,7 @@ func measureInvite(ctx context.Context, b *bench) ([]figure, error) {
 				return nil, fmt.Errorf("%s: %w", w.name, err)
 			}
 			ways[i].runs = append(w.runs, one)
-			fmt.Printf("%-40s %9s/s; a row takes %s bytes of log and %s of disk\n",
+			fmt.Printf("%-40s %9s/s; %s bytes of log and %s of disk per row\n",
 				w.name, number(one.rate), number(one.log), number(one.disk))
 		}
 	}
@@ -154,7 +154,7 @@ func footprint(ctx context.Context, pool *pgxpool.Pool, between string) (p print
 			where relnamespace = 'public'::regnamespace and relkind = 'r'`).Scan(&p.disk)
 	}
 	if err != nil {
-		return p, fmt.Errorf("read what log and tables take: %w", err)
+		return p, fmt.Errorf("read the size of log and tables: %w", err)
 	}
 	return p, nil
 }

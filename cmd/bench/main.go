@@ -78,15 +78,15 @@ func run(ctx context.Context, args []string) error {
 		return runNoop(ctx, args[1], args[2])
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	runs := flags.Int("runs", 5, "how often each way runs, in turn with what it is compared with")
-	quick := flags.Bool("quick", false, "measure a hundredth of everything, and write nothing without -out")
-	out := flags.String("out", "", "the directory for bench.json and README.md; docs/bench when everything is measured")
+	runs := flags.Int("runs", 5, "number of runs of each measurement, in turn with its peer")
+	quick := flags.Bool("quick", false, "measure a hundredth of everything; write nothing without -out")
+	out := flags.String("out", "", "directory for bench.json and README.md; default docs/bench if everything is measured")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	for _, name := range flags.Args() {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
-			return fmt.Errorf("%q is no part: they are import, invite, budget and scale", name)
+			return fmt.Errorf("no part %q; the parts are import, invite, budget and scale", name)
 		}
 	}
 	if *out == "" && flags.NArg() == 0 && !*quick {
