@@ -47,7 +47,7 @@ func promised(name string, quotes []string, test func(c *check)) struct{} {
 	return struct{}{}
 }
 
-// testedElsewhere adds a promise that tests of other packages check.
+// testedElsewhere adds a promise that can't be tested from outside. Tests of other packages check it.
 func testedElsewhere(name string, quotes []string, reason string, tests ...string) struct{} {
 	promises = append(promises, promise{name: name, quotes: quotes, reason: reason, elsewhere: tests})
 	return struct{}{}
@@ -221,8 +221,8 @@ var (
 	splits      = regexp.MustCompile(`[\s|]+`)
 )
 
-// mentions reports whether a trace has all words of a name, except placeholders. For `--scope
-// ours|all` it must have three words.
+// mentions reports whether a trace has all words of a name, except placeholders.
+// For `--scope ours|all` it must have three words.
 func mentions(trace, name string) bool {
 	if strings.Contains(trace, "\n"+name+"\n") { // the exact name
 		return true

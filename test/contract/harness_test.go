@@ -56,7 +56,8 @@ func TestMain(m *testing.M) {
 			panic(err) // the testing package defines the flag
 		}
 	}
-	// A process inherits ignored signals. A signal with a handler is not inherited as ignored.
+	// A child inherits ignored signals, so none of these may be ignored here. With a handler they
+	// are not.
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -181,8 +182,8 @@ func (b *bench) awaits(want int, sql string, args ...any) {
 	}
 }
 
-// exec runs a statement without the triggers that protect evidence. It is for states that nothing
-// else brings about in the time of a test.
+// exec runs a statement with the triggers disabled that protect evidence. It is for states that
+// nothing else brings about in the time of a test.
 func (b *bench) exec(sql string, args ...any) {
 	b.Helper()
 	b.trace.add(sql)
@@ -307,8 +308,8 @@ func (o outcome) objects() []object {
 	return asObjects(o.check, o.doc())
 }
 
-// refused fails the test unless the run ended with the exit status and printed one JSON document of
-// an error with the code. It returns the error.
+// refused fails the test unless the run, which needs --json, ended with the exit status and printed
+// one JSON document of an error with the code. It returns the error.
 func (o outcome) refused(exit int, code string) object {
 	o.check.Helper()
 	o.want(exit)
