@@ -62,9 +62,9 @@ func (r *run) stopInClaim() error {
 	}
 }
 
-// stopWaiting stops a worker while all workers wait for locks of the buckets, which it holds itself
-// meanwhile. When it releases them, the server gives the locks to the stopped worker, which does
-// not notice.
+// stopWaiting locks the buckets, waits until all workers wait for these locks, and stops one worker.
+// It then releases the locks. The server gives them to each worker in turn, also to the stopped one,
+// which does not notice.
 func (r *run) stopWaiting(p *rig.Process) error {
 	return pgx.BeginFunc(r.ctx, r.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(r.ctx, `select from buckets order by name desc for update`); err != nil {

@@ -413,7 +413,7 @@ func (r *run) keep(dir string, v *verdict) error {
 	return nil
 }
 
-// stories writes what the program says about some of the faulty rows. It names them by their
+// stories prints what the program says about some of the faulty rows. It names them by their
 // numbers instead of their addresses.
 func (r *run) stories(ctx context.Context, v *verdict) {
 	for i, w := range v.wrongs {
