@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// The calls, as Answer.Call names them.
+// The values of Answer.Call.
 const (
 	callCreate      = "create"
 	callBulk        = "bulk"
@@ -29,56 +29,63 @@ const (
 	callInstance    = "instance"
 )
 
-// Calls are the names that Answer.Call has.
+// Calls lists the values of [Answer.Call].
 var Calls = []string{callCreate, callBulk, callRevoke, callInvitations, callUsers, callInstance}
 
-// Answer is what became of one call.
+// Answer is the result of one call to Clerk: what came back, and what that proves.
 type Answer struct {
-	// Call is create, bulk, revoke, invitations, users or instance.
+	// Call is the name of the call: create, bulk, revoke, invitations, users or instance.
 	Call string
-	// Class is what the answer means.
+	// Class says what the answer means and what it proves.
 	Class Class
-	// Sent is false only where it is proven that not one byte of the request was
-	// written to the network.
+	// Sent reports whether a byte of the request may have been written to the network. It is false
+	// only if it is proven that no byte was.
 	Sent bool
-	// Status is the HTTP status; 0: no answer came. It is kept where the body was cut.
+	// Status is the HTTP status, or 0 if no answer came. It is set even if the body was cut off.
 	Status int
-	// Code is Clerk's first error code. Without one it is ours: of a request that was
-	// not sent, deadline_passed, canceled, connection_refused, lookup_failed,
-	// tls_failed, connect_timeout, connection_failed, or what was wrong with the call
-	// (invalid_call, invalid_id, no_addresses, too_many_addresses); of a lost answer,
-	// timeout, canceled, connection_closed, not_http, not_json, not_clerk, redirect,
-	// answer_too_large. Empty on success.
+	// Code is Clerk's first error code. It is empty on success. If Clerk gave no code, it is one of
+	// this package:
+	//
+	//   - if the request was not sent: deadline_passed, canceled, connection_refused,
+	//     lookup_failed, tls_failed, connect_timeout or connection_failed;
+	//   - if the call itself is wrong: invalid_call, invalid_id, no_addresses or
+	//     too_many_addresses;
+	//   - if the answer is lost: timeout, canceled, connection_closed, not_http, not_json,
+	//     not_clerk, redirect or answer_too_large;
+	//   - if Clerk's code is not a plain word: unnamed.
 	Code string
-	// Param is the parameter of an invitation that a refusal is about, by Clerk's meta.param_name: redirect_url,
-	// expires_in_days, public_metadata, template_slug or notify. Empty: none of these, or not told.
+	// Param is the invitation's parameter that a refusal is about, from Clerk's meta.param_name:
+	// redirect_url, expires_in_days, public_metadata, template_slug or notify. It is empty if Clerk
+	// names another parameter, several, or none.
 	Param string
-	// ContentType is the media type of the answer, without parameters; empty: it has none,
-	// or none that is well formed.
+	// ContentType is the media type of the answer, without parameters. It is empty if the answer
+	// has no well-formed one.
 	ContentType string
-	// TraceID is Clerk-Trace-Id, by which Clerk's support finds the request.
+	// TraceID is the header Clerk-Trace-Id. Clerk's support finds a request by it.
 	TraceID string
-	// RetryAfter is how long Clerk asks to wait, from the moment of the answer. It
-	// counts only with HasRetryAfter, since zero is an answer too.
-	RetryAfter    time.Duration
+	// RetryAfter is how long Clerk asks to wait, counted from the answer. It is valid only if
+	// HasRetryAfter is true, since zero is a possible value.
+	RetryAfter time.Duration
+	// HasRetryAfter reports whether the answer has a usable Retry-After header.
 	HasRetryAfter bool
-	// Date is Clerk's clock at the answer, in whole seconds; zero: not told.
+	// Date is the answer's Date header: Clerk's clock, in whole seconds. It is zero if there is
+	// none.
 	Date time.Time
-	// Begun and Ended enclose the call, on this process's clock: Begun before a
-	// connection was looked for, Ended after the whole answer was read.
+	// Begun and Ended are times on this process's clock. Begun is before the search for a
+	// connection, Ended after the whole answer was read.
 	Begun, Ended time.Time
-	// Offenders are the addresses that a refusal names, as Clerk writes them. Where
-	// it gives several errors, those of the first one's class.
+	// Offenders are the addresses that a refusal names, as Clerk writes them. If the refusal has
+	// several errors, these are the addresses of all errors that have the first one's class.
 	Offenders []string
-	// Invitations are those that the answer shows, in Clerk's order: the one made or
-	// revoked, those that a bulk call made, a page of the list.
+	// Invitations are the invitations in the answer, in Clerk's order: the one that was created or
+	// revoked, those that a bulk call created, or a page of the list.
 	Invitations []Invitation
-	// Err is nil on success only. It holds no address, query, key or text of Clerk's.
+	// Err is nil only on success. It contains no address, query, key or text of Clerk's.
 	Err error
 }
 
-// NothingDone reports whether the answer proves that this request did nothing at
-// Clerk, for anybody in it. It says nothing of earlier requests.
+// NothingDone reports whether the answer proves that this request did nothing at Clerk for any of
+// its people. It says nothing about earlier requests.
 func (a Answer) NothingDone() bool {
 	switch a.Class {
 	case NotSent, Throttled, Unauthorized, BadCall, Gone, AlreadyRevoked, AlreadyAccepted:
@@ -91,7 +98,7 @@ func (a Answer) NothingDone() bool {
 	return false
 }
 
-// LogValue shows an answer without the addresses in it.
+// LogValue returns the answer without addresses, for the log.
 func (a Answer) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("call", a.Call),
@@ -106,8 +113,8 @@ func (a Answer) LogValue() slog.Value {
 	)
 }
 
-// answer reads an exchange that has ended. callErr is what the SDK made of it:
-// it may quote the URL or the body, and goes no further than this function.
+// answer evaluates an exchange that has ended. callErr is the SDK's error. It may quote the URL or
+// the body, so it must not leave this function.
 func (x *exchange) answer(call string, callErr error) Answer {
 	var quoting *url.Error
 	if errors.As(callErr, &quoting) {
@@ -136,7 +143,7 @@ func (x *exchange) answer(call string, callErr error) Answer {
 	return a
 }
 
-// unanswered classifies a request without so much as a status.
+// unanswered classifies a request that got no HTTP status.
 func unanswered(sent bool, err error) (Class, string) {
 	if sent {
 		return Lost, lostCode(err)
@@ -148,7 +155,7 @@ func unanswered(sent bool, err error) (Class, string) {
 	return NotSent, unsentCode(err)
 }
 
-// success looks at what the SDK could not make of a successful answer's body.
+// success classifies a 2xx answer. err is the SDK's error about its body.
 func success(err error) (Class, string) {
 	var syntax *json.SyntaxError
 	switch {
@@ -163,7 +170,8 @@ func success(err error) (Class, string) {
 // params are the parameters of an invitation that a row or a batch sets, without the address.
 var params = []string{"redirect_url", "expires_in_days", "public_metadata", "template_slug", "notify"}
 
-// readRefusal reads the body of an answer that is no success, to a call about so many people.
+// readRefusal evaluates the body of an answer without a 2xx status. people is how many people the
+// call was for.
 func (a *Answer) readRefusal(body []byte, people int) {
 	r, err := parseRefusal(body)
 	switch {
@@ -180,7 +188,7 @@ func (a *Answer) readRefusal(body []byte, people int) {
 	if a.TraceID == "" {
 		a.TraceID = token(r.TraceID)
 	}
-	// A code is stored and shown, so one that is no plain word is not repeated.
+	// Codes are stored and shown, so only a plain word is kept.
 	if a.Code = token(r.Errors[0].Code); a.Code == "" {
 		a.Code = "unnamed"
 	}
@@ -201,7 +209,7 @@ func (a *Answer) readRefusal(body []byte, people int) {
 	}
 }
 
-// failure words the error of an answer that is no success.
+// failure returns the error of an answer that is not a success.
 func (a *Answer) failure(cause error) error {
 	if a.Class == Success {
 		return nil
@@ -219,7 +227,8 @@ func (a *Answer) failure(cause error) error {
 	return errors.New(text)
 }
 
-// lostCode names what ended a request of which something was written.
+// lostCode returns the code for a request that was written at least in part and got no usable
+// answer.
 func lostCode(err error) string {
 	switch {
 	case errors.Is(err, errTooLarge):
@@ -235,7 +244,7 @@ func lostCode(err error) string {
 	return "connection_closed"
 }
 
-// unsentCode names what kept a request from being written.
+// unsentCode returns the code for a request that was not written.
 func unsentCode(err error) string {
 	var lookup *net.DNSError
 	var certificate *tls.CertificateVerificationError
@@ -263,9 +272,8 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errDeadline) || errors.As(err, &t) && t.Timeout()
 }
 
-// safeCause is the part of an error that says what the network did. All the
-// rest is left out: *url.Error prints the query, and net/http quotes what it
-// could not parse.
+// safeCause returns the part of an error that says what the network did. It drops everything else:
+// *url.Error prints the query, and net/http quotes what it could not parse.
 func safeCause(err error) error {
 	var certificate *tls.CertificateVerificationError
 	var op *net.OpError
@@ -282,7 +290,8 @@ func safeCause(err error) error {
 	return nil
 }
 
-// maxContentType is longer than any media type in use, in bytes: the header is shown in errors.
+// maxContentType is in bytes. It is longer than any media type in use. The header is shown in
+// errors.
 const maxContentType = 80
 
 func contentType(h http.Header) string {
@@ -301,8 +310,8 @@ func date(h http.Header) time.Time {
 	return t
 }
 
-// retryAfter reads seconds or an HTTP date. A date is held against Clerk's own
-// clock where it told the time, so that ours does not matter.
+// retryAfter parses seconds or an HTTP date. It compares a date with Clerk's own clock if the
+// answer has a Date header, so that a wrong clock on this machine does not matter.
 func retryAfter(h http.Header, date, now time.Time) (time.Duration, bool) {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {

@@ -16,7 +16,7 @@ import (
 	"bulkinvite/clerk"
 )
 
-// calls makes each call once, to see how an answer is taken by all of them.
+// calls makes each call once, to see how all of them treat an answer.
 var calls = map[string]func(context.Context, *clerk.Client) clerk.Answer{
 	"create": func(ctx context.Context, c *clerk.Client) clerk.Answer {
 		return c.Create(ctx, clerk.Invite{Email: "jane@example.com"})
@@ -43,7 +43,8 @@ func TestRefusals(t *testing.T) {
 		meta   string
 		class  clerk.Class
 		named  []string
-		// nothing: the answer proves that nothing was done for anybody.
+		// nothing is the expected NothingDone: the answer proves that nothing was done for any
+		// person.
 		nothing bool
 	}{
 		{"create", 400, "duplicate_record", `{"email_addresses":["jane@example.com"]}`, clerk.Exists, []string{"jane@example.com"}, true},
@@ -82,7 +83,7 @@ func TestRefusals(t *testing.T) {
 		{"create", 404, "resource_not_found", `{}`, clerk.Stopped, nil, true},
 		{"create", 400, "already_a_member_in_organization", `{}`, clerk.UserExists, nil, true},
 		{"create", 402, "insufficient_seats", `{}`, clerk.Stopped, nil, true},
-		// What is not in the table.
+		// Codes that are not in the table.
 		{"create", 400, "some_new_code", `{}`, clerk.Unexplained, nil, true},
 		{"create", 422, "some_new_code", `{}`, clerk.Unexplained, nil, true},
 		{"create", 402, "some_new_code", `{}`, clerk.Unexplained, nil, true},
@@ -98,7 +99,7 @@ func TestRefusals(t *testing.T) {
 		{"bulk", 400, "dev_monthly_email_limit_exceeded", `{}`, clerk.Stopped, nil, false},
 		{"bulk", 413, "request_body_too_large", `{}`, clerk.BadCall, nil, true},
 		{"create", 423, "some_new_code", `{}`, clerk.Transient, nil, false},
-		// A meta that is not as published.
+		// A meta in another form than the published one.
 		{"create", 400, "duplicate_record", `{"email_addresses":"jane@example.com","identifiers":7}`, clerk.Exists, []string{"jane@example.com"}, true},
 		{"create", 400, "duplicate_record", `{"email_addresses":[1,{}],"identifiers":null}`, clerk.Exists, nil, true},
 		{"create", 400, "duplicate_record", `{"email_addresses":["jane@example.com"],"identifiers":["jane@example.com"]}`, clerk.Exists, []string{"jane@example.com"}, true},
@@ -284,7 +285,7 @@ func TestHugeAnswer(t *testing.T) {
 		line := bytes.Repeat([]byte(" "), 1<<20)
 		for range 64 {
 			if _, err := w.Write(line); err != nil {
-				return // the client has hung up, as it should
+				return // the client has closed the connection, as expected
 			}
 		}
 		t.Error("64 MiB were read")

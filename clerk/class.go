@@ -5,59 +5,60 @@ import (
 	"slices"
 )
 
-// Class says what an answer means, and with it what it proves about whether
-// Clerk did anything. For a bulk call "the person" is whoever the answer names
-// in Offenders; whether Clerk did anything for the others of a refused bulk call
-// is not known from the answer, unless the class says that nothing was done.
+// Class says what an answer means, and what it proves about whether Clerk did anything. For a bulk
+// call, "the person" below means the people that the answer names in Offenders. For the other
+// people of a refused bulk call the answer does not say whether Clerk did anything, unless the
+// class says that nothing was done.
 type Class int
 
 const (
-	// Lost: no answer, or none that Clerk itself is known to have given: cut, timed
-	// out, redirected, a proxy's page, a success whose body can't be read.
-	// Whether Clerk did anything is unknown. It is the zero value: an answer that
-	// nobody filled in proves nothing.
+	// Lost means that there is no answer, or none that is known to be Clerk's own: it was cut off,
+	// timed out, redirected, a proxy's page, or a success with a body that can't be read. Whether
+	// Clerk did anything is unknown. Lost is the zero value, so an answer that was never filled in
+	// proves nothing.
 	Lost Class = iota
-	// NotSent: not one byte of the request was written to the network, or it could not
-	// be made. Nothing was done.
+	// NotSent means that no byte of the request was written to the network, or that the request
+	// could not be built. Nothing was done.
 	NotSent
-	// Success: Clerk did what was asked, for those whose invitations the answer holds.
+	// Success means that Clerk did what was asked, for the people whose invitations are in the
+	// answer.
 	Success
-	// Exists: a pending invitation stands in the way (duplicate_record). This request
-	// made nothing for the person; an earlier one may have.
+	// Exists means that a pending invitation blocks this one (duplicate_record). This request made
+	// nothing for the person. An earlier one may have.
 	Exists
-	// UserExists: the address belongs to a user, or to a member of the organization
-	// (form_identifier_exists, already_a_member_in_organization). Made nothing for
-	// the person.
+	// UserExists means that the address belongs to a user or to a member of the organization
+	// (form_identifier_exists, already_a_member_in_organization). The request made nothing for the
+	// person.
 	UserExists
-	// Rejected: Clerk will not take this person or these parameters, and would say the
-	// same again. Made nothing for the person.
+	// Rejected means that Clerk refuses this person or these parameters, and would refuse them
+	// again. It includes unknown codes that name people. The request made nothing for the person.
 	Rejected
-	// Throttled: a limit was met (429). Nothing was done; RetryAfter says when to go on,
-	// if Clerk did.
+	// Throttled means that a limit was reached (429). Nothing was done. RetryAfter says when to
+	// resume, if Clerk told it.
 	Throttled
-	// Unauthorized: the key is not good, or may not make this call. Nothing was done.
+	// Unauthorized means that the key is invalid or may not make this call. Nothing was done.
 	Unauthorized
-	// Stopped: Clerk refuses everybody, for what the instance is or how it is called:
-	// a quota, a setting, a call that it does not know. A single call made nothing; of
-	// a bulk call that met a quota that is not known.
+	// Stopped means that Clerk would refuse every person, because of the instance or of how the
+	// program calls it: a quota, a setting, an unknown endpoint. A single call made nothing. If a
+	// bulk call met a quota, it is unknown whether it made something.
 	Stopped
-	// BadCall: the form of the call was refused, by Clerk (a bulk call that it can't
-	// read or finds too large; smaller calls may pass) or by this package before it
-	// was sent. Nothing was done.
+	// BadCall means that the form of the call was refused, either by Clerk (a bulk call that it
+	// can't read or that is too large; smaller calls may pass) or by this package before sending.
+	// Nothing was done.
 	BadCall
-	// Transient: Clerk failed, or others were in the way (5xx, 409). Whether it did
-	// anything is unknown.
+	// Transient means that Clerk failed or was busy: 5xx, 409, or an unknown code with 408, 423 or
+	// 425. Whether Clerk did anything is unknown.
 	Transient
-	// Gone: a revoke met no pending invitation of this id (resource_not_found,
-	// organization_invitation_not_pending). Nothing was done; a read tells why.
+	// Gone means that a revoke found no pending invitation with this id (resource_not_found,
+	// organization_invitation_not_pending). Nothing was done. A read finds out why.
 	Gone
-	// AlreadyRevoked: a revoke met one that had been revoked. Nothing was done.
+	// AlreadyRevoked means that the invitation was revoked before. This revoke did nothing.
 	AlreadyRevoked
-	// AlreadyAccepted: a revoke met one that had been accepted. Nothing was done.
+	// AlreadyAccepted means that the invitation was accepted before. This revoke did nothing.
 	AlreadyAccepted
-	// Unexplained: Clerk refused with a code that says nothing of a person, and that
-	// this program does not know or that has no definite meaning. A single call made
-	// nothing; of a bulk call that is not known.
+	// Unexplained means that Clerk refused with a code that does not name a person and that is
+	// unknown here or has no definite meaning. A single call made nothing. For a bulk call that is
+	// unknown.
 	Unexplained
 )
 
@@ -68,7 +69,7 @@ var classNames = [...]string{
 	AlreadyAccepted: "already_accepted", Unexplained: "unexplained",
 }
 
-// String is the class's name in lower case, as in "user_exists".
+// String returns the class's name in lower case, such as "user_exists".
 func (c Class) String() string {
 	if c < 0 || int(c) >= len(classNames) {
 		return "unknown"
@@ -76,47 +77,47 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// Subject says what a refusal is about.
+// Subject is what a refusal is about.
 type Subject int
 
 const (
-	// Unknown: the code is not in the table.
+	// Unknown means that the code is not in the table.
 	Unknown Subject = iota
-	// Person: the invited person, whatever else the call says.
+	// Person is the invited person, whatever the other parameters are.
 	Person
-	// Parameters: what the row gave: address, metadata, redirect URL, expiry, template.
+	// Parameters are the values that the row gave: address, metadata, redirect URL, expiry,
+	// template.
 	Parameters
-	// Pending: the invitation that was to be revoked.
+	// Pending is the invitation that should be revoked.
 	Pending
-	// Call: how this program calls Clerk.
+	// Call is how this program calls Clerk.
 	Call
-	// Instance: a setting of the instance, or a quota of its plan.
+	// Instance is a setting of the instance or a quota of its plan.
 	Instance
-	// Key: the secret key.
+	// Key is the secret key.
 	Key
-	// Limit: a rate limit.
+	// Limit is a rate limit.
 	Limit
-	// Fault: Clerk itself.
+	// Fault is an error of Clerk itself.
 	Fault
 )
 
-// refusal is what one error code of Clerk's means.
+// refusal is the meaning of one of Clerk's error codes.
 type refusal struct {
 	about Subject
-	class Class // for the calls that Subject concerns
-	// alone is the class of a call that is about one person; Lost (zero): as class.
+	class Class // for the calls that the subject concerns
+	// alone is the class for a call about one person. If it is Lost (zero), class applies.
 	alone Class
-	// counted: a quota, which a bulk call may meet halfway. Without it a Stopped bulk
-	// call did nothing either.
+	// counted marks a quota. A bulk call may reach it halfway. Any other Stopped bulk call did
+	// nothing.
 	counted bool
-	remedy  string // what a person does about it; empty: what the subject says
+	remedy  string // what a person can do about it; empty: see Remedy
 }
 
-// refusals are the codes that the calls of this package can be answered with, by
-// Clerk's published table of errors (August 2026), and a few that it lists for its
-// frontend only but that would mean the same here. A code has the same class
-// whatever status below 500 it comes with. The exceptions are 401, 409 and 429, which decide
-// by themselves: see classify.
+// refusals are the error codes that this package's calls can get, from Clerk's published table of
+// errors (August 2026). They include a few that the table lists only for Clerk's frontend API but
+// that would mean the same here. A code has the same class with any status below 500, except 401,
+// 409 and 429, which decide alone: see classify.
 var refusals = map[string]refusal{
 	"duplicate_record":                 {about: Person, class: Exists},
 	"form_identifier_exists":           {about: Person, class: UserExists},
@@ -199,11 +200,10 @@ var refusals = map[string]refusal{
 	"conflict":             {about: Fault, class: Transient},
 }
 
-// classify decides an answer that is no success. code is Clerk's first error
-// code; empty where the body was not Clerk's, so that somebody between may have
-// answered in Clerk's stead. Even then 401 and 429 prove that nothing was done.
-// people is how many a create or bulk call was for; named says that the refusal
-// names somebody.
+// classify returns the class of an answer that is not a success. code is Clerk's first error code.
+// It is empty if the body is not Clerk's, since then something between may have answered. Even then
+// 401 and 429 prove that nothing was done. people is how many people a create or bulk call was for.
+// named says that the refusal names people.
 func classify(call, code string, status, people int, named bool) Class {
 	switch {
 	case status == http.StatusTooManyRequests:
@@ -236,7 +236,7 @@ func classify(call, code string, status, people int, named bool) Class {
 		}
 	case Pending:
 		if call != callRevoke && code == "resource_not_found" {
-			return Stopped // what was called is not there
+			return Stopped // the endpoint itself does not exist
 		}
 		if call != callRevoke {
 			return Unexplained
@@ -252,28 +252,27 @@ func classify(call, code string, status, people int, named bool) Class {
 	return r.class
 }
 
-// later are the statuses below 500 by which HTTP itself says that the same request
-// may succeed at another time.
+// later are the statuses below 500 that, by the definition of HTTP, mean that the same request may
+// succeed at another time.
 var later = []int{http.StatusRequestTimeout, http.StatusLocked, http.StatusTooEarly}
 
-// NamesNobody reports what a create or bulk call's refusal by a code and a status
-// says of its people where it names none of them: somebody, that one of them may be
-// the reason; unexplained, that its class is [Unexplained]. Both are false for what
-// has nothing to do with them.
+// NamesNobody reports what a refusal of a create or bulk call says about its people if it names
+// none of them. somebody means that one of them may be the reason. unexplained means that the class
+// is [Unexplained]. Both are false if the refusal has nothing to do with people.
 func NamesNobody(code string, status int) (somebody, unexplained bool) {
 	switch classify(callBulk, code, status, 2, false) {
 	case Exists, UserExists, Rejected:
 		return true, false
 	case Unexplained:
 		return true, true
-	case BadCall: // each of its people goes alone; of one person it may be unexplained
+	case BadCall: // each person goes alone next; for one person it may be unexplained
 		return true, refusals[code].alone == Unexplained
 	}
 	return false, false
 }
 
-// Remedy says what a person does about a refusal that stops a batch, as an
-// instruction without a full stop.
+// Remedy returns what a person can do about a refusal that stops a batch: an instruction without a
+// full stop.
 func Remedy(code string) string {
 	r := refusals[code]
 	if r.remedy != "" {

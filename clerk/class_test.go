@@ -15,7 +15,7 @@ import (
 	"bulkinvite/clerk"
 )
 
-// TestRefusalTable holds every code against the class that testdata expects of it, for each call that can get it.
+// TestRefusalTable compares the class of every code, for each call that can get it, with testdata.
 func TestRefusalTable(t *testing.T) {
 	t.Parallel()
 	asking := maps.Clone(calls)

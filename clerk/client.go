@@ -1,12 +1,11 @@
-// Package clerk calls Clerk's Backend API for invitations through the official
-// SDK: one request for each method, never repeated, its answer classified by
-// what it proves.
+// Package clerk calls Clerk's Backend API for invitations through the official SDK. Each method
+// sends one request, never repeats it, and classifies the answer by what it proves.
 //
-// A request is bound to the deadline of its context, which is checked on the
-// wall clock at the very write: a process that was stopped, or a machine that
-// slept, sends nothing after it. What was written and not delivered by then, the
-// kernel drops (for a process that can't close its connection any more: on Linux).
-// A context without a deadline gives the call 20 s.
+// A request is bound to the deadline of its context. The transport checks the deadline on the wall
+// clock immediately before each write, so a process that was stopped, or a machine that slept,
+// sends nothing after it. The kernel discards what was written and not delivered by the deadline.
+// (If the process can't close its connection any more, this holds on Linux only.) If the context
+// has no deadline, the call gets 20 s.
 package clerk
 
 import (
@@ -30,51 +29,53 @@ import (
 )
 
 const (
-	// DefaultURL is where Clerk's Backend API is.
+	// DefaultURL is the base URL of Clerk's Backend API.
 	DefaultURL = sdk.APIURL
-	// MaxUsers is how many addresses one Users call may ask for.
+	// MaxUsers is how many addresses one Users call may ask for. The limit is Clerk's.
 	MaxUsers = 100
-	// MaxPage is the longest page of a list.
+	// MaxPage is the largest page of a list, in items. The limit is Clerk's; its default is 10.
 	MaxPage = 500
-	// requestTimeout bounds a call whose context sets no deadline.
+	// requestTimeout applies to a call whose context has no deadline.
 	requestTimeout = 20 * time.Second
 )
 
 var (
-	// ErrURL says that the API's URL is none: it must be https://host/path.
+	// ErrURL says that the URL is not one of an API: it must be https://host/path.
 	ErrURL = errors.New("not the URL of an API: want https://host/v1")
 	// ErrInsecureURL says that the key would travel unencrypted to another machine.
 	ErrInsecureURL = errors.New("http:// is allowed on loopback only, use https://")
 )
 
-// Config says whom to call. All but Key may be left zero.
+// Config says which instance to call, and how. All fields but Key may be zero.
 type Config struct {
 	// Key is the instance's secret key, sk_test_… or sk_live_….
 	Key string
-	// URL is the API's base, with the /v1. Zero: DefaultURL. http:// is allowed on
+	// URL is the API's base URL, including /v1. Zero means DefaultURL. http:// is allowed on
 	// loopback only.
 	URL string
-	// Dial opens the connections, to a server in this process. Zero: they go over the
-	// network, and through a proxy where the environment names one.
+	// Dial opens a connection to a server in this process. If it is nil, connections go over the
+	// network, through the proxy that the environment names, if any.
 	Dial func(context.Context) (net.Conn, error)
-	// Log gets a line for each call at debug level. Zero: none.
+	// Log gets a line for each call at debug level. Nil means no log.
 	Log *slog.Logger
-	// Now is the clock that deadlines are held against. Zero: time.Now.
+	// Now is the clock that is compared with deadlines. Nil means time.Now.
 	Now func() time.Time
-	// Answered is told every answer, before the call returns. Zero: nobody is.
+	// Answered is called with each answer before the call returns. Nil means no function. It is not
+	// called for a call that fails a check of this package (invalid_id, no_addresses,
+	// too_many_addresses).
 	Answered func(Answer)
 }
 
-// Format keeps the key out of whatever prints a Config.
+// Format keeps the key out of everything that prints a Config.
 func (Config) Format(s fmt.State, _ rune) {
-	// A failed write is the printer's to report.
+	// The printer reports a failed write.
 	_, _ = io.WriteString(s, "clerk.Config")
 }
 
 // LogValue keeps the key out of the log.
 func (Config) LogValue() slog.Value { return slog.StringValue("clerk.Config") }
 
-// Client calls one instance. It may be used by any number of goroutines.
+// Client calls one instance. It is safe for concurrent use.
 type Client struct {
 	backend  sdk.Backend
 	place    place
@@ -84,8 +85,8 @@ type Client struct {
 	live     bool
 }
 
-// New returns a client. It calls nobody: whether the key is good, the first
-// call tells. It fails with ErrKey, ErrURL or ErrInsecureURL.
+// New returns a client. It makes no call: the first call shows whether the key is valid. It fails
+// with ErrKey, ErrURL or ErrInsecureURL.
 func New(config Config) (*Client, error) {
 	if err := CheckKey(config.Key); err != nil {
 		return nil, err
@@ -115,7 +116,7 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// parseURL leaves the URL out of its errors, since it may hold a password.
+// parseURL leaves the URL out of its errors, since it may contain a password.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -130,29 +131,29 @@ func parseURL(raw string) (*url.URL, error) {
 	return nil, ErrURL
 }
 
-// Live reports whether the key is a production instance's: its mail is real.
+// Live reports whether the key belongs to a production instance, whose mail is real.
 func (c *Client) Live() bool { return c.live }
 
-// Format keeps the key out of whatever prints a Client.
+// Format keeps the key out of everything that prints a Client.
 func (c *Client) Format(s fmt.State, _ rune) {
-	// A failed write is the printer's to report.
+	// The printer reports a failed write.
 	_, _ = io.WriteString(s, "clerk.Client")
 }
 
-// Invite is one person to invite. Zero fields are not sent, and Clerk's
-// defaults hold. ignore_existing is never sent: it would mail again whoever was
-// mailed already.
+// Invite is one person to invite. Zero fields are not sent, so Clerk's defaults apply. The program
+// never sends ignore_existing, because it would mail people again.
 type Invite struct {
+	// Email is the address to invite.
 	Email string
-	// RedirectURL is where the person goes from the mail.
+	// RedirectURL is where the link in the mail leads.
 	RedirectURL string
-	// ExpiresInDays is 1 to 365; Clerk's default is 30.
+	// ExpiresInDays is 1 to 365. Clerk's default is 30.
 	ExpiresInDays int
-	// PublicMetadata is a JSON object. It is readable in the invited person's browser.
+	// PublicMetadata is a JSON object. The invited person can read it in the browser.
 	PublicMetadata json.RawMessage
 	// Template is invitation or waitlist_invitation.
 	Template string
-	// Notify false makes Clerk send no mail; its default is true.
+	// Notify set to false makes Clerk send no mail. Clerk's default is true.
 	Notify *bool
 }
 
@@ -173,19 +174,19 @@ func (i Invite) params() *invitation.CreateParams {
 	return p
 }
 
-// unmailed reports whether Clerk sends no mail for it.
+// unmailed reports whether Clerk sends no mail for the invitation.
 func (i Invite) unmailed() bool { return i.Notify != nil && !*i.Notify }
 
-// Create invites one person: POST /invitations, of which Clerk takes 100 an hour.
+// Create invites one person: POST /invitations. Clerk's limit is 100 an hour for each instance.
 func (c *Client) Create(ctx context.Context, invite Invite) Answer {
 	r := &invitationReader{one: true, links: invite.unmailed()}
 	a := c.do(ctx, callCreate, 1, http.MethodPost, "/invitations", invite.params(), r)
 	return a.showing(r)
 }
 
-// Bulk invites up to ten people: POST /invitations/bulk, of which Clerk takes 25
-// an hour. A success may hold fewer invitations than were asked for, in any
-// order: match them by address.
+// Bulk invites up to ten people: POST /invitations/bulk. Clerk's limit is 25 an hour for each
+// instance. A success may contain fewer invitations than were asked for, in any order: match them
+// by address.
 func (c *Client) Bulk(ctx context.Context, invites []Invite) Answer {
 	p := &invitation.BulkCreateParams{Invitations: make([]*invitation.CreateParams, 0, len(invites))}
 	for _, i := range invites {
@@ -196,7 +197,7 @@ func (c *Client) Bulk(ctx context.Context, invites []Invite) Answer {
 	return a.showing(r)
 }
 
-// Revoke takes back the pending invitation id: POST /invitations/{id}/revoke.
+// Revoke revokes the pending invitation id: POST /invitations/{id}/revoke.
 func (c *Client) Revoke(ctx context.Context, id string) Answer {
 	if id == "" || id[0] == '.' || token(id) == "" {
 		return c.unsent(callRevoke, "invalid_id")
@@ -206,26 +207,28 @@ func (c *Client) Revoke(ctx context.Context, id string) Answer {
 	return a.showing(r)
 }
 
-// ListQuery is a page of the list of invitations.
+// ListQuery selects a page of the list of invitations.
 type ListQuery struct {
-	// Status is pending, accepted, revoked or expired. Zero: all but the revoked
-	// ones, which Clerk shows only when asked for.
+	// Status is pending, accepted, revoked or expired. Empty means all but revoked: Clerk lists
+	// revoked invitations only if asked for them.
 	Status string
+	// Offset is how many invitations to skip.
 	Offset int
-	// Query is an address or an id that the invitations match. Zero: all.
+	// Query is an address or an id that the invitations match. Empty means all.
 	Query string
-	// Limit is at most MaxPage. Zero: MaxPage, since Clerk's own default is 10.
+	// Limit is the size of the page, at most MaxPage. Zero means MaxPage; Clerk's own default is
+	// 10.
 	Limit int
 }
 
 // ListAnswer is a page of invitations, newest first.
 type ListAnswer struct {
 	Answer
-	// Total is how many the whole list has; -1: Clerk did not say.
+	// Total is the length of the whole list, or -1 if Clerk did not tell it.
 	Total int
 }
 
-// Invitations reads a page of the list, newest first: GET /invitations.
+// Invitations reads one page of the list of invitations, newest first: GET /invitations.
 func (c *Client) Invitations(ctx context.Context, q ListQuery) ListAnswer {
 	if q.Limit == 0 {
 		q.Limit = MaxPage
@@ -243,18 +246,18 @@ func (c *Client) Invitations(ctx context.Context, q ListQuery) ListAnswer {
 	return ListAnswer{Answer: a.showing(r), Total: r.total}
 }
 
-// UsersAnswer is the users found.
+// UsersAnswer is the answer to Users.
 type UsersAnswer struct {
 	Answer
+	// Users are the users that have one of the addresses.
 	Users []User
 }
 
-// Users reads which of the addresses, 1 to MaxUsers, belong to users: GET /users.
-// The SDK's own list of users makes a second request to count them, and is not
-// used for that.
+// Users reads which of the addresses, 1 to MaxUsers, belong to users: GET /users. It does not use
+// the SDK's own list of users, which makes a second request to count them.
 func (c *Client) Users(ctx context.Context, emails []string) UsersAnswer {
 	switch {
-	case len(emails) == 0: // Clerk would show everybody
+	case len(emails) == 0: // Clerk would list all users
 		return UsersAnswer{Answer: c.unsent(callUsers, "no_addresses")}
 	case len(emails) > MaxUsers:
 		return UsersAnswer{Answer: c.unsent(callUsers, "too_many_addresses")}
@@ -269,15 +272,15 @@ func (c *Client) Users(ctx context.Context, emails []string) UsersAnswer {
 	return UsersAnswer{Answer: a, Users: r.list}
 }
 
-// InstanceAnswer is the instance that the key belongs to.
+// InstanceAnswer is the answer to Instance.
 type InstanceAnswer struct {
 	Answer
 	ID          string // ins_…
 	Environment string // production or development
 }
 
-// Instance asks which instance the key belongs to: GET /instance. The id stays the same when the
-// key is rotated. A 200 without an id and an environment of Clerk's is Lost, with the code
+// Instance reads which instance the key belongs to: GET /instance. The id stays the same when the
+// key is rotated. A 200 without an id and environment in Clerk's form is Lost, with the code
 // not_json or not_clerk. Clerk's specification has this call for every instance
 // (https://clerk.com/docs/reference/backend-api, bapi 2026-05-12), so nothing replaces its answer.
 func (c *Client) Instance(ctx context.Context) InstanceAnswer {
@@ -289,7 +292,7 @@ func (c *Client) Instance(ctx context.Context) InstanceAnswer {
 	return InstanceAnswer{Answer: a, ID: r.ID, Environment: r.Environment}
 }
 
-// do sends one request, about so many people, and reads what became of it.
+// do sends one request and evaluates the answer. people is how many people the call is for.
 func (c *Client) do(ctx context.Context, call string, people int, method, path string, params sdk.Params, into reader) Answer {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -306,7 +309,7 @@ func (c *Client) do(ctx context.Context, call string, people int, method, path s
 	}
 	err := c.backend.Call(ctx, req, into)
 	if err == nil && !into.complete() {
-		err = errEmpty // which the SDK lets pass
+		err = errEmpty // the SDK accepts an empty body
 	}
 	a := x.answer(call, err)
 	a.Begun, a.Ended = begun, c.now()
@@ -320,7 +323,7 @@ func (c *Client) do(ctx context.Context, call string, people int, method, path s
 	return a
 }
 
-// unsent is the answer to a call that is not worth sending.
+// unsent returns the answer to a call that this package refuses to send.
 func (c *Client) unsent(call, code string) Answer {
 	now := c.now()
 	a := Answer{Call: call, Class: BadCall, Code: code, Begun: now, Ended: now}
@@ -328,7 +331,7 @@ func (c *Client) unsent(call, code string) Answer {
 	return a
 }
 
-// showing adds what a success shows.
+// showing adds the invitations to a success.
 func (a Answer) showing(r *invitationReader) Answer {
 	if a.Class == Success {
 		a.Invitations = r.list

@@ -17,14 +17,14 @@ import (
 	"bulkinvite/clerk"
 )
 
-// request is what a server saw.
+// request is one request as the server received it.
 type request struct {
 	method, path, query, body string
 	header                    http.Header
 	length                    int64
 }
 
-// fake answers every request with the same handler and keeps what it saw.
+// fake answers every request with the same handler and records what it received.
 type fake struct {
 	*clerk.Client
 	mu   sync.Mutex

@@ -17,22 +17,21 @@ var (
 	errReplay   = errors.New("the request was already written on another connection")
 )
 
-// exchange is one request and what became of it. Its bytes reach the network
-// through write alone, which is where both promises are kept: nothing after the
-// deadline, and never on a second connection.
+// exchange is one request and its result. All of its bytes reach the network through write, which
+// keeps two promises: nothing is written after the deadline, and never on a second connection.
 type exchange struct {
 	ctx      context.Context
 	deadline time.Time
 	now      func() time.Time
-	people   int // how many the call is about
+	people   int // how many people the call is for
 
-	// answered ends the guard: the connection may then be closed in good order.
+	// answered is set once the whole answer was read. The connection may then be closed normally.
 	answered atomic.Bool
 
 	mu      sync.Mutex
-	wire    *conn // where the first byte went; nil: none was written
+	wire    *conn // the connection of the first byte; nil: none was written
 	lost    bool  // the connection can't be watched, so nothing is proven
-	refused error // why a write was not let through
+	refused error // why a write was refused
 
 	status  int // 0: no answer
 	header  http.Header
@@ -69,9 +68,9 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	c.current.Store(x)
 }
 
-// outcome reports whether a byte of the request may have reached the network, and
-// the error that ended it. One that write gave comes before the transport's, which
-// may be no more than the echo of the connection's end.
+// outcome reports whether a byte of the request may have reached the network, and the error that
+// ended it. An error of write takes precedence over the transport's, which may only say that the
+// connection ended.
 func (x *exchange) outcome(err error) (sent bool, cause error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -81,10 +80,9 @@ func (x *exchange) outcome(err error) (sent bool, cause error) {
 	return x.wire != nil || x.lost, err
 }
 
-// barred is the reason for which nothing may be written any more, or nil. The deadline
-// is held against the wall clock as well as the monotonic one, which stands
-// still while a machine is suspended; and against both, because a wall clock
-// can be set back.
+// barred returns the reason why nothing may be written any more, or nil. It compares the deadline
+// with the monotonic clock and with the wall clock: the monotonic clock stands still while a
+// machine is suspended, and a wall clock can be set back.
 func (x *exchange) barred() error {
 	if err := x.ctx.Err(); err != nil {
 		return err
@@ -99,8 +97,8 @@ func (x *exchange) barred() error {
 	return nil
 }
 
-// write holds the lock over the system call, so that outcome is exact as soon as
-// the transport has returned.
+// write holds the lock during the system call, so that outcome is exact as soon as the transport
+// has returned.
 func (x *exchange) write(c *conn, p []byte) (int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -120,7 +118,8 @@ func (x *exchange) write(c *conn, p []byte) (int, error) {
 	return n, err
 }
 
-// limit bounds how long the kernel tries to deliver what it is about to be given.
+// limit bounds how long the kernel tries to deliver what is written next. It sets the bound once,
+// before the first byte.
 func (x *exchange) limit(c *conn) error {
 	t, ok := c.Conn.(*net.TCPConn)
 	if !ok || x.wire != nil || x.deadline.IsZero() {
@@ -129,9 +128,9 @@ func (x *exchange) limit(c *conn) error {
 	return giveUpAfter(t, x.deadline.Sub(x.now()))
 }
 
-// conn is a connection whose writes are those of the exchange that holds it.
-// With HTTP/1.1 that is one at a time. Before the first one come the TLS
-// handshake and a proxy's CONNECT, which carry nothing of a request.
+// conn is a connection whose writes belong to the exchange that holds it. HTTP/1.1 has one exchange
+// at a time. The TLS handshake and a proxy's CONNECT come before the first exchange and contain
+// nothing of a request.
 type conn struct {
 	net.Conn
 	current atomic.Pointer[exchange]
@@ -142,14 +141,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	if x == nil || x.answered.Load() {
 		return c.Conn.Write(p)
 	}
-	// After an error the transport closes the connection, and what TLS would say
-	// in parting is refused like the rest.
+	// After an error the transport closes the connection. What TLS would send on closing is refused
+	// too.
 	return x.write(c, p)
 }
 
-// Close drops what the kernel has not delivered yet where no answer came: it
-// would otherwise go on sending the request after the deadline, when the network
-// is back, behind the back of whoever has read meanwhile that Clerk has nothing.
+// Close discards what the kernel has not delivered yet, unless the answer was read. Otherwise the
+// kernel would deliver the request after the deadline, once the network is back, although a process
+// may have read meanwhile that Clerk has no such invitation.
 func (c *conn) Close() error {
 	var linger error
 	if x := c.current.Load(); x != nil && !x.answered.Load() {

@@ -7,5 +7,5 @@ import (
 	"time"
 )
 
-// giveUpAfter does nothing: only Linux can be told.
+// giveUpAfter does nothing: only Linux has this socket option.
 func giveUpAfter(*net.TCPConn, time.Duration) error { return nil }

@@ -11,11 +11,11 @@ import (
 	sdk "github.com/clerk/clerk-sdk-go/v2"
 )
 
-// Link is an invitation's url: a sign-up ticket, a secret. It prints as a word of
-// its own wherever it might be printed; Reveal gives it to whoever asked for it.
+// Link is an invitation's url: a sign-up ticket, which is a secret. It prints as [link] everywhere.
+// Only Reveal returns the link itself.
 type Link string
 
-// String hides the link.
+// String returns [link], or nothing for an empty link.
 func (l Link) String() string {
 	if l == "" {
 		return ""
@@ -23,10 +23,10 @@ func (l Link) String() string {
 	return "[link]"
 }
 
-// GoString hides the link.
+// GoString returns what String returns.
 func (l Link) GoString() string { return l.String() }
 
-// MarshalText hides the link, from logs and JSON.
+// MarshalText keeps the link out of logs and JSON.
 func (l Link) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // Reveal returns the link itself.
@@ -35,22 +35,24 @@ func (l Link) Reveal() string { return string(l) }
 // Invitation is an application invitation as Clerk shows it.
 type Invitation struct {
 	ID    string // inv_…
-	Email string // as Clerk writes it, which need not be as it was asked for
+	Email string // as Clerk writes it, which may differ from the request
 	// Status is pending, accepted, revoked or expired.
-	Status  string
+	Status string
+	// Revoked is Clerk's revoked flag, which is separate from Status.
 	Revoked bool
-	// CreatedAt and UpdatedAt are Clerk's clock, in milliseconds, UTC; zero: not told.
+	// CreatedAt and UpdatedAt are on Clerk's clock, in milliseconds, UTC. Zero means not told.
 	CreatedAt, UpdatedAt time.Time
-	// ExpiresAt is zero where Clerk names no end.
+	// ExpiresAt is zero if the invitation does not expire.
 	ExpiresAt time.Time
-	// Link is kept of an invitation that was just made without a mail, and of no
-	// other: it goes no further than the bytes of the answer.
+	// Link is set only for an invitation that was just created without a mail. For all others it is
+	// dropped while the answer is read.
 	Link Link
 }
 
 // User is a user of the instance.
 type User struct {
-	ID     string // user_…
+	ID string // user_…
+	// Emails are the user's addresses, as Clerk writes them.
 	Emails []string
 }
 
@@ -60,19 +62,19 @@ var (
 	errEmpty = errors.New("an empty body")
 )
 
-// unread is what the readers below have in common. The SDK leaves a reader
-// alone where the body is empty, so each must tell whether it saw one.
+// unread is the common part of the readers below. The SDK does not call a reader if the body is
+// empty, so each must report whether it has seen a body.
 type unread struct {
 	done bool
 }
 
-// Read implements the SDK's ResponseReader. The response is not kept: it holds
-// the invitations' urls.
+// Read implements the SDK's ResponseReader. It does not keep the response, which contains the
+// invitations' urls.
 func (*unread) Read(*sdk.APIResponse) {}
 
 func (u *unread) complete() bool { return u.done }
 
-// reader takes the body of a success.
+// reader decodes the body of a success.
 type reader interface {
 	sdk.ResponseReader
 	json.Unmarshaler
@@ -81,11 +83,11 @@ type reader interface {
 
 type invitationReader struct {
 	unread
-	one   bool // a single invitation is wanted, with this id unless it is empty
+	one   bool // a single invitation is expected, with this id unless id is empty
 	id    string
-	links bool // the links are kept
+	links bool // keep the links
 	list  []Invitation
-	// total is -1 where Clerk gave a bare array.
+	// total is -1 if Clerk sent a bare array.
 	total int
 }
 
@@ -104,8 +106,8 @@ func (r *invitationReader) UnmarshalJSON(body []byte) error {
 	}
 	r.list = make([]Invitation, 0, len(items))
 	for _, item := range items {
-		// An item that can't be read may be the very one that is looked for: without
-		// it the answer would prove an absence that is none.
+		// An item that can't be read may be the one that is looked for. Without it the answer would
+		// seem to prove that an invitation does not exist.
 		if item == nil || token(item.ID) == "" || r.id != "" && item.ID != r.id {
 			return errShape
 		}
@@ -198,8 +200,8 @@ func (r *instanceReader) UnmarshalJSON(body []byte) error {
 	return nil
 }
 
-// page reads a list in either of the forms that the API uses for one: a bare
-// array, whose total is -1, or {data, total_count}.
+// page decodes a list in both forms that the API uses: a bare array, whose total is -1, or {data,
+// total_count}.
 func page[T any](body []byte) ([]*T, int, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
 		var items []*T
@@ -213,14 +215,14 @@ func page[T any](body []byte) ([]*T, int, error) {
 	if err := json.Unmarshal(body, &wire); err != nil {
 		return nil, 0, err
 	}
-	// No data with a total of nought is an empty list; anything else is no list.
+	// No data with a total of zero is an empty list. Anything else is not a list.
 	if wire.Total == nil || wire.Data == nil && *wire.Total != 0 {
 		return nil, 0, errShape
 	}
 	return wire.Data, *wire.Total, nil
 }
 
-// wireRefusal is the body of an error. Its messages are not read: they may name
+// wireRefusal is the body of an error. Its messages are not decoded, because they may contain
 // addresses.
 type wireRefusal struct {
 	Errors  []wireError `json:"errors"`
@@ -236,7 +238,7 @@ type wireError struct {
 	} `json:"meta"`
 }
 
-// names are the addresses that an error is about.
+// names returns the addresses that an error is about.
 func (e wireError) names() []string { return slices.Concat(e.Meta.EmailAddresses, e.Meta.Identifiers) }
 
 // parseRefusal returns a refusal without errors for JSON of another shape.
@@ -251,8 +253,8 @@ func parseRefusal(body []byte) (wireRefusal, error) {
 	return r, nil
 }
 
-// words is a string or an array of strings; anything else is none of them. An
-// odd meta must not cost us the code beside it.
+// words is a string or an array of strings. It is empty for anything else, so that an unexpected
+// meta does not lose the code next to it.
 type words []string
 
 func (w *words) UnmarshalJSON(body []byte) error {
@@ -270,9 +272,9 @@ func (w *words) UnmarshalJSON(body []byte) error {
 	return nil
 }
 
-// token returns s if it is a plain word of at most 128 characters, as Clerk's
-// ids, codes and statuses are, and otherwise nothing: what is stored, logged and
-// put into paths must not be whatever an answer happens to hold.
+// token returns s if it is a plain word of at most 128 characters, as Clerk's ids, codes and
+// statuses are, and otherwise the empty string. What is stored, logged and put into paths must not
+// be arbitrary text from an answer.
 func token(s string) string {
 	odd := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-.:", r))

@@ -12,14 +12,13 @@ const (
 	livePrefix = "sk_live_"
 )
 
-// ErrKey says that a secret key is missing or is not one of Clerk's. It never
-// carries the key.
+// ErrKey says that a secret key is missing or does not have the form of Clerk's. It never contains
+// the key.
 var ErrKey = errors.New("no usable Clerk secret key: want one that begins with sk_test_ or sk_live_")
 
-// CheckKey returns ErrKey unless key looks like a secret key of Clerk's:
-// sk_test_ or sk_live_, and at least one more printable ASCII character and no
-// other, since it has to fit a header. Whether it is a good one, Clerk alone
-// can say.
+// CheckKey returns ErrKey unless key has the form of a Clerk secret key: sk_test_ or sk_live_, then
+// one or more printable ASCII characters without spaces, since the key has to fit a header. Only
+// Clerk can say whether the key is valid.
 func CheckKey(key string) error {
 	secret, test := strings.CutPrefix(key, testPrefix)
 	if !test {
@@ -36,8 +35,8 @@ func CheckKey(key string) error {
 
 func unprintable(r rune) bool { return r <= ' ' || r > '~' }
 
-// Fingerprint names a key without giving it away: the first 16 hexadecimal
-// digits of its SHA-256. Only databases of earlier versions know an instance by it.
+// Fingerprint names a key without revealing it: the first 16 hexadecimal digits of its SHA-256.
+// Only databases of earlier versions identify an instance by it.
 func Fingerprint(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:8])

@@ -12,7 +12,7 @@ import (
 	"bulkinvite/clerk/sandbox"
 )
 
-// A link shows itself to nobody but who asks for it by name.
+// TestLinkHides checks that only Reveal shows a link.
 func TestLinkHides(t *testing.T) {
 	t.Parallel()
 	const secret = "https://clerk.example.com/v1/tickets/accept?ticket=dvb_secret"
@@ -34,7 +34,7 @@ func TestLinkHides(t *testing.T) {
 	}
 }
 
-// Links are kept of invitations that are made without a mail, and of no others.
+// TestLinkIsKeptOnlyInsteadOfAMail checks that links are kept of invitations without a mail only.
 func TestLinkIsKeptOnlyInsteadOfAMail(t *testing.T) {
 	t.Parallel()
 	api := newStandIn(t, sandbox.Config{})

@@ -13,12 +13,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// tracer makes a span of each request. It does nothing until the program names a
-// provider. A library that traces net/http would put the whole URL into the span,
-// and GET /users has addresses in it.
+// tracer makes a span for each request. It does nothing until the program sets a provider. A
+// library that traces net/http would put the whole URL into the span, and the URL of GET /users
+// contains addresses.
 var tracer = otel.Tracer("bulkinvite/clerk", trace.WithSchemaURL(semconv.SchemaURL))
 
-// routes are the paths of the calls below the API's base, without what differs.
+// routes are the paths of the calls below the API's base, as templates.
 var routes = map[string]string{
 	callCreate:      "/invitations",
 	callBulk:        "/invitations/bulk",
@@ -28,7 +28,7 @@ var routes = map[string]string{
 	callInstance:    "/instance",
 }
 
-// about is what of ours a call is made for.
+// about is what a call is made for: for example, the attempt with number id.
 type about struct {
 	what string
 	id   int64
@@ -36,27 +36,27 @@ type about struct {
 
 type aboutKey struct{}
 
-// About returns a context whose calls say in the log and in their spans what of
-// ours they are made for: the attempt or the read of a number.
+// About returns a context whose calls name, in the log and in their spans, what they are made for:
+// an attempt or a read (what) and its number (id).
 func About(ctx context.Context, what string, id int64) context.Context {
 	return context.WithValue(ctx, aboutKey{}, about{what, id})
 }
 
-// place is where an API is, as its spans tell.
+// place is the address of an API, for its spans.
 type place struct {
-	base string // its path
+	base string // the path of the base URL
 	on   []attribute.KeyValue
 }
 
 func newPlace(u *url.URL) place {
 	port, err := strconv.Atoi(u.Port())
-	if err != nil { // the URL names none
+	if err != nil { // the URL has no port
 		port = map[string]int{"https": 443, "http": 80}[u.Scheme]
 	}
 	return place{base: strings.TrimSuffix(u.Path, "/"), on: []attribute.KeyValue{semconv.ServerAddress(u.Hostname()), semconv.ServerPort(port)}}
 }
 
-// begin begins the span of a request, a child of the span of whoever sends it.
+// begin starts the span of a request, a child of the span in ctx.
 func (p place) begin(ctx context.Context, call, method string) (context.Context, trace.Span) {
 	route := p.base + routes[call]
 	ctx, span := tracer.Start(ctx, method+" "+route, trace.WithSpanKind(trace.SpanKindClient))
@@ -71,7 +71,7 @@ func (p place) begin(ctx context.Context, call, method string) (context.Context,
 	return ctx, span
 }
 
-// end ends the span of a request with what became of it.
+// end sets the result of a request on its span and ends it.
 func end(span trace.Span, a Answer) {
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String("bulkinvite.answer", a.Class.String()))

@@ -16,7 +16,8 @@ func newStandIn(t *testing.T, config sandbox.Config) *clerk.Client {
 	return newClient(t, clerk.Config{URL: sandboxtest.New(t, config).URL})
 }
 
-// One person's whole story, as both sides of the API tell it.
+// TestStandIn follows one person through all calls, with the client on one side and the sandbox on
+// the other.
 func TestStandIn(t *testing.T) {
 	t.Parallel()
 	c := newStandIn(t, sandbox.Config{Users: []string{"ann@example.com"}, Blocked: []string{"eve@example.com"}})
@@ -79,7 +80,7 @@ func TestStandInFaults(t *testing.T) {
 		fault sandbox.Fault
 		class clerk.Class
 		code  string
-		made  int // how many invitations the lost call left at Clerk
+		made  int // how many invitations the lost call made at Clerk
 	}{
 		"refuse":     {sandbox.Fault{Kind: sandbox.FaultRefuse}, clerk.Lost, "connection_closed", 0},
 		"cut before": {sandbox.Fault{Kind: sandbox.FaultCutBefore}, clerk.Lost, "connection_closed", 0},
@@ -97,7 +98,7 @@ func TestStandInFaults(t *testing.T) {
 			t.Parallel()
 			tt.fault.Call = "create"
 			c := newStandIn(t, sandbox.Config{Faults: []sandbox.Fault{tt.fault}})
-			// A connection that has served a call is where net/http may repeat the next.
+			// net/http may repeat a call on a connection that has served one before.
 			if a := c.Instance(within(t, 10*time.Second)); a.Class != clerk.Success {
 				t.Fatal(a.Err)
 			}

@@ -27,8 +27,8 @@ const (
 	stopsItself = "CLERK_TEST_STOPS_ITSELF"
 )
 
-// stopped is a process of its own that makes a call to url, and may stop itself
-// when it has a connection and has written nothing.
+// stopped is a separate process that makes a call to url. It may stop itself once it has a
+// connection and has written nothing.
 type stopped struct {
 	*exec.Cmd
 	out      *bufio.Scanner
@@ -58,7 +58,7 @@ func startStopped(t *testing.T, url string, itself bool) *stopped {
 	return s
 }
 
-// resume lets the process go on, and returns how its call ended.
+// resume lets the process continue, and returns how its call ended.
 func (s *stopped) resume(t *testing.T) string {
 	t.Helper()
 	if err := s.Process.Signal(syscall.SIGCONT); err != nil {
@@ -74,7 +74,7 @@ func (s *stopped) resume(t *testing.T) string {
 	return ended
 }
 
-// makeStoppedCall is what the process does.
+// makeStoppedCall runs in the separate process.
 func makeStoppedCall() error {
 	c, err := clerk.New(clerk.Config{Key: testKey, URL: os.Getenv(stoppedURL)})
 	if err != nil {
@@ -88,7 +88,7 @@ func makeStoppedCall() error {
 		if os.Getenv(stopsItself) != "true" {
 			return
 		}
-		// To this very thread, so that it does not run on while the others stop.
+		// Signal this thread, so that it does not continue while the others stop.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if _, _, errno := syscall.Syscall(syscall.SYS_TGKILL, uintptr(os.Getpid()), uintptr(syscall.Gettid()), uintptr(syscall.SIGSTOP)); errno != 0 {
@@ -131,8 +131,8 @@ func TestStoppedProcess(t *testing.T) {
 	}
 }
 
-// A request that the kernel could not deliver by its deadline is not delivered
-// later, though its process stands still and closes nothing.
+// TestUndeliveredRequest checks that a request which the kernel could not deliver by its deadline
+// is not delivered later, even if its process is stopped and closes nothing.
 func TestUndeliveredRequest(t *testing.T) {
 	t.Parallel()
 	begun, reading := make(chan struct{}), make(chan struct{})
@@ -152,7 +152,7 @@ func TestUndeliveredRequest(t *testing.T) {
 	}, net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var setting error
 		err := raw.Control(func(fd uintptr) {
-			// So little that the request does not fit, and waits in the sender's kernel.
+			// So little that the request does not fit and stays in the sender's kernel.
 			setting = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 2304)
 		})
 		return errors.Join(err, setting)

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// maxBody is far above the largest answer of the API, a page of 500 users.
+	// maxBody is in bytes. It is far above the largest answer of the API, a page of 500 users.
 	maxBody = 16 << 20
-	// maxIdle is how many calls may run at once without dialing anew.
+	// maxIdle is how many calls may run at once without opening new connections afterwards.
 	maxIdle = 256
-	// writeBuffer holds a bulk call of ten with ample metadata, so that a
-	// request is one write and is checked against its deadline once.
+	// writeBuffer is in bytes. It fits a bulk call of ten with much metadata, so that a request is
+	// one write and its deadline is checked once.
 	writeBuffer = 256 << 10
 )
 
@@ -25,13 +25,13 @@ var (
 	errNotSuccess = errors.New("the answer is no success")
 )
 
-// transport sends a request once and keeps its answer in the exchange, since
-// the SDK loses status and headers of an answer that is not Clerk's JSON.
+// transport sends a request once and keeps its answer in the exchange. The SDK loses status and
+// headers of an answer that is not Clerk's JSON.
 type transport struct {
 	base *http.Transport
 }
 
-// newTransport goes over the network where dial is nil.
+// newTransport uses the network if dial is nil.
 func newTransport(dial func(context.Context) (net.Conn, error)) *transport {
 	proxy := http.ProxyFromEnvironment
 	connect := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
@@ -40,7 +40,7 @@ func newTransport(dial func(context.Context) (net.Conn, error)) *transport {
 		connect = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }
 	}
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // one request a connection: what the guard rests on
+	protocols.SetHTTP1(true) // one request at a time on a connection; the guard depends on it
 	return &transport{base: &http.Transport{
 		Proxy: proxy,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -59,8 +59,8 @@ func newTransport(dial func(context.Context) (net.Conn, error)) *transport {
 	}}
 }
 
-// RoundTrip returns a response for a success only. A redirect is none: following
-// it would turn a POST into a GET, and a list would read as an invitation.
+// RoundTrip returns a response for a success only. A redirect is not a success: following it would
+// turn a POST into a GET, and a list would read as an invitation.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if !ok {
@@ -80,7 +80,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.status, x.header = resp.StatusCode, resp.Header
 	x.body, x.bodyErr = readBody(resp.Body)
 	x.answered.Store(x.bodyErr == nil)
-	// The body was read, or its reading failed and says so; closing adds nothing.
+	// The body was read, or x.bodyErr says why not. An error of Close would add nothing.
 	_ = resp.Body.Close()
 	if x.bodyErr != nil {
 		return nil, x.bodyErr
@@ -92,9 +92,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// measured gives the request the length that the SDK does not state, without
-// which it would go in chunks. GetBody lets net/http go to another connection
-// where a stale one took no byte; exchange.write refuses any other repetition.
+// measured sets the request's length, which the SDK does not state; without it net/http would send
+// the body in chunks. GetBody lets net/http use another connection if a stale one took no byte.
+// exchange.write refuses any other repetition.
 func measured(req *http.Request) (*http.Request, error) {
 	if req.Body == nil {
 		return req, nil

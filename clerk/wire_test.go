@@ -24,8 +24,8 @@ import (
 	"bulkinvite/clerk"
 )
 
-// TestMain makes the certificate of httptest's servers a trusted one, before
-// anything reads the system's.
+// TestMain makes the certificate of httptest's servers trusted before anything reads the system's
+// certificates.
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		server := httptest.NewTLSServer(nil)
@@ -47,8 +47,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// listen runs serve for each connection to a raw listener, and returns the
-// API's URL there.
+// listen runs serve for each connection to a raw listener and returns the API's URL there.
 func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) string {
 	t.Helper()
 	l, err := append(config, net.ListenConfig{})[0].Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -61,7 +60,7 @@ func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) 
 		for {
 			c, err := l.Accept()
 			if err != nil {
-				return // closed by the clean-up
+				return // the clean-up has closed the listener
 			}
 			running.Go(func() {
 				defer c.Close()
@@ -124,7 +123,7 @@ func TestCut(t *testing.T) {
 			})
 			c := newClient(t, clerk.Config{URL: url})
 			a := calls["create"](within(t, 10*time.Second), c)
-			if tt.answer == "" { // an error that shows the query must not be taken for another
+			if tt.answer == "" { // an error that quotes the query must not be read as another error
 				a = c.Users(within(t, 10*time.Second), []string{"malformed@example.com"}).Answer
 			}
 			class := clerk.Lost
@@ -163,7 +162,7 @@ func TestNotConnected(t *testing.T) {
 		}
 	}), "http://", "https://", 1)
 	silent := strings.Replace(listen(t, func(c *net.TCPConn) {
-		// Ends with the client's connection, when its handshake has timed out.
+		// Ends when the client's handshake times out and the client closes the connection.
 		_, _ = io.Copy(io.Discard, c)
 	}), "http://", "https://", 1)
 	for name, tt := range map[string]struct {
@@ -272,15 +271,15 @@ func TestEndedBeforeItBegan(t *testing.T) {
 	}
 }
 
-// A request of several writes whose deadline passes after the first: Clerk gets
-// less than the length that was stated, and can't act on it.
+// TestDeadlineInTheMiddle sends a request of several writes whose deadline passes after the first.
+// Clerk gets less than the stated length, so it can't act on the request.
 func TestDeadlineInTheMiddle(t *testing.T) {
 	t.Parallel()
 	var whole atomic.Bool
 	url := listen(t, func(c *net.TCPConn) {
 		r, err := http.ReadRequest(bufio.NewReader(c))
 		if err != nil {
-			return // cut in the headers: as good
+			return // cut off in the headers, which is as good
 		}
 		n, err := io.Copy(io.Discard, r.Body)
 		whole.Store(err == nil && n == r.ContentLength)
@@ -307,8 +306,8 @@ func TestDeadlineInTheMiddle(t *testing.T) {
 	}
 }
 
-// What the kernel still holds of a request without an answer must not arrive
-// later: the connection is reset, not closed in good order.
+// TestGivenUp checks that what the kernel still holds of a request without an answer does not
+// arrive later: the connection is reset instead of closed normally.
 func TestGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, code := range []string{"timeout", "canceled"} {
@@ -345,8 +344,8 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// A server that closes connections which it was thought to keep makes net/http
-// go to another one. No request may arrive twice, and Sent has to be right.
+// TestStaleConnections uses a server that closes connections which the client believes to be open,
+// so that net/http uses another one. No request may arrive twice, and Sent must be right.
 func TestStaleConnections(t *testing.T) {
 	t.Parallel()
 	for name, answersSecond := range map[string]bool{"closed after an answer": false, "closed after a request": true} {
@@ -375,7 +374,7 @@ func TestStaleConnections(t *testing.T) {
 				}
 				body := "[" + wireInvitation("inv_1", "jane@example.com") + "]"
 				if _, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
-					return // the client gave up
+					return // the client has given up
 				}
 				if answersSecond {
 					take(in)
@@ -427,7 +426,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 	waiting.Add(callers)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		waiting.Done()
-		waiting.Wait() // no call is answered before all have come
+		waiting.Wait() // answers no call before all have arrived
 		answering(200, wireInvitation("inv_1", "jane@example.com"))(w, r)
 	}))
 	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
