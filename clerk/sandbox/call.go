@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// Clerk's bounds, from its OpenAPI specification and its documentation of
-// metadata.
+// Clerk's limits, from its OpenAPI specification and its documentation of metadata.
 const (
 	maxBulk     = 10
 	maxDays     = 365
@@ -24,7 +23,7 @@ const (
 	maxMetadata = 8 << 10 // bytes
 	maxPage     = 500
 	defaultPage = 10
-	maxEmails   = 100 // of one GET /users
+	maxEmails   = 100 // in one GET /users
 )
 
 // invite is one item of a create or bulk call.
@@ -63,7 +62,7 @@ func parseBulk(body []byte) ([]invite, *problem) {
 	return invites, nil
 }
 
-// parseInvite reads an item; false where it is no JSON object.
+// parseInvite decodes one item. ok is false if the item is not a JSON object.
 func parseInvite(body []byte) (invite, bool) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
@@ -107,7 +106,8 @@ func (in *invite) set(name string, raw json.RawMessage) *problem {
 		if err != nil || bad != nil {
 			return formatInvalid(name)
 		}
-		web, path := u.Scheme == "http" || u.Scheme == "https", strings.HasPrefix(text, "/") // "a full URL or a path", says Clerk
+		// Clerk's documentation: "a full URL or a path"
+		web, path := u.Scheme == "http" || u.Scheme == "https", strings.HasPrefix(text, "/")
 		if u.Opaque != "" || u.Scheme == "" && !path || web && u.Host == "" || u.Scheme == "javascript" || u.Scheme == "data" {
 			return formatInvalid(name)
 		}
@@ -132,7 +132,7 @@ func (in *invite) set(name string, raw json.RawMessage) *problem {
 	return nil
 }
 
-// validAddress is a plain check of our own; how Clerk checks is not known.
+// validAddress is a simple check of this package. How Clerk checks addresses is not known.
 func validAddress(address string) bool {
 	a, err := mail.ParseAddress(address)
 	if err != nil || a.Address != address || len(address) > 254 {
@@ -142,7 +142,7 @@ func validAddress(address string) bool {
 	return strings.Contains(domain, ".") && !strings.HasPrefix(domain, ".") && !strings.HasSuffix(domain, ".")
 }
 
-// invitationBody is an invitation in Clerk's shape.
+// invitationBody is an invitation in the form that Clerk returns.
 type invitationBody struct {
 	Object         string          `json:"object"`
 	ID             string          `json:"id"`
@@ -204,9 +204,9 @@ func (s *Server) bulk(req *request, now time.Time) (any, *problem) {
 	return bodies, nil
 }
 
-// judge finds the items that may be created, and the problem that the others
-// make. A bulk call has one problem: that of the first check with offenders,
-// in the order form, block list, users, invitations.
+// judge returns the items that can be created, and the problem with the others. A bulk call gets
+// one problem: the first check that refuses an item decides it, in the order form, block list,
+// users, invitations.
 func (s *Server) judge(items []invite, ms int64, bulk bool) (good []invite, p *problem) {
 	w := s.settings.Switches
 	if w.NotSupported {
@@ -253,7 +253,7 @@ func (s *Server) judge(items []invite, ms int64, bulk bool) (good []invite, p *p
 	return good, p
 }
 
-// named are the offenders that an error names; nil: none.
+// named returns the addresses that an error names; nil means none.
 func (s *Server) named(offenders []invite, bulk bool) []string {
 	var names []string
 	for _, in := range offenders {
@@ -270,7 +270,7 @@ func (s *Server) named(offenders []invite, bulk bool) []string {
 	return names
 }
 
-// taken says whether an address is refused because a user has it.
+// taken reports whether an address is refused because it belongs to a user.
 func (s *Server) taken(in invite) bool {
 	w := s.settings.Switches
 	if w.ExistingUser == "allowed" || w.ExistingUser == "refused_unless_ignored" && in.ignoreExisting {
@@ -279,12 +279,12 @@ func (s *Server) taken(in invite) bool {
 	return s.state.user(in.email) != nil
 }
 
-// repeats says whether an item has the address of one before it.
+// repeats reports whether an earlier item has the same address.
 func (s *Server) repeats(items []invite, i int) bool {
 	return slices.ContainsFunc(items[:i], func(in invite) bool { return s.state.same(in.email, items[i].email) })
 }
 
-// issue creates invitations and sends their mails.
+// issue creates invitations and counts their mails.
 func (s *Server) issue(items []invite, ms int64) []*invitation {
 	month, room := s.state.monthMails, s.settings.Switches.MailCap
 	if monthOf(ms) != s.state.month {
@@ -323,7 +323,7 @@ func (s *Server) revoke(req *request, now time.Time) (any, *problem) {
 	return in.body(revoked), nil
 }
 
-// remove deletes an invitation, whatever its status.
+// remove deletes an invitation of any status.
 func (s *Server) remove(req *request, now time.Time) (any, *problem) {
 	in := s.state.byID[req.id]
 	if in == nil || in.Status == deleted {
@@ -333,7 +333,7 @@ func (s *Server) remove(req *request, now time.Time) (any, *problem) {
 	return map[string]any{"object": "invitation", "id": in.ID, "deleted": true}, nil
 }
 
-// paging reads limit and offset.
+// paging parses limit and offset.
 func paging(query url.Values) (limit, offset int, p *problem) {
 	limit = defaultPage
 	if text := query.Get("limit"); text != "" {
@@ -358,7 +358,7 @@ func (s *Server) list(req *request, now time.Time) (any, *problem) {
 	if p != nil {
 		return nil, p
 	}
-	// Without status the list holds all but the revoked.
+	// Without a status, the list contains all but revoked invitations.
 	statuses := []string{pending, accepted, expired}
 	if asked := req.query["status"]; len(asked) > 0 {
 		for _, status := range asked {
@@ -385,7 +385,7 @@ func (s *Server) list(req *request, now time.Time) (any, *problem) {
 		if total > offset && len(page) < limit {
 			page = append(page, in.body(status))
 		} else if len(page) == limit && !paginated {
-			break // nobody asked for the total
+			break // only a paginated answer has the total
 		}
 	}
 	if paginated {
@@ -394,12 +394,12 @@ func (s *Server) list(req *request, now time.Time) (any, *problem) {
 	return page, nil
 }
 
-// ordered yields every invitation in the order asked for; newest first unless
-// said otherwise. Only the orders by creation come without sorting.
+// ordered yields all invitations in the requested order; the default is newest first. Only the
+// orders by creation need no sorting.
 func (s *Server) ordered(by string) (func(func(*invitation) bool), *problem) {
 	s.state.sort()
 	all := s.state.invitations
-	// A plus sign in a query is a blank once it is decoded.
+	// A plus sign in a query is decoded to a space.
 	column := strings.TrimLeft(by, "+ -")
 	down := strings.HasPrefix(by, "-")
 	switch column {
@@ -425,7 +425,7 @@ func (s *Server) ordered(by string) (func(func(*invitation) bool), *problem) {
 	}, nil
 }
 
-// matcher is the filter of query=: an address, or a whole id.
+// matcher returns the filter for query=, which matches an address or a whole id.
 func (s *Server) matcher(query string) func(*invitation) bool {
 	w := s.settings.Switches
 	fold := func(text string) string {
@@ -447,8 +447,8 @@ func (s *Server) matcher(query string) func(*invitation) bool {
 	}
 }
 
-// userBody is a user in Clerk's shape, as far as a client of this program's
-// kind looks.
+// userBody is a user in the form that Clerk returns, with the fields that a client like this
+// program uses.
 type userBody struct {
 	ID                    string             `json:"id"`
 	Object                string             `json:"object"`
@@ -481,7 +481,7 @@ func (u *user) body() userBody {
 	}
 }
 
-// asked are the users that a GET /users is about, newest first.
+// asked returns the users that a GET /users is about, newest first.
 func (s *Server) asked(query url.Values) ([]*user, *problem) {
 	emails := query["email_address"]
 	if len(emails) > maxEmails {
@@ -520,7 +520,7 @@ func (s *Server) listUsers(req *request, _ time.Time) (any, *problem) {
 	return bodies, nil
 }
 
-// countUsers is what the official Go SDK asks after each list of users.
+// countUsers answers GET /users/count, which the official Go SDK calls after each list of users.
 func (s *Server) countUsers(req *request, _ time.Time) (any, *problem) {
 	users, p := s.asked(req.query)
 	if p != nil {

@@ -335,7 +335,7 @@ func TestList(t *testing.T) {
 		"status=revoked":                "d",
 		"status=revoked&status=pending": "e c d b short",
 		"query=old@example.com":         "old",
-		"query=d@example.com":           "old", // the revoked one apart, by substring
+		"query=d@example.com":           "old", // all but the revoked one, by substring
 		"query=D@EXAMPLE":               "old",
 		"query=nobody":                  "",
 	} {
@@ -479,8 +479,8 @@ func TestUnlistedPaths(t *testing.T) {
 	}
 }
 
-// Whatever the body, the answer is every item created, or an error of Clerk's
-// and nothing created.
+// FuzzBulk checks that for any body the answer is either every item, created, or one of Clerk's
+// errors with nothing created.
 func FuzzBulk(f *testing.F) {
 	f.Add(items("a@example.com", "b@example.com"))
 	f.Add(`[{"email_address":"a@example.com","public_metadata":{"a":1},"expires_in_days":1e2,"notify":null}]`)
@@ -511,8 +511,8 @@ func FuzzBulk(f *testing.F) {
 	})
 }
 
-// TestDelete: what is deleted is in no list and found by no call, whatever its
-// status was, and stands in nobody's way.
+// TestDelete checks that a deleted invitation of any status is in no list, is found by no call, and
+// blocks no new one.
 func TestDelete(t *testing.T) {
 	t.Parallel()
 	for _, query := range []string{"substring", "exact"} {

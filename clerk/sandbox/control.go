@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// control adds the stand-in's own calls. An error of theirs is 400 and
-// {"error":"…"}.
+// control adds the sandbox's own calls. If one fails, the answer is a 400 with {"error":"…"}.
 func (s *Server) control(mux *http.ServeMux) {
 	for pattern, do := range map[string]func(*http.Request) (any, error){
 		"GET /sandbox/mailbox":      s.mailbox,
@@ -44,8 +43,8 @@ func (s *Server) control(mux *http.ServeMux) {
 	}
 }
 
-// locked runs one of the stand-in's own calls with what is due done first,
-// and its changes on disk before it answers.
+// locked runs one of the sandbox's own calls. Acceptances that are due happen before it, and its
+// changes are written to the file before it answers.
 func (s *Server) locked(r *http.Request, do func(*http.Request) (any, error)) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,9 +87,9 @@ func (s *Server) mailbox(r *http.Request) (any, error) {
 	return box, nil
 }
 
-// stats says how many requests of each call got which status ("cut" is a
-// closed connection, "open" has no answer yet, or lost it to a crash), and the
-// most that arrived in any window of the limit's length.
+// stats returns how many requests of each call got which status, and the highest number of requests
+// that arrived in any window of each limit's length. "cut" counts closed connections. "open" counts
+// requests without an answer so far, and those whose answer was lost in a crash.
 func (s *Server) stats(*http.Request) (any, error) {
 	requests := map[string]map[string]int{}
 	for name, n := range s.state.arrivals {
@@ -127,7 +126,7 @@ func (s *Server) requests(r *http.Request) (any, error) {
 	return list, nil
 }
 
-// everyInvitation is the truth: no lag, no limit, no pages; oldest first.
+// everyInvitation returns the true state without lag, limit or pages, oldest first.
 func (s *Server) everyInvitation(*http.Request) (any, error) {
 	type body struct {
 		ID        string    `json:"id"`
@@ -171,8 +170,8 @@ func (s *Server) plantLists(lists seedLists) (any, error) {
 	return map[string]int{"users": len(record.Users), "invitations": len(record.Invitations)}, nil
 }
 
-// acceptNow accepts the pending invitations of the addresses, or a share of
-// all pending ones that the seed chooses.
+// acceptNow accepts the pending invitations of the given addresses, or a share of all pending ones
+// that the seed selects.
 func (s *Server) acceptNow(r *http.Request) (any, error) {
 	var ask struct {
 		Addresses []string `json:"addresses"`
@@ -217,8 +216,8 @@ func (s *Server) share(fraction float64, seed uint64, ms int64) []*invitation {
 
 func (s *Server) config(*http.Request) (any, error) { return s.settings, nil }
 
-// configure changes what the request names. The windows are counted anew from
-// the log, by the new settings.
+// configure changes the settings that the request names. Then the windows are counted again from
+// the log with the new settings.
 func (s *Server) configure(r *http.Request) (any, error) {
 	changed := s.settings
 	changed.Blocked = slices.Clone(changed.Blocked)

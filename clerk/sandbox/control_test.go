@@ -117,8 +117,8 @@ func TestControlRefuses(t *testing.T) {
 	same(t, "users", len(b.server.state.users), 0)
 }
 
-// The rows of examples/hires.csv all end well. Those of examples/messy.csv meet
-// every outcome that a first send can have.
+// TestDemoMeetsTheExamples checks that all rows of examples/hires.csv end well, and that those of
+// examples/messy.csv get every outcome that a first send can have.
 func TestDemoMeetsTheExamples(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]map[string]int{

@@ -1,8 +1,8 @@
 package sandbox
 
-// Demo is the sandbox that examples/hires.csv and examples/messy.csv are made
-// for: two of their people are users and two have a pending invitation. The
-// block list has one person of messy.csv, whose invitation is rejected.
+// Demo returns the Config for examples/hires.csv and examples/messy.csv. Of the people in each
+// file, two are users and two have a pending invitation. The block list contains one person of
+// messy.csv, whose invitation is rejected.
 func Demo() Config {
 	return Config{
 		Users: []string{

@@ -11,8 +11,8 @@ import (
 	"bulkinvite/clerk/sandbox"
 )
 
-// An instance with one user, three creates in each second, and a first answer
-// that gets lost after its mail went out.
+// An instance with one user and a limit of three creates a second. The first answer is lost after
+// its mail was sent.
 func Example() {
 	stand, err := sandbox.New(sandbox.Config{
 		Users:  []string{"ann@example.com"},

@@ -8,50 +8,49 @@ import (
 	"strings"
 )
 
-// Fault breaks some requests. Among the requests that its Call and Address
-// match, it takes those that meet all of First, Every and Probability that are
-// set; of several faults, the first in the list that takes a request breaks
-// it. Requests refused for their key or over a limit are not considered.
+// Fault breaks some requests. Among the requests that match its Call and Address, it takes those
+// that meet all of First, Every and Probability that are set. If several faults take a request, the
+// first one in the list breaks it. Requests that are refused for their key or a limit are not
+// considered.
 type Fault struct {
-	// Call is "create", "bulk", "list", "revoke", "delete", "users" or "instance"; empty:
-	// any.
+	// Call is "create", "bulk", "list", "revoke", "delete", "users" or "instance". Empty means any.
 	Call string `json:"call,omitempty"`
-	// Address matches requests that speak of this address, in any case: to
-	// invite it, revoke its invitation, or look for it.
+	// Address matches requests about this address, in any case: requests that invite it, revoke its
+	// invitation, or look for it.
 	Address string `json:"address,omitempty"`
-	// First takes the first N, Every each Nth, Probability a share of 0 to 1
-	// that Seed decides.
+	// First takes the first N requests, Every each Nth, and Probability a share of 0 to 1 that Seed
+	// decides.
 	First       int     `json:"first,omitempty"`
 	Every       int     `json:"every,omitempty"`
 	Probability float64 `json:"probability,omitempty"`
 	Seed        uint64  `json:"seed,omitempty"`
 
-	// Kind is what happens to them: one of the Fault constants.
+	// Kind is what happens to the requests: one of the Fault constants.
 	Kind string `json:"kind"`
-	// Status, Code, HTML and RetryAfter are the answer of FaultStatus. An empty
-	// Code is Clerk's own for the status; HTML makes it a proxy's page, without
-	// Clerk's headers; RetryAfter is the header as it stands, none if empty.
+	// Status, Code, HTML and RetryAfter are the answer of FaultStatus. An empty Code means Clerk's
+	// own code for the status. HTML makes the answer a proxy's page without Clerk's headers.
+	// RetryAfter is the text of the header; if it is empty, there is no header.
 	Status     int    `json:"status,omitempty"`
 	Code       string `json:"code,omitempty"`
 	HTML       bool   `json:"html,omitempty"`
 	RetryAfter string `json:"retry_after,omitempty"`
-	// After makes FaultStatus answer, or FaultSlow wait, after the request did
-	// its work. Otherwise a FaultStatus does nothing, and FaultSlow does its
-	// work after the delay, even if the client has gone.
+	// After makes FaultStatus answer, or FaultSlow wait, after the request was executed. Otherwise
+	// FaultStatus does nothing else, and FaultSlow executes the request after the delay, even if
+	// the client has closed the connection.
 	After bool `json:"after,omitempty"`
-	// Delay is how long FaultSlow waits.
+	// Delay is how long FaultSlow waits. It must be positive.
 	Delay Duration `json:"delay,omitempty"`
 }
 
-// Kinds of faults.
+// The kinds of faults.
 const (
-	FaultRefuse      = "refuse"       // the connection is reset; nothing is done, nothing counts
-	FaultStatus      = "status"       // an answer of Status
+	FaultRefuse      = "refuse"       // the connection is reset; nothing is done or counted
+	FaultStatus      = "status"       // the answer has the status Status
 	FaultCutBefore   = "cut_before"   // the connection is closed; nothing is done
-	FaultCutAfter    = "cut_after"    // it is done, then the connection is closed
+	FaultCutAfter    = "cut_after"    // the request is executed, then the connection is closed
 	FaultSlow        = "slow"         // the answer takes Delay
-	FaultGarbage     = "garbage"      // it is done, and the 200 holds half a JSON document
-	FaultPartialBulk = "partial_bulk" // a bulk call is done whole, and its 200 lacks one item
+	FaultGarbage     = "garbage"      // the request is executed, and the 200 contains half a JSON document
+	FaultPartialBulk = "partial_bulk" // a bulk call is executed completely, and its 200 lacks one item
 )
 
 func (f Fault) check() error {
@@ -79,7 +78,7 @@ func (f Fault) check() error {
 	return errors.Join(errs...)
 }
 
-// rule is a fault at work.
+// rule is a fault in force.
 type rule struct {
 	Fault
 	seen int
@@ -98,7 +97,7 @@ func newRules(faults []Fault) ([]*rule, error) {
 	return rules, nil
 }
 
-// takes says whether the rule breaks the next request that matches it.
+// takes reports whether the rule breaks the next request that matches it.
 func (r *rule) takes() bool {
 	r.seen++
 	return (r.First == 0 || r.seen <= r.First) &&
@@ -106,8 +105,8 @@ func (r *rule) takes() bool {
 		(r.Probability == 0 || r.dice.Float64() < r.Probability)
 }
 
-// fault is the one that breaks a request, or nil. Every rule that matches
-// counts the request, whichever takes it.
+// fault returns the fault that breaks a request, or nil. Every rule that matches counts the
+// request, even if another rule breaks it.
 func (s *Server) fault(req *request) *Fault {
 	var taken *Fault
 	for _, r := range s.faults {
@@ -124,7 +123,7 @@ func (s *Server) fault(req *request) *Fault {
 	return taken
 }
 
-// speaksOf are the addresses that a request is about, in lower case.
+// speaksOf returns the addresses that a request is about, in lower case.
 func (s *Server) speaksOf(req *request) []string {
 	var keys []string
 	for _, in := range req.invites {

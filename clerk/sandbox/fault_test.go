@@ -179,8 +179,8 @@ func TestThrottledRequestsUseUpNoFault(t *testing.T) {
 	b.post("/v1/invitations", item("b@example.com")).wants(t, 500, "internal_clerk_error")
 }
 
-// A client that hangs up does not stop the work: that is how invitations come
-// to be that nobody has an answer for.
+// TestSlowRequestIsDoneAfterItsClientLeft checks that a client that closes its connection does not
+// stop the work. In this way invitations exist whose answer was never received.
 func TestSlowRequestIsDoneAfterItsClientLeft(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{Faults: []Fault{{Kind: FaultSlow, Delay: Duration(500 * time.Millisecond), First: 1}}})

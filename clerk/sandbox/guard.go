@@ -8,9 +8,10 @@ import (
 	"bulkinvite/internal/loopback"
 )
 
-// LocalOnly passes on the requests that programs on this machine make, and answers 403 to those that a page in a browser
-// can make. A page's request carries an Origin, except for a GET to its own site; and a site can become that by pointing its
-// name to 127.0.0.1, which the Host header shows. A request without a Host, as HTTP/1.0 allows, is not a browser's.
+// LocalOnly passes on requests of programs on this machine, and answers 403 to those that a page in
+// a browser can make. A page's request has an Origin header, except for a GET to its own site. A
+// site can become the page's own site by pointing its name to 127.0.0.1, but then the Host header
+// shows that name. A request without a Host, which HTTP/1.0 allows, does not come from a browser.
 func LocalOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, page := r.Header["Origin"]

@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// ErrInUse says that another process has the state file.
+// ErrInUse says that another process uses the state file.
 var ErrInUse = errors.New("in use by another process")
 
-// journalVersion is the version of the records' form, in the first of them.
+// journalVersion is the version of the records' format. The first record contains it.
 const journalVersion = 1
 
-// record is one fact, a line of the journal. Records hold what happened, not
-// what was asked, so that replaying them does not depend on any setting.
+// record is one fact, which is a line of the journal. Records say what happened and not what was
+// requested, so replaying them does not depend on any setting.
 type record struct {
 	Op      op     `json:"op"`
 	Version int    `json:"version,omitempty"`
@@ -29,7 +29,7 @@ type record struct {
 	Trace   string `json:"trace,omitempty"`
 	Status  int    `json:"status,omitempty"`
 	Fault   string `json:"fault,omitempty"`
-	Free    bool   `json:"free,omitempty"` // counts against no limit after all
+	Free    bool   `json:"free,omitempty"` // does not count against a limit
 
 	Invitations []*invitation `json:"invitations,omitempty"`
 	Users       []*user       `json:"users,omitempty"`
@@ -38,29 +38,28 @@ type record struct {
 
 type op string
 
+// The kinds of records.
 const (
 	opBegin  op = "sandbox" // the first line of a journal
-	opArrive op = "arrive"  // a request came
-	opAnswer op = "answer"  // its answer goes out, or its connection is cut
-	opInvite op = "invite"  // invitations were created by a call
-	opSeed   op = "seed"    // users and invitations were planted
+	opArrive op = "arrive"  // a request arrived
+	opAnswer op = "answer"  // its answer is sent, or its connection is closed
+	opInvite op = "invite"  // a call created invitations
+	opSeed   op = "seed"    // users and invitations were added without a call
 	opRevoke op = "revoke"
 	opDelete op = "delete"
-	opAccept op = "accept" // invitations were accepted, and made these users
+	opAccept op = "accept" // invitations were accepted, which made these users
 )
 
-// journal is the append-only file that the state is made from again. Lines
-// gather in a buffer and are written in one go before an answer leaves: what
-// was written outlives the process, though not the machine's power, which is
-// as much as a stand-in has to promise.
+// journal is the append-only file from which the state is rebuilt. Lines are buffered and written
+// together before an answer is sent. What was written survives the end of the process. It may not
+// survive a power failure, because the file is not synced.
 type journal struct {
 	file    *os.File // nil: memory only
 	pending bytes.Buffer
-	err     error // the first failure; nothing is written after it
+	err     error // the first error; nothing is written after it
 }
 
-// openJournal opens or makes the file, keeps others off it, and gives each of
-// its records to apply.
+// openJournal opens or creates the file, locks it, and passes each of its records to apply.
 func openJournal(path string, apply func(*record)) (*journal, error) {
 	if path == "" {
 		return &journal{}, nil
@@ -82,8 +81,8 @@ func openJournal(path string, apply func(*record)) (*journal, error) {
 	return j, nil
 }
 
-// replay reads the records, and cuts off a last line that a crash left torn:
-// its answer never went out.
+// replay reads the records. It cuts off a last line that a crash left incomplete: the answer for it
+// was never sent.
 func (j *journal) replay(apply func(*record)) error {
 	in := bufio.NewReaderSize(j.file, 1<<20)
 	var good int64
@@ -118,8 +117,8 @@ func (j *journal) replay(apply func(*record)) error {
 	return nil
 }
 
-// cut ends the file after its last whole line. A file without a single line is
-// cut only if it holds the beginning of a journal: no other file is emptied.
+// cut truncates the file after its last complete line. A file without a complete line is truncated
+// only if it contains the beginning of a journal, so that no other file is emptied.
 func (j *journal) cut(good int64) error {
 	if good == 0 {
 		head, err := io.ReadAll(io.NewSectionReader(j.file, 0, 64))
@@ -152,8 +151,8 @@ func (j *journal) append(r *record) {
 	}
 }
 
-// flush writes what has gathered. After a failure the state in memory is ahead
-// of the file, so it goes on failing.
+// flush writes the buffered lines. After a failure every later call fails too, because the state in
+// memory is ahead of the file.
 func (j *journal) flush() error {
 	if j.err != nil || j.pending.Len() == 0 {
 		return j.err

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// crash takes a stand-in's file away from it as kill -9 does: nothing more is
-// written, and the lock is free.
+// crash takes the sandbox's file away as kill -9 does: nothing more is written, and the lock is
+// free.
 func (b *bench) crash() {
 	b.Helper()
 	b.server.mu.Lock()
@@ -27,7 +27,7 @@ func (b *bench) crash() {
 	b.server.journal.file = nil
 }
 
-// restart starts another stand-in on the same file and clock.
+// restart starts another sandbox on the same file and clock.
 func (b *bench) restart(c Config) *bench {
 	b.Helper()
 	b.crash()
@@ -80,7 +80,7 @@ func TestWindowsOutliveACrash(t *testing.T) {
 			Limits: Limits{Create: Limit{3, 10 * time.Second}}, Switches: Switches{RefusedAreFree: true, Alignment: "first"},
 		}
 		b := setup(t, c)
-		b.post("/v1/invitations", "{}") // free
+		b.post("/v1/invitations", "{}") // does not count
 		b.sent(2)
 		b.clock.advance(5 * time.Second)
 		b = b.restart(c)
@@ -95,8 +95,8 @@ func TestWindowsOutliveACrash(t *testing.T) {
 	}
 }
 
-// Whatever byte the file ends at, the stand-in starts, and knows each record
-// that is whole.
+// TestTornTail checks that the sandbox starts with a file that ends at any byte, and knows every
+// complete record.
 func TestTornTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -121,7 +121,7 @@ func TestTornTail(t *testing.T) {
 		if got, want := len(s.state.invitations), strings.Count(string(whole[:strings.LastIndexByte(string(whole[:size]), '\n')+1]), `"op":"invite"`); got != want {
 			t.Fatalf("%d of %d bytes: %d invitations, want %d", size, len(whole), got, want)
 		}
-		// It goes on where the tear was.
+		// It continues after the last complete line.
 		in := newInvitation("c@example.com", 1, 30)
 		s.commit(&record{Op: opInvite, Invitations: []*invitation{in}})
 		if err := s.Close(); err != nil {
@@ -202,7 +202,7 @@ func TestSeedsArePlantedOnce(t *testing.T) {
 	}
 	b := setup(t, c)
 	for range 2 {
-		same(t, "users", len(b.server.state.users), 4) // who accepted is a user
+		same(t, "users", len(b.server.state.users), 4) // a person who accepted is a user
 		same(t, "pending", emails(b.list("status=pending")), []string{"i1@example.com", "i2@example.com"})
 		same(t, "accepted", emails(b.list("status=accepted")), []string{"i3@example.com"})
 		same(t, "revoked", emails(b.list("status=revoked")), []string{"i4@example.com"})
@@ -246,8 +246,8 @@ func TestUnwritableStateAnswers500(t *testing.T) {
 	}
 }
 
-// A stand-in in a process of its own is killed while calls come in. Whatever
-// it answered is there afterwards.
+// TestKilledProcess kills a sandbox in a separate process while it handles calls. Everything that
+// it answered must exist afterwards.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	if path := os.Getenv("SANDBOX_TEST_STATE"); path != "" {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// Limit is N requests in any Window. A negative N means no limit, the zero
-// Limit Clerk's own. As text it is "100/1h" or "none".
+// Limit allows N requests in any Window. A negative N means no limit. The zero Limit means Clerk's
+// own limit. As text it is "100/1h" or "none".
 type Limit struct {
 	N      int
 	Window time.Duration
 }
 
-// Clerk's limits for an instance, from the documentation of its Backend API.
-// Reads and revokes share the general one.
+// Clerk's limits for an instance, from the documentation of its Backend API. Reads and revokes
+// share the general limit.
 var (
 	clerkCreate             = Limit{100, time.Hour}
 	clerkBulk               = Limit{25, time.Hour}
@@ -26,15 +26,15 @@ var (
 	clerkGeneralDevelopment = Limit{100, 10 * time.Second}
 )
 
-// Limits are the limits by kind of call. A zero General is 1000/10s, and
-// 100/10s where the environment is development.
+// Limits are the limits by kind of call. A zero General is 1000/10s, or 100/10s if the environment
+// is development.
 type Limits struct {
 	Create  Limit `json:"create"`
 	Bulk    Limit `json:"bulk"`
 	General Limit `json:"general"`
 }
 
-// UnmarshalText reads "100/1h", "100/3.6s", "none", or nothing: Clerk's own.
+// UnmarshalText parses "100/1h", "100/3.6s" or "none". An empty text means Clerk's own limit.
 func (l *Limit) UnmarshalText(text []byte) error {
 	switch string(text) {
 	case "":
@@ -57,9 +57,10 @@ func (l *Limit) UnmarshalText(text []byte) error {
 	return l.check()
 }
 
-// MarshalText is the opposite of UnmarshalText.
+// MarshalText returns the text that UnmarshalText parses.
 func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
+// String returns the limit as text, empty for the zero Limit.
 func (l Limit) String() string {
 	switch {
 	case l == Limit{}:
@@ -70,7 +71,7 @@ func (l Limit) String() string {
 	return strconv.Itoa(l.N) + "/" + brief(l.Window)
 }
 
-// brief is d without the zero units at its end: 1h, not 1h0m0s.
+// brief formats d without zero units at the end: 1h instead of 1h0m0s.
 func brief(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -96,7 +97,7 @@ func (l Limits) check() error {
 	return errors.Join(l.Create.check(), l.Bulk.check(), l.General.check())
 }
 
-// bucket names what a request counts against; empty: nothing.
+// bucket names the limit that a request counts against. Empty means none.
 type bucket string
 
 const (
@@ -107,7 +108,7 @@ const (
 
 var buckets = []bucket{bucketCreate, bucketBulk, bucketGeneral}
 
-// of is the limit in force for a bucket.
+// of returns the limit of a bucket that is in force.
 func (l Limits) of(b bucket, environment string) Limit {
 	switch b {
 	case bucketCreate:
@@ -121,8 +122,8 @@ func (l Limits) of(b bucket, environment string) Limit {
 	return cmp.Or(l.General, clerkGeneral)
 }
 
-// window counts the requests of a bucket as Clerk might. Times are Unix
-// nanoseconds and never go back.
+// window counts the requests of a bucket in one of the ways that Clerk may use. Times are Unix
+// nanoseconds and never decrease.
 type window struct {
 	length int64 // 0: nothing is counted
 	fixed  bool
@@ -130,12 +131,12 @@ type window struct {
 
 	times []int64 // sliding: the requests that count, oldest first
 
-	begin int64 // fixed: of the current window
+	begin int64 // fixed: the start of the current window
 	count int
 }
 
-// wait is how long a request at that time has to wait until fewer than n
-// count; 0: it may pass.
+// wait returns how long a request at the time at must wait until fewer than n count. Zero means
+// that it may pass.
 func (w *window) wait(at int64, n int) time.Duration {
 	if w.length == 0 {
 		return 0
@@ -170,7 +171,7 @@ func (w *window) add(at int64) {
 	}
 }
 
-// drop takes back one request that was added at that time.
+// drop removes one request that was added at the time at.
 func (w *window) drop(at int64) {
 	if w.fixed {
 		if at >= w.begin && w.count > 0 {
@@ -183,8 +184,8 @@ func (w *window) drop(at int64) {
 	}
 }
 
-// prune forgets what no longer counts: a request counts for less than a whole
-// window, so that one exactly a window later may pass.
+// prune removes requests that no longer count. A request counts for less than a whole window, so
+// another one exactly one window later may pass.
 func (w *window) prune(at int64) {
 	i := 0
 	for i < len(w.times) && w.times[i] <= at-w.length {
@@ -193,8 +194,8 @@ func (w *window) prune(at int64) {
 	w.times = w.times[i:]
 }
 
-// meter finds the most requests that arrived in any window of its length,
-// whatever became of them: the proof that a budget was kept.
+// meter finds the highest number of requests that arrived in any window of its length, whatever
+// their answers were. It proves that a budget was kept.
 type meter struct {
 	window
 	most int

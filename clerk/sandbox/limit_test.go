@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// sent is what became of a number of creates sent at once.
+// sent sends n creates one after another, without moving the clock, and returns their statuses.
 func (b *bench) sent(n int) (statuses []int) {
 	b.Helper()
 	for range n {
@@ -41,7 +41,7 @@ func TestSlidingWindow(t *testing.T) {
 func TestFixedWindows(t *testing.T) {
 	t.Parallel()
 	for alignment, want := range map[string][]int{
-		// The clock stands at 12:00:03 at first: windows end at :10, or at :13.
+		// The clock starts at 12:00:03, so windows end at :10 or at :13.
 		"epoch": {200, 200},
 		"first": {429, 429},
 	} {
@@ -128,7 +128,7 @@ func TestWhatCountsSwitches(t *testing.T) {
 			b.clock.advance(9 * time.Second)
 			same(t, mode, b.sent(2), []int{429, 429})
 			b.clock.advance(time.Second)
-			// In a fixed window what was refused goes with the window.
+			// In a fixed window, refused requests end with the window.
 			want := 200
 			if count && mode == "sliding" {
 				want = 429
@@ -149,7 +149,7 @@ func TestRetryAfterSwitch(t *testing.T) {
 	}
 }
 
-// The windows are held against a model that counts everything each time.
+// TestWindowsAgainstAModel compares the windows with a model that counts all requests each time.
 func TestWindowsAgainstAModel(t *testing.T) {
 	t.Parallel()
 	const length, n = 1000, 5
@@ -180,7 +180,7 @@ func TestWindowsAgainstAModel(t *testing.T) {
 					}
 					continue
 				}
-				later := *w // looking ahead forgets what is past by then
+				later := *w // a look ahead removes what is past by then
 				if later.wait(at+int64(wait)-1, n) == 0 || later.wait(at+int64(wait), n) != 0 {
 					t.Fatalf("seed %d, mode %d: a wait of %d is not exact", seed, i, wait)
 				}
@@ -194,7 +194,7 @@ func TestStatsFindTheFullestWindow(t *testing.T) {
 	b := setup(t, Config{Limits: Limits{Create: Limit{3, 10 * time.Second}}})
 	b.sent(2)
 	b.clock.advance(9 * time.Second)
-	b.sent(3) // 5 within 10 s, of which 2 are refused
+	b.sent(3) // 5 within 10 s; 2 of them are refused
 	b.clock.advance(time.Second)
 	b.sent(1) // the first two are out of the window by now
 	b.key = "none"

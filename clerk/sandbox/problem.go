@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// problem is an answer that is an error of Clerk's.
+// problem is one of Clerk's errors.
 type problem struct {
 	status  int
 	code    string
@@ -15,7 +15,7 @@ type problem struct {
 	meta    map[string]any
 }
 
-// body is the problem in Clerk's shape.
+// body returns the problem in the form that Clerk returns.
 func (p *problem) body(trace string) any {
 	entry := map[string]any{"message": p.message, "long_message": p.long, "code": p.code}
 	if p.long == "" {
@@ -27,8 +27,7 @@ func (p *problem) body(trace string) any {
 	return map[string]any{"errors": []any{entry}, "clerk_trace_id": trace}
 }
 
-// faultCodes are the codes that Clerk gives with a status, for faults that
-// name none.
+// faultCodes are the codes that Clerk returns with a status, for faults without a code.
 var faultCodes = map[int]string{
 	http.StatusBadRequest:          "request_body_invalid",
 	http.StatusUnauthorized:        "clerk_key_invalid",
@@ -100,7 +99,7 @@ func notSupported() *problem {
 	return &problem{status: 400, code: "invitations_not_supported", message: "invitations are not supported", long: "Invitations are only supported on instances that accept email addresses."}
 }
 
-// identifierExists names nobody: Clerk gives the parameter alone.
+// identifierExists names no address: Clerk's error contains only the parameter.
 func identifierExists() *problem {
 	return &problem{422, "form_identifier_exists", "That email address is taken. Please try another.", "", paramMeta("email_address")}
 }

@@ -20,7 +20,7 @@ import (
 // maxBody is the largest request body that is read, in bytes.
 const maxBody = 1 << 20
 
-// call is one of Clerk's calls. Its do runs under the server's lock.
+// call is one of Clerk's calls. do runs under the server's lock.
 type call struct {
 	name   string
 	bucket bucket
@@ -39,16 +39,16 @@ var calls = map[string]*call{
 	"/":                                {"unknown", "", (*Server).unknown},
 }
 
-// request is a call that came in, read and parsed.
+// request is a call that was received and parsed.
 type request struct {
 	call        *call
 	trace       string
 	key         string
 	environment string
-	id          string // of the invitation to revoke or delete
+	id          string // of the invitation that is revoked or deleted
 	query       url.Values
 	invites     []invite
-	problem     *problem // of its body
+	problem     *problem // in its body
 }
 
 func (s *Server) read(r *http.Request, c *call) (*request, error) {
@@ -86,16 +86,16 @@ func (s *Server) mayEnter(key string) bool {
 	return strings.HasPrefix(key, "sk_test_") || strings.HasPrefix(key, "sk_live_")
 }
 
-// ticket is what becomes of a request on arrival.
+// ticket is what is known of a request on arrival.
 type ticket struct {
 	n       int
-	fault   Fault         // its zero value: none
-	problem *problem      // refused at the door
-	wait    time.Duration // for a 429: until a request may pass
+	fault   Fault         // the zero value means none
+	problem *problem      // the key or a limit refuses the request
+	wait    time.Duration // for a 429: how long until a request may pass
 }
 
-// arrive counts a request, and turns it away where its key is not good or its
-// limit is reached. It reports false once the server is closed.
+// arrive counts a request, and refuses it if its key is invalid or its limit is reached. It returns
+// false once the server is closed.
 func (s *Server) arrive(req *request) (*ticket, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,22 +127,22 @@ func (s *Server) arrive(req *request) (*ticket, bool) {
 	return t, true
 }
 
-// answer is what goes back.
+// answer is what the client receives.
 type answer struct {
 	status int
 	body   any
 	retry  string // Retry-After
 	html   bool
-	half   bool // only the first half of the body's JSON goes out
-	cut    bool // none: the connection is closed
-	reset  bool // and with a TCP reset
+	half   bool // send only the first half of the body's JSON
+	cut    bool // send nothing and close the connection
+	reset  bool // close it with a TCP reset
 }
 
-// serve answers one kind of call.
+// serve returns the handler for one kind of call.
 func (s *Server) serve(c *call) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		req, err := s.read(r, c)
-		if err != nil { // the client broke off within its request: nothing came
+		if err != nil { // the client closed the connection in the middle of its request, so nothing arrived
 			s.log.Debug("sandbox request cut short", "call", c.name, "error", errors.Join(err, cut(w, false)))
 			return
 		}
@@ -158,7 +158,7 @@ func (s *Server) serve(c *call) http.Handler {
 	})
 }
 
-// perform does the work of a request, with its fault.
+// perform executes a request and applies its fault.
 func (s *Server) perform(req *request, t *ticket) answer {
 	f := t.fault
 	if t.problem != nil {
@@ -219,7 +219,7 @@ func (s *Server) call(req *request) (any, *problem) {
 	return req.call.do(s, req, s.now())
 }
 
-// refusal is the answer to a request that was turned away on arrival.
+// refusal returns the answer to a request that was refused on arrival.
 func (s *Server) refusal(req *request, t *ticket) answer {
 	a := answer{status: t.problem.status, body: t.problem.body(req.trace)}
 	if t.wait == 0 {
@@ -243,8 +243,8 @@ func (f *Fault) answer(trace string) answer {
 	return answer{status: f.Status, retry: f.RetryAfter, body: f.problem().body(trace)}
 }
 
-// pause waits, on the machine's clock, and reports false if the server is
-// closed meanwhile. What came before is on disk while it waits.
+// pause waits on the machine's clock. It returns false if the server is closed meanwhile. Earlier
+// records are written to the file before it waits.
 func (s *Server) pause(d Duration) bool {
 	s.mu.Lock()
 	err := s.journal.flush()
@@ -262,8 +262,8 @@ func (s *Server) pause(d Duration) bool {
 	}
 }
 
-// finish records the answer and brings the journal to disk, so that nothing
-// that a client has seen is lost.
+// finish records the answer and flushes the journal, so that no answer that a client has seen is
+// lost.
 func (s *Server) finish(req *request, t *ticket, a answer) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,10 +287,10 @@ func (s *Server) finish(req *request, t *ticket, a answer) answer {
 	return a
 }
 
-// page is what a proxy in front of Clerk would say.
+// page is what a proxy in front of Clerk might answer.
 const page = "<html>\r\n<head><title>Bad Gateway</title></head>\r\n<body><center><h1>The server did not answer</h1></center></body>\r\n</html>\r\n"
 
-// write fails where the client has gone.
+// write fails if the client has closed the connection.
 func (a answer) write(w http.ResponseWriter, trace string, now time.Time) error {
 	if a.cut {
 		return cut(w, a.reset)
@@ -323,7 +323,7 @@ func (a answer) write(w http.ResponseWriter, trace string, now time.Time) error 
 // cut closes the connection without an answer.
 func cut(w http.ResponseWriter, reset bool) error {
 	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil { // not HTTP/1.1: the server's own way has to do
+	if err != nil { // not HTTP/1.1: let the server close it in its own way
 		panic(http.ErrAbortHandler)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok && reset {

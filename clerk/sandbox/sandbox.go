@@ -1,31 +1,29 @@
-// Package sandbox is a stateful stand-in for Clerk's Backend API for
-// invitations: the demo, the tests and the rehearsal of a real file run
-// against it.
+// Package sandbox simulates Clerk's Backend API for invitations, with state. The demo, the tests
+// and the rehearsal of a real file use it.
 //
-// It answers the calls that the program makes with Clerk's shapes, errors and
-// limits, keeps a mailbox that tells how many mails each address got, breaks
-// on demand (see [Fault]), and has a switch for each thing that Clerk does not
-// document (see [Switches]).
+// It answers the calls that the program makes in Clerk's form, with Clerk's errors and limits. It
+// keeps a mailbox that shows how many mails each address got. It breaks requests on demand (see
+// [Fault]), and has a switch for each fact that Clerk does not document (see [Switches]).
 //
-// Calls of Clerk stand under /v1; the stand-in's own calls, which need no key
-// and no budget, under /sandbox:
+// Clerk's calls are under /v1. The sandbox's own calls are under /sandbox and need no key and no
+// budget:
 //
 //	GET    /sandbox/mailbox      mails by address; ?address=a@example.com for one
 //	GET    /sandbox/stats        requests by call and status, and the most in any window
 //	GET    /sandbox/requests     each request with its time; ?call=create for one call
-//	GET    /sandbox/invitations  every invitation as it stands, list lag or not
+//	GET    /sandbox/invitations  every invitation in its true state, without list lag
 //	POST   /sandbox/invitations  a JSON list of addresses or [Seed] objects; no mail goes out
 //	POST   /sandbox/users        the same, for users
 //	POST   /sandbox/accept       {"addresses":[…]} or {"fraction":0.2,"seed":1}
 //	GET    /sandbox/config       the limits, switches and lists in force
-//	POST   /sandbox/config       changes those that the JSON object names
+//	POST   /sandbox/config       changes the settings that the JSON object names
 //	GET    /sandbox/faults       the faults in force
 //	POST   /sandbox/faults       a JSON list of [Fault] objects replaces them
 //	DELETE /sandbox/faults       clears them
 //
-// Invitations, users, mails and the times of requests are state: with a
-// StateFile they outlive kill -9 at any time. Limits, switches and faults are
-// settings: each process begins with those of its Config.
+// Invitations, users, mails and the times of requests are state: with a StateFile they survive a
+// SIGKILL at any time. Limits, switches and faults are settings: each process starts with those of
+// its Config.
 package sandbox
 
 import (
@@ -41,66 +39,65 @@ import (
 	"time"
 )
 
-// Config says how a stand-in behaves. The zero Config works: memory only,
-// Clerk's limits in sliding windows, any well-formed key.
+// Config says how a sandbox behaves. The zero Config works: state in memory only, Clerk's limits in
+// sliding windows, any well-formed key.
 type Config struct {
-	// StateFile is the journal that the state is kept in, in a directory that
-	// is there; the file holds the addresses, and only grows. Empty: memory
-	// only.
+	// StateFile is the journal that keeps the state. Its directory must exist. The file contains
+	// addresses and only grows. Empty means that the state is in memory only.
 	StateFile string
 
-	// Limits are the limits of each kind of call; a zero one is Clerk's own.
+	// Limits are the limits of each kind of call. A zero limit is Clerk's own.
 	Limits Limits
 	// WindowMode is "sliding" (the default) or "fixed".
 	WindowMode string
-	// Switches settles what Clerk leaves open.
+	// Switches decides what Clerk's documentation leaves open.
 	Switches Switches
-	// Faults are the faults that the process begins with.
+	// Faults are the faults that the process starts with.
 	Faults []Fault
-	// Acceptance lets people accept their invitations as time goes by.
+	// Acceptance lets people accept their invitations after some time.
 	Acceptance Acceptance
-	// Blocked lists what may not be invited: an address, or "*@" and a domain.
+	// Blocked lists who may not be invited: addresses, or "*@" and a domain.
 	Blocked []string
 
-	// Environment is "production", "development", or empty: by the key of the
-	// request, as at Clerk (sk_live_ production, sk_test_ development).
+	// Environment is "production" or "development". If it is empty, the key of the request decides,
+	// as at Clerk: sk_live_ means production, sk_test_ development.
 	Environment string
-	// InstanceID is the instance's id, which begins with ins_; default "ins_sandbox".
+	// InstanceID is the instance's id, which begins with ins_. The default is "ins_sandbox".
 	InstanceID string
-	// Key, if set, is the only key taken. Otherwise any that begins with
-	// sk_test_ or sk_live_ is.
+	// Key, if set, is the only valid key. Otherwise any key is valid that begins with sk_test_ or
+	// sk_live_.
 	Key string
 
-	// Users and Invitations are addresses that are users, or have a pending
-	// invitation, from the start; SeedFile names a JSON file with more, in the
-	// form {"users":[…],"invitations":[…]} of addresses or [Seed] objects.
-	// They are planted only while the state is empty, so that a stand-in that
-	// is started again does not plant them twice.
+	// Users and Invitations are addresses of users, and of people with a pending invitation, from
+	// the start. SeedFile names a JSON file with more, in the form {"users":[…],"invitations":[…]}
+	// with addresses or [Seed] objects. They are added only while the state is empty, so that a
+	// restarted sandbox does not add them twice.
 	Users, Invitations []string
 	SeedFile           string
 
-	// Now is the stand-in's clock, asked by several goroutines at once; default
-	// time.Now. The delays of faults run on the machine's clock all the same.
+	// Now is the sandbox's clock. Several goroutines call it. The default is time.Now. The delays
+	// of faults use the machine's clock in any case.
 	Now func() time.Time
-	// Log gets a debug line for each request, without addresses; default none.
+	// Log gets a debug line for each request, without addresses. Nil means no log.
 	Log *slog.Logger
 }
 
-// Acceptance lets a share of the invited people accept after a while.
+// Acceptance lets a share of the invited people accept after some time.
 type Acceptance struct {
-	// Fraction is the share of people who accept, 0 to 1. Who they are depends
-	// on their address and the Seed alone.
+	// Fraction is the share of people who accept, 0 to 1. Only their address and the Seed decide
+	// who accepts.
 	Fraction float64 `json:"fraction"`
-	// After is how long after the invitation they do.
+	// After is how long after the invitation they accept.
 	After Duration `json:"after"`
-	Seed  uint64   `json:"seed"`
+	// Seed selects which people accept.
+	Seed uint64 `json:"seed"`
 }
 
-// Server is a stand-in for Clerk. Make one with [New].
+// Server is a sandbox. Create one with [New].
 type Server struct {
 	now  func() time.Time
 	log  *slog.Logger
-	done chan struct{} // closed by Close: delays end
+	done chan struct{} // closed by Close, which ends all delays
 
 	environment, instanceID, key string
 
@@ -112,7 +109,7 @@ type Server struct {
 	journal  *journal
 }
 
-// settings are what POST /sandbox/config may change.
+// settings are what POST /sandbox/config can change.
 type settings struct {
 	Limits     Limits     `json:"limits"`
 	WindowMode string     `json:"window_mode"`
@@ -121,9 +118,9 @@ type settings struct {
 	Blocked    []string   `json:"blocked"`
 }
 
-// New makes a stand-in, taking up the state that its StateFile holds. It fails
-// with [ErrInUse] where another process has that file, and for a file that is
-// no journal or is damaged before its end.
+// New returns a sandbox with the state in its StateFile. It fails with [ErrInUse] if another
+// process uses that file. It also fails for a file that is not a journal or is damaged before its
+// last line.
 func New(c Config) (*Server, error) {
 	s := &Server{
 		now:         c.Now,
@@ -167,8 +164,8 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the delays of requests that still wait, which then change
-// nothing, and gives the state file back. Requests that come later are cut.
+// Close ends the delays of waiting requests, which then change nothing, and releases the state
+// file. Later requests get no answer: their connections are closed.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,8 +180,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Handler serves Clerk's calls under /v1 and the stand-in's own under
-// /sandbox.
+// Handler serves Clerk's calls under /v1 and the sandbox's own under /sandbox.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, c := range calls {
@@ -194,14 +190,14 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// commit takes a fact into the state and the journal's buffer. It is on disk
-// after the next flush, which comes before any answer that could show it.
+// commit adds a fact to the state and to the journal's buffer. The next flush writes it to the
+// file, before any answer that could show it.
 func (s *Server) commit(r *record) {
 	s.state.apply(r)
 	s.journal.append(r)
 }
 
-// plant puts a Config's seeds into an empty state.
+// plant adds a Config's seeds to an empty state.
 func (s *Server) plant(c Config) error {
 	lists := seedLists{Users: addresses(c.Users), Invitations: addresses(c.Invitations)}
 	if c.SeedFile != "" {

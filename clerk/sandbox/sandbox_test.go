@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// clock is a clock that moves by hand.
+// clock is set by hand.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -33,7 +33,7 @@ func (c *clock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// bench is a stand-in behind a server, with a clock of its own.
+// bench is a sandbox behind an HTTP server, with its own clock.
 type bench struct {
 	*testing.T
 	clock  *clock
@@ -101,7 +101,7 @@ func (b *bench) do(method, path, body string) reply {
 func (b *bench) get(path string) reply        { b.Helper(); return b.do("GET", path, "") }
 func (b *bench) post(path, body string) reply { b.Helper(); return b.do("POST", path, body) }
 
-// ok sends a request that has to succeed and decodes its answer.
+// ok sends a request that must succeed and decodes its answer.
 func (b *bench) ok(method, path, body string, into any) {
 	b.Helper()
 	r := b.do(method, path, body)
@@ -290,7 +290,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 	for caller := range 20 {
 		callers.Go(func() {
 			for i := range 10 {
-				// Each address comes from two callers.
+				// Two callers send each address.
 				r, err := b.try("POST", "/v1/invitations", item(fmt.Sprintf("n%d.%d@example.com", caller/2, i)))
 				if err != nil {
 					t.Error(err)

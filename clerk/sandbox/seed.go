@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// Seed is a user, or an invitation, that is there without a call having made
-// it. In JSON it may be the address alone.
+// Seed is a user or an invitation that exists without a call. In JSON it may be just the address.
 type Seed struct {
+	// Email is the address.
 	Email string `json:"email"`
-	// CreatedAt is when it was made; Age says the same counted back from now.
-	// Neither: now.
+	// CreatedAt is when it was created; Age is the same as a time before now. If neither is set, it
+	// is created now.
 	CreatedAt time.Time `json:"created_at"`
 	Age       Duration  `json:"age"`
-	// ExpiresInDays (default 30) and Status ("pending", the default,
-	// "accepted" or "revoked") are an invitation's.
+	// ExpiresInDays (default 30) and Status ("pending", which is the default, "accepted" or
+	// "revoked") apply to invitations.
 	ExpiresInDays int    `json:"expires_in_days"`
 	Status        string `json:"status"`
 }
 
-// seedLists is what a seed file holds.
+// seedLists is the content of a seed file.
 type seedLists struct {
 	Users       []Seed `json:"users"`
 	Invitations []Seed `json:"invitations"`
 }
 
-// UnmarshalJSON reads an object or an address.
+// UnmarshalJSON decodes an object or an address.
 func (s *Seed) UnmarshalJSON(data []byte) error {
 	if len(data) > 0 && data[0] == '"' {
 		return json.Unmarshal(data, &s.Email)
@@ -39,7 +39,7 @@ func (s *Seed) UnmarshalJSON(data []byte) error {
 	return strict(bytes.NewReader(data), (*plain)(s))
 }
 
-// strict reads one JSON value and refuses fields that it does not know.
+// strict decodes one JSON value and refuses unknown fields.
 func strict(in io.Reader, into any) error {
 	d := json.NewDecoder(in)
 	d.DisallowUnknownFields()
@@ -61,7 +61,7 @@ func (s Seed) created(now time.Time) int64 {
 	return now.Add(-time.Duration(s.Age)).UnixMilli()
 }
 
-// plant is the record that plants seeds. Who accepted an invitation is a user.
+// plant returns the record that adds seeds. A person who accepted an invitation is a user too.
 func plant(lists seedLists, now time.Time) (*record, error) {
 	r := &record{Op: opSeed, At: now.UnixNano()}
 	for i, s := range lists.Users {

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// Statuses of an invitation. An expired one stays pending in the state; the
-// clock makes it expired.
+// The statuses of an invitation. In the state an expired one stays pending; statusAt compares it
+// with the clock.
 const (
 	pending  = "pending"
 	accepted = "accepted"
 	revoked  = "revoked"
 	expired  = "expired"
-	deleted  = "deleted" // no list shows it, and no call finds it
+	deleted  = "deleted" // in no list, and found by no call
 )
 
-// invitation is one invitation; times are Unix milliseconds, as Clerk's.
+// invitation is one invitation. Times are Unix milliseconds, as at Clerk.
 type invitation struct {
 	ID       string          `json:"id"`
 	Email    string          `json:"email"`
@@ -33,7 +33,8 @@ type invitation struct {
 	Mailed   bool            `json:"mailed,omitempty"`
 }
 
-// statusAt is the status at a time, to an observer who learns of changes late.
+// statusAt returns the status at a time, as seen by a reader who learns of changes lag later. Both
+// are in milliseconds.
 func (in *invitation) statusAt(ms, lag int64) string {
 	status := in.Status
 	if in.Changed != 0 && ms < in.Changed+lag {
@@ -57,7 +58,7 @@ type entry struct {
 	At     time.Time `json:"at"`
 	Call   string    `json:"call"`
 	Trace  string    `json:"trace_id"`
-	Status int       `json:"status"` // 0: no answer, yet or at all
+	Status int       `json:"status"` // 0: no answer so far, or none at all
 	Fault  string    `json:"fault,omitempty"`
 
 	bucket bucket
@@ -67,32 +68,32 @@ type entry struct {
 // logged is how many requests the log keeps at least.
 const logged = 100_000
 
-// state is all that the stand-in knows. It changes by apply alone, which is
-// how a journal gives the same state again.
+// state is everything that the sandbox knows. Only apply changes it, so replaying a journal gives
+// the same state.
 type state struct {
 	settings *settings
 
-	invitations []*invitation // by creation, once sort has run
+	invitations []*invitation // in order of creation, once sort has run
 	unsorted    bool
 	byID        map[string]*invitation
 	byKey       map[string][]*invitation // by address in lower case
-	waiting     []*invitation            // created by calls, not yet looked at for acceptance; oldest first
+	waiting     []*invitation            // created by calls and not yet considered for acceptance; oldest first
 
 	users   []*user
 	userKey map[string][]*user
 
 	mails      map[string]int
 	mailed     int
-	month      string // of monthMails, in UTC
+	month      string // the month of monthMails, in UTC
 	monthMails int
 
-	requests int // how many ever came; the last one's number
+	requests int // how many arrived in total, which is the number of the last one
 	log      []*entry
 	arrivals map[string]int            // by call
 	answers  map[string]map[string]int // by call and status
 	windows  map[bucket]*window
 	meters   map[bucket]*meter
-	last     int64 // the newest request's time
+	last     int64 // the time of the newest request
 }
 
 func newState(c *settings) *state {
@@ -113,7 +114,7 @@ func (st *state) empty() bool {
 	return st.requests == 0 && len(st.invitations) == 0 && len(st.users) == 0
 }
 
-// measure sets the windows up for the settings in force, from the log.
+// measure builds the windows for the settings in force, from the log.
 func (st *state) measure() {
 	st.windows, st.meters = map[bucket]*window{}, map[bucket]*meter{}
 	for _, b := range buckets {
@@ -179,7 +180,7 @@ func (st *state) arrive(r *record) {
 func (st *state) answer(r *record) {
 	i := r.N - 1 - (st.requests - len(st.log))
 	if i < 0 || i >= len(st.log) {
-		return // older than the log reaches
+		return // no longer in the log
 	}
 	e := st.log[i]
 	e.Status, e.Fault, e.free = r.Status, r.Fault, r.Free
@@ -230,8 +231,8 @@ func (st *state) join(users []*user) {
 	}
 }
 
-// sort brings the invitations into order of creation. Calls create them in
-// order; only seeds with an age of their own come out of it.
+// sort puts the invitations into order of creation. Calls create them in order. Only seeds with an
+// earlier time of creation are out of order.
 func (st *state) sort() {
 	if st.unsorted {
 		slices.SortStableFunc(st.invitations, func(a, b *invitation) int { return cmp.Compare(a.Created, b.Created) })
@@ -239,7 +240,7 @@ func (st *state) sort() {
 	}
 }
 
-// same says whether two addresses are one to this instance.
+// same reports whether two addresses are one person for this instance.
 func (st *state) same(a, b string) bool {
 	return a == b || !st.settings.Switches.CaseSensitive && strings.EqualFold(a, b)
 }
@@ -253,7 +254,7 @@ func (st *state) user(email string) *user {
 	return nil
 }
 
-// standing says whether an invitation stands in the way of a new one.
+// standing reports whether an invitation blocks a new one.
 func (st *state) standing(email string, ms int64) bool {
 	return slices.ContainsFunc(st.byKey[strings.ToLower(email)], func(in *invitation) bool {
 		status := in.statusAt(ms, 0)
@@ -262,14 +263,14 @@ func (st *state) standing(email string, ms int64) bool {
 	})
 }
 
-// willAccept says whether a person is of those who accept as time goes by.
+// willAccept reports whether a person is one of those who accept after some time.
 func (a Acceptance) willAccept(email string) bool {
 	if a.Fraction == 0 {
 		return false
 	}
 	h := fnv.New64a()
 	h.Write(strconv.AppendUint([]byte(strings.ToLower(email)), a.Seed, 10))
-	// FNV's upper bits hardly move with the last byte: mix them.
+	// The last byte hardly changes FNV's upper bits, so mix them.
 	v := h.Sum64()
 	v ^= v >> 33
 	v *= 0xff51afd7ed558ccd
@@ -277,7 +278,7 @@ func (a Acceptance) willAccept(email string) bool {
 	return float64(v>>11)/(1<<53) < a.Fraction
 }
 
-// mature accepts what is due by now.
+// mature accepts the invitations whose time to be accepted has come.
 func (s *Server) mature(now time.Time) {
 	a := s.settings.Acceptance
 	if a.Fraction == 0 {
@@ -294,7 +295,7 @@ func (s *Server) mature(now time.Time) {
 	}
 }
 
-// accept makes users of the invited people.
+// accept marks invitations as accepted and makes their people users.
 func (s *Server) accept(invitations []*invitation, ms int64) {
 	r := &record{Op: opAccept, At: ms * int64(time.Millisecond)}
 	joined := map[string]bool{}
@@ -308,8 +309,8 @@ func (s *Server) accept(invitations []*invitation, ms int64) {
 	s.commit(r)
 }
 
-// newInvitation takes an id from chance: one that a stand-in gave before its
-// state was thrown away never comes again.
+// newInvitation uses a random id, so that an id is never repeated, even after the state was
+// deleted.
 func newInvitation(email string, ms int64, days int) *invitation {
 	return &invitation{ID: "inv_" + rand.Text(), Email: email, Created: ms, Expires: ms + int64(days)*24*int64(time.Hour/time.Millisecond), Status: pending}
 }

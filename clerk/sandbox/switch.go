@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that is written as text in JSON: "1.5s".
+// Duration is a time.Duration that is text in JSON: "1.5s".
 type Duration time.Duration
 
-// UnmarshalText reads what time.ParseDuration reads.
+// UnmarshalText parses what time.ParseDuration parses.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
@@ -21,69 +21,67 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText is the opposite of UnmarshalText.
+// MarshalText returns the text that UnmarshalText parses.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// String returns d without zero units at the end: 1h instead of 1h0m0s.
 func (d Duration) String() string { return brief(time.Duration(d)) }
 
-// Switches settles what Clerk's documentation leaves open. A client has to be
-// right under every setting. Where a field names values, the first is the
-// default and may be left empty.
+// Switches decides what Clerk's documentation leaves open. A client must be right under every
+// setting. If a field has named values, the first one is the default, and an empty field means the
+// default.
 type Switches struct {
-	// Bulk is what happens to the good items of a bulk call with a bad one:
-	// "all_or_nothing"; "partial": they are created, though the answer is the
-	// error; "partial_200": they are created, and the answer is a 200 with them.
+	// Bulk is what happens to the valid items of a bulk call that has an invalid one:
+	// "all_or_nothing"; "partial": they are created, but the answer is the error; "partial_200":
+	// they are created, and the answer is a 200 with them.
 	Bulk string `json:"bulk"`
-	// Offenders is whom the error of a bulk call names: "all", "first", "none".
+	// Offenders says which people the error of a bulk call names: "all", "first", "none".
 	Offenders string `json:"offenders"`
 	// BulkOrder is the order of a bulk answer: "same", "reversed", "shuffled".
 	BulkOrder string `json:"bulk_order"`
-	// Twice is what the same address twice in one bulk call does: "refuse" (as
-	// a duplicate); "both": two invitations, two mails; "one": the second is
-	// passed over.
+	// Twice is what happens if one bulk call has the same address twice: "refuse" (as a duplicate);
+	// "both": two invitations and two mails; "one": the second item is ignored.
 	Twice string `json:"twice"`
-	// ExistingUser is what inviting a user does: "refused",
-	// "refused_unless_ignored" (ignore_existing lets it pass), "allowed".
+	// ExistingUser is what happens if a user is invited: "refused", "refused_unless_ignored"
+	// (ignore_existing allows it), "allowed".
 	ExistingUser string `json:"existing_user"`
-	// CaseSensitive keeps J@x.com and j@x.com apart.
+	// CaseSensitive makes J@x.com and j@x.com two people.
 	CaseSensitive bool `json:"case_sensitive"`
-	// UsersExact lets GET /users find an address only as the user has it, which is in
-	// lower case as a rule.
+	// UsersExact makes GET /users find an address only in the user's own spelling, which is usually
+	// in lower case.
 	UsersExact bool `json:"users_exact"`
-	// ExpiredBlocks lets an expired invitation block a new one.
+	// ExpiredBlocks makes an expired invitation block a new one.
 	ExpiredBlocks bool `json:"expired_blocks"`
-	// ExpiredNotRevocable refuses to revoke an expired invitation, with 404
-	// and resource_not_found.
+	// ExpiredNotRevocable refuses to revoke an expired invitation, with 404 and resource_not_found.
 	ExpiredNotRevocable bool `json:"expired_not_revocable"`
 
-	// Alignment is where fixed windows begin: "epoch" (at multiples of their
-	// length since 1970), "first" (at the first request after the last one).
+	// Alignment is where fixed windows begin: "epoch" (at multiples of their length since 1970),
+	// "first" (at the first request after the previous window).
 	Alignment string `json:"alignment"`
-	// RefusedAreFree lets requests answered with 4xx (but 429) not count.
+	// RefusedAreFree makes requests not count if the answer is a 4xx other than 429.
 	RefusedAreFree bool `json:"refused_are_free"`
-	// ThrottledCount lets requests answered with 429 count too.
+	// ThrottledCount makes requests count if the answer is a 429.
 	ThrottledCount bool `json:"throttled_count"`
-	// RetryAfter is the header of a 429: "seconds", "date", "none".
+	// RetryAfter is the form of that header in a 429: "seconds", "date", "none".
 	RetryAfter string `json:"retry_after"`
 
 	// Query is how query= matches an address: "substring", "exact".
 	Query string `json:"query"`
-	// ListLag is how long lists do not show a new invitation, or show one that
-	// was revoked or accepted as it was before.
+	// ListLag is how long lists don't show a new invitation, and show a revoked or accepted one as
+	// it was before.
 	ListLag Duration `json:"list_lag"`
 
-	// MailCap is how many mails go out in a calendar month (UTC); past it they
-	// are silently not sent, as a development instance does past 100. 0: all.
+	// MailCap is how many mails are sent in a calendar month (UTC). Further mails are silently not
+	// sent, as on a development instance after 100. Zero means no cap.
 	MailCap int `json:"mail_cap"`
-	// Quota refuses each create with 403 and this code: empty,
-	// "user_quota_exceeded", "quota_exceeded".
+	// Quota refuses each create with 403 and this code: empty (no refusal), "user_quota_exceeded",
+	// "quota_exceeded".
 	Quota string `json:"quota"`
-	// NotSupported refuses each create: the instance takes no e-mail addresses.
+	// NotSupported refuses each create, because the instance accepts no e-mail addresses.
 	NotSupported bool `json:"not_supported"`
 }
 
-// fill puts the defaults in, so that the rest of the package compares with one
-// value each.
+// fill sets the defaults, so that the rest of the package compares with one value.
 func (w *Switches) fill() error {
 	return errors.Join(
 		choose("bulk", &w.Bulk, "all_or_nothing", "partial", "partial_200"),

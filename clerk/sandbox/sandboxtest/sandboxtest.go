@@ -28,7 +28,7 @@ func New(t testing.TB, config sandbox.Config) *Server {
 	}
 	web := httptest.NewServer(s.Handler())
 	t.Cleanup(func() {
-		// The sandbox is closed first: that ends its delayed answers, for which the server would wait.
+		// Close the sandbox first: that ends its delayed answers, which web.Close would wait for.
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -43,13 +43,13 @@ func (s *Server) Tell(call, body string) {
 	ask(s.t, s.Server, http.MethodPost, call, body)
 }
 
-// Ask reads what one of the sandbox's own calls answers.
+// Ask decodes the answer of one of the sandbox's own calls.
 func (s *Server) Ask(call string, into any) {
 	s.t.Helper()
 	decode(s.t, call, ask(s.t, s.Server, http.MethodGet, call, ""), into)
 }
 
-// A Mailbox counts e-mails.
+// Mailbox counts e-mails.
 type Mailbox struct {
 	Mails     int
 	Addresses map[string]int // e-mails by address
