@@ -12,17 +12,18 @@ import (
 	"strings"
 )
 
-// packaged are the places where the common packages put their binaries outside PATH. Those under ~ lie in the user's home.
+// packaged are the directories in which common packages install the binaries outside PATH. ~ is the
+// user's home directory.
 var packaged = []string{
 	"/usr/lib/postgresql/*/bin",                               // Debian, Ubuntu
 	"/usr/pgsql-*/bin",                                        // the PostgreSQL project's RPMs
-	"/usr/bin",                                                // Fedora, Arch, where PATH is short
-	"/opt/pgsql-*/bin",                                        // Arch, the major version before
+	"/usr/bin",                                                // Fedora and Arch, if PATH is short
+	"/opt/pgsql-*/bin",                                        // Arch, the previous major version
 	"/usr/libexec/postgresql*",                                // Alpine
-	"/opt/homebrew/opt/postgresql@*/bin",                      // Homebrew on Apple's processors
-	"/usr/local/opt/postgresql@*/bin",                         // on Intel's
-	"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",         // on Linux
-	"/Applications/Postgres.app/Contents/Versions/[0-9]*/bin", // one of them is a link that is called latest
+	"/opt/homebrew/opt/postgresql@*/bin",                      // Homebrew on Apple silicon
+	"/usr/local/opt/postgresql@*/bin",                         // Homebrew on Intel
+	"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",         // Homebrew on Linux
+	"/Applications/Postgres.app/Contents/Versions/[0-9]*/bin", // one of the versions is a link named latest
 	"~/.nix-profile/bin",
 	"/run/current-system/sw/bin", // NixOS
 }
@@ -39,8 +40,9 @@ type binaries struct {
 
 func (b binaries) path(name string) string { return filepath.Join(b.dir, name) }
 
-// installations lists what there is: config.BinDir alone where it is given, else PATH, then the packages' places and what
-// was fetched, newest first.
+// installations lists the usable installations: only config.BinDir if it is set, otherwise PATH,
+// then the directories of packages and what was fetched. The one on PATH comes first; the others
+// follow with the newest first.
 func installations(ctx context.Context, config Config) ([]binaries, error) {
 	var found []binaries
 	for _, dir := range binaryDirs(config) {
@@ -49,20 +51,20 @@ func installations(ctx context.Context, config Config) ([]binaries, error) {
 			return nil, fmt.Errorf("look for PostgreSQL: %w", ctx.Err())
 		}
 		if err != nil {
-			continue // nothing there that runs
+			continue // nothing usable there
 		}
 		found = append(found, b)
 	}
 	found = append(found, fetched(config)...)
 	rest := found
 	if len(rest) > 0 && onPath(rest[0].dir) {
-		rest = rest[1:] // somebody's choice stays in front
+		rest = rest[1:] // the one on PATH is a choice, so it stays first
 	}
 	slices.SortStableFunc(rest, func(a, b binaries) int { return b.major - a.major })
 	return found, nil
 }
 
-// choose takes the installation that new data is made with.
+// choose returns the installation that creates new data.
 func choose(found []binaries, config Config) (binaries, error) {
 	where := "PATH or the usual places"
 	if config.BinDir != "" {
@@ -89,7 +91,7 @@ func choose(found []binaries, config Config) (binaries, error) {
 	}
 }
 
-// match takes the installation that can run the data, which the major version want made.
+// match returns the installation that can run data of the major version want.
 func match(found []binaries, want string, config Config) (binaries, error) {
 	for _, b := range found {
 		if strconv.Itoa(b.major) == want {
@@ -136,7 +138,7 @@ func binaryDirs(config Config) []string {
 		}
 		matches, err := filepath.Glob(filepath.Join("/", config.Root, pattern))
 		if err != nil {
-			continue // only a malformed pattern fails: a home with a bracket in its name
+			continue // a malformed pattern: a home directory with a bracket in its name
 		}
 		for _, dir := range matches {
 			if !slices.Contains(dirs, dir) {
@@ -147,7 +149,7 @@ func binaryDirs(config Config) []string {
 	return dirs
 }
 
-// inspectBinaries asks the server in dir for its version.
+// inspectBinaries runs the server in dir to get its version.
 func inspectBinaries(ctx context.Context, dir string) (binaries, error) {
 	b := binaries{dir: dir}
 	if !b.whole() {
@@ -170,7 +172,8 @@ func (b binaries) whole() bool {
 	return initdb == nil && postgres == nil
 }
 
-// versionIn takes the version out of what a server says of it: "postgres (PostgreSQL) 15.18 (Debian …)".
+// versionIn returns the version from the output of --version: "postgres (PostgreSQL) 15.18 (Debian
+// …)".
 func versionIn(said string) string {
 	_, version, _ := strings.Cut(strings.TrimSpace(said), ") ")
 	return version

@@ -13,15 +13,16 @@ import (
 	"testing"
 )
 
-// TestPlaces plants PostgreSQL where packages put it, below a root of the test's own. It runs by itself, for the PATH.
+// TestPlaces creates fake installations where packages put PostgreSQL, below its own root. It
+// changes PATH, so it is not parallel.
 func TestPlaces(t *testing.T) {
 	const home = "/home/maria"
 	t.Setenv("HOME", home)
 	for _, test := range []struct {
 		name   string
-		plants map[string]string // directory: version
-		path   string            // the directory on the PATH, if any
-		want   string            // the directory that new data is made with; empty: none
+		plants map[string]string // directory to version
+		path   string            // the directory on PATH, if any
+		want   string            // the directory of the installation for new data; empty: none
 	}{
 		{"Debian", map[string]string{"/usr/lib/postgresql/15/bin": "15.18", "/usr/lib/postgresql/9.6/bin": "9.6.24", "/usr/lib/postgresql/17/bin": "17.2"}, "", "/usr/lib/postgresql/17/bin"},
 		{"Red Hat", map[string]string{"/usr/pgsql-16/bin": "16.1"}, "", "/usr/pgsql-16/bin"},
@@ -57,7 +58,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// plant makes a server that says it is this version.
+// plant creates a fake server that reports this version.
 func plant(t *testing.T, dir, version string) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -102,8 +103,8 @@ func TestStaySecure(t *testing.T) {
 	}
 }
 
-// TestRacingParents: of programs that start at once, with a careful umask, none finds a directory closed that another
-// just made. It runs by itself, for the umask.
+// TestRacingParents starts several programs at once under a strict umask. None may find a directory
+// closed that another has just created. It changes the umask, so it is not parallel.
 func TestRacingParents(t *testing.T) {
 	base := t.TempDir()
 	for _, dir := range []string{filepath.Dir(base), base} {

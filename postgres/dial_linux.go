@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUpAfter makes the kernel break a connection whose peer has not acknowledged
-// what was sent within d: tcp(7), TCP_USER_TIMEOUT. Without it the kernel repeats
-// for a quarter of an hour.
+// giveUpAfter makes the kernel break a connection if the peer does not acknowledge sent data within
+// d, see TCP_USER_TIMEOUT in tcp(7). Without it the kernel repeats the data for a quarter of an
+// hour.
 func giveUpAfter(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(network, _ string, c syscall.RawConn) error {
 		if network == "unix" {

@@ -7,6 +7,6 @@ import (
 	"time"
 )
 
-// giveUpAfter is there on Linux alone; elsewhere keepalives find an idle connection
-// that is dead.
+// giveUpAfter does nothing: only Linux has the option. On other systems, keepalives find idle
+// connections that are dead.
 func giveUpAfter(time.Duration) func(network, address string, c syscall.RawConn) error { return nil }

@@ -13,27 +13,27 @@ import (
 	"syscall"
 )
 
-// The files of a directory that holds a private server.
+// The files in the directory of a private server.
 const (
 	dataName    = "data"         // PostgreSQL's data directory
-	newDataName = "data.new"     // the same while initdb fills it
-	socketName  = "socket"       // the socket's directory, where the path is short enough
+	newDataName = "data.new"     // the data directory while initdb fills it
+	socketName  = "socket"       // the socket's directory, if its path is short enough
 	logName     = "postgres.log" // the server's log: starts, stops and failures
-	startName   = "start.lock"   // held while the server is started, adopted or stopped
-	usersName   = "users.lock"   // held, shared, by every program that uses the server
+	startName   = "start.lock"   // locked while a program starts, adopts or stops the server
+	usersName   = "users.lock"   // locked, shared, by every program that uses the server
 )
 
 const (
-	port = 5432 // of the socket's name only: nothing listens on the network
+	port = 5432 // only part of the socket's name: nothing listens on the network
 
-	// maxSocketPath is the longest path a Unix socket can have, in bytes, the zero byte at its end left out: 103 on
-	// macOS and the BSDs, 107 on Linux (sun_path in sys/un.h).
+	// maxSocketPath is the longest path of a Unix socket in bytes, without the zero byte at the
+	// end. It is 103 on macOS and the BSDs, and 107 on Linux (sun_path in sys/un.h).
 	maxSocketPath = 103
 )
 
-// directory is the home of a private server.
+// directory is the directory of a private server.
 type directory struct {
-	path string // absolute, symbolic links resolved as far as it exists
+	path string // absolute; symbolic links are resolved if the directory exists
 }
 
 func newDirectory(path string) (directory, error) {
@@ -52,8 +52,9 @@ func newDirectory(path string) (directory, error) {
 
 func (d directory) file(name string) string { return filepath.Join(d.path, name) }
 
-// version returns the major version that made the data, "" where there is none yet. It writes nothing, and refuses a
-// directory that holds anything else: initdb must never run beside data that it does not know.
+// version returns the major version that created the data, or "" if there is no data yet. It writes
+// nothing. It refuses a directory that contains anything else: initdb must never run next to files
+// that this program does not know.
 func (d directory) version() (string, error) {
 	versionFile := filepath.Join(d.file(dataName), "PG_VERSION")
 	made, err := readFile(versionFile)
@@ -84,7 +85,8 @@ func (d directory) version() (string, error) {
 	return "", nil
 }
 
-// prepare makes the directory, if need be, and gives it to the owner. What was there before is left as it is.
+// prepare creates the directory if necessary and gives it to the owner. It does not change its
+// contents.
 func (d directory) prepare(own owner) error {
 	if err := own.reaches(d.path); err != nil {
 		return err
@@ -101,10 +103,11 @@ func (d directory) prepare(own owner) error {
 	return nil
 }
 
-// makeParents is os.MkdirAll, but what it makes as root is open to the owner, whatever the umask.
+// makeParents is like os.MkdirAll, but what root creates is open to the owner, even with a strict
+// umask.
 func makeParents(dir string, own owner) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
-		return nil // reaches has looked at it
+		return nil // reaches has checked it
 	}
 	if err := makeParents(filepath.Dir(dir), own); err != nil {
 		return err
@@ -121,8 +124,9 @@ func makeParents(dir string, own owner) error {
 
 var umask sync.Mutex
 
-// mkdirOpen makes a directory that has its mode from the start: another program that starts at the same moment must not
-// find it closed until it is changed. The umask is the whole process'; what needs to be closed says so by its mode.
+// mkdirOpen creates a directory that has its mode from the start. Otherwise another program that
+// starts at the same moment could find it closed. The umask applies to the whole process, so code
+// that creates a closed file or directory must set its mode.
 func mkdirOpen(dir string, mode os.FileMode) error {
 	umask.Lock()
 	defer umask.Unlock()
@@ -130,10 +134,11 @@ func mkdirOpen(dir string, mode os.FileMode) error {
 	return os.Mkdir(dir, mode)
 }
 
-// socket returns the directory of the server's socket, made where it is missing, mode 0700: whoever can enter it is let
-// in without a password. Where the path would be too long for a socket, or has a comma, which splits a URL's list of hosts,
-// it lies in the system's temporary directory, named after a hash of ours; programs that adopt the server read the place
-// off its pid file.
+// socket returns the directory of the server's socket, and creates it if it is missing. Its mode is
+// 0700, because everybody who can enter it can connect without a password. If the path is too long
+// for a socket, or has a comma, which separates the hosts in a URL, the directory is in the
+// system's temporary directory, named after a hash of the path. Programs that adopt the server read
+// the place from its pid file.
 func (d directory) socket(own owner) (string, error) {
 	dir := d.file(socketName)
 	if len(filepath.Join(dir, socketFile)) > maxSocketPath || strings.Contains(dir, ",") {
@@ -153,7 +158,7 @@ func (d directory) socket(own owner) (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", outOfReach(dir, err)
 	}
-	// A crash may have left it ours, between the making and the giving away.
+	// After a crash between Mkdir and take, the directory still belongs to this user.
 	if private(dir, os.Geteuid()) == nil {
 		if err := own.take(dir); err != nil {
 			return "", outOfReach(dir, err)
@@ -164,7 +169,8 @@ func (d directory) socket(own owner) (string, error) {
 
 var socketFile = fmt.Sprintf(".s.PGSQL.%d", port)
 
-// private sees that nobody but the user uid can enter dir: in a temporary directory anybody may have made it.
+// private checks that only the user uid can enter dir. In a temporary directory any user may have
+// made it.
 func private(dir string, uid int) error {
 	info, err := os.Lstat(dir)
 	if err != nil {

@@ -14,17 +14,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Dump is what a dump says of itself. A dump is a zip file: for each table NAME.copy, its rows in PostgreSQL's text form
-// of COPY, which every version reads, and manifest.json, this.
+// Dump is the manifest of a dump. A dump is a zip file with manifest.json, which is this, and a
+// file NAME.copy for each table: its rows in the text format of COPY, which every version of
+// PostgreSQL reads.
 type Dump struct {
 	// Schema is the version of the tables.
 	Schema int64 `json:"schema"`
-	// Server is the version of the PostgreSQL that it was taken from.
+	// Server is the version of the PostgreSQL server that the dump is from.
 	Server string `json:"postgresql"`
-	// At is the moment whose rows it has, by the server's clock.
-	At        time.Time        `json:"at"`
-	Tables    []Table          `json:"tables"`
-	Sequences map[string]int64 `json:"sequences"` // those that were used, with the number given last
+	// At is the time of the rows by the server's clock.
+	At time.Time `json:"at"`
+	// Tables are the tables, by name.
+	Tables []Table `json:"tables"`
+	// Sequences are the sequences that were used, with their last value.
+	Sequences map[string]int64 `json:"sequences"`
 }
 
 // Table is a table of a dump.
@@ -34,7 +37,7 @@ type Table struct {
 	Rows    int64    `json:"rows"`
 }
 
-// Rows is how many rows the dump has.
+// Rows returns how many rows the dump has in all tables.
 func (d *Dump) Rows() int64 {
 	var n int64
 	for _, t := range d.Tables {
@@ -45,12 +48,12 @@ func (d *Dump) Rows() int64 {
 
 const manifestName = "manifest.json"
 
-// ErrNotEmpty: rows are loaded into an empty database only.
+// ErrNotEmpty says that the database has rows. Load needs an empty database.
 var ErrNotEmpty = errors.New("the database is not empty")
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// columnList writes names for COPY.
+// columnList returns the table and its columns in the syntax of COPY.
 func (t Table) columnList() string {
 	list := ""
 	for i, name := range t.Columns {
@@ -62,8 +65,9 @@ func (t Table) columnList() string {
 	return quoted(t.Name) + " (" + list + ")"
 }
 
-// tables lists the tables whose rows make a database what it is: not those that tell of the schema, which whoever makes
-// the tables fills, nor unlogged ones, which hold what passes.
+// tables lists the tables whose rows are the content of a database. It leaves out the tables that
+// record the schema's version, which the migrations fill, and unlogged tables, whose rows are
+// temporary.
 func tables(ctx context.Context, tx pgx.Tx) ([]Table, error) {
 	rows, err := tx.Query(ctx, `
 		select c.relname, array_agg(a.attname::text order by a.attnum)
@@ -80,8 +84,8 @@ func tables(ctx context.Context, tx pgx.Tx) ([]Table, error) {
 	})
 }
 
-// WriteDump writes all rows, as they are at one moment, to w; programs may go on working meanwhile. The file has
-// everything: people, keys of hashes, sessions.
+// WriteDump writes all rows, as they are at one moment, to w. Programs may work meanwhile. The file
+// contains everything: people, keys of hashes, sessions.
 func WriteDump(ctx context.Context, pool *pgxpool.Pool, w io.Writer, schema int64) (*Dump, error) {
 	d := &Dump{Schema: schema, Sequences: map[string]int64{}}
 	out := zip.NewWriter(w)
@@ -113,7 +117,8 @@ func (d *Dump) write(ctx context.Context, tx pgx.Tx, out *zip.Writer) (err error
 		}
 		t.Rows = tag.RowsAffected()
 	}
-	// Numbers belong to no transaction: read after the rows, they are not behind them.
+	// Sequences don't belong to a transaction. They are read after the rows, so they are never
+	// behind them.
 	rows, err := tx.Query(ctx, `select sequencename, last_value from pg_sequences where schemaname = current_schema() and last_value is not null`)
 	if err != nil {
 		return err
@@ -130,7 +135,7 @@ func (d *Dump) write(ctx context.Context, tx pgx.Tx, out *zip.Writer) (err error
 	return json.NewEncoder(entry).Encode(d)
 }
 
-// ReadDump reads what a dump says of itself. It fails where the file is none, or is cut off.
+// ReadDump reads the manifest of a dump. It fails if the file is not a dump or is cut off.
 func ReadDump(file *zip.Reader) (*Dump, error) {
 	manifest, err := file.Open(manifestName)
 	if err != nil {
@@ -143,12 +148,13 @@ func ReadDump(file *zip.Reader) (*Dump, error) {
 	return &d, nil
 }
 
-// Load writes the rows of a dump into a database that has the same tables, and no rows ([ErrNotEmpty]): all of them, or
-// none. It need not be a superuser's, but the tables' owner's.
+// Load writes the rows of a dump into a database that has the same tables and no rows
+// ([ErrNotEmpty]): all of them, or none. The database's user must own the tables; it need not be a
+// superuser.
 func (d *Dump) Load(ctx context.Context, pool *pgxpool.Pool, file *zip.Reader) error {
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return d.load(ctx, tx, file) })
 	if err == nil {
-		_, err = pool.Exec(ctx, `analyze`) // for the first plans
+		_, err = pool.Exec(ctx, `analyze`) // so that the first plans are good
 	}
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
@@ -164,8 +170,8 @@ func (d *Dump) load(ctx context.Context, tx pgx.Tx, file *zip.Reader) error {
 	if !slices.EqualFunc(here, d.Tables, func(a, b Table) bool { return a.Name == b.Name && slices.Equal(a.Columns, b.Columns) }) {
 		return errors.New("the tables of the dump are not those of the database")
 	}
-	// Evidence that comes again is not news, nor a change: the program's triggers would take it for either. And tables
-	// refer to each other in a circle.
+	// The program's triggers must not run: they would treat the loaded evidence as new or as
+	// changed. The foreign keys refer to each other in a circle, so they are dropped first.
 	if err := each(ctx, tx, here, "alter table %s disable trigger user"); err != nil {
 		return err
 	}
@@ -203,7 +209,8 @@ func each(ctx context.Context, tx pgx.Tx, list []Table, sql string) error {
 	return nil
 }
 
-// clear sees that there are no rows but the one that comes with the tables, the key of hashes, and removes that.
+// clear checks that there are no rows except the key of hashes, which the migrations insert, and
+// deletes that one.
 func clear(ctx context.Context, tx pgx.Tx, list []Table) error {
 	if _, err := tx.Exec(ctx, `delete from hash_key`); err != nil {
 		return err
@@ -220,7 +227,8 @@ func clear(ctx context.Context, tx pgx.Tx, list []Table) error {
 	return nil
 }
 
-// dropReferences drops the foreign keys and returns what makes them, which checks every row.
+// dropReferences drops the foreign keys and returns the statements that create them again. Creating
+// them checks every row.
 func dropReferences(ctx context.Context, tx pgx.Tx) (restore []string, err error) {
 	rows, err := tx.Query(ctx, `
 		select format('alter table %s drop constraint %I', conrelid::regclass, conname),

@@ -22,46 +22,47 @@ import (
 )
 
 const (
-	// DefaultRelease is the version of PostgreSQL that [Fetch] gets, as the repository numbers it: major, minor, 0.
+	// DefaultRelease is the version of PostgreSQL that [Fetch] downloads, in the repository's form:
+	// major, minor, 0.
 	DefaultRelease = "18.3.0"
-	// DefaultRepository is Maven Central, where the embedded-postgres-binaries of zonky.io are: PostgreSQL for Linux (of
-	// glibc and musl) and macOS that runs from any directory.
+	// DefaultRepository is Maven Central, which has zonky.io's embedded-postgres-binaries:
+	// PostgreSQL for Linux (glibc and musl) and macOS that runs from any directory.
 	DefaultRepository = "https://repo1.maven.org/maven2"
 
-	fetchName = "fetch.lock" // held while something is fetched
-	newName   = "new"        // what is being fetched
+	fetchName = "fetch.lock" // locked during a fetch
+	newName   = "new"        // the directory for a fetch in progress
 
-	fetchTimeout = 15 * time.Minute // for the archive, of some 20 MB
+	fetchTimeout = 15 * time.Minute // for the archive of about 20 MB
 	maxArchive   = 200 << 20        // bytes
 )
 
-// artifact names the archive for this system; ok is false where the repository has none.
+// artifact returns the name of the archive for this system. ok is false if the repository has none.
 func artifact() (name string, ok bool) {
 	arch, known := map[string]string{"amd64": "amd64", "arm64": "arm64v8"}[runtime.GOARCH]
 	if !known || (runtime.GOOS != "linux" && runtime.GOOS != "darwin") {
 		return "", false
 	}
 	if _, err := os.Stat("/etc/alpine-release"); err == nil {
-		arch += "-alpine" // of musl
+		arch += "-alpine" // built with musl
 	}
 	return "embedded-postgres-binaries-" + runtime.GOOS + "-" + arch, true
 }
 
-// fetches tells whether Fetch can get anything.
+// fetches reports whether Fetch can download anything.
 func (c Config) fetches() bool {
 	_, ok := artifact()
 	return ok && c.Release != "" && c.Fetched != "" && c.BinDir == ""
 }
 
-// fetched lists what was fetched before. The directory's name tells its version: nothing that lies beside the data is run
-// as root, not even to ask.
+// fetched lists what was fetched before. The version is the directory's name, since nothing that is
+// next to the data may be run as root, not even to ask for its version.
 func fetched(config Config) []binaries {
 	if config.Fetched == "" || config.BinDir != "" {
 		return nil
 	}
 	entries, err := os.ReadDir(config.Fetched)
 	if err != nil {
-		return nil // nothing, or nothing that we may use
+		return nil // nothing there, or nothing that this user may read
 	}
 	var found []binaries
 	for _, entry := range entries {
@@ -73,20 +74,22 @@ func fetched(config Config) []binaries {
 	return found
 }
 
-// fetch is one go at getting the binaries.
+// fetch is one attempt to download the binaries.
 type fetch struct {
 	release string
-	home    directory // of all that was fetched
-	own     owner     // whom the server runs as
+	home    directory // the directory of all that was fetched
+	own     owner     // the user that the server runs as
 	url     string    // of the archive
 	client  http.Client
 }
 
-// Fetch gets the binaries of PostgreSQL, version config.Release, from config.Repository into config.Fetched, where the server's
-// user can read and run them; where they are there already it does nothing. The archive has to have the SHA-256 that the
-// repository has beside it, before anything of it is unpacked or run. What is there in the end is whole, whatever happens
-// on the way and however many programs do this at once. Root fetches for another user only into a directory that nobody
-// else can change.
+// Fetch downloads the binaries of PostgreSQL config.Release from config.Repository into
+// config.Fetched, where the server's user can read and run them. If they are there already, it does
+// nothing.
+//
+// Fetch compares the archive with the SHA-256 that the repository publishes next to it before it
+// unpacks or runs anything. The result is complete or missing, even after a crash or if several
+// programs do this at once. A program that runs as root needs a directory that only root can change.
 //
 // Kinds of [*Error]: [ErrFetch], [ErrAccess].
 func Fetch(ctx context.Context, config Config) error {
@@ -115,7 +118,7 @@ func Fetch(ctx context.Context, config Config) error {
 	if err := makeParents(f.home.path, f.own); err != nil {
 		return err
 	}
-	if f.home, err = newDirectory(f.home.path); err != nil { // it exists now, and so do its symbolic links
+	if f.home, err = newDirectory(f.home.path); err != nil { // now it exists, so its symbolic links can be resolved
 		return err
 	}
 	if err := OnlyRootWrites(f.home.path); err != nil {
@@ -131,7 +134,7 @@ func Fetch(ctx context.Context, config Config) error {
 	return errors.Join(f.once(ctx), alone.close())
 }
 
-// staySecure keeps to https where it began so.
+// staySecure refuses redirects from https to http, and more than ten redirects.
 func staySecure(req *http.Request, via []*http.Request) error {
 	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 		return errors.New("it redirects to http://")
@@ -142,14 +145,15 @@ func staySecure(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// once fetches the release unless another program did while we waited for the lock, which the caller holds.
+// once fetches the release, unless another program did so before this one got the lock. The caller
+// holds the lock.
 func (f *fetch) once(ctx context.Context) (err error) {
 	release := f.home.file(f.release)
 	if (binaries{dir: filepath.Join(release, "bin")}).whole() {
 		return nil
 	}
 	fresh := f.home.file(newName)
-	if err := os.RemoveAll(fresh); err != nil { // what a crash left
+	if err := os.RemoveAll(fresh); err != nil { // left by a crash
 		return outOfReach(fresh, err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
@@ -167,8 +171,8 @@ func (f *fetch) once(ctx context.Context) (err error) {
 	if err := f.try(ctx, filepath.Join(tree, "bin")); err != nil {
 		return f.failed(fmt.Errorf("%s: what it holds does not run here: %w", redacted(f.url), err))
 	}
-	syscall.Sync()                                // the names must not be there before what they name
-	if err := os.RemoveAll(release); err != nil { // what somebody took a part away of
+	syscall.Sync()                                // the content must be on the disk before the directory gets its name
+	if err := os.RemoveAll(release); err != nil { // an incomplete one
 		return outOfReach(release, err)
 	}
 	if err := os.Rename(tree, release); err != nil {
@@ -177,7 +181,8 @@ func (f *fetch) once(ctx context.Context) (err error) {
 	return files.SyncDir(f.home.path)
 }
 
-// download writes the archive to path, and fails unless its SHA-256 is the one that the repository has beside it.
+// download writes the archive to path. It fails unless the SHA-256 is the one that the repository
+// publishes.
 func (f *fetch) download(ctx context.Context, path string) (err error) {
 	want, err := f.checksum(ctx)
 	if err != nil {
@@ -203,7 +208,7 @@ func (f *fetch) download(ctx context.Context, path string) (err error) {
 	return nil
 }
 
-// checksum reads the archive's SHA-256, 64 hexadecimal digits, from the file beside it.
+// checksum reads the archive's SHA-256, 64 hexadecimal digits, from the file next to the archive.
 func (f *fetch) checksum(ctx context.Context) (string, error) {
 	body, err := f.get(ctx, f.url+".sha256")
 	if err != nil {
@@ -213,7 +218,7 @@ func (f *fetch) checksum(ctx context.Context) (string, error) {
 	if err := errors.Join(err, body.Close()); err != nil {
 		return "", fmt.Errorf("its checksum (.sha256): %w", err)
 	}
-	word, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ") // a file's name may follow
+	word, _, _ := strings.Cut(strings.TrimSpace(string(text)), " ") // a file name may follow
 	if sum, err := hex.DecodeString(word); err != nil || len(sum) != sha256.Size {
 		return "", errors.New("its checksum (.sha256) is no SHA-256")
 	}
@@ -235,7 +240,7 @@ func (f *fetch) get(ctx context.Context, from string) (io.ReadCloser, error) {
 	return resp.Body, nil
 }
 
-// withoutURL strips the URL, which may have a password, off an error of net/http.
+// withoutURL removes the URL, which may contain a password, from an error of net/http.
 func withoutURL(err error) error {
 	var named *url.Error
 	if errors.As(err, &named) {
@@ -252,7 +257,7 @@ func redacted(from string) string {
 	return u.Redacted()
 }
 
-// try has the server's user run what was unpacked, and sees that it is the release that was asked for.
+// try runs the unpacked server as its user and checks that it has the requested major version.
 func (f *fetch) try(ctx context.Context, bin string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version")
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", environment(), f.own.attributes()

@@ -20,19 +20,19 @@ import (
 	"bulkinvite/postgres"
 )
 
-// entry is one of an archive; without a kind it is a program.
+// entry is one entry of an archive. Without a kind it is a program.
 type entry struct {
 	name, text string
 	kind       byte
 	link       string
 }
 
-// saying is a program that says of itself that it is this version.
+// saying returns a program that reports this version.
 func saying(version string) string {
 	return "#!/bin/sh\necho 'postgres (PostgreSQL) " + version + "'\n"
 }
 
-// sound is what an archive has to have.
+// sound returns the entries that an archive must have.
 func sound() []entry {
 	return []entry{
 		{name: "bin/postgres", text: saying("18.3")}, {name: "bin/initdb", text: "#!/bin/sh\n"},
@@ -40,7 +40,7 @@ func sound() []entry {
 	}
 }
 
-// jar makes an archive as the repository has them: a zip file with a tar.xz.
+// jar returns an archive in the repository's form: a zip file with a tar.xz.
 func jar(t *testing.T, entries []entry) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -76,7 +76,7 @@ func sumOf(archive []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// repository serves one archive and its checksum, and counts how often the archive is asked for.
+// repository serves one archive and its checksum, and counts the requests for the archive.
 type repository struct {
 	archive []byte
 	sum     string
@@ -89,7 +89,7 @@ func (r *repository) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	const place = "/mirror/io/zonky/test/postgres/embedded-postgres-binaries-"
 	switch rest, ok := strings.CutPrefix(req.URL.Path, place); {
 	case ok && strings.HasSuffix(rest, ".jar.sha256") && r.sum != "":
-		_, _ = w.Write([]byte(r.sum)) // the other side sees what is missing
+		_, _ = w.Write([]byte(r.sum)) // the client notices what is missing
 	case ok && strings.HasSuffix(rest, "-18.3.0.jar") && strings.Contains(rest, "/18.3.0/"):
 		r.asked.Add(1)
 		w.WriteHeader(max(r.status, http.StatusOK))
@@ -111,7 +111,7 @@ func (r *repository) serve(t *testing.T) string {
 	return server.URL + "/mirror/"
 }
 
-// fetching is the configuration of a machine without PostgreSQL.
+// fetching returns the Config of a machine without PostgreSQL.
 func fetching(t *testing.T, url string) postgres.Config {
 	t.Helper()
 	dir := newDir(t)
@@ -151,7 +151,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// wantOnly sees that a directory has these entries and no others.
+// wantOnly checks that a directory has exactly these entries.
 func wantOnly(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -210,10 +210,11 @@ func TestFetchRefuses(t *testing.T) {
 	}
 }
 
-// hostile serves an archive whose checksum is right.
+// hostile serves an archive with the right checksum.
 func hostile(archive []byte) repository { return repository{archive: archive, sum: sumOf(archive)} }
 
-// Two programs that start at once fetch once, and neither sees half of it.
+// TestRacingFetches checks that programs that start at once fetch once, and none sees an incomplete
+// result.
 func TestRacingFetches(t *testing.T) {
 	t.Parallel()
 	archive := jar(t, sound())
@@ -236,7 +237,7 @@ func TestRacingFetches(t *testing.T) {
 	}
 }
 
-// What a killed program left is cleared away.
+// TestFetchAfterCrash checks that Fetch removes what a killed program left.
 func TestFetchAfterCrash(t *testing.T) {
 	t.Parallel()
 	archive := jar(t, sound())
@@ -250,7 +251,7 @@ func TestFetchAfterCrash(t *testing.T) {
 	wantOnly(t, c.Fetched, postgres.DefaultRelease, "fetch.lock")
 }
 
-// A repository's password is in no error.
+// TestFetchKeepsSecret checks that no error contains a repository's password.
 func TestFetchKeepsSecret(t *testing.T) {
 	t.Parallel()
 	plain := (&repository{}).serve(t)
@@ -262,11 +263,12 @@ func TestFetchKeepsSecret(t *testing.T) {
 	}
 }
 
-// TestFetchable: what is missing is told to be fetchable where the release would help. It runs by itself, for the PATH.
+// TestFetchable checks that an error is fetchable if the release would fix it. It changes PATH, so
+// it is not parallel.
 func TestFetchable(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for _, test := range []struct {
-		name, made string // the major version of the data; empty: there is none
+		name, made string // the major version of the data; empty: no data
 		change     func(*postgres.Config)
 		want       bool
 	}{

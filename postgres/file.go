@@ -9,19 +9,22 @@ import (
 	"syscall"
 )
 
-// maxRead is more than any file that the program reads beside the server's data has, in bytes.
+// maxRead is in bytes. It is more than the size of any file that the program reads next to the
+// server's data.
 const maxRead = 64 << 10
 
-// maxTries is how often a file that others make or remove at the same moment is opened anew.
+// maxTries is how often openBelow tries to open a file that others create or remove at the same
+// moment.
 const maxTries = 10
 
-// errPlanted refuses a file that somebody else may have put in the place of one of ours.
+// errPlanted refuses a file that another user may have put in the place of one of this program's.
 var errPlanted = errors.New("not a regular file of the directory's owner with one name")
 
-// openFile opens a file in a directory that may belong to another user, who can put anything there at any time. It follows
-// no link, does not wait for a FIFO, and refuses what is not a regular file with one name that belongs to the directory's
-// owner: as root the program would otherwise read, write or give away a file of root's. With os.O_CREATE a file that is
-// missing is made, with mode 0600.
+// openFile opens a file in a directory that may belong to another user, who can put anything there
+// at any time. It follows no link, does not block on a FIFO, and refuses everything except a
+// regular file with one name that belongs to the directory's owner. Otherwise a program that runs
+// as root could read, write or give away a file of root's. With os.O_CREATE it creates a missing
+// file with mode 0600.
 func openFile(path string, flag int) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
@@ -31,11 +34,11 @@ func openFile(path string, flag int) (*os.File, error) {
 	return openBelow(root, filepath.Base(path), flag)
 }
 
-// openBelow is openFile in a directory that is open already.
+// openBelow is openFile in a directory that is already open.
 func openBelow(root *os.Root, name string, flag int) (*os.File, error) {
 	for try := 1; ; try++ {
 		file, err := openIn(root, name, flag)
-		// Another program may make the file, or replace it, at the same moment.
+		// Another program may create or replace the file at the same moment.
 		meanwhile := errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist)
 		if flag&os.O_CREATE == 0 || !meanwhile || try == maxTries {
 			return file, err
@@ -44,7 +47,8 @@ func openBelow(root *os.Root, name string, flag int) (*os.File, error) {
 }
 
 func openIn(root *os.Root, name string, flag int) (*os.File, error) {
-	// A FIFO or a socket must not even be opened; what is there after this look is looked at again.
+	// A FIFO or a socket must not even be opened. The file may change after Lstat, so same checks
+	// again.
 	switch info, err := root.Lstat(name); {
 	case errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
 		flag |= os.O_EXCL
@@ -66,7 +70,7 @@ func openIn(root *os.Root, name string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// same sees that the open file is the one that has the name, and not what a link led to.
+// same checks that the open file is the one with this name, and not the target of a link.
 func same(root *os.Root, name string, file *os.File) error {
 	opened, err := file.Stat()
 	if err != nil {
@@ -82,7 +86,7 @@ func same(root *os.Root, name string, file *os.File) error {
 	return trusted(root, opened)
 }
 
-// trusted refuses a file that is not what the program itself, or the directory's owner for it, makes.
+// trusted refuses a file unless this program, or the directory's owner, can have created it.
 func trusted(root *os.Root, info fs.FileInfo) error {
 	dir, err := root.Stat(".")
 	if err != nil {
@@ -94,13 +98,14 @@ func trusted(root *os.Root, info fs.FileInfo) error {
 		return errPlanted
 	case stat.Uid == home || home == euid:
 		return nil
-	case stat.Uid == euid && info.Size() == 0: // a crash kept us from giving it away; it holds nothing
+	case stat.Uid == euid && info.Size() == 0: // empty: left by a crash before it was given to the owner
 		return nil
 	}
 	return errPlanted
 }
 
-// readFile reads a small file under the rules of openFile. It returns an error that is fs.ErrNotExist where there is none.
+// readFile reads a small file under the rules of openFile. The error is fs.ErrNotExist if there is
+// none.
 func readFile(path string) ([]byte, error) {
 	file, err := openFile(path, os.O_RDONLY)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// settings are the private server's. Its log tells of starts, stops and crashes, never of statements: even a terse error
-// message may quote a value.
+// settings are the private server's settings. Its log contains starts, stops and crashes, and no
+// statements: even a terse error message may quote a value.
 var settings = map[string]string{
 	"listen_addresses":                  "",
 	"max_connections":                   "200",
@@ -38,7 +38,7 @@ var settings = map[string]string{
 
 func (p process) ready() bool { return p.state == "ready" }
 
-// ready returns the server once it takes connections: the one that runs, or one that it starts.
+// ready returns the server once it accepts connections. It starts one if none is running.
 func (s *Server) ready(ctx context.Context) (process, error) {
 	deadline := time.Now().Add(retryStarts)
 	for told := false; ; told = true {
@@ -56,7 +56,7 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 		if !errors.As(err, &busy) || time.Now().After(deadline) {
 			return p, err
 		}
-		select { // until the system has cleared away what is left of a killed server
+		select { // until the system has removed what a killed server left
 		case <-ctx.Done():
 			return process{}, s.failed("start it", ctx.Err())
 		case <-time.After(retryStartIn):
@@ -64,7 +64,7 @@ func (s *Server) ready(ctx context.Context) (process, error) {
 	}
 }
 
-// tellStart says that a server is about to start.
+// tellStart calls config.Starting before a start.
 func (s *Server) tellStart() error {
 	if s.config.Starting == nil {
 		return nil
@@ -77,7 +77,8 @@ func (s *Server) tellStart() error {
 	return nil
 }
 
-// running waits for a server that is on its way up or down, and tells whether one is ready in the end.
+// running waits for a server that is starting or stopping. ok reports whether one is ready at the
+// end.
 func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
 	var opens opening
 	err = await(ctx, func() (bool, error) {
@@ -89,7 +90,8 @@ func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
 		if ok, err = opens.check(ctx, found); err != nil {
 			return false, err
 		}
-		// One that answers is a server even where its process is out of our sight, as in another container.
+		// A server may answer although its process is not visible, for example in another
+		// container.
 		return ok || !(found.lives() || found.answers(ctx)), nil
 	})
 	if err != nil {
@@ -101,8 +103,8 @@ func (s *Server) running(ctx context.Context) (p process, ok bool, err error) {
 	return p, ok, nil
 }
 
-// opening watches a server come up. That may take long, but one that says it is ready and lets nobody in is given only
-// so much time.
+// opening watches a server start. A start may take long, but a server that says it is ready and
+// accepts no connection has only readyTimeout.
 type opening struct{ readySince time.Time }
 
 func (o *opening) check(ctx context.Context, p process) (bool, error) {
@@ -120,7 +122,7 @@ func (o *opening) check(ctx context.Context, p process) (bool, error) {
 	return false, nil
 }
 
-// usable tells whether the server takes connections.
+// usable reports whether the server accepts connections.
 func (p process) usable(ctx context.Context) bool {
 	if !p.ready() {
 		return false
@@ -133,7 +135,7 @@ func (p process) usable(ctx context.Context) bool {
 	return errors.Join(err, conn.Close(ctx)) == nil
 }
 
-// launch starts the server, making its data first if there is none.
+// launch starts the server. If there is no data yet, it creates the data first.
 func (s *Server) launch(ctx context.Context) (process, error) {
 	made, err := s.dir.version()
 	if err != nil {
@@ -154,13 +156,15 @@ func (s *Server) launch(ctx context.Context) (process, error) {
 	return s.spawn(ctx, bin)
 }
 
-// initialise makes the data beside its place and moves it there once it is whole, so that a crash leaves no half of it.
+// initialise creates the data in another directory and renames it once it is complete, so that a
+// crash leaves no incomplete data.
 func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	fresh := s.dir.file(newDataName)
-	if err := os.RemoveAll(fresh); err != nil { // what a crash left; no server ever ran on it
+	if err := os.RemoveAll(fresh); err != nil { // left by a crash; no server ever ran on it
 		return s.failed("clear "+fresh, err)
 	}
-	// The server listens on its socket alone. Should somebody have it listen on a port, that lets nobody in either.
+	// The server listens on its socket only. If it is ever made to listen on a port, it rejects
+	// everyone.
 	args := []string{"--pgdata", fresh, "--username", superuser, "--auth-local", "trust", "--auth-host", "reject",
 		"--encoding", "UTF8", "--locale", "C", "--data-checksums", "--no-instructions"}
 	if s.config.Settings["fsync"] == "off" {
@@ -168,7 +172,8 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	}
 	cmd := exec.CommandContext(ctx, bin.path("initdb"), args...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.dir.path, environment(), s.own.attributes()
-	// Interrupted, it lets the server that it runs end well; killed, that one would leave its shared memory behind.
+	// On an interrupt, initdb lets the server that it runs end normally. A kill would leave that
+	// server's shared memory behind.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = initdbDelay
 	if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
@@ -176,7 +181,8 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	} else if err != nil {
 		return s.failed("initdb", fmt.Errorf("%w: %s", err, tail(out)))
 	}
-	if err := os.Remove(s.dir.file(dataName)); err != nil && !errors.Is(err, os.ErrNotExist) { // empty, or it fails
+	// It must be empty. Otherwise Remove fails.
+	if err := os.Remove(s.dir.file(dataName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return s.failed("move the new data to its place", err)
 	}
 	if err := os.Rename(fresh, s.dir.file(dataName)); err != nil {
@@ -186,9 +192,10 @@ func (s *Server) initialise(ctx context.Context, bin binaries) error {
 	return files.SyncDir(s.dir.path)
 }
 
-// clearStale removes the pid file of a server that is known to be gone while its pid is not: the system gave it to another
-// process, or nobody has collected the zombie. PostgreSQL sees the pid alone and would refuse to start. It still
-// checks by itself that no process of the old server is left, by the shared memory that they hold.
+// clearStale removes the pid file of a server that is gone although its pid exists: the system gave
+// the pid to another process, or the server is a zombie that its parent has not collected.
+// PostgreSQL checks only the pid and would refuse to start. It still checks itself that no process
+// of the old server is left, by their shared memory.
 func (s *Server) clearStale() error {
 	data := s.dir.file(dataName)
 	p, ok, err := readProcess(data)
@@ -202,7 +209,7 @@ func (s *Server) clearStale() error {
 	return nil
 }
 
-// removeIn removes a file below dir, and nothing that a link leads to outside of it.
+// removeIn removes a file below dir. It does not follow a link that leads out of dir.
 func removeIn(dir, name string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -211,7 +218,7 @@ func removeIn(dir, name string) error {
 	return errors.Join(root.Remove(name), root.Close())
 }
 
-// spawn starts the server's process and waits until it takes connections.
+// spawn starts the server's process and waits until it accepts connections.
 func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	socket, err := s.dir.socket(s.own)
 	if err != nil {
@@ -221,7 +228,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer log.Close() // the server has its own; we write nothing
+	defer log.Close() // the server has its own copy; nothing is written here
 	info, err := log.Stat()
 	if err != nil {
 		return process{}, s.failed("look at its log", err)
@@ -233,7 +240,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 		return process{}, s.failed("start "+bin.path("postgres"), err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // collects it whenever it ends, lest it stay a zombie
+	go func() { ended <- cmd.Wait() }() // collects the process when it ends, so that it does not stay a zombie
 	p, err := s.awaitStart(ctx, cmd.Process.Pid, ended)
 	if err != nil {
 		return process{}, s.startError(err, info.Size())
@@ -258,13 +265,13 @@ func (s *Server) awaitStart(ctx context.Context, pid int, ended <-chan error) (p
 		}
 		return opens.check(ctx, p)
 	})
-	if err != nil && !gone { // we were told to give up: so does the server
+	if err != nil && !gone { // ctx ended, so end the server too
 		err = errors.Join(err, syscall.Kill(pid, syscall.SIGINT), interrupted(<-ended))
 	}
 	return p, err
 }
 
-// unexpected gives a process that ended well, though it should have run, an error.
+// unexpected returns an error for a process that ended with status 0 although it should still run.
 func unexpected(err error) error {
 	if err == nil {
 		return errors.New("exit status 0")
@@ -272,7 +279,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// interrupted forgives a process that we interrupted its exit status.
+// interrupted ignores the exit status of a process that was interrupted on purpose.
 func interrupted(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -281,13 +288,14 @@ func interrupted(err error) error {
 	return err
 }
 
-// busyError: another process still holds the data, or seems to.
+// busyError says that another process uses the data or seems to.
 type busyError struct{ error }
 
 // Unwrap returns the cause.
 func (e *busyError) Unwrap() error { return e.error }
 
-// startError adds what the server wrote to its log since begin to the error of a failed start.
+// startError adds what the server wrote to its log since begin, in bytes, to the error of a failed
+// start.
 func (s *Server) startError(err error, begin int64) error {
 	said, readErr := s.readLog(begin)
 	err = errors.Join(err, readErr)
@@ -298,7 +306,7 @@ func (s *Server) startError(err error, begin int64) error {
 	return failure
 }
 
-// readLog returns what the log has from begin on, 8 KiB at most.
+// readLog returns the log from begin on, at most 8 KiB.
 func (s *Server) readLog(begin int64) ([]byte, error) {
 	log, err := openFile(s.dir.file(logName), os.O_RDONLY)
 	if err != nil {
@@ -322,9 +330,9 @@ func (s *Server) arguments(socket string) []string {
 	return args
 }
 
-// environment is the little of ours that PostgreSQL needs. It must not see the rest: our keys, since another user may
-// read them off its process, and variables of its own such as PGDATA and PGPORT. Messages are such that startError can
-// read them.
+// environment returns the few variables that PostgreSQL needs. It must not get the others: another
+// user could read this program's keys in the server's process, and PGDATA, PGPORT and the like
+// would change its behaviour. LC_ALL makes messages English, which startError needs.
 func environment() []string {
 	env := []string{"LC_ALL=C"}
 	for _, name := range []string{"PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
@@ -335,14 +343,15 @@ func environment() []string {
 	return env
 }
 
-// tail is the end of a program's output, in one line.
+// tail returns the last four lines of a program's output, joined to one line.
 func tail(out []byte) string {
 	const lines = 4
 	all := strings.Split(strings.TrimSpace(string(out)), "\n")
 	return oneLine(strings.Join(all[max(0, len(all)-lines):], "\n"))
 }
 
-// ensureDatabase makes the program's database where the server has none yet. The caller holds the start lock.
+// ensureDatabase creates the program's database if the server has none yet. The caller holds the
+// start lock.
 func (p process) ensureDatabase(ctx context.Context) (err error) {
 	conn, _, err := p.connect(ctx)
 	if err != nil {

@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
-// pollInterval is how often a condition outside the process (a lock, a pid file, a server's answer) is looked at.
+// pollInterval is how often await checks a condition outside the process: a lock, a pid file, a
+// server's answer.
 const pollInterval = 10 * time.Millisecond
 
-// lock is a flock on a file: held by an open file, so that the kernel gives it up when its holder dies.
+// lock is a flock on a file. An open file holds it, so the kernel releases it when its holder dies.
 type lock struct{ file *os.File }
 
-// openLock opens the lock file at path, made where it is missing and given to the directory's owner.
+// openLock opens the lock file at path. A missing file is created and given to the directory's
+// owner.
 func openLock(path string, own owner) (*lock, error) {
 	file, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -27,7 +29,7 @@ func openLock(path string, own owner) (*lock, error) {
 	return &lock{file}, nil
 }
 
-// try takes the lock, syscall.LOCK_EX or LOCK_SH, if it is free.
+// try takes the lock, in mode syscall.LOCK_EX or LOCK_SH, if it is free.
 func (l *lock) try(how int) (bool, error) {
 	for {
 		err := syscall.Flock(int(l.file.Fd()), how|syscall.LOCK_NB)
@@ -49,7 +51,7 @@ func (l *lock) take(ctx context.Context, how int) error {
 
 func (l *lock) close() error { return l.file.Close() }
 
-// await calls done until it says so, fails, or ctx ends.
+// await calls done until it returns true or an error, or ctx ends.
 func await(ctx context.Context, done func() (bool, error)) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

@@ -11,15 +11,15 @@ import (
 	"syscall"
 )
 
-// owner is the user that the server runs as and that its files belong to: the program's own user, or, since PostgreSQL
-// refuses to run as root, another one where the program is root.
+// owner is the user that the server runs as and that owns its files. It is this program's own user,
+// or another one if this program runs as root, because PostgreSQL refuses to run as root.
 type owner struct {
 	uid, gid int
-	foreign  bool // not the program's own user
+	foreign  bool // not this program's own user
 }
 
-// findOwner returns whom the server runs as: the owner of its data, or of its directory, where there is one; else us, and
-// where we are root, the user postgres, else nobody.
+// findOwner returns the user that the server runs as: the owner of its data or of its directory, if
+// one of them exists; otherwise this program's user, or, as root, the user postgres or else nobody.
 func findOwner(dir directory) (owner, error) {
 	euid := os.Geteuid()
 	for _, path := range []string{dir.file(dataName), dir.path} {
@@ -35,7 +35,7 @@ func findOwner(dir directory) (owner, error) {
 		}
 		stat := info.Sys().(*syscall.Stat_t)
 		if path == dir.path && euid == 0 && stat.Uid == 0 {
-			continue // an empty directory that root made for us
+			continue // an empty directory that root created for this purpose
 		}
 		return ownerOf(path, euid, int(stat.Uid), int(stat.Gid))
 	}
@@ -54,8 +54,8 @@ func findOwner(dir directory) (owner, error) {
 	}
 }
 
-// linkedByUs refuses, where we are root, a link that another user made: it could have us run a server as a third user, on
-// their data.
+// linkedByUs refuses, as root, a link that another user made. The link could make root run a server
+// as a third user, on that user's data.
 func linkedByUs(path string, euid int) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -105,9 +105,10 @@ func (o owner) take(path string) error {
 	return os.Lchown(path, o.uid, o.gid)
 }
 
-// attributes are those of a process that runs as the owner, in a process group of its own: Ctrl-C in a terminal goes to
-// the whole foreground group, and the server must outlast the work that is still in flight then. (Pdeathsig is no use:
-// it fires when the thread that started the process ends.)
+// attributes returns the attributes of a process that runs as the owner, in its own process group.
+// Ctrl-C in a terminal goes to the whole foreground group, and the server must outlive the work
+// that is in flight then. (Pdeathsig does not help: it is sent when the thread that started the
+// process ends.)
 func (o owner) attributes() *syscall.SysProcAttr {
 	attributes := &syscall.SysProcAttr{Setpgid: true}
 	if o.foreign {
@@ -116,12 +117,12 @@ func (o owner) attributes() *syscall.SysProcAttr {
 	return attributes
 }
 
-// reaches sees that the owner may pass through every directory above dir, as far as they exist.
+// reaches checks that the owner may pass through every existing directory above dir.
 func (o owner) reaches(dir string) error {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
 		info, err := os.Stat(parent)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // will be made, and open
+		case errors.Is(err, fs.ErrNotExist): // will be created, open to the owner
 		case err != nil:
 			return outOfReach(parent, err)
 		case !o.enters(info):
@@ -137,12 +138,12 @@ func (o owner) reaches(dir string) error {
 	}
 }
 
-// enters tells by its mode whether the owner may pass through a directory.
+// enters reports, from the mode, whether the owner may pass through a directory.
 func (o owner) enters(info os.FileInfo) bool {
 	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode().Perm()
 	switch {
 	case !o.foreign:
-		return true // the kernel tells us, access lists included, when we go there
+		return true // the kernel decides when it is used, access lists included
 	case int(stat.Uid) == o.uid:
 		return mode&0o100 != 0
 	case int(stat.Gid) == o.gid:
@@ -151,9 +152,10 @@ func (o owner) enters(info os.FileInfo) bool {
 	return mode&0o001 != 0
 }
 
-// OnlyRootWrites refuses, where the program runs as root, a path that another user can change or replace, by itself or by
-// a directory above it: they could put a link in the place of what root makes there, and have root write elsewhere. What
-// does not exist yet is passed over, so a caller that makes it looks again. As an ordinary user it refuses nothing.
+// OnlyRootWrites refuses, as root, a path that another user can change or replace, directly or
+// through a directory above it. That user could put a link in the place of what root creates there,
+// and make root write elsewhere. A path that does not exist is accepted, so a caller that creates
+// it must check again. If the program does not run as root, it refuses nothing.
 //
 // Kind of [*Error]: [ErrAccess].
 func OnlyRootWrites(path string) error {
@@ -179,7 +181,7 @@ func OnlyRootWrites(path string) error {
 	return onlyRootAbove(resolved)
 }
 
-// onlyRootAbove looks at a path and all that is above it, without following links.
+// onlyRootAbove checks a path and all directories above it, without following links.
 func onlyRootAbove(path string) error {
 	for at := path; ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
@@ -197,8 +199,9 @@ func onlyRootAbove(path string) error {
 	}
 }
 
-// ofRoot sees that nobody but root can change a file, a link, or what a directory holds. In a directory such as /tmp, whose entries
-// only their owners may replace, everybody may write.
+// ofRoot checks that only root can change a file, a link, or the entries of a directory. A sticky
+// directory such as /tmp passes although everybody may write to it, since only their owners may
+// replace its entries.
 func ofRoot(path string, info fs.FileInfo) error {
 	stat, mode := info.Sys().(*syscall.Stat_t), info.Mode()
 	switch {
@@ -228,7 +231,8 @@ func outOfReach(path string, err error) error {
 	return &Error{Kind: ErrAccess, Text: fmt.Sprintf("%s: %v", path, errnoOf(err)), Remedy: remedy, Err: err}
 }
 
-// errnoOf strips the operation and the path off an error of package os, since the text around it names them.
+// errnoOf removes the operation and the path from an error of package os, since the text around it
+// contains them.
 func errnoOf(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// The server gets its log from the program, which may be root, for appending alone.
+// TestServerCantReadItsLog checks that the server's log is open for appending only. The program
+// that opens it may be root.
 func TestServerCantReadItsLog(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)

@@ -18,8 +18,8 @@ import (
 	"bulkinvite/postgres"
 )
 
-// homeOf makes the directory of a server as the program leaves it: it belongs to the server's user, who can put anything
-// there.
+// homeOf creates the directory of a server as the program leaves it: it belongs to the server's
+// user, who can put anything there.
 func homeOf(t *testing.T) string {
 	t.Helper()
 	dir := newDir(t)
@@ -31,8 +31,8 @@ func homeOf(t *testing.T) string {
 	return dir
 }
 
-// TestPlantedFiles puts something else in the place of each file that the program opens in a directory that belongs to the
-// server's user. As root the program could otherwise be made to read, write or give away a file of root's.
+// TestPlantedFiles replaces each file that the program opens in a directory of the server's user by
+// something else. Otherwise that user could make root read, write or give away a file of root's.
 func TestPlantedFiles(t *testing.T) {
 	t.Parallel()
 	const text = "root:secret:1\n"
@@ -76,7 +76,7 @@ func TestPlantedFiles(t *testing.T) {
 	}
 }
 
-// refused starts the server and returns the error, at once.
+// refused starts the server, which must fail at once, and returns the error.
 func refused(t *testing.T, dir string) error {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -95,7 +95,7 @@ func refused(t *testing.T, dir string) error {
 	}
 }
 
-// symlinkTo makes a link with a relative target.
+// symlinkTo creates a link with a relative target.
 func symlinkTo(secret, path string) error {
 	to, err := filepath.Rel(filepath.Dir(path), secret)
 	if err != nil {
@@ -104,7 +104,7 @@ func symlinkTo(secret, path string) error {
 	return os.Symlink(to, path)
 }
 
-// bindSocket makes a Unix socket, which nobody listens on.
+// bindSocket creates a Unix socket on which nothing listens.
 func bindSocket(path string) error {
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -113,11 +113,12 @@ func bindSocket(path string) error {
 	return errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Close(fd))
 }
 
-// A link in the place of the data leads to somebody else's, whose user the server would run as. Root's own links stand.
+// TestPlantedData replaces the data by a link to another user's data, whose owner the server would
+// run as. Links that root made are followed.
 func TestPlantedData(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
-		start(t, config(newDir(t))) // an ordinary user runs servers as themselves alone
+		start(t, config(newDir(t))) // an ordinary user runs servers only as themselves
 		return
 	}
 	dir := homeOf(t)
@@ -133,7 +134,8 @@ func TestPlantedData(t *testing.T) {
 	start(t, config(dir))
 }
 
-// A crash between making a file as root and giving it to the server's user leaves an empty one of root's.
+// TestFileOfACrash checks that a start works with an empty file of root's. A crash leaves one
+// between its creation and giving it to the server's user.
 func TestFileOfACrash(t *testing.T) {
 	t.Parallel()
 	dir := homeOf(t)
@@ -152,8 +154,8 @@ func TestFileOfACrash(t *testing.T) {
 	}
 }
 
-// During a fetch, root's program unpacks below a directory whose owner swaps parts of it for links: nothing of root's is
-// written or opened to others.
+// TestFetchIntoDirectoryOfAnother fetches as root below a directory whose owner replaces parts of
+// it by links meanwhile. No file of root's may be written or opened to others.
 func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	t.Parallel()
 	archive := jar(t, sound())
@@ -177,7 +179,7 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	c = fetching(t, server.URL+"/mirror/")
 	if os.Geteuid() != 0 {
 		swap = func() {}
-		if err := postgres.Fetch(t.Context(), c); err != nil { // an ordinary user fetches into what is theirs
+		if err := postgres.Fetch(t.Context(), c); err != nil { // an ordinary user fetches into their own directory
 			t.Error(err)
 		}
 		return
@@ -201,7 +203,7 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	wantError(t, fetched, postgres.ErrAccess, dir+" ", "chown ")
 	wantOnly(t, dir)
 
-	// Nor where a group may write, nor through a link of theirs.
+	// It also fails if a group may write there, or through a link of that user.
 	if err := errors.Join(os.Chown(dir, 0, 1), os.Chmod(dir, 0o775)); err != nil {
 		t.Fatal(err)
 	}
@@ -215,14 +217,14 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	wantOnly(t, dir)
 }
 
-// Whoever owns the data can't have root stop another process: by a link to a directory in which a process of root's works,
-// and a pid file that names it.
+// TestPlantedProcess checks that the owner of the data can't make root stop another process with a
+// link to a directory in which a process of root's works, and a pid file that names that process.
 func TestPlantedProcess(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
 	server := start(t, config(dir))
 	if os.Geteuid() != 0 {
-		return // an ordinary user can stop their own processes alone
+		return // an ordinary user can stop only their own processes
 	}
 	data, moved, place := filepath.Join(dir, "data"), filepath.Join(dir, "moved"), filepath.Join(filepath.Dir(dir), "place")
 	uid := owner(t, data)
@@ -230,7 +232,7 @@ func TestPlantedProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Mkdir(place, 0o755), os.Chmod(place, 0o777|os.ModeSticky)); err != nil { // as /tmp is
+	if err := errors.Join(os.Mkdir(place, 0o755), os.Chmod(place, 0o777|os.ModeSticky)); err != nil { // like /tmp
 		t.Fatal(err)
 	}
 	other := exec.Command("sleep", "600")

@@ -1,5 +1,5 @@
-// Package postgres holds the program's connection to PostgreSQL: a pool with the settings that its promises need, and a
-// private server that the program starts itself where it is given no database.
+// Package postgres connects to PostgreSQL: with a pool whose settings the program's promises depend
+// on, and with a private server that it starts itself if no database is given.
 package postgres
 
 import (
@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// MinMajor is the oldest major version of PostgreSQL that the program works with.
+	// MinMajor is the oldest major version of PostgreSQL that the program supports.
 	MinMajor = 15
 
 	defaultMaxConns       = 20
 	defaultConnectTimeout = 10 * time.Second
 )
 
-// A connection whose server is silent breaks within deadAfter: the kernel asks again
-// keepaliveTries times, keepaliveEvery apart, after a silence of keepaliveIdle.
-// [prepareSession] has the server look after us in the same way.
+// A connection breaks within deadAfter if its server is silent: after keepaliveIdle without data,
+// the kernel sends keepaliveTries probes, one each keepaliveEvery. [prepareSession] makes the
+// server probe this machine in the same way.
 const (
 	keepaliveIdle  = 10 * time.Second
 	keepaliveEvery = 5 * time.Second
@@ -35,21 +35,22 @@ const (
 	deadAfter      = keepaliveIdle + keepaliveTries*keepaliveEvery
 )
 
-// forced holds the settings that every connection begins with, whatever the URL, the role, or the server says, so that
-// times and texts have one reading.
+// forced are the settings that every connection starts with, whatever the URL, the role or the
+// server says, so that times and texts have one meaning.
 var forced = map[string]string{
 	"application_name": "bulkinvite",
 	"client_encoding":  "UTF8",
 	"timezone":         "UTC",
 }
 
-// Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a pool of at most
-// pool_max_conns connections (a parameter of the URL; 20 where it has none). Every connection has synchronous_commit on,
-// jit off, client encoding UTF8 and time zone UTC. One over TCP breaks when its server has been silent for 25 s while it
-// had something to acknowledge (Linux) or an answer was awaited.
+// Open connects to the database at url, a postgres:// URL or libpq's key=value form, and returns a
+// pool of at most pool_max_conns connections (a parameter of the URL, 20 by default). Every
+// connection has synchronous_commit on, jit off, client encoding UTF8 and time zone UTC. A TCP
+// connection breaks if its server is silent for 25 s while it has something to acknowledge (Linux)
+// or to answer.
 //
-// It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (no answer within connect_timeout, 10 s by default, or
-// turned away), or [ErrTooOld].
+// It fails with an [*Error] of kind [ErrURL], [ErrUnreachable] (refused, or no answer within
+// connect_timeout, 10 s by default), or [ErrTooOld].
 func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config, err := poolConfig(url)
 	if err != nil {
@@ -67,8 +68,8 @@ func Open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 }
 
 func poolConfig(url string) (*pgxpool.Config, error) {
-	// A parse error is not passed on: it quotes the URL, and where that is malformed nobody can tell which part of it
-	// is the password.
+	// The parse error is not returned: it quotes the URL, and in a malformed URL it is unknown
+	// which part is the password.
 	bad := &Error{
 		Kind:   ErrURL,
 		Text:   "the database URL cannot be read",
@@ -99,8 +100,8 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	for name, value := range forced {
 		config.ConnConfig.RuntimeParams[name] = value
 	}
-	// pgx's own dialer asks after five minutes of silence, so that a statement on a
-	// connection that a network has forgotten would wait for an hour.
+	// pgx's own dialer probes after five minutes of silence. A statement on a connection that a
+	// network has forgotten would then wait for an hour.
 	config.ConnConfig.DialFunc = (&net.Dialer{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepaliveIdle, Interval: keepaliveEvery, Count: keepaliveTries},
 		Control:         giveUpAfter(deadAfter),
@@ -112,27 +113,34 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// readTimesInUTC has times scanned in UTC, as JSON documents give them. pgx would scan them in the zone of the machine.
-// Text for people converts them to a zone itself.
+// readTimesInUTC makes pgx scan times in UTC, as JSON documents show them. By default pgx uses the
+// machine's time zone. Code that formats text for people converts the times to a zone itself.
 func readTimesInUTC(types *pgtype.Map) {
 	one := &pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}}
 	types.RegisterType(one)
 	types.RegisterType(&pgtype.Type{Name: "_timestamptz", OID: pgtype.TimestamptzArrayOID, Codec: &pgtype.ArrayCodec{ElementType: one}})
 }
 
-// prepareSession makes a commit mean that it is on disk, since an attempt counts as recorded only then, and ends a
-// transaction that stands still for 20 s, since its locks may keep the whole fleet from claiming. It also has the server
-// find out within half a minute that a machine of ours is gone, which would otherwise keep the locks of its transactions
-// for the two hours of a kernel's own keepalive. Plans are not compiled (PostgreSQL's
-// jit), which is done anew for each question and takes a quarter of the time of an auditor's largest one. These are
-// statements, since a pooler in between may be told to ignore the parameters of a connection's start.
+// prepareSession sets what the program's promises need:
+//
+//   - A commit returns only once it is on disk (synchronous_commit), since an attempt counts as
+//     recorded only then.
+//   - The server ends a transaction that is idle for 20 s, since its locks may keep all workers
+//     from claiming.
+//   - The server notices within half a minute that this machine is gone. Otherwise the locks of its
+//     transactions would stay for the two hours of a kernel's default keepalive.
+//   - Plans are not compiled (jit). Compiling happens again for each query and takes a quarter of
+//     the time of an auditor's largest query.
+//
+// These are statements and not parameters of the connection, because a connection pooler may be
+// configured to ignore those.
 func prepareSession(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, `set synchronous_commit = on; set jit = off; set idle_in_transaction_session_timeout = '20s';
 		set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set tcp_user_timeout = '25s'`)
 	return err
 }
 
-// check sees that the server answers and is new enough.
+// check reports an error unless the server answers and is new enough.
 func check(ctx context.Context, pool *pgxpool.Pool) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -150,7 +158,7 @@ func check(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// unreachable says in one line why there is no connection.
+// unreachable returns an error that says in one line why there is no connection.
 func unreachable(config *pgx.ConnConfig, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("connect to the database at %s: %w", place(config), context.Canceled)
@@ -173,7 +181,8 @@ func unreachable(config *pgx.ConnConfig, err error) error {
 	}
 }
 
-// cause is the part of a connection's error that a person needs. The whole also holds the configuration, with its password.
+// cause returns the part of a connection's error that a person needs. The whole error also contains
+// the configuration with its password.
 func cause(err error) error {
 	var dialing *net.OpError
 	var resolving *net.DNSError
@@ -189,7 +198,8 @@ func cause(err error) error {
 	return err
 }
 
-// refusalRemedy says what helps against a server's refusal (SQLSTATE, PostgreSQL's appendix A).
+// refusalRemedy returns an instruction for a server's refusal, by SQLSTATE (PostgreSQL's appendix
+// A).
 func refusalRemedy(code string) string {
 	switch {
 	case strings.HasPrefix(code, "28"):
@@ -206,7 +216,7 @@ func refusalRemedy(code string) string {
 	return "see the server's log for the reason"
 }
 
-// place names the server and the database, without user or password.
+// place returns the server and the database, without user or password.
 func place(config *pgx.ConnConfig) string {
 	host := config.Host
 	if !strings.HasPrefix(host, "/") {
@@ -215,7 +225,7 @@ func place(config *pgx.ConnConfig) string {
 	return host + " (" + config.Database + ")"
 }
 
-// majorOf reads the major version off "15.18 (Debian …)" or "17beta1"; 0 where there is none.
+// majorOf returns the major version in "15.18 (Debian …)" or "17beta1", or 0 if there is none.
 func majorOf(version string) int {
 	digits := strings.TrimSpace(version)
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {

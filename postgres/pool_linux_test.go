@@ -13,12 +13,12 @@ import (
 	"bulkinvite/postgres"
 )
 
-// deafServer is a server whose kernel throws away, once it is told to, every packet of
-// the connections that it has, as a network does that loses everything.
+// deafServer is a server whose kernel, once deafen is called, drops every packet of its
+// connections, like a network that loses everything.
 func deafServer(t *testing.T) (address string, deafen func()) {
 	t.Helper()
-	config := net.ListenConfig{KeepAlive: -1} // its kernel says nothing by itself
-	config.SetMultipathTCP(false)             // its sockets take no filter
+	config := net.ListenConfig{KeepAlive: -1} // its kernel sends nothing by itself
+	config.SetMultipathTCP(false)             // multipath sockets take no filter
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func deafServer(t *testing.T) (address string, deafen func()) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What is not acknowledged yet would be sent again, and show that somebody is there.
+			// Unacknowledged data would be sent again, which would show that the server is alive.
 			for unsent := 1; unsent > 0; time.Sleep(time.Millisecond) {
 				var asking error
 				err := raw.Control(func(fd uintptr) { unsent, asking = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
@@ -61,8 +61,8 @@ func deafServer(t *testing.T) (address string, deafen func()) {
 	}
 }
 
-// A network that loses every packet breaks a connection within half a minute, whether
-// a statement is under way on it or somebody waits for a word of the server's.
+// TestConnectionsToADeadServerBreak checks that a connection breaks within half a minute on a
+// network that loses every packet, during a statement and while it waits for a notification.
 func TestConnectionsToADeadServerBreak(t *testing.T) {
 	t.Parallel()
 	for name, use := range map[string]func(context.Context, *pgx.Conn) error{

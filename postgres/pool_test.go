@@ -15,7 +15,8 @@ import (
 
 const password = "s3cr/et@pass"
 
-// fakeServer answers each connection with what it is given, and then every query with success. It returns its address.
+// fakeServer answers each connection as given, and then every query with success. It returns its
+// address.
 func fakeServer(t *testing.T, version string, refusal *pgproto3.ErrorResponse) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +40,8 @@ func fakeServer(t *testing.T, version string, refusal *pgproto3.ErrorResponse) s
 	return listener.Addr().String()
 }
 
-// serve speaks for the server until the client hangs up, whose test tells what went wrong.
+// serve plays the server until the client closes the connection. The client's test reports what
+// went wrong.
 func serve(conn net.Conn, version string, refusal *pgproto3.ErrorResponse) {
 	defer conn.Close()
 	backend := pgproto3.NewBackend(conn, conn)
@@ -88,7 +90,7 @@ func TestOpenRefuses(t *testing.T) {
 	refusal := func(code, message string) *pgproto3.ErrorResponse {
 		return &pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: code, Message: message, Detail: "row (jane@secret.example)"}
 	}
-	closed := "127.0.0.1:1" // nobody listens on tcpmux
+	closed := "127.0.0.1:1" // nothing listens on tcpmux
 	tests := []struct {
 		name, url string
 		kind      error
@@ -192,8 +194,8 @@ func TestOpenForcesSettings(t *testing.T) {
 	}
 }
 
-// A machine that is gone without a word holds its locks no longer than it takes the
-// server to ask three times. (On a Unix socket the values themselves read as 0.)
+// TestOpenAsksForTheLiving checks that a server keeps the locks of a machine that disappeared no
+// longer than it takes to probe it three times. (On a Unix socket the values themselves read as 0.)
 func TestOpenAsksForTheLiving(t *testing.T) {
 	t.Parallel()
 	pool, err := postgres.Open(t.Context(), start(t, config(newDir(t))).URL())
@@ -209,7 +211,8 @@ func TestOpenAsksForTheLiving(t *testing.T) {
 	}
 }
 
-// The text of an error is what ends up in logs and in the queue's tables.
+// TestErrorTextHasNoRows checks an error's text, which is written to logs and to the queue's
+// tables.
 func TestErrorTextHasNoRows(t *testing.T) {
 	t.Parallel()
 	server := start(t, config(newDir(t)))

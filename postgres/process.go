@@ -17,17 +17,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// process is a server as its pid file describes it: postmaster.pid has the pid, the data directory, the start time, the
-// port, the socket's directory, the listening address, the shared memory key, and the state, a line each (PostgreSQL's
-// src/include/utils/pidfile.h). Lines are added while the server starts.
+// process is a server as its pid file describes it. postmaster.pid has the pid, the data directory,
+// the start time, the port, the socket's directory, the listening address, the shared memory key,
+// and the state, one on each line (PostgreSQL's src/include/utils/pidfile.h). The server adds lines
+// while it starts.
 type process struct {
 	pid    int
 	socket string
-	state  string      // starting, stopping, ready, standby; "" before it is written
-	data   fs.FileInfo // of the data directory that the pid file was read in, whatever has its name by now
+	state  string      // starting, stopping, ready, standby; "" until the server writes it
+	data   fs.FileInfo // of the data directory with the pid file, even if its name now belongs to another
 }
 
-// readProcess reads the pid file in the data directory; ok is false where there is none.
+// readProcess reads the pid file in the data directory. ok is false if there is none.
 func readProcess(data string) (p process, ok bool, err error) {
 	text, info, err := readPidFile(data)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -45,13 +46,14 @@ func readProcess(data string) (p process, ok bool, err error) {
 	}
 	pid, err := strconv.Atoi(line(1))
 	if err != nil || pid == 0 {
-		return process{data: info}, true, nil // being written
+		return process{data: info}, true, nil // the server is writing it
 	}
 	return process{pid: max(pid, -pid), socket: line(5), state: line(8), data: info}, true, nil
 }
 
-// readPidFile returns the pid file's text and what the directory is that it was read in. Data never belongs to root: where
-// it seems to, its owner has put a link in its place, and the pid may be that of a process of root's.
+// readPidFile returns the pid file's text and the info of the directory that it is in. The data
+// never belongs to root. If it seems to, its owner has put a link in its place, and the pid may be
+// that of a process of root's.
 func readPidFile(data string) (text []byte, info fs.FileInfo, err error) {
 	root, err := os.OpenRoot(data)
 	if err != nil {
@@ -73,8 +75,9 @@ func readPidFile(data string) (text []byte, info fs.FileInfo, err error) {
 
 const pidName = "postmaster.pid"
 
-// lives tells whether the server's process lives. A pid that the system has given to somebody else, and the zombie of a
-// killed server whose parent does not collect it, are no servers. Where /proc does not tell, the pid alone counts.
+// lives reports whether the server's process lives. A pid that the system has given to another
+// process does not count, nor does the zombie of a killed server that its parent has not collected.
+// If /proc does not tell, the pid alone decides.
 func (p process) lives() bool {
 	if p.pid == 0 || errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) {
 		return false
@@ -97,8 +100,9 @@ func (p process) lives() bool {
 	return !known || here
 }
 
-// place tells whether the process works in the data directory, as a server does, and whether that is known: there may be
-// no /proc, and root in a container may not look.
+// place reports whether the process's working directory is the data directory, as a server's is,
+// and whether that is known. There may be no /proc, or root in a container may not be allowed to
+// look.
 func (p process) place() (known, here bool) {
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", p.pid))
 	if err != nil {
@@ -107,7 +111,8 @@ func (p process) place() (known, here bool) {
 	return true, os.SameFile(cwd, p.data)
 }
 
-// connect opens a connection to the maintenance database. answered tells whether a server was there, be it to refuse.
+// connect opens a connection to the maintenance database. answered reports whether a server is
+// there, even if it refuses the connection.
 func (p process) connect(ctx context.Context) (conn *pgx.Conn, answered bool, err error) {
 	if p.socket == "" {
 		return nil, false, errors.New("no socket yet")
@@ -119,20 +124,20 @@ func (p process) connect(ctx context.Context) (conn *pgx.Conn, answered bool, er
 	return conn, err == nil || errors.As(err, &refused), err
 }
 
-// answers tells whether a server listens on the socket.
+// answers reports whether a server listens on the socket.
 func (p process) answers(ctx context.Context) bool {
 	conn, answered, err := p.connect(ctx)
 	if err == nil {
-		_ = conn.Close(ctx) // it has answered, whatever becomes of the goodbye
+		_ = conn.Close(ctx) // it has answered, so an error of Close does not matter
 	}
 	return answered
 }
 
-// url names a database of the server for pgx and libpq alike.
+// url returns the URL of a database of the server, for pgx and libpq.
 func (p process) url(database string) string {
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database}
 	query := url.Values{"host": {p.socket}, "port": {strconv.Itoa(port)}, "sslmode": {"disable"}}
-	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq reads no + as a space
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq does not read + as a space
 	return u.String()
 }
 

@@ -24,7 +24,8 @@ func owner(t *testing.T, path string) int {
 	return int(info.Sys().(*syscall.Stat_t).Uid)
 }
 
-// The server runs as somebody who is not root, and as its data's owner: as ourselves where we are an ordinary user.
+// TestServerIsNotRoot checks that the server runs as the owner of its data and never as root. For
+// an ordinary user that is the same user.
 func TestServerIsNotRoot(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
@@ -38,8 +39,9 @@ func TestServerIsNotRoot(t *testing.T) {
 	}
 }
 
-// TestOrdinaryUser has an ordinary user start a server, which root then shares and stops. Where the tests run as an
-// ordinary user all others show the first half of it, and there is no root to show the second.
+// TestOrdinaryUser makes an ordinary user start a server, which root then shares and stops. If the
+// tests run as an ordinary user, all other tests cover the first half, and the second half needs
+// root.
 func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
@@ -56,7 +58,7 @@ func TestOrdinaryUser(t *testing.T) {
 		if err := os.Chown(dir, uid, gid); err != nil {
 			t.Fatal(err)
 		}
-		// The test binary lies where only root can go.
+		// The test binary is in a directory that only root can enter.
 		cmd.Path = copyFile(t, cmd.Path, filepath.Join(filepath.Dir(dir), "test"))
 		cmd.Dir = filepath.Dir(dir)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
@@ -71,7 +73,7 @@ func TestOrdinaryUser(t *testing.T) {
 		t.Errorf("child: %v", err)
 	}
 	stop(t, server)
-	// What root made on the way must not lock the user out.
+	// What root created on the way must not lock the user out.
 	again := self(t)
 	again.Path, again.Dir, again.SysProcAttr = cmd.Path, cmd.Dir, cmd.SysProcAttr
 	if start(t, config(dir)).URL() != url {
@@ -116,7 +118,7 @@ func TestClosedParent(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
 	closed := filepath.Join(filepath.Dir(dir), "closed")
-	mode := os.FileMode(0o700) // closed to the server's user, where that is not us
+	mode := os.FileMode(0o700) // closed to the server's user, if that is another user
 	if os.Geteuid() != 0 {
 		mode = 0
 	}
@@ -126,7 +128,7 @@ func TestClosedParent(t *testing.T) {
 	_, err := postgres.Start(t.Context(), config(filepath.Join(closed, "below", "pg")))
 	wantError(t, err, postgres.ErrAccess, closed)
 	if os.Geteuid() != 0 {
-		return // we can't look into it, and so could not have made anything there
+		return // this user can't look into it, so it could not have created anything there
 	}
 	if entries, err := os.ReadDir(closed); err != nil || len(entries) > 0 {
 		t.Errorf("something was made there: %v, %v", entries, err)
@@ -145,7 +147,8 @@ func TestNarrowUmask(t *testing.T) {
 	}
 }
 
-// A machine that lost its power leaves a pid file, whose pid may be anybody's by now.
+// TestReusedPid leaves a pid file as a power failure does. Its pid may belong to any process by
+// now.
 func TestReusedPid(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)

@@ -12,58 +12,64 @@ import (
 	"time"
 )
 
-// Config says where a private server lives and how it runs.
+// Config says where a private server is and how it runs.
 type Config struct {
-	// Dir is the server's directory; required. It holds nothing else, and is made where it does not exist. Where the
-	// program is root, the server runs as the user postgres, else nobody, who must be able to enter the directories
-	// above; data that is already there is run as the user that it belongs to.
+	// Dir is the server's directory. It is required. It is created if it does not exist, and
+	// contains nothing else. If the program runs as root, the server runs as the user postgres or
+	// else nobody, who must be able to enter the directories above. A server of existing data runs
+	// as the user who owns the data.
 	Dir string
-	// Log hears of starts and stops; nil: nobody does.
+	// Log gets a line for each start and stop. Nil means no log.
 	Log *slog.Logger
-	// Starting is called before Start starts a server, which takes seconds: once, and not where a server runs already. It
-	// tells whether the data is to be made first. nil: nobody is told.
+	// Starting is called once before Start starts a server, which takes seconds. It is not called
+	// if a server is already running. first says that the data must be created first. Nil means no
+	// function.
 	Starting func(first bool)
-	// Settings are more of PostgreSQL's settings, by name. They count only when this program starts the server.
+	// Settings are further settings of PostgreSQL, by name. They apply only if this program starts
+	// the server.
 	Settings map[string]string
-	// BinDir is where initdb and postgres are; empty: the PATH, then the places where packages put them and what was
-	// fetched, newest first.
+	// BinDir is the directory of initdb and postgres. Empty means PATH first, then the directories
+	// of packages and Fetched, newest first.
 	BinDir string
-	// Root is what the packages' places lie below; empty: the file system's own.
+	// Root is the root of the packages' directories. Empty means the file system's root.
 	Root string
-	// Fetched is the directory of what [Fetch] got, a directory below it for each version; empty: nothing is, and nothing
-	// can be fetched.
+	// Fetched is the directory for what [Fetch] downloads, with a subdirectory for each version.
+	// Empty means that nothing was fetched and nothing can be.
 	Fetched string
-	// Repository is the Maven repository that [Fetch] gets it from, such as [DefaultRepository].
+	// Repository is the Maven repository for [Fetch], such as [DefaultRepository].
 	Repository string
-	// Release is the version that Fetch gets, such as [DefaultRelease]; empty: nothing can be fetched.
+	// Release is the version that Fetch downloads, such as [DefaultRelease]. Empty means that
+	// nothing can be fetched.
 	Release string
 }
 
-// Server is a share in a private server. The server runs until the last share in it, in any process, is closed; the
-// share of a process that dies counts as given up, but then the server runs on until somebody else starts and closes.
+// Server is one program's share in a private server. The server runs until the last share, in any
+// process, is closed. A share ends when its process dies, but then the server runs on until another
+// program starts and closes.
 type Server struct {
 	config Config
 	dir    directory
 	own    owner
 	users  *lock
 	url    string
-	joined int64 // how long the log was when the server was joined, in bytes
+	joined int64 // size of the log when this share was taken, in bytes
 }
 
 const (
 	stopTimeout  = time.Minute
 	initdbDelay  = 10 * time.Second // until an interrupted initdb is killed
-	readyTimeout = 15 * time.Second // for a server that says it is ready to let us in
-	retryStarts  = 30 * time.Second // for what a killed server left to be cleared away
+	readyTimeout = 15 * time.Second // for a ready server to accept a connection
+	retryStarts  = 30 * time.Second // for the system to remove what a killed server left
 	retryStartIn = 200 * time.Millisecond
 )
 
-// Start makes the database in config.Dir if there is none, starts its server or adopts the one that runs, and returns a
-// share in it. Any number of programs may do so at once. It waits for a server that is starting, stopping or recovering
-// for as long as ctx lasts.
+// Start creates the database in config.Dir if there is none, starts its server or adopts the
+// running one, and returns a share in it. Any number of programs may do so at once. It waits for a
+// server that is starting, stopping or recovering until ctx ends.
 //
-// It never changes a directory that holds something else ([ErrForeign]) or data of a major version that is not installed
-// ([ErrVersion]). Where [Fetch] would help, [Fetchable] says so. Other kinds of [*Error]: [ErrNoBinaries], [ErrTooOld], [ErrAccess], [ErrFailed].
+// It never changes a directory with other files ([ErrForeign]) or data of a major version that is
+// not installed ([ErrVersion]). If [Fetch] would fix the error, [Fetchable] reports so. Other kinds
+// of [*Error]: [ErrNoBinaries], [ErrTooOld], [ErrAccess], [ErrFailed].
 func Start(ctx context.Context, config Config) (*Server, error) {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -83,7 +89,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	if err := dir.prepare(own); err != nil {
 		return nil, err
 	}
-	if dir, err = newDirectory(dir.path); err != nil { // it exists now, and so do its symbolic links
+	if dir, err = newDirectory(dir.path); err != nil { // now it exists, so its symbolic links can be resolved
 		return nil, err
 	}
 	s := &Server{config: config, dir: dir, own: own}
@@ -97,18 +103,19 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 	return s, nil
 }
 
-// noSpace is what PostgreSQL and initdb write where the disk is full (strerror of ENOSPC; the messages are in English).
+// noSpace is what PostgreSQL and initdb write if the disk is full: strerror(ENOSPC), in English
+// because of LC_ALL and lc_messages.
 const noSpace = "No space left on device"
 
-// DiskFull reports whether the server has written to its log, since [Start], that its disk is full. It may have ended
-// its connections without a reason then. A log that can't be read says nothing.
+// DiskFull reports whether the server has logged, since [Start], that its disk is full. It may then
+// have ended its connections without giving a reason. If the log can't be read, it returns false.
 func (s *Server) DiskFull() bool {
 	said, err := s.readLog(s.joined)
 	return err == nil && bytes.Contains(said, []byte(noSpace))
 }
 
-// Running returns the URL of the server in config.Dir if one runs. It starts nothing, writes nothing, and takes no share:
-// the server may be stopped at any time by the programs that use it.
+// Running returns the URL of the server in config.Dir if one runs. It starts nothing, writes
+// nothing and takes no share: other programs may stop the server at any time.
 func Running(ctx context.Context, config Config) (url string, ok bool, err error) {
 	dir, err := newDirectory(config.Dir)
 	if err != nil {
@@ -120,16 +127,16 @@ func Running(ctx context.Context, config Config) (url string, ok bool, err error
 	}
 	conn, _, err := p.connect(ctx)
 	if err != nil {
-		return "", false, ctx.Err() // nobody there, or not yet: it does not run
+		return "", false, ctx.Err() // no server, or not ready yet
 	}
 	return p.url(databaseName), true, conn.Close(ctx)
 }
 
-// URL names the server's database, for [Open] and for libpq. It holds no secret.
+// URL returns the URL of the server's database, for [Open] and libpq. It contains no secret.
 func (s *Server) URL() string { return s.url }
 
-// Close gives the share up; the last one to do so stops the server, and waits up to a minute for it to end. Connections
-// that are still open then are cut. A second call does nothing.
+// Close releases the share. If it is the last one, Close stops the server, waits up to a minute for
+// it to end, and cuts connections that are still open. A second call does nothing.
 func (s *Server) Close() error {
 	if s.users == nil {
 		return nil
@@ -153,7 +160,7 @@ func (s *Server) exclusively(ctx context.Context, f func() error) error {
 	return errors.Join(f(), start.close())
 }
 
-// join takes a share and sees that the server runs.
+// join takes a share and makes sure that the server runs.
 func (s *Server) join(ctx context.Context) error {
 	users, err := openLock(s.dir.file(usersName), s.own)
 	if err != nil {
@@ -173,7 +180,7 @@ func (s *Server) join(ctx context.Context) error {
 	return nil
 }
 
-// leave gives the share up and stops the server if it was the last.
+// leave releases the share and stops the server if it was the last one.
 func (s *Server) leave(ctx context.Context) error {
 	last, err := s.users.try(syscall.LOCK_EX)
 	if err == nil && last {
@@ -182,13 +189,14 @@ func (s *Server) leave(ctx context.Context) error {
 	return errors.Join(err, s.users.close())
 }
 
-// stop ends the server in PostgreSQL's fast mode: transactions are rolled back, and what was committed is kept.
+// stop ends the server in PostgreSQL's fast mode: it rolls back open transactions and keeps what
+// was committed.
 func (s *Server) stop(ctx context.Context) error {
 	p, ok, err := readProcess(s.dir.file(dataName))
 	if err != nil || !ok || !p.lives() {
-		return err // somebody stopped it before us
+		return err // another program has stopped it
 	}
-	if _, here := p.place(); !here && !p.answers(ctx) { // it may be anybody's process
+	if _, here := p.place(); !here && !p.answers(ctx) { // it may be another program's process
 		return s.failed("stop it", fmt.Errorf("process %d does not answer; it was left alone", p.pid))
 	}
 	if err := syscall.Kill(p.pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -216,7 +224,7 @@ func (s *Server) failed(doing string, err error) error {
 	return failed
 }
 
-// precheck finds out, before anything is written, whether the directory is one that we can work with.
+// precheck checks, before anything is written, whether the directory can be used.
 func precheck(ctx context.Context, dir directory, config Config) error {
 	made, err := dir.version()
 	if err != nil {
@@ -224,13 +232,13 @@ func precheck(ctx context.Context, dir directory, config Config) error {
 	}
 	_, exists, err := readProcess(dir.file(dataName))
 	if err != nil || exists {
-		return err // a server that runs needs no starting, and to look for one takes longer than to join this one
+		return err // a running server needs no binaries, and looking for them takes longer than joining it
 	}
 	_, err = pick(ctx, made, config)
 	return err
 }
 
-// pick chooses the installation for data that the major version made has made, or, where there is none yet, any.
+// pick returns the installation for data of the major version made, or any if made is empty.
 func pick(ctx context.Context, made string, config Config) (binaries, error) {
 	found, err := installations(ctx, config)
 	if err != nil {
@@ -242,10 +250,11 @@ func pick(ctx context.Context, made string, config Config) (binaries, error) {
 	return choose(found, config)
 }
 
-// logLimit is the size, in bytes, past which the server's log begins anew at a start.
+// logLimit is in bytes. At a start, a larger log of the server is emptied.
 const logLimit = 1 << 20
 
-// openLog opens the log for the server, which inherits the open file: it can append, and read nothing.
+// openLog opens the log for the server, which inherits the open file. It can append to the file,
+// but not read it.
 func (s *Server) openLog() (*os.File, error) {
 	path := s.dir.file(logName)
 	file, err := openFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)

@@ -24,8 +24,8 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// childDir names the directory of a child process that starts the server there, writes its URL, and holds its share until
-// its standard input ends.
+// childDir names the directory for a child process, which starts the server there, writes its URL,
+// and keeps its share until its standard input ends.
 const childDir = "BULKINVITE_TEST_CHILD_DIR"
 
 func TestMain(m *testing.M) {
@@ -61,7 +61,8 @@ func config(dir string) postgres.Config {
 	return postgres.Config{Dir: dir, Settings: map[string]string{"fsync": "off", "shared_buffers": "16MB"}}
 }
 
-// place is in memory where there is room, since each database is a thousand files; else the temporary directory.
+// place returns the directory for servers: in memory if there is room, since each server has about
+// a thousand files, otherwise the temporary directory.
 func place() string {
 	const memory, room = "/dev/shm", 1 << 30
 	var fs syscall.Statfs_t
@@ -71,8 +72,8 @@ func place() string {
 	return memory
 }
 
-// newDir returns a path for a server, in a directory that the server's user can enter, whoever that is, and sees to it
-// that no server is left there.
+// newDir returns a path for a server, in a directory that the server's user can enter, whichever
+// user that is. At the end of the test it checks that no server is left there.
 func newDir(t *testing.T) string {
 	t.Helper()
 	parent, err := os.MkdirTemp(place(), "bulkinvite-")
@@ -97,7 +98,7 @@ func newDir(t *testing.T) string {
 	return dir
 }
 
-// postmaster returns the pid in the server's pid file, 0 if there is none.
+// postmaster returns the pid in the server's pid file, or 0 if there is none.
 func postmaster(dir string) int {
 	text, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 	if err != nil {
@@ -128,7 +129,7 @@ func stop(t *testing.T, server *postgres.Server) {
 	}
 }
 
-// query runs sql and returns the one value of its result.
+// query runs sql and returns the only value of its result.
 func query(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -180,7 +181,8 @@ func TestStartKeepsData(t *testing.T) {
 	}
 }
 
-// TestNetworkIsRejected: the rules of a new server let nobody in by the network, should it ever listen there.
+// TestNetworkIsRejected checks that a new server rejects connections over the network, in case it
+// is ever made to listen there.
 func TestNetworkIsRejected(t *testing.T) {
 	t.Parallel()
 	server := start(t, config(newDir(t)))
@@ -219,8 +221,8 @@ func TestLastUserStops(t *testing.T) {
 	}
 }
 
-// Starting is called for each start, and says whether it is the first. It is not
-// called for a server that runs already.
+// TestStartTells checks that Starting is called for each start, with the right value of first, and
+// is not called if a server is already running.
 func TestStartTells(t *testing.T) {
 	t.Parallel()
 	var told []bool
@@ -236,7 +238,7 @@ func TestStartTells(t *testing.T) {
 	}
 }
 
-// spawn runs child in a process of its own and waits for its URL.
+// spawn runs child in a separate process and waits for its URL.
 func spawn(t *testing.T, cmd *exec.Cmd, dir string) (url string, end func() error) {
 	t.Helper()
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
@@ -413,7 +415,8 @@ func TestStartRefuses(t *testing.T) {
 	}
 }
 
-// wantError sees that err is of the kind, one line, and that it or its remedy says all of says.
+// wantError checks that err is of the kind, has one line, and that its text or remedy contains all
+// of says.
 func wantError(t *testing.T, err, kind error, says ...string) {
 	t.Helper()
 	if !errors.Is(err, kind) {
@@ -473,7 +476,8 @@ func TestOddName(t *testing.T) {
 	}
 }
 
-// removeSocket removes the socket's directory at the end where it is not in the server's own.
+// removeSocket removes the socket's directory at the end if it is not in the server's own
+// directory.
 func removeSocket(t *testing.T, server *postgres.Server) {
 	t.Helper()
 	socket := strings.Trim(query(t, server.URL(), "select current_setting('unix_socket_directories')"), `"`)
@@ -485,7 +489,8 @@ func removeSocket(t *testing.T, server *postgres.Server) {
 	})
 }
 
-// Wherever a start is broken off, in initdb or after it, the next one makes it good.
+// TestStartGivesUp interrupts a start at different moments, in initdb and after it. The next start
+// must succeed.
 func TestStartGivesUp(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{0, 50 * time.Millisecond, 300 * time.Millisecond, 800 * time.Millisecond} {
@@ -494,7 +499,7 @@ func TestStartGivesUp(t *testing.T) {
 			dir := newDir(t)
 			ctx, cancel := context.WithTimeout(t.Context(), after)
 			defer cancel()
-			if server, err := postgres.Start(ctx, config(dir)); err == nil { // a fast machine
+			if server, err := postgres.Start(ctx, config(dir)); err == nil { // the machine was fast enough
 				stop(t, server)
 			} else if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("error %v", err)
@@ -546,14 +551,15 @@ func TestServerLogHasNoRows(t *testing.T) {
 	}
 }
 
-// The server's process may belong to another user, who can read its environment and its command line.
+// TestServerHasNoKey checks the environment and the command line of the server's process, which may
+// belong to another user, who can read both.
 func TestServerHasNoKey(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
 	start(t, config(dir))
 	for _, name := range []string{"environ", "cmdline"} {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", postmaster(dir), name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // there is no /proc on macOS, and nothing to see
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // macOS has no /proc, and nothing to check
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), secretKey) {
@@ -562,7 +568,8 @@ func TestServerHasNoKey(t *testing.T) {
 	}
 }
 
-// A server whose disk fills ends its connections without a reason: its log has it.
+// TestDiskFull checks the log: a server with a full disk ends its connections without giving a
+// reason.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)

@@ -16,11 +16,11 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// maxUnpacked is the most that an archive may unpack to, in bytes; version 18 is 60 MB.
+// maxUnpacked is the largest total size of an unpacked archive, in bytes. Version 18 has 60 MB.
 const maxUnpacked = 1 << 30
 
-// unpack writes the tree in the archive, a zip file that holds one tar.xz, into the directory, which is empty. Nothing of
-// it comes to lie, or leads, outside of that.
+// unpack writes the files of the archive, a zip file with one tar.xz, into the empty directory dir.
+// No file is written outside dir, and no link leads out of it.
 func unpack(ctx context.Context, archive, dir string) (err error) {
 	outer, err := zip.OpenReader(archive)
 	if err != nil {
@@ -45,7 +45,7 @@ func untar(ctx context.Context, compressed io.Reader, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(dir) // whose methods refuse what leads out of it, by dots or by links
+	root, err := os.OpenRoot(dir) // its methods refuse paths and links that lead out of it
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func untar(ctx context.Context, compressed io.Reader, dir string) (err error) {
 	return openTree(root)
 }
 
-// writeEntry makes one entry of a tar file.
+// writeEntry creates one entry of a tar file.
 func writeEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 	name := path.Clean(header.Name)
 	if header.Typeflag == tar.TypeDir {
@@ -95,7 +95,8 @@ func writeEntry(root *os.Root, header *tar.Header, content io.Reader) error {
 	return fmt.Errorf("%s is neither file, directory nor link", name)
 }
 
-// openTree lets every user into the directories, whatever the umask, and refuses links that lead out of the tree or nowhere.
+// openTree lets every user into the directories, even with a strict umask, and refuses links that
+// lead out of the tree or to nothing.
 func openTree(root *os.Root) error {
 	return fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
