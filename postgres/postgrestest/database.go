@@ -1,5 +1,5 @@
-// Package postgrestest gives each test a migrated PostgreSQL database of its own, on a private server that all test
-// processes of a user share. Nothing needs to be set up.
+// Package postgrestest gives each test its own migrated PostgreSQL database, on a private server
+// that all test processes of a user share. It needs no setup.
 package postgrestest
 
 import (
@@ -25,16 +25,19 @@ const (
 	maxConns = 8           // of a test's pool
 	patience = time.Minute // for the server, and for each database
 
-	// The names of databases begin with one of these and the time at which they were made, in seconds since 1970.
+	// Names of databases begin with one of these prefixes and the time of creation, in seconds
+	// since 1970.
 	databasePrefix = "test_"
 	templatePrefix = "template_"
 )
 
-// Main runs the tests of a package without the caller's settings ([ClearEnvironment]), closes what they shared besides,
-// and gives its share in the server up. Call it from TestMain; it ends the process.
+// Main runs the tests of a package without the caller's settings ([ClearEnvironment]). Then it
+// calls closes, which close what the tests shared, and releases its share in the server. Call it
+// from TestMain. It ends the process.
 //
-// Unless -parallel is set, two parallel tests run for each processor. They wait most of the time: for PostgreSQL, for
-// processes, for a limit's window. With more of them, tests that measure time fail.
+// Unless -parallel is set, two parallel tests run for each processor. They wait most of the time:
+// for PostgreSQL, for processes, for a limit's window. With more of them, tests that measure time
+// fail.
 func Main(m *testing.M, closes ...func() error) {
 	err := ClearEnvironment()
 	if err == nil {
@@ -54,7 +57,7 @@ func Main(m *testing.M, closes ...func() error) {
 	os.Exit(code)
 }
 
-// setParallel sets -parallel, unless the command line does.
+// setParallel sets -parallel unless it is on the command line.
 func setParallel(n int) error {
 	flag.Parse()
 	given := false
@@ -65,20 +68,23 @@ func setParallel(n int) error {
 	return flag.Set("test.parallel", strconv.Itoa(n))
 }
 
-// New returns a pool of at most 8 connections on a new, migrated database, which is dropped when the test ends.
+// New returns a pool of at most 8 connections to a new, migrated database. The database is dropped
+// when the test ends.
 func New(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return open(t, URL(t))
 }
 
-// URL returns the URL of a new, migrated database, which is dropped when the test ends: for a child process, say.
+// URL returns the URL of a new, migrated database, for example for a child process. The database is
+// dropped when the test ends.
 func URL(t testing.TB) string {
 	t.Helper()
 	return create(t, (*server).template)
 }
 
-// Plant runs a statement with the database's triggers off, those that keep evidence from being changed among them: for
-// states that a test has no other way to bring about, and for what somebody might do who owns the tables.
+// Plant runs a statement with the database's triggers off, including those that protect evidence.
+// Tests use it for states that they can't reach otherwise, and for what an owner of the tables
+// could do.
 func Plant(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
@@ -93,7 +99,7 @@ func Plant(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 	}
 }
 
-// Empty is [New] without the migrations.
+// Empty is like [New], but does not migrate.
 func Empty(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return open(t, create(t, func(*server, context.Context) (string, error) { return "template0", nil }))
@@ -109,7 +115,7 @@ func open(t testing.TB, url string) *pgxpool.Pool {
 	return pool
 }
 
-// closePool closes the pool, but waits only so long for connections that the test forgot to release.
+// closePool closes the pool, but waits at most 10 s for connections that the test did not release.
 func closePool(t testing.TB, pool *pgxpool.Pool) {
 	closed := make(chan struct{})
 	go func() {
@@ -123,7 +129,7 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-// create makes a database from the template that from names, and returns its URL.
+// create makes a database from the template that from returns, and returns its URL.
 func create(t testing.TB, from func(*server, context.Context) (string, error)) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -149,14 +155,14 @@ func create(t testing.TB, from func(*server, context.Context) (string, error)) s
 	return shared.url(name)
 }
 
-// databaseName makes a name that tells when and by whom the database was made.
+// databaseName returns a name with the time and the process that created the database.
 func databaseName(now time.Time) string {
 	var unique [4]byte
 	rand.Read(unique[:]) // never fails
 	return fmt.Sprintf("%s%d_%d_%s", databasePrefix, now.Unix(), os.Getpid(), hex.EncodeToString(unique[:]))
 }
 
-// stale tells whether a database's name has the prefix and is older than age.
+// stale reports whether a database's name has the prefix and its time is longer ago than age.
 func stale(name, prefix string, now time.Time, age time.Duration) bool {
 	rest, ours := strings.CutPrefix(name, prefix)
 	seconds, _, _ := strings.Cut(rest, "_")

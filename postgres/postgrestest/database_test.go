@@ -19,7 +19,7 @@ func TestNewIsMigratedAndAlone(t *testing.T) {
 			t.Parallel()
 			pool := New(t)
 			const sql = "insert into instances (clerk_id, environment) values ('ins_1', 'development')"
-			if _, err := pool.Exec(t.Context(), sql); err != nil { // a duplicate, if the database were shared
+			if _, err := pool.Exec(t.Context(), sql); err != nil { // a duplicate if tests shared the database
 				t.Fatal(err)
 			}
 			var jobs int
@@ -38,7 +38,7 @@ func TestDatabaseIsDropped(t *testing.T) {
 	var url string
 	t.Run("user", func(t *testing.T) {
 		url = URL(t)
-		conn, err := pgx.Connect(t.Context(), url) // left open, as by a child that hangs
+		conn, err := pgx.Connect(t.Context(), url) // left open, like a child that hangs
 		if err != nil {
 			t.Fatal(err)
 		}

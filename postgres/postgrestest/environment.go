@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// settings are the beginnings of the variables that configure the program, its connections to PostgreSQL and its traces.
+// settings are the prefixes of the variables that configure the program, its connections to
+// PostgreSQL and its traces.
 var settings = []string{"BULKINVITE_", "CLERK_", "DATABASE_URL", "PG", "OTEL_"}
 
-// ClearEnvironment removes the variables that configure the program from this process. Tests then have the same results
-// whatever the person who runs them has exported. [Main] calls it; other packages that run the program or a server call it
-// first in TestMain.
+// ClearEnvironment removes the variables that configure the program from this process, so that
+// tests do not depend on what the user has exported. [Main] calls it. Other packages that run the
+// program or a server call it first in TestMain.
 func ClearEnvironment() error {
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")

@@ -18,7 +18,7 @@ import (
 	"bulkinvite/postgres"
 )
 
-// shared is this process' share in the server, taken by the first test that needs a database.
+// shared is this process's share in the server. The first test that needs a database takes it.
 var shared server
 
 type server struct {
@@ -27,7 +27,7 @@ type server struct {
 	migrated string // the template's name, once it is known to exist
 }
 
-// config is that of a server whose data may be lost: everything but speed is given up.
+// config returns the Config of a server whose data may be lost, so it gives up safety for speed.
 func config() postgres.Config {
 	return postgres.Config{
 		Dir: filepath.Join(place(), fmt.Sprintf("bulkinvite-test-%d", os.Geteuid())),
@@ -42,8 +42,9 @@ func config() postgres.Config {
 	}
 }
 
-// place is where the server lives: in memory, where there is room, since a database is some 300 files, and making them is
-// ten times as fast there (22 ms against 230 ms on ext4); else the temporary directory.
+// place returns the directory for the server: in memory if there is room, otherwise the temporary
+// directory. A database has about 300 files, and creating them is ten times as fast in memory (22
+// ms compared with 230 ms on ext4).
 func place() string {
 	const memory, room = "/dev/shm", 1 << 30
 	var fs syscall.Statfs_t
@@ -53,7 +54,7 @@ func place() string {
 	return memory
 }
 
-// start takes the share, once, and drops the databases of killed test runs, and templates of old.
+// start takes the share once, and drops databases of killed test runs and old templates.
 func (s *server) start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,11 +78,11 @@ func (s *server) release() error {
 	return s.running.Close()
 }
 
-// url names a database of the server.
+// url returns the URL of a database of the server.
 func (s *server) url(database string) string {
 	u, err := url.Parse(s.running.URL())
 	if err != nil {
-		panic(err) // we made it
+		panic(err) // our own URL
 	}
 	u.Path = "/" + database
 	return u.String()
@@ -125,11 +126,11 @@ func databases(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// templateLock is the advisory lock under which templates are made.
+// templateLock is the advisory lock for creating templates.
 const templateLock = 5_218_642_021
 
-// template returns the name of the migrated database that tests' databases are copies of. It is made once for each state
-// of the migrations, whichever process comes first.
+// template returns the name of the migrated database that tests' databases are copied from. It is
+// created once for each state of the migrations, by the first process that needs it.
 func (s *server) template(ctx context.Context) (string, error) {
 	if err := s.start(ctx); err != nil {
 		return "", err
@@ -149,9 +150,11 @@ func (s *server) template(ctx context.Context) (string, error) {
 	return s.migrated, nil
 }
 
-// findTemplate returns the template of these migrations' name, and makes it where it is missing.
+// findTemplate returns the name of the template for these migrations, and creates it if it is
+// missing.
 func (s *server) findTemplate(ctx context.Context, conn *pgx.Conn) (string, error) {
-	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", templateLock); err != nil { // ends with the connection
+	// The lock ends with the connection.
+	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", templateLock); err != nil {
 		return "", err
 	}
 	names, err := databases(ctx, conn)
@@ -168,7 +171,8 @@ func (s *server) findTemplate(ctx context.Context, conn *pgx.Conn) (string, erro
 	return name, s.makeTemplate(ctx, conn, name)
 }
 
-// makeTemplate gives the template its name once it is whole. The caller holds the lock.
+// makeTemplate creates a template and gives it its name once it is complete. The caller holds the
+// lock.
 func (s *server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
 	const unfinished = "unfinished_template"
 	for _, sql := range []string{
