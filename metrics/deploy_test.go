@@ -14,7 +14,7 @@ import (
 	"bulkinvite/clerk"
 )
 
-// alertRules is the part of a file of rules that is looked at here.
+// alertRules is the part of a file of rules that these tests read.
 type alertRules struct {
 	Groups []struct {
 		Name  string
@@ -28,8 +28,8 @@ type alertRules struct {
 	}
 }
 
-// told asks for /metrics where there is something of everything, as Prometheus
-// does, and returns the names of the metrics, each with the labels that it has.
+// told requests /metrics from a database with values for every metric, as Prometheus does. It
+// returns the names of the metrics with their labels.
 func told(t *testing.T) map[string]map[string]bool {
 	t.Helper()
 	pool, in := instance(t)
@@ -50,8 +50,8 @@ func told(t *testing.T) map[string]map[string]bool {
 	return names
 }
 
-// TestAlertsAndDashboardName only metrics that there are, and each alert has a
-// line in the manual that says what to do.
+// TestAlertsAndDashboardName checks that alerts and dashboard use only metrics that exist, and that
+// the manual has a line for each alert that says what to do.
 func TestAlertsAndDashboardName(t *testing.T) {
 	t.Parallel()
 	var rules alertRules
@@ -123,8 +123,8 @@ func isClass(name string) bool {
 	return false
 }
 
-// TestAlertsAreTried: of each alert alerts_test.yaml, which promtool runs, has a
-// moment at which it fires, and one at which it does not.
+// TestAlertsAreTried checks that alerts_test.yaml, which promtool runs, has for each alert a moment
+// at which it fires and one at which it does not.
 func TestAlertsAreTried(t *testing.T) {
 	t.Parallel()
 	var rules alertRules

@@ -1,8 +1,8 @@
-// Package metrics tells Prometheus how an instance and its workers are.
+// Package metrics shows the state of an instance and its workers to Prometheus.
 //
-// What the fleet has in common comes from the database, which any process may be
-// asked for; what a process does itself, the requests that it sends to Clerk, it
-// counts. Labels are words of the program alone: no id, address or name.
+// What all processes share comes from the database, so any process shows the same. Each process
+// counts its own requests to Clerk. Labels are the program's own terms and never contain an id,
+// address or name.
 package metrics
 
 import (
@@ -19,11 +19,11 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Config says what is told.
+// Config says which instance is shown, and its limits.
 type Config struct {
 	Instance       invitation.Instance
 	Limits         invitation.Limits
-	RequestTimeout time.Duration // how long a request may take: until then a lease weighs that was not settled
+	RequestTimeout time.Duration // a lease of the general limit that was not settled counts until then
 	Version        string        // of the program
 	Log            *slog.Logger
 }
@@ -34,7 +34,7 @@ type Requests struct {
 	took    *prometheus.HistogramVec
 }
 
-// NewRequests returns counters that nothing was counted in.
+// NewRequests returns counters at zero.
 func NewRequests() *Requests {
 	r := &Requests{
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -45,15 +45,15 @@ func NewRequests() *Requests {
 			Buckets: []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"call"}),
 	}
-	// An alert goes by the first of these: a counter that begins with 1 has not
-	// increased as far as Prometheus can tell.
+	// An alert uses this label value. If a counter appears with the value 1, Prometheus sees no
+	// increase, so it has to exist with 0 before.
 	for _, call := range clerk.Calls {
 		r.answers.WithLabelValues(call, clerk.Unauthorized.String())
 	}
 	return r
 }
 
-// Answered counts an answer. It is what clerk.Config.Answered takes.
+// Answered counts an answer. It has the type of clerk.Config.Answered.
 func (r *Requests) Answered(a clerk.Answer) {
 	r.answers.WithLabelValues(a.Call, a.Class.String()).Inc()
 	if a.Sent {
@@ -61,7 +61,7 @@ func (r *Requests) Answered(a clerk.Answer) {
 	}
 }
 
-// New returns a registry of all that there is to tell.
+// New returns a registry of all metrics.
 func New(pool *pgxpool.Pool, requests *Requests, cfg Config) *prometheus.Registry {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "bulkinvite_build_info", Help: "Always 1; the labels say which program this is, and for which kind of instance it works.",
@@ -74,7 +74,7 @@ func New(pool *pgxpool.Pool, requests *Requests, cfg Config) *prometheus.Registr
 	return r
 }
 
-// Handler serves a registry.
+// Handler serves the metrics of a registry over HTTP.
 func Handler(r *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{Registry: r, EnableOpenMetrics: true})
 }

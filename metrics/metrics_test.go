@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
-// filled is a database in which there is something of everything.
+// filled fills a database with values for every metric.
 const filled = `
 	insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows, started_at, finished_at)
 	select $1, 'a.csv', '', 0, 'utf-8', ',', '{email}', 'maria', s, 3, clock_timestamp() - interval '1 hour', case when s = 'done' then clock_timestamp() end
@@ -70,7 +70,7 @@ func config(in invitation.Instance) Config {
 		Limits: invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk, General: ratelimit.DefaultDevelopment}}
 }
 
-// gathered has every sample by its name and labels, as name{label="value"}.
+// gathered returns every sample by its name and labels, in the form name{label="value"}.
 func gathered(t *testing.T, r prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	families, err := r.Gather()
@@ -176,8 +176,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// A batch that is outside of its hours keeps nobody waiting: whoever is on call
-// sleeps.
+// TestNothingWaitsOutsideTheHours checks that a batch outside its hours does not count as waiting,
+// so that no alert wakes the person on call.
 func TestNothingWaitsOutsideTheHours(t *testing.T) {
 	t.Parallel()
 	pool, in := instance(t)
@@ -191,7 +191,7 @@ func TestNothingWaitsOutsideTheHours(t *testing.T) {
 	}
 }
 
-// statements counts what is asked of the results table.
+// statements counts the queries of the results table.
 type statements struct{ rows int }
 
 func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
@@ -203,8 +203,8 @@ func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.Tra
 
 func (*statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestScrapesAreCheap: many scrapes ask the database once, and the rows of a batch
-// that is over are counted once for ever, unless it is opened again.
+// TestScrapesAreCheap checks that many scrapes query the database once, and that the rows of an
+// ended batch are counted once, unless it is opened again.
 func TestScrapesAreCheap(t *testing.T) {
 	t.Parallel()
 	pool, in := instance(t)
@@ -249,7 +249,7 @@ func TestScrapesAreCheap(t *testing.T) {
 	}
 }
 
-// TestDatabaseAway: what the process itself counts is told all the same.
+// TestDatabaseAway checks that without the database the process still shows what it counts itself.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	pool, in := instance(t)

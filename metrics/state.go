@@ -14,14 +14,14 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// How old what is told of the database may be, so that many scrapers cost no
-// more than one; and how long a scrape waits for it.
+// fresh is how long values from the database are reused, so that many scrapers cost as much as one.
+// patience is how long a scrape waits for the database.
 const (
 	fresh    = 10 * time.Second
 	patience = 8 * time.Second
 )
 
-// state collects what the database says.
+// state collects the metrics that come from the database.
 type state struct {
 	pool *pgxpool.Pool
 	cfg  Config
@@ -31,11 +31,11 @@ type state struct {
 	last    []prometheus.Metric
 	lastAt  time.Time
 	lastErr error
-	over    map[int64]counted // batches that came to their end
+	over    map[int64]counted // batches that have ended
 }
 
-// counted is how the rows of a batch ended that is over. They stay so, unless
-// a retry opens it again, which takes its end away.
+// counted are the final outcomes of a batch that has ended. They change only if a retry opens the
+// batch again, which clears its finished time.
 type counted struct {
 	finished time.Time
 	outcomes invitation.Counts
@@ -45,7 +45,7 @@ func newState(pool *pgxpool.Pool, cfg Config) *state {
 	return &state{pool: pool, cfg: cfg, now: time.Now, over: map[int64]counted{}}
 }
 
-// gauge describes a gauge of the database's.
+// gauge describes a gauge whose value comes from the database.
 func gauge(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("bulkinvite_"+name, help, labels, nil)
 }
@@ -80,14 +80,15 @@ var (
 		unknown, lost, workers, sweeps, swept, taken, reconciled, lag, drift, lists}
 )
 
-// Describe names what is collected.
+// Describe sends the description of each metric. It is part of prometheus.Collector.
 func (s *state) Describe(c chan<- *prometheus.Desc) {
 	for _, d := range all {
 		c <- d
 	}
 }
 
-// Collect tells what the database says, as of a few seconds ago at most.
+// Collect sends values from the database that are at most 10 s old. If the database does not
+// answer, it sends only database_up with 0. It is part of prometheus.Collector.
 func (s *state) Collect(c chan<- prometheus.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +150,7 @@ func (s *state) health(ctx context.Context) ([]prometheus.Metric, error) {
 	return told, nil
 }
 
-// seconds is a time as Prometheus has it; 0: never.
+// seconds returns a time in Prometheus's form, Unix seconds. Zero means never.
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -157,8 +158,8 @@ func seconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// outcomes counts the rows of all batches: those of a batch that is over once,
-// as they stay; of the others from an index.
+// outcomes counts the rows of all batches. It counts the rows of an ended batch once, since they
+// don't change, and those of other batches with an index.
 func (s *state) outcomes(ctx context.Context) ([]prometheus.Metric, error) {
 	reader := invitation.NewReader(s.pool)
 	ends, err := reader.Ends(ctx, s.cfg.Instance.ID)
