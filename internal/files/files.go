@@ -1,4 +1,4 @@
-// Package files does with files what the standard library leaves to its caller.
+// Package files has file operations that the standard library lacks.
 package files
 
 import (
@@ -6,7 +6,8 @@ import (
 	"os"
 )
 
-// SyncDir returns when the names in a directory are on the disk: those of files that were made, moved or removed in it.
+// SyncDir returns once the names in a directory are on the disk, so that files that were created,
+// renamed or removed in it stay so after a power failure.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package loopback tells this machine's own addresses from others.
+// Package loopback recognizes this machine's own addresses.
 package loopback
 
 import (
@@ -7,12 +7,13 @@ import (
 	"strings"
 )
 
-// Host reports whether a host without a port, as [url.URL.Hostname] returns it, is this machine: localhost or a loopback
-// address.
+// Host reports whether a host is this machine: localhost or a loopback address. The host has no
+// port, as [url.URL.Hostname] returns it.
 func Host(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// Secure reports whether what is sent to a URL can't be read on the way: it is https://, or http:// to this machine.
+// Secure reports whether nobody on the network can read what is sent to a URL: it is https://, or
+// http:// to this machine.
 func Secure(u *url.URL) bool { return u.Scheme == "https" || u.Scheme == "http" && Host(u.Hostname()) }
