@@ -1,5 +1,5 @@
-// Package openidtest is an identity provider for tests: it signs what a test
-// wants it to say, and is as strict with who asks as a real one.
+// Package openidtest is an OpenID Connect provider for tests. It signs the claims that a test sets,
+// and checks its clients as strictly as a real provider.
 package openidtest
 
 import (
@@ -21,25 +21,25 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc/oidctest"
 )
 
-// The client that the provider knows.
+// The only client that the provider knows.
 const (
 	ClientID     = "bulkinvite"
 	ClientSecret = "s3cret"
 )
 
-// Provider is a provider on loopback. Its fields say what it does, and are set
-// while nobody asks.
+// Provider is a provider on loopback. Its fields say what it does. Set them only while no request
+// is running.
 type Provider struct {
 	*httptest.Server
-	Asked  url.Values     // the last request to sign somebody in; it sends them back at once
-	Says   map[string]any // claims, beside or instead of those that are right
-	Forged bool           // sign with a key that is not the provider's
-	Status int            // of the token endpoint; 0: it answers
+	Asked  url.Values     // the last request to sign a user in; it is answered at once
+	Says   map[string]any // claims in addition to the right ones, or instead of them
+	Forged bool           // sign with another key than the provider's
+	Status int            // of the token endpoint's refusal; 0: no refusal
 
 	key, other *rsa.PrivateKey
 }
 
-// New starts a provider, which ends with the test.
+// New starts a provider, which is closed when the test ends.
 func New(t testing.TB) *Provider {
 	t.Helper()
 	p := &Provider{}
@@ -57,23 +57,23 @@ func New(t testing.TB) *Provider {
 	mux.HandleFunc("POST /token", p.token)
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
-	p.URL = strings.Replace(p.URL, "127.0.0.1", "localhost", 1) // for a browser another site than one at the number
+	p.URL = strings.Replace(p.URL, "127.0.0.1", "localhost", 1) // for a browser, another site than 127.0.0.1
 	known.SetIssuer(p.URL)
 	return p
 }
 
-// auth knows who is there, and sends them back with a code.
+// auth signs every user in and redirects them back with a code.
 func (p *Provider) auth(w http.ResponseWriter, r *http.Request) {
 	p.Asked = r.URL.Query()
 	http.Redirect(w, r, p.Asked.Get("redirect_uri")+"?"+p.Back().Encode(), http.StatusFound)
 }
 
-// Back is what people are sent back with after the last request.
+// Back returns the parameters with which the last request is redirected back.
 func (p *Provider) Back() url.Values {
 	return url.Values{"code": {"good"}, "state": {p.Asked.Get("state")}}
 }
 
-// token gives an ID token for the code, to whoever has the verifier and the secret.
+// token returns an ID token for the code if the client has the verifier and the secret.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
 	id, secret, _ := r.BasicAuth()
@@ -92,13 +92,13 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	maps.Copy(claims, p.Says)
 	text, err := json.Marshal(claims)
 	if err != nil {
-		panic(err) // a test's claims
+		panic(err) // claims of a test
 	}
 	key := p.key
 	if p.Forged {
 		key = p.other
 	}
 	if err := json.NewEncoder(w).Encode(map[string]any{"access_token": "a", "token_type": "Bearer", "id_token": oidctest.SignIDToken(key, "k1", oidc.RS256, string(text))}); err != nil {
-		panic(err) // who asked is a test
+		panic(err) // the client is a test
 	}
 }
