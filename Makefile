@@ -1,8 +1,8 @@
-# make test   everything that must hold before a change goes in (.ci/run does more); README.md says what the first run costs
-# make build  bin/bulkinvite
+# make test   all checks that a change must pass (.ci/run does more); README.md has the cost of the first run
+# make build  build bin/bulkinvite
 # make fmt    format the code
 
-# One step after another, the fast ones first; make names the step that fails.
+# The steps run one after another, the fast ones first. make names the step that fails.
 .NOTPARALLEL:
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,16 +34,15 @@ imports:
 	@echo "== imports go one way"
 	@go test -run '^TestImport' .
 
-# The pages are tested in Chromium, which is installed where that may be: on
-# Debian, by root or by who needs no password for sudo. Elsewhere the tests say
-# what is missing.
+# The pages are tested in Chromium. This installs it on Debian, as root or with a sudo that needs no
+# password. Elsewhere the tests say what is missing.
 .PHONY: chromium
 chromium:
 	@.ci/chromium
 
-# The tests start a PostgreSQL of their own; nothing has to run already.
-# importer and invitation start no goroutine, which TestNoGoroutines holds them to: there the race detector would find
-# nothing, and take three minutes of two cores.
+# The tests start their own PostgreSQL, so no server has to run. importer and invitation start no
+# goroutine, which TestNoGoroutines checks. The race detector would find nothing there and take three
+# minutes on two cores.
 SEQUENTIAL = bulkinvite/importer bulkinvite/invitation
 .PHONY: race
 race:
@@ -54,9 +53,10 @@ race:
 		exit $$failed; \
 	} 2>&1 | awk -f .ci/tally.awk
 
-# make promtool     the alert rules with Prometheus' own tool, and each alert's tests; .ci/run does it too (the first time: 200 modules, two minutes)
-# promtool has a module of its own, so that its modules stay out of go.mod. It is
-# built with the one kind of service discovery that prometheus.yaml uses.
+# make promtool     check the alert rules with Prometheus's own tool and run each alert's tests; .ci/run
+#                   does it too (the first time: 200 modules, two minutes)
+# promtool has its own module, so that its dependencies stay out of go.mod. It is built with only the
+# kind of service discovery that prometheus.yaml uses.
 .PHONY: promtool
 promtool:
 	@echo "== promtool"
@@ -64,7 +64,7 @@ promtool:
 	go tool promtool check config --lint=all --lint-fatal prometheus.yaml && \
 	go tool promtool test rules alerts_test.yaml
 
-# make upgrade      this version's migrations under the workers of the version before (a minute)
+# make upgrade      migrate to this version while workers of the previous version run (one minute)
 .PHONY: upgrade
 upgrade:
 	.ci/upgrade
@@ -77,24 +77,26 @@ build:
 fmt:
 	gofmt -w .
 
-# make pages          take the pictures in docs/pages anew, when a page has changed
+# make pages          take the pictures in docs/pages again after a page has changed
 .PHONY: pages
 pages: chromium
 	go test ./cmd/bulkinvite/browsertest -count=1 -update
 
-# make bench          compares us with limits and peers, floor by floor; writes docs/bench (20 minutes, 20 GB); PARTS="import budget" for some, and writes nothing
+# make bench          compare the program with its limits and with other programs, and check each floor;
+#                     writes docs/bench (20 minutes, 20 GB); PARTS="import budget" runs some and writes nothing
 .PHONY: bench
 bench:
 	go run ./cmd/bench $(PARTS)
 
-# make e2e            real processes with many people, for minutes (12 minutes, on a machine that does nothing else); RUN=TestBudget for some
-#                     these tests have the build tag e2e, which make race does not set: no test is skipped there
+# make e2e            run real processes with many people (12 minutes on an idle machine); RUN=TestBudget runs
+#                     some; these tests have the build tag e2e, which make race does not set, so it skips none
 RUN ?= .
 .PHONY: e2e
 e2e:
 	go test -tags e2e ./test/e2e -run '$(RUN)' -count=1 -parallel 4 -timeout 1h -v
 
-# make fuzz         plays with the reader of files, the addresses and the headers (50 minutes, on one core); FUZZTIME=1m for less
+# make fuzz         fuzz the reader of files, the addresses and the headers (50 minutes on one core);
+#                   FUZZTIME=1m takes less
 FUZZTIME ?= 10m
 .PHONY: fuzz
 fuzz:
@@ -102,10 +104,13 @@ fuzz:
 		go test ./importer -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x -parallel 1; \
 	done
 
-# make simulate        runs the whole program under the faults of SEEDS seeds, and fails for a rare state that none reaches (two hours on 2 cores)
-# make simulate-short  100 seeds of these, and no state is asked for (3 minutes)
-#                      LANES at a time; PACE is a second of the workers' own waits, longer for a busy machine
-#                      one seed again, with what happened: go test ./test/simulation -run TestSimulate -seed 4711 -v
+# make simulate        run the whole program with the faults of SEEDS seeds; fails if no seed reaches one of the
+#                      rare states (two hours on two cores)
+# make simulate-short  run 100 other seeds and require no rare state (3 minutes)
+#                      LANES is how many run at a time; PACE is how long a second of the workers' own waits
+#                      lasts: use more on a busy machine
+#                      to run one seed again and see its events:
+#                      go test ./test/simulation -run TestSimulate -seed 4711 -v
 SEEDS ?= 5000
 LANES ?= 4
 PACE ?= 40ms
@@ -116,8 +121,8 @@ simulate:
 simulate-short:
 	$(SIMULATE) -timeout 20m -seeds 100 -first 10001
 
-# make chaos        breaks things until 500 runs are made; writes docs/reliability.md (75 minutes)
-# make chaos-short  a part of it, at most 10 minutes; SEED=2 throws the dice anew
+# make chaos        inject faults into 500 runs; writes docs/reliability.md (75 minutes)
+# make chaos-short  a part of it, at most 10 minutes; SEED=2 selects other faults
 SEED ?= 1
 .PHONY: chaos chaos-short
 chaos:
