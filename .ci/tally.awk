@@ -1,6 +1,6 @@
-# Reads what `go test -v` prints. Drops its noise, keeps the result of each
-# test and package, and ends with the totals and what failed. A skipped test
-# fails the run: nothing here may be missing on a machine that runs the tests.
+# Filters the output of `go test -v`. It drops the noise, keeps the result of each test and package,
+# and ends with the totals and the failures. A skipped test fails the run: a machine that runs the
+# tests must have everything that they need.
 
 /^=== (RUN|PAUSE|CONT|NAME)/ { next }
 /^ +--- PASS/ { passed++; next }
