@@ -18,21 +18,24 @@ type Fault struct {
 	// Address matches requests about this address, in any case: requests that invite it, revoke its
 	// invitation, or look for it.
 	Address string `json:"address,omitempty"`
-	// First takes the first N requests, Every each Nth, and Probability a share of 0 to 1 that Seed
-	// decides.
-	First       int     `json:"first,omitempty"`
-	Every       int     `json:"every,omitempty"`
+	// First takes only the first N requests. Zero means no condition, as for Every and Probability.
+	First int `json:"first,omitempty"`
+	// Every takes only each Nth request.
+	Every int `json:"every,omitempty"`
+	// Probability takes only a share of the requests, 0 to 1.
 	Probability float64 `json:"probability,omitempty"`
-	Seed        uint64  `json:"seed,omitempty"`
+	// Seed decides which requests Probability takes.
+	Seed uint64 `json:"seed,omitempty"`
 
 	// Kind is what happens to the requests: one of the Fault constants.
 	Kind string `json:"kind"`
-	// Status, Code, HTML and RetryAfter are the answer of FaultStatus. An empty Code means Clerk's
-	// own code for the status. HTML makes the answer a proxy's page without Clerk's headers.
-	// RetryAfter is the text of the header; if it is empty, there is no header.
-	Status     int    `json:"status,omitempty"`
-	Code       string `json:"code,omitempty"`
-	HTML       bool   `json:"html,omitempty"`
+	// Status is the HTTP status of FaultStatus, 300 to 599.
+	Status int `json:"status,omitempty"`
+	// Code is the error code of FaultStatus. Empty means Clerk's own code for the status.
+	Code string `json:"code,omitempty"`
+	// HTML makes the answer of FaultStatus a proxy's page without Clerk's headers.
+	HTML bool `json:"html,omitempty"`
+	// RetryAfter is the text of that header of FaultStatus. Empty means no header.
 	RetryAfter string `json:"retry_after,omitempty"`
 	// After makes FaultStatus answer, or FaultSlow wait, after the request was executed. Otherwise
 	// FaultStatus does nothing else, and FaultSlow executes the request after the delay, even if

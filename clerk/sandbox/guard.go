@@ -9,9 +9,10 @@ import (
 )
 
 // LocalOnly passes on requests of programs on this machine, and answers 403 to those that a page in
-// a browser can make. A page's request has an Origin header, except for a GET to its own site. A
-// site can become the page's own site by pointing its name to 127.0.0.1, but then the Host header
-// shows that name. A request without a Host, which HTTP/1.0 allows, does not come from a browser.
+// a browser can make. A page's request has an Origin header unless it is a GET to the page's own
+// site. A site can make the sandbox its own site by pointing its name to 127.0.0.1, but then the
+// Host header has that name. A request without a Host, which HTTP/1.0 allows, does not come from a
+// browser.
 func LocalOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, page := r.Header["Origin"]

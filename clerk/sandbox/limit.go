@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// Limit allows N requests in any Window. A negative N means no limit. The zero Limit means Clerk's
-// own limit. As text it is "100/1h" or "none".
+// Limit allows N requests in any Window. The zero Limit means Clerk's own limit. As text it is "100/1h" or "none".
 type Limit struct {
-	N      int
-	Window time.Duration
+	N      int           // negative: no limit
+	Window time.Duration // longer than zero, unless there is no limit
 }
 
 // Clerk's limits for an instance, from the documentation of its Backend API. Reads and revokes
@@ -29,9 +28,9 @@ var (
 // Limits are the limits by kind of call. A zero General is 1000/10s, or 100/10s if the environment
 // is development.
 type Limits struct {
-	Create  Limit `json:"create"`
-	Bulk    Limit `json:"bulk"`
-	General Limit `json:"general"`
+	Create  Limit `json:"create"`  // POST /invitations
+	Bulk    Limit `json:"bulk"`    // POST /invitations/bulk
+	General Limit `json:"general"` // all other calls
 }
 
 // UnmarshalText parses "100/1h", "100/3.6s" or "none". An empty text means Clerk's own limit.

@@ -14,14 +14,14 @@ import (
 type Seed struct {
 	// Email is the address.
 	Email string `json:"email"`
-	// CreatedAt is when it was created; Age is the same as a time before now. If neither is set, it
-	// is created now.
+	// CreatedAt is when it was created. If it is zero, Age decides.
 	CreatedAt time.Time `json:"created_at"`
-	Age       Duration  `json:"age"`
-	// ExpiresInDays (default 30) and Status ("pending", which is the default, "accepted" or
-	// "revoked") apply to invitations.
-	ExpiresInDays int    `json:"expires_in_days"`
-	Status        string `json:"status"`
+	// Age is how long before now it was created.
+	Age Duration `json:"age"`
+	// ExpiresInDays is an invitation's, 1 to 365. Zero means 30.
+	ExpiresInDays int `json:"expires_in_days"`
+	// Status is an invitation's: "pending", "accepted" or "revoked". Empty means "pending".
+	Status string `json:"status"`
 }
 
 // seedLists is the content of a seed file.

@@ -278,7 +278,7 @@ func (a Acceptance) willAccept(email string) bool {
 	return float64(v>>11)/(1<<53) < a.Fraction
 }
 
-// mature accepts the invitations whose time to be accepted has come.
+// mature accepts the invitations that are due to be accepted.
 func (s *Server) mature(now time.Time) {
 	a := s.settings.Acceptance
 	if a.Fraction == 0 {

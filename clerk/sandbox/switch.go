@@ -107,7 +107,7 @@ func choose(name string, value *string, values ...string) error {
 	return fmt.Errorf("%s %q: want one of %s", name, *value, strings.Join(values, ", "))
 }
 
-// check fills in the defaults and refuses what can't be.
+// check sets the defaults and refuses invalid values.
 func (c *settings) check() error {
 	err := errors.Join(
 		c.Limits.check(),
@@ -123,7 +123,7 @@ func (c *settings) check() error {
 	return err
 }
 
-// blocks says whether the block list holds an address.
+// blocks reports whether the block list contains an address or its domain.
 func (c *settings) blocks(address string) bool {
 	key := strings.ToLower(address)
 	_, domain, _ := strings.Cut(key, "@")

@@ -51,7 +51,7 @@ func (s *Server) Ask(call string, into any) {
 
 // Mailbox counts e-mails.
 type Mailbox struct {
-	Mails     int
+	Mails     int            // e-mails in total
 	Addresses map[string]int // e-mails by address
 	Doubled   []string       // addresses with more than one
 }
