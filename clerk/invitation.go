@@ -200,8 +200,8 @@ func (r *instanceReader) UnmarshalJSON(body []byte) error {
 	return nil
 }
 
-// page decodes a list in both forms that the API uses: a bare array, whose total is -1, or {data,
-// total_count}.
+// page decodes a list in both forms that the API uses: a bare array, whose total is -1, or an object
+// with data and total_count.
 func page[T any](body []byte) ([]*T, int, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
 		var items []*T

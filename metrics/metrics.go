@@ -21,11 +21,13 @@ import (
 
 // Config says which instance is shown, and its limits.
 type Config struct {
-	Instance       invitation.Instance
-	Limits         invitation.Limits
-	RequestTimeout time.Duration // a lease of the general limit that was not settled counts until then
-	Version        string        // of the program
-	Log            *slog.Logger
+	Instance invitation.Instance // whose batches, budgets and queues are shown
+	Limits   invitation.Limits   // the limits of this process
+	// RequestTimeout is how long a request to Clerk may take. A lease of the general limit that its
+	// process never settled counts as settled this long after the end of its use.
+	RequestTimeout time.Duration
+	Version        string       // of the program
+	Log            *slog.Logger // gets a warning if the database can't be read; must not be nil
 }
 
 // Requests counts the requests that this process sends to Clerk.

@@ -33,8 +33,8 @@ type Dump struct {
 // Table is a table of a dump.
 type Table struct {
 	Name    string   `json:"name"`
-	Columns []string `json:"columns"`
-	Rows    int64    `json:"rows"`
+	Columns []string `json:"columns"` // in the order of the rows' values; generated columns are left out
+	Rows    int64    `json:"rows"`    // how many
 }
 
 // Rows returns how many rows the dump has in all tables.

@@ -31,8 +31,9 @@ func homeOf(t *testing.T) string {
 	return dir
 }
 
-// TestPlantedFiles replaces each file that the program opens in a directory of the server's user by
-// something else. Otherwise that user could make root read, write or give away a file of root's.
+// TestPlantedFiles puts something else in the place of each file that the program opens in a
+// directory of the server's user. A start must fail: otherwise that user could make root read, write
+// or give away a file of root's.
 func TestPlantedFiles(t *testing.T) {
 	t.Parallel()
 	const text = "root:secret:1\n"
@@ -113,8 +114,8 @@ func bindSocket(path string) error {
 	return errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Close(fd))
 }
 
-// TestPlantedData replaces the data by a link to another user's data, whose owner the server would
-// run as. Links that root made are followed.
+// TestPlantedData puts a link to another user's data in the place of the data. The server would run
+// as that user, so a start must fail. Links that root made are followed.
 func TestPlantedData(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -154,8 +155,8 @@ func TestFileOfACrash(t *testing.T) {
 	}
 }
 
-// TestFetchIntoDirectoryOfAnother fetches as root below a directory whose owner replaces parts of
-// it by links meanwhile. No file of root's may be written or opened to others.
+// TestFetchIntoDirectoryOfAnother fetches as root below a directory of another user, who puts links
+// in the place of parts of it meanwhile. No file of root's may be written or opened to others.
 func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	t.Parallel()
 	archive := jar(t, sound())

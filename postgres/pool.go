@@ -1,5 +1,5 @@
-// Package postgres connects to PostgreSQL: with a pool whose settings the program's promises depend
-// on, and with a private server that it starts itself if no database is given.
+// Package postgres opens a pool of connections to PostgreSQL, with the settings that the program's
+// promises depend on. If no database is given, it starts a private server.
 package postgres
 
 import (

@@ -21,9 +21,9 @@ type Config struct {
 	Dir string
 	// Log gets a line for each start and stop. Nil means no log.
 	Log *slog.Logger
-	// Starting is called once before Start starts a server, which takes seconds. It is not called
-	// if a server is already running. first says that the data must be created first. Nil means no
-	// function.
+	// Starting is called once before Start starts a server, which takes seconds. It is not called if
+	// a server is already running. first reports whether this start also creates the data. Nil means
+	// no function.
 	Starting func(first bool)
 	// Settings are further settings of PostgreSQL, by name. They apply only if this program starts
 	// the server.
