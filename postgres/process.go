@@ -51,9 +51,9 @@ func readProcess(data string) (p process, ok bool, err error) {
 	return process{pid: max(pid, -pid), socket: line(5), state: line(8), data: info}, true, nil
 }
 
-// readPidFile returns the pid file's text and the info of the directory that it is in. The data
-// never belongs to root. If it seems to, its owner has put a link in its place, and the pid may be
-// that of a process of root's.
+// readPidFile returns the pid file's text and the info of the directory that it is in. The data never
+// belongs to root. If it seems to, its owner has put a link in its place, and the pid may belong to a
+// process of root's.
 func readPidFile(data string) (text []byte, info fs.FileInfo, err error) {
 	root, err := os.OpenRoot(data)
 	if err != nil {
