@@ -9,40 +9,40 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The names of the buckets. Where two are locked, create comes before bulk.
+// The names of the buckets. A transaction that locks create and bulk locks create first.
 const (
 	Create      = "create"  // POST /invitations
 	Bulk        = "bulk"    // POST /invitations/bulk
-	GeneralCall = "general" // every other call
+	GeneralCall = "general" // every other request
 )
 
-// Bucket is what one limit has left, at the moment that it was counted.
+// Bucket is the state of one limit at the moment it was counted.
 type Bucket struct {
 	Name    string
 	Free    int       // how many requests may start now
-	Weighs  int       // how many weigh on Limit
-	Pending int       // how many of those have no answer yet
-	Opens   time.Time // if none is free: the earliest moment at which one can be, by Postgres' clock; answers that are still out can make it later
-	Probe   bool      // the bucket thaws: the one request that is free is a probe
-	Frozen  time.Time // if frozen: until when
-	Reason  string    // if frozen: why
-	Careful time.Time // until when requests go one at a time after a 429; zero: as many as are free
-	Now     time.Time // Postgres' clock when it was counted
-	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker has stated
-	Obeyed  []Limit   // all limits that were kept, the caller's own first
-	capped  time.Time // where frozen_until is later than a freeze may last: what it becomes
+	Weighs  int       // requests that count against Limit
+	Pending int       // the part of Weighs that has no answer yet
+	Opens   time.Time // if Free is 0: the earliest start, by PostgreSQL's clock; pending answers can delay it
+	Probe   bool      // the bucket thaws: the one free request is a probe
+	Frozen  time.Time // if frozen: the end of the freeze
+	Reason  string    // if frozen: the reason
+	Careful time.Time // until then requests go one at a time, because of a 429; zero: no such restriction
+	Now     time.Time // PostgreSQL's time when the bucket was counted
+	Limit   Limit     // the limit that leaves the least: the caller's own, or one that a live worker states
+	Obeyed  []Limit   // all limits that are kept, the caller's own first
+	capped  time.Time // if frozen_until is later than a freeze may last: its new value
 }
 
-// unlimited is what is free where nothing is counted.
+// unlimited is the value of Free if nothing is counted.
 const unlimited = 1 << 20
 
-// querier is what counting needs of a connection, a pool or a transaction.
+// querier is the part of a connection, a pool or a transaction that counting uses.
 type querier interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// Lock locks buckets of an instance until the transaction ends, create before
-// bulk. Whoever holds them knows that no claim is under way.
+// Lock locks buckets of an instance until the transaction ends, create before bulk. While a
+// transaction holds both, no claim is under way.
 func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error {
 	_, err := tx.Exec(ctx, lock, instance, names)
 	if err != nil {
@@ -51,11 +51,11 @@ func Lock(ctx context.Context, tx pgx.Tx, instance int64, names ...string) error
 	return nil
 }
 
-// Reserve locks a bucket until the transaction ends and counts what it has
-// left. The caller takes of it by inserting attempts before it commits. Where
-// both creates are needed, create is reserved before bulk.
+// Reserve locks a bucket until the transaction ends and counts what it has left. The caller spends
+// the budget by inserting attempts before it commits. A caller that needs both creates reserves
+// create before bulk. If the stored freeze is longer than a freeze may last, Reserve shortens it.
 func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit Limit) (Bucket, error) {
-	var batch pgx.Batch // statements of their own, in one round trip
+	var batch pgx.Batch // separate statements in one round trip
 	batch.Queue(lock, instance, []string{name})
 	b, err := count(ctx, tx, &batch, instance, name, limit)
 	if err != nil || b.capped.IsZero() {
@@ -69,8 +69,8 @@ func Reserve(ctx context.Context, tx pgx.Tx, instance int64, name string, limit 
 	return b, nil
 }
 
-// Count tells what a bucket has left. Without the bucket's lock it is a view
-// that may be old by the time it is read: good for showing, not for reserving.
+// Count returns what a bucket has left. It takes no lock, so the result may be out of date at once:
+// use it for display, and [Reserve] for claims.
 func Count(ctx context.Context, q querier, instance int64, name string, limit Limit) (Bucket, error) {
 	return count(ctx, q, &pgx.Batch{}, instance, name, limit)
 }
@@ -93,9 +93,9 @@ const (
 		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`
 )
 
-// count runs the statements that were queued, and then counts. It keeps the caller's limit and
-// those that live workers of the instance have stated, which it reads after the lock: a worker
-// that registers earlier is seen. How many may start is the least that any of them leaves.
+// count runs the queued statements and then counts. It keeps the caller's limit and those that live
+// workers of the instance state. It reads these after the lock, so it sees every worker that
+// registered before. Free is the lowest that any of them leaves.
 func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, name string, limit Limit) (Bucket, error) {
 	b := Bucket{Name: name, Limit: limit, Obeyed: []Limit{limit}}
 	if limit.Off {
@@ -110,7 +110,7 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 	batch.Queue(readBucket, instance, name).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&b.Now, &frozenUntil, &frozenAt, &b.Reason, &probing, &stated)
 	})
-	var ends []time.Time // of the requests that weigh, at most as many as the limit, unless that was lowered
+	var ends []time.Time // of the requests that count; at most as many as the limit, unless the limit was lowered
 	now := &b.Now
 	weigh := func(batch *pgx.Batch, weight time.Duration) {
 		batch.Queue(weighing, instance, name, weight).QueryRow(func(row pgx.Row) error {
@@ -118,7 +118,7 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 			return row.Scan(&ends, now, &b.Pending)
 		})
 	}
-	ledger := name != GeneralCall // which is counted over leases
+	ledger := name != GeneralCall // the general bucket is counted over leases instead
 	if ledger && !limit.None {
 		weigh(batch, limit.Weight())
 	}
@@ -150,8 +150,8 @@ func count(ctx context.Context, q querier, batch *pgx.Batch, instance int64, nam
 	return b, nil
 }
 
-// obey finds what is free under all limits, and the one that leaves the least; of those that leave
-// nothing, the one that opens last.
+// obey sets Free to what is free under all limits, and Limit to the one that leaves the least. If
+// several leave nothing, Limit is the one that opens last.
 func (b *Bucket) obey(now time.Time, ends []time.Time) {
 	b.Free = unlimited
 	for _, l := range b.Obeyed {
@@ -166,14 +166,14 @@ func (b *Bucket) obey(now time.Time, ends []time.Time) {
 	}
 }
 
-// carefulWindows is for how many windows after a 429 requests go one at a time: a day
-// for Clerk's hourly limits. Sooner, a client that uses the limit too would have
-// several requests refused at once, again and again.
+// carefulWindows is the number of windows after a 429 in which requests go one at a time: a day for
+// Clerk's hourly limits. If it were shorter and another client used the limit too, Clerk would
+// refuse several requests at once again and again.
 const carefulWindows = 24
 
-// oneAtATime lets one request be under way in the whole fleet after a 429. Another
-// client may be using the limit too: what it leaves is used all the same, and when
-// it leaves nothing Clerk refuses one request only.
+// oneAtATime allows one request under way in the whole fleet after a 429. Another client may be
+// using the limit too. The fleet still uses what that client leaves, and when it leaves nothing,
+// Clerk refuses only one request.
 func (b *Bucket) oneAtATime() {
 	if b.Pending > 0 && b.Free > 0 {
 		b.Free, b.Opens = 0, b.Now.Add(50*time.Millisecond)
@@ -181,8 +181,8 @@ func (b *Bucket) oneAtATime() {
 	b.Free = min(b.Free, 1)
 }
 
-// capFreeze is when a freeze ends that began at a time: after one window at most. Earlier versions
-// believed any Retry-After, and may have frozen a bucket for centuries.
+// capFreeze returns when a freeze that began at a given time ends: at most [longestFreeze] later.
+// Earlier versions believed any Retry-After and may have frozen a bucket for centuries.
 func (b *Bucket) capFreeze(until, began time.Time) time.Time {
 	if latest := began.Add(longestFreeze(b.Name, b.Obeyed)); until.After(latest) {
 		b.capped = latest
@@ -191,9 +191,9 @@ func (b *Bucket) capFreeze(until, began time.Time) time.Time {
 	return until
 }
 
-// longestFreeze is how long a freeze of a bucket lasts at most, whatever Retry-After says: the
-// longest window of the limits in force, and a second at least; where there is no limit, the window
-// of Clerk's own.
+// longestFreeze returns how long a freeze of a bucket lasts at most, whatever Retry-After says: the
+// longest window of the limits in force, but at least one second. If no limit is in force, it is
+// the window of Clerk's own limit.
 func longestFreeze(name string, obeyed []Limit) (longest time.Duration) {
 	for _, l := range obeyed {
 		if !l.None && !l.Off {
@@ -211,8 +211,8 @@ func longestFreeze(name string, obeyed []Limit) (longest time.Duration) {
 	return DefaultProduction.Window
 }
 
-// thaw applies a freeze: nothing until it ends, then one request that probes, if
-// room is left under the limit. It need not wait for requests that are under way.
+// thaw applies a freeze. Nothing is free until the freeze ends. Then one request probes if there is
+// room under the limit. The probe does not wait for requests that are under way.
 func (b *Bucket) thaw(until time.Time, probing bool, room int) {
 	switch {
 	case b.Now.Before(until):

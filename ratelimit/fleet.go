@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// statedLimits lists the limits that the live workers of a bucket's instance have stated for it.
-// It belongs to a query from buckets b. A worker of a version that states none has NULL there.
+// statedLimits lists the limits that the live workers of a bucket's instance state for it. It
+// belongs in a query from buckets b. A worker of a version that states no limits has NULL there.
 const statedLimits = `array(
 	select distinct stated from workers w
 	cross join lateral (
@@ -16,10 +16,11 @@ const statedLimits = `array(
 		       else w.limit_general end as stated) s
 	where w.instance_id = b.instance_id and stated is not null)`
 
-// Obeyed returns the limits that a process has to keep at a time: its own, first, and those that
-// other live workers of the instance have stated (in the form of [Limit.String]). "none" and "off"
-// of others bind nobody: the first is no limit, and the second only says that they don't use the
-// call. A process whose own limit is off keeps no other, since it sends nothing.
+// Obeyed returns the limits that a process must keep at the same time: its own first, then those
+// that other live workers of the instance state, in the form of [Limit.String]. "none" and "off" of
+// other workers do not bind this process: the first is no limit, and the second only says that
+// those workers do not use the call. A process whose own limit is off keeps no other limit, since
+// it sends nothing. Obeyed fails if a stated limit cannot be parsed.
 func Obeyed(own Limit, stated []string) ([]Limit, error) {
 	all := []Limit{own}
 	if own.Off {
@@ -37,13 +38,14 @@ func Obeyed(own Limit, stated []string) ([]Limit, error) {
 	return all, nil
 }
 
-// Strictest returns the one of the limits that a process obeys that allows the lowest rate. Plans
-// and displays go by it; claims keep each of them.
+// Strictest returns the limit with the lowest rate. obeyed must not be empty. Plans and displays
+// use it; claims keep every limit.
 func Strictest(obeyed []Limit) Limit {
 	return slices.MinFunc(obeyed, func(a, b Limit) int { return cmp.Or(cmp.Compare(a.rate(), b.rate()), a.N-b.N) })
 }
 
-// rate is how many requests a second a limit allows; more than any limit where there is none.
+// rate returns the requests a second that a limit allows. No limit returns a value above any real
+// one, and off returns -1.
 func (l Limit) rate() float64 {
 	switch {
 	case l.Off:
@@ -54,7 +56,7 @@ func (l Limit) rate() float64 {
 	return float64(l.N) / l.Window.Seconds()
 }
 
-// longestWeight is for how long the requests that count for any of the limits have to be known.
+// longestWeight returns how far back the counting must look so that every limit can be applied.
 func longestWeight(limits []Limit) (longest time.Duration) {
 	for _, l := range limits {
 		if !l.None && !l.Off {

@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Freeze stops a bucket for the fleet after Clerk answered 429: until wait has
-// passed, or, where Clerk named no time, for a second that doubles with each
-// 429 in a row. Either is cut to one window of the limit: by then Clerk must allow requests
-// again, and a Retry-After of centuries must not stop the fleet for good. attempt is the request
-// that was refused; 0 for one that is not in the ledger. It is a transaction of its own, so that
-// the answer's never waits for the bucket.
+// Freeze stops a bucket for the fleet after Clerk answered 429, and returns when the freeze ends.
+// told says whether the answer had a Retry-After. If it had, the freeze lasts for wait. If not, it
+// lasts for one second, doubled with each 429 in a row. Both are cut to one window of the limit: by
+// then Clerk must allow requests again, and a Retry-After of centuries must not stop the fleet for
+// good. attempt is the refused request, or 0 for one that is not in the ledger. Freeze runs in its
+// own transaction, so the transaction that records the answer never waits for the bucket.
 func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, limit Limit, attempt int64, wait time.Duration, told bool) (time.Time, error) {
 	var until time.Time
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -24,7 +24,7 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 			return err
 		}
 		if !told {
-			limit := b.Limit // or a stricter one of another worker
+			limit := b.Limit // the strictest: it may be another worker's
 			var freezes int
 			err := tx.QueryRow(ctx, `select freezes from buckets where instance_id = $1 and name = $2`, instance, name).Scan(&freezes)
 			if err != nil {
@@ -47,8 +47,8 @@ func Freeze(ctx context.Context, pool *pgxpool.Pool, instance int64, name string
 	return until, nil
 }
 
-// Probing names the attempt that probes a bucket that thaws. It belongs to the
-// transaction that reserved.
+// Probing records which attempt probes a bucket that thaws. Call it in the transaction that called
+// [Reserve].
 func Probing(ctx context.Context, tx pgx.Tx, instance int64, name string, attempt int64) error {
 	_, err := tx.Exec(ctx, `update buckets set probe_attempt = $3 where instance_id = $1 and name = $2`, instance, name, attempt)
 	if err != nil {
@@ -57,9 +57,9 @@ func Probing(ctx context.Context, tx pgx.Tx, instance int64, name string, attemp
 	return nil
 }
 
-// Thaw ends a freeze after its probe was answered by anything but 429. attempt
-// is the probe; 0 for one that is not in the ledger. frozen_at stays: it says when
-// Clerk last answered 429, after which requests go one at a time for a while.
+// Thaw ends a freeze after its probe got any answer except 429. attempt is the probe, or 0 for one
+// that is not in the ledger. Thaw keeps frozen_at, the time of Clerk's last 429: requests go one at
+// a time for a while after it.
 func Thaw(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, attempt int64) error {
 	_, err := pool.Exec(ctx, `update buckets set frozen_until = null, frozen_reason = null, freezes = 0, probe_attempt = null
 		where instance_id = $1 and name = $2 and coalesce(probe_attempt, 0) = $3 and frozen_until <= clock_timestamp()`, instance, name, attempt)
@@ -69,8 +69,8 @@ func Thaw(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, 
 	return nil
 }
 
-// EndFreeze ends the freeze of a bucket for a person: the next request probes. It returns when the
-// freeze would have ended, and false where the bucket was not frozen.
+// EndFreeze ends the freeze of a bucket because a person asked for it. The next request probes.
+// EndFreeze returns when the freeze would have ended, and false if the bucket was not frozen.
 func EndFreeze(ctx context.Context, tx pgx.Tx, instance int64, name string) (until time.Time, frozen bool, err error) {
 	if err := Lock(ctx, tx, instance, name); err != nil {
 		return until, false, err

@@ -12,15 +12,14 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// General hands out the general limit's requests to one process: it leases them
-// in small blocks from Postgres and paces them. One per process; safe for use
-// by many goroutines.
+// General gives one process its share of the general limit: it leases requests in small blocks from
+// PostgreSQL and paces them. A process has one General. It is safe for concurrent use.
 type General struct {
 	pool     *pgxpool.Pool
 	instance int64
 	worker   string
 	limit    Limit
-	timeout  time.Duration // a request's: a lease that is never settled weighs this much longer
+	timeout  time.Duration // of a request: a lease that is never settled counts this much longer
 	pace     *rate.Limiter
 	log      *slog.Logger
 
@@ -30,12 +29,13 @@ type General struct {
 	lease *lease
 }
 
-// blockUnlimited is how many requests a block has where nothing is counted: it is
-// leased all the same, since Clerk may throttle, which must stop the fleet.
+// blockUnlimited is the number of requests in a block if there is no limit. Blocks are leased even
+// then, because a 429 from Clerk must stop the fleet.
 const blockUnlimited = 1000
 
-// spare is which part of the limit is leased to nobody, rounded down: who starts
-// asks Clerk which instance it is before anybody can know whose limit that uses.
+// spare is the part of the limit that is leased to nobody: a hundredth, rounded down. A process
+// that starts asks Clerk which instance it is, and nobody can know before that whose limit the
+// request uses.
 const spare = 100
 
 // lease is one block. Its fields are guarded by General.mu.
@@ -43,13 +43,13 @@ type lease struct {
 	id    int64
 	left  int
 	out   int       // requests under way
-	used  int       // requests begun
-	probe bool      // the limit thaws, and this is the one request that may try
-	useBy time.Time // on this process' clock, taken before the lease began
+	used  int       // requests started
+	probe bool      // the limit thaws, and this block is the one request that may try
+	useBy time.Time // by this process's clock, taken before the lease began
 }
 
-// NewGeneral returns the leaser of a process. timeout is the longest that a
-// request can take.
+// NewGeneral returns the General of a process. worker is the id of the process, and timeout is the
+// longest that a request can take.
 func NewGeneral(pool *pgxpool.Pool, instance int64, worker string, limit Limit, timeout time.Duration, log *slog.Logger) *General {
 	g := &General{pool: pool, instance: instance, worker: worker, limit: limit, timeout: timeout, log: log,
 		pace: rate.NewLimiter(rate.Inf, 1), leaser: make(chan struct{}, 1)}
@@ -59,15 +59,15 @@ func NewGeneral(pool *pgxpool.Pool, instance int64, worker string, limit Limit, 
 	return g
 }
 
-// Throttled says that Clerk answered 429.
+// Throttled describes a 429 from Clerk.
 type Throttled struct {
-	Wait time.Duration // Retry-After
-	Told bool          // whether the answer had one
+	Wait time.Duration // from Retry-After
+	Told bool          // whether the answer had a Retry-After
 }
 
-// Acquire waits for the right to send one request and returns what must be
-// called when its answer is there, or is given up: with nil, or with what a 429
-// said, which freezes the general limit for the fleet.
+// Acquire waits for the right to send one request. The caller must call release when the answer has
+// come or the request was given up. It passes nil, or what a 429 said, which freezes the general
+// limit for the fleet. Acquire fails if ctx ends or PostgreSQL returns an error.
 func (g *General) Acquire(ctx context.Context) (release func(*Throttled), err error) {
 	if err := g.pace.Wait(ctx); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (g *General) Acquire(ctx context.Context) (release func(*Throttled), err er
 	}
 }
 
-// take takes a request of the lease at hand; nil: there is none left.
+// take takes one request from the current lease. It returns nil if none is left.
 func (g *General) take() *lease {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -110,8 +110,8 @@ func (g *General) take() *lease {
 	return l
 }
 
-// renew settles the lease at hand and takes a new one, or says how long to wait.
-// g.mu is not held meanwhile, so that answers can be noted.
+// renew settles the current lease and takes a new one. It returns how long to wait if none was
+// free. It does not hold g.mu while it uses the database, so answers can be noted meanwhile.
 func (g *General) renew(ctx context.Context) (time.Duration, error) {
 	g.mu.Lock()
 	old := g.lease
@@ -161,8 +161,8 @@ func (g *General) renew(ctx context.Context) (time.Duration, error) {
 	return wait, nil
 }
 
-// room says how many requests may be leased now and, if none, when to look
-// again: the least that any of the limits in force leaves.
+// room returns how many requests may be leased now: the lowest number that any of the limits in
+// force leaves. If that is 0, next says after how long to look again.
 func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, next time.Duration, err error) {
 	tokens = blockUnlimited
 	for _, limit := range b.Obeyed {
@@ -184,9 +184,9 @@ func (g *General) room(ctx context.Context, tx pgx.Tx, b Bucket) (tokens int, ne
 	return tokens, next, nil
 }
 
-// roomUnder applies one limit. Leases that were never settled weigh until a
-// request begun at the last moment would have ended. While a bucket thaws, whatever was leased
-// since and is not settled is the probe: there is only one.
+// roomUnder applies one limit. A lease that was never settled counts until a request that began at
+// the last moment would have ended. While the bucket thaws, a lease that was taken since and is not
+// settled is the probe, and there is only one probe.
 func (g *General) roomUnder(
 	ctx context.Context, tx pgx.Tx, limit Limit,
 ) (free int, next time.Duration, probing bool, err error) {
@@ -210,7 +210,7 @@ func (g *General) roomUnder(
 	return min(limit.N-limit.N/spare-weighs, max(1, limit.N/20)), next, probing, nil
 }
 
-// done notes that a request of a lease was answered.
+// done records that a request of a lease has ended.
 func (g *General) done(l *lease, t *Throttled) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -228,9 +228,9 @@ func (g *General) done(l *lease, t *Throttled) {
 	}
 }
 
-// back takes a request of a lease back, and what is left of the lease at hand
-// if Clerk throttles, and reports whether l is to be settled: it has no request
-// under way, and none will begin.
+// back returns one request of a lease. If Clerk throttles, it also drops what is left of the
+// current lease. It reports whether l must be settled: no request of l is under way, and none will
+// start.
 func (g *General) back(l *lease, throttled bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -247,9 +247,9 @@ func (g *General) back(l *lease, throttled bool) bool {
 	return true
 }
 
-// settle gives back what a lease did not use and lets it weigh from now on like
-// a request that was answered now. If that fails the lease weighs longer, which
-// costs budget and breaks nothing.
+// settle returns the unused requests of a lease. The rest counts from now on like a request that
+// was answered now. If settling fails, the lease counts for longer; that costs budget but does no
+// harm.
 func (g *General) settle(l *lease) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -259,7 +259,7 @@ func (g *General) settle(l *lease) {
 	}
 }
 
-// Prune deletes leases that stopped weighing long ago, on the limits of all live workers.
+// Prune deletes leases that stopped counting long ago under the limits of all live workers.
 func (g *General) Prune(ctx context.Context) error {
 	b, err := Count(ctx, g.pool, g.instance, GeneralCall, g.limit)
 	if err != nil {
@@ -274,14 +274,14 @@ func (g *General) Prune(ctx context.Context) error {
 	return nil
 }
 
-// Lease is a block of the general limit that was taken and weighs on it.
+// Lease is a block of the general limit that counts against it.
 type Lease struct {
-	Tokens int           // requests
-	Weighs time.Duration // for how much longer; of one that is out: if it were settled now
+	Tokens int           // number of requests
+	Weighs time.Duration // how much longer it counts; for a lease that is in use: if it were settled now
 }
 
-// Leases lists what weighs on the general limit of an instance, for showing.
-// timeout is a request's, as for [NewGeneral].
+// Leases lists the blocks that count against the general limit of an instance, for display. timeout
+// is the longest that a request can take, as in [NewGeneral].
 func Leases(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) ([]Lease, error) {
 	rows, _ := pool.Query(ctx, `
 		select tokens, least(coalesce(settled_at, use_by + $3::interval), clock_timestamp()) + $2::interval - clock_timestamp() from leases
@@ -294,7 +294,7 @@ func Leases(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit
 	return leases, nil
 }
 
-// Leased counts the requests of the general limit that weigh on it now: see [Leases].
+// Leased returns the number of requests that count against the general limit now. See [Leases].
 func Leased(ctx context.Context, pool *pgxpool.Pool, instance int64, limit Limit, timeout time.Duration) (int, error) {
 	leases, err := Leases(ctx, pool, instance, limit, timeout)
 	n := 0

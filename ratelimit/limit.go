@@ -8,25 +8,26 @@ import (
 	"time"
 )
 
-// Limit is how many requests of a kind may arrive at Clerk in a window.
-// The zero Limit is not valid; see [Parse].
+// Limit says how many requests of one kind may arrive at Clerk in a window. The zero Limit is not
+// valid. See [Parse].
 type Limit struct {
 	N      int           // requests, at least 1
-	Window time.Duration // the window's length, above zero
+	Window time.Duration // length of the window, above zero
 	None   bool          // no limit: nothing is counted
-	Off    bool          // the call is not used at all
+	Off    bool          // the call is never used
 }
 
-// Clerk's limits per instance, as its documentation publishes them
-// (https://clerk.com/docs/guides/how-clerk-works/system-limits).
+// Clerk's limits for each instance, from its documentation:
+// https://clerk.com/docs/guides/how-clerk-works/system-limits.
 var (
 	DefaultCreate      = Limit{N: 100, Window: time.Hour}         // POST /invitations
 	DefaultBulk        = Limit{N: 25, Window: time.Hour}          // POST /invitations/bulk
-	DefaultProduction  = Limit{N: 1000, Window: 10 * time.Second} // everything else, production instances
-	DefaultDevelopment = Limit{N: 100, Window: 10 * time.Second}  // everything else, development instances
+	DefaultProduction  = Limit{N: 1000, Window: 10 * time.Second} // every other request, production instances
+	DefaultDevelopment = Limit{N: 100, Window: 10 * time.Second}  // every other request, development instances
 )
 
-// Parse reads "N/DURATION" (100/1h, 25/3.6s), "none" or "off".
+// Parse reads "N/DURATION" such as 100/1h or 25/3.6s, "none", or "off". N must be at least 1 and
+// DURATION must be positive.
 func Parse(s string) (Limit, error) {
 	switch s {
 	case "none":
@@ -50,7 +51,7 @@ func Parse(s string) (Limit, error) {
 	return Limit{N: n, Window: w}, nil
 }
 
-// String gives the form that [Parse] reads.
+// String returns the form that [Parse] reads.
 func (l Limit) String() string {
 	switch {
 	case l.None:
@@ -61,11 +62,11 @@ func (l Limit) String() string {
 	return strconv.Itoa(l.N) + "/" + Interval(l.Window)
 }
 
-// Interval writes a duration without the units that are zero: 30s, 15m, 1h30m.
-// [time.ParseDuration] reads it.
+// Interval formats a duration without units that are zero: 30s, 15m, 1h30m. [time.ParseDuration]
+// reads the result.
 func Interval(d time.Duration) string {
 	text := d.String()
-	if strings.HasSuffix(text, "m0s") { // not the 0s of 30s
+	if strings.HasSuffix(text, "m0s") { // does not match the 0s of 30s
 		text = strings.TrimSuffix(text, "0s")
 	}
 	if strings.HasSuffix(text, "h0m") {
@@ -74,7 +75,7 @@ func Interval(d time.Duration) string {
 	return text
 }
 
-// UnmarshalText makes Limit usable as a flag.
+// UnmarshalText calls [Parse], so that a Limit can be a flag.
 func (l *Limit) UnmarshalText(text []byte) error {
 	parsed, err := Parse(string(text))
 	*l = parsed
@@ -84,14 +85,14 @@ func (l *Limit) UnmarshalText(text []byte) error {
 // MarshalText is the inverse of [Limit.UnmarshalText].
 func (l Limit) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// Weight is how long a request weighs on its limit after it ended: one window,
-// and a margin for what differs between two clocks' ticks, a thousandth of the
-// window and at least 5 ms.
+// Weight returns how long a request counts against its limit after it ended: one window and a
+// margin for the difference between two clocks. The margin is a thousandth of the window, but at
+// least 5 ms.
 func (l Limit) Weight() time.Duration {
 	return l.Window + max(l.Window/1000, 5*time.Millisecond)
 }
 
-// weighing counts the requests that weigh on the limit: see [Limit.Room].
+// weighing returns how many requests count against the limit. See [Limit.Room].
 func (l Limit) weighing(now time.Time, ends []time.Time) (n int) {
 	for _, end := range ends {
 		if end.Add(l.Weight()).After(now) {
@@ -101,12 +102,11 @@ func (l Limit) weighing(now time.Time, ends []time.Time) (n int) {
 	return n
 }
 
-// Room applies the sliding log: it tells how many requests may start now and,
-// where none may, the earliest moment at which one can. ends has, for each
-// request that could have reached Clerk, when its answer came, or its deadline
-// where none did; a deadline may lie ahead. A request without an answer can have
-// it at any moment, so that the opening takes it as answered now; it comes later
-// if the answer does.
+// Room applies the sliding log. It returns how many requests may start now. If none may, it also
+// returns the earliest time at which one can. ends has one time for each request that could have
+// reached Clerk: when its answer came, or its deadline if no answer came. A deadline may be in the
+// future. A request without an answer can be answered at any moment, so Room computes the opening
+// as if the answer came now; the opening is later if the answer is.
 func (l Limit) Room(now time.Time, ends []time.Time) (free int, opens time.Time) {
 	var weighing []time.Time
 	for _, end := range ends {
