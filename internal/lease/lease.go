@@ -1,13 +1,12 @@
 // Package lease lets one process of the fleet at a time do a task.
 //
-// A lease is a row of task_leases that its holder renews and that anyone may take
-// once it has run out, by PostgreSQL's clock. It needs no connection while it is
-// held, and a process that is stopped or cut off loses it.
+// A lease is a row of task_leases. Its holder renews it, and any process may take it once it has
+// expired, by PostgreSQL's clock. A held lease needs no connection. A process that is stopped or
+// cut off loses it.
 //
-// Each takeover counts the term up. A holder that was stopped does not know that
-// it has lost the lease, so a transaction whose writes only the holder may make
-// begins with [Lease.Guard], which fails once the term has changed and keeps it
-// from changing until the transaction ends.
+// Each takeover increments the term. A holder that was stopped does not know that it lost the
+// lease. So a transaction whose writes only the holder may make calls [Lease.Guard]. The guard
+// fails if the term has changed, and keeps the term from changing until the transaction ends.
 package lease
 
 import (
@@ -22,19 +21,18 @@ import (
 )
 
 const (
-	// TTL is how long a lease lasts after it was taken or renewed: how long a task
-	// waits whose holder was killed. A guarded transaction that stands still for as
-	// long is ended by the server.
+	// TTL is how long a lease lasts after it was taken or renewed. If the holder is killed, its
+	// task waits that long. The server ends a guarded transaction that stands still for that long.
 	TTL = 5 * time.Second
 
-	renewals    = 4 // how often a lease is renewed while it lasts
-	unconfirmed = 2 // for how many times its life renewing may fail before the holder gives up
+	renewals    = 4 // how many times a lease is renewed during its life
+	unconfirmed = 2 // for how many lives renewing may fail before the holder gives up
 )
 
-// ErrLost is the cause when another process has taken the lease.
+// ErrLost is the cause of [Lease.Context] when another process has taken the lease.
 var ErrLost = errors.New("another process has taken it over")
 
-// Lease is a task that this process does until [Lease.Release].
+// Lease is the right of this process to do a task until [Lease.Release].
 type Lease struct {
 	pool     *pgxpool.Pool
 	instance int64
@@ -45,15 +43,15 @@ type Lease struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	taken  chan struct{} // closed once it is known that another process has the lease
+	taken  chan struct{} // closed once another process is known to have the lease
 	once   sync.Once     // closes taken
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
 
-// Take takes the lease of a task of an instance, or returns nil while another
-// holder has it. holder is unique to the process. The lease is renewed in the
-// background until it is released.
+// Take takes the lease of a task of an instance. It returns nil and no error if another holder has
+// it. holder must be unique to the process. The lease is renewed in the background until it is
+// released.
 func Take(ctx context.Context, pool *pgxpool.Pool, instance int64, name, holder string) (*Lease, error) {
 	return TakeFor(ctx, TTL, pool, instance, name, holder)
 }
@@ -65,8 +63,8 @@ func TakeFor(ctx context.Context, ttl time.Duration, pool *pgxpool.Pool, instanc
 		taken: make(chan struct{}), stop: make(chan struct{}),
 	}
 	began := time.Now()
-	// One that is held is only looked at: an attempt to write would wait for the
-	// holder's transactions.
+	// A lease that another holder has is only read: a write would wait for that holder's guarded
+	// transactions.
 	err := pool.QueryRow(ctx, `
 		insert into task_leases as t (instance_id, name, holder, term, until)
 		select $1, $2, $3, 1, clock_timestamp() + $4::interval
@@ -85,7 +83,8 @@ func TakeFor(ctx context.Context, ttl time.Duration, pool *pgxpool.Pool, instanc
 	return l, nil
 }
 
-// Until returns when a lease runs out, by PostgreSQL's clock; zero: it was never taken.
+// Until returns when a lease expires, by PostgreSQL's clock. It returns the zero time if the lease
+// was never taken.
 func Until(ctx context.Context, pool *pgxpool.Pool, instance int64, name string) (until time.Time, err error) {
 	err = pool.QueryRow(ctx, `select greatest(until, 'epoch') from task_leases where instance_id = $1 and name = $2`,
 		instance, name).Scan(&until)
@@ -98,16 +97,17 @@ func Until(ctx context.Context, pool *pgxpool.Pool, instance int64, name string)
 	return until, nil
 }
 
-// Context is the context that the lease was taken in, and ends when the lease is
-// lost: its cause is then [ErrLost], or why the lease could not be renewed.
+// Context returns a context derived from the one that the lease was taken in. It ends when the
+// lease is released or lost. If the lease is lost, the cause is [ErrLost] or says why renewing
+// failed.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Taken is closed once another process has taken the lease. Unlike
-// [Lease.Context] it stays open while PostgreSQL is away, so that work may wait.
+// Taken returns a channel that is closed once another process has taken the lease. Unlike
+// [Lease.Context] it stays open while PostgreSQL is out of reach, so that work can wait for it.
 func (l *Lease) Taken() <-chan struct{} { return l.taken }
 
-// Explain puts the cause into an error of work that ended because the lease was
-// lost, and returns other errors as they are.
+// Explain adds the cause to an error of work that ended because the lease was lost. It returns
+// other errors unchanged.
 func (l *Lease) Explain(err error) error {
 	cause := context.Cause(l.ctx)
 	if err == nil || l.ctx.Err() == nil || errors.Is(err, cause) {
@@ -116,11 +116,11 @@ func (l *Lease) Explain(err error) error {
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
-// Guard is the first statement of a transaction whose writes only the holder may
-// make. It fails with [ErrLost] if another process has taken the lease, and
-// nobody can take it until the transaction ends. Keep that short: renewing the
-// lease waits for it too. If the process stands still in the transaction, the
-// server ends that after the time that the lease lasts.
+// Guard protects a transaction whose writes only the holder may make. It fails with [ErrLost] if
+// another process has taken the lease, and no process can take it until the transaction ends. Call
+// it first, unless the transaction itself chooses what it writes. Keep the transaction short,
+// because renewing the lease waits for it too. If the process stands still in the transaction, the
+// server ends the transaction after the life of the lease.
 func (l *Lease) Guard(ctx context.Context, tx pgx.Tx) error {
 	var set string
 	err := tx.QueryRow(ctx, `select set_config('idle_in_transaction_session_timeout', $5, true) from task_leases
@@ -136,19 +136,19 @@ func (l *Lease) Guard(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// Release gives the lease back. One that was lost is left alone.
+// Release ends the lease at once. It does nothing to a lease that another process has taken.
 func (l *Lease) Release() {
 	close(l.stop)
 	l.cancel(context.Canceled)
 	l.done.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), l.ttl)
 	defer cancel()
-	// An error is no matter: the lease runs out.
+	// An error does not matter: the lease expires.
 	_, _ = l.pool.Exec(ctx, `update task_leases set until = '-infinity'
 		where instance_id = $1 and name = $2 and term = $3 and holder = $4`, l.instance, l.name, l.term, l.holder)
 }
 
-// keep renews the lease until it is released or taken by another.
+// keep renews the lease until it is released or another process takes it.
 func (l *Lease) keep(confirmed time.Time) {
 	tick := time.NewTicker(l.ttl / renewals)
 	defer tick.Stop()
@@ -173,9 +173,9 @@ func (l *Lease) keep(confirmed time.Time) {
 	}
 }
 
-// renew goes by term and holder alone: a lease that has run out and that nobody
-// wanted is still the holder's. The holder is compared too, since a server that
-// was promoted without the last commits may give a term twice.
+// renew checks only term and holder, not the time: if the lease has expired and no process took it,
+// it still belongs to the holder. It compares the holder too, because a server that was promoted
+// without the last commits may assign a term twice.
 func (l *Lease) renew() (held bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), l.ttl)
 	defer cancel()
@@ -195,7 +195,7 @@ func (l *Lease) lost() error {
 	return fmt.Errorf("the lease %s of instance %d: %w", l.name, l.instance, ErrLost)
 }
 
-// lose notes that another process has the lease.
+// lose records that another process has the lease.
 func (l *Lease) lose() {
 	l.once.Do(func() {
 		l.cancel(l.lost())
@@ -203,11 +203,11 @@ func (l *Lease) lose() {
 	})
 }
 
-// Exclude makes transactions that ask for the same name at an instance wait for
-// each other until they end. Whoever may not write task_leases can't hold them up.
+// Exclude makes transactions that pass the same name and instance wait for each other. Each waits
+// until the other ends. A login without the right to write task_leases cannot block them.
 func Exclude(ctx context.Context, tx pgx.Tx, instance int64, name string) error {
-	// The row is never seen: another transaction's insert waits until it is known
-	// whether this one's stays.
+	// No transaction ever sees the row. The insert of another transaction waits until it is known
+	// whether this one's row stays.
 	var b pgx.Batch
 	b.Queue(`insert into task_leases (instance_id, name, holder, term, until) values ($1, $2, '', 0, '-infinity')`,
 		instance, name)
