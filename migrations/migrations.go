@@ -1,4 +1,4 @@
-// Package migrations holds the schema of the database and brings it up to date.
+// Package migrations contains the database schema and brings it up to date.
 package migrations
 
 import (
@@ -22,23 +22,25 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-// ErrNewer: the database was brought up to date by a newer version of the program, which this one does not know.
+// ErrNewer says that a newer version of the program has migrated the database, with migrations that
+// this version does not know.
 var ErrNewer = errors.New("the database is newer than the program")
 
 // Migration is one step of the schema.
 type Migration struct {
 	Version   int64
-	Name      string // such as "0001_house.sql"
+	Name      string // the file name, such as "0001_house.sql"
 	Applied   bool
-	AppliedAt time.Time // zero where it is not applied
+	AppliedAt time.Time // zero if not applied
 }
 
-// lockSeconds is how long, in seconds, Up waits for another process that migrates; it looks once a second.
+// lockSeconds is how many seconds Up waits for another process that migrates. It checks once a
+// second.
 const lockSeconds = 300
 
-// Up brings the schema up to date. Any number of processes may call it at once: one migrates while the others wait, five
-// minutes at most. Where nothing is to be done it costs one query. A database newer than the program is left alone:
-// [ErrNewer].
+// Up brings the schema up to date. Any number of processes may call it at once: one migrates, and
+// the others wait for five minutes at most. If there is nothing to do, Up costs one query. It does
+// not change a database that is newer than the program and returns [ErrNewer].
 func Up(ctx context.Context, pool *pgxpool.Pool) error {
 	done, err := current(ctx, pool)
 	if err != nil {
@@ -50,14 +52,15 @@ func Up(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := apply(ctx, pool); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	// A newer program may have migrated while we waited for the lock.
+	// A newer program may have migrated while this one waited for the lock.
 	if _, err := current(ctx, pool); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }
 
-// Pending tells whether [Up] has anything to do. It changes nothing. Of a database newer than the program: [ErrNewer].
+// Pending reports whether [Up] has anything to do. It changes nothing. If the database is newer
+// than the program, it returns [ErrNewer].
 func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	done, err := current(ctx, pool)
 	if err != nil {
@@ -66,7 +69,8 @@ func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	return !done, nil
 }
 
-// Status lists every migration that the program or the database knows, oldest first.
+// Status lists every migration that the program or the database knows, oldest first. It changes
+// nothing.
 func Status(ctx context.Context, pool *pgxpool.Pool) ([]Migration, error) {
 	known, err := sources()
 	if err != nil {
@@ -89,13 +93,14 @@ func Status(ctx context.Context, pool *pgxpool.Pool) ([]Migration, error) {
 	return list, nil
 }
 
-// Current returns [ErrNewer] if the database is newer than the program, and nil if it is not. It changes nothing.
+// Current returns [ErrNewer] if the database is newer than the program, and nil otherwise. It
+// changes nothing.
 func Current(ctx context.Context, pool *pgxpool.Pool) error {
 	_, err := current(ctx, pool)
 	return err
 }
 
-// current tells whether every migration is applied.
+// current reports whether every migration is applied.
 func current(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	known, err := sources()
 	if err != nil {
@@ -117,10 +122,11 @@ func current(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	return true, nil
 }
 
-// undefinedTable is the SQLSTATE of a table that does not exist: nothing was ever migrated.
+// undefinedTable is PostgreSQL's SQLSTATE for a table that does not exist. Here it means that
+// nothing was ever migrated.
 const undefinedTable = "42P01"
 
-// appliedAt returns when each migration was applied, by its version.
+// appliedAt returns when each migration was applied, by version.
 func appliedAt(ctx context.Context, pool *pgxpool.Pool) (map[int64]time.Time, error) {
 	rows, err := pool.Query(ctx, `
 		select version_id, tstamp at time zone 'UTC' -- the session's zone when it was written
@@ -147,8 +153,9 @@ func tableMissing(err error) error {
 	return err
 }
 
-// apply runs what is missing under goose's lock. It does so on connections of its own: the lock takes one for as long as
-// the migrations take others, and a caller's pool may be too small for that, or full of others who wait for the same lock.
+// apply runs the missing migrations under goose's lock, with a pool of its own. The lock holds one
+// connection while the migrations use others. The caller's pool may be too small for that, or full
+// of callers that wait for the same lock.
 func apply(ctx context.Context, pool *pgxpool.Pool) (err error) {
 	config := pool.Config()
 	config.MaxConns, config.MinConns, config.MinIdleConns = 4, 0, 0
@@ -193,7 +200,7 @@ func sources() ([]Migration, error) {
 	return known, nil
 }
 
-// Fingerprint names this state of the schema: it changes whenever a migration does.
+// Fingerprint identifies the state of the schema. It changes whenever a migration changes.
 func Fingerprint() string {
 	sum := sha256.New()
 	fmt.Fprintf(sum, "river %d\n", riverVersion)
@@ -206,7 +213,7 @@ func Fingerprint() string {
 		fmt.Fprintf(sum, "%s %d\n%s", entry.Name(), len(text), text)
 	}
 	if err != nil {
-		panic(err) // the files are part of the program
+		panic(err) // the files are embedded in the program
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }

@@ -19,13 +19,14 @@ const (
 	riverMigration = 2
 	riverName      = "0002_river.go"
 
-	// riverVersion is the newest of River's own migrations that River v0.51.1 has. A River that has more needs a
-	// migration here that brings it there; a test tells.
+	// riverVersion is the newest of River's own migrations in River v0.51.1. When River adds one,
+	// add a migration here that applies it. A test fails until then.
 	riverVersion = 8
 )
 
-// river makes River's tables, as a step of our own sequence. River commits each of its migrations by itself (some can't
-// share a transaction) and remembers them in its own table, so that a crash half way is made good by the next run.
+// river creates River's tables as one step of this program's sequence. River commits each of its
+// migrations separately, because some cannot share a transaction, and records them in its own
+// table. So the next run completes a run that crashed halfway.
 func river(pool *pgxpool.Pool) *goose.Migration {
 	up := func(ctx context.Context, _ *sql.DB) error {
 		migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
