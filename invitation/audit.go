@@ -9,20 +9,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// AuditFilter says which rows an audit wants. Zero fields do not narrow it.
+// AuditFilter says which rows an audit returns. Zero fields do not restrict it.
 type AuditFilter struct {
-	Key     string // the person, as [Key] gives it; rows that a purge emptied are found by it, too
+	Key     string // the person, as [Key] returns it; also finds rows that a purge emptied
 	Batch   int64
 	Outcome Outcome
 	Status  Status
 	Actor   string    // who sent the file
-	Since   time.Time // decided at this time or later; of undecided rows: imported
-	Until   time.Time // and before this one
-	Trace   string    // Clerk's trace id of a request that was made for the row
+	Since   time.Time // decided at this time or later; for undecided rows: imported
+	Until   time.Time // the same, before this time
+	Trace   string    // Clerk's trace id of a request for the row
 }
 
-// conditions narrow what is asked for; with only those that do, PostgreSQL plans
-// for these alone.
+// conditions are the conditions of a query. Only those that restrict it are in the SQL, so
+// PostgreSQL plans for exactly these.
 type conditions struct {
 	sql  []string
 	args pgx.NamedArgs
@@ -36,8 +36,8 @@ func (c *conditions) narrow(set bool, condition, name string, value any) {
 
 func (c *conditions) where() string { return strings.Join(append([]string{"true"}, c.sql...), " and ") }
 
-// ofBatches is what the filter says of batches as a whole, which spares the rows of
-// all others.
+// ofBatches returns the conditions that concern whole batches. They spare the query the rows of all
+// other batches.
 func (f AuditFilter) ofBatches() conditions {
 	c := conditions{args: pgx.NamedArgs{}}
 	c.narrow(f.Actor != "", `actor = @actor`, "actor", f.Actor)
@@ -46,8 +46,8 @@ func (f AuditFilter) ofBatches() conditions {
 	return c
 }
 
-// ofRows is what the filter says of rows r of batches b. hash stands for the person
-// in rows that a purge emptied; empty: there are none.
+// ofRows returns the conditions on rows r of batches b. hash is the key that replaces the person's
+// own in rows that a purge emptied. It is empty if there are no such rows.
 func (f AuditFilter) ofRows(hash string) conditions {
 	c := conditions{args: pgx.NamedArgs{}}
 	c.narrow(f.Key != "" && hash == "", `r.key = @key`, "key", f.Key)
@@ -63,7 +63,7 @@ func (f AuditFilter) ofRows(hash string) conditions {
 	return c
 }
 
-// AuditRow is a row as an audit shows it, with who sent its file and whom to.
+// AuditRow is a row as an audit shows it, with who sent its file and in which environment.
 type AuditRow struct {
 	Result
 	Actor       string `json:"actor"`
@@ -71,17 +71,17 @@ type AuditRow struct {
 	Environment string `json:"environment"` // production, development or sandbox
 }
 
-// auditReadAhead is how many pages of the rows that an audit asks for may be on
-// their way from the disk at once. Rows that lie apart are read several times as
-// fast so as with PostgreSQL's 1, which waits for one page after the other. Where
-// it is 0, the server's system can't, or somebody does not want it.
+// auditReadAhead sets how many pages of the audit's rows PostgreSQL may read from disk at once. For
+// rows that are far apart this is several times as fast as PostgreSQL's 1, which waits for each
+// page before it asks for the next. If the setting is 0, the server's operating system does not
+// support it, or an administrator has turned it off, so it stays 0.
 const auditReadAhead = `
 	select set_config('effective_io_concurrency', greatest(64, setting)::text, true)
 	from (select current_setting('effective_io_concurrency')::int) now (setting) where setting > 0`
 
-// Audit calls yield with each row of any batch that the filter lets through, by
-// batch and row. It reads as yield takes, and reuses the AuditRow, as
-// [Reader.Results] does; the row's cells are not in it.
+// Audit calls yield with each row of any batch that the filter selects, by batch and row. It reads
+// as fast as yield consumes rows. It reuses the AuditRow, as [Reader.Results] does. The row's
+// original cells are not included.
 func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow) error) (err error) {
 	hash := ""
 	if f.Key != "" {
@@ -91,8 +91,8 @@ func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow)
 	}
 	of := f.ofRows(hash)
 	if batches := f.ofBatches(); len(batches.sql) > 0 {
-		// How many there are decides how their rows are best read, and PostgreSQL
-		// would guess that wrongly: who sent a file and when are not independent.
+		// The number of batches decides how to read their rows, and PostgreSQL would estimate it
+		// wrongly: the sender and the time of a file are not independent.
 		rows, _ := r.pool.Query(ctx, `select id from batches where `+batches.where(), batches.args)
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
@@ -100,7 +100,7 @@ func (r *Reader) Audit(ctx context.Context, f AuditFilter, yield func(*AuditRow)
 		}
 		of.narrow(true, `r.batch_id = any(@batches)`, "batches", ids)
 	}
-	var b pgx.Batch // which is a transaction, and stands still for nobody who is slow to take rows
+	var b pgx.Batch // an implicit transaction; it does not wait idle for a slow reader
 	b.Queue(auditReadAhead)
 	b.Queue(`
 		select r.batch_id, r.row_number, r.line, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at, r.status_read_id,

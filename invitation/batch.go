@@ -16,7 +16,7 @@ import (
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
 	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + hoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, confirmed_at is not null, created_at, started_at, finished_at`
 
-// hoursColumns are the hours of batches, from and up to; null where they are all.
+// hoursColumns are the From and To of a batch's hours, null for all hours, and the time zone.
 const hoursColumns = `(select lower(h) from unnest(hours) h order by h desc limit 1), (select upper(h) from unnest(hours) h order by h limit 1), coalesce(tz, '')`
 
 func scanBatch(row pgx.Row) (*Batch, error) {
@@ -38,7 +38,7 @@ func scanBatch(row pgx.Row) (*Batch, error) {
 	return &b, nil
 }
 
-// Batch returns a batch, or [ErrNoBatch].
+// Batch returns a batch. It fails with [ErrNoBatch] if the batch does not exist.
 func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 	b, err := scanBatch(s.pool.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -50,17 +50,17 @@ func (s *Store) Batch(ctx context.Context, id int64) (*Batch, error) {
 	return b, nil
 }
 
-// SameFileError says that a file is a batch already.
+// SameFileError says that a file was imported before, as Batch.
 type SameFileError struct{ Batch *Batch }
 
+// Error names the earlier batch and its state.
 func (e *SameFileError) Error() string {
 	return fmt.Sprintf("this file is batch %d already (%s)", e.Batch.ID, e.Batch.State)
 }
 
-// BatchByFile returns the newest batch of an instance that was made from a file
-// with this SHA-256, or nil. A draft that was cancelled does not count: nothing
-// came of it. With again, one that is over does not count either. except is a batch
-// that is left out; 0: none.
+// BatchByFile returns the newest batch of an instance whose file has this SHA-256, or nil. It
+// ignores a draft that was cancelled, because nothing was sent for it. With again it also ignores
+// the newest batch if that is over. except is a batch to leave out, or 0.
 func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64,
 	again bool) (*Batch, error) {
 	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
@@ -78,14 +78,14 @@ func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, 
 	return b, nil
 }
 
-// LockFile makes imports of one file at one instance wait for each other until
-// the transaction ends, so that two uploads at the same moment see one another.
+// LockFile makes imports of one file at one instance wait for each other until the transaction
+// ends. So two uploads at the same moment see each other.
 func LockFile(ctx context.Context, tx pgx.Tx, instance int64, sha [32]byte) error {
 	return lease.Exclude(ctx, tx, instance, "file "+hex.EncodeToString(sha[:]))
 }
 
-// CreateBatch inserts a batch as a draft and returns its number. It belongs to
-// the transaction that imports the file's rows.
+// CreateBatch inserts a batch as a draft and returns its number. Call it in the transaction that
+// imports the file's rows.
 func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, error) {
 	var id int64
 	err := tx.QueryRow(ctx, `
@@ -102,8 +102,8 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 	return id, event(ctx, tx, b.InstanceID, id, b.Actor, "imported", nil)
 }
 
-// StartBatch lets a draft run, with the number of its rows and of blank records
-// as the import found them. A batch that has nothing to send is done at once.
+// StartBatch changes a draft to running and records how many rows and blank records the import
+// found. A batch with nothing to send is done at once.
 func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor string, rows, blank int) error {
 	var instance int64
 	err := tx.QueryRow(ctx, `
@@ -120,8 +120,8 @@ func (s *Store) StartBatch(ctx context.Context, tx pgx.Tx, id int64, actor strin
 	return err
 }
 
-// Finish marks as done the batches of an instance whose rows are all decided,
-// also one that was paused while its last answers were under way, and reports how many there were.
+// Finish marks the batches of an instance as done if all their rows are decided, including batches
+// that were paused while their last answers were under way. It returns how many it marked.
 func (s *Store) Finish(ctx context.Context, instance int64) (int, error) {
 	var n int
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -131,8 +131,8 @@ func (s *Store) Finish(ctx context.Context, instance int64) (int, error) {
 	return n, err
 }
 
-// finish looks at the rows in a statement of its own, after it holds the batch:
-// a retry that it waited for has opened rows that an older snapshot shows decided.
+// finish checks the rows again in a new statement, after it has locked the batch. It may have
+// waited for a retry, and an older snapshot shows the rows that the retry opened as decided.
 func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
 	const decided = `not exists (select from results r where r.batch_id = b.id and r.outcome is null)`
 	_, err := tx.Exec(ctx, `select from batches b where instance_id = $1 and state in ('running', 'paused') and `+decided+` order by id for update`, instance)
@@ -155,10 +155,10 @@ func finish(ctx context.Context, tx pgx.Tx, instance int64) (int, error) {
 	return len(ids), nil
 }
 
-// PauseInstance pauses the running batches of an instance, all of them or only
-// those given, with the reason for which Clerk refuses their invitations. The
-// caller holds the instance's create and bulk buckets, so that no claim slips
-// through while the state changes.
+// PauseInstance pauses running batches of an instance because Clerk refuses their invitations.
+// reason says why. If only is empty it pauses all of them. It returns the batches that it paused.
+// The caller must hold the instance's create and bulk buckets, so that no claim runs while the
+// state changes.
 func (s *Store) PauseInstance(ctx context.Context, tx pgx.Tx, instance int64, reason string, only ...int64) ([]int64, error) {
 	rows, _ := tx.Query(ctx, `update batches set state = 'paused', state_reason = $2, paused_by = $3
 		where instance_id = $1 and state = 'running' and ($4::bigint[] is null or id = any($4)) returning id`, instance, reason, ByClerk, only)

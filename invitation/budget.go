@@ -15,17 +15,17 @@ type Limits struct {
 	Create, Bulk, General ratelimit.Limit
 }
 
-// Budget is where the limits of an instance stand.
+// Budget is the state of an instance's limits.
 type Budget struct {
 	Spent
-	Limits  Limits         // of those that were given here and to live workers, the strictest of each kind
-	Workers []WorkerLimits // the processes heard of within a minute, by their ids
-	Frozen  []Freeze       // the buckets that are closed now
-	Now     time.Time      // the database's clock when it was asked
+	Limits  Limits         // the strictest of each kind, of the caller's limits and those that live workers state
+	Workers []WorkerLimits // processes with a heartbeat in the last minute, by id
+	Frozen  []Freeze       // buckets that are frozen now
+	Now     time.Time      // the database's clock when the budget was read
 }
 
-// WorkerLimits are the limits that a worker was given, as [ratelimit.Limit.String] has them; nil
-// where its version does not state them.
+// WorkerLimits are the limits that a worker was given, in the form of [ratelimit.Limit.String].
+// They are nil if the worker's version does not state them.
 type WorkerLimits struct {
 	Worker  string  `json:"worker"`
 	Host    string  `json:"host"`
@@ -38,7 +38,7 @@ type WorkerLimits struct {
 // States reports whether the worker's version states its limits.
 func (w WorkerLimits) States() bool { return w.Create != nil && w.Bulk != nil && w.General != nil }
 
-// String is the worker and its limits in words.
+// String returns the worker and its limits as text.
 func (w WorkerLimits) String() string {
 	who := fmt.Sprintf("%s (%s, pid %d)", w.Worker, w.Host, w.PID)
 	if !w.States() {
@@ -47,8 +47,8 @@ func (w WorkerLimits) String() string {
 	return fmt.Sprintf("%s: create %s, bulk %s, general %s", who, *w.Create, *w.Bulk, *w.General)
 }
 
-// Differing returns the live workers if not all have stated the same limits, and otherwise none.
-// It is never nil.
+// Differing returns all live workers if they have stated different limits. Otherwise it returns an
+// empty slice, never nil.
 func (b Budget) Differing() []WorkerLimits {
 	var first *WorkerLimits
 	for i, w := range b.Workers {
@@ -63,22 +63,22 @@ func (b Budget) Differing() []WorkerLimits {
 	return []WorkerLimits{}
 }
 
-// Freeze is a bucket that a 429 closed for the fleet.
+// Freeze is a bucket that is frozen for the fleet after a 429.
 type Freeze struct {
 	Bucket string    `json:"bucket"` // create, bulk or general
 	Until  time.Time `json:"until"`
 	Reason string    `json:"reason"`
 }
 
-// Ceiling is what earlier versions told of a limit that something else used too. No
-// version makes one any more; programs that read the JSON rely on the key.
+// Ceiling is what earlier versions reported about a limit that another program used too. This
+// version never makes one, but programs that read the JSON rely on the key.
 type Ceiling struct {
 	Bucket  string          `json:"bucket"`
 	Ceiling int             `json:"ceiling"` // requests in a window
-	Limit   ratelimit.Limit `json:"limit"`   // what was set
+	Limit   ratelimit.Limit `json:"limit"`   // the configured limit
 }
 
-// Budget returns where the limits of an instance stand now; limits are those that were given here.
+// Budget returns the current state of an instance's limits. limits are the caller's own limits.
 func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Budget, error) {
 	b := Budget{Limits: limits, Frozen: []Freeze{}}
 	for _, one := range []struct {
@@ -120,8 +120,8 @@ func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Bud
 	return b, nil
 }
 
-// busy lists for how long each request will go on weighing on a limit. One
-// without an answer can have it at any moment: it is taken as answered now.
+// busy lists how much longer each request counts against a limit. A request without an answer can
+// be answered at any moment, so it is treated as answered now.
 func (r *Reader) busy(ctx context.Context, instance int64, bucket string, limit ratelimit.Limit) ([]time.Duration, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select least(coalesce(answered_at, deadline), clock_timestamp()) + $3::interval - clock_timestamp() from attempts
@@ -134,13 +134,14 @@ func (r *Reader) busy(ctx context.Context, instance int64, bucket string, limit 
 	return busy, nil
 }
 
-// Loads returns the people of an instance who wait in running batches. Whoever
-// is in a request whose answer is not known waits for that, not for budget.
+// Loads returns the waiting people of an instance's running batches. It leaves out people in a
+// request whose answer is not known, because they do not wait for budget.
 func (r *Reader) Loads(ctx context.Context, instance int64) ([]Load, error) {
 	return r.loads(ctx, `b.instance_id = $1 and b.state = 'running'`, instance)
 }
 
-// Load returns the people of a batch who wait, whatever its state.
+// Load returns the waiting people of a batch, whatever its state. It fails with [ErrNoBatch] if the
+// batch does not exist.
 func (r *Reader) Load(ctx context.Context, batch int64) (Load, error) {
 	loads, err := r.loads(ctx, `b.id = $1`, batch)
 	if err == nil && len(loads) == 0 {

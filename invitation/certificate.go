@@ -12,21 +12,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Certificate says what a batch came to at its end. Its head is the end of a
-// hash chain over the batch, its rows and the attempts that were made for them,
-// as docs/audit.md lays it down. Kept outside the database, it proves that
-// nothing of them was changed since; see [Reader.Verify].
+// Certificate says how a batch ended. Its head is the end of a hash chain over the batch, its rows
+// and their attempts; docs/audit.md specifies the chain. If the head is kept outside the database,
+// it proves that none of these was changed later. See [Reader.Verify].
 type Certificate struct {
 	Batch    int64     `json:"batch"`
-	Number   int       `json:"number"` // 1 for the batch's first end, one more for each after a retry
+	Number   int       `json:"number"` // 1 for the batch's first end; each end after a retry gets the next number
 	MadeAt   time.Time `json:"made_at"`
 	Rows     int       `json:"rows"`
 	Outcomes Counts    `json:"outcomes"`
 	Attempts int       `json:"attempts"` // records in the chain: one for each attempt and person
 	Head     Hash      `json:"head"`
 
-	// Format says what the chain covers. 1: the batch, its rows and attempts. 2: also
-	// the reads that prove outcomes, and the sightings of those people.
+	// Format says what the chain covers. 1: the batch, its rows and attempts. 2: also the reads
+	// that prove outcomes, and the sightings of those people. 3: also the revokes that a row sends
+	// by itself.
 	Format    int `json:"format"`
 	Reads     int `json:"reads"`     // records in the chain
 	Sightings int `json:"sightings"` // records in the chain
@@ -39,21 +39,21 @@ type Certificate struct {
 const (
 	formatAttempts = 1
 	formatReads    = 2
-	formatRevokes  = 3 // the revokes that a row sends by itself, not under a create, are in the chain
+	formatRevokes  = 3 // also the revokes that a row sends by itself, not under a create
 )
 
-// span is for how many row numbers a chain has a checkpoint.
+// span is the number of row numbers from one checkpoint of a chain to the next.
 const span = 1000
 
-// The places of checkpoints.
+// The indexes of checkpoints.
 const (
 	afterHeader = iota
 	afterAttempts
-	afterReads     // of formatReads
-	afterSightings // of formatReads
+	afterReads     // from formatReads on
+	afterSightings // from formatReads on
 )
 
-// afterRows is the place of the first checkpoint after rows; more follow.
+// afterRows returns the index of the first checkpoint after rows. More follow.
 func (c *Certificate) afterRows() int {
 	if c.Format == formatAttempts {
 		return afterAttempts + 1
@@ -61,8 +61,8 @@ func (c *Certificate) afterRows() int {
 	return afterSightings + 1
 }
 
-// Certificate returns the certificate of a batch's last end, or nil where it has
-// not ended, was opened again by a retry, or its certificate is not made yet.
+// Certificate returns the certificate of a batch's last end. It returns nil if the batch has not
+// ended, a retry opened it again, or its certificate is not made yet.
 func (r *Reader) Certificate(ctx context.Context, batch int64) (*Certificate, error) {
 	var c *Certificate
 	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
@@ -107,9 +107,9 @@ func certificates(ctx context.Context, tx pgx.Tx, where string, args ...any) ([]
 	return all, nil
 }
 
-// Certify makes the certificates of the batches of an instance that have ended
-// and have none. One waits while an attempt of its rows is open, as one that also
-// carries people of another batch may be. It returns how many it made.
+// Certify makes the certificates of an instance's batches that have ended and have none. It skips a
+// batch while an attempt of its rows is open, for example one that also carries people of another
+// batch. It returns how many certificates it made.
 func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 	rows, _ := s.pool.Query(ctx, `select id from batches b where instance_id = $1 and finished_at is not null and certificate is null and not `+unsettled+` order by id`, instance)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -129,13 +129,13 @@ func (s *Store) Certify(ctx context.Context, instance int64) (int, error) {
 	return made, nil
 }
 
-// CertifyBatch is [Store.Certify] of one batch, and reports whether it made a
-// certificate.
+// CertifyBatch makes the certificate of one batch. It reports whether it made one; see
+// [Store.Certify].
 func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 		return certify(ctx, tx, batch, formatRevokes)
 	})
-	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // it needs none, another process is at it, or it was opened again
+	if errors.Is(err, pgx.ErrNoRows) || changedMeanwhile(err) { // none is needed, or another process is making it
 		return false, nil
 	}
 	if err != nil {
@@ -144,23 +144,23 @@ func (s *Store) CertifyBatch(ctx context.Context, batch int64) (bool, error) {
 	return true, nil
 }
 
-// changedMeanwhile tells that a transaction of one snapshot met a row that was
-// changed after it: SQLSTATE serialization_failure.
+// changedMeanwhile reports whether a transaction failed because a row was changed after its
+// snapshot: SQLSTATE 40001, serialization_failure.
 func changedMeanwhile(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "40001"
 }
 
-// unsettled says of a batch b that an attempt is open that was made for its rows.
+// unsettled says that an attempt for rows of batch b is open.
 const unsettled = `exists (select from attempts a join attempt_people p on p.attempt_id = a.id
 	where a.instance_id = b.instance_id and a.resolved_at is null and p.batch_id = b.id and ` + own + `)`
 
-// own says of an attempt a that it was made to invite somebody: what takes
-// invitations back later is a sweep's.
+// own says that attempt a was made to invite somebody. Revokes of a sweep come later and belong to
+// the sweep.
 const own = `(a.call <> 'revoke' or a.sweep_id is null)`
 
-// certify makes a batch's certificate over one state of the database. With a
-// batch that somebody holds, or that needs none, it is pgx.ErrNoRows.
+// certify makes a batch's certificate over one state of the database. It returns pgx.ErrNoRows if
+// the batch needs none or another transaction holds it.
 func certify(ctx context.Context, tx pgx.Tx, batch int64, format int) error {
 	c := Certificate{Batch: batch, Format: format}
 	var instance int64
@@ -200,24 +200,25 @@ func certify(ctx context.Context, tx pgx.Tx, batch int64, format int) error {
 	return event(ctx, tx, instance, batch, "bulkinvite", "certified", map[string]any{"certificate": c.Number, "head": c.Head})
 }
 
-// The records of a chain. Each is an array of texts, so that PostgreSQL alone
-// says how a value is written.
+// The records of a chain. Each is an array of texts, so that only PostgreSQL decides how a value is
+// written.
 const (
 	moment = `to_char(%s at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 
-	// privateCells are what an erasure removes of a row r.
+	// privateCells are the cells of row r that an erasure removes.
 	privateCells = `array[r.email, r.key, r.redirect_url, r.public_metadata::text, cardinality(r.notes)::text] || r.notes || array[cardinality(r.original)::text] || r.original`
 )
 
 var (
-	// header is of the batch, and of the certificate: $2 to $5 are its number, when it was made, its last attempt and last retry.
+	// headerRecord describes the batch and the certificate. $2 to $5 are the certificate's number,
+	// time, last attempt and last retry.
 	headerRecord = `select array['batch', b.id::text, $2::text, ` + at("$3::timestamptz") + `, $4::text, $5::text,
 		    (select encode(head, 'hex') from certificates c where c.batch_id = b.id and c.number = $2::integer - 1),
 		    encode(b.file_sha256, 'hex'), b.file_bytes::text, b.actor, b.rows::text, b.blank::text, ` + at("b.created_at") + `, ` + at("b.started_at") + `]
 		from batches b where b.id = $1`
 
-	// rowRecords are the rows as they stood before the first retry after $2. The fourth field, the hash of the private
-	// cells, is put in where these are there.
+	// rowRecords are the rows before the first retry after $2. The fourth field is the hash of the
+	// private cells. The program fills it in if the cells are still there.
 	rowRecords = `
 		select r.row_number, array['row', r.row_number::text, r.line::text, encode(r.private_hash, 'hex'), r.expires_in_days::text, r.revoke_on::text]
 		       || case when t.id is null then array[r.outcome, r.reason, r.duplicate_of::text, r.clerk_invitation_id, r.clerk_user_id, r.attempt_id::text, r.read_id::text, ` + at("r.decided_at") + `]
@@ -227,8 +228,8 @@ var (
 			select distinct on (row_number) * from retries where batch_id = $1 and id > $2 order by row_number, id) t on t.row_number = r.row_number
 		where r.batch_id = $1 order by r.row_number`
 
-	// attemptRecords are one for each attempt, up to $2, and person of the batch; before
-	// format $3 without the revokes that stand by themselves.
+	// attemptRecords has one record for each attempt, up to $2, and person of the batch. Before
+	// format 3 ($3) it leaves out the revokes that a row sends by itself.
 	attemptRecords = `
 		select a.id, array['attempt', a.id::text, p.row_number::text, a.call, a.bucket, a.under::text, a.worker_id, ` + at("a.started_at") + `, ` + at("a.deadline") + `,
 		       ` + at("a.answered_at") + `, a.http_status::text, a.error_code, a.trace_id, ` + at("a.resolved_at") + `, a.resolution,
@@ -238,9 +239,9 @@ var (
 		  and ($3 >= 3 or a.call <> 'revoke' or a.under is not null)
 		order by a.id, p.row_number`
 
-	// readRecords are the reads that prove outcomes, each once. A row that says what a
-	// read showed relies on that GET alone. One that says that nothing was there relies
-	// on the whole pass, which was complete by then.
+	// readRecords has each read that proves outcomes once. A row that says what a read showed
+	// relies on that GET alone. A row that says that nothing was there relies on the whole pass,
+	// which was complete by then.
 	readRecords = `
 		select g.id, array['read', g.id::text, g.call, g.worker_id, g.pass_id::text,
 		       ` + at("g.pass_begun_at") + `, ` + at("g.begun_at") + `,
@@ -248,7 +249,7 @@ var (
 		       g.items::text, g.complete::text, ` + at("g.reached") + `]
 		from reads g where g.id in (` + provingReads + `) order by g.id`
 
-	// sightingRecords are what the certificate $2 kept of sightings.
+	// sightingRecords are the sightings that certificate $2 kept.
 	sightingRecords = `
 		select row_number, array['sighting', row_number::text, clerk_id, kind, status,
 		       ` + at("created_at") + `, ` + at("expires_at") + `,
@@ -257,8 +258,8 @@ var (
 )
 
 const (
-	// provenRows are the rows of the batch $1 whose outcomes a read proves, as they
-	// stood before the first retry after $2.
+	// provenRows are the rows of batch $1 whose outcomes a read proves, as they were before the
+	// first retry after $2.
 	provenRows = `
 		select r.row_number, r.instance_id, r.key, r.erased_by,
 		       case when t.id is null then r.read_id else t.read_id end as read_id,
@@ -269,7 +270,7 @@ const (
 		  on t.row_number = r.row_number
 		where r.batch_id = $1 and case when t.id is null then r.read_id else t.read_id end is not null`
 
-	// provingReads are the numbers of these reads.
+	// provingReads are the ids of these reads.
 	provingReads = `
 		with proven as materialized (select distinct read_id, whole from (` + provenRows + `) r)
 		select read_id from proven
@@ -277,8 +278,8 @@ const (
 		select g.id from proven p join reads f on f.id = p.read_id
 		join reads g on coalesce(g.pass_id, g.id) = coalesce(f.pass_id, f.id) where p.whole`
 
-	// keepSightings keeps what was seen of people whose outcomes a read proves, for
-	// the certificate $2 of the batch $1.
+	// keepSightings copies the sightings of people whose outcomes a read proves, for certificate $2
+	// of batch $1.
 	keepSightings = `
 		insert into certified_sightings (batch_id, number, row_number, clerk_id, kind, status, created_at, expires_at,
 			first_read, first_seen, last_read, last_seen)
@@ -288,12 +289,11 @@ const (
 		cross join lateral (select * from sightings s where s.key = r.key and s.instance_id = r.instance_id offset 0) s
 		where r.batch_id = $1 and r.read_id is not null and r.erased_by is null`
 
-	// changedSightings looks for sightings that are not as the certificate $3 of the
-	// batch $1 kept them. What a later read showed, and what became of a revoke, is no
-	// change. Of people who were erased there is nothing to compare. One
-	// that was not kept, although a read that proves an outcome is said to have shown
-	// it first, was added. Each is looked up through its index, for the reason that
-	// keysOf gives.
+	// changedSightings looks for sightings that differ from what certificate $3 of batch $1 kept.
+	// What a later read showed, and the result of a revoke, do not count as changes. For erased
+	// people there is nothing to compare. A sighting that the certificate did not keep was added
+	// later if its first read is one that proves an outcome. Each is looked up through its index,
+	// for the reason that keysOf states.
 	changedSightings = `
 		with proven as materialized (select r.* from (` + provenRows + `) r where r.erased_by is null)
 		select exists (
@@ -320,19 +320,18 @@ const (
 			  and s.first_read in (` + provingReads + `))`
 )
 
-// at is a time as the chain has it: in UTC, to the microsecond.
+// at returns SQL for a time as the chain has it: in UTC, to the microsecond.
 func at(expression string) string { return fmt.Sprintf(moment, expression) }
 
-// The fields of a row's record that the chain fills in or counts by.
+// The fields of a row's record that the program fills in or counts by.
 const (
 	privateField = 3
 	outcomeField = 6
 )
 
-// follow walks the chain of a certificate and sets what it comes to: rows,
-// outcomes, attempts, checkpoints and head. Where against is given, that is what
-// these should be; it returns where they are not. Memory does not grow with the
-// batch, but for 32 bytes for each thousand rows.
+// follow computes the chain of a certificate and sets rows, outcomes, attempts, checkpoints and
+// head. If against is not nil, follow compares these with it and returns the differences. Memory
+// does not grow with the batch, except for 32 bytes for each thousand rows.
 func (c *Certificate) follow(ctx context.Context, tx pgx.Tx, against *Certificate) ([]Difference, error) {
 	h, err := newHasher(ctx, tx)
 	if err != nil {
@@ -387,19 +386,19 @@ func pointers(texts []string) []*string {
 	return list
 }
 
-// walk is a chain on its way.
+// walk is a chain that is being computed.
 type walk struct {
 	*hasher
 	made    *Certificate
-	against *Certificate // nil: there is nothing to hold it against
+	against *Certificate // nil: nothing to compare with
 	chain   Hash
 	differs []Difference
 }
 
 func (w *walk) add(record []*string) { w.chain = w.next(w.chain, record) }
 
-// checkpoint notes the chain at a place. Where it is not what it should be there,
-// it goes on from that, so that it can be said what else differs.
+// checkpoint records the chain at an index. If the chain differs from the expected one, it
+// continues from the expected one, so that later differences are found too.
 func (w *walk) checkpoint(place int, d Difference) {
 	if place == len(w.made.checkpoints) {
 		w.made.checkpoints = append(w.made.checkpoints, Hash{})
@@ -407,7 +406,7 @@ func (w *walk) checkpoint(place int, d Difference) {
 	w.made.checkpoints[place] = w.chain
 	switch {
 	case w.against == nil:
-	case place >= len(w.against.checkpoints): // rows beyond the last
+	case place >= len(w.against.checkpoints): // there are rows after the last one
 		w.differs = append(w.differs, d)
 		w.chain = w.against.checkpoints[len(w.against.checkpoints)-1]
 	case w.chain != w.against.checkpoints[place]:
@@ -416,7 +415,7 @@ func (w *walk) checkpoint(place int, d Difference) {
 	}
 }
 
-// rowsThrough makes the checkpoint after a thousand row numbers.
+// rowsThrough sets the checkpoint after a thousand row numbers.
 func (w *walk) rowsThrough(last int) {
 	w.checkpoint(w.made.afterRows()+last/span-1, Difference{What: DiffersRows, From: int64(last - span + 1), To: int64(last)})
 }
@@ -450,8 +449,7 @@ func (w *walk) rows(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// records adds the records of a query, each after its number, and returns how many
-// there are.
+// records adds the records of a query in its order and returns how many there are.
 func (w *walk) records(ctx context.Context, tx pgx.Tx, sql string, args ...any) (n int, err error) {
 	rows, _ := tx.Query(ctx, sql, args...)
 	var id int64

@@ -11,17 +11,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrDeclaredDead says that the process is no longer registered: others took it
-// for dead and have taken over its rows. It must not claim.
+// ErrDeclaredDead says that the process is not registered any more: other processes have declared
+// it dead and taken over its rows. It must not claim.
 var ErrDeclaredDead = errors.New("this process was declared dead")
 
-// standstill is how long a claim may stand still between two of its statements.
+// standstill is how long a claim may do nothing between two statements.
 const standstill = 10 * time.Second
 
-// Alive makes sure that a worker is registered and stays so until the
-// transaction ends. It is the first statement of a claim. Should the process
-// stand still within the transaction, as one on a paused machine does, Postgres
-// ends it after ten seconds: it holds the buckets, and nobody else can claim.
+// Alive checks that a worker is registered, and keeps it registered until the transaction ends. It
+// must be the first statement of a claim. If the process stands still in the transaction, as on a
+// paused machine, PostgreSQL ends the transaction after ten seconds, because it holds the buckets
+// and no other process can claim. Alive fails with [ErrDeclaredDead] if the worker is not
+// registered.
 func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 	var set string
 	err := tx.QueryRow(ctx, `select set_config('idle_in_transaction_session_timeout', $2, true) from workers where id = $1 for key share`,
@@ -35,17 +36,17 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 	return nil
 }
 
-// Pick locks up to n waiting rows of an instance, by priority and age of their
-// batches and then in file order. Rows that somebody else has locked are passed
-// over. The caller holds the buckets: since whoever changes a batch's state
-// takes them first, the batches that are seen to run here do run.
+// Pick locks up to n waiting rows of an instance: owed rows first, then by priority and age of
+// their batches, then in file order. It skips rows that another transaction has locked. The caller
+// must hold the buckets. Every transaction that changes a batch's state takes them first, so the
+// batches that Pick sees as running do run.
 //
-// alone says whether those are wanted too that must go in a call of their own.
+// alone says whether to include rows that must go in a call of their own.
 func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool) ([]RowID, error) {
 	return s.pick(ctx, tx, instance, n, alone, `for update of r skip locked`)
 }
 
-// Peek is Pick without locks, for whoever only wants to read ahead.
+// Peek is Pick without locks, for a caller that only reads ahead.
 func (s *Store) Peek(ctx context.Context, instance int64, n int, alone bool) (ids []RowID, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		ids, err = s.pick(ctx, tx, instance, n, alone, ``)
@@ -54,12 +55,11 @@ func (s *Store) Peek(ctx context.Context, instance int64, n int, alone bool) (id
 	return ids, err
 }
 
-// open says that a batch's waiting rows may be asked for now by this store's
-// process.
+// open says that this store's process may send the waiting rows of batch b now.
 func (s *Store) open() string { return isOpen + ` and ` + s.mine() }
 
-// mine says of a batch b that its rows are for this store's process: links go to
-// one file, so that whoever has it works on that batch alone, and nobody else does.
+// mine says that the rows of batch b are for this store's process. Links go to one file, so only
+// the process that has the file works on that batch, and it works on no other.
 func (s *Store) mine() string {
 	if s.links == 0 {
 		return `b.links_file is null`
@@ -67,28 +67,27 @@ func (s *Store) mine() string {
 	return fmt.Sprintf(`b.id = %d`, s.links)
 }
 
-// isOpen says that a batch may send now. One whose time zone PostgreSQL does not
-// know may not: see [Store.PauseZoneless].
+// isOpen says that batch b may send now. It is false if PostgreSQL does not know the batch's time
+// zone: see [Store.PauseZoneless].
 const isOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
 	and (b.hours is null or b.hours @> extract(hour from wall_clock(b.tz))::int)`
 
-// lastRow is the last row of a batch b that may be asked for now: the end of its
-// canary, or of every file. Compared with a row's number it bounds an index scan;
-// an expression of the row itself would be looked at for each row of the batch.
+// lastRow is the last row of batch b that may be sent now: the end of its trial, or above any row
+// number. Compared with a row's number it bounds an index scan. An expression on the row itself
+// would be evaluated for each row of the batch.
 const lastRow = `coalesce(b.canary_row, 2147483647)`
 
-// waiting says that a row of an open batch may be asked for now. Whether its
-// person is claimed is looked up by the index (offset 0), also by a plan that was
-// made when nobody was.
+// waiting says that row r of an open batch may be claimed now. The check for an open attempt of the
+// person uses the index (offset 0), even in a plan that was made when nobody was claimed.
 const waiting = `r.outcome is null and r.withdrawn_by is null and (r.not_before is null or r.not_before <= clock_timestamp())
 	and not exists (select from attempt_people p where p.instance_id = r.instance_id and p.key = r.key and p.open offset 0)`
 
-// owed says of a waiting row r that an invitation was revoked for it, and that it has
-// yet to make its own. Such a row goes first, whatever its batch's state and hours are.
+// owed says that row r is undecided and an invitation was or is being revoked for it. With
+// [waiting], no revoke is open and the row's own invitation does not exist yet. Such a row goes
+// first, whatever its batch's state and hours are.
 const owed = `r.revoke_sent is not null and r.outcome is null`
 
-// ownRevoke says of an attempt a that it revokes an invitation for a row, which is to
-// make another.
+// ownRevoke says that attempt a revokes an invitation for a row, which then makes another.
 const ownRevoke = `a.call = 'revoke' and a.sweep_id is null`
 
 func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
@@ -98,7 +97,7 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 		union all
 		select b.id, b.priority, `+lastRow+` from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
 	type turn struct {
-		Batch    int64 // 0: the owed rows of all
+		Batch    int64 // 0: the owed rows of all batches
 		Priority int
 		Last     int
 	}
@@ -128,8 +127,8 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 	return ids, nil
 }
 
-// Waits reports whether a row waits: undecided, in a running batch, not held back,
-// and nobody has an open attempt for its person.
+// Waits reports whether a row waits: it may be claimed now by this store's process. See the
+// glossary for waiting and owed.
 func (s *Store) Waits(ctx context.Context, id RowID) (waits bool, err error) {
 	err = s.pool.QueryRow(ctx, `select exists (
 		select from (select * from results r where r.batch_id = $1 and r.row_number = $2 and `+waiting+` offset 0) r
@@ -141,9 +140,9 @@ func (s *Store) Waits(ctx context.Context, id RowID) (waits bool, err error) {
 	return waits, nil
 }
 
-// Telling counts, up to a limit, the rows of an instance that are undecided in
-// running batches, and those of them that a look may decide without budget:
-// whom no read has covered that should have, and of whom a read showed anything.
+// Telling counts rows of an instance's running batches, looking at no more than limit. undecided
+// counts the undecided rows. telling counts those that a worker may be able to decide without
+// budget: rows that still need a preflight read, and rows whose person has a sighting.
 func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecided, telling int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		select count(*), count(*) filter (where preflight and users_read_id is null or exists (
@@ -156,8 +155,8 @@ func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecid
 	return undecided, telling, nil
 }
 
-// LastWaiting returns up to n waiting rows of an instance, those that are last
-// in line.
+// LastWaiting returns up to n waiting rows of an instance, the last in line first. Owed rows fill
+// up the list.
 func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID, error) {
 	rows, _ := s.pool.Query(ctx, `
 		select w.batch_id, w.row_number from batches b cross join lateral (
@@ -177,7 +176,7 @@ func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID
 	return ids, nil
 }
 
-// CallRevoke is what attempts.call says of a revoke.
+// CallRevoke is the value of attempts.call for a revoke.
 const CallRevoke = "revoke"
 
 // Request is a create, bulk or revoke that is about to be sent.
@@ -185,27 +184,26 @@ type Request struct {
 	Call   string // create, bulk or CallRevoke
 	Bucket string
 	People []Person
-	Sweep  int64 // the sweep that a revoke belongs to; 0: none, it is a row's own
+	Sweep  int64 // the sweep of a revoke; 0: a row's own revoke
 }
 
-// Person is somebody in a request.
+// Person is one person in a request.
 type Person struct {
-	RowID        // zero for an invitation that no row explains
+	RowID        // zero: no row explains the invitation
 	Key          string
-	InvitationID string // for a revoke: what is revoked
+	InvitationID string // for a revoke: the invitation to revoke
 }
 
-// Claimed is a request whose attempt is in the ledger, and who was claimed for it.
+// Claimed is a request whose attempt is in the ledger, with the people who were claimed for it.
 type Claimed struct {
 	AttemptID int64
-	StartedAt time.Time // by PostgreSQL's clock; with the number it names the attempt, see [Noted]
+	StartedAt time.Time // by PostgreSQL's clock; identifies the attempt together with AttemptID, see [Noted]
 	Request
 }
 
-// Open puts requests into the ledger and claims their people, with a deadline
-// of timeout from now. People for whom somebody else has an open attempt are
-// dropped, and so are requests without people. Nothing may be sent before the
-// transaction is committed.
+// Open writes requests into the ledger and claims their people. Their deadline is timeout from now.
+// Open drops people who have an open attempt of another request, and requests that have no people
+// left. The caller must commit the transaction before it sends anything.
 func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker string, timeout time.Duration, requests []Request) ([]Claimed, error) {
 	var calls, buckets []string
 	var sweeps []int64
@@ -238,8 +236,8 @@ func (s *Store) Open(ctx context.Context, tx pgx.Tx, instance int64, worker stri
 	return s.Withdraw(ctx, tx, claimed, func(Person) bool { return false })
 }
 
-// claim inserts the people of the attempts, in key order, so that two claims
-// can't wait for each other, and drops those who are claimed already.
+// claim inserts the people of the attempts and drops those who are claimed already. It inserts them
+// in key order, so that two claims cannot deadlock.
 func (s *Store) claim(ctx context.Context, tx pgx.Tx, instance int64, claimed []Claimed) error {
 	type member struct {
 		attempt int64
@@ -273,7 +271,8 @@ func (s *Store) claim(ctx context.Context, tx pgx.Tx, instance int64, claimed []
 		order by m.place
 		on conflict do nothing
 		returning attempt_id, key, coalesce(batch_id, 0), coalesce(row_number, 0)`, instance, attempts, keys, batches, numbers, invitations)
-	// The row belongs to it: two rows of one person can be in one request, and only one of them is claimed.
+	// A claim includes its row: two rows of one person can be in one request, and only one of them
+	// is claimed.
 	type claim struct {
 		Attempt int64
 		Key     string
@@ -295,8 +294,8 @@ func (s *Store) claim(ctx context.Context, tx pgx.Tx, instance int64, claimed []
 	return nil
 }
 
-// Withdraw takes people, and requests that are left without any, out of the
-// ledger again, in the transaction that opened them: they were never sent.
+// Withdraw removes people from the ledger, and requests that have no people left. drop selects the
+// people. Call it in the transaction that opened the requests, before anything is sent.
 func (s *Store) Withdraw(ctx context.Context, tx pgx.Tx, claimed []Claimed, drop func(Person) bool) ([]Claimed, error) {
 	var empty, attempts []int64
 	var keys []string

@@ -9,14 +9,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// StateError says that a batch's state does not allow what was asked.
+// StateError says that a batch's state does not allow an action.
 type StateError struct {
 	Batch  int64
 	State  State
 	Reason string // why it is in that state, if the program put it there
-	Action string // what was asked: pause, resume, cancel, start, retry, correct
+	Action string // the refused action, a key of pastOf
 }
 
+// Error names the batch, its state and the action.
 func (e *StateError) Error() string {
 	text := fmt.Sprintf("batch %d is %s", e.Batch, e.State)
 	if e.Reason != "" {
@@ -25,24 +26,24 @@ func (e *StateError) Error() string {
 	return text + ": it can't be " + pastOf[e.Action]
 }
 
-// pastOf is what has come of an action, in words; events.action holds them, but of
-// a draft's options, which is set there.
+// pastOf has the past participle of each action, for texts. events.action stores the same words,
+// except for changed options, which are stored as "set".
 var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone", "correct": "corrected"}
 
-// change is what move makes of a batch.
+// change is a change of a batch's state.
 type change struct {
-	action string // of pastOf
+	action string // a key of pastOf
 	to     State
 	from   []State
 	by     Pauser    // for a pause
 	reason string    // for a pause; may be empty
-	rows   []int     // those that are opened again; may be empty
-	also   []Outcome // what a retry takes up beside the failed ones
+	rows   []int     // rows that are opened again; may be empty
+	also   []Outcome // outcomes that a retry opens in addition to failed
 }
 
-// move changes a batch's state from one of those allowed, and records who did it.
-// The caller holds the instance's create and bulk buckets: claims read the state
-// after they hold them, so that none slips between.
+// move changes a batch's state from one of the allowed states and records who did it. For a change
+// that stops or starts claims, the caller must hold the instance's create and bulk buckets. Claims
+// read the state after they hold the buckets, so no claim slips in between.
 func (s *Store) move(ctx context.Context, tx pgx.Tx, b *Batch, actor string, c change) error {
 	err := tx.QueryRow(ctx, `update batches set state = $2, state_reason = nullif($3, ''), paused_by = nullif($4, '') where id = $1 and state = any($5) returning id`,
 		b.ID, c.to, c.reason, c.by, c.from).Scan(&b.ID)
@@ -80,32 +81,31 @@ func (s *Store) allowed(ctx context.Context, tx pgx.Tx, b *Batch, c change) erro
 	return &now
 }
 
-// PauseBatch stops a running batch until it is resumed, as a person asked; they
-// need not give a reason.
+// PauseBatch pauses a running batch because a person asked for it. reason may be empty. It fails
+// with a [StateError] if the batch is not running.
 func (s *Store) PauseBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor, reason string) error {
 	return s.move(ctx, tx, b, actor, change{action: "pause", to: Paused, from: []State{Running}, by: ByPerson, reason: reason})
 }
 
-// CancelBatch stops a batch for good. Its rows are decided by [Store.CancelRows]
-// in a transaction of its own, after this one is committed.
+// CancelBatch stops a batch for good. [Store.CancelRows] decides its rows in a second transaction,
+// after this one has committed. CancelBatch fails with a [StateError] if the batch is over.
 func (s *Store) CancelBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) error {
 	return s.move(ctx, tx, b, actor, change{action: "cancel", to: StateCancelled, from: []State{Draft, Running, Paused}})
 }
 
-// DiscardDraft stops a draft for good, as [Store.CancelBatch] does. A batch that
-// somebody has started meanwhile is left alone.
+// DiscardDraft stops a draft for good, as [Store.CancelBatch] does. It fails with a [StateError] if
+// somebody has started the batch meanwhile.
 func (s *Store) DiscardDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string) error {
 	return s.move(ctx, tx, b, actor, change{action: "discard", to: StateCancelled, from: []State{Draft}})
 }
 
-// CancelRows decides the rows of cancelled batches of an instance that have no
-// open attempt, and returns how many; those that have one are decided when it
-// is resolved, and those whose person has lost an invitation to make room for
-// another when they have got that.
+// CancelRows decides the rows of an instance's cancelled batches, except those with an open attempt
+// and those that are owed an invitation. It returns how many rows it cancelled. A row with an open
+// attempt is decided when the attempt is resolved, and an owed row when it has its invitation.
 func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 	var n int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// An invitation whose link was lost is there all the same.
+		// An invitation whose link was lost exists all the same.
 		_, err := tx.Exec(ctx, `
 			update results r set outcome = 'invited', reason = 'link_lost', clerk_invitation_id = p.clerk_invitation_id, status = 'pending', status_at = clock_timestamp(),
 			       attempt_id = p.attempt_id, decided_at = clock_timestamp(), not_before = null
@@ -118,7 +118,7 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 		if err != nil {
 			return err
 		}
-		// Rows are locked in their order, as others that lock several do.
+		// Lock rows in their order, as other statements that lock several rows do.
 		tag, err := tx.Exec(ctx, `
 			with waiting as (
 				select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id
@@ -143,8 +143,8 @@ func (s *Store) CancelRows(ctx context.Context, instance int64) (int64, error) {
 	return n, nil
 }
 
-// ResumeBatch lets a paused batch run again and returns the numbers of its
-// undecided rows, which need jobs. A canary that had paused it is confirmed.
+// ResumeBatch sets a paused batch to running and returns the numbers of its undecided rows, which
+// need jobs. If the trial of the batch is decided, resuming confirms it.
 func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string) ([]int, error) {
 	if err := s.move(ctx, tx, b, actor, change{action: "resume", to: Running, from: []State{Paused}}); err != nil {
 		return nil, err
@@ -159,13 +159,14 @@ func (s *Store) ResumeBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor stri
 	return s.UndecidedRows(ctx, tx, b.ID)
 }
 
-// RetryBatch opens the rows that ended failed again, and those of other
-// outcomes if asked to (only Rejected may be). It leaves out rows that were corrected, here or in the batch that this
-// one resends; rows that a sweep has withdrawn, unless that sweep was stopped, since no worker claims them; and rows of
-// people who were erased, because no address is left. It returns the numbers of the opened rows, which need jobs. A
-// batch that has none stays as it is.
+// RetryBatch opens the rows again that ended as failed, and those with the outcomes in also. Only
+// Rejected may be in also. It leaves out rows that were corrected, in this batch or in the batch
+// that this one resends, rows that a sweep has withdrawn (unless that sweep was stopped), because
+// no worker claims them, and rows of erased people, because their address is gone. It returns the
+// numbers of the rows, which need jobs. If there are none, the batch stays as it is.
 func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor string, also ...Outcome) ([]int, error) {
-	// The database opens no row again that is not on record. The batch first: its certificate may be in the making.
+	// The database opens only rows that are recorded in retries. The batch is locked first, because
+	// its certificate may be in the making.
 	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
@@ -205,13 +206,13 @@ func (s *Store) RetryBatch(ctx context.Context, tx pgx.Tx, b *Batch, actor strin
 	return numbers, nil
 }
 
-// Terms are what a draft is started on. They are given the draft under its lock,
-// what is known of its people (nil: nothing), and how many rows wait; they may
-// change its options, or refuse it by an error.
+// Terms check and may change the options of a draft that is about to start. The store calls them
+// while it holds the draft's lock, with the draft's preview (nil if there is none) and its number
+// of undecided rows. An error refuses the start.
 type Terms func(b *Batch, p *Preview, waiting int) error
 
-// HoldDraft locks a draft until the transaction ends, if terms are enough to start it: what others changed before
-// counts. b is then the draft as it is.
+// HoldDraft locks a draft until the transaction ends, if terms allow its start. It sets b to the
+// draft as it is under the lock, so changes that others made before count.
 func (s *Store) HoldDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string, terms Terms) error {
 	locked, err := lockDraft(ctx, tx, b.ID, "start")
 	if err != nil {
@@ -233,7 +234,7 @@ func (s *Store) HoldDraft(ctx context.Context, tx pgx.Tx, b *Batch, actor string
 	return err
 }
 
-// UndecidedRows returns the numbers of a batch's undecided rows, in the file's order.
+// UndecidedRows returns the numbers of a batch's undecided rows in file order.
 func (s *Store) UndecidedRows(ctx context.Context, tx pgx.Tx, batch int64) ([]int, error) {
 	rows, _ := tx.Query(ctx, `select row_number from results where batch_id = $1 and outcome is null order by row_number`, batch)
 	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
@@ -243,11 +244,11 @@ func (s *Store) UndecidedRows(ctx context.Context, tx pgx.Tx, batch int64) ([]in
 	return numbers, nil
 }
 
-// Judge pauses running batches of an instance that have shown what they had to
-// show: a canary whose rows are all decided, and a batch of which too many rows
-// are rejected or failed. The caller holds the create and bulk buckets. It
-// returns the batches that it paused, and whether there is doubt about others: too
-// many of their rows are refused, but too few are decided yet to tell.
+// Judge pauses two kinds of an instance's running batches: batches whose trial is decided, and
+// batches in which more than a fifth of at least twenty people were rejected or failed since the
+// batch was started, resumed or retried. The caller must hold the create and bulk buckets. Judge
+// returns the batches that it paused. doubt is true if another batch has more than a fifth, but of
+// fewer than twenty people.
 func (s *Store) Judge(ctx context.Context, tx pgx.Tx, instance int64) (paused []*Batch, doubt bool, err error) {
 	rows, _ := tx.Query(ctx, `
 		with judged as (

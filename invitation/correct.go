@@ -8,13 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrUnderWay says that a request for a row's person is at Clerk, or that its
-// answer is not known yet: what it did must be known first.
+// ErrUnderWay says that a request for a person is at Clerk or that its answer is not known. The
+// program must first know what the request did.
 var ErrUnderWay = errors.New("a request for the person is under way")
 
-// rowLine lists the rows that stand for row $2 of batch $1, itself included: those
-// of the same person in resends of its batch, in the batch that it resends, and in
-// any batch that revoked an invitation of one of them to make its own.
+// rowLine lists row $2 of batch $1 and the rows that belong to it: rows of the same person in
+// resends of its batch, in the batch that its batch resends, and in any batch that revoked an
+// invitation of one of them to make its own.
 const rowLine = `
 	with recursive line (batch_id, row_number, resend_of, clerk_invitation_id, key, instance_id) as (
 		select r.batch_id, r.row_number, b.resend_of, r.clerk_invitation_id, r.key, r.instance_id
@@ -29,20 +29,20 @@ const rowLine = `
 			where p.batch_id = n.batch_id and p.row_number = n.row_number
 			  and p.clerk_invitation_id = line.clerk_invitation_id and not ` + undone + `))`
 
-// CorrectableRow is a row as it stands, and what has set it right already.
+// CorrectableRow is the state of a row, and how it was corrected before.
 type CorrectableRow struct {
 	Key         string
 	Outcome     Outcome // empty: undecided
-	Pending     []int64 // the batches that made its pending invitations: its own, or one that made another for it
+	Pending     []int64 // the batches that made its pending invitations: its own, or one that invited the person again
 	Accepted    bool    // one of its invitations was accepted
 	Elsewhere   bool    // its address has a pending invitation that was not made for it
-	CorrectedBy int64   // the batch that sets it right; 0: none
+	CorrectedBy int64   // the batch that corrects it; 0: none
 	CorrectedTo string  // the key of the right address
-	Sweep       int64   // the sweep that takes its invitation back; 0: none
-	Erased      bool    // its address and its cells were erased or purged
+	Sweep       int64   // the sweep that revokes its invitation; 0: none
+	Erased      bool    // its address and cells were erased or purged
 }
 
-// Correctable looks up a row that is to be set right.
+// Correctable looks up the state of a row before a correction. It fails if the row does not exist.
 func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*CorrectableRow, error) {
 	var c CorrectableRow
 	err := r.pool.QueryRow(ctx, rowLine+`,
@@ -74,13 +74,15 @@ func (r *Reader) Correctable(ctx context.Context, batch int64, row int) (*Correc
 	return &c, nil
 }
 
-// CreateCorrection makes the batch of one row that sets a row of another right,
-// gives that up if it is undecided, and returns the batch and the pending
-// invitations that were made for the row, by whichever batch: they are to be
-// revoked. The caller has called [ShareErasures] and then locked the instance's
-// create and bulk buckets, so that no claim of the row slips between. With an open
-// request for the row, or for one of a batch that invites the person again for it,
-// it is [ErrUnderWay]. A row of a draft is refused with a [StateError].
+// CreateCorrection makes the batch of one row that corrects a row of another batch. If the
+// corrected row is undecided, it ends as cancelled. CreateCorrection returns the new batch and the
+// pending invitations that any batch made for the row; the caller must have them revoked.
+//
+// The caller must call [ShareErasures] and then lock the instance's create and bulk buckets, so
+// that no claim of the row slips in between. CreateCorrection fails with [ErrUnderWay] if a request
+// for the row is open, or for a row that invites the person again for it. It fails with [ErrErased]
+// if the row or the new address is of an erased person, and with a [StateError] if the batch is a
+// draft.
 func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row int, email, key, actor string) (int64, []Target, error) {
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)
@@ -92,8 +94,8 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if erased.Row(key, nil) != nil {
 		return fault(ErrErased)
 	}
-	// In a statement of its own: answers that are being recorded for the person are
-	// seen by the next one.
+	// This is a separate statement. It waits for answers that are being recorded for the person,
+	// and the next statement sees them.
 	if _, err := tx.Exec(ctx, `
 		select from results r where (r.batch_id, r.row_number) in (
 			select $1::bigint, $2::int union all select p.batch_id, p.row_number
@@ -106,7 +108,7 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if err := tx.QueryRow(ctx, `select state from batches where id = $1`, of.ID).Scan(&state); err != nil {
 		return fault(err)
 	}
-	if state == Draft { // nothing of it is sent before somebody confirms it
+	if state == Draft { // nothing of a draft is sent before a person confirms it
 		return fault(&StateError{Batch: of.ID, State: state, Action: "correct"})
 	}
 	var open, gone bool
@@ -125,7 +127,7 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	if open {
 		return fault(ErrUnderWay)
 	}
-	// In a new statement: who held the row before may have set it right.
+	// This is a new statement: the transaction that held the row before may have corrected it.
 	var before int64
 	err = tx.QueryRow(ctx, `select coalesce(max(id), 0) from batches where corrects = $1 and corrects_row = $2 and state <> 'cancelled'`, of.ID, row).Scan(&before)
 	if err == nil && before != 0 {

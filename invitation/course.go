@@ -8,21 +8,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Course is how many people of a batch were invited, and how many had accepted,
-// as time went by.
+// Course is how the numbers of a batch's invited and accepted people grew over time.
 type Course struct {
 	From, To time.Time // from the first invitation until now; zero: nobody was invited
-	Steps    []Step    // as many as were asked for, one after another
+	Steps    []Step    // as many as asked for, in order, all of the same length
 }
 
-// Step is what there was in all at the end of a part of the time.
+// Step has the totals at the end of one part of the time.
 type Step struct {
 	Invited  int `json:"invited"`
-	Accepted int `json:"accepted"` // as far as Clerk was read; by when we learned of it
+	Accepted int `json:"accepted"` // as far as reads of Clerk have shown, at the time the program learned it
 }
 
-// Course returns how a batch went, in so many steps of one length. It reads all
-// of the batch's rows: some hundred milliseconds for a million.
+// Course returns the course of a batch in the given number of steps. It reads all rows of the
+// batch: a few hundred milliseconds for a million rows.
 func (r *Reader) Course(ctx context.Context, batch int64, steps int) (Course, error) {
 	c := Course{Steps: make([]Step, steps)}
 	rows, _ := r.pool.Query(ctx, `
@@ -51,7 +50,7 @@ func (r *Reader) Course(ctx context.Context, batch int64, steps int) (Course, er
 	return c, nil
 }
 
-// InvitedLately returns how many people of a batch were invited since so long.
+// InvitedLately returns how many people of a batch were invited within the last since.
 func (r *Reader) InvitedLately(ctx context.Context, b *Batch, since time.Duration) (n int, err error) {
 	err = r.pool.QueryRow(ctx, `
 		select count(*) from attempts a join attempt_people p on p.attempt_id = a.id

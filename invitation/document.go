@@ -4,20 +4,20 @@ import (
 	"context"
 )
 
-// Document is where a batch stands and what it waits for, as status --json and
-// the API tell it.
+// Document is the state of a batch and what it waits for, as status --json and the API return it.
 type Document struct {
 	*Report
-	Plan     *Plan     `json:"plan"`     // of what is left; nil when nothing is sent
-	Frozen   []Freeze  `json:"frozen"`   // the limits that a 429 closed
+	Plan     *Plan     `json:"plan"`     // for the undecided rows; nil if nothing is sent
+	Frozen   []Freeze  `json:"frozen"`   // the limits that a 429 froze
 	Ceilings []Ceiling `json:"ceilings"` // always empty
 
-	// The live workers where they were given different limits; the strictest count.
+	// Differing has all live workers if they were given different limits. The strictest limits
+	// apply.
 	Differing []WorkerLimits `json:"differing_limits"`
 }
 
-// Document says where a batch stands, or [ErrNoBatch]; limits are those of its
-// instance's environment. The budget is that of the batch's instance.
+// Document returns the state of a batch and the budget of its instance. limits returns the caller's
+// limits for an environment. It fails with [ErrNoBatch] if the batch does not exist.
 func (r *Reader) Document(ctx context.Context, batch int64, limits func(environment string) Limits) (*Document, Budget, error) {
 	report, err := r.Report(ctx, batch)
 	if err != nil {
@@ -41,8 +41,8 @@ func (r *Reader) Document(ctx context.Context, batch int64, limits func(environm
 	return d, budget, nil
 }
 
-// PlanLeft plans what is left of one of the batches that wait, by the budget,
-// what it has spent, and who comes first.
+// PlanLeft plans the undecided people of one of the batches in loads. budget says which limits
+// apply and what counts against them, and the other loads compete for it.
 func PlanLeft(batch int64, loads []Load, budget Budget) Plan {
 	var own Load
 	var others []Load

@@ -9,15 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrCorrectedDraft says that a draft's file can't be read again, since batches
-// correct rows of it.
+// ErrCorrectedDraft says that a draft's file cannot be read again, because other batches correct
+// rows of it.
 var ErrCorrectedDraft = errors.New("a row of it was corrected")
 
-// EmptyDraft deletes the rows of a draft, whose file is about to be read again
-// in another way, and remembers who was rescinded from it. It locks the batch until
-// the transaction ends, so that nobody starts it meanwhile, and returns a
-// [StateError] for one that is no draft, and [ErrCorrectedDraft] for one that has
-// corrected rows.
+// EmptyDraft deletes the rows of a draft whose file is about to be read again with other options.
+// It keeps which people were rescinded from the draft. It locks the batch until the transaction
+// ends, so that nobody starts it meanwhile. It fails with a [StateError] if the batch is not a
+// draft, and with [ErrCorrectedDraft] if another batch corrects one of its rows.
 func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 	if _, err := lockDraft(ctx, tx, id, "read again"); err != nil {
 		return err
@@ -47,10 +46,9 @@ func (s *Store) EmptyDraft(ctx context.Context, tx pgx.Tx, id int64) error {
 	return nil
 }
 
-// DescribeDraft records how the file of a draft was read, and how many rows and
-// blank records were in it, and cancels the rows of people who were rescinded from
-// the draft before it was read again. It belongs to the transaction that imports
-// the rows, and comes after them.
+// DescribeDraft records how a draft's file was read and how many rows and blank records it has. It
+// cancels the rows of people who were rescinded from the draft before the file was read again. Call
+// it in the transaction that imports the rows, after them.
 func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	_, err := tx.Exec(ctx, `
 		update batches set file_sha256 = $2, file_bytes = $3, encoding = $4, delimiter = $5, columns = $6, rows = $7, blank = $8
@@ -69,8 +67,8 @@ func (s *Store) DescribeDraft(ctx context.Context, tx pgx.Tx, b *Batch) error {
 	return nil
 }
 
-// Withheld reports whether one of these people is kept out of a draft. That may be
-// all that is left of them, where its file was read again without them.
+// Withheld reports whether one of these people was rescinded from a draft whose file was read again
+// since. Nothing else may be known of such a person, if the file does not name them any more.
 func (r *Reader) Withheld(ctx context.Context, keys []string) (yes bool, err error) {
 	err = r.pool.QueryRow(ctx, `select exists (select from draft_withdrawals where key = any($1))`, keys).Scan(&yes)
 	if err != nil {
@@ -79,10 +77,10 @@ func (r *Reader) Withheld(ctx context.Context, keys []string) (yes bool, err err
 	return yes, nil
 }
 
-// AwaitDrafts waits until no file of a draft of an instance is being read again and no
-// draft is being started, and keeps others from both until the transaction ends: what
-// is looked up after it sees the rows that were made. It comes before the buckets, which
-// a start takes while it holds its draft.
+// AwaitDrafts waits until no draft of an instance is being started and no file of a draft is being
+// read again. Both then wait until the transaction ends. So later statements see the rows that were
+// made. Call it before the transaction locks the buckets, because a start locks its draft before
+// the buckets.
 func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) error {
 	_, err := tx.Exec(ctx, `
 		select from batches where instance_id = $1 and state = 'draft' order by id for share`, instance)
@@ -92,10 +90,10 @@ func (s *Store) AwaitDrafts(ctx context.Context, tx pgx.Tx, instance int64) erro
 	return nil
 }
 
-// SetOptions changes options of a draft: Options, Priority, Canary, Duplicates,
-// StartAt, Hours and RevokeAfter. What change is given is the draft as it is under
-// its lock, so that nobody's change is lost to another's; what it refuses is not
-// done. It returns the draft, or a [StateError] for a batch that is none.
+// SetOptions changes options of a draft: Options, Priority, Canary, Duplicates, StartAt, Hours and
+// RevokeAfter. It calls change with the draft under its lock, so that concurrent changes are not
+// lost. If change returns an error, nothing changes. SetOptions returns the draft. It fails with a
+// [StateError] if the batch is not a draft.
 func (s *Store) SetOptions(ctx context.Context, id int64, actor string, change func(*Batch) error) (b *Batch, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if b, err = lockDraft(ctx, tx, id, "set"); err != nil {
@@ -110,8 +108,8 @@ func (s *Store) SetOptions(ctx context.Context, id int64, actor string, change f
 	return b, err
 }
 
-// setOptions records the options that a draft has now, where they are others than
-// before. Nobody has confirmed these.
+// setOptions records a draft's options if they differ from before. It also clears the confirmation,
+// because nobody confirmed the new options.
 func setOptions(ctx context.Context, tx pgx.Tx, b, before *Batch, actor string) error {
 	if b.SameOptions(before) {
 		return nil
@@ -134,8 +132,8 @@ func (b *Batch) SameOptions(o *Batch) bool {
 		b.StartAt.Equal(o.StartAt) && b.Hours == o.Hours && b.RevokeAfter == o.RevokeAfter
 }
 
-// lockDraft locks a batch that must be a draft until the transaction ends, and
-// returns it as it is then.
+// lockDraft locks a draft until the transaction ends and returns it. It fails with a [StateError]
+// if the batch is not a draft.
 func lockDraft(ctx context.Context, tx pgx.Tx, id int64, action string) (*Batch, error) {
 	b, err := scanBatch(tx.QueryRow(ctx, `select `+batchColumns+` from batches where id = $1 for update`, id))
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -12,16 +12,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrErased says that a person was erased and is not to be invited.
+// ErrErased says that a person was erased and must not be invited.
 var ErrErased = errors.New("the person was erased")
 
-// Removed reports whether a key is what stands for a person whose own key an
-// erasure or a purge removed.
+// Removed reports whether a key is a replacement: an erasure or a purge has put it in place of a
+// person's own key.
 func Removed(key string) bool { return strings.HasPrefix(key, "erased:") }
 
-// person is what stands for a person who was erased where their key was:
-// "erased:" and the keyed hash of it. The same person has the same, so that what
-// is left still tells people apart. What stands for a person stands for itself.
+// person returns the replacement of a key: "erased:" and the keyed hash of the key. The same person
+// always has the same replacement, so what remains still tells people apart. The replacement of a
+// replacement is itself.
 func (h *hasher) person(key string) string {
 	if Removed(key) {
 		return key
@@ -30,8 +30,8 @@ func (h *hasher) person(key string) string {
 	return "erased:" + hex.EncodeToString(mac[:])
 }
 
-// former maps what would stand for the people with these keys, if their own were
-// removed, to the keys. Where nobody was ever erased or purged it is empty.
+// former maps the replacements of keys to the keys. It returns an empty map if nobody was ever
+// erased or purged.
 func former(ctx context.Context, q Queryer, keys []string) (map[string]string, error) {
 	var any bool
 	if err := q.QueryRow(ctx, `select exists (select from erasures)`).Scan(&any); err != nil {
@@ -51,15 +51,14 @@ func former(ctx context.Context, q Queryer, keys []string) (map[string]string, e
 	return of, nil
 }
 
-// Former maps what would stand for the people with these keys in rows that a purge
-// has emptied to the keys. Where nobody was ever erased or purged it is empty.
+// Former maps the keys that a purge would have put in place of these keys to these keys. It returns
+// an empty map if nobody was ever erased or purged.
 func (r *Reader) Former(ctx context.Context, keys []string) (map[string]string, error) {
 	return former(ctx, r.pool, keys)
 }
 
-// purgedAs returns what stands for the person with a key in rows that a purge has
-// emptied, and of which there is still something to tell. Empty: there are no such
-// rows, or the person was erased.
+// purgedAs returns the replacement of a key if a purge has emptied rows of the person. It returns
+// "" if there are no such rows, or if the person was erased: then nothing is reported about them.
 func purgedAs(ctx context.Context, q Queryer, key string) (string, error) {
 	of, err := former(ctx, q, []string{key})
 	if err != nil {
@@ -78,17 +77,17 @@ func purgedAs(ctx context.Context, q Queryer, key string) (string, error) {
 	return "", nil
 }
 
-// purged says that r.key stands for somebody in rows that a purge has emptied, who
-// was never erased.
+// purged says that r.key is the replacement of a person in rows that a purge emptied, and that the
+// person was never erased.
 const purged = `(exists (
 		select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)
 	and not exists (select from erased_people p where p.hash = r.key))`
 
-// lockErasures makes erasures wait for imports and each other until the
-// transaction ends, so that nobody is imported while they are erased.
+// lockErasures makes erasures wait for imports and for each other until the transaction ends, so
+// that no person is imported while they are erased.
 //
-// The row of hash_key stands for them: imports take it for share, erasures for
-// update. Nothing else locks it, and only who may write it can.
+// The lock is the row of hash_key: imports lock it for share, erasures for update. Nothing else
+// locks it, and only a login that may write it can.
 func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
 	if _, err := tx.Exec(ctx, `select from hash_key for `+mode); err != nil {
 		return fmt.Errorf("wait for imports and erasures: %w", err)
@@ -96,24 +95,23 @@ func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
 	return nil
 }
 
-// LockErasures makes the transaction wait for imports and other erasures, and these
-// for it. An erasure begins with it, before it holds anything that claims need: an
+// LockErasures makes the transaction wait for imports and other erasures, and makes them wait for
+// the transaction. An erasure calls it first, before it locks anything that claims need, because an
 // import may take minutes.
 func LockErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "update") }
 
-// ShareErasures keeps people from being erased until the transaction ends, and
-// waits for an erasure that is under way. What imports people begins with it, as
-// an erasure begins with [LockErasures].
+// ShareErasures waits for an erasure that is under way and lets no other begin until the
+// transaction ends. Every transaction that imports people calls it first.
 func ShareErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "share") }
 
-// Erased are the people who were erased, for whoever imports a file.
+// Erased has the people who were erased, for imports. A nil Erased has none.
 type Erased struct {
 	hasher *hasher
-	by     map[string]int64 // the erasure, by what stands for the person
+	by     map[string]int64 // erasure by replacement key
 }
 
-// LoadErased returns the people who were erased and are not to be invited, or
-// nil where there are none. Until the transaction ends nobody is erased.
+// LoadErased returns the people who were erased and must not be invited, or nil if there are none.
+// No erasure can begin until the transaction ends.
 func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
 	if err := lockErasures(ctx, tx, "share"); err != nil {
 		return nil, err
@@ -133,15 +131,15 @@ func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
 	return e, err
 }
 
-// ErasedRow is what a row of an erased person has instead of what the file said.
+// ErasedRow has what a row of an erased person gets instead of the file's values.
 type ErasedRow struct {
-	Key     string // what stands for the person
+	Key     string // the replacement of the person's key
 	By      int64  // erasures.id
-	Private Hash   // of what the file said
+	Private Hash   // keyed hash of the file's values
 }
 
-// Row returns what stands for a row of an erased person, or nil. cells are what
-// the file said, in whatever order.
+// Row returns the values for a row of an erased person, or nil if the person was not erased. cells
+// are the file's values, in any order.
 func (e *Erased) Row(key string, cells []string) *ErasedRow {
 	if e == nil || key == "" {
 		return nil
@@ -154,7 +152,8 @@ func (e *Erased) Row(key string, cells []string) *ErasedRow {
 	return &ErasedRow{Key: hash, By: by, Private: e.hasher.private(pointers(append([]string{key}, cells...)))}
 }
 
-// Lift lets people be invited again whom a batch names, as its sender said.
+// Lift allows the given erased people to be invited again, because the sender of the batch asked
+// for it. people are replacements of keys.
 func (e *Erased) Lift(ctx context.Context, tx pgx.Tx, batch int64, people []string) error {
 	_, err := tx.Exec(ctx, `update erased_people set lifted_by = $1 where hash = any($2) and lifted_by is null`, batch, people)
 	if err != nil {
@@ -163,26 +162,27 @@ func (e *Erased) Lift(ctx context.Context, tx pgx.Tx, batch int64, people []stri
 	return nil
 }
 
-// Erasure is what an erasure removed.
+// Erasure says what an erasure or a purge removed.
 type Erasure struct {
 	ID        int64   `json:"erasure"`
 	Rows      int     `json:"rows"`
-	Cancelled int     `json:"cancelled"` // of them, that still waited
+	Cancelled int     `json:"cancelled"` // rows of these that were undecided
 	Batches   []int64 `json:"batches"`
 }
 
-// Erase removes what is known of a person, whose keys these are, with what stands
-// for them in rows that a purge emptied: addresses, names, original rows. Rows that
-// wait end as cancelled. Outcomes, attempts and a keyed hash stay, and certificates
-// hold. The caller has called [LockErasures] and then locked the create and bulk
-// buckets of all instances. While a request for the person is open, or an
-// invitation of theirs is being revoked, it is [ErrUnderWay].
+// Erase removes what is known of a person: addresses, names and original rows. keys are the
+// person's keys, with their replacements in rows that a purge emptied. Undecided rows end as
+// cancelled. Outcomes, attempts and a keyed hash stay, and certificates still verify.
+//
+// The caller must call [LockErasures] and then lock the create and bulk buckets of all instances.
+// Erase fails with [ErrUnderWay] while a request for the person is open or one of their invitations
+// is being revoked.
 func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {
 	fault := func(err error) (*Erasure, error) { return nil, fmt.Errorf("erase a person: %w", err) }
 	if err := lockErasures(ctx, tx, "update"); err != nil {
 		return fault(err)
 	}
-	// In a statement of its own: what is read after it, nobody changes meanwhile.
+	// This is a separate statement: what the next ones read cannot change meanwhile.
 	if _, err := tx.Exec(ctx, `select from results where key = any($1) order by batch_id, row_number for update`, keys); err != nil {
 		return fault(err)
 	}
@@ -224,13 +224,13 @@ func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor strin
 		people[i] = h.person(key)
 	}
 	slices.Sort(people)
-	people = slices.Compact(people) // a purged person's key and what stands for it are the same person
+	people = slices.Compact(people) // a purged person's key and its replacement are the same person
 	var b pgx.Batch
 	b.Queue(`insert into erased_people (hash, erasure_id) select unnest($1::text[]), $2 on conflict (hash) do update set erasure_id = excluded.erasure_id, lifted_by = null`, people, e.ID)
 	b.Queue(`delete from draft_withdrawals where key = any($1)`, keys)
-	// What was found of a draft's people counts them.
+	// The preview of a draft counts the person.
 	b.Queue(`delete from previews p using results r where r.batch_id = p.batch_id and r.erased_by = $1`, e.ID)
-	// The file itself, where it waits for a draft to be started.
+	// The uploaded file names the person. It is kept until the draft is started.
 	b.Queue(`delete from upload_chunks c using uploads u, results r where u.id = c.upload_id and r.batch_id = u.batch_id and r.erased_by = $1`, e.ID)
 	if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 		return fault(err)
@@ -242,14 +242,13 @@ func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor strin
 	return e, nil
 }
 
-// blotted is a row whose private cells are gone.
+// blotted is a row whose private cells were removed.
 type blotted struct {
 	RowID
 	instance int64
 }
 
-// blot removes the private cells of rows that a condition chooses, and leaves
-// their hash.
+// blot removes the private cells of the rows that a condition selects. Their keyed hash stays.
 func (h *hasher) blot(ctx context.Context, tx pgx.Tx, erasure int64, where string, args ...any) ([]blotted, error) {
 	rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number, r.instance_id, r.key, `+privateCells+` from results r where r.erased_by is null and `+where, args...)
 	var gone []blotted
@@ -280,9 +279,8 @@ func (h *hasher) blot(ctx context.Context, tx pgx.Tx, erasure int64, where strin
 	return gone, err
 }
 
-// forget puts what stands for people in the place of their keys, but in results.
-// What reads showed of them goes; the keys of people of whom rows are left stay,
-// unless all is to go.
+// forget replaces the keys of people in all tables except results, and deletes their sightings. If
+// all is false, it leaves out people who still have rows under their own key.
 func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool) error {
 	people := make([]string, len(keys))
 	for i, key := range keys {
@@ -304,7 +302,8 @@ func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool)
 	return err
 }
 
-// recordErasure records an erasure with each batch that it touched, and returns these.
+// recordErasure records an erasure as an event of each batch that it changed. It returns these
+// batches.
 func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure int64, rows []blotted) ([]int64, error) {
 	instances, counts := map[int64]int64{}, map[int64]int{}
 	batches := []int64{}
@@ -321,11 +320,10 @@ func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure
 	return batches, nil
 }
 
-// Purge removes the private cells of all batches that ended longer ago than
-// olderThan and have their certificate, batch by batch, some thousand rows at a
-// time. Interrupted, the next one goes on with it. Nobody is kept from being
-// invited later by it. A batch that has a request open is left for the next.
-// guard is nil for a purge that a person asked for.
+// Purge removes the private cells of all batches that ended longer than olderThan ago and have a
+// certificate, in transactions of up to 2,000 rows. If it is interrupted, the next purge completes
+// it. Purged people can be invited later. Purge leaves out a batch with an open request. guard is
+// nil for a purge that a person asked for.
 func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard Guard) (*Erasure, error) {
 	e := &Erasure{Batches: []int64{}}
 	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)
@@ -350,7 +348,7 @@ func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string
 	return e, nil
 }
 
-// Purgeable lists the batches that a purge would empty.
+// Purgeable lists the batches that a purge would empty, by id.
 func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int64, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select id from batches b where finished_at < clock_timestamp() - $1::interval and certificate is not null and purged_by is null
@@ -364,7 +362,7 @@ func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int6
 	return ids, nil
 }
 
-// purgeRows is how many rows a purge empties in a transaction.
+// purgeRows is the number of rows that a purge empties in one transaction.
 const purgeRows = 2000
 
 func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string, guard Guard) (n int, err error) {
@@ -391,7 +389,7 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 				return err
 			}
 			n += len(gone)
-			// Of this batch's attempts, whoever else names the person.
+			// All attempts of this batch, even if other rows name the person.
 			_, err = tx.Exec(ctx, `update attempt_people p set key = r.key from results r
 				where p.batch_id = $1 and p.row_number = any($2) and (r.batch_id, r.row_number) = (p.batch_id, p.row_number) and p.key <> r.key`, batch, numbers)
 			if err != nil {
@@ -416,9 +414,8 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 	return n, nil
 }
 
-// Veil puts what stands for erased people in the place of their keys in what
-// Clerk shows, so that these don't come back. Whoever is in a file again, by
-// their own name, keeps it.
+// Veil replaces the keys of erased and purged people in what a read showed, so that their addresses
+// do not return to the database. A person whose own key is in a row again keeps it.
 func (s *Store) Veil(ctx context.Context, instance int64, seen []Seen) error {
 	var erased bool
 	if err := s.pool.QueryRow(ctx, `select exists (select from erasures)`).Scan(&erased); err != nil {

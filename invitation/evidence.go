@@ -10,37 +10,36 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Rules are what decisions go by beside the evidence.
+// Rules are the parameters of decisions, in addition to the evidence.
 type Rules struct {
-	Settle time.Duration // --settle: how long after a request's end a list must be read to prove that it made nothing
+	Settle time.Duration // --settle: how long after its deadline an attempt can still show up in Clerk's lists
 	GiveUp time.Duration // how long transient answers are retried before a row is failed
 	Fresh  time.Duration // how long a read guards claims after its end
 	Slack  time.Duration // see [Evidence]
 	Least  time.Duration // see [Evidence]
 
-	// Heard is when the process registered that decides. Reads count only by
-	// processes that were heard of since: a database restored from a backup lists
-	// processes of its time, whose reads say nothing of what was sent since.
+	// Heard is when the deciding process registered. Only reads by processes that were heard of
+	// since then count. A database restored from a backup lists processes of its time as alive, and
+	// their reads show nothing that was sent later.
 	Heard time.Time
 
-	// NamesNobody says what a refusal of several people by Clerk's code and an HTTP
-	// status means where it names none of them: somebody, that one of them may be the
-	// reason; unexplained, that its code has no definite meaning.
+	// NamesNobody says what a refusal means that names none of its people, given Clerk's code and
+	// the HTTP status. somebody: one of the people may be the reason. unexplained: the code has no
+	// definite meaning.
 	NamesNobody func(code string, status int) (somebody, unexplained bool)
 }
 
-// Case is a row with all that is known of it.
+// Case is a row with everything that is known of it.
 type Case struct {
 	Row
 	Evidence
 }
 
-// Next is [Next] of the case.
+// Next calls [Next] for the case.
 func (c *Case) Next() Action { return Next(c.Row, c.Evidence) }
 
-// Load reads rows and all that is known of their people, in the order of the
-// ids. settled says which pass over Clerk's lists, if any, the caller has just
-// made to settle open attempts.
+// Load reads rows and everything that is known of their people, in the order of ids. settled is the
+// pass over Clerk's lists that the caller has just made to resolve open attempts, if any.
 func (s *Store) Load(ctx context.Context, tx pgx.Tx, instance int64, ids []RowID, rules Rules, settled Coverage) ([]*Case, error) {
 	batches, numbers := split(ids)
 	var b pgx.Batch
@@ -155,10 +154,9 @@ func scanAttempts(rows pgx.Rows, rules Rules, byRow map[RowID]*Case) error {
 	return rows.Err()
 }
 
-// keysOf lists the people of the rows. What is joined to it laterally, with an
-// offset as a fence, is looked up person by person through the index on the key:
-// right after an import the planner has no statistics, and would rather read the
-// whole table than believe that they are few.
+// keysOf lists the people of the rows. Tables that are joined to it laterally, with an offset as a
+// fence, are looked up person by person through the index on the key. Right after an import the
+// planner has no statistics and would otherwise read the whole table.
 const keysOf = `select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number)
 	cross join lateral (select r.key from results r where r.batch_id = w.batch_id and r.row_number = w.row_number offset 0) r`
 
@@ -219,13 +217,14 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 	return rows.Err()
 }
 
-// loadCoverage finds, for each batch, when the passes over the invitations began
-// that guard its claims: one over all pending ones, and those over every status
-// back to the batch's start, by processes that live. Those from before its rows
-// could be seen guard nothing, and there may be years of them. No row: not all of them.
+// loadCoverage finds, for each batch, when the passes over the invitations began that guard its
+// claims, and when they had ended. These are one pass over all pending invitations, and passes over
+// every status back to the batch's start, by processes that live. Passes from before the batch's
+// rows could be seen guard nothing, and there may be years of them. If one of the three passes is
+// missing, the batch has no row in the result.
 //
-// The passes follow each other, so they end after the first one began by what all
-// of them took. Passes that were made apart from each other end no earlier than that.
+// The passes run one after another, so together they ended when the first one began plus what all
+// of them took. Passes that were not made together ended no earlier than that.
 const loadCoverage = `
 	select b.id, min(p.begun), min(p.begun) + sum(p.took)
 	from batches b

@@ -9,12 +9,13 @@ import (
 	"strconv"
 )
 
-// Hash is a SHA-256; as text it is 64 hexadecimal digits.
+// Hash is a SHA-256. Its text form is 64 hexadecimal digits.
 type Hash [sha256.Size]byte
 
+// String returns the 64 hexadecimal digits.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// MarshalText gives the hexadecimal digits.
+// MarshalText returns the 64 hexadecimal digits.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText reads 64 hexadecimal digits.
@@ -27,8 +28,8 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// hasher makes the hashes that docs/audit.md lays down: of records, and keyed
-// ones of what is private. It is not safe for use by several goroutines.
+// hasher computes the hashes that docs/audit.md specifies: hashes of records, and keyed hashes of
+// private data. It is not safe for concurrent use.
 type hasher struct {
 	key  []byte // hash_key.value
 	text []byte
@@ -42,8 +43,8 @@ func newHasher(ctx context.Context, q Queryer) (*hasher, error) {
 	return h, nil
 }
 
-// record encodes fields as netstrings: each is its length in bytes, a colon,
-// itself and a comma; NULL is a hyphen. So no two records have one text.
+// record encodes fields as netstrings: the length in bytes, a colon, the field and a comma. NULL is
+// a hyphen. So no two records have the same text.
 func (h *hasher) record(fields []*string) []byte {
 	h.text = h.text[:0]
 	for _, f := range fields {
@@ -57,7 +58,7 @@ func (h *hasher) record(fields []*string) []byte {
 	return h.text
 }
 
-// next is the chain after one more record.
+// next returns the chain after one more record.
 func (h *hasher) next(chain Hash, fields []*string) Hash {
 	sum := sha256.New()
 	sum.Write(chain[:])
@@ -65,7 +66,7 @@ func (h *hasher) next(chain Hash, fields []*string) Hash {
 	return Hash(sum.Sum(nil))
 }
 
-// private is the keyed hash of a row's private cells.
+// private returns the keyed hash of a row's private cells.
 func (h *hasher) private(cells []*string) Hash {
 	mac := hmac.New(sha256.New, h.key)
 	mac.Write(h.record(cells))

@@ -8,28 +8,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Health is what an operator watches of an instance. It is read from small
-// tables and partial indexes, so that it may be asked every few seconds however
-// many rows there are.
+// Health is what an operator monitors of an instance. It is read from small tables and partial
+// indexes, so it can be read every few seconds, however many rows there are.
 type Health struct {
-	Batches  map[State]int  // running and paused ones
+	Batches  map[State]int  // number of running and of paused batches
 	Waiting  int            // undecided rows of running batches
-	Oldest   time.Duration  // how long ago the oldest batch began that has one and may send now; 0: none
+	Oldest   time.Duration  // time since the start of the oldest batch that has such a row and may send now; 0: none
 	Unknown  int            // requests past their deadline, or past an answer that did not decide
-	Lost     time.Duration  // how long ago the oldest of them began; 0: none
-	Workers  int            // processes heard of within a minute
+	Lost     time.Duration  // time since the oldest of them started; 0: none
+	Workers  int            // processes with a heartbeat in the last minute
 	Held     int            // sweeps that wait for a person
-	Sweeping int            // sweeps that go on
-	Swept    time.Time      // when the last sweep of what is stale ended; zero: never
-	Taken    map[string]int // invitations that sweeps were to take back: revoked, failed, skipped
-	Read     time.Time      // when the last complete reading of everything at Clerk began; zero: never
-	Unread   time.Duration  // how long ago that was, or that the instance was first met
+	Sweeping int            // sweeps that are running
+	Swept    time.Time      // when the last sweep of stale invitations ended; zero: never
+	Taken    map[string]int // invitations that sweeps were to revoke: revoked, failed, skipped
+	Read     time.Time      // when the last complete reconcile began; zero: never
+	Unread   time.Duration  // time since then, or since the instance was first met
 	Drift    DriftCounts
-	Lists    time.Duration // how long the last reading of the lists took that guards claims; 0: none ended within an hour
+	Lists    time.Duration // time of the last passes over the lists that guard claims; 0: none in the last hour
 	Now      time.Time     // the database's clock
 }
 
-// Health reads what an operator watches of an instance.
+// Health reads the health of an instance.
 func (r *Reader) Health(ctx context.Context, instance int64) (Health, error) {
 	h := Health{Batches: map[State]int{Running: 0, Paused: 0}, Taken: map[string]int{}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error {
@@ -92,7 +91,7 @@ func (h *Health) readDrift(ctx context.Context, tx pgx.Tx, instance int64) error
 	return err
 }
 
-// readLists adds up how long the last pass of each list took.
+// readLists adds up how long the last pass over each list took.
 func (h *Health) readLists(ctx context.Context, tx pgx.Tx, instance int64) error {
 	return tx.QueryRow(ctx, `
 		select coalesce(sum(p.took), interval '0')
@@ -102,13 +101,13 @@ func (h *Health) readLists(ctx context.Context, tx pgx.Tx, instance int64) error
 			order by r.pass_begun_at desc limit 1) p`, instance, []string{ReadPending, ReadAll, ReadRevoked}).Scan(&h.Lists)
 }
 
-// BatchEnd says whether and when a batch came to its end.
+// BatchEnd says whether and when a batch ended.
 type BatchEnd struct {
 	ID         int64
-	FinishedAt *time.Time // nil: it has not
+	FinishedAt *time.Time // nil: it has not ended
 }
 
-// Ends lists the batches of an instance.
+// Ends lists the batches of an instance, oldest first.
 func (r *Reader) Ends(ctx context.Context, instance int64) ([]BatchEnd, error) {
 	rows, _ := r.pool.Query(ctx, `select id, finished_at from batches where instance_id = $1 order by id`, instance)
 	ends, err := pgx.CollectRows(rows, pgx.RowToStructByPos[BatchEnd])

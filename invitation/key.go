@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// The lengths in octets that RFC 1035 (2.3.4) allows a label and a name; a longer
-// one is left to the library to judge.
+// The lengths in octets that RFC 1035 (2.3.4) allows for a label and a name. Longer ones go to the
+// IDNA library.
 const (
 	maxLabel  = 63
 	maxDomain = 253
@@ -19,11 +19,10 @@ var (
 	errNoDomain  = errors.New("no address: its domain is not valid")
 )
 
-// Key names the person that an address belongs to: the address in lower case,
-// with its domain in IDNA's ASCII form (RFC 5891). Plus signs and dots are kept:
-// that they mean nothing is true at some providers only, and whoever folds them
-// withholds an invitation from somebody else. The error does not repeat the
-// address.
+// Key returns the key of the person that an address belongs to: the address in lower case, with its
+// domain in IDNA's ASCII form (RFC 5891). It keeps plus signs and dots. They have no meaning at
+// some providers only, and at the others removing them would withhold an invitation from another
+// person. The error does not repeat the address.
 func Key(email string) (string, error) {
 	at := strings.LastIndexByte(email, '@')
 	if at < 1 || at == len(email)-1 {
@@ -35,14 +34,14 @@ func Key(email string) (string, error) {
 	}
 	local := strings.ToLower(email[:at])
 	if local == email[:at] && domain == email[at+1:] {
-		return email, nil // as nearly all are; it saves a copy of each
+		return email, nil // nearly always; it saves a copy
 	}
 	return local + "@" + domain, nil
 }
 
-// ASCIIDomain gives a domain in IDNA's ASCII form (RFC 5891, Lookup profile) and
-// lower case, and false where it has none. What is ASCII and in lower case
-// already, as nearly all domains are, takes a short way.
+// ASCIIDomain returns a domain in lower case and in IDNA's ASCII form (RFC 5891, Lookup profile).
+// It returns false if the domain has no such form. Domains that are ASCII and in lower case
+// already, as nearly all are, do not need the IDNA library.
 func ASCIIDomain(domain string) (string, bool) {
 	if simpleDomain(domain) {
 		return domain, true
@@ -59,8 +58,8 @@ func ASCIIDomain(domain string) (string, bool) {
 	return name, true
 }
 
-// simpleDomain tells whether a domain is its own ASCII form: labels of small
-// letters, digits and single hyphens inside. Others go to the library.
+// simpleDomain reports whether a domain is its own ASCII form: labels of lower-case letters, digits
+// and single inner hyphens.
 func simpleDomain(domain string) bool {
 	if len(domain) > maxDomain {
 		return false

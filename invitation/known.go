@@ -8,23 +8,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Addressee is a person whom a file names.
+// Addressee is a person that a file names.
 type Addressee struct {
-	Row   int // in the file
+	Row   int // number in the file
 	Email string
 	Key   string
 }
 
-// Known counts the people of a file of whom something is known already, each
-// under the first of these that holds.
+// Known counts the people of a file that something is known about. Each person counts only in the
+// first field that applies.
 type Known struct {
-	Registered int `json:"registered"` // users: skipped
-	Invited    int `json:"invited"`    // by an earlier batch, and that may stand: skipped
-	Pending    int `json:"pending"`    // by somebody else: skipped
-	Lapsed     int `json:"lapsed"`     // by an earlier batch, revoked or expired since: invited again
+	Registered int `json:"registered"` // users at Clerk: skipped
+	Invited    int `json:"invited"`    // invited by an earlier batch, and that invitation may stand: skipped
+	Pending    int `json:"pending"`    // invited by somebody else: skipped
+	Lapsed     int `json:"lapsed"`     // invited by an earlier batch, revoked or expired since: invited again
 }
 
-// Skipped is how many of them are not invited.
+// Skipped returns how many of these people are not invited. With [Resend] only users are skipped.
 func (k Known) Skipped(on OnDuplicate) int {
 	if on == Resend {
 		return k.Registered
@@ -32,7 +32,7 @@ func (k Known) Skipped(on OnDuplicate) int {
 	return k.Registered + k.Invited + k.Pending
 }
 
-// AnyInvited reports whether anybody was invited at an instance.
+// AnyInvited reports whether any row of an instance ended as invited.
 func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
 	var any bool
 	err := r.pool.QueryRow(ctx, `select exists (select from results where instance_id = $1 and outcome = 'invited')`, instance).Scan(&any)
@@ -42,9 +42,9 @@ func (r *Reader) AnyInvited(ctx context.Context, instance int64) (bool, error) {
 	return any, nil
 }
 
-// Known tells who of the people with these keys was invited at an instance
-// already, and of each whether an invitation may stand: then they are not invited
-// again, but they are if all were revoked or have expired.
+// Known returns the keys of the people that an instance has invited before. The value is true if
+// one of their invitations may stand, so that they are not invited again. It is false if all were
+// revoked or have expired.
 func (r *Reader) Known(ctx context.Context, instance int64, keys []string) (map[string]bool, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select key, bool_or(coalesce(status, 'pending') in ('pending', 'accepted') and (expires_at is null or expires_at > now()))
@@ -58,9 +58,8 @@ func (r *Reader) Known(ctx context.Context, instance int64, keys []string) (map[
 	return known, nil
 }
 
-// OnlyInstance returns the one instance that this database has talked to,
-// besides the sandbox inside the program, and false where there are several or
-// none.
+// OnlyInstance returns the one instance, besides the sandbox, that this database has talked to. It
+// returns false if there are several or none.
 func (r *Reader) OnlyInstance(ctx context.Context) (int64, bool, error) {
 	rows, err := r.pool.Query(ctx, `select id from instances where environment <> 'sandbox' limit 2`)
 	if err != nil {

@@ -10,30 +10,30 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// InstanceLimits is where the limits of one instance stand, as limits --json prints it.
+// InstanceLimits is the state of an instance's limits, as limits --json prints it.
 type InstanceLimits struct {
 	Instance    string         `json:"instance"`
 	Environment string         `json:"environment"` // production, development or sandbox
-	At          time.Time      `json:"at"`          // the database's clock when it was asked
-	Workers     int            `json:"workers"`     // heard of within a minute
+	At          time.Time      `json:"at"`          // the database's clock when the limits were read
+	Workers     int            `json:"workers"`     // processes with a heartbeat in the last minute
 	Limits      []LimitState   `json:"limits"`      // create, bulk, general
 	Differing   []WorkerLimits `json:"differing_limits"`
 }
 
-// LimitState is where one limit stands.
+// LimitState is the state of one limit.
 type LimitState struct {
 	Bucket          string          `json:"bucket"`   // create, bulk or general
-	Limit           ratelimit.Limit `json:"limit"`    // the strictest of the one given here and those of live workers
+	Limit           ratelimit.Limit `json:"limit"`    // the strictest of the caller's limit and those of live workers
 	Free            *int            `json:"free"`     // requests that may start now; nil: any number, or the call is off
-	OpensAt         *time.Time      `json:"opens_at"` // when the next may start, where none may now
+	OpensAt         *time.Time      `json:"opens_at"` // if none may start now: when the next one may
 	FrozenUntil     *time.Time      `json:"frozen_until"`
-	OneAtATimeUntil *time.Time      `json:"one_at_a_time_until"` // since Clerk answered 429
+	OneAtATimeUntil *time.Time      `json:"one_at_a_time_until"` // after a 429
 	FrozenReason    *string         `json:"frozen_reason"`
 	Ceiling         *int            `json:"ceiling"` // always null
 }
 
-// LimitsOfAll returns where the limits of every instance in the database stand. limits are those
-// that were given here for an environment; timeout is a request's.
+// LimitsOfAll returns the limits of every instance in the database. limits returns the caller's
+// limits for an environment. timeout is the longest that a request can take.
 func (r *Reader) LimitsOfAll(
 	ctx context.Context, limits func(environment string) Limits, timeout time.Duration,
 ) ([]InstanceLimits, error) {
@@ -117,9 +117,8 @@ type Thawed struct {
 	Until    time.Time `json:"frozen_until"` // when it would have ended
 }
 
-// ThawLimits ends the freezes of the buckets named, at every instance in the database, and records
-// who did it. One request of each then tries whether Clerk takes requests again. It returns the
-// freezes that there were.
+// ThawLimits ends the freezes of the named buckets at every instance in the database and records
+// who did it. Then one request of each bucket probes. ThawLimits returns the freezes that it ended.
 func (s *Store) ThawLimits(ctx context.Context, buckets []string, actor string) ([]Thawed, error) {
 	thawed := []Thawed{}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -9,29 +9,30 @@ import (
 	"unicode"
 )
 
-// MaxRedirectURL is how many bytes a redirect_url may have. Clerk documents no
-// limit; browsers and mail programs cut longer links.
+// MaxRedirectURL is the maximum length of a redirect_url in bytes. Clerk documents no limit.
+// Browsers and mail programs cut longer links.
 const MaxRedirectURL = 2048
 
-// MaxExpiresInDays is how long an invitation may be valid, by Clerk's
+// MaxExpiresInDays is the longest validity of an invitation in days, according to Clerk's API
 // specification.
 const MaxExpiresInDays = 365
 
-// OptionError says that an option of a batch can't be. It does not repeat the value,
-// so that it may be logged.
+// OptionError says that an option of a batch is not valid. It does not repeat the value, so it can
+// be logged.
 type OptionError struct {
-	Option  string // its name in JSON, in files and in Clerk's API: redirect_url
-	Problem string // what must hold, for people; it goes on from the option's name
+	Option  string // its name in JSON, in files and in Clerk's API, such as redirect_url
+	Problem string // what is wrong, for people; it continues a sentence that begins with Option
 	Remedy  string // an instruction
 }
 
+// Error returns the option and the problem.
 func (e *OptionError) Error() string { return e.Option + " " + e.Problem }
 
 // maxRevokeAfter is about a hundred years.
 const maxRevokeAfter = 36500 * 24 * time.Hour
 
-// Validate returns an [OptionError] for the first option of a batch that can't be.
-// Every way in calls it: commands, the page and the API.
+// Validate returns an [OptionError] for the first option of the batch that is not valid. Commands,
+// the page and the API all call it.
 func (b *Batch) Validate() error {
 	if err := b.Options.Validate(); err != nil {
 		return err
@@ -51,8 +52,8 @@ func (b *Batch) Validate() error {
 	return nil
 }
 
-// Validate returns an [OptionError] for the first option that Clerk would refuse. The
-// importer calls its parts for each row.
+// Validate returns an [OptionError] for the first option that Clerk would refuse. The importer
+// calls the same checks for each row.
 func (o Options) Validate() error {
 	if o.RedirectURL != "" {
 		if err := CheckRedirectURL(o.RedirectURL); err != nil {
@@ -65,8 +66,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// CheckExpiresInDays returns an [OptionError] unless an invitation can be valid
-// for so many days.
+// CheckExpiresInDays returns an [OptionError] unless days is 1 to [MaxExpiresInDays].
 func CheckExpiresInDays(days int) error {
 	if days >= 1 && days <= MaxExpiresInDays {
 		return nil
@@ -75,16 +75,15 @@ func CheckExpiresInDays(days int) error {
 		fmt.Sprintf("Write 1 to %d, or leave it out.", MaxExpiresInDays)}
 }
 
-// notAnApps are schemes that lead to no page and no app: browsers treat them in
-// a way of their own. Clerk refuses those that run code (prohibited_redirect_url).
+// notAnApps are schemes that lead to no page and no app, because browsers handle them specially.
+// Clerk refuses those that run code (prohibited_redirect_url).
 var notAnApps = []string{
 	"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "vbscript", "view-source", "ws", "wss",
 }
 
-// CheckRedirectURL returns an [OptionError] unless text is where an invitation can
-// lead. Clerk documents "a full URL or a path": an address that begins with
-// https:// or http://, an app's link such as myapp://welcome, or a path that
-// begins with one slash.
+// CheckRedirectURL returns an [OptionError] unless an invitation can lead to text. Clerk documents
+// "a full URL or a path". Valid are an address that begins with https:// or http://, an app's link
+// such as myapp://welcome, and a path that begins with one slash.
 func CheckRedirectURL(text string) error {
 	if len(text) > MaxRedirectURL {
 		return &OptionError{"redirect_url", "is too long", "2,048 characters are enough."}
@@ -97,7 +96,7 @@ func CheckRedirectURL(text string) error {
 }
 
 func leads(text string) bool {
-	// Browsers take a backslash for a slash, so that /\example.com leads to another site.
+	// Browsers treat a backslash as a slash, so /\example.com leads to another site.
 	bad := func(r rune) bool { return isBlank(r) || r == '\\' || r == unicode.ReplacementChar }
 	if text == "" || strings.ContainsFunc(text, bad) {
 		return false
@@ -110,11 +109,11 @@ func leads(text string) bool {
 		return strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
 	case u.Scheme == "http", u.Scheme == "https":
 		return u.Hostname() != ""
-	case strings.Trim(u.Scheme, "htps") == "": // htps, htttps: misspelt
+	case strings.Trim(u.Scheme, "htps") == "": // misspelled: htps, htttps
 		return false
 	}
 	return strings.HasPrefix(text[len(u.Scheme):], ":/") && !slices.Contains(notAnApps, u.Scheme)
 }
 
-// isBlank reports whether a character shows nothing.
+// isBlank reports whether a character is invisible.
 func isBlank(r rune) bool { return r == ' ' || !unicode.IsPrint(r) || r == '\u2800' || r == '\u3164' }

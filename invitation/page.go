@@ -13,29 +13,29 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Undecided is what a [RowFilter] calls the rows that have no outcome yet.
+// Undecided is the [RowFilter] value for rows without an outcome.
 const Undecided Outcome = "undecided"
 
-// RowFilter says which rows of a batch a page shows. Zero fields do not narrow it.
+// RowFilter says which rows of a batch a page shows. Zero fields do not restrict it.
 type RowFilter struct {
 	Outcome Outcome // or [Undecided]
 	Status  Status
-	Reason  string // results.reason: a problem's code, of those that are invalid
-	Search  string // the beginning of an address, as [Key] writes it; or a row's number, or an invitation's id
-	After   int    // only rows that come after this one
-	Before  int    // only rows that come before this one, the last of them; After does not count then
-	Limit   int    // how many rows at most
+	Reason  string // results.reason; for invalid rows: the code of the problem
+	Search  string // beginning of an address in the form of [Key], or a row number, or an invitation id
+	After   int    // only rows after this row number
+	Before  int    // only the last rows before this row number; After is then ignored
+	Limit   int    // maximum number of rows
 }
 
-// Page is some rows of a batch in the file's order.
+// Page is some rows of a batch in file order.
 type Page struct {
 	Rows   []Result
 	Before bool // there are rows before these
 	After  bool // there are rows after these
 }
 
-// Page returns a page of a batch's rows. It takes as long for the last page of
-// a million rows as for the first: pages follow one another by row number.
+// Page returns a page of a batch's rows. Pages follow one another by row number, so the last page
+// of a million rows takes as long as the first.
 func (r *Reader) Page(ctx context.Context, batch int64, f RowFilter) (Page, error) {
 	where, args := f.where(batch)
 	order, back := "r.row_number", f.Before > 0
@@ -47,8 +47,7 @@ func (r *Reader) Page(ctx context.Context, batch int64, f RowFilter) (Page, erro
 	}
 	args = append(args, f.Limit+1)
 	rows, _ := r.pool.Query(ctx, `select `+resultColumns+` from results r where `+where+` order by `+order+fmt.Sprintf(" limit $%d", len(args)), args...)
-	// One Result is scanned into and copied: what each row leaves to be collected
-	// is what keeps one answer in forty waiting.
+	// Scan into one Result and copy it. Garbage of each row would make one response in forty wait.
 	var row Result
 	found := make([]Result, 0, f.Limit+1)
 	_, err := pgx.ForEachRow(rows, row.fields(), func() error {
@@ -70,7 +69,7 @@ func (r *Reader) Page(ctx context.Context, batch int64, f RowFilter) (Page, erro
 	return Page{Rows: found, Before: f.After > 0, After: more}, nil
 }
 
-// where is the filter as SQL over results r.
+// where returns the filter as a condition on results r, with its arguments.
 func (f RowFilter) where(batch int64) (string, []any) {
 	where, args := "r.batch_id = $1", []any{batch}
 	add := func(condition string, arg any) {
@@ -105,7 +104,7 @@ func (f RowFilter) where(batch int64) (string, []any) {
 	return where, args
 }
 
-// isNumber reads a number of up to nine digits.
+// isNumber reads a number of at most nine digits.
 func isNumber(text string, n *int) bool {
 	if len(text) == 0 || len(text) > 9 || strings.Trim(text, "0123456789") != "" {
 		return false
@@ -115,36 +114,35 @@ func isNumber(text string, n *int) bool {
 	return err == nil
 }
 
-// likePrefix is the pattern of texts that begin so.
+// likePrefix returns the LIKE pattern of texts that begin with text.
 func likePrefix(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text)) + "%"
 }
 
-// Tally is how the rows of a batch stand.
+// Tally has the counts of a batch's rows.
 type Tally struct {
 	Outcomes  Counts
 	Undecided int
-	Statuses  map[Status]int // of the invitations that it sent
+	Statuses  map[Status]int // of the invitations that the batch sent
 }
 
-// Rows is how many rows there are.
+// Rows returns the number of rows.
 func (t Tally) Rows() int { return t.Outcomes.Sum() + t.Undecided }
 
-// Tally counts the rows of a batch. It reads indexes alone, but all of the
-// batch's: some tens of milliseconds for a million rows.
+// Tally counts the rows of a batch. It reads only indexes, but all entries of the batch: tens of
+// milliseconds for a million rows.
 func (r *Reader) Tally(ctx context.Context, batch int64) (Tally, error) {
 	all, err := r.Tallies(ctx, []int64{batch})
 	return all[batch], err
 }
 
-// Tallies counts the rows of batches, each of them in the map that it returns.
+// Tallies counts the rows of several batches. The map has an entry for each of them.
 func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally, error) {
 	all := make(map[int64]Tally, len(batches))
 	for _, id := range batches {
 		all[id] = Tally{Outcomes: Counts{}, Statuses: map[Status]int{}}
 	}
-	// One outcome after another, in the order of the index: nothing is grouped, which
-	// takes as long again as to read it.
+	// Count one outcome after another, in the order of the index. Grouping would double the time.
 	rows, _ := r.pool.Query(ctx, `
 		select b, o, s.* from unnest($1::bigint[]) b cross join unnest($2::text[]) o cross join lateral (
 			select count(*) as n, count(*) filter (where status = 'pending'), count(*) filter (where status = 'accepted'), count(*) filter (where status = 'revoked'), count(*) filter (where status = 'expired'), count(*) filter (where status = 'gone')
@@ -176,14 +174,13 @@ func (r *Reader) Tallies(ctx context.Context, batches []int64) (map[int64]Tally,
 	return all, nil
 }
 
-// ReasonCount is how many rows ended with a reason.
+// ReasonCount is the number of rows with a reason.
 type ReasonCount struct {
 	Reason string
 	Count  int
 }
 
-// Problems counts the invalid rows of a batch by their problems' codes, the
-// commonest first.
+// Problems counts the invalid rows of a batch by the code of their problem, most frequent first.
 func (r *Reader) Problems(ctx context.Context, batch int64) ([]ReasonCount, error) {
 	rows, _ := r.pool.Query(ctx, `select reason, count(*) from results where batch_id = $1 and outcome = 'invalid' and reason is not null group by 1 order by 2 desc, 1`, batch)
 	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ReasonCount])
@@ -193,7 +190,7 @@ func (r *Reader) Problems(ctx context.Context, batch int64) ([]ReasonCount, erro
 	return counts, nil
 }
 
-// PersonLine is a person as a list shows them, with the last row that names them.
+// PersonLine is a person in a list, with the last row that names them.
 type PersonLine struct {
 	Key         string     `json:"key"`
 	BatchID     int64      `json:"batch_id"`
@@ -205,12 +202,12 @@ type PersonLine struct {
 	Environment string     `json:"environment"`
 }
 
-// People finds people by the beginning of their address, across batches, one
-// line a person, by address.
+// People finds people across batches by the beginning of their address. It returns one line for
+// each person, ordered by address, after the key in after.
 func (r *Reader) People(ctx context.Context, search, after string, limit int) ([]PersonLine, error) {
-	// One step of the recursion a person: a distinct would read everybody whose
-	// address begins so. Bounds, not a pattern: a plan that is made once for all
-	// patterns could not look a beginning up.
+	// The recursion takes one step for each person. A distinct would read all rows whose address
+	// has this beginning. It uses bounds because a generic plan cannot use an index for a pattern
+	// that it does not know.
 	from := strings.ToLower(search)
 	rows, _ := r.pool.Query(ctx, `
 		with recursive p (key, n) as (
@@ -229,7 +226,7 @@ func (r *Reader) People(ctx context.Context, search, after string, limit int) ([
 	return people, nil
 }
 
-// Fleet returns an instance and how many processes work for it.
+// Fleet returns an instance and the number of its processes with a heartbeat in the last minute.
 func (r *Reader) Fleet(ctx context.Context, instance int64) (Instance, int, error) {
 	in := Instance{ID: instance}
 	var workers int
@@ -242,7 +239,7 @@ func (r *Reader) Fleet(ctx context.Context, instance int64) (Instance, int, erro
 	return in, workers, nil
 }
 
-// Event is what somebody did.
+// Event is something that a person or the program did.
 type Event struct {
 	ID      int64           `json:"id"`
 	At      time.Time       `json:"at"`
@@ -252,8 +249,8 @@ type Event struct {
 	Details json.RawMessage `json:"details"`
 }
 
-// Events returns what was done, the newest first; before is the number of the
-// event to go on after, 0: from the newest.
+// Events returns the newest events first. batch 0 selects all batches. before is the id of the last
+// event of the previous page, or 0 for the first page.
 func (r *Reader) Events(ctx context.Context, batch, before int64, limit int) ([]Event, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select id, at, batch_id, actor, action, details from events
@@ -265,7 +262,7 @@ func (r *Reader) Events(ctx context.Context, batch, before int64, limit int) ([]
 	return events, nil
 }
 
-// Emails returns the addresses of rows of a batch, of those that have one.
+// Emails returns the addresses of the given rows of a batch, except of rows that have none.
 func (r *Reader) Emails(ctx context.Context, batch int64, numbers []int) (map[int]string, error) {
 	emails := map[int]string{}
 	if len(numbers) == 0 {

@@ -9,62 +9,63 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// bulkSize is how many people one bulk call takes, by Clerk's documentation.
+// bulkSize is how many people one bulk call takes, according to Clerk's documentation.
 const bulkSize = 10
 
-// Plan is what sending takes: how many requests of which kind, and how long.
+// Plan is what sending takes: how many requests of each kind, and how long.
 type Plan struct {
 	ToSend  int     `json:"to_send"` // people
-	Bulk    int     `json:"bulk"`    // bulk requests that carry them, of up to ten people each
+	Bulk    int     `json:"bulk"`    // bulk requests for them, of up to ten people each
 	Create  int     `json:"create"`  // single requests
-	Windows int     `json:"windows"` // windows of the longest limit in which they leave; 0: nothing is sent
-	Seconds float64 `json:"seconds"` // from now until the last request leaves
+	Windows int     `json:"windows"` // windows, of the longest limit, in which they are sent; 0: nothing is sent
+	Seconds float64 `json:"seconds"` // from now until the last request is sent
 
-	First  time.Duration `json:"-"` // from now until the first request leaves
+	First  time.Duration `json:"-"` // from now until the first request is sent
 	AtOnce int           `json:"-"` // how many people are invited at that moment
-	Each   int           `json:"-"` // how many fit into each window that follows
-	Ahead  int           `json:"-"` // people of other batches who are invited before the last of these
-	Window time.Duration `json:"-"` // the longest limit's; zero where nothing is limited
+	Each   int           `json:"-"` // how many people fit into each following window
+	Ahead  int           `json:"-"` // people of other batches who are invited before the last person of this one
+	Window time.Duration `json:"-"` // of the longest limit; zero: nothing is limited
 }
 
-// Lasts is how long it is until the last request leaves, to the microsecond, as
-// PostgreSQL's times are: a part of a second that is lost would make 0:59 of 1:00.
+// Lasts returns how long it takes until the last request is sent, rounded to microseconds as
+// PostgreSQL's times are. Without rounding, a lost fraction of a second would turn 1:00 into 0:59.
 func (p Plan) Lasts() time.Duration {
 	return time.Duration(p.Seconds * float64(time.Second)).Round(time.Microsecond)
 }
 
-// Load is the people of a batch who wait, and when they may be invited.
+// Load is the waiting people of a batch, and when they may be invited.
 type Load struct {
-	Batch     int64 // 0: one that is not there yet, and so comes last of its priority
+	Batch     int64 // 0: a batch that does not exist yet, so it is last in its priority
 	Priority  int   // 1 (first) to 4 (last)
 	People    int
-	Held      bool           // the batch will pause after its canary
-	Canary    int            // if so: how many of them go before
-	NotBefore time.Time      // when the last of those who back off may be tried again; zero: nobody does
-	StartAt   time.Time      // nothing before; zero: at once
-	Hours     Hours          // the hours in which they are invited; zero: all
-	Zone      *time.Location // that of Hours
+	Held      bool           // the batch pauses after its trial
+	Canary    int            // if Held: how many people the trial has left
+	NotBefore time.Time      // when the last person who backs off may be tried again; zero: nobody backs off
+	StartAt   time.Time      // nothing is sent before; zero: no start time
+	Hours     Hours          // hours in which they are invited; zero: all hours
+	Zone      *time.Location // the time zone of Hours
 }
 
-// Spent is what still weighs on the limits. The zero Spent is an empty ledger.
+// Spent is what counts against the limits already. The zero Spent is an empty ledger.
 type Spent struct {
 	Create, Bulk Use
 }
 
-// Use is what weighs on one limit.
+// Use is what counts against one limit.
 type Use struct {
-	Busy   []time.Duration // for each request, how long it will go on weighing
-	Frozen time.Duration   // how long nothing may be sent after a 429; zero: not frozen
+	Busy   []time.Duration // for each request: how much longer it counts
+	Frozen time.Duration   // how much longer the bucket is frozen; zero: not frozen
 }
 
-// MakePlan works out what inviting the people of a batch takes under the limits
-// on single and bulk creates, given what weighs on them already and which other
-// batches wait. It goes through the requests as workers will make them: for the
-// first in line whose time has come, by bulk call while there are ten people for
-// it, then by singles, and by a bulk call that is not full only when no single is
-// left. It counts the budget alone: a request takes no time, and none is refused. A
-// canary of the batch's own is taken to be waved through, and other batches to
-// stop at theirs. With both limits off, which no command allows, it plans nothing.
+// MakePlan computes what inviting the people of a batch takes under the limits on single and bulk
+// creates, given what counts against them already and which other batches wait. It goes through the
+// requests as workers will make them. The first people in line whose time has come go first: by
+// bulk call while ten people wait, then by singles, and by a bulk call that is not full only if no
+// single is left.
+//
+// MakePlan considers only the budget. It assumes that a request takes no time and that none is
+// refused. It assumes that somebody confirms the batch's own trial and that other batches stop
+// after theirs. If both limits are off, which no command allows, it plans nothing.
 func MakePlan(now time.Time, own Load, others []Load, create, bulk ratelimit.Limit, spent Spent) Plan {
 	p := Plan{ToSend: own.People, Window: longest(create, bulk)}
 	if own.People <= 0 || (create.Off && bulk.Off) {
@@ -85,13 +86,13 @@ func MakePlan(now time.Time, own Load, others []Load, create, bulk ratelimit.Lim
 	return f.Plan
 }
 
-// forecast goes through the requests to come.
+// forecast simulates the coming requests.
 type forecast struct {
 	Plan
 	line           []*waiter
 	mine           *waiter
 	singles, bulks *places
-	began          time.Duration // the current window
+	began          time.Duration // start of the current window
 }
 
 func (f *forecast) run() {
@@ -118,7 +119,7 @@ func (f *forecast) run() {
 	f.Seconds = now.Seconds()
 }
 
-// crowd counts who may be invited now, or tells when somebody may.
+// crowd returns how many people may be invited now. If there are none, opens is when somebody may.
 func (f *forecast) crowd(now time.Duration) (people int, opens time.Duration) {
 	opens = math.MaxInt64
 	for _, w := range f.line {
@@ -134,8 +135,8 @@ func (f *forecast) crowd(now time.Duration) (people int, opens time.Duration) {
 	return people, opens
 }
 
-// board takes the first people in line into a request, and reports whether some
-// are of the batch that is planned.
+// board puts the first people in line into a request. It reports whether some of them belong to the
+// planned batch.
 func (f *forecast) board(now time.Duration, seats int) bool {
 	ours := false
 	for _, w := range f.line {
@@ -158,7 +159,7 @@ func (f *forecast) board(now time.Duration, seats int) bool {
 	return ours
 }
 
-// count notes that n people of the batch are invited now.
+// count records that n people of the planned batch are invited now.
 func (f *forecast) count(now time.Duration, n int) {
 	if f.Windows == 0 {
 		f.First, f.began, f.Windows = now, now, 1
@@ -172,16 +173,16 @@ func (f *forecast) count(now time.Duration, n int) {
 	}
 }
 
-// waiter is a load on its way through the forecast.
+// waiter is a load during the simulation.
 type waiter struct {
 	Load
 	now    time.Time
 	left   int
 	isOpen bool
-	until  time.Duration // how long isOpen holds
+	until  time.Duration // how long isOpen is valid
 }
 
-// lineUp puts the loads in the order in which the fleet serves them.
+// lineUp orders the loads as the fleet serves them.
 func lineUp(now time.Time, own Load, others []Load) (line []*waiter, mine *waiter) {
 	mine = &waiter{Load: own, now: now, left: own.People}
 	line = append(line, mine)
@@ -199,8 +200,8 @@ func lineUp(now time.Time, own Load, others []Load) (line []*waiter, mine *waite
 	return line, mine
 }
 
-// open reports whether its people may be invited at a moment from now on; until
-// is when that changes. Moments must not go back.
+// open reports whether the load's people may be invited at a given time from now. It sets until to
+// the time of the next change. Times must not decrease from call to call.
 func (w *waiter) open(at time.Duration) bool {
 	if at < w.until {
 		return w.isOpen
@@ -213,7 +214,7 @@ func (w *waiter) open(at time.Duration) bool {
 		w.isOpen, w.until = true, math.MaxInt64
 	default:
 		w.isOpen = w.Hours.contain(t, w.Zone)
-		// Wherever the clocks are changed, it is at a quarter of an hour.
+		// Clocks change only at a quarter of an hour, in all time zones.
 		end := t.Add(24 * time.Hour)
 		for t = t.Truncate(quarter).Add(quarter); w.Hours.contain(t, w.Zone) == w.isOpen && t.Before(end); {
 			t = t.Add(quarter)
@@ -225,7 +226,7 @@ func (w *waiter) open(at time.Duration) bool {
 
 const quarter = 15 * time.Minute
 
-// contain reports whether a moment is in the hours.
+// contain reports whether a time is in the hours.
 func (h Hours) contain(t time.Time, zone *time.Location) bool {
 	hour := t.In(zone).Hour()
 	if h.From < h.To {
@@ -234,17 +235,17 @@ func (h Hours) contain(t time.Time, zone *time.Location) bool {
 	return h.From <= hour || hour < h.To
 }
 
-// places are the requests that a limit allows at a time, each with the moment
-// from now on at which it may be made. The earliest is in front: a place that
-// is taken comes back a window later, which is after all others.
+// places are the requests that a limit allows in a window, each with the time from now at which it
+// may be made. The earliest is at front. A place that is taken becomes free one window later, after
+// all others.
 type places struct {
 	at     []time.Duration
 	front  int
-	weight time.Duration // zero: no limit, the place stays free
+	weight time.Duration // zero: no limit, the place is always free
 }
 
-// newPlaces makes a limit's places, as many as people can fill; none for a
-// limit that is off.
+// newPlaces returns the places of a limit, but no more than people can use. A limit that is off has
+// none.
 func newPlaces(limit ratelimit.Limit, people int, use Use) *places {
 	switch {
 	case limit.Off:
@@ -268,7 +269,7 @@ func newPlaces(limit ratelimit.Limit, people int, use Use) *places {
 	return p
 }
 
-// free reports whether a place may be taken at a moment.
+// free reports whether a place may be taken at a given time.
 func (p *places) free(now time.Duration) bool { return len(p.at) > 0 && p.at[p.front] <= now }
 
 func (p *places) take(now time.Duration) {
@@ -279,7 +280,7 @@ func (p *places) take(now time.Duration) {
 	p.front = (p.front + 1) % len(p.at)
 }
 
-// earliest is the first moment at which any of the places may be taken.
+// earliest returns the first time at which a place may be taken.
 func earliest(all ...*places) time.Duration {
 	first := time.Duration(-1)
 	for _, p := range all {
@@ -290,7 +291,7 @@ func earliest(all ...*places) time.Duration {
 	return first
 }
 
-// perWindow is how many people a limit lets through in a window.
+// perWindow returns how many people a limit allows in a window.
 func perWindow(l ratelimit.Limit, size int, window time.Duration) int {
 	if l.None || l.Off {
 		return 0
@@ -298,7 +299,7 @@ func perWindow(l ratelimit.Limit, size int, window time.Duration) int {
 	return int(float64(l.N*size) * float64(window) / float64(l.Window))
 }
 
-// longest returns the longest window of the limits that count.
+// longest returns the longest window of the limits that are in force.
 func longest(limits ...ratelimit.Limit) time.Duration {
 	var w time.Duration
 	for _, l := range limits {

@@ -9,19 +9,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Preview is what was found of the people of a draft when they were looked up.
+// Preview says what is known of the people of a draft.
 type Preview struct {
 	Known
-	AskedClerk bool       `json:"asked_clerk"` // else only our own rows were looked through
-	Problem    string     `json:"problem"`     // why Clerk did not tell, where it should have
-	BegunAt    time.Time  `json:"begun_at"`    // when they were last begun to be looked up
-	LookedAt   *time.Time `json:"looked_at"`   // when the counts were found; nil: they are all zero yet
+	AskedClerk bool       `json:"asked_clerk"` // false: only our own rows were searched
+	Problem    string     `json:"problem"`     // why Clerk was not read although it should have been
+	BegunAt    time.Time  `json:"begun_at"`    // when the last look-up began
+	LookedAt   *time.Time `json:"looked_at"`   // when the counts were found; nil: not yet, and all counts are zero
 }
 
-// Looking reports whether somebody looks people up now.
+// Looking reports whether a look-up is under way.
 func (p *Preview) Looking() bool { return p.LookedAt == nil || p.LookedAt.Before(p.BegunAt) }
 
-// ToInvite is how many people of a draft are invited, of so many that wait.
+// ToInvite returns how many people of a draft would be invited. waiting is the number of its
+// undecided rows. A nil Preview excludes nobody.
 func (p *Preview) ToInvite(waiting int, on OnDuplicate) int {
 	if p == nil {
 		return waiting
@@ -29,8 +30,8 @@ func (p *Preview) ToInvite(waiting int, on OnDuplicate) int {
 	return max(0, waiting-p.Skipped(on))
 }
 
-// Preview returns what was found of a draft's people; nil: nobody has begun to
-// look them up since its file was read.
+// Preview returns the preview of a draft. It returns nil if no look-up has begun since the draft's
+// file was read.
 func (r *Reader) Preview(ctx context.Context, batch int64) (*Preview, error) {
 	return preview(ctx, r.pool, batch)
 }
@@ -50,16 +51,15 @@ func preview(ctx context.Context, q interface {
 	return &p, nil
 }
 
-// How long a preview counts as new, and how long after it was begun it is taken
-// for lost with its process.
+// previewFresh is how long a preview counts as new. previewLost is how long after its begin a
+// look-up is considered lost with its process.
 const (
 	previewFresh = 10 * time.Minute
 	previewLost  = 5 * time.Minute
 )
 
-// BeginPreview records that a draft's people are looked up now, and returns when
-// that was; false: it is no draft, somebody else looks them up, or somebody has
-// done so lately.
+// BeginPreview records that a look-up of a draft's people begins, and returns when. It returns
+// false if the batch is not a draft, another look-up is under way, or the preview is new.
 func (s *Store) BeginPreview(ctx context.Context, batch int64) (begun time.Time, ok bool, err error) {
 	err = s.pool.QueryRow(ctx, `
 		insert into previews as p (batch_id, begun_at) select id, clock_timestamp() from batches where id = $1 and state = 'draft'
@@ -75,8 +75,8 @@ func (s *Store) BeginPreview(ctx context.Context, batch int64) (begun time.Time,
 	return begun, true, nil
 }
 
-// EndPreview records what was found since begun. Where the draft's file was read
-// in another way meanwhile, that is forgotten.
+// EndPreview records the result of the look-up that began at begun. It changes nothing if the
+// draft's file was read again meanwhile.
 func (s *Store) EndPreview(ctx context.Context, batch int64, begun time.Time, p Preview) error {
 	_, err := s.pool.Exec(ctx, `
 		update previews set registered = $3, invited = $4, pending = $5, lapsed = $6, asked_clerk = $7, problem = nullif($8, ''), looked_at = clock_timestamp()
@@ -87,8 +87,7 @@ func (s *Store) EndPreview(ctx context.Context, batch int64, begun time.Time, p 
 	return nil
 }
 
-// DropPreview records that people are not looked up any more, so that somebody
-// else may begin at once.
+// DropPreview gives up the look-up that began at begun, so that another may begin at once.
 func (s *Store) DropPreview(ctx context.Context, batch int64, begun time.Time) error {
 	if _, err := s.pool.Exec(ctx, `delete from previews where batch_id = $1 and begun_at = $2`, batch, begun); err != nil {
 		return fmt.Errorf("give up looking up the people of batch %d: %w", batch, err)
@@ -96,8 +95,7 @@ func (s *Store) DropPreview(ctx context.Context, batch int64, begun time.Time) e
 	return nil
 }
 
-// Addressees returns undecided rows of a batch, those after a row, in the file's
-// order.
+// Addressees returns up to limit undecided rows of a batch after a row number, in file order.
 func (r *Reader) Addressees(ctx context.Context, batch int64, after, limit int) ([]Addressee, error) {
 	rows, _ := r.pool.Query(ctx, `select row_number, email, key from results where batch_id = $1 and outcome is null and row_number > $2 order by row_number limit $3`, batch, after, limit)
 	people, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Addressee])

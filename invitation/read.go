@@ -8,11 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The calls that reads.call names. A pass over one of the lists may take many
-// requests.
+// The values of reads.call. A pass over one of the lists may take many requests.
 const (
 	ReadUsers   = "users"
-	ReadAll     = "invitations"         // the default list: every status but revoked
+	ReadAll     = "invitations"         // the default list: every status except revoked
 	ReadPending = "invitations_pending" // status=pending
 	ReadRevoked = "invitations_revoked" // status=revoked
 )
@@ -24,8 +23,8 @@ type GET struct {
 	Begun time.Time
 }
 
-// BeginRead puts a GET into the ledger before it is sent. first is the first
-// GET of the pass that it belongs to; nil: it is the first itself.
+// BeginRead writes a GET into the ledger before it is sent. first is the first GET of its pass, or
+// nil if this GET is the first.
 func (s *Store) BeginRead(ctx context.Context, instance int64, worker, call string, first *GET) (GET, error) {
 	var pass *int64
 	var begun *time.Time
@@ -52,20 +51,20 @@ type Seen struct {
 	ExpiresAt time.Time
 }
 
-// ReadEnd is how a GET ended.
+// ReadEnd is the result of a GET.
 type ReadEnd struct {
 	Status   int // HTTP status; 0: no answer
 	Code     string
 	TraceID  string
 	Items    int
-	Complete bool      // the pass ends here and reached as far as was asked
-	Reached  time.Time // how far back a complete pass reached; zero: to the end
-	Seen     []Seen    // what it showed; only what concerns people in our files, or what a sweep takes back, is kept
-	Covers   []RowID   // the rows whose people a read of users asked for
+	Complete bool      // the pass ends here and reached as far back as it had to
+	Reached  time.Time // how far back a complete pass reached; zero: to the end of the list
+	Seen     []Seen    // what it showed; kept only for people in rows and for invitations that a sweep revokes
+	Covers   []RowID   // the rows of the people that a read of users asked for
 }
 
-// EndRead records how a GET ended and what it showed, and returns when that was
-// by Postgres' clock.
+// EndRead records the result of a GET and what it showed. It returns when that was, by PostgreSQL's
+// clock.
 func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd) (ended time.Time, err error) {
 	if err := s.Veil(ctx, instance, end.Seen); err != nil {
 		return ended, fmt.Errorf("end read %d: %w", g.ID, err)
@@ -86,7 +85,7 @@ func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd)
 			return nil
 		}
 		batches, numbers := split(end.Covers)
-		// Rows are locked in their order, as others that lock several do.
+		// Lock rows in their order, as other statements that lock several rows do.
 		_, err = tx.Exec(ctx, `
 			with covered as (
 				select r.batch_id, r.row_number from results r join unnest($1::bigint[], $2::int[]) as c (batch, number)
@@ -116,8 +115,9 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 		ids, keys, kinds, statuses = append(ids, s.ID), append(keys, s.Key), append(kinds, kind), append(statuses, string(s.Status))
 		created, expires = append(created, nullTime(s.CreatedAt)), append(expires, nullTime(s.ExpiresAt))
 	}
-	// last_seen is when the pass began: what is shown was so then or later. Accepted and revoked are for ever, so that a
-	// page that shows an invitation as it was before takes neither back, whichever of two passes at a time began first.
+	// last_seen is when the pass began: what it shows was so then or later. Accepted and revoked
+	// are final, so a page that shows an earlier status does not replace them, whichever of two
+	// concurrent passes began first.
 	_, err := tx.Exec(ctx, `
 		insert into sightings as s (instance_id, clerk_id, key, kind, status, created_at, expires_at, first_read, first_seen, last_read, last_seen)
 		select distinct on (d.id, d.key) $1, d.id, d.key, d.kind, nullif(d.status, ''), d.created, d.expires, $2::bigint, $3::timestamptz, $2::bigint, $4::timestamptz
@@ -135,22 +135,22 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 	return nil
 }
 
-// OpenAttempt is one that only reading Clerk can settle.
+// OpenAttempt is an attempt that only a read of Clerk can resolve.
 type OpenAttempt struct {
 	ID      int64
 	Call    string
-	Sweep   int64 // for a revoke: the sweep that it belongs to; 0: a row's own
+	Sweep   int64 // for a revoke: its sweep; 0: a row's own revoke
 	Started time.Time
-	Exists  bool      // its answer says that a pending invitation exists, of whatever age
-	Unnamed bool      // it was refused, and the answer named nobody
-	Status  int       // the HTTP status of its answer; 0: none
-	Code    string    // the error code of its answer
+	Exists  bool      // the answer says that a pending invitation exists, which may be of any age
+	Unnamed bool      // the answer is a refusal that named nobody
+	Status  int       // HTTP status of the answer; 0: no answer
+	Code    string    // error code of the answer
 	Invited time.Time // for a revoke: when the oldest invitation in it was made
-	Due     time.Time // when a read may settle it
+	Due     time.Time // when a read that resolves it may begin
 }
 
-// Due returns the open attempts of an instance that a read that begins now can
-// settle, and when the next of the others can be (zero: there is none).
+// Due returns the open attempts of an instance that a read that begins now can resolve. next is
+// when the next of the others can be resolved; zero if there are no others.
 func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (due []OpenAttempt, next time.Time, err error) {
 	rows, _ := s.pool.Query(ctx, `
 		select a.id, a.call, coalesce(a.sweep_id, 0), a.started_at,
@@ -191,10 +191,10 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 	return due, next, nil
 }
 
-// LockAttempt locks an attempt against its answer until the transaction ends
-// and returns the rows of its people that are still open; none: it is resolved.
-// (A revoke that a version before sent under a create is no claim, but open until
-// it is closed.)
+// LockAttempt locks an attempt until the transaction ends, so that its answer cannot be recorded.
+// It returns the people whose part in the attempt is not closed yet. If it returns none, the
+// attempt is resolved. (A revoke that an earlier version sent under a create is not a claim, but it
+// is not closed either until its end is known.)
 func (s *Store) LockAttempt(ctx context.Context, tx pgx.Tx, attempt int64) ([]Person, error) {
 	if _, err := tx.Exec(ctx, `select from attempts where id = $1 for update`, attempt); err != nil {
 		return nil, fmt.Errorf("lock attempt %d: %w", attempt, err)
@@ -211,8 +211,7 @@ func (s *Store) LockAttempt(ctx context.Context, tx pgx.Tx, attempt int64) ([]Pe
 	return people, nil
 }
 
-// ReadAgain puts off the settling of an attempt to a read that begins at or
-// after a time.
+// ReadAgain postpones the resolution of an attempt to a read that begins at a time or later.
 func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time.Time) error {
 	if _, err := tx.Exec(ctx, `update attempts set read_after = $2 where id = $1`, attempt, at); err != nil {
 		return fmt.Errorf("put off attempt %d: %w", attempt, err)
@@ -220,10 +219,9 @@ func (s *Store) ReadAgain(ctx context.Context, tx pgx.Tx, attempt int64, at time
 	return nil
 }
 
-// SeeBatches notes of the running batches of an instance that their rows can be
-// seen from now on: a read that begins after this keeps what it shows of their
-// people. An import says when its batch started before it commits, and a read in
-// between sees none of its rows.
+// SeeBatches records that the rows of an instance's running batches can be seen from now on. A read
+// that begins after this keeps what it shows of their people. An import sets the batch's start
+// before it commits, and a read in between sees none of its rows.
 func (s *Store) SeeBatches(ctx context.Context, instance int64) error {
 	_, err := s.pool.Exec(ctx, `update batches set reads_from = clock_timestamp()
 		where instance_id = $1 and state in ('running', 'paused') and reads_from is null`, instance)
@@ -233,8 +231,8 @@ func (s *Store) SeeBatches(ctx context.Context, instance int64) error {
 	return nil
 }
 
-// Starts returns when the running batches of an instance that read ahead began,
-// the earliest of them; zero: there is none.
+// Starts returns the earliest start of an instance's batches that need preflight: running ones, and
+// ones with an owed row. It returns the zero time if there are none.
 func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {
 	var t *time.Time
 	err := s.pool.QueryRow(ctx, `select min(started_at) from batches b where instance_id = $1 and preflight

@@ -10,59 +10,59 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The calls that reads.call names for reconciling. They guard no claim: what
-// they show of people is not kept as sightings.
+// The values of reads.call for reconciling. These reads guard no claim, and what they show of
+// people is not kept as new sightings.
 const (
-	ReadReconcile        = "reconcile"         // the default list: every status but revoked
+	ReadReconcile        = "reconcile"         // the default list: every status except revoked
 	ReadReconcileRevoked = "reconcile_revoked" // status=revoked
-	ReadByID             = "by_id"             // one invitation, by its id, in every status but revoked
+	ReadByID             = "by_id"             // one invitation by its id, in every status except revoked
 	ReadByIDRevoked      = "by_id_revoked"     // the same with status=revoked
 )
 
-// DriftKind says how Clerk and our rows differ; drift.kind holds these words.
+// DriftKind says how Clerk and the results differ. drift.kind stores it.
 type DriftKind string
 
 // The kinds of drift.
 const (
 	Unexplained  DriftKind = "unexplained"   // an invitation at Clerk that no row explains
-	Gone         DriftKind = "gone"          // a row's invitation that Clerk does not list any more
-	PendingAgain DriftKind = "pending_again" // a row has it as over, Clerk as pending
+	Gone         DriftKind = "gone"          // a row's invitation that Clerk's lists do not show
+	PendingAgain DriftKind = "pending_again" // pending at Clerk, but over according to the row
 )
 
-// Reconcile is one time that everything at Clerk was held against our rows.
+// Reconcile is one comparison of everything at Clerk with the results.
 type Reconcile struct {
 	ID        int64     `json:"reconcile"`
 	StartedBy string    `json:"-"`
 	StartedAt time.Time `json:"-"`
-	Complete  bool      `json:"complete"` // it read everything there is
-	Error     string    `json:"-"`        // why not
+	Complete  bool      `json:"complete"` // it read everything
+	Error     string    `json:"-"`        // why it is not complete
 	Requests  int       `json:"requests"` // GETs that it sent
-	Scanned   int       `json:"scanned"`  // invitations that it was shown, each counted once
+	Scanned   int       `json:"scanned"`  // invitations that it read, each counted once
 	Learned
 	Drift DriftCounts `json:"drift"`
 }
 
-// Learned counts the rows whose status a reconciling brought up to date.
+// Learned counts the rows whose status a reconcile updated.
 type Learned struct {
 	Accepted int `json:"accepted"`
 	Expired  int `json:"expired"`
 	Revoked  int `json:"revoked"` // by somebody else
-	Deleted  int `json:"deleted"` // at Clerk
+	Deleted  int `json:"deleted"` // deleted at Clerk
 }
 
-// DriftCounts counts what stands of each kind of drift.
+// DriftCounts counts the current drift of each kind.
 type DriftCounts struct {
 	Unexplained  int `json:"unexplained"`
 	Gone         int `json:"gone"`
 	PendingAgain int `json:"pending_again"`
 }
 
-// Sum is how much drift there is.
+// Sum returns the total.
 func (d DriftCounts) Sum() int { return d.Unexplained + d.Gone + d.PendingAgain }
 
-// ReconcileDue returns in how long an instance is due to be reconciled, given
-// how often that is to be: so long after the last one that ended began, or after
-// the instance was first met; zero or less: now.
+// ReconcileDue returns after how long the next reconcile of an instance is due. every is the
+// interval. It counts from the begin of the last reconcile that ended or, if there was none, from
+// when the instance was first met. Zero or less means now.
 func (s *Store) ReconcileDue(ctx context.Context, instance int64, every time.Duration) (time.Duration, error) {
 	var due time.Duration
 	err := s.pool.QueryRow(ctx, `
@@ -75,7 +75,7 @@ func (s *Store) ReconcileDue(ctx context.Context, instance int64, every time.Dur
 	return due, nil
 }
 
-// BeginReconcile records that a reconciling begins.
+// BeginReconcile records that a reconcile begins. It sets r.ID and r.StartedAt.
 func (s *Store) BeginReconcile(ctx context.Context, instance int64, worker string, r *Reconcile) error {
 	err := s.pool.QueryRow(ctx, `insert into reconciles (instance_id, worker_id, started_by) values ($1, $2, $3) returning id, started_at`,
 		instance, worker, r.StartedBy).Scan(&r.ID, &r.StartedAt)
@@ -85,26 +85,25 @@ func (s *Store) BeginReconcile(ctx context.Context, instance int64, worker strin
 	return nil
 }
 
-// shown are the invitations of a page as a table: the beginning of each
-// statement that holds them against our rows. Rows are looked up one by one
-// through their indexes, behind an offset as a fence, for the reason that
-// keysOf gives.
+// shown are the invitations of a page as a table. Each statement that compares them with the
+// results begins with it. Rows are looked up one by one through their indexes, with an offset as a
+// fence, for the reason that keysOf states.
 const shown = `with shown as (
 	select * from unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[]) as d (id, key, status, created, expires)) `
 
-// explained says that some row, or an attempt of one, tells of an invitation
-// that was shown, or that an answer may yet: whoever makes an invitation has an
-// open attempt until a row carries its id.
+// explained says that a row, or an attempt of a row, explains the invitation, or that a pending
+// answer may: an attempt that makes an invitation stays open until a row carries the invitation's
+// id.
 const explained = `(exists (select from results r where r.instance_id = $1 and r.outcome = 'invited' and r.clerk_invitation_id = d.id offset 0)
 	or exists (select from results r where r.key = d.key and r.instance_id = $1 and r.clerk_invitation_id = d.id offset 0)
 	or exists (select from results r join attempt_people p on (p.batch_id, p.row_number) = (r.batch_id, r.row_number)
 	           where r.key = d.key and r.instance_id = $1 and p.clerk_invitation_id = d.id offset 0)
 	or exists (select from attempt_people p where p.instance_id = $1 and p.key = d.key and p.open offset 0))`
 
-// Learn holds a page of Clerk's lists against our rows: it brings their status
-// up to Clerk's word, but back to pending only from gone, and notes the drift that the
-// page shows. settle is how old our own word must be to stand against Clerk's,
-// whose lists may lag. anything reports whether the page told anything new.
+// Learn compares a page of Clerk's lists with the results. It updates the status of rows to
+// Clerk's, except that only gone can become pending again, and it records the drift that the page
+// shows. settle is the minimum age of a row's status before it counts against Clerk's lists, which
+// may lag. anything reports whether the page showed anything new.
 func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen,
 	settle time.Duration, guard Guard) (anything bool, err error) {
 	if len(page) == 0 {
@@ -155,10 +154,9 @@ func (l *Learned) count(s Status) {
 	}
 }
 
-// learnStatus asks for the move again in the update itself, since an answer to a
-// revoke may have been recorded meanwhile. An expired invitation may be revoked
-// still, or turn out to have been accepted; what is accepted or revoked stays so.
-// What is shown is not gone.
+// learnStatus checks the transition again in the update itself, because the answer to a revoke may
+// have been recorded meanwhile. An expired invitation can still be revoked, or turn out to be
+// accepted. Accepted and revoked are final. An invitation that a list shows is not gone.
 const learnStatus = shown + `
 	update results r set status = m.status, status_at = clock_timestamp(), status_read_id = $7,
 	       invited_at = coalesce(r.invited_at, m.created), expires_at = coalesce(m.expires, r.expires_at)
@@ -178,7 +176,7 @@ const learnStatus = shown + `
 	  and (r.status is null or r.status = 'gone' or r.status = 'pending' and m.status <> 'pending' or r.status = 'expired' and m.status in ('accepted', 'revoked'))
 	returning r.status`
 
-// learnSightings keeps an older read's word from standing against what is known now.
+// learnSightings updates sightings, so that an older read does not contradict what is known now.
 const learnSightings = shown + `
 	update sightings s set status = d.status, expires_at = d.expires, last_read = $7, last_seen = $8
 	from shown d
@@ -193,7 +191,7 @@ const learnUnexplained = shown + `
 	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
 	returning x.first_seen = x.last_seen`
 
-// learnPendingAgain leaves out those past their expiry, which Clerk may list as
+// learnPendingAgain leaves out invitations past their expiry, because Clerk may list them as
 // pending for a while.
 const learnPendingAgain = shown + `
 	insert into drift as x (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
@@ -206,16 +204,16 @@ const learnPendingAgain = shown + `
 	on conflict (instance_id, kind, clerk_invitation_id) do update set status = excluded.status, last_seen = excluded.last_seen, ended_at = null
 	returning x.first_seen = x.last_seen`
 
-// Unlisted is an invitation of a row that Clerk's lists lack.
+// Unlisted is an invitation of a row that Clerk's lists do not show.
 type Unlisted struct {
 	ID  string
-	Key string // the person
+	Key string // the person's key
 }
 
-// Missing notes as drift the invitations that rows carry, decided a settle time
-// before the reconciling began, and that it was not shown. It is for one that read
-// everything. It returns those that are not known to be over, which may have been
-// deleted, or which the lists may lack because they lag.
+// Missing records as drift the invitations of rows that a complete reconcile did not show, if the
+// rows were decided a settle time before the reconcile began. It returns those that are not known
+// to be over: they may have been deleted, or the lists may lag. Call it only for a complete
+// reconcile.
 func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
 	shown func(id string) bool, guard Guard) ([]Unlisted, error) {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
@@ -257,9 +255,9 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 	return open, nil
 }
 
-// MarkDeleted records that an invitation is gone, as the last of the reads by its id
-// proves. What is known to be over meanwhile stays as it is. It reports whether a
-// row says so now.
+// MarkDeleted records that an invitation is gone, as proven by read, the last of the reads by its
+// id. A status that is accepted or revoked meanwhile stays. MarkDeleted reports whether it changed
+// a row.
 func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, read GET, guard Guard) (bool, error) {
 	var rows int64
 	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
@@ -271,7 +269,7 @@ func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, rea
 			return err
 		}
 		rows = tag.RowsAffected()
-		// What an earlier read showed must not stand against that.
+		// An earlier read must not contradict this.
 		_, err = tx.Exec(ctx, `
 			update sightings set status = 'gone', last_read = $3, last_seen = $4
 			where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and last_seen <= $4
@@ -290,13 +288,13 @@ func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, rea
 	return rows > 0, nil
 }
 
-// EndReconcile records what came of a reconciling, ends the drift that a
-// complete one did not find, and drops from the ledger its reads that told
-// nothing new; told are the others. guard is for a complete one.
+// EndReconcile records the result of a reconcile. A complete one ends the drift that it did not
+// find. EndReconcile deletes the reads of these passes that showed nothing new; told are the reads
+// that stay. guard protects a complete reconcile.
 func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64,
 	guard Guard) error {
 	if !r.Complete {
-		guard = nil // it touches nothing but its own
+		guard = nil // an incomplete one changes only its own records
 	}
 	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `delete from reads where coalesce(pass_id, id) = any($1) and id <> all($2)`, passes, told); err != nil {
@@ -324,7 +322,7 @@ func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, 
 	return nil
 }
 
-// Reconciled reports whether a reconciling of any instance has read everything at Clerk.
+// Reconciled reports whether any instance has had a complete reconcile.
 func (r *Reader) Reconciled(ctx context.Context) (found bool, err error) {
 	err = r.pool.QueryRow(ctx, `select exists (select from reconciles where complete)`).Scan(&found)
 	if err != nil {
@@ -333,8 +331,7 @@ func (r *Reader) Reconciled(ctx context.Context) (found bool, err error) {
 	return found, nil
 }
 
-// LastReconcile returns the last reconciling of an instance that ended; nil:
-// there was none.
+// LastReconcile returns the last reconcile of an instance that ended, or nil if there was none.
 func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile, error) {
 	var last Reconcile
 	err := r.pool.QueryRow(ctx, `
@@ -351,14 +348,14 @@ func (r *Reader) LastReconcile(ctx context.Context, instance int64) (*Reconcile,
 	return &last, nil
 }
 
-// Drift is one invitation of which Clerk and our rows tell different stories.
+// Drift is one invitation about which Clerk and the results disagree.
 type Drift struct {
 	Kind              DriftKind  `json:"kind"`
 	ClerkInvitationID string     `json:"clerk_invitation_id"`
 	Email             string     `json:"email"`
-	Status            *Status    `json:"status"` // at Clerk; for gone: as the row has it
+	Status            *Status    `json:"status"` // at Clerk; for gone: in the row
 	CreatedAt         *time.Time `json:"created_at"`
-	BatchID           *int64     `json:"batch_id"` // the row's, for gone and pending_again
+	BatchID           *int64     `json:"batch_id"` // of the row, for gone and pending_again
 	RowNumber         *int       `json:"row_number"`
 	FirstSeen         time.Time  `json:"first_seen"`
 	LastSeen          time.Time  `json:"last_seen"`
@@ -366,18 +363,18 @@ type Drift struct {
 	InstanceID        int64      `json:"-"`
 }
 
-// DriftFilter says which drift a page of it shows.
+// DriftFilter says which drift to return. Of After, only FirstSeen, ClerkInvitationID, Kind and
+// InstanceID count.
 type DriftFilter struct {
-	Kind  DriftKind // empty: any
-	After *Drift    // the last of the page before: its FirstSeen, ClerkInvitationID, Kind and InstanceID; nil: from the newest
-	Limit int       // 0: all
+	Kind  DriftKind // empty: any kind
+	After *Drift    // last item of the page before; nil: from the newest
+	Limit int       // 0: no limit
 }
 
-// Drift calls yield with the drift that stands, at every instance, the newest
-// first. It is read in pages, so that no connection is held while yield works:
-// what stands all the while comes once, in order; what comes or ends meanwhile may
-// be in it or not. The Drift is yield's to keep. An error of yield ends the reading
-// and is returned as it is.
+// Drift calls yield with the current drift of all instances, newest first. It reads in pages, so it
+// holds no connection while yield runs. Drift that lasts for the whole call is returned once, in
+// order. Drift that begins or ends meanwhile may be missing. yield may keep the Drift. If yield
+// returns an error, Drift stops and returns that error.
 func (r *Reader) Drift(ctx context.Context, f DriftFilter, yield func(*Drift) error) error {
 	after := f.After
 	for done := 0; ; {
@@ -402,12 +399,12 @@ func (r *Reader) Drift(ctx context.Context, f DriftFilter, yield func(*Drift) er
 	}
 }
 
-// driftRows is how much drift is read at a time: a few hundred kilobytes.
+// driftRows is the number of items in a page: a few hundred kilobytes.
 const driftRows = 1000
 
-// driftPage reads the drift after one, or from the newest where that is nil.
+// driftPage reads the drift after an item, or from the newest if after is nil.
 func (r *Reader) driftPage(ctx context.Context, kind DriftKind, after *Drift, limit int) ([]*Drift, error) {
-	from := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true} // newer than any
+	from := pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true} // newer than any time
 	if after == nil {
 		after = &Drift{}
 	} else {

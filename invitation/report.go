@@ -12,19 +12,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Reader answers questions about batches, rows and people. It changes nothing,
-// and is safe for use by many goroutines.
+// Reader answers questions about batches, rows and people. It changes nothing. It is safe for
+// concurrent use.
 type Reader struct {
 	pool *pgxpool.Pool
 }
 
-// NewReader returns a reader over a migrated database.
+// NewReader returns a Reader of a migrated database.
 func NewReader(pool *pgxpool.Pool) *Reader { return &Reader{pool: pool} }
 
-// Counts holds how many rows ended with each outcome.
+// Counts has the number of rows with each outcome.
 type Counts map[Outcome]int
 
-// Sum is how many rows are decided.
+// Sum returns the number of decided rows.
 func (c Counts) Sum() int {
 	n := 0
 	for _, count := range c {
@@ -33,12 +33,10 @@ func (c Counts) Sum() int {
 	return n
 }
 
-// Trouble is how many rows need a person's attention: failed, rejected and
-// invalid ones.
+// Trouble returns how many rows need a person's attention: failed, rejected and invalid ones.
 func (c Counts) Trouble() int { return c[Failed] + c[Rejected] + c[Invalid] }
 
-// MarshalJSON writes every outcome, also those that no row has, in the order
-// of [Outcomes].
+// MarshalJSON writes every outcome in the order of [Outcomes], including those with no rows.
 func (c Counts) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
@@ -60,48 +58,49 @@ type Requests struct {
 	Revoke int `json:"revoke"`
 }
 
-// Report says where a batch stands. Every row is in it: Rows is the sum of
-// Outcomes and Undecided.
+// Report is the state of a batch. It covers every row: Rows is the sum of Outcomes and Undecided.
+// Requests counts the creates, bulk calls and revokes that included people of the batch, and the
+// reads of its instance while it ran, except for reconciling.
 type Report struct {
 	Batch       int64        `json:"batch"`
 	State       State        `json:"state"`
 	Rows        int          `json:"rows"`
 	Outcomes    Counts       `json:"outcomes"`
 	Undecided   int          `json:"undecided"`
-	Requests    Requests     `json:"requests"`     // those that carried people of this batch; reads: those of its instance while it ran, but for reconciling
-	RateLimited int          `json:"rate_limited"` // 429 answers among them
+	Requests    Requests     `json:"requests"`     // of the batch, and reads of its instance while it ran
+	RateLimited int          `json:"rate_limited"` // 429 answers to these requests
 	StartedAt   *time.Time   `json:"started_at"`
 	FinishedAt  *time.Time   `json:"finished_at"`
 	Seconds     float64      `json:"seconds"` // from the start to the end, or until now
-	ETA         *time.Time   `json:"eta"`     // when the last row goes out, by the budget; nil when nothing is to be sent
+	ETA         *time.Time   `json:"eta"`     // when the last row will be sent; nil if nothing will be sent
 	StateReason *string      `json:"state_reason"`
-	PausedBy    *Pauser      `json:"paused_by"` // nil: it is not paused
-	Unknown     *Unknown     `json:"unknown"`   // nil: there is no request whose answer was lost
+	PausedBy    *Pauser      `json:"paused_by"` // nil: not paused
+	Unknown     *Unknown     `json:"unknown"`   // nil: no answer was lost
 	FileName    string       `json:"file_name"`
 	Environment string       `json:"environment"` // production, development or sandbox
-	Certificate *Certificate `json:"certificate"` // of the batch's end; nil: it has not ended, or it is still to be made
+	Certificate *Certificate `json:"certificate"` // of the batch's end; nil: there is none yet
 	InstanceID  int64        `json:"-"`
 	Priority    int          `json:"-"`
-	Now         time.Time    `json:"-"` // the database's clock when it was asked
+	Now         time.Time    `json:"-"` // the database's clock when the report was made
 }
 
-// Unknown are undecided rows of a batch that Clerk was asked for, and whose answer
-// was lost or did not decide: only reading Clerk tells what became of them.
+// Unknown has the undecided rows of a batch whose request got no answer, or one that did not
+// decide. Only a read of Clerk can tell what the requests did.
 type Unknown struct {
 	Rows     int         `json:"rows"`
-	Since    time.Time   `json:"since"`     // when the first of their requests left
-	Workers  int         `json:"workers"`   // processes that live and could read
-	LastRead *FailedRead `json:"last_read"` // nil: the last read since then, if there was one, did not fail
+	Since    time.Time   `json:"since"`     // when the first of their requests was sent
+	Workers  int         `json:"workers"`   // live processes, any of which could read
+	LastRead *FailedRead `json:"last_read"` // the last read since then, if it failed; nil: it did not, or there was none
 }
 
-// FailedRead is a GET that Clerk did not answer as it should.
+// FailedRead is a GET that Clerk did not answer with 200.
 type FailedRead struct {
 	At         time.Time `json:"at"`
-	HTTPStatus *int      `json:"http_status"` // nil: there was no answer
+	HTTPStatus *int      `json:"http_status"` // nil: no answer
 	ErrorCode  *string   `json:"error_code"`
 }
 
-// Report says where a batch stands, or [ErrNoBatch].
+// Report returns the state of a batch. It fails with [ErrNoBatch] if the batch does not exist.
 func (r *Reader) Report(ctx context.Context, batch int64) (*Report, error) {
 	var report *Report
 	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
@@ -114,8 +113,7 @@ func (r *Reader) Report(ctx context.Context, batch int64) (*Report, error) {
 	return report, nil
 }
 
-// snapshot runs f over one state of the database, so that sums add up while
-// workers write.
+// snapshot runs f over one state of the database, so that sums are consistent while workers write.
 func (r *Reader) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
@@ -135,7 +133,7 @@ func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
 	if r.Outcomes, r.Undecided, err = readCounts(ctx, tx, batch); err != nil {
 		return nil, err
 	}
-	if r.State == Draft { // its rows are counted when it starts
+	if r.State == Draft { // a draft's rows are counted when it starts
 		r.Rows = r.Outcomes.Sum() + r.Undecided
 	}
 	if sum := r.Outcomes.Sum() + r.Undecided; sum != r.Rows {
@@ -157,8 +155,8 @@ func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {
 	return r, readRequests(ctx, tx, r)
 }
 
-// readUnknown looks for requests of a batch that are open past their deadline, or
-// past an answer that did not decide, and for what keeps them from being settled.
+// readUnknown looks for requests of a batch that are open past their deadline, or past an answer
+// that did not decide, and for the reason why they are not resolved.
 func readUnknown(ctx context.Context, tx pgx.Tx, r *Report) (*Unknown, error) {
 	var u Unknown
 	var since *time.Time
@@ -190,16 +188,16 @@ func readUnknown(ctx context.Context, tx pgx.Tx, r *Report) (*Unknown, error) {
 	return &u, nil
 }
 
-// Progress is how far a batch is.
+// Progress is the progress of a batch.
 type Progress struct {
 	State     State
 	Rows      int
 	Undecided int
-	Open      int // of a paused batch: undecided rows whose request is under way, or whose answer was lost
+	Open      int // for a paused batch: undecided rows with an open attempt
 }
 
-// Progress tells how far a batch is. It reads less than [Reader.Report], so
-// that it may be asked once a second.
+// Progress returns the progress of a batch. It reads less than [Reader.Report], so it can be called
+// once a second.
 func (r *Reader) Progress(ctx context.Context, batch int64) (Progress, error) {
 	var p Progress
 	err := r.pool.QueryRow(ctx, `
@@ -233,8 +231,8 @@ func readCounts(ctx context.Context, q pgx.Tx, batch int64) (Counts, int, error)
 	return counts, undecided, err
 }
 
-// readRequests counts what was sent for a batch. An attempt that was never
-// written to the network is no request.
+// readRequests counts the requests for a batch. An attempt that was never written to the network
+// does not count.
 func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
 	err := tx.QueryRow(ctx, `
 		with sent as (
@@ -257,8 +255,8 @@ func readRequests(ctx context.Context, tx pgx.Tx, r *Report) error {
 	return nil
 }
 
-// MailedThisMonth returns how many invitations of an instance were made in the
-// current calendar month (UTC), of those in this database.
+// MailedThisMonth returns how many invitations of an instance were mailed in the current calendar
+// month (UTC), according to this database.
 func (r *Reader) MailedThisMonth(ctx context.Context, instance int64) (int, error) {
 	var n int
 	err := r.pool.QueryRow(ctx, `
@@ -270,8 +268,8 @@ func (r *Reader) MailedThisMonth(ctx context.Context, instance int64) (int, erro
 	return n, nil
 }
 
-// InstanceByClerkID returns the number of the instance with a Clerk id, and
-// false where this database has not met it.
+// InstanceByClerkID returns the number of the instance with this Clerk id. It returns false if the
+// database does not have it.
 func (r *Reader) InstanceByClerkID(ctx context.Context, clerkID string) (int64, bool, error) {
 	var id int64
 	err := r.pool.QueryRow(ctx, `select id from instances where clerk_id = $1`, clerkID).Scan(&id)
@@ -284,9 +282,9 @@ func (r *Reader) InstanceByClerkID(ctx context.Context, clerkID string) (int64, 
 	return id, true, nil
 }
 
-// FormerInstance returns the number of the instance that an earlier version made under a former
-// id, and 0 where there is none. It fails with [*TwoInstancesError] where that instance holds
-// batches or attempts and there is one with the Clerk id too.
+// FormerInstance returns the number of the instance that an earlier version made under a former id,
+// or 0 if there is none. It fails with [*TwoInstancesError] if that instance has batches or
+// attempts and an instance with the Clerk id exists too.
 func (r *Reader) FormerInstance(ctx context.Context, clerkID, former string) (int64, error) {
 	var id int64
 	var both bool
@@ -306,7 +304,7 @@ func (r *Reader) FormerInstance(ctx context.Context, clerkID, former string) (in
 	return id, nil
 }
 
-// BatchLine is a batch as the list of batches shows it.
+// BatchLine is a batch in the list of batches.
 type BatchLine struct {
 	Batch       int64      `json:"batch"`
 	FileName    string     `json:"file_name"`
@@ -317,13 +315,13 @@ type BatchLine struct {
 	Rows        int        `json:"rows"`
 	Undecided   int        `json:"undecided"`
 	Outcomes    Counts     `json:"outcomes"`
-	Accepted    int        `json:"accepted"` // invitations of the batch known to be accepted
+	Accepted    int        `json:"accepted"` // invitations of the batch that are known to be accepted
 	CreatedAt   time.Time  `json:"created_at"`
 	StartedAt   *time.Time `json:"started_at"`
 	FinishedAt  *time.Time `json:"finished_at"`
 }
 
-// Batches returns every batch, the newest first.
+// Batches returns every batch with its counts, newest first.
 func (r *Reader) Batches(ctx context.Context) ([]BatchLine, error) {
 	lines, err := r.BatchLines(ctx, 0, math.MaxInt32)
 	if err != nil {
@@ -340,8 +338,8 @@ func (r *Reader) Batches(ctx context.Context) ([]BatchLine, error) {
 	return lines, err
 }
 
-// BatchLines returns batches without their counts, the newest first: those before
-// one, or 0 for all, at most so many. Rows is how many their imports found.
+// BatchLines returns up to limit batches before a batch number, newest first. before 0 means from
+// the newest. The lines have no counts, and Rows is what their imports found.
 func (r *Reader) BatchLines(ctx context.Context, before int64, limit int) ([]BatchLine, error) {
 	lines := []BatchLine{}
 	rows, _ := r.pool.Query(ctx, `
@@ -360,7 +358,7 @@ func (r *Reader) BatchLines(ctx context.Context, before int64, limit int) ([]Bat
 	return lines, nil
 }
 
-// Count fills in the counts of a line.
+// Count sets the counts of a line.
 func (l *BatchLine) Count(t Tally) {
 	l.Rows, l.Undecided, l.Outcomes, l.Accepted = t.Rows(), t.Undecided, t.Outcomes, t.Statuses[Accepted]
 	if l.Outcomes == nil {

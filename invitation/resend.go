@@ -13,18 +13,18 @@ import (
 	"bulkinvite/internal/lease"
 )
 
-// Reasons of rows that a resend leaves alone.
+// Reasons of rows that a resend does not invite.
 const (
-	reasonCooldown = "invited_again_recently" // by another row, within the cooldown
-	reasonRevoked  = "revoked_elsewhere"      // what was to be sent again was taken back meanwhile
-	reasonAccepted = "accepted"               // nothing is to be sent again
+	reasonCooldown = "invited_again_recently" // another row invited the person again within the cooldown
+	reasonRevoked  = "revoked_elsewhere"      // somebody revoked the invitation meanwhile
+	reasonAccepted = "accepted"               // the person has accepted
 )
 
-// withoutRevoked leaves out the invitations that are known to be revoked, whatever a
-// list shows that lags behind and whenever they were made: another row's, as it says
-// itself, and those that were revoked for this row, or may have been. None of them says
-// that the person is invited. Of a row that made some without a link, those that are
-// over are as if they had never been.
+// withoutRevoked returns the evidence without invitations that are known to be revoked, even if a
+// list that lags still shows them, and whenever they were made. These are invitations of other rows
+// that say so, and invitations that were or may have been revoked for this row. None of them means
+// that the person is invited. For a row whose link goes to a file, it also leaves out invitations
+// that are over.
 func withoutRevoked(row Row, ev Evidence) Evidence {
 	own := func(id string) bool {
 		return slices.ContainsFunc(ev.Revoked, func(r OwnRevoke) bool { return r.InvitationID == id })
@@ -48,15 +48,19 @@ func withoutRevoked(row Row, ev Evidence) Evidence {
 	return ev
 }
 
-// blocking finds the invitation that is revoked before a row's own is made: one of
-// the person's that is pending and was made before this batch began, at most once in
-// a cooldown; one that has expired, if Clerk refused the row for it; or one that the
-// row made itself and whose link is lost. Where the row is not to be asked for at
-// all, it says how it ends.
+// blocking returns the invitation that must be revoked before the row can make its own. That is one
+// of these:
+//
+//   - a pending invitation of the person that was made before this batch began, at most once in a
+//     cooldown;
+//   - an expired one, if Clerk refused the row because of it;
+//   - one that the row made itself and whose link is lost.
+//
+// If the row must not be sent at all, decided is true and act says how it ends.
 func blocking(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 	if row.Links {
 		if s, a, ok := ours(ev); ok && s.Status != Pending {
-			return "", invited(s, a, ClosedOurs), true // accepted: somebody has the link
+			return "", invited(s, a, ClosedOurs), true // accepted: the person has the link
 		} else if ok {
 			return s.ID, Action{}, false
 		}
@@ -72,7 +76,7 @@ func blocking(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 			continue
 		}
 		if !o.DecidedAt.Before(row.BatchStarted) {
-			return "", Action{}, false // it was made since: known says so
+			return "", Action{}, false // it was made since the batch began: known decides
 		}
 		act = Action{Kind: Decide, Outcome: AlreadyInvited, Reason: reasonCooldown, InvitationID: o.InvitationID, Status: o.Status}
 		revoke = o.InvitationID
@@ -95,8 +99,8 @@ func blocking(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 	return revoke, Action{}, false
 }
 
-// expired finds an invitation of the person that has expired and that nothing else
-// has ended: Clerk may refuse another for it.
+// expired finds an invitation of the person that has expired and that nothing else has ended. Clerk
+// may refuse another one because of it.
 func expired(ev Evidence) string {
 	ended := func(s Status, at time.Time) bool {
 		return s == Expired || (s == Pending || s == "") && !at.IsZero() && !at.After(ev.Now)
@@ -115,8 +119,7 @@ func expired(ev Evidence) string {
 	return ""
 }
 
-// acceptedBefore decides a row whose person has accepted what was to be sent
-// again.
+// acceptedBefore decides a row whose person has accepted an earlier invitation.
 func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 	for _, s := range ev.Sightings {
 		if s.User && !s.LastSeen.Before(recently(row, ev)) && !slices.ContainsFunc(ev.Attempts, func(a Attempt) bool { return !a.decided() }) {
@@ -138,8 +141,9 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 	return Action{}, false
 }
 
-// takenBack reports whether the latest invitation of the person that we made
-// was revoked or deleted, and not for a row that has yet to invite them again.
+// takenBack reports whether the person's latest invitation that this program made was revoked or
+// deleted. It returns false if a row is owed an invitation, because then the revocation was made
+// for that row.
 func takenBack(ev Evidence) bool {
 	var last Other
 	for _, o := range ev.Others {
@@ -160,10 +164,9 @@ func stands(o Other, ev Evidence) bool {
 	return o.Outcome == Invited && !over(o.Status, o.ExpiresAt, ev.Now) && !seenOver(o.InvitationID, ev)
 }
 
-// recently is since when a read must have shown a thing for it to count: what it
-// showed longer ago may have changed, and then it is read again. Sightings have the
-// time when their read began, so what the reads show that guard a claim counts for
-// as long as they do.
+// recently returns the earliest begin of a read that still counts. What an older read showed may
+// have changed, so it is read again. Sightings have the time at which their read began, so what the
+// reads that guard a claim showed counts as long as these reads do.
 func recently(row Row, ev Evidence) time.Time {
 	oldest := ev.Now.Add(-ev.Fresh)
 	c := ev.Coverage
@@ -178,9 +181,9 @@ func recently(row Row, ev Evidence) time.Time {
 	return row.BatchStarted
 }
 
-// found goes on with a row whose open attempt made an invitation, as a read
-// shows. Where its link must be kept it is lost: the attempt is closed, and the
-// next claim revokes what it made.
+// found continues with a row whose open attempt made an invitation, as a read shows. If the row's
+// link must go to a file, the link is lost: the attempt is closed, and the next claim revokes that
+// invitation.
 func found(row Row, s Sighting, a Attempt) Action {
 	if row.Links && s.Status != Accepted && !row.stopped() {
 		return void(row, Action{Close: ClosedOurs, InvitationID: s.ID, ReadID: s.ReadID, Alone: true})
@@ -188,8 +191,8 @@ func found(row Row, s Sighting, a Attempt) Action {
 	return invited(s, a, ClosedOurs)
 }
 
-// loadRevoked reads the revokes of the rows' own. A version before sent them under
-// a create, and a row waits for their end as for that of any.
+// loadRevoked reads the rows' own revokes. An earlier version sent them under a create, and a row
+// waits for the end of those too.
 const loadRevoked = `
 	select r.batch_id, r.row_number, a.id, coalesce(p.clerk_invitation_id, ''), a.resolved_at is null,
 	       p.answer is not distinct from 'gone'
@@ -214,9 +217,10 @@ func scanRevoked(rows pgx.Rows, byRow map[RowID]*Case) error {
 	return rows.Err()
 }
 
-// loadResent finds when other rows invited the people again: rows for which an
-// invitation was revoked, and rows of a resend that needed no revocation since
-// the one before had expired. Where Clerk mailed nobody there is no cooldown.
+// loadResent finds when other rows invited the people again: rows for which an invitation was
+// revoked, and rows of a resend that needed no revocation because the earlier invitation had
+// expired. Batches whose links go to a file do not count, because Clerk mailed nobody and there is
+// no cooldown.
 const loadResent = `
 	select o.key, o.batch_id, o.row_number, coalesce(o.revoke_sent, o.decided_at)
 	from (select distinct r.key from unnest($2::bigint[], $3::int[]) as w (batch_id, row_number)
@@ -242,12 +246,12 @@ func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
 	return rows.Err()
 }
 
-// undone says of a row's own revoke that it is proven to have done nothing.
+// undone says that a row's own revoke p is proven to have done nothing.
 const undone = `coalesce(p.resolution, '') in ('not_sent', 'refused', 'not_there')`
 
-// MarkRevoking marks rows for which an invitation is being revoked: once that is done
-// they are owed another, and until it is known they are claimed. The transaction is
-// the claim's.
+// MarkRevoking marks rows for which an invitation is being revoked. Until the result is known their
+// people are claimed, and if the revoke is done they are owed another invitation. Call it in the
+// transaction of the claim.
 func (s *Store) MarkRevoking(ctx context.Context, tx pgx.Tx, ids []RowID) error {
 	if len(ids) == 0 {
 		return nil
@@ -263,9 +267,9 @@ func (s *Store) MarkRevoking(ctx context.Context, tx pgx.Tx, ids []RowID) error 
 	return nil
 }
 
-// CloseOwnRevoke closes a row's own revoke and records where the invitation stands,
-// as [Store.CloseRevoke] does. If it was done the row is owed an invitation, and is
-// among the rows that it returns; if not, the row starts anew.
+// CloseOwnRevoke closes a row's own revoke and records the status of the invitation, as
+// [Store.CloseRevoke] does. If done is true, the row is owed an invitation and is among the
+// returned rows. If not, the row starts anew.
 func (s *Store) CloseOwnRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person,
 	status Status, how string, done bool) ([]Freed, error) {
 	if !done {
@@ -278,13 +282,13 @@ func (s *Store) CloseOwnRevoke(ctx context.Context, tx pgx.Tx, instance, attempt
 	return s.CloseRevoke(ctx, tx, instance, attempt, p, status, how)
 }
 
-// promiseFor is how long after its revoke a row that is owed an invitation holds budget
-// back: Clerk may fail on it, or its process be gone. After that it still goes first.
+// promiseFor is how long after its revoke an owed row reserves budget. Clerk may fail on the row,
+// or its process may be gone. After that time the row still goes first.
 const promiseFor = 10 * time.Minute
 
-// Promised counts the rows of an instance for which an invitation is being revoked,
-// and those that are owed one: each needs a create. Rows whose create is under way are
-// not counted, since that attempt uses budget already. ready are the rows whose create
+// Promised counts the rows of an instance for which an invitation is being revoked or that are owed
+// one, for [promiseFor] after the revoke. Each of them needs a create. Rows whose create is under
+// way do not count, because that attempt uses budget already. ready counts the rows whose create
 // can be claimed now.
 func (s *Store) Promised(ctx context.Context, db Queryer, instance int64) (promised, ready int, err error) {
 	err = db.QueryRow(ctx, `
@@ -302,8 +306,8 @@ func (s *Store) Promised(ctx context.Context, db Queryer, instance int64) (promi
 	return promised, ready, nil
 }
 
-// RevokedBefore reports whether an earlier revoke than this one was sent for the
-// row that may have come to Clerk, if late.
+// RevokedBefore reports whether a revoke for the row, earlier than attempt, may have reached Clerk,
+// even late.
 func (s *Store) RevokedBefore(ctx context.Context, tx pgx.Tx, id RowID, attempt int64) (bool, error) {
 	var yes bool
 	err := tx.QueryRow(ctx, `select exists (select from attempt_people p join attempts a on a.id = p.attempt_id
@@ -316,7 +320,7 @@ func (s *Store) RevokedBefore(ctx context.Context, tx pgx.Tx, id RowID, attempt 
 	return yes, nil
 }
 
-// SetAlone marks rows that go in a call of their own from now on.
+// SetAlone makes rows go in calls of their own from now on.
 func (s *Store) SetAlone(ctx context.Context, tx pgx.Tx, ids []RowID) error {
 	if len(ids) == 0 {
 		return nil
@@ -330,11 +334,10 @@ func (s *Store) SetAlone(ctx context.Context, tx pgx.Tx, ids []RowID) error {
 	return nil
 }
 
-// again says, of a row r of a batch that was sent, that its person has not
-// accepted: the latest invitation of ours, l, is pending or has expired, and is
-// as old as is asked. Whose invitation was revoked is not invited again, nor is
-// somebody whose invitation is being taken back (a sweep of stale ones aside, which
-// only makes room), and no address that was corrected is.
+// again selects the rows r of a batch that a resend may invite again, with l, the latest invitation
+// of the person that this program made. l is pending or has expired. It leaves out people who have
+// accepted, people whose invitation was revoked or is being revoked (except by a sweep of stale
+// invitations), and corrected addresses.
 const again = `
 	from results r cross join lateral (
 		select l.* from results l where l.key = r.key and l.instance_id = r.instance_id and l.outcome = 'invited'
@@ -349,15 +352,15 @@ const again = `
 	      select from batches c where c.corrects = r.batch_id and c.corrects_row = r.row_number and c.state <> 'cancelled')
 	  and not exists (select from results u where u.key = r.key and u.instance_id = r.instance_id and u.outcome = 'already_registered' and u.decided_at > l.decided_at)`
 
-// Again is whom a resend would invite, and whom not.
+// Again counts the people that a resend would invite, and those that it leaves out, by reason.
 type Again struct {
-	People   int `json:"people"`   // those who are invited again
-	Expired  int `json:"expired"`  // of these: whose invitation has expired, so that nothing is revoked
+	People   int `json:"people"`   // invited again
+	Expired  int `json:"expired"`  // part of People: their invitation has expired, so nothing is revoked
 	Younger  int `json:"younger"`  // pending, but not for long enough
-	Cooling  int `json:"cooling"`  // invited again within the cooldown, and so left alone
-	Accepted int `json:"accepted"` // of the batch's invited: those who have accepted
-	Revoked  int `json:"revoked"`  // of the batch's invited: whose invitation was taken back, or deleted at Clerk
-	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: whose address was erased or purged, so that it can't be invited
+	Cooling  int `json:"cooling"`  // left out: invited again within the cooldown
+	Accepted int `json:"accepted"` // of the batch's invited: accepted
+	Revoked  int `json:"revoked"`  // of the batch's invited: revoked, or deleted at Clerk
+	Erased   int `json:"erased"`   // of the batch's invited, pending or expired: the address was erased or purged
 }
 
 // cooling says that the person of row r was invited again less than $3 ago.
@@ -365,7 +368,8 @@ const cooling = `exists (select from results o join batches ob on ob.id = o.batc
 	where o.key = r.key and o.instance_id = r.instance_id and ob.links_file is null
 	  and coalesce(o.revoke_sent, case when ob.resend_of is not null and o.outcome = 'invited' then o.decided_at end) > clock_timestamp() - $3::interval)`
 
-// CountAgain counts whom a resend of a batch would invite again.
+// CountAgain counts the people that a resend of a batch would invite again. pendingFor is the
+// minimum age of their invitation.
 func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldown time.Duration) (Again, error) {
 	var a Again
 	err := r.pool.QueryRow(ctx, `
@@ -385,10 +389,9 @@ func (r *Reader) CountAgain(ctx context.Context, batch int64, pendingFor, cooldo
 	return a, nil
 }
 
-// CreateResend makes a batch of the people of another who have not accepted,
-// with their rows as they were, and returns its number and those of its rows,
-// which need jobs. Whoever is in their cooldown is left out; the claim looks
-// again.
+// CreateResend makes a batch of the people of another batch who have not accepted, with their rows
+// as they were. It leaves out people in their cooldown, and the claim checks the cooldown again. It
+// returns the number of the new batch and its row numbers, which need jobs.
 func (s *Store) CreateResend(ctx context.Context, tx pgx.Tx, b Batch, of *Batch, pendingFor time.Duration) (int64, []int, error) {
 	b.InstanceID, b.FileName, b.Encoding, b.Delimiter, b.Columns = of.InstanceID, of.FileName, of.Encoding, of.Delimiter, of.Columns
 	b.Duplicates, b.ResendOf, b.Options, b.Preflight, b.RevokeAfter = Resend, of.ID, of.Options, true, of.RevokeAfter
@@ -408,7 +411,7 @@ func (s *Store) CreateResend(ctx context.Context, tx pgx.Tx, b Batch, of *Batch,
 	return id, numbers, nil
 }
 
-// ResendUnderWay returns the resend of a batch that is not over yet, or nil.
+// ResendUnderWay returns the running or paused resend of a batch, or nil.
 func ResendUnderWay(ctx context.Context, db Queryer, batch int64) (*Batch, error) {
 	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
 		where resend_of = $1 and state in ('running', 'paused') order by id desc limit 1`, batch))
@@ -421,8 +424,7 @@ func ResendUnderWay(ctx context.Context, db Queryer, batch int64) (*Batch, error
 	return b, nil
 }
 
-// LockResend makes resends of one batch wait for each other until the
-// transaction ends.
+// LockResend makes resends of one batch wait for each other until the transaction ends.
 func LockResend(ctx context.Context, tx pgx.Tx, of *Batch) error {
 	return lease.Exclude(ctx, tx, of.InstanceID, fmt.Sprintf("resend %d", of.ID))
 }

@@ -12,47 +12,47 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Result is a row of a file and how it ended. Nil is a value that the row does
-// not have, or not yet.
+// Result is a row of a file and its result. A nil field means that the row does not have the value,
+// or not yet.
 type Result struct {
 	BatchID           int64           `json:"batch_id"`
-	RowNumber         int             `json:"row_number"` // its place among the file's rows, from 1
-	Line              int             `json:"line"`       // of the file, from 1
-	Original          []string        `json:"-"`          // the row's cells, as the file has them
+	RowNumber         int             `json:"row_number"` // number among the file's rows, from 1
+	Line              int             `json:"line"`       // line of the file, from 1
+	Original          []string        `json:"-"`          // cells as in the file
 	Email             *string         `json:"email"`
 	Outcome           *Outcome        `json:"outcome"`
 	Reason            *string         `json:"reason"`
 	DuplicateOf       *int            `json:"duplicate_of"` // for duplicate_row: the row that stands
 	Status            *Status         `json:"status"`
 	StatusAt          *time.Time      `json:"status_at"`
-	StatusReadID      *int64          `json:"status_read_id"` // the read that showed the status; nil: an answer did
+	StatusReadID      *int64          `json:"status_read_id"` // the read that showed the status; nil: an answer
 	ClerkInvitationID *string         `json:"clerk_invitation_id"`
 	ClerkUserID       *string         `json:"clerk_user_id"`
 	DecidedAt         *time.Time      `json:"decided_at"`
 	InvitedAt         *time.Time      `json:"invited_at"` // by Clerk's clock
 	ExpiresAt         *time.Time      `json:"expires_at"`
 	AttemptID         *int64          `json:"attempt_id"` // the attempt that proves the outcome
-	ReadID            *int64          `json:"read_id"`    // the read that proves it
+	ReadID            *int64          `json:"read_id"`    // the read that proves the outcome
 	RedirectURL       *string         `json:"redirect_url"`
 	ExpiresInDays     *int            `json:"expires_in_days"`
 	PublicMetadata    json.RawMessage `json:"public_metadata"`
-	Notes             []string        `json:"notes"` // what was mended in the address
+	Notes             []string        `json:"notes"` // what was fixed in the address
 }
 
 const resultColumns = `r.batch_id, r.row_number, r.line, r.original, r.email, r.outcome, r.reason, r.duplicate_of, r.status, r.status_at, r.status_read_id,
 	r.clerk_invitation_id, r.clerk_user_id, r.decided_at, r.invited_at, r.expires_at, r.attempt_id, r.read_id,
 	r.redirect_url, r.expires_in_days, r.public_metadata, r.notes`
 
-// fields are the places that resultColumns are scanned into.
+// fields returns the scan targets for resultColumns.
 func (r *Result) fields() []any {
 	return []any{&r.BatchID, &r.RowNumber, &r.Line, &r.Original, &r.Email, &r.Outcome, &r.Reason, &r.DuplicateOf, &r.Status, &r.StatusAt, &r.StatusReadID,
 		&r.ClerkInvitationID, &r.ClerkUserID, &r.DecidedAt, &r.InvitedAt, &r.ExpiresAt, &r.AttemptID, &r.ReadID,
 		&r.RedirectURL, &r.ExpiresInDays, &r.PublicMetadata, &r.Notes}
 }
 
-// Columns returns the names of a batch's file's columns, in the file's order,
-// or [ErrNoBatch]. Where a row has more cells than the header, the columns that
-// it takes have empty names.
+// Columns returns the column names of a batch's file, in file order. If a row has more cells than
+// the header, the extra columns have empty names. Columns fails with [ErrNoBatch] if the batch does
+// not exist.
 func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
 	var columns []string
 	var widest int
@@ -71,19 +71,19 @@ func (r *Reader) Columns(ctx context.Context, batch int64) ([]string, error) {
 	return columns, nil
 }
 
-// ErrDraftChanged means that a draft was changed or started while its rows were
-// read: its file may have been read again, so that they are other rows now.
+// ErrDraftChanged says that a draft was changed or started while its rows were read. Its file may
+// have been read again, so the rows may be different now.
 var ErrDraftChanged = errors.New("the draft was changed or started while its rows were read")
 
-// Results calls yield with each row of a batch once, in the file's order; with an
-// outcome, only with those that ended so. It reads the cells and what
-// [ResultFields] have, and no more. The Result is reused: yield must not keep it.
+// Results calls yield with each row of a batch once, in file order. If only is not empty, it
+// returns only rows with that outcome. It reads the original cells and the values of
+// [ResultFields], and nothing else. It reuses the Result, so yield must not keep it.
 //
-// The rows are read in pages: memory does not grow with the batch, and no
-// connection is held while yield works. So each row is as it was when its page was
-// read. The rows of a batch that was started don't change in number or order; of a
-// draft that changes meanwhile the rest is not read: see [ErrDraftChanged]. An
-// error of yield ends the reading and is returned as it is.
+// Results reads in pages: memory does not grow with the batch, and it holds no connection while
+// yield runs. Each row is as it was when its page was read. The rows of a started batch do not
+// change in number or order. If a draft changes meanwhile, Results stops with [ErrDraftChanged]. If
+// yield returns an error, Results stops and returns that error. It fails with [ErrNoBatch] if the
+// batch does not exist.
 func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield func(*Result) error) error {
 	draft, err := r.draftVersion(ctx, batch)
 	if err != nil {
@@ -114,9 +114,8 @@ func (r *Reader) Results(ctx context.Context, batch int64, only Outcome, yield f
 	return nil
 }
 
-// draftVersion is another one after each change of a draft, and empty where the
-// batch is no draft. A file that is read again changes its batch in the same
-// transaction.
+// draftVersion returns a version that differs after each change of a draft. It is empty if the
+// batch is not a draft. Reading a file again changes its batch in the same transaction.
 func (r *Reader) draftVersion(ctx context.Context, batch int64) (version string, err error) {
 	err = r.pool.QueryRow(ctx, `
 		select case state when 'draft' then xmin::text else '' end from batches where id = $1`, batch).Scan(&version)
@@ -126,19 +125,19 @@ func (r *Reader) draftVersion(ctx context.Context, batch int64) (version string,
 	return version, err
 }
 
-// How much is read at a time, for whoever is slow to take it: up to pageRows rows,
-// and about pageBytes bytes of cells, as far as the page before lets expect.
+// A page has at most pageRows rows and about pageBytes bytes of cells, estimated from the page
+// before. Small pages help slow consumers.
 const (
 	firstPage = 100
 	pageRows  = 5000
 	pageBytes = 1 << 20
 )
 
-// resultPage is a part of a batch's rows. Its memory is used again for the next.
+// resultPage is one page of a batch's rows. The next page reuses its memory.
 type resultPage struct {
 	rows  []resultRow
-	after int // the row after which the next page begins
-	limit int // how many rows the next one has at most
+	after int // the row number before the next page
+	limit int // maximum number of rows of the next page
 }
 
 type resultRow struct {
@@ -146,13 +145,13 @@ type resultRow struct {
 	lacking
 }
 
-// read reads the next page, and reports whether there may be another.
+// read reads the next page. It reports whether there may be another.
 func (p *resultPage) read(ctx context.Context, pool *pgxpool.Pool, batch int64, only Outcome) (more bool, err error) {
 	const columns = `
 		select row_number, line, original, email, outcome, reason, duplicate_of, status, clerk_invitation_id, decided_at
 		from results where batch_id = $1 and row_number > $2 `
 	sql, args := columns+`order by row_number limit $3`, []any{batch, p.after, p.limit}
-	if only != "" { // a statement of its own, which has an index of its own
+	if only != "" { // a statement of its own, because it uses another index
 		sql, args = columns+`and outcome = $4 order by row_number limit $3`, append(args, only)
 	}
 	rows, err := pool.Query(ctx, sql, args...)
@@ -185,8 +184,8 @@ func (p *resultPage) read(ctx context.Context, pool *pgxpool.Pool, batch int64, 
 	return more, nil
 }
 
-// lacking is what a row may lack, as it is scanned: that takes no memory for each
-// value, as pointers to pointers would.
+// lacking has the nullable values of a row, as they are scanned. Unlike pointers to pointers this
+// allocates no memory for each value.
 type lacking struct {
 	email, outcome, reason, status, invitation, user, redirectURL pgtype.Text
 	duplicateOf, statusReadID, attemptID, readID, expiresInDays   pgtype.Int8
@@ -194,7 +193,7 @@ type lacking struct {
 	duplicate, days                                               int
 }
 
-// fill has a Result point to what was scanned.
+// fill makes a Result point to the scanned values.
 func (l *lacking) fill(r *Result) {
 	text := func(t *pgtype.Text) *string { return given(&t.String, t.Valid) }
 	number := func(n *pgtype.Int8) *int64 { return given(&n.Int64, n.Valid) }
@@ -208,7 +207,7 @@ func (l *lacking) fill(r *Result) {
 	r.AttemptID, r.ReadID = number(&l.attemptID), number(&l.readID)
 }
 
-// given is a value, or nil where there is none.
+// given returns v, or nil if there is no value.
 func given[T any](v *T, there bool) *T {
 	if !there {
 		return nil

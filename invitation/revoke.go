@@ -9,61 +9,60 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What an answer to a revoke can say of a person; attempt_people.answer holds
-// these words.
+// The answers to a revoke, as attempt_people.answer stores them.
 const (
-	AnswerRevoked  Answer = "revoked"  // it is revoked, by this request or before
-	AnswerAccepted Answer = "accepted" // it had been accepted
+	AnswerRevoked  Answer = "revoked"  // the invitation is revoked, by this request or earlier
+	AnswerAccepted Answer = "accepted" // the person had accepted it
 	AnswerGone     Answer = "gone"     // Clerk does not know it
 )
 
-// ClosedRead is the resolution of a revoke that a read settled.
+// ClosedRead is the resolution of a revoke that a read resolved.
 const ClosedRead = "read"
 
-// Revoking says how a revocation ended; revocations.outcome holds these words.
-// The empty one is undecided.
+// Revoking says how a revocation ended. revocations.outcome stores it. The empty Revoking means
+// undecided.
 type Revoking string
 
-// How a revocation can end.
+// The ends of a revocation.
 const (
 	RevokeDone     Revoking = "revoked"         // this sweep revoked it
-	RevokeBefore   Revoking = "already_revoked" // somebody else had
-	RevokeAccepted Revoking = "accepted"        // they accepted meanwhile: an accepted invitation is never revoked
+	RevokeBefore   Revoking = "already_revoked" // somebody else had revoked it
+	RevokeAccepted Revoking = "accepted"        // the person accepted meanwhile: an accepted invitation is never revoked
 	RevokeGone     Revoking = "gone"            // Clerk does not know the invitation
-	RevokeFailed   Revoking = "failed"          // refused by Clerk, or given up
+	RevokeFailed   Revoking = "failed"          // Clerk refused it, or the program gave up
 	RevokeSkipped  Revoking = "skipped"         // left alone; the reason says why
 )
 
-// The reasons for which an invitation is left alone.
+// The reasons for which a sweep leaves an invitation alone.
 const (
-	SkipExpired     = "expired"          // it has expired, so that it opens nothing
-	SkipOwnExpiry   = "own_expiry"       // its batch or row set an expiry, which it may live to
-	SkipOpenAttempt = "open_attempt"     // a request for this person is under way, or its answer was lost
-	SkipWaitingRow  = "waiting_row"      // a row for this person waits to be sent: a resend, perhaps
-	SkipOtherSweep  = "in_another_sweep" // another sweep is at it
-	SkipGone        = "gone"             // Clerk did not know it the last time
-	SkipSuperseded  = "superseded"       // the sweep was held, and a newer one has taken its place
+	SkipExpired     = "expired"          // it has expired, so its link opens nothing
+	SkipOwnExpiry   = "own_expiry"       // its batch or row set an expiry, and it may live until then
+	SkipOpenAttempt = "open_attempt"     // a request for the person is under way, or its answer was lost
+	SkipWaitingRow  = "waiting_row"      // the person has an undecided row in an unfinished batch, for example a resend
+	SkipOtherSweep  = "in_another_sweep" // another sweep is revoking it
+	SkipGone        = "gone"             // Clerk did not know it when it was last to be revoked
+	SkipSuperseded  = "superseded"       // the sweep was held, and a newer one replaced it
 	SkipStopped     = "stopped"          // a person stopped the sweep
 )
 
-// RevocationID names a revocation. A job carries it, and nothing else.
+// RevocationID identifies a revocation. A job carries nothing else.
 type RevocationID struct {
 	Sweep      int64  `json:"sweep"`
 	Invitation string `json:"invitation"` // Clerk's id
 }
 
-// Revocation is an invitation that a sweep takes back, and where that stands.
+// Revocation is an invitation that a sweep revokes, and its state.
 type Revocation struct {
 	RevocationID
 	Person
 	Kind      SweepKind
-	Held      bool // its sweep waits for a person
+	Held      bool // the sweep waits for a person
 	Outcome   Revoking
 	ExpiresAt time.Time
 	NotBefore time.Time
-	Begun     time.Time // when its sweep began, or was allowed
+	Begun     time.Time // when the sweep began or was allowed
 	Tries     int
-	Now       time.Time // by Postgres' clock
+	Now       time.Time // PostgreSQL's clock
 }
 
 const revocationColumns = `v.sweep_id, v.clerk_invitation_id, coalesce(v.batch_id, 0), coalesce(v.row_number, 0), v.key,
@@ -85,7 +84,7 @@ func (r *Revocation) Waits() bool {
 	return !r.Held && r.Outcome == "" && !r.NotBefore.After(r.Now)
 }
 
-// Revocation returns a revocation.
+// Revocation returns a revocation. It fails if the revocation does not exist.
 func (s *Store) Revocation(ctx context.Context, id RevocationID) (*Revocation, error) {
 	r, err := scanRevocation(s.pool.QueryRow(ctx, `select `+revocationColumns+` from revocations v join sweeps s on s.id = v.sweep_id
 		where v.sweep_id = $1 and v.clerk_invitation_id = $2`, id.Sweep, id.Invitation))
@@ -95,10 +94,11 @@ func (s *Store) Revocation(ctx context.Context, id RevocationID) (*Revocation, e
 	return r, nil
 }
 
-// LockRevocation returns a revocation and keeps others from it, and whoever
-// stops its sweep from that, until the transaction ends.
+// LockRevocation returns a revocation and locks it until the transaction ends. Its sweep cannot be
+// stopped meanwhile.
 func (s *Store) LockRevocation(ctx context.Context, tx pgx.Tx, id RevocationID) (*Revocation, error) {
-	// The sweep first, in a statement of its own: whoever stops it takes them in this order.
+	// Lock the sweep first, in a separate statement: a transaction that stops it locks in the same
+	// order.
 	if _, err := tx.Exec(ctx, `select from sweeps where id = $1 for key share`, id.Sweep); err != nil {
 		return nil, fmt.Errorf("lock sweep %d: %w", id.Sweep, err)
 	}
@@ -110,9 +110,9 @@ func (s *Store) LockRevocation(ctx context.Context, tx pgx.Tx, id RevocationID) 
 	return r, nil
 }
 
-// Known returns where the row of a revocation says that its invitation stands
-// (empty: it has no row, or that does not say), and whether a row for the person
-// waits to be sent.
+// Known returns the status of the invitation according to the revocation's row, or "" if there is
+// no row or it has none. waits reports whether the person has an undecided row in a running or
+// paused batch.
 func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (status Status, waits bool, err error) {
 	err = tx.QueryRow(ctx, `
 		select coalesce((select status from results where batch_id = $1 and row_number = $2 and clerk_invitation_id = $3), ''),
@@ -124,8 +124,8 @@ func (s *Store) Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocat
 	return status, waits, nil
 }
 
-// Revoking returns the invitation of a revocation's person that the same sweep
-// has an open request to revoke; empty: there is none.
+// Revoking returns the invitation of the revocation's person for which the same sweep has an open
+// revoke. It returns "" if there is none.
 func (s *Store) Revoking(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (invitation string, err error) {
 	err = tx.QueryRow(ctx, `select p.clerk_invitation_id from attempt_people p join attempts a on a.id = p.attempt_id
 		where p.instance_id = $1 and p.key = $2 and p.open and a.sweep_id = $3`, instance, r.Key, r.Sweep).Scan(&invitation)
@@ -135,7 +135,7 @@ func (s *Store) Revoking(ctx context.Context, tx pgx.Tx, instance int64, r *Revo
 	return invitation, nil
 }
 
-// RevocationEnd is what decides a revocation.
+// RevocationEnd is the decision about a revocation.
 type RevocationEnd struct {
 	Outcome Revoking
 	Reason  string
@@ -143,8 +143,7 @@ type RevocationEnd struct {
 	Read    int64 // 0: no read decided it
 }
 
-// EndRevocation records how a revocation ended. One that is decided already
-// stays as it is.
+// EndRevocation records how a revocation ended. It does not change one that is decided already.
 func (s *Store) EndRevocation(ctx context.Context, tx pgx.Tx, id RevocationID, e RevocationEnd) error {
 	_, err := tx.Exec(ctx, `
 		update revocations set outcome = $3, reason = nullif($4, ''), attempt_id = nullif($5, 0), read_id = nullif($6, 0), decided_at = clock_timestamp(), not_before = null
@@ -155,8 +154,8 @@ func (s *Store) EndRevocation(ctx context.Context, tx pgx.Tx, id RevocationID, e
 	return nil
 }
 
-// PutOffRevocation leaves a revocation alone for a while, and returns until
-// when. A code counts as a transient answer.
+// PutOffRevocation postpones a revocation by wait and returns until when. If code is not empty, it
+// counts as a transient answer.
 func (s *Store) PutOffRevocation(ctx context.Context, tx pgx.Tx, id RevocationID, wait time.Duration, code string) (until time.Time, err error) {
 	err = tx.QueryRow(ctx, `
 		update revocations set not_before = clock_timestamp() + $3::interval, tries = tries + case when $4 = '' then 0 else 1 end, last_error = coalesce(nullif($4, ''), last_error)
@@ -167,9 +166,9 @@ func (s *Store) PutOffRevocation(ctx context.Context, tx pgx.Tx, id RevocationID
 	return until, nil
 }
 
-// CloseRevoke closes an open revoke for one person and records where the
-// invitation stands; an empty status leaves that as it was. It returns the rows
-// that this frees. The person need not be in any row of ours.
+// CloseRevoke closes an open revoke for one person and records the status of the invitation. An
+// empty status leaves it unchanged. CloseRevoke returns the rows that can be claimed again. The
+// person need not have a row.
 func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p Person, status Status, how string) ([]Freed, error) {
 	if status != "" {
 		if err := s.standing(ctx, tx, instance, p, status); err != nil {
@@ -190,14 +189,15 @@ func (s *Store) CloseRevoke(ctx context.Context, tx pgx.Tx, instance, attempt in
 	return freed(ctx, tx, instance, []string{p.Key})
 }
 
-// standing records where an invitation stands, with all rows that speak of it.
+// standing records the status of an invitation in all rows that carry it, and in its sighting and
+// drift.
 func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Person, status Status) error {
 	_, err := tx.Exec(ctx, `update results set status = $4, status_at = clock_timestamp(), status_read_id = null
 		where instance_id = $1 and key = $2 and clerk_invitation_id = $3 and status is distinct from $4`, instance, p.Key, p.InvitationID, string(status))
 	if err != nil {
 		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
 	}
-	// What a read showed before is no news any more.
+	// The sighting is older than this status.
 	_, err = tx.Exec(ctx, `update sightings set status = $3 where instance_id = $1 and clerk_id = $2 and kind = 'invitation'`, instance, p.InvitationID, string(status))
 	if err != nil {
 		return fmt.Errorf("record where invitation %s stands: %w", p.InvitationID, err)
@@ -209,9 +209,9 @@ func (s *Store) standing(ctx context.Context, tx pgx.Tx, instance int64, p Perso
 	return nil
 }
 
-// LastStatus returns where reads last saw an invitation, and the last of them;
-// empty: no read of a pass that began at or after since showed it. Accepted and
-// revoked are for ever, whenever they were seen.
+// LastStatus returns the status in which reads last showed an invitation, and the last of these
+// reads. It considers passes that began at since or later, and also older ones that showed accepted
+// or revoked, because these are final. It returns "" if there is no such read.
 func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invitation string, since time.Time) (status Status, read int64, err error) {
 	err = tx.QueryRow(ctx, `select coalesce(status, ''), last_read from sightings where instance_id = $1 and clerk_id = $2 and kind = 'invitation' and (last_seen >= $3 or status in ('accepted', 'revoked'))
 		order by last_seen desc limit 1`, instance, invitation, since).Scan(&status, &read)
@@ -224,9 +224,8 @@ func (s *Store) LastStatus(ctx context.Context, tx pgx.Tx, instance int64, invit
 	return status, read, nil
 }
 
-// LostRevocations returns up to n revocations of an instance that may be tried
-// now, of sweeps that go on, the oldest first. One whose request is open waits
-// for what comes of that.
+// LostRevocations returns up to n revocations of an instance's running sweeps that may be tried
+// now, oldest sweep first. It leaves out people who have an open request.
 func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]RevocationID, error) {
 	rows, _ := s.pool.Query(ctx, `
 		select v.sweep_id, v.clerk_invitation_id from sweeps s join revocations v on v.sweep_id = s.id and v.outcome is null
@@ -240,21 +239,21 @@ func (s *Store) LostRevocations(ctx context.Context, instance int64, n int) ([]R
 	return ids, nil
 }
 
-// RevocationLine is one invitation of a sweep, and what came of it.
+// RevocationLine is one invitation of a sweep and its result.
 type RevocationLine struct {
 	ClerkInvitationID string     `json:"clerk_invitation_id"`
-	Key               string     `json:"key"`      // the person, as results.key
-	BatchID           *int64     `json:"batch_id"` // the row's; nil: no row of ours
+	Key               string     `json:"key"`      // the person's key
+	BatchID           *int64     `json:"batch_id"` // of the row; nil: no row explains the invitation
 	RowNumber         *int       `json:"row_number"`
 	InvitedAt         *time.Time `json:"invited_at"`
 	Outcome           *Revoking  `json:"outcome"`    // nil: undecided
 	Reason            *string    `json:"reason"`     // why it failed or was skipped
-	LastError         *string    `json:"last_error"` // of one that is undecided
+	LastError         *string    `json:"last_error"` // of an undecided one
 	DecidedAt         *time.Time `json:"decided_at"`
 }
 
-// Revocations returns what a sweep takes back, by Clerk's ids; after is the one
-// to go on after, empty: from the first.
+// Revocations returns up to limit revocations of a sweep, ordered by Clerk's ids. after is the last
+// id of the page before, or empty for the first page.
 func (r *Reader) Revocations(ctx context.Context, sweep int64, after string, limit int) ([]RevocationLine, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select clerk_invitation_id, key, batch_id, row_number, invited_at, outcome, reason, last_error, decided_at from revocations

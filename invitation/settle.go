@@ -10,19 +10,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Reply is what came of a request, as the ledger keeps it.
+// Reply is the result of a request as the ledger keeps it.
 type Reply struct {
-	NotSent bool // proven: never written to the network
+	NotSent bool // proven: the request was never written to the network
 	Status  int  // HTTP status; 0: no answer
 	Code    string
 	TraceID string
-	Read    bool          // what it did can only be learned by reading
-	Soon    bool          // such a read may begin at once; otherwise a settle time after the answer
-	Backoff time.Duration // for its people, before they are asked for again; 0: none
+	Read    bool          // only a read can show what the request did
+	Soon    bool          // that read may begin at once; if false, a settle time after the answer
+	Backoff time.Duration // how long its people back off; 0: not at all
 	People  map[string]Said
 }
 
-// Said is what an answer said of one person.
+// Said is what an answer said about one person.
 type Said struct {
 	Answer       Answer
 	Code         string
@@ -33,18 +33,18 @@ type Said struct {
 
 // Noted is the answer to an attempt.
 //
-// The number alone does not name an attempt: a standby that was promoted without the
-// last commits gives numbers out again, while workers that live on still wait for
-// answers to the attempts that it has forgotten.
+// The id alone does not identify an attempt. A standby that was promoted without the last commits
+// assigns ids again, while live workers still wait for answers to attempts that the standby has
+// forgotten.
 type Noted struct {
 	Attempt int64
 	Started time.Time // attempts.started_at
 	Reply
 }
 
-// Note writes answers to attempts into the ledger and returns which of the
-// attempts were still open. An answer that comes after that is kept apart and
-// changes nothing.
+// Note writes answers into the ledger and returns which attempts were still open. An answer to an
+// attempt that was answered or resolved before goes to late_answers and changes nothing. settle is
+// the settle time.
 func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answers ...Noted) (open map[int64]bool, err error) {
 	var ids, named []int64
 	var started []time.Time
@@ -93,10 +93,11 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	return open, nil
 }
 
-// backOff leaves those alone for a while whom an answer did not decide.
+// backOff makes the people back off that an answer did not decide.
 func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
-	// What passed between the end of a backoff and the next attempt was waiting for something else, and what passed
-	// between an attempt's deadline and this note was waiting for PostgreSQL: neither counts.
+	// The time between the end of a backoff and the next attempt was spent waiting for something
+	// else, and the time between an attempt's deadline and this note was spent waiting for
+	// PostgreSQL. Neither counts.
 	_, err := tx.Exec(ctx, `
 		update results r set tries = tries + 1,
 		       transient_since = coalesce(transient_since + greatest(a.started_at - r.not_before, '0 s') + greatest(clock_timestamp() - a.deadline, '0 s'), clock_timestamp()),
@@ -110,9 +111,9 @@ func (s *Store) backOff(ctx context.Context, tx pgx.Tx, n Noted) error {
 	return nil
 }
 
-// PutOff has a row that waits back off as after a transient answer: a read that it
-// needs first fails for its person alone, with this code. backoff says for how long,
-// given how often that came. It returns the rows that wait for a job until then.
+// PutOff makes a waiting row back off as after a transient answer, because a read that it needs
+// fails for its person alone with this code. backoff returns for how long, given the number of
+// earlier tries. PutOff returns the person's rows that need a job.
 func (s *Store) PutOff(ctx context.Context, tx pgx.Tx, instance int64, id RowID, key, code string, backoff func(tries int) time.Duration) ([]Freed, error) {
 	var tries int
 	err := tx.QueryRow(ctx, `select tries from results where batch_id = $1 and row_number = $2 for update`, id.Batch, id.Row).Scan(&tries)
@@ -129,9 +130,9 @@ func (s *Store) PutOff(ctx context.Context, tx pgx.Tx, instance int64, id RowID,
 	return freed(ctx, tx, instance, []string{key})
 }
 
-// late keeps an answer to an attempt that is answered or resolved already. A database
-// that was restored, or a standby that was promoted, may not know the attempt: then
-// nothing is kept, and reads find what the request did.
+// late keeps an answer to an attempt that is answered or resolved already. A database that was
+// restored, or a standby that was promoted, may not know the attempt. Then nothing is kept, and
+// reads find what the request did.
 func (s *Store) late(ctx context.Context, tx pgx.Tx, n Noted) error {
 	var ids []string
 	for _, said := range n.People {
@@ -158,10 +159,9 @@ type Verdict struct {
 	Key string
 }
 
-// Settle records what was decided of rows, closes their open attempts, and
-// returns the rows that this frees: undecided ones in running batches, which
-// need a job. With a row that is decided already, or claimed meanwhile, nothing
-// happens.
+// Settle records the decisions about rows and closes their open attempts. It returns the rows that
+// can be claimed again and need a job. It does nothing to a row that is decided already or was
+// claimed meanwhile.
 func (s *Store) Settle(ctx context.Context, tx pgx.Tx, instance int64, verdicts []Verdict) ([]Freed, error) {
 	var decided, closed []Verdict
 	for _, v := range verdicts {
@@ -209,12 +209,12 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, verdicts []Verdict) error
 	return nil
 }
 
-// Freed is a row that waits again, and when it may be taken up.
+// Freed is a row that can be claimed again.
 type Freed struct {
 	RowID
 	Priority int
-	At       *time.Time // nil: now
-	Links    bool       // its link goes to a file: only the process that has it may take it up
+	At       *time.Time // when it may be claimed; nil: now
+	Links    bool       // its link goes to a file: only the process that has the file may claim it
 }
 
 func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts []Verdict) ([]Freed, error) {
@@ -260,9 +260,9 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, instance int64, verdicts [
 	return freed(ctx, tx, instance, keys)
 }
 
-// freed returns the undecided rows of people in running batches, and those that
-// are owed an invitation in any. Who pauses or cancels one of these batches waits for the
-// transaction, lest the jobs that it inserts are left behind.
+// freed returns the undecided rows of people in running batches, and their owed rows in any batch.
+// It locks the batches for share. So a transaction that pauses or cancels one of them waits for
+// this one, and does not miss the jobs that this one inserts.
 func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Freed, error) {
 	rows, _ := tx.Query(ctx, `
 		select r.batch_id, r.row_number, b.priority, case when r.not_before > clock_timestamp() then r.not_before end, b.links_file is not null

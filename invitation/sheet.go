@@ -11,17 +11,17 @@ import (
 	"unicode"
 )
 
-// raggedRow is the reason of a row with more or fewer cells than the header:
-// RaggedRow of the package importer, which imports this one.
+// raggedRow is the reason of a row with more or fewer cells than the header. It equals RaggedRow of
+// package importer, which imports this package.
 const raggedRow = "ragged_row"
 
-// ResultField is a column of ours in the results of a batch.
+// ResultField is a column that the program adds to the results of a batch.
 type ResultField struct {
 	Name  string
-	Value func(*Result) any // nil, or what JSON takes
+	Value func(*Result) any // returns nil or a value for JSON
 }
 
-// ResultFields follow the file's own columns.
+// ResultFields are the added columns. They come after the file's own columns.
 var ResultFields = []ResultField{
 	{"bulkinvite_outcome", func(r *Result) any { return nilOr(r.Outcome) }},
 	{"bulkinvite_reason", func(r *Result) any { return nilOr(r.Reason) }},
@@ -34,7 +34,7 @@ var ResultFields = []ResultField{
 	{"bulkinvite_duplicate_of", func(r *Result) any { return nilOr(r.DuplicateOf) }},
 }
 
-// nilOr keeps a nil pointer from becoming an interface that is not nil.
+// nilOr turns a nil pointer into a nil interface.
 func nilOr[T any](p *T) any {
 	if p == nil {
 		return nil
@@ -42,17 +42,16 @@ func nilOr[T any](p *T) any {
 	return *p
 }
 
-// ResultsCSV writes rows of a batch as RFC 4180 has it, the file's own columns
-// first. A cell that a spreadsheet would take for a formula has an apostrophe in
-// front.
+// ResultsCSV writes rows of a batch as CSV (RFC 4180), the file's own columns first. Cells that a
+// spreadsheet would treat as a formula get an apostrophe in front; see [SpreadsheetSafe].
 func ResultsCSV(out io.Writer, columns []string, each func(func(*Result) error) error) error {
 	return resultsCSV(out, columns, false, each)
 }
 
-// ProblemsCSV is [ResultsCSV] for the rows that can't be sent, to be corrected and
-// uploaded again. columns are the header's alone. A row that has more or fewer cells
-// has so many here too, and is ragged again: filled up, it would read as a complete
-// row, with another person's address in its e-mail column perhaps.
+// ProblemsCSV is [ResultsCSV] for the rows that cannot be sent, so that people can fix and upload
+// them again. columns are only the header's. A row with more or fewer cells than the header keeps
+// its number of cells and stays ragged. If it were padded, it would look like a complete row,
+// possibly with another person's address in the e-mail column.
 func ProblemsCSV(out io.Writer, columns []string, each func(func(*Result) error) error) error {
 	return resultsCSV(out, columns, true, each)
 }
@@ -95,8 +94,8 @@ func resultsCSV(out io.Writer, columns []string, asRead bool, each func(func(*Re
 	return err
 }
 
-// ResultsJSON writes rows of a batch as one JSON array of objects, the file's own
-// columns first. A row without a cell of a column has null there.
+// ResultsJSON writes rows of a batch as one JSON array of objects, the file's own columns first. A
+// missing cell is null.
 func ResultsJSON(out io.Writer, columns []string, each func(func(*Result) error) error) error {
 	names := uniqueNames(columns)
 	return JSONArray(out, func(add func(any) error) error {
@@ -117,8 +116,8 @@ func ResultsJSON(out io.Writer, columns []string, each func(func(*Result) error)
 	})
 }
 
-// uniqueNames makes keys of a file's column names: none is empty, none comes
-// twice, and none is one of ours.
+// uniqueNames turns column names into JSON keys. No key is empty, appears twice, or equals an added
+// column.
 func uniqueNames(columns []string) []string {
 	taken := map[string]bool{}
 	for _, f := range ResultFields {
@@ -139,7 +138,7 @@ func uniqueNames(columns []string) []string {
 	return names
 }
 
-// ordered is a JSON object whose keys keep their order.
+// ordered is a JSON object that keeps the order of its keys.
 type ordered []field
 
 type field struct {
@@ -147,7 +146,7 @@ type field struct {
 	value any
 }
 
-// MarshalJSON writes the object.
+// MarshalJSON writes the keys in order.
 func (o ordered) MarshalJSON() ([]byte, error) {
 	b := []byte{'{'}
 	for i, f := range o {
@@ -167,7 +166,7 @@ func (o ordered) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// JSONArray writes one JSON array, an element a line, as its elements come.
+// JSONArray writes one JSON array with one element on each line, as the elements arrive.
 func JSONArray(w io.Writer, each func(add func(any) error) error) error {
 	first := true
 	err := each(func(v any) error {
@@ -197,7 +196,7 @@ func JSONArray(w io.Writer, each func(add func(any) error) error) error {
 	return nil
 }
 
-// CellText writes a value for a table or CSV; nil is an empty cell.
+// CellText returns the text of a value for a table or CSV. nil is an empty cell.
 func CellText(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -217,10 +216,10 @@ func CellText(v any) string {
 	}
 }
 
-// SpreadsheetSafe keeps a spreadsheet from taking a cell for a formula: a cell that
-// begins like one gets an apostrophe in front (OWASP, "CSV Injection"). So does one
-// that begins with a control character, or with a full-width sign, which Excel reads
-// as its ASCII form in some locales. Characters without a width don't hide a sign.
+// SpreadsheetSafe prevents spreadsheets from treating a cell as a formula. It puts an apostrophe in
+// front of a cell that begins like a formula (OWASP, "CSV Injection"), with a control character, or
+// with a full-width sign, which Excel reads as its ASCII form in some locales. It skips leading
+// format characters, which have no width, so they cannot hide a sign.
 func SpreadsheetSafe(cell string) string {
 	for _, c := range cell {
 		switch {

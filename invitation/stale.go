@@ -11,20 +11,19 @@ import (
 
 // Policy says which pending invitations are stale.
 type Policy struct {
-	OlderThan time.Duration // for those whose batch and row say nothing else
-	Today     time.Time     // the day that it is where the sweep runs: revoke_on is past when it is before
-	Listed    []Seen        // what Clerk lists as pending, each once, where those count too that no row of ours made
+	OlderThan time.Duration // for rows whose batch and row say nothing else
+	Today     time.Time     // today's date where the sweep runs; a revoke_on before it is past
+	Listed    []Seen        // pending at Clerk, each once; empty: only invitations of rows count
 }
 
-// Stale returns the invitations that are stale, the oldest first, and how many
-// pending ones there are: those of ours and, where the policy lists them, others. Those that are old but are left alone are
-// counted by reason: they have expired, or may live to an expiry that their row
-// or batch has set, or a request for their person is under way, or another sweep
-// is at them, or Clerk did not know them the last time.
+// Stale returns the stale invitations, oldest first, and the number of pending ones: those of rows
+// and, if the policy lists them, the others. skipped counts the old invitations that are left
+// alone, by reason: they have expired, their row or batch set an expiry, a request for their person
+// is open, their person has an undecided row, another sweep is revoking them, or Clerk did not know
+// them the last time.
 //
-// A row's own date (revoke_on) goes before its batch's age (revoke_after), and
-// that before the policy's. It waits for other sweeps that choose: see
-// [LockSweeps].
+// A row's date (revoke_on) takes precedence over its batch's age (revoke_after), and that over the
+// policy's age. Stale waits for other transactions that choose what to revoke; see [LockSweeps].
 func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) (targets []Target, pending int, skipped map[string]int, err error) {
 	if err := LockSweeps(ctx, tx, instance); err != nil {
 		return nil, 0, nil, err
@@ -44,7 +43,7 @@ func (s *Store) Stale(ctx context.Context, tx pgx.Tx, instance int64, p Policy) 
 	return targets, pending + n, skipped, nil
 }
 
-// whyLeft is why a stale invitation t of instance $1 is left alone.
+// whyLeft says why a stale invitation t of instance $1 is left alone.
 const whyLeft = `
 	when exists (select from attempt_people p where p.instance_id = $1 and p.key = t.key and p.open) then 'open_attempt'
 	when exists (select from results w join batches b on b.id = w.batch_id and b.state in ('running', 'paused') where w.key = t.key and w.instance_id = $1 and w.outcome is null) then 'waiting_row'
@@ -85,8 +84,8 @@ func (s *Store) staleOurs(ctx context.Context, tx pgx.Tx, instance int64, p Poli
 	return targets, skipped, nil
 }
 
-// staleTheirs returns those of the listed invitations that are stale and that no
-// row of ours made, and how many of those there are, stale or not.
+// staleTheirs returns the listed invitations that are stale and that no row made. pending is the
+// number of listed invitations that no row made, stale or not.
 func (s *Store) staleTheirs(ctx context.Context, tx pgx.Tx, instance int64, p Policy, skipped map[string]int) (targets []Target, pending int, err error) {
 	var ids, keys []string
 	var created, expires []*time.Time
@@ -124,9 +123,8 @@ func (s *Store) staleTheirs(ctx context.Context, tx pgx.Tx, instance int64, p Po
 	return targets, pending, nil
 }
 
-// Swept returns the time from which on nights are due by a schedule: the last
-// night that was swept or, if it is later, when the schedule was first set. The
-// first call sets it.
+// Swept returns the time after which nights of a schedule are due: the last night that was swept,
+// or when the schedule was first set if that is later. The first call sets the schedule.
 func (s *Store) Swept(ctx context.Context, instance int64, expression, tz string) (since time.Time, err error) {
 	_, err = s.pool.Exec(ctx, `insert into schedules (instance_id, expression, tz) values ($1, $2, $3) on conflict do nothing`, instance, expression, tz)
 	if err != nil {
@@ -141,15 +139,15 @@ func (s *Store) Swept(ctx context.Context, instance int64, expression, tz string
 	return since, nil
 }
 
-// Schedule is when workers sweep by themselves.
+// Schedule says when workers sweep on their own.
 type Schedule struct {
-	Expression  string `json:"expression"`  // cron: minute hour day month weekday
-	TZ          string `json:"tz"`          // an IANA name; empty: the worker's own
+	Expression  string `json:"expression"`  // cron fields: minute hour day month weekday
+	TZ          string `json:"tz"`          // IANA name; empty: the worker's own time zone
 	Environment string `json:"environment"` // of the instance
-	Workers     int    `json:"workers"`     // processes that work for the instance now
+	Workers     int    `json:"workers"`     // processes of the instance with a heartbeat in the last minute
 }
 
-// Schedules returns the schedules that workers were started with, the last first.
+// Schedules returns the schedules that workers were started with, newest first.
 func (r *Reader) Schedules(ctx context.Context) ([]Schedule, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select s.expression, s.tz, i.environment, (select count(*) from workers w where w.instance_id = i.id and w.heartbeat_at > clock_timestamp() - interval '1 minute')

@@ -12,48 +12,48 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Store is the domain's SQL. It is safe for use by many goroutines.
+// Store contains the SQL of the domain. It is safe for concurrent use.
 type Store struct {
 	pool  *pgxpool.Pool
-	links int64 // the one batch whose rows it picks; 0: all but those whose links go to a file
+	links int64 // the one batch whose rows it picks; 0: all batches except those whose links go to a file
 }
 
-// Queryer is a pool or a transaction. Within a transaction everything is asked in
-// it: another connection may never come, where a pool is small.
+// Queryer is a pool or a transaction. Code in a transaction must use the transaction for every
+// query: if the pool is small, a second connection may never be free.
 type Queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// NewStore returns a store over a migrated database.
+// NewStore returns a Store of a migrated database.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
 
-// ForLinks returns a store that picks the rows of one batch whose links go to a
-// file, and no others.
+// ForLinks returns a Store that picks only the rows of one batch whose links go to a file.
 func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links: batch} }
 
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {
 	ID          int64
-	ClerkID     string // ins_…; "sandbox"
+	ClerkID     string // ins_… or "sandbox"
 	Environment string // production, development or sandbox
 }
 
-// TwoInstancesError says that one key has two instances in the database: the one that Clerk names,
-// and one that an earlier version made under the key's fingerprint. Neither knows the files,
-// people and budgets of the other.
+// TwoInstancesError says that the database has two instances for one key: the one that Clerk names,
+// and one that an earlier version made under the key's fingerprint. Neither has the files, people
+// and budgets of the other.
 type TwoInstancesError struct {
 	ClerkID  string // ins_…
-	Former   string // "key:" and the fingerprint
-	FormerID int64  // its number
+	Former   string // "key:" and the fingerprint of the key
+	FormerID int64  // number of the former instance
 }
 
+// Error names both instances.
 func (e *TwoInstancesError) Error() string {
 	return fmt.Sprintf("this database has the key's instance twice, as %s and as %s (number %d), "+
 		"each with files, people and budgets that the other does not know", e.ClerkID, e.Former, e.FormerID)
 }
 
-// EnsureInstance returns the instance with a Clerk id and creates it, and its
-// buckets, the first time.
+// EnsureInstance returns the instance with this Clerk id. The first time it creates the instance
+// and its buckets.
 func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string) (Instance, error) {
 	in := Instance{ClerkID: clerkID, Environment: environment}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -73,9 +73,9 @@ func (s *Store) EnsureInstance(ctx context.Context, clerkID, environment string)
 	return in, nil
 }
 
-// AdoptInstance gives an instance that an earlier version made under a former id the id by which
-// Clerk knows it, so that its files, people and budgets count on. Without such an instance it
-// does nothing. It fails with [*TwoInstancesError] as [Reader.FormerInstance] does.
+// AdoptInstance gives an instance that an earlier version made under a former id its Clerk id, so
+// that its files, people and budgets are kept. It does nothing if there is no such instance. It
+// fails with [*TwoInstancesError] as [Reader.FormerInstance] does.
 func (s *Store) AdoptInstance(ctx context.Context, clerkID, former string) error {
 	_, err := s.pool.Exec(ctx, `update instances set clerk_id = $1
 		where clerk_id = $2 and not exists (select from instances where clerk_id = $1)`, clerkID, former)
@@ -86,19 +86,19 @@ func (s *Store) AdoptInstance(ctx context.Context, clerkID, former string) error
 	return err
 }
 
-// WorkerInfo describes a process for the workers table.
+// WorkerInfo describes a process in the workers table.
 type WorkerInfo struct {
 	ID         string // also River's client id
 	InstanceID int64
 	Host       string
 	PID        int
 	Version    string
-	Lives      time.Duration // how long after a heartbeat it counts as alive: --recover-after
-	Limits     Limits        // that it was given; what others have to keep too
+	Lives      time.Duration // how long it counts as alive after a heartbeat: --recover-after
+	Limits     Limits        // the limits that it was given; other workers must keep them too
 }
 
-// Beat says that a process lives, and returns since when it is registered. It
-// registers a process that is not, or no longer, registered.
+// Beat records a heartbeat of a process and returns when it registered. It registers the process if
+// it is not registered, or not any more.
 func (s *Store) Beat(ctx context.Context, w WorkerInfo) (since time.Time, err error) {
 	err = s.pool.QueryRow(ctx, `
 		insert into workers as w
@@ -114,7 +114,7 @@ func (s *Store) Beat(ctx context.Context, w WorkerInfo) (since time.Time, err er
 	return since, nil
 }
 
-// stated is how a worker states a limit; nil for the zero one, which is none.
+// stated returns a limit as a worker states it, or nil for the zero Limit.
 func stated(l ratelimit.Limit) *string {
 	if l == (ratelimit.Limit{}) {
 		return nil
@@ -123,7 +123,7 @@ func stated(l ratelimit.Limit) *string {
 	return &s
 }
 
-// Leave takes a process that ends off the list.
+// Leave removes a process that ends from the list.
 func (s *Store) Leave(ctx context.Context, id string) error {
 	if _, err := s.pool.Exec(ctx, `delete from workers where id = $1`, id); err != nil {
 		return fmt.Errorf("sign off worker %s: %w", id, err)
@@ -131,10 +131,9 @@ func (s *Store) Leave(ctx context.Context, id string) error {
 	return nil
 }
 
-// Reap declares dead the processes of an instance that were not heard of in time,
-// by PostgreSQL's clock, and reports how many. One that is in the middle of a claim
-// is left alone. after is for processes of an older version, which do not write how
-// long they live.
+// Reap declares dead the processes of an instance whose last heartbeat is too old, by PostgreSQL's
+// clock. It returns how many. It skips processes that are in the middle of a claim. after is the
+// limit for processes of an earlier version, which do not write how long they live.
 func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (int, error) {
 	tag, err := s.pool.Exec(ctx, `
 		with late as materialized (
@@ -147,8 +146,8 @@ func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (
 	return int(tag.RowsAffected()), nil
 }
 
-// Guard begins a transaction whose writes only the holder of a lease may make: see
-// [lease.Lease.Guard]. nil: anyone may make them.
+// Guard begins a transaction whose writes only the holder of a lease may make; see
+// [lease.Lease.Guard]. A nil Guard means that any process may make them.
 type Guard func(context.Context, pgx.Tx) error
 
 // guarded runs f in a transaction that begins with the guard.
@@ -163,10 +162,10 @@ func (s *Store) guarded(ctx context.Context, guard Guard, f func(pgx.Tx) error) 
 	})
 }
 
-// ErrNoBatch says that there is no batch of that number.
+// ErrNoBatch says that no batch has this number.
 var ErrNoBatch = errors.New("no such batch")
 
-// event appends to the log of who did what.
+// event adds an event to the log of who did what.
 func event(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action string, details map[string]any) error {
 	if details == nil {
 		details = map[string]any{}
@@ -179,8 +178,8 @@ func event(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action 
 	return nil
 }
 
-// Record notes that somebody did something that concerns no batch and no
-// instance; details hold ids and numbers only.
+// Record adds an event that concerns no batch and no instance. details may contain only ids and
+// numbers.
 func Record(ctx context.Context, tx pgx.Tx, actor, action string, details map[string]any) error {
 	return event(ctx, tx, 0, 0, actor, action, details)
 }

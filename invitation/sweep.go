@@ -12,79 +12,78 @@ import (
 	"bulkinvite/internal/lease"
 )
 
-// SweepKind says why invitations are taken back; sweeps.kind holds these words.
+// SweepKind says why invitations are revoked. sweeps.kind stores it.
 type SweepKind string
 
 // The kinds of sweeps.
 const (
-	KindSweep   SweepKind = "sweep"   // what is stale
-	KindRescind SweepKind = "rescind" // the people of a list
-	KindUndo    SweepKind = "undo"    // what a batch sent
-	KindCorrect SweepKind = "correct" // a mistyped address
+	KindSweep   SweepKind = "sweep"   // stale invitations
+	KindRescind SweepKind = "rescind" // the invitations of listed people
+	KindUndo    SweepKind = "undo"    // the invitations that a batch sent
+	KindCorrect SweepKind = "correct" // the invitation of a mistyped address
 )
 
-// Sweep is one run of taking invitations back, whoever asks for it. It begins
-// with [Store.BeginSweep], which records each invitation as a revocation, and
-// ends when the last of those is decided, by whichever process: see
-// [Store.FinishSweeps].
+// Sweep is one run that revokes invitations, no matter who asked for it. It begins with
+// [Store.BeginSweep], which records each invitation as a revocation. It ends when the last of these
+// is decided, by any process; see [Store.FinishSweeps].
 type Sweep struct {
 	ID          int64
 	InstanceID  int64
-	Environment string // of the instance; production, development or sandbox
+	Environment string // of the instance: production, development or sandbox
 	Kind        SweepKind
-	Batch       int64 // the batch that it concerns; 0: no single one
+	Batch       int64 // the batch that it concerns; 0: no single batch
 	StartedBy   string
-	OlderThan   time.Duration // for a sweep: the age from which an invitation is stale; 0: age does not matter
-	Scope       string        // ours, or all: every invitation at the instance
+	OlderThan   time.Duration // for KindSweep: the age from which an invitation is stale; 0: age does not matter
+	Scope       string        // "ours", or "all": every invitation at the instance
 	Apply       bool          // false: a dry run, which is recorded and revokes nothing
-	Allow       bool          // StartedBy lets it pass its threshold
-	Night       time.Time     // the moment of the schedule that it stands for; zero: somebody asked for it
+	Allow       bool          // StartedBy allows it to exceed its threshold
+	Night       time.Time     // the scheduled time that it was started for; zero: a person asked for it
 
-	Scanned   int            // pending invitations that were looked at: the threshold is a share of them
-	Stale     int            // those that are to go: revoked, failed and skipped together
+	Scanned   int            // pending invitations that were considered; the threshold is a share of them
+	Stale     int            // invitations to revoke: revoked, failed and skipped together
 	Revoked   int            // revoked by this sweep
-	Skipped   map[string]int // left alone, by reason; also already_revoked, accepted and gone
+	Skipped   map[string]int // left alone, by reason; includes already_revoked, accepted and gone
 	Failed    int
-	Cancelled int // rows that still waited and ended as cancelled
-	Undecided int // of a sweep that goes on or is held
+	Cancelled int // undecided rows that ended as cancelled
+	Undecided int // of a running or held sweep
 	Threshold int
-	Held      bool // it stopped at its threshold and waits for a person
+	Held      bool // it exceeds its threshold and waits for a person
 
 	AllowedBy  string
 	StartedAt  time.Time
 	AllowedAt  time.Time
-	FinishedAt time.Time // zero: it goes on, or is held
+	FinishedAt time.Time // zero: running or held
 }
 
-// Target is an invitation that a sweep is to take back.
+// Target is an invitation for a sweep to revoke.
 type Target struct {
-	Person              // InvitationID is required; the row is zero for an invitation that no row explains
-	InvitedAt time.Time // when Clerk made it; how far back lists are read should an answer be lost
+	Person              // InvitationID is required; the row is zero if no row explains the invitation
+	InvitedAt time.Time // by Clerk's clock; if an answer is lost, lists are read back to this time
 	ExpiresAt time.Time
 }
 
-// ErrSwept says that a night has had its sweep.
+// ErrSwept says that the night already has a sweep.
 var ErrSwept = errors.New("this night was swept already")
 
-// ErrNoSweep says that there is no sweep of that number.
+// ErrNoSweep says that no sweep has this number.
 var ErrNoSweep = errors.New("no such sweep")
 
-// thresholdFloor is how many invitations a sweep may always revoke; beyond, it
-// may revoke 30 % of the pending ones before a person has to allow it.
+// thresholdFloor is how many invitations a sweep may always revoke. Above it, a sweep may revoke 30
+// % of the pending ones unless a person allows more.
 const thresholdFloor = 20
 
-// Threshold is how many of the pending invitations may be revoked without a
-// word of a person: 30 %, and 20 at least.
+// Threshold returns how many of the pending invitations may be revoked without a person's
+// permission: 30 %, but at least 20.
 func Threshold(pending int) int { return max(thresholdFloor, pending*3/10) }
 
-// LockSweeps makes those who choose what to take back wait for each other until
-// the transaction ends, so that two sweeps at one moment see one another.
+// LockSweeps makes transactions that choose what to revoke wait for each other until the
+// transaction ends, so that concurrent sweeps see each other.
 func LockSweeps(ctx context.Context, tx pgx.Tx, instance int64) error {
 	return lease.Exclude(ctx, tx, instance, "sweeps")
 }
 
-// CountPending returns how many invitations of ours stand open at an instance,
-// as far as we know.
+// CountPending returns how many invitations of an instance's rows are pending, as far as the
+// results say.
 func (s *Store) CountPending(ctx context.Context, tx pgx.Tx, instance int64) (n int, err error) {
 	err = tx.QueryRow(ctx, `select count(*) from results where instance_id = $1 and outcome = 'invited' and status = 'pending'
 		and (expires_at is null or expires_at > clock_timestamp())`, instance).Scan(&n)
@@ -94,17 +93,16 @@ func (s *Store) CountPending(ctx context.Context, tx pgx.Tx, instance int64) (n 
 	return n, nil
 }
 
-// BeginSweep records a sweep and what it is to take back, and fills in its ID,
-// StartedAt, Stale, Threshold and Held. Scanned is the caller's, and so is
-// Skipped for what it left out, whose sum and the targets are Stale.
+// BeginSweep records a sweep and its targets. It sets ID, StartedAt, Stale, Threshold and Held. The
+// caller sets Scanned, and Skipped for what it left out. Stale is the number of targets plus the
+// sum of Skipped.
 //
-// An applied sweep of more targets than its threshold is held unless Allow says
-// otherwise. A held one sends nothing: no job is inserted for it before
-// [Store.AllowSweep]. A newer sweep of what is stale takes the place of those of
-// its kind that are still held. A dry run ends at once. A night that was swept
-// already is [ErrSwept].
+// An applied sweep with more targets than its threshold is held unless Allow is set. A held sweep
+// sends nothing: no job is inserted for it before [Store.AllowSweep]. A new sweep of stale
+// invitations replaces held sweeps of the same kind. A dry run ends at once. BeginSweep fails with
+// [ErrSwept] if the night already has a sweep.
 //
-// Jobs are the caller's: use jobs.BeginSweep, which does both.
+// BeginSweep inserts no jobs. Use jobs.BeginSweep, which does both.
 func (s *Store) BeginSweep(ctx context.Context, tx pgx.Tx, sw *Sweep, targets []Target) error {
 	if sw.Skipped == nil {
 		sw.Skipped = map[string]int{}
@@ -146,7 +144,7 @@ func (s *Store) BeginSweep(ctx context.Context, tx pgx.Tx, sw *Sweep, targets []
 	}
 	sw.FinishedAt = deref(finished)
 	if !sw.Apply {
-		sw.Undecided = 0 // it is over
+		sw.Undecided = 0 // a dry run is over
 		return nil
 	}
 	if err := s.insertTargets(ctx, tx, sw, targets); err != nil {
@@ -176,8 +174,8 @@ func (s *Store) insertTargets(ctx context.Context, tx pgx.Tx, sw *Sweep, targets
 	return nil
 }
 
-// supersede ends the sweeps of what is stale that are held: a newer one has
-// looked at the same invitations.
+// supersede ends the held sweeps of stale invitations, because a newer one considers the same
+// invitations.
 func (s *Store) supersede(ctx context.Context, tx pgx.Tx, instance int64) error {
 	rows, _ := tx.Query(ctx, `select id from sweeps where instance_id = $1 and held and kind = 'sweep' and finished_at is null order by id for update`, instance)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -192,8 +190,8 @@ func (s *Store) supersede(ctx context.Context, tx pgx.Tx, instance int64) error 
 	return nil
 }
 
-// drop decides the revocations of a sweep that have no open attempt as skipped,
-// and ends the sweep if none is left. The caller holds the sweep for update.
+// drop decides the revocations of a sweep without an open attempt as skipped. It ends the sweep if
+// none is left. The caller must hold the sweep's lock (for update).
 func (s *Store) drop(ctx context.Context, tx pgx.Tx, sweep int64, reason string) error {
 	_, err := tx.Exec(ctx, `
 		update revocations v set outcome = 'skipped', reason = $2, decided_at = clock_timestamp(), not_before = null
@@ -209,8 +207,8 @@ func (s *Store) drop(ctx context.Context, tx pgx.Tx, sweep int64, reason string)
 	return finishSweeps(ctx, tx, `s.id = $1`, sweep)
 }
 
-// AllowSweep lets a held sweep pass its threshold and returns what is to be
-// revoked: each needs a job. A sweep that is not held has none.
+// AllowSweep allows a held sweep to exceed its threshold. It returns the revocations, which need
+// jobs. For a sweep that is not held it does nothing and returns none.
 func (s *Store) AllowSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor string) ([]RevocationID, error) {
 	var instance, batch int64
 	err := tx.QueryRow(ctx, `update sweeps set held = false, allowed_by = $2, allowed_at = clock_timestamp()
@@ -229,8 +227,8 @@ func (s *Store) AllowSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor st
 	return ids, event(ctx, tx, instance, batch, actor, "sweep_allowed", map[string]any{"sweep": sweep, "invitations": len(ids)})
 }
 
-// StopSweep ends a sweep that is held or goes on: what has no open attempt is
-// left alone, and the rest is decided by its answer.
+// StopSweep ends a held or running sweep. Revocations without an open attempt are skipped, and an
+// answer decides the others. It does nothing to a sweep that has ended.
 func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor string) error {
 	var instance, batch int64
 	err := tx.QueryRow(ctx, `select instance_id, coalesce(batch_id, 0) from sweeps where id = $1 and apply and finished_at is null for update`, sweep).Scan(&instance, &batch)
@@ -240,7 +238,7 @@ func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor str
 	if err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
-	// Whose request is under way goes on with its batch.
+	// A row whose request is under way continues with its batch.
 	if _, err := tx.Exec(ctx, `update results set withdrawn_by = null where withdrawn_by = $1 and outcome is null`, sweep); err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
@@ -250,16 +248,16 @@ func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor str
 	return event(ctx, tx, instance, batch, actor, "sweep_stopped", map[string]any{"sweep": sweep})
 }
 
-// FinishSweeps ends the sweeps of an instance of which every revocation is
-// decided, and records what came of them.
+// FinishSweeps ends the sweeps of an instance whose revocations are all decided, and records their
+// results.
 func (s *Store) FinishSweeps(ctx context.Context, instance int64) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		return finishSweeps(ctx, tx, `s.instance_id = $1`, instance)
 	})
 }
 
-// sweepCounts counts what came of the revocations of sweep s so far. What was
-// skipped when it began stays in the count.
+// sweepCounts counts the results of sweep s so far. It includes what was skipped when the sweep
+// began.
 const sweepCounts = `
 	select coalesce(sum(n) filter (where why = 'revoked'), 0)::int as revoked, coalesce(sum(n) filter (where why = 'failed'), 0)::int as failed,
 	       coalesce(sum(n) filter (where why is null), 0)::int as undecided, coalesce(jsonb_object_agg(why, n) filter (where why not in ('revoked', 'failed')), '{}') as skipped
@@ -267,7 +265,7 @@ const sweepCounts = `
 		select case v.outcome when 'skipped' then v.reason else v.outcome end as why, count(*) as n from revocations v where v.sweep_id = s.id group by 1
 		union all select key, value::bigint from jsonb_each_text(s.skipped)) w group by why) t`
 
-// finishSweeps ends those of which which says so.
+// finishSweeps ends the sweeps that which selects.
 func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error {
 	_, err := tx.Exec(ctx, `
 		update sweeps o set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped,
@@ -281,8 +279,7 @@ func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error
 	return nil
 }
 
-// sweepQuery reads sweeps; of one that goes on or is held, it counts what came of
-// it so far.
+// sweepQuery reads sweeps. For a running or held sweep it counts the results so far.
 const sweepQuery = `
 	select s.id, s.instance_id, s.kind, coalesce(s.batch_id, 0), s.started_by, s.older_than, s.scope, s.apply, s.night, s.scanned, s.stale,
 	       coalesce(c.revoked, s.revoked), coalesce(c.skipped, s.skipped), coalesce(c.failed, s.failed), coalesce(c.undecided, 0),
@@ -306,8 +303,8 @@ func scanSweep(row pgx.Row) (*Sweep, error) {
 	return &sw, nil
 }
 
-// Sweep returns a sweep, or [ErrNoSweep]. Its counts are final once it has
-// ended; until then Undecided says how much is left.
+// Sweep returns a sweep. Its counts are final once it has ended; until then Undecided says how much
+// is left. It fails with [ErrNoSweep] if the sweep does not exist.
 func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
 	sw, err := scanSweep(s.pool.QueryRow(ctx, sweepQuery+` where s.id = $1`, id))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -319,24 +316,24 @@ func (s *Store) Sweep(ctx context.Context, id int64) (*Sweep, error) {
 	return sw, nil
 }
 
-// SweepFilter says which sweeps are wanted. Its zero value wants all.
+// SweepFilter says which sweeps to return. The zero SweepFilter selects all.
 type SweepFilter struct {
-	Instance int64 // 0: of all
-	Batch    int64 // 0: of all, and of none
-	Held     bool  // those alone that wait for a person
-	Before   int64 // those that are older than this one; 0: from the newest
-	Limit    int   // how many at most; 0: all
+	Instance int64 // 0: all instances
+	Batch    int64 // 0: all sweeps, including those that concern no single batch
+	Held     bool  // only those that wait for a person
+	Before   int64 // only those with a lower number; 0: from the newest
+	Limit    int   // maximum number; 0: no limit
 }
 
-// Sweeps returns sweeps, the newest first.
+// Sweeps returns sweeps, newest first.
 func (r *Reader) Sweeps(ctx context.Context, f SweepFilter) ([]*Sweep, error) {
 	return r.sweeps(ctx, `
 		($1::bigint = 0 or s.instance_id = $1) and ($2::bigint = 0 or s.batch_id = $2) and (not $3::bool or s.held and s.apply and s.finished_at is null)
 		and ($4::bigint = 0 or s.id < $4) order by s.id desc limit nullif($5::int, 0)`, f.Instance, f.Batch, f.Held, f.Before, f.Limit)
 }
 
-// LastNight returns the newest sweep that a schedule began, of all instances;
-// nil: there was none.
+// LastNight returns the newest sweep of all instances that a schedule began, or nil if there was
+// none.
 func (r *Reader) LastNight(ctx context.Context) (*Sweep, error) {
 	sweeps, err := r.sweeps(ctx, `s.night is not null order by s.id desc limit 1`)
 	if err != nil || len(sweeps) == 0 {
@@ -354,7 +351,7 @@ func (r *Reader) sweeps(ctx context.Context, where string, args ...any) ([]*Swee
 	return sweeps, nil
 }
 
-// SweepState says what a sweep is doing.
+// SweepState is the state of a sweep.
 type SweepState string
 
 // The states of a sweep.
@@ -365,7 +362,7 @@ const (
 	SweepDone    SweepState = "done"
 )
 
-// State is what the sweep is doing.
+// State returns the state of the sweep.
 func (s *Sweep) State() SweepState {
 	switch {
 	case !s.Apply:
@@ -378,7 +375,7 @@ func (s *Sweep) State() SweepState {
 	return SweepDone
 }
 
-// SweepDocument is a sweep as scripts read it. What it does not have is null.
+// SweepDocument is a sweep as scripts read it. Fields without a value are null.
 type SweepDocument struct {
 	Sweep      int64          `json:"sweep"`
 	Kind       SweepKind      `json:"kind"`

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// followUps lists the batch $1 and its follow-ups: the resends of it, the batches
-// that correct one of its rows, and their follow-ups in turn.
+// followUps lists batch $1 and its follow-ups: its resends, the batches that correct one of its
+// rows, and their follow-ups in turn.
 const followUps = `
 	with recursive line (id) as (
 		select $1::bigint
@@ -20,8 +20,8 @@ const followUps = `
 			select id from batches where resend_of = line.id union all select id from batches where corrects = line.id) b)
 	select id from line order by id`
 
-// FollowUps lists the later batches that stand for rows of a batch: the resends of
-// it, the batches that correct one of its rows, and their follow-ups in turn.
+// FollowUps lists the follow-ups of a batch, without the batch: its resends, the batches that
+// correct one of its rows, and their follow-ups in turn.
 func (r *Reader) FollowUps(ctx context.Context, batch int64) ([]int64, error) {
 	rows, _ := r.pool.Query(ctx, followUps, batch)
 	return collectFollowUps(rows, batch)
@@ -41,12 +41,11 @@ func collectFollowUps(rows pgx.Rows, batch int64) ([]int64, error) {
 	return slices.DeleteFunc(ids, func(id int64) bool { return id == batch }), nil
 }
 
-// targetColumns are those of a row r whose invitation is to be revoked, for [scanTarget].
+// targetColumns are the columns of a row r that [scanTarget] reads.
 const targetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id,
 	coalesce(r.invited_at, r.decided_at), r.expires_at`
 
-// sentPending says of a row r that its request made an invitation which may still
-// be pending.
+// sentPending says that row r made an invitation that may still be pending.
 const sentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending'
 	and r.clerk_invitation_id is not null`
 
@@ -57,7 +56,7 @@ func scanTarget(row pgx.CollectableRow) (t Target, err error) {
 	return t, err
 }
 
-// Sent lists the invitations that batches sent and that may still be pending.
+// Sent lists the invitations of batches that may still be pending.
 func (s *Store) Sent(ctx context.Context, tx pgx.Tx, batches []int64) ([]Target, error) {
 	rows, _ := tx.Query(ctx, `select `+targetColumns+` from results r
 		where r.batch_id = any($1) and `+sentPending+` order by r.batch_id, r.row_number`, batches)
@@ -68,7 +67,7 @@ func (s *Store) Sent(ctx context.Context, tx pgx.Tx, batches []int64) ([]Target,
 	return targets, nil
 }
 
-// CountSent counts the invitations that batches sent by where they stand.
+// CountSent counts the invitations that batches sent, by status.
 func (r *Reader) CountSent(ctx context.Context, batches ...int64) (map[Status]int, error) {
 	rows, _ := r.pool.Query(ctx, `
 		select coalesce(status, 'pending'), count(*) from results
@@ -82,19 +81,19 @@ func (r *Reader) CountSent(ctx context.Context, batches ...int64) (map[Status]in
 	return counts, nil
 }
 
-// UndoPlan is what undoing a batch would do.
+// UndoPlan says what undoing a batch would do.
 type UndoPlan struct {
-	FollowUps []int64 // see [Reader.FollowUps]: what they sent is taken back, too
+	FollowUps []int64 // see [Reader.FollowUps]; their invitations are revoked too
 	Revoke    int     // pending invitations of the batch and its follow-ups
-	Cancel    int     // their undecided rows
-	Accepted  int     // people whose last invitation by them was accepted: they stay
-	Revoked   int     // people whose last invitation by them is revoked already
-	Expired   int     // people whose last invitation by them has expired
-	Deleted   int     // people whose last invitation by them was deleted at Clerk
-	Kept      int     // of those three: people who have a pending invitation of another batch, which stays
+	Cancel    int     // undecided rows of the batch and its follow-ups
+	Accepted  int     // people who accepted their last invitation of these batches: it stays
+	Revoked   int     // people whose last invitation of these batches is revoked already
+	Expired   int     // people whose last invitation of these batches has expired
+	Deleted   int     // people whose last invitation of these batches was deleted at Clerk
+	Kept      int     // of Revoked, Expired and Deleted: people with a pending invitation of another batch, which stays
 }
 
-// UndoPlan says what undoing a batch would do.
+// UndoPlan returns what undoing a batch would do.
 func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 	var p UndoPlan
 	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
@@ -121,8 +120,8 @@ func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 	return &p, nil
 }
 
-// Undecided counts the undecided rows of batches, and those of them for
-// which an invitation was revoked, or is being revoked.
+// Undecided counts the undecided rows of batches. owed counts those for which an invitation was or
+// is being revoked.
 func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, owed int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		select count(*), count(revoke_sent) from results
@@ -133,8 +132,8 @@ func (s *Store) Undecided(ctx context.Context, batches ...int64) (n, owed int, e
 	return n, owed, nil
 }
 
-// LockUndecided locks the undecided rows of batches until the transaction ends,
-// and returns them: it waits for answers that are being recorded for them.
+// LockUndecided locks the undecided rows of batches until the transaction ends and returns them. It
+// waits for answers that are being recorded for them.
 func (s *Store) LockUndecided(ctx context.Context, tx pgx.Tx, batches []int64) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `select batch_id, row_number from results
 		where batch_id = any($1) and outcome is null order by batch_id, row_number for update`, batches)
@@ -145,8 +144,8 @@ func (s *Store) LockUndecided(ctx context.Context, tx pgx.Tx, batches []int64) (
 	return ids, nil
 }
 
-// Undoing returns the sweep that undoes a batch now; nil: there is none. The
-// caller has [LockSweeps].
+// Undoing returns the unfinished sweep that undoes a batch, or nil if there is none. The caller
+// must call [LockSweeps] first.
 func (s *Store) Undoing(ctx context.Context, tx pgx.Tx, batch int64) (*Sweep, error) {
 	var id int64
 	err := tx.QueryRow(ctx, `select id from sweeps where batch_id = $1 and kind = $2 and apply and finished_at is null order by id limit 1`, batch, KindUndo).Scan(&id)
@@ -159,7 +158,7 @@ func (s *Store) Undoing(ctx context.Context, tx pgx.Tx, batch int64) (*Sweep, er
 	return s.Sweep(ctx, id)
 }
 
-// LastUndo returns the newest sweep that undid, or undoes, a batch; 0: there is
+// LastUndo returns the number of the newest sweep that undid or undoes a batch, or 0 if there is
 // none.
 func (r *Reader) LastUndo(ctx context.Context, batch int64) (id int64, err error) {
 	err = r.pool.QueryRow(ctx, `select coalesce(max(id), 0) from sweeps where batch_id = $1 and kind = $2 and apply`, batch, KindUndo).Scan(&id)

@@ -9,41 +9,41 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrNoCertificate says that a batch has not ended yet.
+// ErrNoCertificate says that a batch has no certificate yet.
 var ErrNoCertificate = errors.New("there is no certificate yet")
 
-// What differs from a certificate.
+// What can differ from a certificate.
 const (
-	DiffersHead      = "head"      // no certificate of the batch has the head that was given
-	DiffersBatch     = "batch"     // the batch: its file's hash, size, rows, who sent it; or the certificate itself
-	DiffersRows      = "rows"      // one or more of the rows From to To: changed, missing, added or swapped
-	DiffersAttempts  = "attempts"  // one or more attempts: changed, missing or added
-	DiffersReads     = "reads"     // one or more reads that prove outcomes: changed, missing or added
-	DiffersSightings = "sightings" // what reads showed of people whose outcomes they prove: changed, missing or added
-	DiffersAdded     = "added"     // there are attempts from From to To which were made after the batch had ended
+	DiffersHead      = "head"      // no certificate of the batch has the given head
+	DiffersBatch     = "batch"     // the batch: its file's hash, size, rows, sender; or the certificate itself
+	DiffersRows      = "rows"      // rows From to To: changed, missing, added or swapped
+	DiffersAttempts  = "attempts"  // attempts: changed, missing or added
+	DiffersReads     = "reads"     // reads that prove outcomes: changed, missing or added
+	DiffersSightings = "sightings" // what these reads showed of their people: changed, missing or added
+	DiffersAdded     = "added"     // attempts From to To were made after the batch had ended
 )
 
-// Difference is something that is not as a certificate has it.
+// Difference is something that differs from a certificate.
 type Difference struct {
 	What string `json:"what"` // head, batch, rows, attempts, reads, sightings or added
 	From int64  `json:"from,omitempty"`
 	To   int64  `json:"to,omitempty"`
 }
 
-// Verification is what came of holding a batch against a certificate.
+// Verification is the result of comparing a batch with a certificate.
 type Verification struct {
 	Batch       int64        `json:"batch"`
 	Holds       bool         `json:"holds"`
-	Certificate *Certificate `json:"certificate"` // the one that it was held against
-	Given       *Hash        `json:"given"`       // the head that it was to have; nil: none was given
+	Certificate *Certificate `json:"certificate"` // the certificate that the batch was compared with
+	Given       *Hash        `json:"given"`       // the head that the caller expects; nil: none
 	Differences []Difference `json:"differences"`
 }
 
-// Verify holds a batch, as it is now, against the certificate with a head, or,
-// where none is given, against its last. A certificate from before a retry is
-// held against the rows as they stood then. Without a head from outside the
-// database nothing is proven against somebody who has changed rows and made the
-// chain anew. It returns [ErrNoBatch] or [ErrNoCertificate].
+// Verify compares the current state of a batch with the certificate that has the given head, or
+// with its last certificate if head is nil. It compares a certificate from before a retry with the
+// rows as they were then. Without a head from outside the database, Verify proves nothing against
+// somebody who changed rows and computed the chain again. It fails with [ErrNoBatch] or
+// [ErrNoCertificate].
 func (r *Reader) Verify(ctx context.Context, batch int64, head *Hash) (*Verification, error) {
 	v := &Verification{Batch: batch, Given: head, Differences: []Difference{}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error { return v.run(ctx, tx) })
@@ -89,7 +89,7 @@ func (v *Verification) run(ctx context.Context, tx pgx.Tx) error {
 		return err
 	}
 	if !ended || c != all[0] {
-		return nil // opened again since, so that attempts came after it
+		return nil // a retry opened the batch again, so later attempts are expected
 	}
 	d := Difference{What: DiffersAdded}
 	err = tx.QueryRow(ctx, `select coalesce(min(a.id), 0), coalesce(max(a.id), 0) from attempt_people p join attempts a on a.id = p.attempt_id
@@ -100,7 +100,7 @@ func (v *Verification) run(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// sightings compares sightings as they are now with those that the certificate kept.
+// sightings compares the current sightings with those that the certificate kept.
 func (v *Verification) sightings(ctx context.Context, tx pgx.Tx) error {
 	c := v.Certificate
 	d := Difference{What: DiffersSightings}
@@ -117,7 +117,7 @@ func (v *Verification) sightings(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// choose takes the certificate with the head that was given.
+// choose selects the certificate with the given head. It reports whether there is one.
 func (v *Verification) choose(all []*Certificate) bool {
 	for _, c := range all {
 		if c.Head == *v.Given {

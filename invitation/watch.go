@@ -7,19 +7,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Chores are what the housekeeping of an instance finds to do.
+// Chores says which housekeeping an instance needs.
 type Chores struct {
-	Canary  bool // a running batch sends its canary
+	Canary  bool // a running batch sends its trial
 	Zone    bool // a running batch has a time zone that PostgreSQL does not know
 	Finish  bool // a batch has no undecided row left
-	Cancel  bool // a cancelled batch has rows that are to be decided
+	Cancel  bool // a cancelled batch is not finished
 	Sweep   bool // a sweep has no undecided revocation left
-	Follow  bool // rows that a sweep has taken away are to be decided, or what they made is to be revoked
+	Follow  bool // rows that a sweep took away must be decided, or their invitations revoked
 	Certify bool // a batch has ended and has no certificate
 }
 
-// Chores looks for all of them in one statement, since each process looks every
-// few seconds, also when nothing happens for an hour.
+// Chores returns the housekeeping that an instance needs. It uses one statement, because each
+// process calls it every few seconds, even when nothing happens for an hour.
 func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 	var c Chores
 	var b pgx.Batch

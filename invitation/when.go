@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// LoadZone is [time.LoadLocation], but for the two names that are no zones.
+// LoadZone is [time.LoadLocation], except that it rejects "" and "Local", which are not time zones.
 func LoadZone(name string) (*time.Location, error) {
 	if name == "" || name == "Local" {
 		return nil, errors.New("no time zone")
@@ -19,9 +19,9 @@ func LoadZone(name string) (*time.Location, error) {
 	return time.LoadLocation(name)
 }
 
-// ParseStart reads when a batch is to start: a time with its offset, or one in
-// the zone of now, or a time of day, which is the next one. Empty is at once, the
-// zero time. Its errors go on from the text: "8 is no time: …".
+// ParseStart reads when a batch starts: a time with an offset, a time in the zone of now, or a time
+// of day, which is the next one after now. Empty text returns the zero time, which means at once.
+// Errors continue a sentence that begins with the text: "8 is no time: …".
 func ParseStart(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -51,8 +51,8 @@ func ParseStart(text string, now time.Time) (time.Time, error) {
 
 var hoursForm = regexp.MustCompile(`^(\d{1,2})-(\d{1,2})$`)
 
-// ParseHours reads hours of the day, such as 8-18; their zone is left open. Its
-// errors go on from the text.
+// ParseHours reads hours of the day, such as 8-18. It does not set their time zone. Errors continue
+// a sentence that begins with the text.
 func ParseHours(text string) (Hours, error) {
 	if text == "" {
 		return Hours{}, nil
@@ -76,7 +76,7 @@ func ParseHours(text string) (Hours, error) {
 	return Hours{From: from, To: to}, nil
 }
 
-// String writes the hours as [ParseHours] reads them.
+// String returns the hours in the form that [ParseHours] reads.
 func (h Hours) String() string {
 	if h.IsZero() {
 		return ""
@@ -84,8 +84,7 @@ func (h Hours) String() string {
 	return fmt.Sprintf("%d-%d", h.From, h.To)
 }
 
-// KnowsZone reports whether PostgreSQL knows a time zone too: workers ask it what
-// the hour is.
+// KnowsZone reports whether PostgreSQL knows a time zone. Workers ask PostgreSQL for the hour.
 func (s *Store) KnowsZone(ctx context.Context, name string) (known bool, err error) {
 	if err = s.pool.QueryRow(ctx, `select wall_clock($1) is not null`, name).Scan(&known); err != nil {
 		err = fmt.Errorf("look for the time zone: %w", err)
@@ -93,8 +92,8 @@ func (s *Store) KnowsZone(ctx context.Context, name string) (known bool, err err
 	return known, err
 }
 
-// Zone returns a time zone for plans: one that this program does not know, since
-// another machine's list is newer, as PostgreSQL has it now.
+// Zone returns a time zone for plans. If this program does not know the zone, because another
+// machine has a newer list, Zone returns PostgreSQL's current offset of it.
 func (r *Reader) Zone(ctx context.Context, name string) (*time.Location, error) {
 	if zone, err := LoadZone(name); err == nil {
 		return zone, nil
@@ -109,8 +108,7 @@ func (r *Reader) Zone(ctx context.Context, name string) (*time.Location, error) 
 	return time.FixedZone(name, seconds), nil
 }
 
-// zoneless says of a batch b that it is sent in some hours of the day, and that
-// PostgreSQL does not know in which zone.
+// zoneless says that batch b has hours whose time zone PostgreSQL does not know.
 const zoneless = `b.hours is not null and wall_clock(b.tz) is null`
 
 // Zoneless is a batch whose time zone PostgreSQL does not know.
@@ -119,8 +117,8 @@ type Zoneless struct {
 	TZ    string
 }
 
-// Zoneless lists the batches of an instance that are not over and whose time zone
-// PostgreSQL does not know.
+// Zoneless lists the draft, running and paused batches of an instance whose time zone PostgreSQL
+// does not know.
 func (r *Reader) Zoneless(ctx context.Context, instance int64) ([]Zoneless, error) {
 	rows, _ := r.pool.Query(ctx, `select b.id, b.tz from batches b
 		where b.instance_id = $1 and b.state in ('draft', 'running', 'paused') and `+zoneless+` order by b.id`, instance)
@@ -131,9 +129,9 @@ func (r *Reader) Zoneless(ctx context.Context, instance int64) ([]Zoneless, erro
 	return all, nil
 }
 
-// PauseZoneless pauses the running batches of an instance whose time zone
-// PostgreSQL does not know, and returns them. They send nothing anyway. The caller
-// holds the create and bulk buckets.
+// PauseZoneless pauses the running batches of an instance whose time zone PostgreSQL does not know,
+// and returns them. They send nothing in any case. The caller must hold the create and bulk
+// buckets.
 func (s *Store) PauseZoneless(ctx context.Context, tx pgx.Tx, instance int64) ([]*Batch, error) {
 	rows, _ := tx.Query(ctx, `select b.id, b.tz from batches b
 		where b.instance_id = $1 and b.state = 'running' and `+zoneless+` order by b.id`, instance)

@@ -9,12 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Story is all that is known of one person, at every instance: what was asked
-// for them, what Clerk answered, and what reads showed. It is read in one
-// snapshot.
+// Story is everything that is known of one person, at every instance: the requests for them,
+// Clerk's answers, and what reads showed. It is read in one snapshot.
 type Story struct {
-	Key         string            `json:"key"`  // the person, as [Key] gives it
-	Keys        []string          `json:"keys"` // with those of corrections, and what stands for them after a purge
+	Key         string            `json:"key"`  // the person, as [Key] returns it
+	Keys        []string          `json:"keys"` // also keys of corrections, and replacements after a purge
 	Rows        []StoryRow        `json:"rows"`
 	Attempts    []StoryAttempt    `json:"attempts"`
 	LateAnswers []StoryLateAnswer `json:"late_answers"`
@@ -29,12 +28,12 @@ type StoryRow struct {
 	AuditRow
 	ImportedAt   time.Time  `json:"imported_at"`
 	ResendOf     *int64     `json:"resend_of"` // the batch whose people the row's batch invites again
-	CorrectsID   *int64     `json:"corrects"`  // the batch, and the row of it, that the row sets right
+	CorrectsID   *int64     `json:"corrects"`  // the batch of the row that this row corrects
 	CorrectsRow  *int       `json:"corrects_row"`
 	RevokeSentAt *time.Time `json:"revoke_sent"`
 }
 
-// StoryAttempt is a request to Clerk that carried the person.
+// StoryAttempt is a request to Clerk that included the person.
 type StoryAttempt struct {
 	AttemptID         int64      `json:"attempt_id"`
 	InstanceID        int64      `json:"instance_id"`
@@ -42,33 +41,33 @@ type StoryAttempt struct {
 	BatchID           *int64     `json:"batch_id"`
 	RowNumber         *int       `json:"row_number"`
 	Call              string     `json:"call"`   // create, bulk or revoke
-	Others            int        `json:"others"` // how many other people it carried
+	Others            int        `json:"others"` // number of other people in it
 	WorkerID          string     `json:"worker_id"`
 	SweepID           *int64     `json:"sweep_id"`
 	AskedBy           *string    `json:"asked_by"` // who started the sweep
-	Under             *int64     `json:"under"`    // for a revocation that an earlier version sent: the create under whose claim it ran
+	Under             *int64     `json:"under"`    // for a revoke of an earlier version: the create that held its claim
 	StartedAt         time.Time  `json:"started_at"`
 	Deadline          time.Time  `json:"deadline"`
 	AnsweredAt        *time.Time `json:"answered_at"`
 	HTTPStatus        *int       `json:"http_status"`
 	ErrorCode         *string    `json:"error_code"`
 	TraceID           *string    `json:"trace_id"`
-	Open              bool       `json:"open"`   // what it did for the person is not known yet
-	Answer            *string    `json:"answer"` // what the answer said of the person
+	Open              bool       `json:"open"`   // its effect for the person is not known yet
+	Answer            *string    `json:"answer"` // what the answer said about the person
 	ClerkInvitationID *string    `json:"clerk_invitation_id"`
 	ClosedAt          *time.Time `json:"closed_at"`
 	Resolution        *string    `json:"resolution"`
 	SettledBy         *int64     `json:"settled_by"` // the read that showed that it made nothing
 }
 
-// StoryLateAnswer is an answer that came after its attempt had been resolved.
+// StoryLateAnswer is an answer that came after its attempt was resolved.
 type StoryLateAnswer struct {
 	AttemptID          int64     `json:"attempt_id"`
 	ReceivedAt         time.Time `json:"received_at"`
 	HTTPStatus         *int      `json:"http_status"`
 	ErrorCode          *string   `json:"error_code"`
 	TraceID            *string   `json:"trace_id"`
-	ClerkInvitationIDs []string  `json:"clerk_invitation_ids"` // everybody's in the request
+	ClerkInvitationIDs []string  `json:"clerk_invitation_ids"` // of all people in the request
 }
 
 // StoryRead is a GET that proves or guards something in the story.
@@ -99,8 +98,8 @@ type StorySighting struct {
 	LastRead    int64      `json:"last_read"`
 }
 
-// StoryEvent is what somebody did to a batch that holds the person; what was done
-// to other rows of it is left out.
+// StoryEvent is an event of a batch that has a row of the person. Events about other rows are left
+// out.
 type StoryEvent struct {
 	At      time.Time       `json:"at"`
 	BatchID int64           `json:"batch_id"`
@@ -109,18 +108,17 @@ type StoryEvent struct {
 	Details json.RawMessage `json:"details"`
 }
 
-// StorySum says what the evidence proves of one instance.
+// StorySum says what the evidence proves for one instance.
 type StorySum struct {
 	InstanceID  int64    `json:"instance_id"`
 	Environment string   `json:"environment"`
-	Sent        []string `json:"sent"` // ids of the invitations that attempts are proven to have made
-	Open        int      `json:"open"` // attempts of which it is not known yet whether they made one
-	Late        int      `json:"late"` // late answers of 200: these may have made one that was taken as not made
+	Sent        []string `json:"sent"` // ids of invitations that attempts are proven to have made
+	Open        int      `json:"open"` // creates whose effect is not known yet
+	Late        int      `json:"late"` // late answers with status 200: they may have made an invitation after all
 	AttemptIDs  []int64  `json:"attempt_ids"`
 }
 
-// Why tells a person's story. The Story of somebody who is in no file has no
-// rows.
+// Why returns a person's story. If no file names the person, the story has no rows.
 func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	s := &Story{Key: key, Keys: []string{key}}
 	err := r.snapshot(ctx, func(tx pgx.Tx) error {
@@ -131,8 +129,8 @@ func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 		if hash != "" {
 			s.Keys = append(s.Keys, hash)
 		}
-		// A correction that gives the person another address is rare: it has
-		// everything read again, with all of them.
+		// A correction that gives the person another address is rare. It makes the loop read
+		// everything again for all addresses.
 		for asked := 0; asked < len(s.Keys); {
 			asked = len(s.Keys)
 			if err := s.read(ctx, tx); err != nil {
@@ -147,12 +145,12 @@ func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	return s, nil
 }
 
-// storyPlans has PostgreSQL plan each part once and not for each person, which took
-// longer than all the rest. Such a plan stays until tables are analyzed again: one
-// that was made before the first large file came would read all of its rows.
+// storyPlans makes PostgreSQL plan each query once, not for each person; planning took longer than
+// everything else. Such a plan stays until tables are analyzed again. A plan from before the first
+// large file would read all of its rows, so small databases plan each time.
 const storyPlans = `select set_config('plan_cache_mode', case when pg_relation_size('results') < 8 << 20 then 'force_custom_plan' else 'force_generic_plan' end, true)`
 
-// read asks for all parts of the story in one round trip.
+// read reads all parts of the story in one round trip.
 func (s *Story) read(ctx context.Context, tx pgx.Tx) error {
 	var b pgx.Batch
 	b.Queue(storyPlans)
@@ -167,7 +165,7 @@ func (s *Story) read(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, &b).Close()
 }
 
-// tell adds a part of the story to what is asked for.
+// tell adds a query for one part of the story to the batch.
 func tell[T any](b *pgx.Batch, what string, into *[]T, row pgx.RowToFunc[T], sql string, args ...any) {
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
 		if *into, err = pgx.CollectRows(rows, row); err != nil {
@@ -189,10 +187,10 @@ const settledBy = `(
 	  and r.pass_begun_at >= coalesce(a.answered_at, a.deadline) and (r.reached is null or r.reached <= a.started_at)
 	order by r.pass_begun_at desc limit 1)`
 
-// The parts of a story. $1 are the person's keys.
+// The queries of a story. $1 has the person's keys.
 const (
-	// storyKeys finds the addresses that corrections say are one person's, the one
-	// that was asked for first.
+	// storyKeys finds the addresses that corrections connect to the person, the requested one
+	// first.
 	storyKeys = `
 		with recursive person (key) as (
 			select unnest($1::text[])
@@ -249,8 +247,8 @@ const (
 		      select from revocations v where v.key = any($1) and v.sweep_id = (e.details->>'sweep')::bigint))
 		order by e.id`
 
-	// storySummary counts as sent only what an attempt is proven to have made: an
-	// answer says so, or a read showed it and no other row carries it.
+	// storySummary counts as sent only what an attempt is proven to have made: an answer says so,
+	// or a read showed it and no other row carries it.
 	storySummary = `
 		with mine as materialized (select instance_id, outcome, clerk_invitation_id from results where key = any($1)),
 		asked as materialized (select instance_id, attempt_id, open, answer, resolution, clerk_invitation_id from attempt_people where key = any($1))

@@ -10,27 +10,25 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Withdrawal is what withdrawing people comes to, by what is known of them.
+// Withdrawal says what withdrawing people would change.
 type Withdrawal struct {
-	People  int      // that are to be withdrawn
-	Targets []Target // their pending invitations, whoever made them
-	Waiting []RowID  // their rows that are undecided
-	Joined  []string // the people who have accepted, or are users: their keys
-	Unknown int      // people of whom there is nothing to take back, and who have not joined
-	Open    int      // of the whole instance: invitations that are pending and rows that are undecided
+	People  int      // number of people to withdraw
+	Targets []Target // their pending invitations, no matter who made them
+	Waiting []RowID  // their undecided rows
+	Joined  []string // keys of the people who have accepted or are users
+	Unknown int      // people with nothing to revoke or cancel who have not joined
+	Open    int      // pending invitations and undecided rows of the whole instance
 }
 
-// Takes is how many invitations and rows are taken back.
+// Takes returns how many invitations are revoked and rows cancelled.
 func (w *Withdrawal) Takes() int { return len(w.Targets) + len(w.Waiting) }
 
-// Over reports whether that is more than may be taken without a word of a
-// person: see [Threshold].
+// Over reports whether that is more than is allowed without a person's permission; see [Threshold].
 func (w *Withdrawal) Over() bool { return w.Takes() > Threshold(w.Open) }
 
-// Withdrawing looks up what withdrawing the people with these keys comes to. It
-// finds people whose keys were removed by a purge or an erasure, too.
-// With lock, it first waits for answers that are being recorded for their
-// undecided rows, and keeps others from deciding these until the transaction ends.
+// Withdrawing returns what withdrawing the people with these keys would change. It also finds
+// people whose keys a purge or an erasure replaced. With lock, it first waits for answers that are
+// being recorded for their undecided rows, and locks these rows until the transaction ends.
 func (s *Store) Withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool) (*Withdrawal, error) {
 	w := &Withdrawal{People: len(keys)}
 	if err := s.withdrawing(ctx, tx, instance, keys, lock, w); err != nil {
@@ -44,7 +42,7 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	if err != nil {
 		return err
 	}
-	asked := slices.Clone(keys) // with what stands for them where their keys were removed
+	asked := slices.Clone(keys) // and the replacements of these keys
 	for hash, key := range of {
 		if hash != key {
 			asked = append(asked, hash)
@@ -66,7 +64,7 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	}); err != nil {
 		return err
 	}
-	// In a new statement, which sees what those that it waited for have recorded.
+	// This is a new statement: it sees what the transactions that it waited for have recorded.
 	rows, _ = tx.Query(ctx, `
 		select distinct on (t.id) t.batch, t.number, t.key, t.id, t.invited, t.expires from (
 			select r.batch_id as batch, r.row_number as number, r.key, r.clerk_invitation_id as id, coalesce(r.invited_at, r.decided_at) as invited, r.expires_at as expires, r.outcome <> 'invited' as other
@@ -110,9 +108,9 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	return err
 }
 
-// TakeAway takes undecided rows away from the workers for a sweep: nobody is
-// asked for them any more. The caller holds the instance's create and bulk
-// buckets, so that no claim slips between; the rest is [Store.FollowWithdrawn]'s.
+// TakeAway marks undecided rows as withdrawn by a sweep, so that no worker claims them. The caller
+// must hold the instance's create and bulk buckets, so that no claim slips in between.
+// [Store.FollowWithdrawn] does the rest.
 func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []RowID) error {
 	batches, numbers := split(rows)
 	_, err := tx.Exec(ctx, `update results r set withdrawn_by = $1 from unnest($2::bigint[], $3::int[]) as w (batch, number)
@@ -120,31 +118,29 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 	if err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
 	}
-	// What was found of a draft's people counts those who are withdrawn.
+	// The preview of a draft counts the withdrawn people.
 	if _, err := tx.Exec(ctx, `delete from previews where batch_id = any($1)`, batches); err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
 	}
 	return nil
 }
 
-// unfollowed says of a row r that the sweep s has taken away that something is
-// left to do about it: it waits, though no request for it is open; or a request
-// had gone out for it and the invitation has no revocation yet. An undo takes back
-// only what its batch made. All other sweeps name people, and take back the
-// invitation that the request met as well, whoever made it.
+// unfollowed says that row r, which sweep s has taken away, needs work: it is undecided without an
+// open request, or it carries a pending invitation that has no revocation yet. An undo revokes only
+// what its batch made. All other sweeps name people, so they also revoke an invitation that the
+// row's request met, no matter who made it.
 const unfollowed = `(r.outcome is null and not exists (
 		select from attempt_people p where (p.batch_id, p.row_number) = (r.batch_id, r.row_number) and p.open)
 	or (r.outcome = 'invited' or r.outcome = 'already_invited' and s.kind <> 'undo')
 	   and r.status = 'pending' and r.clerk_invitation_id is not null
 	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
 
-// following says of a sweep s that it has rows that are not over.
+// following says that sweep s has rows that need work or are undecided.
 const following = `exists (select from results r where r.withdrawn_by = s.id and (r.outcome is null or ` + unfollowed + `))`
 
-// FollowWithdrawn decides the rows that sweeps of an instance have taken away and
-// that have no open request, and records revocations for those whose request made
-// an invitation or, but for an undo, met one. It returns the revocations, which
-// need a job.
+// FollowWithdrawn follows the rows that sweeps of an instance have taken away. It cancels undecided
+// rows without an open request. It records revocations for rows whose request made an invitation
+// or, except for an undo, met one. It returns these revocations, which need jobs.
 func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) ([]RevocationID, error) {
 	_, err := tx.Exec(ctx, `select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null order by s.id for update`, instance)
 	if err != nil {
@@ -176,9 +172,9 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 	return ids, nil
 }
 
-// Roster returns the people of a batch: those of its rows that could be sent. Each
-// is the key of the row's address, and after it those of the addresses that set it
-// right. Where a purge removed a key it is what stands for it: see [Reader.Former].
+// Roster returns the people of a batch: those of its rows that could be sent. Each entry has the
+// key of the row's address, followed by the keys of its corrections. If a purge replaced a key, the
+// entry has the replacement; see [Reader.Former].
 func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, err error) {
 	err = r.snapshot(ctx, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
@@ -213,8 +209,8 @@ func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, er
 	return people, nil
 }
 
-// LastRescind returns the newest applied sweep that took back people of a batch
-// by name; 0: there is none.
+// LastRescind returns the number of the newest applied rescind of a batch's people, or 0 if there
+// is none.
 func (r *Reader) LastRescind(ctx context.Context, instance, batch int64) (id int64, err error) {
 	err = r.pool.QueryRow(ctx, `select coalesce(max(id), 0) from sweeps where instance_id = $1 and batch_id = $2 and kind = 'rescind' and apply`, instance, batch).Scan(&id)
 	if err != nil {
