@@ -16,37 +16,36 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// ticket is a claimed request that is committed to the ledger and may be sent.
+// ticket is a claimed request whose attempt is committed, so that it may be sent.
 type ticket struct {
 	invitation.Claimed
-	deadline time.Time // on this process' clock, taken before the claim's transaction began
+	deadline time.Time // by this process's clock, taken before the claim's transaction began
 	probe    bool
 	cases    map[string]*invitation.Case // by key
-	links    map[string]clerk.Link       // of those just made without a mail, by key
-	linked   bool                        // they are in their file
+	links    map[string]clerk.Link       // the links of new invitations that nobody was mailed, by key
+	linked   bool                        // the links are in their file
 }
 
-// granted is what a job that asked for a request gets.
+// granted is the reply to a job that asked for a request.
 type granted struct {
 	ticket *ticket
 	closed time.Time // no request before this time; zero: nothing waits
 	err    error
 }
 
-// claimer hands requests to the jobs that ask for them. One goroutine opens
-// attempts for all jobs that wait at a moment in one transaction: the bucket's
-// lock is taken once for many.
+// claimer hands requests to the jobs that ask for them. One goroutine opens attempts for all
+// waiting jobs in one transaction, so the bucket's lock is taken once for many requests.
 type claimer struct {
 	w    *Worker
 	asks chan chan granted
 	done chan string // a request of this bucket was answered
 
-	readAgain time.Time                   // reads failed: no claim waits for one before this time
-	failing   *backoff.ExponentialBackOff // the waits after reads that failed in a row
+	readAgain time.Time                   // reads failed: claims do not wait for a read before this time
+	failing   *backoff.ExponentialBackOff // the waits after consecutive failed reads
 	leaving   bool                        // the process stops: only owed rows are claimed
 
 	mu  sync.Mutex
-	out map[string]int // requests under way by bucket
+	out map[string]int // requests under way, by bucket
 }
 
 func newClaimer(w *Worker) *claimer {
@@ -64,7 +63,7 @@ func (c *claimer) claim(ctx context.Context) granted {
 	}
 }
 
-// ended notes that a request is no longer under way.
+// ended records that a request is not under way any more.
 func (c *claimer) ended(bucket string) {
 	c.mu.Lock()
 	c.out[bucket]--
@@ -75,9 +74,9 @@ func (c *claimer) ended(bucket string) {
 	}
 }
 
-// room says how many more requests of a bucket this process may have claimed or
-// under way. A revoke of a row's own, which is of the general bucket, counts with the
-// creates that it is followed by.
+// room returns how many more requests of a bucket this process may have claimed or under way. A
+// row's own revoke belongs to the general bucket, but it counts with the creates, because a create
+// follows it.
 func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +87,7 @@ func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	return max(0, most-c.out[bucket]-c.out[ratelimit.GeneralCall])
 }
 
-// run serves the jobs until ctx is done; then it serves owed rows only.
+// run serves the jobs until ctx is done. After that it serves owed rows only.
 func (c *claimer) run(ctx context.Context) {
 	var waiting []chan granted
 	answerAll := func(g granted) {
@@ -149,7 +148,7 @@ func (c *claimer) run(ctx context.Context) {
 	}
 }
 
-// pause waits until a request of this process is answered, at most d.
+// pause waits until a request of this process is answered, but at most d.
 func (c *claimer) pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -160,9 +159,9 @@ func (c *claimer) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// leave answers jobs that ask after the end, until none can any more. The process does
-// not stop between a revoke and the create that its row is owed: it serves owed rows,
-// and turns everybody else away.
+// leave answers jobs that ask after the end, until no job can ask any more. The process must not
+// stop between a revoke and the create that its row is owed. So leave serves owed rows and turns
+// the others away.
 func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
 	ctx, cancel := context.WithTimeout(ctx, c.w.stopWithin())
 	defer cancel()
@@ -180,10 +179,10 @@ func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
 	}
 }
 
-// lastOwed claims an owed row, if one may be asked for now: what its revoke relied on
-// was read a moment ago.
+// lastOwed claims an owed row, if one may be claimed now. It reads nothing: the reads before the
+// row's revoke are recent.
 func (c *claimer) lastOwed(ctx context.Context) granted {
-	for range 5 { // what can be decided comes first
+	for range 5 { // rows that can be decided come first
 		r, err := c.round(ctx, 1)
 		if len(r.tickets) > 0 {
 			return granted{ticket: r.tickets[0]}
@@ -195,24 +194,24 @@ func (c *claimer) lastOwed(ctx context.Context) granted {
 	return granted{err: context.Canceled}
 }
 
-// round is what came of one claim transaction.
+// round is the result of one claim transaction.
 type round struct {
 	tickets  []*ticket
 	verdicts []invitation.Verdict // of rows that needed no request
-	alone    bool                 // rows were picked that must go alone
+	alone    bool                 // rows that must go alone were picked too
 	unread   time.Duration        // reads that a claim needs fail: how long until they are tried again
 	again    bool                 // something was decided or read: ask again at once
-	full     bool                 // there is budget, but enough of this process' requests are under way
+	full     bool                 // there is budget, but enough requests of this process are under way
 	opens    time.Duration        // no budget: how long until some can be free
 }
 
-// errRead says that a claim needs a read first. It rolls the claim back.
+// errRead says that a claim needs a read first. It rolls back the claim.
 var errRead = errors.New("people must be read first")
 
 // round reserves, picks and claims for want jobs.
 func (c *claimer) round(ctx context.Context, want int) (round, error) {
-	// A stop lets a claim that has begun come to its end, lest an attempt is
-	// committed that nobody sends.
+	// A stop does not interrupt a claim that has begun. Otherwise an attempt could be committed
+	// that nobody sends.
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var r round
@@ -267,14 +266,14 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		r.full = true
 		return r, errNothing
 	}
-	// Rows that must go alone wait for a single, and let the others pass meanwhile.
+	// Rows that must go alone wait for a single. Meanwhile they let the others pass.
 	r.alone = b.single > 0 || c.w.cfg.Create.Off
 	each := 1
 	if b.bulk > 0 {
 		each = bulkSize
 	}
 	n := min(b.single+bulkSize*b.bulk, each*want, readAhead)
-	if b.probe { // a row that needs no revoke makes the better probe
+	if b.probe { // a row that needs no revoke is the better probe
 		n = max(n, bulkSize)
 	}
 	p, err := c.pick(ctx, tx, n, r.alone, c.leaving)
@@ -298,7 +297,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	case p.unread:
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
 	case !r.alone:
-		// Where nobody waits there is nothing to wait for: bulk calls are left for whoever comes.
+		// If no row waits, the budget of bulk calls is left for rows to come.
 		var left []invitation.RowID
 		if left, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(left) > 0 {
 			r.full = create.Free > 0
@@ -310,8 +309,8 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	return r, err
 }
 
-// lone is the bucket of the requests for one person: rows that must go alone use it,
-// and so do all rows that are owed an invitation.
+// lone returns the bucket of requests for one person. Rows that must go alone use it, and so do all
+// owed rows.
 func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
 	if w.cfg.Create.Off {
 		return bulk
@@ -319,10 +318,10 @@ func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
 	return create
 }
 
-// withhold counts the creates that are promised to rows whose invitation was revoked,
-// or is being revoked. If nothing else is left, and none of these rows can use it now,
-// the bucket is as good as empty: other requests must not take it, or somebody would be
-// without an invitation for a whole window.
+// withhold counts the creates that are promised to rows whose invitation was or is being revoked.
+// If the bucket has no more than these, and none of these rows can use it now, withhold treats the
+// bucket as empty. Otherwise other requests would use it, and a person would be without an
+// invitation for a whole window.
 func (w *Worker) withhold(ctx context.Context, db invitation.Queryer,
 	create, bulk *ratelimit.Bucket) (promised int, err error) {
 	promised, ready, err := w.store.Promised(ctx, db, w.cfg.Instance.ID)
@@ -332,15 +331,15 @@ func (w *Worker) withhold(ctx context.Context, db invitation.Queryer,
 	return promised, err
 }
 
-// untilSingle is how long those wait who must go alone before it is looked at
-// again whether others have come, who need not.
+// untilSingle returns how long rows that must go alone wait before the claimer checks again whether
+// other rows have come.
 func untilSingle(create ratelimit.Bucket) time.Duration {
 	return min(max(create.Opens.Sub(create.Now), 5*time.Millisecond), time.Minute)
 }
 
-// read reads what claims rely on. Should that fail, claims go on with the people
-// that are read already, and it is tried again after a while, which doubles with
-// each failure from one second to a minute. alone is as the claim picked them.
+// read makes the reads that claims rely on. If a read fails, claims continue with the people that
+// are read already, and the read is tried again after a wait: one second at first, doubled with
+// each failure, at most one minute. alone says whether the claim picked rows that must go alone.
 func (c *claimer) read(ctx context.Context, alone bool) error {
 	err := c.w.preflight(ctx, alone, false)
 	if err == nil {
@@ -360,11 +359,11 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	return nil
 }
 
-// errNothing rolls a claim back that has nothing to commit.
+// errNothing rolls back a claim that has nothing to commit.
 var errNothing = errors.New("nothing to claim")
 
-// reserve is the beginning of each claim: the process lives, has the file of links
-// if there is one, and holds the buckets, create before bulk.
+// reserve begins each claim. It checks that the process lives and that it holds the file of links,
+// if there is one. Then it locks the buckets, create before bulk.
 func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimit.Bucket, err error) {
 	if _, err = c.w.cfg.Links.guard(ctx, tx); err != nil {
 		return create, bulk, err
@@ -379,7 +378,7 @@ func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimi
 	return create, bulk, err
 }
 
-// opening says how long it is until one of the buckets can have budget.
+// opening returns how long it takes until one of the buckets can have budget.
 func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 	soonest := time.Duration(-1)
 	for _, b := range []struct {
@@ -393,23 +392,22 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 	return max(soonest, time.Millisecond)
 }
 
-// candidate is a row that may be asked for.
+// candidate is a row that may be claimed.
 type candidate struct {
 	*invitation.Case
-	revoke string // the invitation that is revoked first; empty: none
+	revoke string // the invitation to revoke first; empty: none
 }
 
-// picked is what became of the rows that a claim picked.
+// picked is the result of picking rows for a claim.
 type picked struct {
-	ready    []candidate          // may be asked for
-	verdicts []invitation.Verdict // what was decided, to be told once it is committed
-	decided  int                  // were decided, since enough is known of them, or go alone from now on
-	unread   bool                 // some need a read first
+	ready    []candidate          // may be claimed
+	verdicts []invitation.Verdict // decisions, to be logged after the commit
+	decided  int                  // rows that were decided, or that go alone from now on
+	unread   bool                 // some rows need a read first
 }
 
-// pick locks waiting rows and decides those of which enough is known. survey is
-// for when there is no budget, or the process stops: rows are decided, and nothing
-// is read for them.
+// pick locks waiting rows and decides those that enough is known of. With survey it only decides
+// rows and requests no reads: there is no budget, or the process stops.
 func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool) (p picked, err error) {
 	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
 	if err != nil || len(ids) == 0 {
@@ -421,7 +419,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	}
 	var verdicts []invitation.Verdict
 	var lone []invitation.RowID
-	said := map[string]bool{} // of whom something is decided, on which their other rows depend
+	said := map[string]bool{} // people with a decision, on which their other rows depend
 	for _, one := range cases {
 		switch act := one.Next(); act.Kind {
 		case invitation.Decide:
@@ -444,10 +442,10 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 		if len(verdicts)+len(lone) == 0 {
 			return p, errRead
 		}
-		p.ready = nil // first what is decided is committed; the next round reads
+		p.ready = nil // commit the decisions first; the next round reads
 	}
 	for i := range verdicts {
-		verdicts[i].Close = "" // no attempt of theirs is open
+		verdicts[i].Close = "" // none of their attempts is open
 	}
 	if _, err := c.w.store.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
 		return p, err
@@ -459,7 +457,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	return p, nil
 }
 
-// tell says what was decided without a request.
+// tell logs what was decided without a request.
 func (c *claimer) tell(verdicts []invitation.Verdict) {
 	for _, v := range verdicts {
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
@@ -467,9 +465,8 @@ func (c *claimer) tell(verdicts []invitation.Verdict) {
 	}
 }
 
-// open puts the requests into the ledger, claims their people, and looks at
-// their evidence once more, since an answer may have been recorded between the
-// look before and the claim.
+// open opens attempts for the requests and claims their people. Then it loads their evidence again,
+// because an answer may have been recorded between pick and the claim.
 func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Request, probeCreate, probeBulk bool) ([]*ticket, error) {
 	claimed, err := c.w.store.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
 	if err != nil {
@@ -487,7 +484,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	if err != nil {
 		return nil, err
 	}
-	still := make(map[string]candidate, len(again)) // one row a person
+	still := make(map[string]candidate, len(again)) // one row for each person
 	for _, one := range again {
 		one.Attempts = slices.DeleteFunc(one.Attempts, func(a invitation.Attempt) bool { return mine[a.ID] })
 		one.Revoked = slices.DeleteFunc(one.Revoked, func(r invitation.OwnRevoke) bool { return mine[r.Attempt] })
@@ -523,24 +520,22 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	return tickets, c.w.store.MarkRevoking(ctx, tx, revoking)
 }
 
-// bulkSize is how many people Clerk takes in one bulk call.
+// bulkSize is how many people one bulk call takes, according to Clerk's documentation.
 const bulkSize = 10
 
 // budget is how many requests may be opened.
 type budget struct {
 	single, bulk int
-	spare        int  // of those for one person: how many more than are promised to owed rows
-	probe        bool // the next of those for one person shows whether Clerk takes requests again
+	spare        int  // requests for one person: how many more than are promised to owed rows
+	probe        bool // the next request for one person shows whether Clerk accepts requests again
 }
 
-// pack divides people over requests so that the budget invites most of them: a
-// full bulk call as long as there are ten people for it, then singles, and only
-// when no single is left a bulk call that is not full. Rows that must go alone
-// go as singles, or as a bulk call of one where singles are off.
+// pack divides people over requests so that the budget invites most of them: full bulk calls while
+// ten people wait, then singles, and a bulk call that is not full only if no single is left. Rows
+// that must go alone go as singles, or as a bulk call of one if singles are off.
 //
-// Owed rows come first. A revoke takes the place of the create that follows it.
-// While it is not known whether Clerk takes creates again, none is sent if another
-// row can find out.
+// Owed rows come first. A revoke uses the budget of the create that follows it. While it is not
+// known whether Clerk accepts creates again, no revoke is sent if another row can probe.
 func pack(cases []candidate, b budget, want int, singlesOff bool) []invitation.Request {
 	one, single := &b.single, ratelimit.Create
 	if singlesOff {
@@ -562,7 +557,7 @@ func pack(cases []candidate, b budget, want int, singlesOff bool) []invitation.R
 	var requests []invitation.Request
 	add := func(call string, people []candidate) {
 		r := invitation.Request{Call: call, Bucket: call}
-		if people[0].revoke != "" { // it goes alone
+		if people[0].revoke != "" { // a revoke goes alone
 			r.Call, r.Bucket = invitation.CallRevoke, ratelimit.GeneralCall
 		}
 		for _, p := range people {

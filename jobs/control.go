@@ -13,11 +13,10 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// change runs a transaction that changes which rows may be claimed. It holds the
-// instance's create and bulk buckets: claims read states after they hold them,
-// so that none slips between. (A cancel that waited for a row's lock instead
-// would go on with its old snapshot, and write "cancelled" over a mail that goes
-// out.)
+// change runs a transaction that changes which rows may be claimed. It holds the instance's create
+// and bulk buckets. Claims read states after they hold the buckets, so no claim slips in between.
+// (Without the buckets, a cancel that waits for a row's lock would continue with its old snapshot
+// and write "cancelled" over a mail that goes out.)
 func change(ctx context.Context, pool *pgxpool.Pool, instance int64, do func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if err := ratelimit.Lock(ctx, tx, instance, ratelimit.Create, ratelimit.Bulk); err != nil {
@@ -27,8 +26,8 @@ func change(ctx context.Context, pool *pgxpool.Pool, instance int64, do func(pgx
 	})
 }
 
-// forget deletes the jobs of batches that have not begun: a paused batch keeps
-// no job in the queue but those of rows that are owed an invitation.
+// forget deletes those jobs of batches that no process has fetched. A paused batch keeps only the
+// jobs of rows that are owed an invitation.
 func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) error {
 	queues := []string{inviteQueue(instance)}
 	for _, b := range batches {
@@ -43,7 +42,8 @@ func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) er
 	return nil
 }
 
-// Pause stops a running batch. What was reserved before is sent.
+// Pause pauses a running batch because a person asked for it. Requests that were claimed before are
+// sent. It fails with a [invitation.StateError] if the batch is not running.
 func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
 		if err := invitation.NewStore(pool).PauseBatch(ctx, tx, b, actor, ""); err != nil {
@@ -53,13 +53,15 @@ func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor s
 	})
 }
 
-// Cancel stops a batch for good: rows without an open attempt end as cancelled
-// now, those with one when it is resolved.
+// Cancel stops a batch for good. Rows without an open attempt end as cancelled now, except owed
+// rows; the others end when their attempt is resolved. It fails with a [invitation.StateError] if
+// the batch is over.
 func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return stop(ctx, pool, b, actor, invitation.NewStore(pool).CancelBatch)
 }
 
-// Discard stops a draft for good; one that was started meanwhile is left alone.
+// Discard stops a draft for good. It fails with a [invitation.StateError] if the draft was started
+// meanwhile.
 func Discard(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return stop(ctx, pool, b, actor, invitation.NewStore(pool).DiscardDraft)
 }
@@ -67,7 +69,8 @@ func Discard(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, do func(context.Context, pgx.Tx, *invitation.Batch, string) error) error {
 	store := invitation.NewStore(pool)
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// A draft first: its start takes the buckets last, and claims wait for the holder of the buckets.
+		// Lock a draft first. Its start locks the buckets last, and claims wait for the transaction
+		// that holds the buckets.
 		_, err := tx.Exec(ctx, `select from batches where id = $1 and state = 'draft' for update`, b.ID)
 		if err != nil {
 			return fmt.Errorf("lock batch %d: %w", b.ID, err)
@@ -90,18 +93,20 @@ func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	return err
 }
 
-// Resume lets a paused batch run again.
+// Resume lets a paused batch run again. It fails with a [invitation.StateError] if the batch is not
+// paused.
 func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return release(ctx, pool, b, actor, invitation.NewStore(pool).ResumeBatch)
 }
 
-// Retry takes up the rows of a batch that ended failed.
+// Retry opens the failed rows of a batch again. It fails with a [invitation.StateError] if the
+// batch is neither running nor done.
 func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return retry(ctx, pool, b, actor)
 }
 
-// RetryRejected takes up the rows of a batch that ended failed or rejected: an
-// allow list or a plan at Clerk may have changed.
+// RetryRejected opens the failed and rejected rows of a batch again. It helps after an allow list
+// or a plan at Clerk has changed.
 func RetryRejected(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return retry(ctx, pool, b, actor, invitation.Rejected)
 }
@@ -112,7 +117,7 @@ func retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor s
 	})
 }
 
-// release changes a batch so that rows of it wait, and gives each a job.
+// release changes a batch so that some of its rows wait, and inserts a job for each of them.
 func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string,
 	do func(context.Context, pgx.Tx, *invitation.Batch, string) ([]int, error)) error {
 	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
@@ -124,16 +129,16 @@ func release(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor
 	})
 }
 
-// pauseFor pauses all running batches of the worker's instance, or only those
-// given, for what Clerk answered. The reason says the code and what to do.
+// pauseFor pauses all running batches of the worker's instance, or only those given, because of an
+// answer from Clerk. The reason has the code and says what to do.
 func (w *Worker) pauseFor(ctx context.Context, what string, a clerk.Answer, only ...int64) {
 	reason := fmt.Sprintf("%s: %s (HTTP %d). %s, then resume", what, a.Code, a.Status, clerk.Remedy(a.Code))
 	w.persist(ctx, func(ctx context.Context) error { return w.pause(ctx, reason, only...) })
 }
 
-// pauseUnexplained pauses the batches of a request's people, whom Clerk refused
-// with a code that has no definite meaning. Where it said the same of a person
-// alone before their batch was resumed it speaks of them, and the others go on.
+// pauseUnexplained pauses the batches of a request's people whose refusal has a code without a
+// definite meaning. It pauses nothing if Clerk refused a person alone with the same code before the
+// batch was resumed: then the refusal is about that person, and the batch continues.
 func (w *Worker) pauseUnexplained(ctx context.Context, t *ticket, a clerk.Answer) {
 	if c := t.cases[t.People[0].Key]; len(t.People) == 1 && invitation.RefusedBefore(c.Row, c.Evidence, a.Code) {
 		return
@@ -145,8 +150,7 @@ func (w *Worker) pauseUnexplained(ctx context.Context, t *ticket, a clerk.Answer
 	w.pauseFor(ctx, "Clerk refused an invitation for a reason that its code does not tell", a, batches...)
 }
 
-// pause stops all running batches of the worker's instance, or only those given,
-// with a reason.
+// pause pauses all running batches of the worker's instance, or only those given, with a reason.
 func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error {
 	var ids []int64
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
@@ -164,8 +168,7 @@ func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error 
 	return nil
 }
 
-// judge pauses batches whose canary has come back, or of which too many rows
-// are refused.
+// judge pauses batches whose trial is decided, or in which too many people were rejected or failed.
 func (w *Worker) judge(ctx context.Context) error {
 	var doubt bool
 	err := w.pauseThose(ctx, "that have shown enough", func(ctx context.Context, tx pgx.Tx, instance int64) (paused []*invitation.Batch, err error) {
@@ -173,13 +176,13 @@ func (w *Worker) judge(ctx context.Context) error {
 		return paused, err
 	})
 	if err == nil && doubt {
-		w.suspect.Store(true) // the next decided rows tell
+		w.suspect.Store(true) // the next decided rows will show
 	}
 	return err
 }
 
-// pauseThose has do pause batches of the worker's instance, and deletes their jobs.
-// which says of them, for an error, which they are.
+// pauseThose lets do pause batches of the worker's instance and deletes their jobs. which describes
+// the batches in errors.
 func (w *Worker) pauseThose(ctx context.Context, which string, do func(context.Context, pgx.Tx, int64) ([]*invitation.Batch, error)) error {
 	var paused []*invitation.Batch
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
@@ -197,8 +200,8 @@ func (w *Worker) pauseThose(ctx context.Context, which string, do func(context.C
 		return fmt.Errorf("pause the batches of instance %d %s: %w", w.cfg.Instance.ID, which, err)
 	}
 	for _, b := range paused {
-		level := slog.LevelError               // it stands until a person has looked
-		if b.PausedBy == invitation.ByCanary { // as it was told to
+		level := slog.LevelError               // it stays paused until a person acts
+		if b.PausedBy == invitation.ByCanary { // the options ask for this pause
 			level = slog.LevelInfo
 		}
 		w.log.Log(ctx, level, "batch paused", "batch", b.ID, "by", b.PausedBy, "reason", b.Reason)

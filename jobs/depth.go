@@ -8,15 +8,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Depth counts jobs of an instance that are not over: of a kind (invite, revoke,
-// notice), in a state of River's (available, scheduled, retryable, running).
+// Depth is the number of an instance's unfinished jobs of one kind (invite, revoke, notice) in one
+// of River's states (available, scheduled, retryable, running).
 type Depth struct {
 	Kind  string
 	State string
 	Jobs  int
 }
 
-// Depths counts the jobs of an instance that are not over.
+// Depths counts the unfinished jobs of an instance by kind and state. It does not count batches
+// whose links go to a file, which have queues of their own.
 func Depths(ctx context.Context, pool *pgxpool.Pool, instance int64) ([]Depth, error) {
 	rows, _ := pool.Query(ctx, `
 		select kind, state::text, count(*) from river_job

@@ -13,14 +13,15 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Erase removes what is known of a person, whose keys these are; see
-// [invitation.Store.Erase]. It is [invitation.ErrUnderWay] while a request for
-// them is open: a worker settles that.
+// Erase removes what is known of a person; see [invitation.Store.Erase]. keys are the person's
+// keys. It fails with [invitation.ErrUnderWay] while a request for the person is open; a worker
+// resolves that.
 func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string) (*invitation.Erasure, error) {
 	store := invitation.NewStore(pool)
 	var e *invitation.Erasure
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// First, so that nobody waits for the buckets while this waits for an import.
+		// Take this lock first, so that no claim waits for the buckets while this waits for an
+		// import.
 		if err := invitation.LockErasures(ctx, tx); err != nil {
 			return err
 		}
@@ -40,7 +41,7 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range e.Batches { // the erased row may have been a batch's last
+	for _, id := range e.Batches { // the erased row may have been the last undecided row of the batch
 		b, err := store.Batch(ctx, id)
 		if err != nil {
 			return e, err
@@ -55,12 +56,10 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 	return e, nil
 }
 
-// purgeEvery is how often a worker looks whether batches are old enough to be
-// purged.
+// purgeEvery is how often a worker checks whether batches are old enough for a purge.
 const purgeEvery = time.Hour
 
-// purgeLoop keeps the retention that the worker was given, until ctx is done: one
-// process at a time does.
+// purgeLoop purges by the worker's retention until ctx is done. One process at a time does it.
 func (w *Worker) purgeLoop(ctx context.Context) {
 	if w.cfg.PurgeOlderThan <= 0 {
 		return
@@ -69,7 +68,7 @@ func (w *Worker) purgeLoop(ctx context.Context) {
 		wait := purgeEvery
 		ours, err := w.purge(ctx)
 		switch {
-		case err == nil && !ours: // another process is at it; should it die, this one looks again soon
+		case err == nil && !ours: // another process purges; if it dies, this one takes over soon
 			wait = w.cfg.paced(lease.TTL)
 		case err != nil && ctx.Err() == nil:
 			w.log.Warn("old batches can't be purged", "error", err, "again_in", wait)
@@ -78,7 +77,7 @@ func (w *Worker) purgeLoop(ctx context.Context) {
 	}
 }
 
-// purge purges, unless another process is at it, and reports whether it did.
+// purge purges unless another process does. It reports whether it held the lease.
 func (w *Worker) purge(ctx context.Context) (ours bool, err error) {
 	held, err := w.take(ctx, "purge")
 	if err != nil || held == nil {

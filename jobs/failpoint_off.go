@@ -2,6 +2,6 @@
 
 package jobs
 
-// failpoint is where a test can make the process die; see failpoint_on.go. In
-// the program that people run there is nothing there.
+// failpoint is where a test can kill the process; see failpoint_on.go. Without the build tag it
+// does nothing.
 func failpoint(string) {}

@@ -12,19 +12,19 @@ import (
 	"syscall"
 )
 
-// The places, in the order in which a request meets them: before_reserve,
-// after_reserve (the attempt is committed), before_revoke (of a row's own),
-// after_revoke (its answer is there), between_halves (it is committed), before_send, after_send (the answer
-// is there), before_outcome, after_outcome (it is committed), before_completion
-// (the job ends). A process that has just taken the lease of a task is at
-// hold_preflight, hold_settle, hold_reconcile, hold_night or hold_purge.
+// The fail points, in the order in which a request reaches them: before_reserve, after_reserve (the
+// attempt is committed), before_revoke (of a row's own revoke), after_revoke (it is answered),
+// between_halves (that is committed), before_send, after_send (the request is answered),
+// before_outcome, after_outcome (that is committed), before_completion (the job ends). A process
+// that has just taken the lease of a task is at hold_preflight, hold_settle, hold_reconcile,
+// hold_night or hold_purge.
 //
-// BULKINVITE_FAILPOINT=after_send:3 kills the process the third time that it
-// comes to after_send, as kill -9 would.
+// BULKINVITE_FAILPOINT=after_send:3 kills the process the third time that it reaches after_send, as
+// kill -9 would.
 //
-// With BULKINVITE_FAILSTOP=FILE the process stops itself there instead, as SIGSTOP
-// would, unless FILE exists. It writes its process id to FILE first, so that of
-// several processes with the same setting only the first one stops.
+// With BULKINVITE_FAILSTOP=FILE the process stops itself there instead, as SIGSTOP would, unless
+// FILE exists. It writes its process id to FILE first, so that only the first of several processes
+// with the same setting stops.
 var (
 	failAt, failCount, _ = strings.Cut(os.Getenv("BULKINVITE_FAILPOINT"), ":")
 	failStop             = os.Getenv("BULKINVITE_FAILSTOP")
@@ -49,7 +49,7 @@ func failpoint(name string) {
 	stopOnce()
 }
 
-// stopOnce stops the process unless another one stopped before it.
+// stopOnce stops the process unless another process stopped before it.
 func stopOnce() {
 	file, err := os.OpenFile(failStop, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -14,10 +14,9 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// gate takes the process off the queue while nothing can be sent, and puts it
-// back when something can. Jobs that were fetched before it closed snooze until
-// then; all others stay where they are, so that waiting costs neither
-// statements nor attempts of jobs.
+// gate takes the process off the queue while nothing can be sent, and puts it back when something
+// can. Jobs that were fetched before the gate closed snooze until then. All others stay in the
+// queue, so waiting costs neither statements nor tries of jobs.
 type gate struct {
 	w    *Worker
 	shut chan struct{}
@@ -25,17 +24,16 @@ type gate struct {
 	mu      sync.Mutex
 	until   time.Time // zero: open
 	why     string
-	failing *backoff.ExponentialBackOff // the waits after failures in a row
-	left    chan struct{}               // closed once River has been told to fetch no more
+	failing *backoff.ExponentialBackOff // the waits after consecutive failures
+	left    chan struct{}               // closed once River was told to fetch no more
 }
 
 func newGate(w *Worker) *gate {
 	return &gate{w: w, shut: make(chan struct{}, 1), failing: w.cfg.afterFailures(), left: make(chan struct{})}
 }
 
-// hold keeps a job that can't go on from ending before River has been told to
-// fetch no more: otherwise its place is given to the next job, which would
-// snooze too, and so on through the whole queue.
+// hold delays the end of a job that cannot continue until River was told to fetch no more.
+// Otherwise the next job would get its place and snooze too, and so on through the whole queue.
 func (g *gate) hold(ctx context.Context) {
 	g.mu.Lock()
 	left := g.left
@@ -48,21 +46,22 @@ func (g *gate) hold(ctx context.Context) {
 	}
 }
 
-// closed reports whether the gate is closed, and until when about.
+// closed reports whether the gate is closed, and approximately until when.
 func (g *gate) closed() (time.Time, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.until, !g.until.IsZero()
 }
 
-// noBudget is why the gate closes when no limit leaves a request.
+// noBudget is the reason for closing the gate if no limit leaves a request.
 const noBudget = "no budget left"
 
-// lookAgain is how often a gate that closed for lack of budget looks whether there is some before
-// it was expected: a worker with a stricter limit may have ended, or a person have ended a freeze.
+// lookAgain is how often a gate that is closed for lack of budget checks for budget before the
+// expected time. A worker with a stricter limit may have ended, or a person may have ended a
+// freeze.
 const lookAgain = 10 * time.Second
 
-// close closes the gate until about a time.
+// close closes the gate until approximately the given time.
 func (g *gate) close(until time.Time, why string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -72,15 +71,15 @@ func (g *gate) close(until time.Time, why string) {
 	}
 }
 
-// trouble closes the gate after something failed that has nothing to do with a
-// person: Clerk or PostgreSQL can't be reached, or a read failed. The wait
-// doubles with each failure in a row, from one second to a minute.
+// trouble closes the gate after a failure that has nothing to do with a person: Clerk or PostgreSQL
+// is out of reach, or a read failed. The wait is one second at first, doubled with each consecutive
+// failure, at most one minute. trouble returns when the gate opens.
 func (g *gate) trouble(err error) time.Time {
 	if errors.Is(err, ErrUnauthorized) {
 		g.w.stop(err)
 	}
 	g.mu.Lock()
-	if !g.until.IsZero() { // what fails at the same time counts once
+	if !g.until.IsZero() { // simultaneous failures count once
 		defer g.mu.Unlock()
 		return g.until
 	}
@@ -92,14 +91,14 @@ func (g *gate) trouble(err error) time.Time {
 	return until
 }
 
-// fine ends a row of failures.
+// fine ends a series of failures.
 func (g *gate) fine() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.failing.Reset()
 }
 
-// run moves the process off and onto the queue until ctx is done.
+// run takes the process off the queue and puts it back, until ctx is done.
 func (g *gate) run(ctx context.Context) {
 	queue := g.w.queue()
 	g.kick(ctx)
@@ -112,7 +111,7 @@ func (g *gate) run(ctx context.Context) {
 		}
 		g.leave(ctx, queue)
 		until, _ := g.closed()
-		ahead, cancel := context.WithDeadline(ctx, until) // it must not hold a window shut
+		ahead, cancel := context.WithDeadline(ctx, until) // the survey must end before the window opens
 		if err := g.w.survey(ahead); err != nil && ahead.Err() == nil {
 			g.w.log.Warn("read ahead", "error", err)
 		}
@@ -125,7 +124,7 @@ func (g *gate) run(ctx context.Context) {
 	}
 }
 
-// enter puts the process on the queue, which asks the database for it.
+// enter puts the process on the queue. That needs the database.
 func (g *gate) enter(ctx context.Context, queue string) {
 	for ctx.Err() == nil {
 		err := g.w.river.Queues().Add(queue, g.w.cfg.inviteQueueConfig())
@@ -138,8 +137,8 @@ func (g *gate) enter(ctx context.Context, queue string) {
 	}
 }
 
-// leave takes the process off the queue. River waits for jobs that run; a
-// Remove that is given up has to be called again before the queue is added.
+// leave takes the process off the queue. River waits for running jobs. A Remove that was given up
+// must be called again before the queue is added.
 func (g *gate) leave(ctx context.Context, queue string) {
 	g.mu.Lock()
 	left := g.left
@@ -169,7 +168,7 @@ func (g *gate) remove(ctx context.Context, queue string) {
 	}
 }
 
-// wait returns when a request can start again, or ctx is done.
+// wait returns when a request can start again or ctx is done.
 func (g *gate) wait(ctx context.Context) {
 	for {
 		g.mu.Lock()
@@ -203,7 +202,7 @@ func (g *gate) wait(ctx context.Context) {
 	}
 }
 
-// opening says how long it is until the budget opens; 0: it is open.
+// opening returns how long it takes until there is budget. 0 means now.
 func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 	cfg := g.w.cfg
 	create, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Create, cfg.Create)
@@ -226,20 +225,19 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if len(crowd) == 0 && len(lone) > 0 { // whoever waits must go alone
+		if len(crowd) == 0 && len(lone) > 0 { // all waiting rows must go alone
 			return untilSingle(create), nil
 		}
 	}
 	if create.Free > 0 || bulk.Free > 0 {
 		return 0, nil
 	}
-	// Answers that are still out make the opening uncertain: it is looked at again soon.
+	// Pending answers make the opening uncertain, so check again soon.
 	d := opening(create, bulk, cfg)
 	return min(max(d, 5*time.Millisecond), time.Minute), nil
 }
 
-// kick wakes jobs for what waits: those that snoozed can take some seconds to
-// be woken by River.
+// kick inserts jobs for waiting rows, because River may take seconds to wake jobs that snoozed.
 func (g *gate) kick(ctx context.Context) {
 	if err := g.w.kick(ctx); err != nil && ctx.Err() == nil {
 		g.w.log.Warn("wake the queue", "error", err)
@@ -249,18 +247,17 @@ func (g *gate) kick(ctx context.Context) {
 // ErrUnauthorized says that Clerk refused the key.
 var ErrUnauthorized = errors.New("the key was refused by Clerk")
 
-// unauthorized is ErrUnauthorized with what Clerk answered.
+// unauthorized returns ErrUnauthorized with Clerk's status and code.
 func unauthorized(a clerk.Answer) error {
 	return fmt.Errorf("%w (%d %s)", ErrUnauthorized, a.Status, a.Code)
 }
 
-// refusedError is an answer by which Clerk refuses everybody, or for a reason that
-// its code does not tell.
+// refusedError is an answer that refuses all requests, or whose code has no definite meaning.
 type refusedError struct{ answer clerk.Answer }
 
 func (e *refusedError) Error() string { return e.answer.Err.Error() }
 
-// answerError makes an error of an answer that is no success.
+// answerError returns the error of an answer that is not a success.
 func answerError(a clerk.Answer) error {
 	switch a.Class {
 	case clerk.Unauthorized:

@@ -13,29 +13,29 @@ import (
 	"bulkinvite/invitation"
 )
 
-// InviteArgs is a wake-up for a row. It carries numbers only.
+// InviteArgs wakes a worker for a row. It carries numbers only.
 type InviteArgs struct {
 	Batch int64 `json:"batch"`
 	Row   int   `json:"row"`
 }
 
-// Kind is River's name of the job.
+// Kind returns River's name of the job, "invite".
 func (InviteArgs) Kind() string { return "invite" }
 
-// inserter inserts jobs and works none. River allows a client without a pool
-// for this, since each insert comes with its transaction.
+// inserter inserts jobs and works none. River allows a client without a pool for this, because each
+// insert uses the caller's transaction.
 var inserter = func() *river.Client[pgx.Tx] {
-	// Its errors are returned too, and the callers log them.
+	// Inserts return their errors too, and the callers log them.
 	c, err := river.NewClient(riverpgxv5.New(nil), &river.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		panic(err) // a constant configuration
+		panic(err) // the configuration is constant
 	}
 	return c
 }()
 
-// insertJobs inserts jobs and returns their ids. Those without a time of their own are due at once by the clock of
-// the database, which fetches go by: River takes the time of the process, and a clock that is ahead would make
-// everybody wait for it.
+// insertJobs inserts jobs and returns their ids. Jobs without a time of their own are due at once
+// by the database's clock, which fetches use. River would set the process's time, and a clock that
+// is ahead would delay everybody.
 func insertJobs(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams) ([]int64, error) {
 	inserted, err := inserter.InsertManyTx(ctx, tx, params)
 	if err != nil {
@@ -50,10 +50,10 @@ func insertJobs(ctx context.Context, tx pgx.Tx, params []river.InsertManyParams)
 	return ids, err
 }
 
-// InsertInvites inserts a job for each of the rows of a batch, in the
-// transaction that inserts the rows. River inserts the first; the database makes the others after it,
-// which takes a third less of its time than River's COPY of each, and next to
-// none of ours.
+// InsertInvites inserts a job for each of the given rows of a batch, in the transaction that makes
+// the rows wait. River inserts the first job, and the database copies it for the other rows. That
+// takes a third less of the database's time than River's COPY of all jobs, and almost none of the
+// process's.
 func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int, batch int64, rows []int) error {
 	if len(rows) == 0 {
 		return nil
@@ -80,7 +80,8 @@ func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int,
 	return nil
 }
 
-// free inserts a job for each row that waits again, at the time from which it does.
+// free inserts a job for each row that can be claimed again, scheduled for the time from which it
+// can.
 func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Freed) error {
 	if len(freed) == 0 {
 		return nil
@@ -99,8 +100,8 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 	return nil
 }
 
-// kick inserts a few jobs for the rows that are last in line: each of them works
-// until its own row no longer waits, and so until all before it are done.
+// kick inserts a few jobs for the rows that are last in line. Each of them works until its own row
+// does not wait any more, and so until all rows before it are done.
 func (w *Worker) kick(ctx context.Context) error {
 	rows, err := w.store.LastWaiting(ctx, w.cfg.Instance.ID, 3*inFlight)
 	if err != nil || len(rows) == 0 {
@@ -113,15 +114,14 @@ func (w *Worker) kick(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
 
-// fetchLimit is more than River gives a fetch of jobs, which is 10 s.
+// fetchLimit is longer than River allows for a fetch of jobs, which is 10 s.
 const fetchLimit = 15 * time.Second
 
-// reclaim puts jobs back into the queue that nobody works on: those that a dead
-// process took with it, and those of a fetch of ours whose answer was lost, both
-// of which River would find after twice the time-out of a job; and those that
-// are due while River elects the process that wakes them, which takes it a
-// quarter of a minute. A process that was declared dead and lives finds its jobs
-// done by others, which is harmless.
+// reclaim returns jobs to the queue that no process works on. These are jobs of a dead process, and
+// jobs of a fetch by this process whose result was lost; River would find both only after twice the
+// timeout of a job. They are also jobs that are due while River elects the process that wakes them,
+// which takes about 15 s. If a process was declared dead but lives, other processes do its jobs
+// too, which is harmless.
 func (w *Worker) reclaim(ctx context.Context) error {
 	ours := []int64{}
 	w.working.Range(func(id, _ any) bool {
@@ -141,13 +141,13 @@ func (w *Worker) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// soon is more than a job can take to be woken that snoozes for a moment.
+// soon is longer than River takes to wake a job that snoozed for a moment.
 const soon = 5 * time.Second
 
-// repair inserts jobs for all waiting rows if there is budget and the queue has
-// none that could wake anybody soon: somebody deleted or cancelled them, they
-// died with their process, or one whose clock is ahead put them off. With the gate
-// closed nobody is to be woken; as it opens, it wakes by itself.
+// repair inserts jobs for all waiting rows if there is budget and the queue has no job that could
+// wake a worker soon. Somebody may have deleted or cancelled the jobs, they may have died with
+// their process, or a process whose clock is ahead may have postponed them. While the gate is
+// closed repair does nothing; when it opens, it inserts jobs itself.
 func (w *Worker) repair(ctx context.Context) error {
 	if _, closed := w.gate.closed(); closed {
 		return nil

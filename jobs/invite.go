@@ -13,23 +13,23 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// inviteWorker is woken by a job.
+// inviteWorker works the invite jobs.
 type inviteWorker struct {
 	river.WorkerDefaults[InviteArgs]
 	w *Worker
 }
 
-// Work sends requests for the rows that are first in line until the job's own row
-// no longer waits or there is no budget. A job whose row does not wait when it is
-// fetched ends at once: another job's request has decided the row.
+// Work sends requests for the rows that are first in line, until the job's own row does not wait
+// any more or there is no budget. A job whose row does not wait when it is fetched ends at once:
+// another job's request has decided the row, or its batch was stopped.
 func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
 	w, row := i.w, invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
 	w.working.Store(job.ID, nil)
 	defer w.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
 	for owed := false; time.Now().Before(handOver); {
-		// After a revoke the job goes on with the create, though the process stops or
-		// its own row no longer waits.
+		// After a revoke the job continues with the create, even if the process stops or its own
+		// row does not wait any more.
 		waits, err := owed, error(nil)
 		if !owed {
 			waits, err = w.store.Waits(ctx, row)
@@ -52,24 +52,24 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		if !g.closed.IsZero() {
 			w.gate.hold(ctx)
 		}
-		// A pause or a cancel may have come meanwhile, which leaves no job behind.
+		// A pause or a cancel may have come meanwhile. It must leave no job behind.
 		if waits, err := w.store.Waits(ctx, row); err == nil && !waits {
 			return nil
 		}
 		switch {
-		case g.err != nil: // the worker stops: the job goes back at once
+		case g.err != nil: // the worker stops: the job returns to the queue at once
 			return river.JobSnooze(0)
 		case !g.closed.IsZero():
 			return river.JobSnooze(max(0, time.Until(g.closed)))
-		default: // its row is locked by another process' claim, or waits for another's answer
+		default: // another process's claim has locked its row, or another answer decides about it
 			return river.JobSnooze(w.cfg.paced(time.Second))
 		}
 	}
 	return river.JobSnooze(0)
 }
 
-// send sends a claimed request and records the answer. It finishes even when the
-// job is cancelled. It reports whether a row is owed an invitation now.
+// send sends a claimed request and records the answer. It completes even if the job is cancelled.
+// It reports whether a row is owed an invitation now.
 func (w *Worker) send(ctx context.Context, t *ticket) (owed bool) {
 	ctx, span := beginInvite(context.WithoutCancel(ctx), t, t.deadline.Add(-w.cfg.RequestTimeout))
 	defer span.End()
@@ -102,7 +102,7 @@ func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer) {
 	}
 	failpoint("after_send")
 	if a.Class == clerk.Throttled {
-		w.freeze(ctx, t, a) // before it is recorded: until then a probe counts as under way
+		w.freeze(ctx, t, a) // before the answer is recorded: until then a probe counts as under way
 	}
 	return a
 }
@@ -116,16 +116,16 @@ func invite(c *invitation.Case) clerk.Invite {
 	return i
 }
 
-// persist repeats a write until it is done: PostgreSQL may be away for minutes.
-// Should the process end before, the attempt is open and settled by reading. The
-// first failure is logged.
+// persist repeats a write until it succeeds, because PostgreSQL may be away for minutes. If the
+// process ends before, the attempt stays open and is resolved by reading. persist logs the first
+// failure.
 func (w *Worker) persist(ctx context.Context, write func(context.Context) error) {
 	waits := w.cfg.doubling(100*time.Millisecond, 5*time.Second)
 	for first := true; ; first = false {
 		within, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err := write(within)
 		cancel()
-		if err == nil || errors.Is(err, lease.ErrLost) { // it is for another process to record
+		if err == nil || errors.Is(err, lease.ErrLost) { // another process must record it
 			return
 		}
 		if first {
@@ -139,12 +139,12 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 	}
 }
 
-// reply turns an answer into what the ledger keeps.
+// reply converts an answer to what the ledger keeps.
 func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 	r := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}}
 	code := a.Code
 	if a.Class == clerk.Rejected && a.Param != "" {
-		code += ":" + a.Param // the row's reason names what has to be changed
+		code += ":" + a.Param // the row's reason names the parameter to change
 	}
 	all := func(answer invitation.Answer) {
 		for _, p := range t.People {
@@ -167,7 +167,7 @@ func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 		for _, i := range a.Invitations {
 			key, err := invitation.Key(i.Email)
 			if len(t.People) == 1 && len(a.Invitations) == 1 {
-				key, err = t.People[0].Key, nil // however Clerk writes the address
+				key, err = t.People[0].Key, nil // however Clerk spells the address
 			}
 			said := invitation.Said{Answer: invitation.AnswerCreated, InvitationID: i.ID,
 				CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt}
@@ -198,11 +198,11 @@ func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 		if a.NothingDone() || len(t.People) == 1 {
 			all(invitation.AnswerRefused)
 		}
-	default: // Transient, Lost: unknown
+	default: // Transient, Lost: the effect is unknown
 		r.Backoff = c.backoff(t.tries())
 	}
 	if t.owed() && (a.Class == clerk.Exists || a.Class == clerk.Stopped || a.Class == clerk.Unexplained) {
-		r.Backoff = c.backoff(t.tries()) // it is asked for again, whatever the answer
+		r.Backoff = c.backoff(t.tries()) // it is tried again, whatever the answer
 	}
 	for key, s := range r.People {
 		r.Soon = r.Soon || s.Answer == invitation.AnswerExists || s.Answer == invitation.AnswerUser
@@ -214,11 +214,11 @@ func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 	return r
 }
 
-// noLink is the reason of a row whose invitation Clerk made without a link for the
-// file. Another one would have none either.
+// noLink is the reason of a row whose invitation Clerk made without a link for the file. Another
+// invitation would have no link either.
 const noLink = "no_link"
 
-// keep holds a link until it is in its file.
+// keep stores a link until it is in its file.
 func (t *ticket) keep(key string, link clerk.Link) {
 	if t.links == nil {
 		t.links = map[string]clerk.Link{}
@@ -226,7 +226,7 @@ func (t *ticket) keep(key string, link clerk.Link) {
 	t.links[key] = link
 }
 
-// tries is how many transient answers somebody in the request has got.
+// tries returns the highest number of transient answers of a person in the request.
 func (t *ticket) tries() int {
 	tries := 0
 	for _, c := range t.cases {
@@ -235,7 +235,7 @@ func (t *ticket) tries() int {
 	return tries
 }
 
-// react does what an answer asks of the whole process or fleet.
+// react does what an answer requires for the whole process or fleet.
 func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 	switch a.Class {
 	case clerk.Throttled:
@@ -248,7 +248,7 @@ func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 		w.pauseUnexplained(ctx, t, a)
 	case clerk.NotSent:
 		w.gate.trouble(a.Err)
-	case clerk.Lost, clerk.Transient: // each row backs off by itself
+	case clerk.Lost, clerk.Transient: // each row backs off on its own
 	default:
 		w.gate.fine()
 	}
@@ -259,7 +259,7 @@ func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
 	}
 }
 
-// freeze stops a bucket for the fleet.
+// freeze freezes the request's bucket for the fleet.
 func (w *Worker) freeze(ctx context.Context, t *ticket, a clerk.Answer) {
 	limit := w.cfg.Create
 	if t.Bucket == ratelimit.Bulk {

@@ -1,28 +1,26 @@
-// Package jobs works the queue: River jobs wake a worker, which claims people,
-// asks Clerk for them, and records what came of it.
+// Package jobs works the queue: River jobs wake a worker, which claims people, sends requests to
+// Clerk and records the results.
 //
 // # Rows are the truth, jobs are disposable
 //
-// A job carries the number of a batch and of a row, nothing else, and is a mere
-// wake-up. A woken worker does not take "its" row: it takes whatever is first in
-// line, for the whole fleet keeps the order of priorities, and it goes on until
-// its own row no longer waits or no budget is left. So an extra job is harmless
-// (its row does not wait, it returns), and a lost one is found when the queue
+// A job carries the numbers of a batch and a row, and only wakes a worker. The worker does not take
+// the job's row. It takes the rows that are first in line, because the whole fleet keeps the order
+// of priorities. It continues until the job's row does not wait any more or no budget is left. So
+// an extra job is harmless: its row does not wait, and it ends. A lost job is found when the queue
 // runs empty while rows wait. Nothing is ever decided from jobs.
 //
 // # The parts
 //
-//   - The claimer, one goroutine a process, reserves budget and claims people in
-//     one transaction for many waiting jobs at once.
-//   - The reader reads Clerk: whom a claim would be spent on in vain, and what
-//     became of requests whose answers were lost.
-//   - The gate takes the process off the queue while no budget is left, and puts
-//     it back when the window opens.
-//   - Revocations are jobs of their own, in a queue of their own: see BeginSweep.
-//     So are notices, which the database itself inserts: see Webhook.
-//   - The resolver settles open attempts by reading.
-//   - The keeper sends heartbeats, declares others dead, repairs lost jobs and
-//     finishes batches.
+//   - The claimer, one goroutine for each process, reserves budget and claims people in one
+//     transaction for many waiting jobs.
+//   - The reader reads Clerk: which people need no claim, and what requests did whose answers were
+//     lost.
+//   - The gate takes the process off the queue while no budget is left, and puts it back when the
+//     window opens.
+//   - Revocations are jobs of their own in a queue of their own; see [BeginSweep]. So are notices,
+//     which the database itself inserts; see [Webhook].
+//   - The resolver resolves open attempts by reading.
+//   - The keeper sends heartbeats, declares other processes dead, and repairs lost jobs.
 package jobs
 
 import (
@@ -47,37 +45,38 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Config says how a worker works. Its zero fields take the defaults named.
+// Config configures a worker. Zero fields have the defaults that their comments name.
 type Config struct {
-	Instance invitation.Instance // whom the key belongs to; required
+	Instance invitation.Instance // the instance of the key; required
 
 	Create  ratelimit.Limit // default 100/1h
 	Bulk    ratelimit.Limit // default 25/1h
-	General ratelimit.Limit // default by the instance: 1000/10s, or 100/10s in development
+	General ratelimit.Limit // default by environment: 1000/10s, or 100/10s in development
 
-	Settle         time.Duration // default 15 s: how long after a request's end a read must begin to prove that it made nothing; see docs/protocol.md
+	Settle         time.Duration // default 15 s: how long after its deadline an attempt can show up in Clerk's lists
 	RequestTimeout time.Duration // default 20 s: the longest that a request may take
-	RecoverAfter   time.Duration // default 20 s: a process not heard of for so long is dead
+	RecoverAfter   time.Duration // default 20 s: a process is dead if its last heartbeat is older
 
-	SweepAt        string        // a cron expression ("0 2 * * *"); empty: no nightly sweep
+	SweepAt        string        // cron expression such as "0 2 * * *"; empty: no nightly sweep
 	TZ             string        // its time zone; empty: the machine's
 	SweepOlderThan time.Duration // default 14 days
-	SweepScope     string        // of the nightly sweep: see SweepOptions
+	SweepScope     string        // of the nightly sweep; see SweepOptions
 
-	Links *Links // it sends one batch alone, whose links go to a file; nil: all whose invitations Clerk mails
+	Links *Links // send only one batch, whose links go to a file; nil: send the batches that Clerk mails
 
-	OnlyRevokes bool // it sends no invitation, and only takes back and reads
+	OnlyRevokes bool // send no invitations, only revokes and reads
 
-	ReconcileEvery time.Duration // how often everything at Clerk is held against our rows, by one process of the instance; 0: never
+	ReconcileEvery time.Duration // how often one process of the instance reconciles; 0: never
 
-	PurgeOlderThan time.Duration   // how long after its end a batch's addresses and original rows are removed; 0: never
-	Webhook        *Webhook        // where it delivers notices; nil: others may
-	retries        []time.Duration // of notices; tests are in a hurry
-	fresh          time.Duration   // how long a read guards claims after its end; tests are in a hurry
+	PurgeOlderThan time.Duration   // how long after a batch's end it is purged; 0: never
+	Webhook        *Webhook        // where to deliver notices; nil: leave them to other processes
+	retries        []time.Duration // waits between deliveries of a notice; shorter in tests
+	fresh          time.Duration   // how long a read guards claims after its end; shorter in tests
 
-	// Second is how long a second is of what the worker waits by itself: backoffs, polls, leases and the
-	// end of a stop. Default one second; a simulation, in which an hour takes seconds, has shorter ones.
-	// What Clerk and PostgreSQL are given is not changed by it: Settle, RequestTimeout, RecoverAfter and limits.
+	// Second is the length of one second of the worker's own waits: backoffs, polls, leases and the
+	// end of a stop. The default is one second. A simulation in which an hour takes seconds sets a
+	// shorter one. It does not change what Clerk and PostgreSQL get: Settle, RequestTimeout,
+	// RecoverAfter and limits.
 	Second time.Duration
 
 	Version string // for the workers table
@@ -112,7 +111,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// paced is a wait of the worker's own, given as it is by default: see [Config.Second].
+// paced converts one of the worker's own waits from its default length; see [Config.Second].
 func (c Config) paced(d time.Duration) time.Duration {
 	if c.Second == time.Second {
 		return d
@@ -126,30 +125,30 @@ func orDefault(d *time.Duration, to time.Duration) {
 	}
 }
 
-// What a claim may rely on, and how long it is tried.
+// Limits on time.
 const (
 	freshFor = 10 * time.Minute // how long a read guards claims after its end
 	giveUp   = 24 * time.Hour   // how long transient answers are retried
-	jobLimit = 10 * time.Minute // River's time-out of a job; a job that has worked for half of it hands over
+	jobLimit = 10 * time.Minute // River's timeout of a job; a job that has worked for half of it hands over
 )
 
-// SlowLists is how long reading the lists that guard claims may take. Beyond
-// that, workers spend more than a third of their time reading, during which they
-// send nothing, and what they read is old by the time that it is used.
+// SlowLists is how long reading the lists that guard claims may take. If it takes longer, workers
+// spend more than a third of their time reading, during which they send nothing, and what they read
+// is old when they use it.
 const SlowLists = freshFor / 2
 
-// How many jobs of the invite queue a process works at a time. Without limits it
-// is also how many requests are under way, and as many more may be claimed. Under a limit at most inFlight
-// requests of each call are, so that little is lost should Clerk begin to
-// refuse; more workers than keep those busy would only burn through finished
-// jobs at the very moment when a window opens.
+// maxWorkers and limitedWorkers are how many jobs of the invite queue a process works at a time,
+// without and with limits. Without limits it is also the number of requests under way, and as many
+// more may be claimed. With limits at most inFlight requests of each call are under way, so that
+// little is lost if Clerk begins to refuse. More workers than those that keep these requests busy
+// would only work through finished jobs at the moment when a window opens.
 const (
 	inFlight       = 4
 	maxWorkers     = 100
 	limitedWorkers = 4 * inFlight
 )
 
-// workers is how many jobs of the invite queue this process works at a time.
+// workers returns how many jobs of the invite queue this process works at a time.
 func (c Config) workers() int {
 	if c.Create.None || c.Bulk.None {
 		return maxWorkers
@@ -170,22 +169,23 @@ type Worker struct {
 	claimer  *claimer
 	answers  recorder
 	gate     *gate
-	working  sync.Map                  // the ids of the jobs at work here
-	skew     skew                      // between Postgres' clock and Clerk's
-	heard    atomic.Pointer[time.Time] // when it registered first: see [invitation.Rules]
+	working  sync.Map                  // ids of the jobs that this process is working
+	skew     skew                      // between PostgreSQL's clock and Clerk's
+	heard    atomic.Pointer[time.Time] // when it first registered; see [invitation.Rules]
 	schedule cron.Schedule             // of the nightly sweep; nil: none
 	revoking *patience
-	now      func() time.Time // of the schedule
-	pruned   time.Time        // when old leases and notices were deleted last; of the keeper
-	suspect  atomic.Bool      // a row was rejected or failed: the breaker has to look
-	resolve  chan struct{}    // pokes the resolver
-	active   chan struct{}    // pokes whoever watches progress
+	now      func() time.Time // for the schedule
+	pruned   time.Time        // when the keeper last deleted old leases and notices
+	suspect  atomic.Bool      // a row was rejected or failed: the breaker must check
+	resolve  chan struct{}    // wakes the resolver
+	active   chan struct{}    // wakes the goroutine that watches progress
 	fatal    chan error       // ends Run
 	stopping chan struct{}    // closed when the run ends
 	over     chan struct{}    // closed when no job runs any more
 }
 
-// New returns a worker. It has done nothing yet; see [Worker.Run].
+// New returns a worker that does nothing yet; see [Worker.Run]. It fails if both kinds of create
+// are off, or if the cron expression or time zone is not valid.
 func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	cfg = cfg.withDefaults()
 	if cfg.Create.Off && cfg.Bulk.Off {
@@ -217,7 +217,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// processID names this process, in a way that River takes as a client's id.
+// processID returns an id for this process that River accepts as a client id.
 func processID() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -226,12 +226,12 @@ func processID() string {
 	return fmt.Sprintf("%.40s_%d_%08x", strings.ReplaceAll(host, ".", "_"), os.Getpid(), rand.Uint32())
 }
 
-// inviteQueue is the instance's own queue, so that a live worker never sees a
-// rehearsal's jobs. River's queue names refuse capitals.
+// inviteQueue returns the instance's own queue, so that a live worker never sees a rehearsal's
+// jobs. River does not allow capital letters in names of queues.
 func inviteQueue(instance int64) string { return fmt.Sprintf("invite_%d", instance) }
 
-// linksQueue is a batch's own: only the process that has the file of its links
-// may work on it.
+// linksQueue returns the queue of one batch whose links go to a file: only the process that has the
+// file may work on it.
 func linksQueue(batch int64) string { return fmt.Sprintf("links_%d", batch) }
 
 func queueOf(instance, batch int64, links bool) string {
@@ -241,7 +241,7 @@ func queueOf(instance, batch int64, links bool) string {
 	return inviteQueue(instance)
 }
 
-// queue is where this process' jobs are.
+// queue returns the queue with this process's jobs.
 func (w *Worker) queue() string {
 	if w.cfg.Links != nil {
 		return linksQueue(w.cfg.Links.Batch)
@@ -249,8 +249,8 @@ func (w *Worker) queue() string {
 	return inviteQueue(w.cfg.Instance.ID)
 }
 
-// revokeQueue also keeps the client from running without a queue while the gate
-// is closed.
+// revokeQueue returns the queue of the instance's revocations. It also keeps River's client from
+// being without a queue while the gate is closed.
 func revokeQueue(instance int64) string { return fmt.Sprintf("revoke_%d", instance) }
 
 func (w *Worker) client() (*river.Client[pgx.Tx], error) {
@@ -263,12 +263,12 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		Workers: workers,
 		Queues: map[string]river.QueueConfig{revokeQueue(w.cfg.Instance.ID): {MaxWorkers: revokers,
 			FetchCooldown: 10 * time.Millisecond, FetchPollInterval: max(w.cfg.paced(2*time.Second), 10*time.Millisecond)}},
-		// Notifications of PostgreSQL are sent by anybody who can connect to the
-		// database: queues are looked at instead.
+		// Anybody who can connect to the database can send PostgreSQL's notifications, so poll
+		// instead.
 		PollOnly:             true,
 		JobTimeout:           jobLimit,
 		RescueStuckJobsAfter: 2 * jobLimit,
-		// Finished jobs prove nothing and only weigh on the table.
+		// Finished jobs prove nothing and only make the table larger.
 		CompletedJobRetentionPeriod: time.Hour,
 	}
 	if w.cfg.Webhook != nil {
@@ -282,8 +282,8 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	return client, nil
 }
 
-// inviteQueueConfig fetches as fast as River can: most jobs find their row
-// decided by another job's bulk call and end at once.
+// inviteQueueConfig fetches as fast as River can, because most jobs find that another job's bulk
+// call has decided their row, and end at once.
 func (c Config) inviteQueueConfig() river.QueueConfig {
 	q := Unlimited
 	q.MaxWorkers = c.workers()
@@ -291,14 +291,13 @@ func (c Config) inviteQueueConfig() river.QueueConfig {
 	return q
 }
 
-// Unlimited is how a process works its queue of invitations where no limit of
-// Clerk's is in the way.
+// Unlimited is how a process works its invite queue if Clerk's limits do not slow it down.
 var Unlimited = river.QueueConfig{
 	MaxWorkers: maxWorkers, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 500 * time.Millisecond,
 }
 
-// quiet keeps River's own information out of the log: only warnings and errors
-// of the queue concern an operator.
+// quiet drops River's information from the log, because only warnings and errors of the queue
+// concern an operator.
 type quiet struct{ slog.Handler }
 
 func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
@@ -308,7 +307,7 @@ func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
 
-// rules are the durations that decisions go by.
+// rules returns the parameters of decisions.
 func (w *Worker) rules() invitation.Rules {
 	least, most := w.skew.bounds()
 	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
@@ -318,7 +317,7 @@ func (w *Worker) rules() invitation.Rules {
 	return r
 }
 
-// stop ends Run with an error. The first one counts.
+// stop ends Run with an error. Only the first error counts.
 func (w *Worker) stop(err error) {
 	select {
 	case w.fatal <- err:
@@ -326,7 +325,7 @@ func (w *Worker) stop(err error) {
 	}
 }
 
-// poke wakes whoever listens, once, however often it is called meanwhile.
+// poke wakes the receiver of c once, no matter how often it is called meanwhile.
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

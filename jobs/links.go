@@ -22,8 +22,8 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Links is the file that gets the links of a batch whose invitations Clerk does
-// not mail. A link is on the disk before its row is invited, and is nowhere else.
+// Links is the file that gets the links of a batch whose invitations Clerk does not mail. A link is
+// on disk before its row is recorded as invited, and it is stored nowhere else.
 type Links struct {
 	Batch int64
 
@@ -35,12 +35,13 @@ type Links struct {
 // linksHeader is the first line of the file.
 var linksHeader = []string{"row", "email", "invitation", "link"}
 
-// ErrLinksShared says that others than its owner may read the file of links.
+// ErrLinksShared says that users other than its owner may read the file of links.
 var ErrLinksShared = errors.New("others may read the file of links")
 
-// OpenLinks opens the file of a batch's links to append to it, or makes it with
-// mode 0600. Of somebody whose link was lost on the way it may have two lines:
-// the last one counts. Lines are written only while the lease of [HoldLinks] is held.
+// OpenLinks opens the file of a batch's links for appending, or creates it with mode 0600. A person
+// whose first link was lost may have two lines in it; the last one counts. Lines are written only
+// while held, the lease of [HoldLinks], is held. OpenLinks fails with [ErrLinksShared] if other
+// users may read the file.
 func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
 	if err != nil {
@@ -62,7 +63,7 @@ func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error
 	if info.Size() == 0 {
 		return l, errors.Join(l.write([][]string{linksHeader}), files.SyncDir(filepath.Dir(path)))
 	}
-	// A process that was killed may have left half a line.
+	// A process that was killed may have left an incomplete line.
 	end := make([]byte, 1)
 	if _, err := f.ReadAt(end, info.Size()-1); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read the file of links: %w", err)
@@ -73,8 +74,8 @@ func OpenLinks(path string, batch int64, held *lease.Lease) (_ *Links, err error
 	return l, nil
 }
 
-// CheckLinks returns the error that [OpenLinks] would have for the path, before there is a batch.
-// It leaves no file behind that was not there before.
+// CheckLinks returns the error that [OpenLinks] would return for the path, before a batch exists.
+// It leaves no new file behind.
 func CheckLinks(path string) error {
 	_, err := os.Lstat(path)
 	fresh := errors.Is(err, fs.ErrNotExist)
@@ -95,7 +96,7 @@ func CheckLinks(path string) error {
 // Close closes the file.
 func (l *Links) Close() error { return l.file.Close() }
 
-// write appends lines, and returns when they are on the disk.
+// write appends lines and returns when they are on disk.
 func (l *Links) write(lines [][]string) error {
 	var text strings.Builder
 	if err := csv.NewWriter(&text).WriteAll(lines); err != nil {
@@ -116,9 +117,9 @@ func (l *Links) append(text string) error {
 	return nil
 }
 
-// guard begins a transaction that records answers, and returns until when lines
-// may be written in it. Nobody can take the lease before the transaction ends, and
-// the server ends one that stands still for a TTL.
+// guard begins a transaction that records answers, and returns until when lines may be written in
+// it. No process can take the lease before the transaction ends. The server ends a transaction that
+// stands still for a [lease.TTL].
 func (l *Links) guard(ctx context.Context, tx pgx.Tx) (until time.Time, err error) {
 	if l == nil {
 		return until, nil
@@ -127,8 +128,8 @@ func (l *Links) guard(ctx context.Context, tx pgx.Tx) (until time.Time, err erro
 	return began.Add(lease.TTL * 3 / 4), l.held.Guard(ctx, tx)
 }
 
-// taken is closed once another process writes the links; nil, which blocks for ever,
-// where there are none.
+// taken returns a channel that is closed once another process writes the links. Without a file of
+// links it returns nil, which blocks forever.
 func (l *Links) taken() <-chan struct{} {
 	if l == nil {
 		return nil
@@ -136,11 +137,11 @@ func (l *Links) taken() <-chan struct{} {
 	return l.held.Taken()
 }
 
-// errLinksLate says that the process stood still before it wrote a line. What it
-// was about to record is recorded again.
+// errLinksLate says that the process stood still before it wrote a line. The answer is then
+// recorded again.
 var errLinksLate = errors.New("write links: the process stood still; it is tried again")
 
-// keepLinks writes the links of an answer that is about to be recorded, once, and
+// keepLinks writes the links of an answer that is about to be recorded. It writes them once, and
 // not after until.
 func (w *Worker) keepLinks(t *ticket, said invitation.Reply, until time.Time) error {
 	if w.cfg.Links == nil || t.linked {
@@ -165,13 +166,13 @@ func (w *Worker) keepLinks(t *ticket, said invitation.Reply, until time.Time) er
 	return nil
 }
 
-// ErrLinksHeld says that another process works on the batch whose links are to go
-// to a file.
+// ErrLinksHeld says that another process works on a batch whose links go to a file.
 var ErrLinksHeld = errors.New("another process writes the links of this batch")
 
-// HoldLinks keeps other processes from working on a batch whose links go to a
-// file, until the lease is released, or the process has not been heard of for
-// [lease.TTL]. It waits for the lease of a process that was killed to run out.
+// HoldLinks takes the lease that keeps other processes from working on a batch whose links go to a
+// file. They can take it after it was released, or after this process has not renewed it for
+// [lease.TTL]. HoldLinks waits for the lease of a killed process to expire. It fails with
+// [ErrLinksHeld] if another process renews the lease.
 func HoldLinks(ctx context.Context, pool *pgxpool.Pool, instance, batch int64) (*lease.Lease, error) {
 	fault := func(err error) (*lease.Lease, error) {
 		return nil, fmt.Errorf("hold the links of batch %d: %w", batch, err)
@@ -193,7 +194,7 @@ func HoldLinks(ctx context.Context, pool *pgxpool.Pool, instance, batch int64) (
 		if first.IsZero() {
 			first = until
 		}
-		if until.After(first) { // it is renewed: its holder lives
+		if until.After(first) { // it was renewed: its holder lives
 			return fault(ErrLinksHeld)
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {

@@ -22,20 +22,21 @@ import (
 	"bulkinvite/invitation"
 )
 
-// Webhook is where notices go: when a batch ends or pauses itself, and when a
-// sweep is held. They are signed as the Standard Webhooks specification says.
+// Webhook is the receiver of notices: a batch ended or paused itself, or a sweep is held. Notices
+// are signed according to the Standard Webhooks specification.
 type Webhook struct {
 	address string
 	signer  *webhooks.Webhook
 	client  *http.Client
 }
 
-// secretPrefix begins a webhook's secret.
+// secretPrefix is the prefix of a webhook's secret.
 const secretPrefix = "whsec_"
 
-// NewWebhook takes the URL of a receiver and the secret that it shares with us,
-// whsec_ and the base64 of 24 to 64 bytes. Errors hold neither. http:// is allowed
-// on loopback only.
+// NewWebhook returns the receiver with a URL and a shared secret, which is whsec_ and the base64 of
+// 24 to 64 bytes. http:// is allowed on loopback only. Errors contain neither the URL nor the
+// secret. Redirects are not followed, because a notice that is signed for one receiver must not go
+// to another.
 func NewWebhook(address, secret string) (*Webhook, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" {
@@ -50,31 +51,30 @@ func NewWebhook(address, secret string) (*Webhook, error) {
 	}
 	return &Webhook{address: address, signer: signer, client: &http.Client{
 		Timeout:       15 * time.Second,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // what is signed for one is sent to no other
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// NoticeArgs is a notice to be sent. The database inserts it, in the transaction
-// of what it tells of. It carries ids only.
+// NoticeArgs is a notice to send. The database inserts the job in the transaction of the event. It
+// carries ids only.
 type NoticeArgs struct {
-	ID    string    `json:"id"`   // the same however often it is sent
+	ID    string    `json:"id"`   // the same for all deliveries
 	Type  string    `json:"type"` // batch.done, batch.cancelled, batch.paused or sweep.held
-	At    time.Time `json:"at"`   // when it happened
+	At    time.Time `json:"at"`   // when the event happened
 	Batch int64     `json:"batch,omitempty"`
 	Sweep int64     `json:"sweep,omitempty"`
 }
 
-// Kind is River's name of the job.
+// Kind returns River's name of the job, "notice".
 func (NoticeArgs) Kind() string { return "notice" }
 
 func noticeQueue(instance int64) string { return fmt.Sprintf("notice_%d", instance) }
 
-// noticeRetries is how long after a failed delivery the next one is tried: the
-// times that the specification proposes. The jobs have as many attempts and one.
+// noticeRetries are the waits between deliveries that fail, as the Standard Webhooks specification
+// proposes. A job has one attempt more than there are waits.
 var noticeRetries = []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour, 24 * time.Hour}
 
-// noticesKept is how long a notice waits that no process can deliver, since none
-// has a webhook.
+// noticesKept is how long a notice is kept if no process delivers it because none has a webhook.
 const noticesKept = 72 * time.Hour
 
 // noticeWorker delivers notices.
@@ -84,12 +84,12 @@ type noticeWorker struct {
 	retries []time.Duration
 }
 
-// NextRetry says when a notice is tried again that could not be delivered.
+// NextRetry returns when a failed delivery is tried again.
 func (n *noticeWorker) NextRetry(job *river.Job[NoticeArgs]) time.Time {
 	return time.Now().Add(n.retries[min(job.Attempt, len(n.retries))-1])
 }
 
-// Work delivers a notice: any answer of 200 to 299 takes it.
+// Work delivers a notice. Any status from 200 to 299 accepts it.
 func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) error {
 	body, err := n.body(ctx, job.Args)
 	if errors.Is(err, errNoCertificate) {
@@ -101,7 +101,7 @@ func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) err
 	if err := n.w.cfg.Webhook.deliver(ctx, "msg_"+job.Args.ID, body); err != nil {
 		level := slog.LevelWarn
 		if job.Attempt >= job.MaxAttempts {
-			level = slog.LevelError // nobody will be told
+			level = slog.LevelError // it will not be delivered
 		}
 		n.w.log.Log(ctx, level, "notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type, "try", job.Attempt, "tries", job.MaxAttempts, "error", err)
 		return err
@@ -110,7 +110,7 @@ func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) err
 	return nil
 }
 
-// batchNotice is what a notice says of a batch, as it is when the notice is sent.
+// batchNotice is what a notice says about a batch, as it is when the notice is sent.
 type batchNotice struct {
 	Batch       int64                   `json:"batch"`
 	State       invitation.State        `json:"state"`
@@ -123,28 +123,28 @@ type batchNotice struct {
 	Environment string                  `json:"environment"`
 	StartedAt   *time.Time              `json:"started_at"`
 	FinishedAt  *time.Time              `json:"finished_at"`
-	Certificate *invitation.Certificate `json:"certificate"` // of the batch's end, with the head of its chain; nil: it has not ended
+	Certificate *invitation.Certificate `json:"certificate"` // of the batch's end; nil: it has not ended
 }
 
-// A certificate is made a moment after the end, or when the last request is
-// settled that also had people of another batch in it. A notice waits for it, so
-// that its head stands outside the database, but not for ever.
+// certificatePatience is how long a notice waits for the certificate of a batch that has ended, so
+// that its head is known outside the database. The certificate is made a moment after the end, or
+// when the last request is resolved that also had people of another batch.
 const certificatePatience = time.Hour
 
 var errNoCertificate = errors.New("the batch has ended and has no certificate yet")
 
-// sweepNotice is what a notice says of a sweep.
+// sweepNotice is what a notice says about a sweep.
 type sweepNotice struct {
 	Sweep       int64                `json:"sweep"`
 	Kind        invitation.SweepKind `json:"kind"`
 	Scanned     int                  `json:"scanned"`
 	Stale       int                  `json:"stale"`
 	Threshold   int                  `json:"threshold"`
-	Held        bool                 `json:"held"` // false: somebody was faster
+	Held        bool                 `json:"held"` // false: a person has allowed or stopped it since
 	Environment string               `json:"environment"`
 }
 
-// body writes what a notice says: counts, ids and times.
+// body returns the JSON of a notice: counts, ids and times.
 func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error) {
 	var data any
 	if args.Sweep != 0 {
@@ -167,7 +167,7 @@ func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error
 		}
 		said := batchNotice{Certificate: r.Certificate, Batch: r.Batch, State: r.State, Rows: r.Rows, Outcomes: r.Outcomes, Undecided: r.Undecided,
 			FileSHA256: hex.EncodeToString(b.FileSHA256[:]), Environment: r.Environment, StartedAt: r.StartedAt, FinishedAt: r.FinishedAt}
-		// What a person gave as a reason is theirs, and may hold anything.
+		// A person's own reason may contain anything, so it is not sent.
 		if r.PausedBy != nil && *r.PausedBy != invitation.ByPerson {
 			said.PausedBy, said.Reason = *r.PausedBy, b.Reason
 		}
@@ -180,8 +180,8 @@ func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error
 	return body, nil
 }
 
-// deliver sends a notice once. Its errors are kept in the job, so that they hold
-// neither the URL nor what the receiver said.
+// deliver sends a notice once. Its errors are stored in the job, so they contain neither the URL
+// nor the receiver's response.
 func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
 	now := time.Now()
 	signature, err := h.signer.Sign(id, now, body)
@@ -205,15 +205,15 @@ func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
 		return fmt.Errorf("send a notice: %w", err)
 	}
 	defer answer.Body.Close()                                       //nolint:errcheck // nothing is read of it
-	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be reused
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
 		return fmt.Errorf("send a notice: the receiver answered %d", answer.StatusCode)
 	}
 	return nil
 }
 
-// forgetNotices deletes notices that nobody took up for days. One that was tried
-// is given up when its attempts are.
+// forgetNotices deletes notices that no process has tried for [noticesKept]. River discards a
+// notice that was tried after its last attempt.
 func (w *Worker) forgetNotices(ctx context.Context) error {
 	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'available' and attempt = 0 and created_at < clock_timestamp() - $2::interval`,
 		noticeQueue(w.cfg.Instance.ID), noticesKept)

@@ -15,43 +15,43 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// PreflightAtMost is how many people Clerk is asked about before a plan is shown:
-// that takes a second or two. Of longer files the workers find it out.
+// PreflightAtMost is how many people Clerk is asked about before a plan is shown, which takes a
+// second or two. For longer files the workers do it.
 const PreflightAtMost = 10_000
 
-// preflightTries is how often a read is tried that Clerk does not answer.
+// preflightTries is how often a read is tried if Clerk does not answer it.
 const preflightTries = 3
 
-// Preflight reads at Clerk who needs no invitation, for a plan. It keeps nothing
-// in the ledger, since no claim relies on it.
+// Preflight reads from Clerk which people need no invitation, for a plan. It writes nothing to the
+// ledger, because no claim relies on it.
 type Preflight struct {
 	api     *clerk.Client
 	budget  Acquirer
 	timeout time.Duration
-	pending map[string]bool // the people with a pending invitation, by key
+	pending map[string]bool // keys of people with a pending invitation
 }
 
-// NewPreflight returns a preflight whose reads take their right from budget, and
-// may take as long as timeout each.
+// NewPreflight returns a Preflight. It gets the right to send each read from budget. timeout is the
+// longest that one read may take.
 func NewPreflight(api *clerk.Client, budget Acquirer, timeout time.Duration) *Preflight {
 	return &Preflight{api: api, budget: budget, timeout: timeout}
 }
 
-// Acquirer gives the right to send one read; [ratelimit.General] does for a
-// fleet, [Pacer] for a program that writes nothing.
+// Acquirer gives the right to send one read: [ratelimit.General] for a fleet, [Pacer] for a program
+// that writes nothing.
 type Acquirer interface {
 	Acquire(context.Context) (release func(*ratelimit.Throttled), err error)
 }
 
-// Pacer paces the reads of a program that may write nothing, and so can take no
-// part in the fleet's count: it leaves nine tenths of the limit to others.
+// Pacer paces the reads of a program that must not write, and so cannot take part in the fleet's
+// count. It leaves nine tenths of the limit to others.
 type Pacer struct {
 	*rate.Limiter
-	until time.Time     // Clerk said to wait
-	most  time.Duration // how long it may say to
+	until time.Time     // until then Clerk asked to wait
+	most  time.Duration // the longest Retry-After that is believed
 }
 
-// NewPacer returns a pacer under a limit.
+// NewPacer returns a Pacer for a limit.
 func NewPacer(limit ratelimit.Limit) *Pacer {
 	if limit.None {
 		return &Pacer{Limiter: rate.NewLimiter(rate.Inf, 1), most: ratelimit.DefaultProduction.Window}
@@ -60,7 +60,7 @@ func NewPacer(limit ratelimit.Limit) *Pacer {
 	return &Pacer{most: limit.Window, Limiter: rate.NewLimiter(pace, max(1, limit.N/50))}
 }
 
-// Acquire waits for the right to send a read.
+// Acquire waits for the right to send one read. The caller passes release what a 429 said, or nil.
 func (p *Pacer) Acquire(ctx context.Context) (func(*ratelimit.Throttled), error) {
 	if sleep(ctx, time.Until(p.until)) != nil {
 		return nil, context.Cause(ctx)
@@ -75,16 +75,17 @@ func (p *Pacer) Acquire(ctx context.Context) (func(*ratelimit.Throttled), error)
 	}, nil
 }
 
-// UnansweredError says that Clerk did not tell what it knows of people.
+// UnansweredError says that Clerk did not answer which people it knows.
 type UnansweredError struct {
-	Answer clerk.Answer // the last
+	Answer clerk.Answer // the last answer
 }
 
+// Error has the class, status and code of the last answer.
 func (e *UnansweredError) Error() string {
 	return fmt.Sprintf("Clerk does not answer what it knows of people: %s (%d %s)", e.Answer.Class, e.Answer.Status, e.Answer.Code)
 }
 
-// get sends a read until it is answered. Being told to slow down is no try.
+// get repeats a read until it is answered. A 429 does not count as a try.
 func (f *Preflight) get(ctx context.Context, send func(context.Context) clerk.Answer) (clerk.Answer, error) {
 	for try := 1; ; {
 		release, err := f.budget.Acquire(ctx)
@@ -127,7 +128,7 @@ func (f *Preflight) readPending(ctx context.Context) error {
 			return fmt.Errorf("read the pending invitations: %w", err)
 		}
 		for _, one := range page.Invitations {
-			if key, err := invitation.Key(one.Email); err == nil { // others no file could name
+			if key, err := invitation.Key(one.Email); err == nil { // no file can name other addresses
 				f.pending[key] = true
 			}
 		}
@@ -138,7 +139,7 @@ func (f *Preflight) readPending(ctx context.Context) error {
 	}
 }
 
-// users tells which of the people are users.
+// users returns which of the people are users.
 func (f *Preflight) users(ctx context.Context, people []invitation.Addressee) (map[string]bool, error) {
 	users := map[string]bool{}
 	for chunk := range questions(people, func(p invitation.Addressee) string { return p.Email }) {
@@ -153,8 +154,8 @@ func (f *Preflight) users(ctx context.Context, people []invitation.Addressee) (m
 	return users, nil
 }
 
-// spellings are addresses as they are typed and, where that differs, in lower case:
-// Clerk keeps users' addresses so, and may compare them as they are.
+// spellings returns addresses as typed and, if different, in lower case. Clerk stores users'
+// addresses in lower case and may compare them exactly.
 func spellings(emails []string) []string {
 	all := make([]string, 0, len(emails))
 	for _, email := range emails {
@@ -166,8 +167,7 @@ func spellings(emails []string) []string {
 	return all
 }
 
-// questions divides people over calls of GET /users, each of which takes so many
-// spellings of addresses.
+// questions divides people over GET /users requests, each with at most [clerk.MaxUsers] spellings.
 func questions[T any](people []T, email func(T) string) iter.Seq[[]T] {
 	return func(yield func([]T) bool) {
 		first, n := 0, 0
@@ -187,8 +187,8 @@ func questions[T any](people []T, email func(T) string) iter.Seq[[]T] {
 	}
 }
 
-// readUsers asks in halves where Clerk refuses the question for an address in
-// it; whoever can't be asked for is taken for no user.
+// readUsers asks again in halves if Clerk refuses the request because of an address in it. A person
+// whose address Clerk refuses alone counts as not a user.
 func (f *Preflight) readUsers(ctx context.Context, emails []string, users map[string]bool) error {
 	var found clerk.UsersAnswer
 	a, err := f.get(ctx, func(ctx context.Context) clerk.Answer {
@@ -218,23 +218,23 @@ func (f *Preflight) readUsers(ctx context.Context, emails []string, users map[st
 	return nil
 }
 
-// Lookup finds out who needs no invitation: in our rows, at Clerk, or both.
+// Lookup finds out which people need no invitation: in the results, at Clerk, or both.
 type Lookup struct {
 	Reader   *invitation.Reader // nil: there is no database
 	Instance int64
-	Clerk    *Preflight // nil: Clerk is not asked
-	Batch    int64      // the draft whose people they are; 0: a file that is no batch yet
+	Clerk    *Preflight // nil: do not ask Clerk
+	Batch    int64      // the draft of the people; 0: a file that is not a batch yet
 }
 
 // LookupChunk is how many people are best looked up at a time.
 const LookupChunk = 1000
 
-// People hands people to take, up to [LookupChunk] at a time. It may be called twice.
+// People passes people to take, up to [LookupChunk] at a time. It may be called twice.
 type People func(take func([]invitation.Addressee) error) error
 
-// Preview counts who of so many people needs no invitation. Clerk is asked about
-// [PreflightAtMost] people at most; should it not answer, our own rows have to do, and
-// silent says why.
+// Preview counts the people that need no invitation. n is the number of people. If it is above
+// [PreflightAtMost], Preview does not ask Clerk. If Clerk does not answer, Preview uses only the
+// results, and silent says why.
 func (l Lookup) Preview(ctx context.Context, n int, people People) (k invitation.Known, silent *UnansweredError,
 	err error) {
 	if n > PreflightAtMost {
@@ -247,7 +247,8 @@ func (l Lookup) Preview(ctx context.Context, n int, people People) (k invitation
 	return k, silent, err
 }
 
-// Known counts who of some people needs no invitation.
+// Known counts the people that need no invitation. It fails with an [UnansweredError] if Clerk does
+// not answer.
 func (l Lookup) Known(ctx context.Context, people People) (k invitation.Known, err error) {
 	ctx, span := tracer.Start(ctx, "lookup")
 	defer func() { endSpan(span, err) }()
@@ -262,8 +263,8 @@ func (l Lookup) Known(ctx context.Context, people People) (k invitation.Known, e
 	return k, err
 }
 
-// begin reads what is read once for all people, and reports whether there is
-// anything to look people up in. Where it returns false, nobody is known.
+// begin makes the reads that are needed once for all people. It returns false if nobody can be
+// known, because there is nothing to look them up in.
 func (l *Lookup) begin(ctx context.Context) (bool, error) {
 	if l.Reader != nil {
 		any, err := l.Reader.AnyInvited(ctx, l.Instance)
@@ -282,7 +283,7 @@ func (l *Lookup) begin(ctx context.Context) (bool, error) {
 	return l.Reader != nil || l.Clerk != nil, nil
 }
 
-// count adds to k who of some people needs no invitation, and why.
+// count adds to k the people that need no invitation.
 func (l *Lookup) count(ctx context.Context, people []invitation.Addressee, k *invitation.Known) error {
 	var ours, users map[string]bool
 	var err error

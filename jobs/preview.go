@@ -11,13 +11,13 @@ import (
 	"bulkinvite/invitation"
 )
 
-// dropWithin is how long giving a preview up may take once its context is over.
+// dropWithin is how long giving up a preview may take after its context has ended.
 const dropWithin = 5 * time.Second
 
-// LookUp finds out who of a draft's people needs no invitation and records it:
-// see [invitation.Store.BeginPreview], whose answer begun is. Clerk is asked where
-// it is given, the batch allows it, and there are no more than [PreflightAtMost]
-// people; should it not answer, our own rows have to do, and the preview says why.
+// LookUp finds out which of a draft's people need no invitation, and records it. begun is the
+// result of [invitation.Store.BeginPreview]. LookUp asks Clerk if clerk is not nil, the batch has
+// preflight, and there are at most [PreflightAtMost] people. If Clerk does not answer, it uses only
+// the results, and the preview says why.
 func LookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, begun time.Time, clerk *Preflight) error {
 	store := invitation.NewStore(pool)
 	found, err := lookUp(ctx, pool, b, clerk)

@@ -19,8 +19,8 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// How far a process reads ahead of its claims: enough for two windows of
-// Clerk's default limits, in parallel requests few enough to be polite.
+// readAhead is how many rows a process reads ahead of its claims: enough for two windows of Clerk's
+// default limits. readers is the number of parallel requests, few enough to be polite.
 const (
 	readAhead   = 800
 	readers     = 4
@@ -28,7 +28,7 @@ const (
 	surveyLimit = 1000
 )
 
-// get sends one GET under the general limit and keeps it in the ledger.
+// get sends one GET under the general limit and records it in the ledger.
 func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, send func(context.Context) clerk.Answer, end func(clerk.Answer, *invitation.ReadEnd)) (invitation.GET, clerk.Answer, error) {
 	release, err := w.general.Acquire(ctx)
 	if err != nil {
@@ -64,34 +64,33 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 	return g, a, nil
 }
 
-// pass reads one of the lists of invitations in pages, newest first, back to a
-// time by Postgres' clock (zero: to the end), keeps what it shows of people in
-// our files, and returns its first GET.
+// pass reads one of the lists of invitations in pages, newest first, back to a time by PostgreSQL's
+// clock. The zero time means to the end. It keeps what the list shows of people in rows, and
+// returns its first GET.
 func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
 	status := map[string]invitation.Status{invitation.ReadPending: invitation.Pending, invitation.ReadRevoked: invitation.Revoked}[call]
 	return w.walk(ctx, list{call: call, status: status, back: back, sight: true})
 }
 
-// list is one of Clerk's lists of invitations, and how far it is read.
+// list is one of Clerk's lists of invitations, and how far to read it.
 type list struct {
-	call   string            // as reads.call has it
-	status invitation.Status // empty: every status but revoked
-	back   time.Time         // newest first, to this time by Postgres' clock; zero: to the end
-	sight  bool              // keep what it shows of people in our files
-	// take gets each page, some invitations twice; nil: nobody wants them.
+	call   string            // as in reads.call
+	status invitation.Status // empty: every status except revoked
+	back   time.Time         // newest first, to this time by PostgreSQL's clock; zero: to the end
+	sight  bool              // keep what it shows of people in rows
+	// take gets each page; some invitations come twice. It may be nil.
 	take  func(context.Context, invitation.GET, []clerk.Invitation) error
-	asked *int // counts the requests; nil: nobody wants to know
+	asked *int // counts the requests; may be nil
 }
 
 // walk reads a list in pages.
 //
-// A list shifts while it is read: what is made moves everything down, which
-// only shows some items twice; what is revoked or accepted leaves the list and
-// moves everything up, which would hide items. So pages overlap by one, and
-// where the overlap is gone the walk steps back.
+// A list shifts while it is read. A new invitation moves everything down, so some items come twice.
+// An invitation that is revoked or accepted leaves the list and moves everything up, which would
+// hide items. So pages overlap by one, and if the overlap is missing, walk steps back.
 func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 	var first *invitation.GET
-	var before []string // the ids of the page before
+	var before []string // ids of the page before
 	offset, tries := 0, 0
 	for steps := 0; steps < 100; {
 		var page []string
@@ -120,7 +119,7 @@ func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 			err = l.take(ctx, g, shows)
 		}
 		if err != nil && tries < pageTries && a.Class != clerk.Unauthorized && ctx.Err() == nil {
-			// A long walk is not begun anew for one page.
+			// Do not restart a long walk because of one page.
 			tries++
 			_ = sleep(ctx, w.cfg.paced(time.Duration(tries)*time.Second))
 			continue
@@ -155,7 +154,7 @@ func ids(invitations []clerk.Invitation) []string {
 	return out
 }
 
-// last is the end of a page, as a page of its own.
+// last returns the last item of a page, as a page of its own.
 func last(page []string) []string { return page[max(0, len(page)-1):] }
 
 func overlap(a, b []string) bool {
@@ -167,13 +166,13 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 	for _, i := range invitations {
 		key, err := invitation.Key(i.Email)
 		if err != nil {
-			key = i.ID // no address that a file could name
+			key = i.ID // not an address that a file can name
 		}
 		status := invitation.Status(i.Status)
 		switch {
 		case i.Revoked:
 			status = invitation.Revoked
-		case !status.AtClerk(): // a word that Clerk's documentation does not know
+		case !status.AtClerk(): // a status that Clerk's documentation does not have
 			status = ""
 		}
 		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
@@ -181,25 +180,24 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 	return out
 }
 
-// unanswered is a person of whom Clerk did not say whether they are a user, though
-// it was asked for nobody else.
+// unanswered is a person that Clerk gave no answer for: it did not say whether they are a user,
+// although the request was for them alone.
 type unanswered struct {
 	invitation.RowID
 	key  string
 	code string
 }
 
-// users reads which of the people are users. Should Clerk refuse the question, or
-// fail over it, or no answer come that can be read, it is asked in halves, since
-// it may be for some addresses in it. It returns those for whom that goes on when
-// they are asked for alone; an address that Clerk refuses as a parameter counts
-// as read. Where Clerk answers for none of them it is an outage, and an error.
+// users reads which of the people are users. If Clerk refuses the request, fails over it, or sends
+// something that cannot be read, users asks again in halves, because some addresses may be the
+// cause. It returns the people that still get no answer when they are asked for alone. An address
+// that Clerk refuses as a parameter counts as read. If Clerk answers for none of the people, that
+// is an outage, and users returns an error.
 func (w *Worker) users(ctx context.Context, people []*invitation.Case) ([]unanswered, error) {
 	return w.usersAmong(ctx, people, false)
 }
 
-// usersAmong is users for people of whom it is known, if answers, that Clerk
-// answers for others.
+// usersAmong is users with what is known before: answers says that Clerk answers for other people.
 func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answers bool) ([]unanswered, error) {
 	a, err := w.usersOnce(ctx, people)
 	switch {
@@ -227,7 +225,7 @@ func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answ
 	return left, errors.Join(first, second)
 }
 
-// answersFew reports whether Clerk answers for fewer of some people, down to one.
+// answersFew reports whether Clerk answers for a smaller part of the people, down to one.
 func (w *Worker) answersFew(ctx context.Context, people []*invitation.Case) bool {
 	for len(people) > 1 {
 		people = people[:len(people)/2]
@@ -238,13 +236,13 @@ func (w *Worker) answersFew(ctx context.Context, people []*invitation.Case) bool
 	return false
 }
 
-// fewUnanswered is of how many people at most each is asked for alone although
-// Clerk answers for none: they can't be told from an outage. So is each of those
-// who were put off before.
+// fewUnanswered is the largest number of people that are asked for one by one although Clerk
+// answers for none of them: so few cannot be told from an outage. More people are asked for one by
+// one only if all of them have backed off before.
 const fewUnanswered = 3
 
-// aboutThem says whether an answer may be what it is for those who were asked for.
-// Without a call there was no answer: the ledger could not be written.
+// aboutThem reports whether an answer may be caused by the people of the request. An answer without
+// a call means that no request was sent, because the ledger could not be written.
 func aboutThem(a clerk.Answer) bool {
 	switch a.Class {
 	case clerk.Rejected, clerk.Unexplained, clerk.Transient, clerk.Lost:
@@ -253,9 +251,9 @@ func aboutThem(a clerk.Answer) bool {
 	return false
 }
 
-// usersOnce asks one question. A refusal of the address of the one person that it
-// asks for is an answer, which the read keeps: the person counts as read, and the
-// answer to the invitation tells too.
+// usersOnce sends one request. If it is for one person and Clerk refuses the address, that is an
+// answer, and the read keeps it. The person counts as read, and the answer to the invitation will
+// say the same.
 func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Answer, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
@@ -287,13 +285,13 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 	return a, nil
 }
 
-// putOff has rows of people of whom Clerk does not say whether they are users back
-// off as after a transient answer to an invitation.
+// putOff makes the rows of people back off, as after a transient answer to an invitation, because
+// Clerk does not say whether they are users.
 func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
 	if len(people) == 0 {
 		return nil
 	}
-	// Rows are locked in their order, as others that lock several do.
+	// Lock rows in their order, as other transactions that lock several rows do.
 	slices.SortFunc(people, func(a, b unanswered) int {
 		return cmp.Or(cmp.Compare(a.Batch, b.Batch), cmp.Compare(a.Row, b.Row))
 	})
@@ -312,16 +310,16 @@ func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
 	})
 }
 
-// preflight reads what the next claims rely on: the pending invitations, those
-// of any status made since the batches began, and which of the people next in
-// line are users; with alone, of those who must go alone too. ever is for a survey:
-// a read since the batch began will do.
+// preflight makes the reads that the next claims rely on: all pending invitations, the invitations
+// of any status made since the batches began, and which of the people next in line are users. With
+// alone it includes people who must go alone. ever is for a survey, for which any read since the
+// batch began is recent enough.
 func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	held, err := w.take(ctx, "preflight")
 	if err != nil {
 		return err
 	}
-	if held == nil { // another process reads: its reads are as good as ours
+	if held == nil { // another process reads, and its reads count here too
 		return sleep(ctx, w.cfg.paced(50*time.Millisecond))
 	}
 	defer func() { err = held.Explain(err); held.Release() }()
@@ -345,10 +343,10 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	}
 	var unread []*invitation.Case
 	lists := false
-	var also time.Time // when the earliest batch without preflight began that wants them
+	var also time.Time // start of the earliest batch without preflight that needs the lists
 	for _, c := range cases {
 		wanted := c.Next().Lists
-		if ever { // once since the batch began will do
+		if ever { // any read since the batch began is recent enough
 			c.Fresh = math.MaxInt64
 		}
 		noUsers, noLists := c.Missing(c.Row)
@@ -369,7 +367,8 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 		}
 	}
 	span.SetAttributes(spanPeople.Int(len(unread)))
-	// Whoever stands in the way of the others of a chunk meets new ones next time.
+	// Shuffle, so that a person who blocks the others of a chunk is with different people next
+	// time.
 	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
 	var mu sync.Mutex
 	var left []unanswered
@@ -388,8 +387,8 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	return errors.Join(err, w.putOff(ctx, left))
 }
 
-// lists makes the three passes that guard claims: back to when the earliest batch
-// with preflight began, and to also where that is earlier; zero: it does not count.
+// lists makes the three passes that guard claims. They go back to the start of the earliest batch
+// with preflight, or to also if that is earlier. A zero also is ignored.
 func (w *Worker) lists(ctx context.Context, also time.Time) error {
 	defer func(began time.Time) {
 		if took := time.Since(began); took > w.cfg.fresh/2 && ctx.Err() == nil {
@@ -415,8 +414,8 @@ func (w *Worker) lists(ctx context.Context, also time.Time) error {
 	return err
 }
 
-// survey decides, while there is no budget, the rows that need none: with few
-// rows left, whom Clerk knows already should not wait an hour to be told so.
+// survey decides rows that need no budget while there is none. If few rows are left, people that
+// Clerk knows already should not wait an hour for that result.
 func (w *Worker) survey(ctx context.Context) error {
 	undecided, telling, err := w.store.Telling(ctx, w.cfg.Instance.ID, surveyLimit+1)
 	if err != nil || telling == 0 || undecided > surveyLimit {
@@ -425,7 +424,7 @@ func (w *Worker) survey(ctx context.Context) error {
 	if err := w.preflight(ctx, true, true); err != nil {
 		return err
 	}
-	for { // each turn decides one row of a person
+	for { // each round decides one row of a person
 		var p picked
 		err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 			if _, _, err = w.claimer.reserve(ctx, tx); err != nil {

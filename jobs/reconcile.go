@@ -14,11 +14,10 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Reconcile holds everything at Clerk against our rows: it brings their status
-// up to date, and notes where the two tell different stories. One process of an
-// instance does so at a time; it waits for another that is at it. It is for a
-// worker that does not run; a running one reconciles by itself, as often as
-// [Config.ReconcileEvery] says.
+// Reconcile compares everything at Clerk with the results: it updates the status of rows and
+// records drift. One process of an instance does it at a time, and Reconcile waits for another
+// process that does. Use it with a worker that does not run. A running worker reconciles on its
+// own, every [Config.ReconcileEvery].
 func (w *Worker) Reconcile(ctx context.Context, actor string) (*invitation.Reconcile, error) {
 	leave, err := w.attend(ctx)
 	if err != nil {
@@ -36,9 +35,8 @@ func (w *Worker) Reconcile(ctx context.Context, actor string) (*invitation.Recon
 	}
 }
 
-// reconcileLoop reconciles whenever that is due, until ctx is done. When it is
-// due the reconciles table says, so that neither restarts nor several workers
-// change how often it is done.
+// reconcileLoop reconciles whenever that is due, until ctx is done. The reconciles table says when
+// it is due, so restarts and several workers do not change how often it is done.
 func (w *Worker) reconcileLoop(ctx context.Context) {
 	every := w.cfg.ReconcileEvery
 	if every <= 0 {
@@ -48,7 +46,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 		wait, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every)
 		if err == nil && wait <= 0 {
 			_, err = w.reconcile(ctx, "every "+ratelimit.Interval(every), every)
-			wait = 0 // looked up anew
+			wait = 0 // check again at once
 		}
 		if errors.Is(err, ErrUnauthorized) {
 			w.stop(err)
@@ -61,8 +59,8 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 	}
 }
 
-// reconcile reads everything once, unless another process is at it or, with
-// every, did it meanwhile: then it returns nil.
+// reconcile reads everything once. It returns nil if another process is reconciling or, with every,
+// has done it meanwhile.
 func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *invitation.Reconcile, err error) {
 	held, err := w.take(ctx, "reconcile")
 	if err != nil || held == nil {
@@ -95,7 +93,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 		return w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
 	}
 	endErr := end()
-	if listed == nil && errors.Is(endErr, lease.ErrLost) { // by now it is for another process to say what is there
+	if listed == nil && errors.Is(endErr, lease.ErrLost) { // another process now decides what is there
 		listed, err = endErr, errors.Join(err, endErr)
 		endErr = end()
 	}
@@ -107,20 +105,20 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 	return r, errors.Join(err, endErr)
 }
 
-// pass is one reading of both of Clerk's lists. Of what it was shown it keeps
-// eight bytes an invitation, whatever else there is to know of it.
+// pass reads both of Clerk's lists once. It keeps eight bytes for each invitation that it read, and
+// nothing else.
 type pass struct {
 	w      *Worker
 	r      *invitation.Reconcile
 	guard  invitation.Guard
 	seed   maphash.Seed
-	hashes []uint64 // of the ids that were shown
-	passes []int64  // the first reads of the lists
-	told   []int64  // the reads that told something new
+	hashes []uint64 // of the ids that were read
+	passes []int64  // first reads of the lists
+	told   []int64  // reads that showed something new
 }
 
-// read reads the default list first and then the revoked, so that what is
-// revoked in between is seen.
+// read reads the default list first and then the revoked invitations, so that it sees what is
+// revoked in between.
 func (p *pass) read(ctx context.Context) error {
 	defer p.sum()
 	for _, l := range []list{
@@ -149,13 +147,12 @@ func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitati
 	return err
 }
 
-// mostByID is how many invitations a reconciling reads by their ids; the next one
-// goes on with the others.
+// mostByID is how many invitations a reconcile reads by id. The next reconcile reads the others.
 const mostByID = 500
 
-// byID finds out which invitations that the lists lack were deleted. Lists may lag,
-// so it waits for a settle time after they were read; then it reads each one by its
-// id, in every status.
+// byID finds out which invitations were deleted, of those that the lists did not show. Lists may
+// lag, so it waits a settle time after they were read. Then it reads each invitation by its id, in
+// every status.
 func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
 	if len(unlisted) == 0 {
 		return nil
@@ -182,8 +179,8 @@ func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
 	return nil
 }
 
-// find reads an invitation by its id, in every status, learns from what is shown,
-// and returns the last read.
+// find reads an invitation by its id, in every status, and learns from the result. It returns the
+// last read.
 func (p *pass) find(ctx context.Context, id string) (found bool, last invitation.GET, err error) {
 	var first *invitation.GET
 	for _, l := range []list{{call: invitation.ReadByID}, {call: invitation.ReadByIDRevoked, status: invitation.Revoked}} {
@@ -202,7 +199,7 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last invitation
 		if err != nil {
 			return false, last, err
 		}
-		if others > 0 { // the query was not kept to, so that its answer proves no absence
+		if others > 0 { // Clerk ignored the query, so the answer does not prove absence
 			return false, last, fmt.Errorf("clerk answered a query for one invitation with %d others", others)
 		}
 		if len(page) > 0 {
@@ -214,14 +211,14 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last invitation
 	return false, last, nil
 }
 
-// sum makes the hashes ready to be looked up.
+// sum prepares the hashes for look-ups.
 func (p *pass) sum() {
 	slices.Sort(p.hashes)
 	p.hashes = slices.Compact(p.hashes)
 	p.r.Scanned = len(p.hashes)
 }
 
-// shown reports whether an invitation was shown.
+// shown reports whether an invitation was read.
 func (p *pass) shown(id string) bool {
 	_, ok := slices.BinarySearch(p.hashes, maphash.String(p.seed, id))
 	return ok

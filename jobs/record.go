@@ -13,16 +13,17 @@ import (
 	"bulkinvite/invitation"
 )
 
-// answered is a request whose answer is to be recorded.
+// answered is a request with an answer to record.
 type answered struct {
 	*ticket
 	answer  clerk.Answer
 	said    invitation.Reply
-	written chan error // of the [recorder]
+	written chan error // used by [recorder]
 }
 
-// recorder writes answers into the ledger. Those that come while a transaction is under way share the next one: without
-// limits a process has a hundred requests at Clerk at once, whose answers take few transactions and one connection.
+// recorder writes answers into the ledger. Answers that arrive during a transaction share the next
+// one. Without limits a process has a hundred requests at Clerk at once, and this way their answers
+// take few transactions and one connection.
 type recorder struct {
 	write func(context.Context, []answered) error
 
@@ -31,7 +32,7 @@ type recorder struct {
 	waiting []answered
 }
 
-// add returns when an answer is written, with the error of the transaction that it was in.
+// add returns when an answer is written, with the error of its transaction.
 func (r *recorder) add(ctx context.Context, a answered) error {
 	a.written = make(chan error, 1)
 	r.mu.Lock()
@@ -44,7 +45,7 @@ func (r *recorder) add(ctx context.Context, a answered) error {
 	return <-a.written
 }
 
-// run writes what waits until nothing does.
+// run writes waiting answers until there are none.
 func (r *recorder) run(ctx context.Context) {
 	for {
 		r.mu.Lock()
@@ -64,20 +65,20 @@ func (r *recorder) run(ctx context.Context) {
 	}
 }
 
-// recordAnswer returns when an answer is in the ledger. Should the process end before, the attempt is open and settled by
-// reading.
+// recordAnswer returns when an answer is in the ledger. If the process ends before, the attempt
+// stays open and is resolved by reading.
 func (w *Worker) recordAnswer(ctx context.Context, a answered) {
 	if err := w.answers.add(ctx, a); err != nil {
-		// By itself, so that nobody's answer keeps others from being recorded.
+		// Record it alone, so that another answer cannot prevent it.
 		w.log.Debug("answers are recorded one by one", "error", err)
 		w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, []answered{a}) })
 	}
 }
 
-// record writes answers and all that follows from them into the ledger, in one
-// transaction that touches rows of these attempts only.
+// record writes answers, and everything that follows from them, in one transaction. The transaction
+// changes only rows of these attempts.
 func (w *Worker) record(ctx context.Context, all []answered) error {
-	// Every transaction that writes several attempts takes them in this order.
+	// Every transaction that writes several attempts uses this order.
 	slices.SortFunc(all, func(a, b answered) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
 	var verdicts map[int64][]invitation.Verdict // by attempt
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
@@ -100,8 +101,8 @@ func (w *Worker) record(ctx context.Context, all []answered) error {
 	return nil
 }
 
-// note records answers and returns what follows from them, by attempt, and the rows
-// that this frees. Links are written before until.
+// note records answers. It returns the decisions that follow, by attempt, and the rows that can be
+// claimed again. It writes links only before until.
 func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (map[int64][]invitation.Verdict, []invitation.Freed, error) {
 	notes := make([]invitation.Noted, len(all))
 	for i, a := range all {
@@ -128,7 +129,7 @@ func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time
 	return verdicts, freed, err
 }
 
-// verdict is what follows from an answer for somebody.
+// verdict returns the decision that follows from an answer for one person.
 func (a answered) verdict(c *invitation.Case) invitation.Verdict {
 	v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
 	if p, ok := a.said.People[c.Key]; ok && v.Outcome == invitation.Invited {
@@ -141,8 +142,8 @@ func (a answered) verdict(c *invitation.Case) invitation.Verdict {
 	return v
 }
 
-// verdicts says what follows from answers for the people of those attempts that
-// were open, by attempt. Whoever is not in it must be read first.
+// verdicts returns the decisions that follow from answers, by attempt, for the people of attempts
+// that were open. The other people of these attempts must be read first.
 func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (map[int64][]invitation.Verdict, error) {
 	of := map[invitation.RowID]answered{}
 	var cases []*invitation.Case
@@ -174,10 +175,10 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 	return verdicts, nil
 }
 
-// created returns the cases of those whom the answer made an invitation for, as
-// they were when they were claimed, and the rows of all others. Nothing else that
-// can be known of somebody changes what such an answer means, so that it need not
-// be looked up; a row that is decided meanwhile stays as it is.
+// created returns the cases of the people that got an invitation according to the answer, as they
+// were at the claim, and the rows of all others. Nothing else that could be known of a person
+// changes the meaning of such an answer, so their evidence need not be loaded. A row that was
+// decided meanwhile stays as it is.
 func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) {
 	for _, p := range a.People {
 		one := a.said.People[p.Key]
@@ -192,7 +193,7 @@ func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) 
 	return cases, rest
 }
 
-// tell says what was recorded of an answer.
+// tell logs what was recorded for an answer.
 func (w *Worker) tell(a answered, verdicts []invitation.Verdict) {
 	for _, v := range verdicts {
 		if v.Kind != invitation.Decide {

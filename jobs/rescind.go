@@ -11,22 +11,20 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Rescind withdraws people: their pending invitations are revoked, and their
-// undecided rows end as cancelled, in whichever batches. Where a request for
-// one has gone out whose answer is not known, that is resolved first, and what
-// it made is revoked: the sweep, of which sw says the kind and who asks, ends
-// when all of that is done, by whichever process; see [Worker.Finish].
+// Rescind withdraws people. It revokes their pending invitations and cancels their undecided rows,
+// in all batches. If a request for a person was sent and its answer is not known, that is resolved
+// first, and the invitation it made is revoked. The sweep ends when all of this is done, by any
+// process; see [Worker.Finish]. sw says the kind of the sweep and who asks for it.
 //
-// A dry run is recorded and does nothing. More than the threshold is not begun
-// unless sw.Allow says so: then sw.Held is true, its ID 0, and nothing was
-// written.
+// A dry run is recorded and changes nothing. If the withdrawal exceeds its threshold and sw.Allow
+// is false, nothing is written: sw.Held is true and sw.ID is 0.
 func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys []string) (*invitation.Withdrawal, error) {
 	store := invitation.NewStore(pool)
 	var w *invitation.Withdrawal
 	asked := *sw
 	begin := func(tx pgx.Tx) (err error) {
 		*sw = asked
-		if sw.Apply { // reading a file again and starting a draft may take minutes: nobody's claim waits for that
+		if sw.Apply { // may take minutes, and claims must not wait for it
 			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
 				return err
 			}
@@ -34,11 +32,11 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 		if err := invitation.LockSweeps(ctx, tx, sw.InstanceID); err != nil {
 			return err
 		}
-		if sw.Apply { // claims read after they hold the buckets which rows are withdrawn
+		if sw.Apply { // claims read which rows are withdrawn after they hold the buckets
 			if err := ratelimit.Lock(ctx, tx, sw.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 				return err
 			}
-			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil { // those that were made meanwhile
+			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil { // drafts that were made meanwhile
 				return err
 			}
 		}
@@ -68,7 +66,7 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 	return w, follow(ctx, pool, sw.InstanceID)
 }
 
-// follow does what is left to do about rows that sweeps have taken away.
+// follow completes the work on rows that sweeps have taken away.
 func follow(ctx context.Context, pool *pgxpool.Pool, instance int64) error {
 	return retryDeadlock(ctx, pool, func(tx pgx.Tx) error {
 		ids, err := invitation.NewStore(pool).FollowWithdrawn(ctx, tx, instance)

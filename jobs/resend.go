@@ -13,12 +13,12 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// A row that asks for a resend is invited in two requests, each with a claim of its
-// own: a revoke of the invitation that stands in the way, and the create that the row
-// is owed from then on. See docs/protocol.md, "Inviting again".
+// A row that asks for a resend is invited in two requests, each with a claim of its own: a revoke
+// of the blocking invitation, and the create that the row is then owed. See docs/protocol.md,
+// "Inviting again".
 
-// revokeOwn sends a claimed revoke of a row's own and records the answer. It reports
-// whether the row may be owed an invitation now.
+// revokeOwn sends a claimed revoke of a row's own and records the answer. It reports whether the
+// row is owed an invitation now.
 func (w *Worker) revokeOwn(ctx context.Context, t *ticket) (owed bool) {
 	defer w.claimer.ended(t.Bucket)
 	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", t.AttemptID), t.deadline)
@@ -59,11 +59,11 @@ func (w *Worker) revokeOwn(ctx context.Context, t *ticket) (owed bool) {
 	return owed
 }
 
-// owed reports whether the request is the create of a row that is owed one.
+// owed reports whether the request is the create of an owed row.
 func (t *ticket) owed() bool { return len(t.People) == 1 && t.cases[t.People[0].Key].Owed }
 
-// recordOwnRevoke records the answer to a row's own revoke. If it was done, the row
-// gets a job for its create in the same transaction.
+// recordOwnRevoke records the answer to a row's own revoke. If the revoke is done, the same
+// transaction inserts a job for the row's create.
 func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer) (owed bool, err error) {
 	p, said := t.People[0], judgeRevoke(a)
 	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent,
@@ -85,8 +85,8 @@ func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer)
 		case clerk.Success, clerk.Gone:
 			owed = true
 		case clerk.AlreadyRevoked:
-			// Somebody else took it back, unless an earlier revoke of ours did: then
-			// whether there is anything to send again is to be asked anew.
+			// Somebody else revoked it, unless an earlier revoke of this row did. If it was
+			// somebody else, Next decides again whether the row invites the person.
 			if owed, err = w.store.RevokedBefore(ctx, tx, p.RowID, t.AttemptID); err != nil {
 				return err
 			}
@@ -96,7 +96,7 @@ func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer)
 	return owed && err == nil, err
 }
 
-// closeOwnRevoke closes a row's own revoke, and wakes the rows that this frees.
+// closeOwnRevoke closes a row's own revoke and inserts jobs for the rows that can be claimed again.
 func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person,
 	status invitation.Status, how string, done bool) error {
 	freed, err := w.store.CloseOwnRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how, done)
@@ -106,10 +106,10 @@ func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p
 	return free(ctx, tx, w.cfg.Instance.ID, freed)
 }
 
-// InsertResend makes the batch that invites again the people of another, with
-// its rows and jobs, all or nothing, and returns its number and that of its rows. It
-// holds the create and bulk buckets, as all do who take people back: whichever of
-// the two comes second sees what the first has done.
+// InsertResend makes and starts the batch that invites the people of another batch again, with its
+// rows and jobs. It returns the batch's number and its number of rows. It locks the create and bulk
+// buckets, as all transactions that revoke a batch's invitations do. So of two such transactions
+// the second sees what the first has done.
 func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b invitation.Batch, of *invitation.Batch, pendingFor time.Duration) (int64, int, error) {
 	if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 		return 0, 0, err
@@ -124,20 +124,22 @@ func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b inv
 	return id, len(rows), store.StartBatch(ctx, tx, id, b.Actor, len(rows), 0)
 }
 
-// Correction is what sets a row right.
+// Correction is the result of correcting a row.
 type Correction struct {
-	Batch int64 // of one row: the right address
-	Sweep int64 // takes the wrong address' invitation back; 0: there is none
+	Batch int64 // the batch of one row with the right address
+	Sweep int64 // revokes the invitations of the wrong address; 0: there are none
 }
 
-// Correct gives a row of a batch up, or takes back the invitations that were made
-// for it, by whichever batch, and invites another address in its place, all or
-// nothing. It is [invitation.ErrUnderWay] while Clerk is being asked for the row.
+// Correct replaces the address of a row of a batch. In one transaction it cancels the row if it is
+// undecided, begins a sweep that revokes the pending invitations that any batch made for it, and
+// starts a batch of one row with the right address. It fails with [invitation.ErrUnderWay] while a
+// request for the row is open; see [invitation.Store.CreateCorrection] for its other errors.
 func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
 	store := invitation.NewStore(pool)
 	var c Correction
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// First, so that nobody waits for the buckets while this waits for an erasure.
+		// Take this lock first, so that no claim waits for the buckets while this waits for an
+		// erasure.
 		if err := invitation.ShareErasures(ctx, tx); err != nil {
 			return err
 		}

@@ -12,14 +12,14 @@ import (
 	"bulkinvite/invitation"
 )
 
-// idlePoll is how often a process looks for open attempts of others: well within
-// the settle time that they have to wait anyway.
+// idlePoll returns how often a process looks for open attempts of other processes. It is well below
+// the settle time, which the attempts must wait anyway.
 func (w *Worker) idlePoll() time.Duration {
 	return min(max(w.cfg.Settle/3, w.cfg.paced(250*time.Millisecond)), w.cfg.paced(5*time.Second))
 }
 
-// settleLoop settles open attempts by reading Clerk, whoever sent them and
-// whether that process lives, until ctx is done.
+// settleLoop resolves open attempts by reading Clerk, until ctx is done. It does not matter which
+// process sent them and whether that process lives.
 func (w *Worker) settleLoop(ctx context.Context) {
 	failing := w.cfg.afterFailures()
 	for ctx.Err() == nil {
@@ -48,8 +48,8 @@ func (w *Worker) settleLoop(ctx context.Context) {
 	}
 }
 
-// settleDue makes one shared read for all attempts that are due and settles
-// them. It returns when the next one is due.
+// settleDue makes one shared read for all attempts that are due and resolves them. It returns when
+// the next attempt is due.
 func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	due, next, err := w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle)
 	if err != nil || len(due) == 0 {
@@ -61,7 +61,7 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	}
 	defer func() { err = held.Explain(err); held.Release() }()
 	ctx = held.Context()
-	// Another process may have settled them before this one took the lease.
+	// Another process may have resolved them before this one took the lease.
 	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}
@@ -77,7 +77,7 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 		if unread[a.ID] {
 			continue
 		}
-		// One that can't be settled must not keep the others open.
+		// An attempt that cannot be resolved must not keep the others open.
 		if err := w.settle(ctx, a, settled); err != nil {
 			failed = append(failed, fmt.Errorf("settle attempt %d: %w", a.ID, err))
 		}
@@ -86,11 +86,11 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	return next, errors.Join(failed...)
 }
 
-// readBack reads the lists back to the earliest of the attempts: first the
-// default one, then the revoked, so that what is revoked in between is seen. It
-// reads all pending invitations where an answer spoke of one of unknown age, and
-// before the lists who is a user where an answer named nobody; unread are the
-// attempts for which that failed.
+// readBack reads the lists back to the earliest of the attempts: first the default list, then the
+// revoked invitations, so that it sees what is revoked in between. If an answer says that a pending
+// invitation exists, which may be of any age, it reads all pending invitations before. If a refusal
+// named nobody, it first reads which of its people are users. unread has the attempts for which
+// that failed.
 func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c invitation.Coverage, unread map[int64]bool, err error) {
 	earliest := due[0].Started
 	exists := false
@@ -127,9 +127,9 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 	return c, unread, nil
 }
 
-// readUnnamed reads which people of a refused call are users: the refusal did
-// not say who stands in its way. Of whom Clerk does not say, the answer to the next
-// request will.
+// readUnnamed reads which people of a refused call are users, because the refusal did not name the
+// person that caused it. If Clerk does not say it for a person, the answer to their next request
+// will.
 func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) error {
 	people, err := w.people(ctx, a.ID)
 	if err != nil {
@@ -163,9 +163,9 @@ func rowsOf(people []invitation.Person) []invitation.RowID {
 	return ids
 }
 
-// settle closes what the reads can close of one attempt. It goes twice: whom the
-// reads decide come first, since whether anybody was found says how the others
-// of a refused call go on.
+// settle closes what the reads decide about one attempt. It runs twice. The people that the reads
+// decide come first, because how the other people of a refused call continue depends on whether
+// anybody was found.
 func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
 	if a.Call == invitation.CallRevoke {
 		return w.settleRevoke(ctx, a)

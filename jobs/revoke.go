@@ -17,22 +17,20 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// revokers is how many revocations a process has under way. The general limit
-// sets the pace.
+// revokers is how many revocations a process works at a time. The general limit sets the pace.
 const revokers = 8
 
-// RevokeArgs is a wake-up for a revocation. It carries ids only.
+// RevokeArgs wakes a worker for a revocation. It carries ids only.
 type RevokeArgs struct {
 	invitation.RevocationID
 }
 
-// Kind is River's name of the job.
+// Kind returns River's name of the job, "revoke".
 func (RevokeArgs) Kind() string { return "revoke" }
 
-// BeginSweep records a sweep with what it is to take back, and inserts a job for
-// each, in one transaction: see [invitation.Store.BeginSweep]. A sweep that is
-// held has no jobs. Any worker of the instance works them; [Worker.Finish] does
-// so and waits for the end.
+// BeginSweep records a sweep and its targets, and inserts a job for each target, in one
+// transaction; see [invitation.Store.BeginSweep]. A held sweep and a dry run have no jobs. Any
+// worker of the instance works the jobs. [Worker.Finish] does so and waits for the end.
 func BeginSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, targets []invitation.Target) error {
 	if err := store.BeginSweep(ctx, tx, sw, targets); err != nil {
 		return err
@@ -47,8 +45,8 @@ func BeginSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *inv
 	return InsertRevokes(ctx, tx, sw.InstanceID, ids)
 }
 
-// AllowSweep lets a held sweep pass its threshold. With one that is not held
-// nothing happens.
+// AllowSweep allows a held sweep to exceed its threshold and inserts its jobs. It does nothing to a
+// sweep that is not held.
 func AllowSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, actor string) error {
 	ids, err := store.AllowSweep(ctx, tx, sw.ID, actor)
 	if err != nil {
@@ -57,8 +55,7 @@ func AllowSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *inv
 	return InsertRevokes(ctx, tx, sw.InstanceID, ids)
 }
 
-// InsertRevokes inserts a job for each revocation, in the transaction that
-// records them.
+// InsertRevokes inserts a job for each revocation. Call it in the transaction that records them.
 func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitation.RevocationID) error {
 	if len(ids) == 0 {
 		return nil
@@ -74,10 +71,9 @@ func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitat
 	return nil
 }
 
-// Finish works on revocations until a sweep has ended, whoever began it, and
-// returns it. It sends no invitation if the worker's Config says OnlyRevokes.
-// Should ctx end before, the sweep that it returns has not ended: any worker
-// goes on with it.
+// Finish works on revocations until a sweep has ended, no matter who began it, and returns the
+// sweep. It sends no invitations if [Config.OnlyRevokes] is set. If ctx ends first, the returned
+// sweep has not ended, and any worker continues it.
 func (w *Worker) Finish(ctx context.Context, sweep int64) (*invitation.Sweep, error) {
 	err := w.Run(ctx, func(ctx context.Context) (bool, error) {
 		sw, err := w.store.Sweep(ctx, sweep)
@@ -94,7 +90,7 @@ type revokeWorker struct {
 	w *Worker
 }
 
-// Work takes one invitation back, or says when that can be tried again.
+// Work revokes one invitation, or snoozes until it can be tried again.
 func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) error {
 	w := r.w
 	w.working.Store(job.ID, nil)
@@ -107,7 +103,7 @@ func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) err
 		case err == nil && wait == 0:
 			failpoint("before_completion")
 			return nil
-		case ctx.Err() != nil: // the worker stops: the job goes back at once
+		case ctx.Err() != nil: // the worker stops: the job returns to the queue at once
 			return river.JobSnooze(0)
 		case err != nil:
 			w.log.Warn("revoke", "sweep", job.Args.Sweep, "invitation", job.Args.Invitation, "error", err)
@@ -122,7 +118,7 @@ func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) err
 	}
 }
 
-// untilStop gives a context that ends when the worker stops, too.
+// untilStop returns a context that also ends when the worker stops.
 func (w *Worker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
@@ -135,8 +131,8 @@ func (w *Worker) untilStop(ctx context.Context) (context.Context, context.Cancel
 	return ctx, cancel
 }
 
-// revoke takes one invitation back. It returns 0 when nothing is left to do for
-// this job, or how long to wait before it is tried again.
+// revoke revokes one invitation. It returns 0 if nothing is left to do for this job, or how long to
+// wait before the next try.
 func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.Duration, error) {
 	now, err := w.store.Revocation(ctx, id)
 	if err != nil {
@@ -157,7 +153,7 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	}
 	var throttled *ratelimit.Throttled
 	defer func() { release(throttled) }()
-	ctx = context.WithoutCancel(ctx) // what is committed below is sent and recorded
+	ctx = context.WithoutCancel(ctx) // what is committed below must be sent and recorded
 	failpoint("before_reserve")
 	began := time.Now()
 	claimed, wait, err := w.claimRevoke(ctx, id)
@@ -199,9 +195,9 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	return wait, nil
 }
 
-// claimRevoke puts the revoke into the ledger and claims its person, unless it is
-// known by now that nothing is to be sent. No attempt: it is decided, or is to
-// be tried again after a wait.
+// claimRevoke opens an attempt for a revoke and claims its person, unless it is known by now that
+// nothing must be sent. If it returns no attempt, the revocation is decided, or must be tried again
+// after wait.
 func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (claimed invitation.Claimed, wait time.Duration, err error) {
 	claiming, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -223,7 +219,7 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 			wait, err = w.leaveAlone(claiming, tx, r)
 			return err
 		}
-		// In a new statement: what was recorded before the claim was ours to make.
+		// This is a new statement: it sees what was recorded before this claim.
 		end, err := w.foregone(claiming, tx, r)
 		if err != nil {
 			return err
@@ -243,10 +239,10 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 	return claimed, wait, err
 }
 
-// leaveAlone is for a person who is in a request whose answer is not known: a
-// sweep passes them over, since its next one comes; whoever named them waits, and
-// so does a sweep that is at another invitation of theirs. If the request is this
-// very revoke, settling it decides, or inserts a job.
+// leaveAlone handles a person who has an open request. A sweep of stale invitations skips the
+// person, because the next sweep comes soon. Other sweeps wait, and so does a sweep whose own open
+// request is for another invitation of the same person. If the open request is this revoke,
+// resolving it decides the revocation or inserts a job.
 func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (time.Duration, error) {
 	mine, err := w.store.Revoking(ctx, tx, w.cfg.Instance.ID, r)
 	if err != nil || mine == r.Invitation {
@@ -260,8 +256,8 @@ func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revoca
 	return again, err
 }
 
-// foregone decides a revocation of which it is known that there is nothing to
-// revoke.
+// foregone decides a revocation if it is known that there is nothing to revoke. The end has no
+// outcome if that is not known.
 func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (e invitation.RevocationEnd, err error) {
 	status, waits, err := w.store.Known(ctx, tx, w.cfg.Instance.ID, r)
 	switch {
@@ -272,22 +268,22 @@ func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocati
 		e.Outcome = invitation.RevokeAccepted
 	case status == invitation.Expired, !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(r.Now):
 		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
-	case waits && r.Kind == invitation.KindSweep: // a resend revokes it by itself; without it, would not invite again
+	case waits && r.Kind == invitation.KindSweep: // the row decides whether to revoke it
 		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipWaitingRow
 	}
 	return e, err
 }
 
-// revoked is what an answer to a revoke means.
+// revoked is the meaning of an answer to a revoke.
 type revoked struct {
-	end    invitation.RevocationEnd // no outcome: it is tried again, or must be read
-	status invitation.Status        // where the invitation stands; empty: not told
+	end    invitation.RevocationEnd // no outcome: try again, or read
+	status invitation.Status        // of the invitation; empty: unknown
 	answer invitation.Answer
-	close  string // how the attempt closes; empty: only reading tells
-	wait   bool   // back off before it is tried again
+	close  string // the attempt's resolution; empty: only a read can resolve it
+	wait   bool   // back off before the next try
 }
 
-// judgeRevoke says what an answer to a revoke means.
+// judgeRevoke returns the meaning of an answer to a revoke.
 func judgeRevoke(a clerk.Answer) revoked {
 	failed := invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: a.Code}
 	switch a.Class {
@@ -309,9 +305,8 @@ func judgeRevoke(a clerk.Answer) revoked {
 	return revoked{end: failed, answer: invitation.AnswerRefused, close: invitation.ClosedRefused}
 }
 
-// recordRevoke writes an answer and what follows from it into the ledger, and
-// returns how long to wait before the revocation is tried again; 0: it is
-// decided, or a read will decide it.
+// recordRevoke writes an answer, and what follows from it, into the ledger. It returns how long to
+// wait before the next try. 0 means that the revocation is decided or that a read will decide it.
 func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r *invitation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
 	attempt, said := claimed.AttemptID, judgeRevoke(a)
 	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}, Read: said.close == ""}
@@ -322,7 +317,7 @@ func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r
 		wait = 0
 		open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
 		if err != nil || !open[attempt] {
-			return err // settled by a read meanwhile, which has decided it
+			return err // a read has resolved it meanwhile and decided the revocation
 		}
 		if wait, err = w.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {
 			return err
@@ -332,15 +327,15 @@ func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r
 	if said.close == "" && err == nil {
 		w.log.Warn("revoke must be read", "attempt", attempt, "sweep", r.Sweep, "class", a.Class.String(), "code", a.Code)
 		poke(w.resolve)
-		return 0, nil // settling inserts a job if it has to be tried again
+		return 0, nil // the read inserts a job if a further try is needed
 	}
 	return wait, err
 }
 
-// endOrWait decides a revocation as the answer says, or backs off.
+// endOrWait decides a revocation as the answer says, or makes it back off.
 func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *invitation.Revocation, said revoked, code string) (time.Duration, error) {
 	if said.end.Outcome == invitation.RevokeGone && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(r.Now.Add(time.Minute)) {
-		said.end.Outcome, said.end.Reason = invitation.RevokeSkipped, invitation.SkipExpired // Clerk's clock is a little ahead
+		said.end.Outcome, said.end.Reason = invitation.RevokeSkipped, invitation.SkipExpired // its clock is ahead
 	}
 	if said.end.Outcome != "" {
 		said.end.Attempt = attempt
@@ -357,7 +352,8 @@ func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *inv
 	return wait, err
 }
 
-// closeRevoke closes an attempt to revoke for its person, and wakes whom that frees.
+// closeRevoke closes a person's part of an attempt to revoke, and inserts jobs for the rows that
+// can be claimed again.
 func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person, status invitation.Status, how string) error {
 	freed, err := w.store.CloseRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how)
 	if err != nil {
@@ -366,8 +362,7 @@ func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p in
 	return free(ctx, tx, w.cfg.Instance.ID, freed)
 }
 
-// settleRevoke settles a revoke whose answer was lost, by where the lists show
-// the invitation now.
+// settleRevoke resolves a revoke without a usable answer by the status that the lists show now.
 func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) error {
 	var told []func()
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
@@ -409,8 +404,8 @@ func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) err
 	return nil
 }
 
-// decideRead decides a revocation by what a read showed. Where that shows that
-// nothing was done, it is tried again.
+// decideRead decides a revocation by what a read showed. If the read shows that nothing was done,
+// the revoke is tried again, for [giveUp] at most.
 func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.RevocationID, attempt int64, status invitation.Status, read int64) error {
 	e := invitation.RevocationEnd{Attempt: attempt, Read: read}
 	switch status {
@@ -433,8 +428,8 @@ func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.Revoca
 	return w.store.EndRevocation(ctx, tx, id, e)
 }
 
-// repairRevokes inserts jobs for all revocations that wait if the queue has none
-// that could wake anybody soon: somebody deleted them, or they died with their process.
+// repairRevokes inserts jobs for all waiting revocations if the queue has none that could wake a
+// worker soon: somebody deleted the jobs, or they died with their process.
 func (w *Worker) repairRevokes(ctx context.Context) error {
 	var woken bool
 	err := w.pool.QueryRow(ctx, `
@@ -456,16 +451,16 @@ func (w *Worker) repairRevokes(ctx context.Context) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return InsertRevokes(ctx, tx, w.cfg.Instance.ID, ids) })
 }
 
-// patience holds a process' revokes back after failures that have nothing to do
-// with one invitation, from a second to a minute.
+// patience delays a process's revokes after failures that have nothing to do with one invitation,
+// from one second to one minute.
 type patience struct {
 	paced   func(time.Duration) time.Duration
 	mu      sync.Mutex
-	failing *backoff.ExponentialBackOff // the waits after failures in a row
+	failing *backoff.ExponentialBackOff // the waits after consecutive failures
 	until   time.Time
 }
 
-// lose notes a failure. What fails at the same time counts once.
+// lose records a failure. Simultaneous failures count once.
 func (p *patience) lose() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -474,21 +469,21 @@ func (p *patience) lose() {
 	}
 }
 
-// fine ends a row of failures.
+// fine ends a series of failures.
 func (p *patience) fine() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failing.Reset()
 }
 
-// left is how long revokes are held back, a second at least.
+// left returns how long revokes are delayed, at least one second.
 func (p *patience) left() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(time.Until(p.until), p.paced(time.Second))
 }
 
-// wait returns when they no longer are.
+// wait returns when revokes are not delayed any more, or when ctx is done.
 func (p *patience) wait(ctx context.Context) error {
 	p.mu.Lock()
 	d := time.Until(p.until)

@@ -15,25 +15,26 @@ import (
 	"bulkinvite/invitation"
 )
 
-// stopWithin is how long a stop waits for requests under way to be recorded:
-// 30 s, or what a request may take and then some.
+// stopWithin returns how long a stop waits until requests under way are recorded: 30 s, or 10 s
+// more than a request may take if that is longer.
 func (w *Worker) stopWithin() time.Duration {
 	return max(w.cfg.paced(30*time.Second), w.cfg.RequestTimeout+w.cfg.paced(10*time.Second))
 }
 
-// Run works until ctx is done, then lets what is under way come to its end and
-// be recorded, for at most 30 s. It also ends when idle says so, which is asked
-// four times a second at most while something happens, and every five seconds
-// otherwise; nil is never. It returns [ErrUnauthorized] when Clerk refuses the key: the rows go
-// back undecided; and [ErrLinksHeld] when another process has taken over the file of links.
+// Run works until ctx is done. Then it lets requests under way end and be recorded, for 30 s at
+// most, or for 10 s more than a request may take if that is longer. It also ends when idle returns
+// true. It calls idle at most four times a second while something happens, and otherwise every five
+// seconds. A nil idle never ends it. Run returns [ErrUnauthorized] if Clerk refuses the key; the
+// rows stay undecided. It returns [ErrLinksHeld] if another process has taken over the file of
+// links.
 func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, error)) error {
 	leave, err := w.attend(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	// What works is cancelled when the run ends, for whatever reason; River's
-	// client and the claimer outlive that until running jobs are done.
+	// The loops are cancelled when the run ends, for whatever reason. River's client and the
+	// claimer continue until running jobs are done.
 	working, stop := context.WithCancel(ctx)
 	defer stop()
 	if err := w.river.Start(context.WithoutCancel(ctx)); err != nil {
@@ -81,7 +82,7 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 		if idle != nil {
 			done, idleErr := idle(ctx)
 			if done {
-				return w.tidy(ctx) // what was decided between the two looks
+				return w.tidy(ctx) // what was decided after the last tidy
 			}
 			err = errors.Join(err, idleErr)
 		}
@@ -91,8 +92,8 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 	}
 }
 
-// tidy moves batches on: it pauses those that have shown enough, finishes those
-// whose rows are decided, and ends what a cancel has left.
+// tidy does the housekeeping of batches and sweeps: it pauses batches that must be paused, finishes
+// those whose rows are all decided, and completes cancels and sweeps.
 func (w *Worker) tidy(ctx context.Context) error {
 	chores, err := w.store.Chores(ctx, w.cfg.Instance.ID)
 	if err != nil {
@@ -166,7 +167,7 @@ func (w *Worker) info() invitation.WorkerInfo {
 		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
 }
 
-// attend registers the process as one that lives and may claim, until leave is called.
+// attend registers this process as alive, so that it may claim, until leave is called.
 func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
 	if err := w.register(ctx); err != nil {
 		return nil, err
@@ -183,8 +184,7 @@ func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
 	}, nil
 }
 
-// register puts the process on the list of those that live. One that was declared
-// dead and lives registers again.
+// register records a heartbeat. It registers the process again if it was declared dead.
 func (w *Worker) register(ctx context.Context) error {
 	since, err := w.store.Beat(ctx, w.info())
 	if err == nil {
@@ -193,8 +193,8 @@ func (w *Worker) register(ctx context.Context) error {
 	return err
 }
 
-// take takes the lease of a task that one process of the instance does at a time,
-// or returns nil while another process has it.
+// take takes the lease of a task that one process of the instance does at a time. It returns nil
+// while another process has it.
 func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
 	held, err := lease.TakeFor(ctx, w.cfg.paced(lease.TTL), w.pool, w.cfg.Instance.ID, task, w.id)
 	if held != nil {
@@ -203,10 +203,10 @@ func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
 	return held, err
 }
 
-// heartbeat is how often a process says that it lives.
+// heartbeat returns the time between two heartbeats.
 func (w *Worker) heartbeat() time.Duration { return min(5*time.Second, w.cfg.RecoverAfter/4) }
 
-// keep sends heartbeats and does the fleet's housekeeping until ctx is done.
+// keep sends heartbeats and does the fleet's housekeeping, until ctx is done.
 func (w *Worker) keep(ctx context.Context) {
 	for sleep(ctx, w.heartbeat()) == nil {
 		if err := w.housekeep(ctx); err != nil && ctx.Err() == nil {
@@ -244,8 +244,9 @@ func (w *Worker) housekeep(ctx context.Context) error {
 	return errors.Join(w.repair(ctx), w.repairRevokes(ctx))
 }
 
-// Idle reports whether nothing is left to do at an instance: no running batch,
-// no sweep that goes on, and no attempt whose answer is unknown.
+// Idle reports whether an instance has nothing left to do: no running batch, no running sweep, no
+// owed row, and no open attempt. It ignores held sweeps, and batches and owed rows whose links go
+// to a file.
 func Idle(ctx context.Context, pool *pgxpool.Pool, instance int64) (bool, error) {
 	var idle bool
 	var b pgx.Batch

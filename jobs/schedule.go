@@ -12,8 +12,8 @@ import (
 	"bulkinvite/invitation"
 )
 
-// ParseSchedule reads a cron expression of five fields, in a time zone (empty:
-// the machine's).
+// ParseSchedule reads a cron expression of five fields. zone is an IANA time zone, or empty for the
+// machine's own.
 func ParseSchedule(expression, zone string) (cron.Schedule, error) {
 	where := time.Local
 	if zone != "" {
@@ -29,15 +29,15 @@ func ParseSchedule(expression, zone string) (cron.Schedule, error) {
 	return wallClock{spec, where}, nil
 }
 
-// wallClock is a schedule that goes by the clock on the wall. The parser's own
-// zones leave a night out when its hour is skipped for summer time, and run
-// twice when it is repeated; here such a night has one run.
+// wallClock is a schedule in local time. With the parser's own time zones a run is left out if its
+// hour is skipped for summer time, and done twice if its hour is repeated. Here such a night has
+// exactly one run.
 type wallClock struct {
 	spec  cron.Schedule
 	where *time.Location
 }
 
-// Next returns the first moment of the schedule after t.
+// Next returns the first time of the schedule after t, or the zero time if there is none.
 func (c wallClock) Next(t time.Time) time.Time {
 	wall := t.In(c.where)
 	asUTC := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, time.UTC)
@@ -53,9 +53,9 @@ func (c wallClock) Next(t time.Time) time.Time {
 	}
 }
 
-// latest returns the last moment of a schedule that is after one time and not
-// after another; zero: there is none. Schedules run from each minute to once a
-// year, so it looks back a day, a month, and so on, until it finds one.
+// latest returns the last time of a schedule after one time and not after another, or the zero time
+// if there is none. Schedules run between once a minute and once a year, so it looks back a day,
+// then a month, and so on, until it finds one.
 func latest(s cron.Schedule, after, until time.Time) (found time.Time) {
 	for _, back := range []time.Duration{24 * time.Hour, 32 * 24 * time.Hour, 367 * 24 * time.Hour, until.Sub(after)} {
 		from := until.Add(-back)
@@ -72,9 +72,9 @@ func latest(s cron.Schedule, after, until time.Time) (found time.Time) {
 	return found
 }
 
-// nights begins the sweep of each night as it comes, until ctx is done. Whichever
-// process is first has the night; of nights that all of them missed, the last is
-// made up for. One that can't begin is tried again.
+// nights begins the sweep of each night when it is due, until ctx is done. The first process to
+// record it has the night. If all processes missed some nights, only the last of them is made up
+// for. A sweep that cannot begin is tried again.
 func (w *Worker) nights(ctx context.Context) {
 	if w.schedule == nil {
 		return
@@ -84,7 +84,7 @@ func (w *Worker) nights(ctx context.Context) {
 		wait := 5 * time.Second
 		elsewhere, err := w.night(ctx)
 		if err == nil && !elsewhere {
-			// A minute at most, since the clock may be set.
+			// Wait at most one minute, because the clock may be set.
 			wait = min(max(w.schedule.Next(w.now()).Sub(w.now()), time.Millisecond), time.Minute)
 		} else if ctx.Err() == nil && !failed {
 			w.log.Warn("the nightly sweep can't begin; it is tried until it can", "error", err, "again_in", wait)
@@ -96,8 +96,8 @@ func (w *Worker) nights(ctx context.Context) {
 	}
 }
 
-// night begins a nightly sweep if one is due. It reports whether another process is
-// at it: should that die, this one looks again soon.
+// night begins a nightly sweep if one is due. elsewhere is true if another process is doing it. If
+// that process dies, this one takes over soon.
 func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
 	now := w.now()
 	since, err := w.store.Swept(ctx, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
@@ -115,7 +115,7 @@ func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
 	defer func() { err = held.Explain(err); held.Release() }()
 	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true,
 		Actor: "nightly sweep", night: due.UTC(), held: held})
-	if errors.Is(err, invitation.ErrSwept) { // by another process, meanwhile
+	if errors.Is(err, invitation.ErrSwept) { // another process began it meanwhile
 		return false, nil
 	}
 	return false, err

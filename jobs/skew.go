@@ -5,20 +5,21 @@ import (
 	"time"
 )
 
-// skewAge is for how long a reading of Clerk's clock counts, at least; twice as long at most.
+// skewAge is how long a reading of Clerk's clock counts at least. It counts for twice as long at
+// most.
 const skewAge = 10 * time.Minute
 
-// skew is how far Postgres' clock is ahead of Clerk's, by the Date headers of
-// Clerk's answers of the last minutes. Each says no more than that the offset lies
-// within its round trip and a second; Clerk's machines may differ; and a clock may
-// be set. So it is kept as the widest span that any recent answer allows.
+// skew is how far PostgreSQL's clock is ahead of Clerk's, by the Date headers of Clerk's recent
+// answers. Each answer says only that the offset is within its round trip and one second. Clerk's
+// machines may differ, and a clock may be set. So skew keeps the widest span that any recent answer
+// allows.
 type skew struct {
 	mu          sync.Mutex
 	since       time.Time // when now began
 	now, before span
 }
 
-// span is from the least to the most that the offset can be.
+// span is the range of the offset, from the least to the most.
 type span struct {
 	least, most time.Duration
 	known       bool
@@ -34,8 +35,8 @@ func (s span) and(o span) span {
 	return span{min(s.least, o.least), max(s.most, o.most), true}
 }
 
-// read takes up a Date header: of an answer that had come by a time of Postgres',
-// took so long, and was read at a time of this process.
+// read adds the Date header of an answer. ended is PostgreSQL's time after the answer came, took is
+// the duration of the request, and at is this process's time of the reading.
 func (s *skew) read(date, ended time.Time, took time.Duration, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,8 +51,8 @@ func (s *skew) read(date, ended time.Time, took time.Duration, at time.Time) {
 	s.now = s.now.and(span{most - took - time.Second, most, true}) // Date has whole seconds, rounded down
 }
 
-// bounds returns the least and the most that Postgres' clock is ahead; zero before
-// the first answer.
+// bounds returns how far PostgreSQL's clock is ahead at least and at most. Both are zero before the
+// first answer.
 func (s *skew) bounds() (least, most time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

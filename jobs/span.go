@@ -11,13 +11,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// tracer makes the spans of what a worker does. It does nothing until the program
-// names a provider. A span of each River job would be one of each row, and most
-// jobs find their row decided: what is traced is the requests that were claimed,
-// and what reads.
+// tracer makes the worker's spans. It does nothing until the program sets a provider. It does not
+// trace each River job, because that would be a span for each row, and most jobs find their row
+// decided. It traces claimed requests and reads.
 var tracer = otel.Tracer("bulkinvite/jobs")
 
-// What spans say. Ids and numbers alone: see docs/monitoring.md.
+// The attributes of spans. They are ids and numbers only; see docs/monitoring.md.
 const (
 	spanAttempt  = attribute.Key("bulkinvite.attempt.id")
 	spanAttempts = attribute.Key("bulkinvite.attempts")
@@ -33,7 +32,7 @@ const (
 	spanComplete = attribute.Key("bulkinvite.complete")
 )
 
-// beginInvite begins the span of a claimed request, as of when its claim began.
+// beginInvite begins the span of a claimed request at the time when its claim began.
 func beginInvite(ctx context.Context, t *ticket, began time.Time) (context.Context, trace.Span) {
 	ctx, span := tracer.Start(ctx, "invite", trace.WithTimestamp(began))
 	if span.IsRecording() {
@@ -47,8 +46,8 @@ func beginInvite(ctx context.Context, t *ticket, began time.Time) (context.Conte
 	return ctx, span
 }
 
-// endSpan ends a span. What an error says is for the log, which keeps addresses
-// out of it.
+// endSpan ends a span. It does not include the text of an error. That is for the log, which removes
+// addresses.
 func endSpan(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, "")

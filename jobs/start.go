@@ -10,18 +10,18 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// StartTerms are what a draft is started on.
+// StartTerms say under which terms a draft is started.
 type StartTerms struct {
 	invitation.Consent
-	Real   bool                          // the mails reach people; see [invitation.Sending]
-	Change func(*invitation.Batch) error // changes the draft's options with it, or refuses; nil: none change
+	Real   bool                          // mails reach people; see [invitation.Sending]
+	Change func(*invitation.Batch) error // changes the draft's options at the start, or refuses; nil: no change
 }
 
-// StartDraft starts a draft if terms are enough for what it sends at that moment:
-// what others change meanwhile, its options or how its file is read, counts. It is
-// the way to start a draft for commands, the page and the API. Errors:
-// [invitation.ConsentError], [invitation.UndeliveredError], [invitation.ZoneError],
-// [invitation.StateError], and what terms refuse.
+// StartDraft starts a draft if terms allow what it sends at that moment. It checks the draft under
+// its lock, so changes that others make meanwhile to its options or its file count. Commands, the
+// page and the API all use it. It fails with [invitation.ConsentError],
+// [invitation.UndeliveredError], [invitation.ZoneError], [invitation.StateError], or the error of
+// terms.Change.
 func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, terms StartTerms) error {
 	if b.State != invitation.Draft {
 		return &invitation.StateError{Batch: b.ID, State: b.State, Action: "start"}
@@ -65,9 +65,9 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 	})
 }
 
-// Start lets a draft run that the transaction has made or holds. The jobs of its rows
-// come first, and the create and bulk buckets last: a million jobs take a minute, and
-// claims wait for the buckets.
+// Start sets a draft to running that the transaction has made or locked. It inserts the jobs of its
+// rows first and locks the create and bulk buckets last: a million jobs take a minute, and claims
+// wait for the buckets.
 func Start(ctx context.Context, tx pgx.Tx, store *invitation.Store, b *invitation.Batch, actor string) error {
 	rows, err := store.UndecidedRows(ctx, tx, b.ID)
 	if err != nil {
@@ -82,8 +82,8 @@ func Start(ctx context.Context, tx pgx.Tx, store *invitation.Store, b *invitatio
 	return store.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }
 
-// SendingOf is what inviting people of an instance does, apart from the batch: see
-// [invitation.Sending.Of]. isReal says that the mails reach people.
+// SendingOf returns what inviting people of an instance does, without the fields that depend on the
+// batch; see [invitation.Sending.Of]. isReal says that mails reach people.
 func SendingOf(ctx context.Context, pool *pgxpool.Pool, instance int64, isReal bool) (invitation.Sending, error) {
 	reader := invitation.NewReader(pool)
 	in, _, err := reader.Fleet(ctx, instance)

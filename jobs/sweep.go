@@ -11,28 +11,28 @@ import (
 	"bulkinvite/invitation"
 )
 
-// ScopeAll is the scope of a sweep that takes back what others have made too.
+// ScopeAll is the scope of a sweep that also revokes invitations that no row made.
 const ScopeAll = "all"
 
 // SweepOptions say what a sweep does.
 type SweepOptions struct {
-	OlderThan time.Duration // how old a pending invitation must be, where its batch and row do not say; 0: 14 days
-	Scope     string        // ours (default): what our rows invited; all: everything pending at the instance
+	OlderThan time.Duration // minimum age, if neither the batch nor the row sets one; 0: [Config.SweepOlderThan]
+	Scope     string        // "ours" (default): invitations of rows; "all": every pending invitation of the instance
 	Apply     bool          // false: only count
-	Allow     bool          // let it pass its threshold
+	Allow     bool          // allow it to exceed its threshold
 	Actor     string        // who asked for it
 
-	// Confirm, if set, is asked before an applied sweep begins that would not be held, with how
-	// many invitations it would revoke. Its error ends the sweep, and nothing is recorded.
+	// Confirm, if not nil, is called before an applied sweep begins that would not be held, with
+	// the number of invitations it would revoke. If it returns an error, the sweep does not begin
+	// and nothing is recorded.
 	Confirm func(ctx context.Context, revoke int) error
 
-	night time.Time    // for the nightly sweep
-	held  *lease.Lease // of the nightly sweep
+	night time.Time    // only for a nightly sweep
+	held  *lease.Lease // only for a nightly sweep
 }
 
-// Sweep revokes the pending invitations of ours that are stale, and returns when
-// the last of them is decided, or when the sweep is held. It is for a worker
-// that does not run yet.
+// Sweep revokes stale invitations. It returns when the last of them is decided, or when the sweep
+// is held. Use it with a worker that does not run yet.
 func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
 	sw, err := w.BeginSweep(ctx, o)
 	if err != nil || !sw.Apply || sw.Held {
@@ -41,8 +41,8 @@ func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, 
 	return w.Finish(ctx, sw.ID)
 }
 
-// BeginSweep records a sweep of what is stale and inserts its jobs, if it is
-// applied and not held.
+// BeginSweep records a sweep of stale invitations. If the sweep is applied and not held, it also
+// inserts its jobs.
 func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation.Sweep, err error) {
 	ctx, span := tracer.Start(ctx, "sweep")
 	defer func() { endSpan(span, err) }()
@@ -89,8 +89,8 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 	return sw, nil
 }
 
-// confirmSweep asks for a confirmation of what a sweep would revoke now. It holds no transaction
-// while somebody is asked.
+// confirmSweep asks for confirmation of what a sweep would revoke now. It holds no transaction
+// while a person is asked.
 func (w *Worker) confirmSweep(ctx context.Context, sw *invitation.Sweep, policy invitation.Policy,
 	confirm func(ctx context.Context, revoke int) error) error {
 	var targets []invitation.Target
@@ -103,7 +103,7 @@ func (w *Worker) confirmSweep(ctx context.Context, sw *invitation.Sweep, policy 
 		return err
 	}
 	if !sw.Allow && len(targets) > invitation.Threshold(scanned) {
-		return nil // the sweep is held: it revokes nothing
+		return nil // the sweep will be held: it revokes nothing
 	}
 	return confirm(ctx, len(targets))
 }
@@ -128,7 +128,7 @@ func (w *Worker) pending(ctx context.Context) (all []invitation.Seen, err error)
 	return all, err
 }
 
-// today is the day that it is where the schedule's clock hangs.
+// today returns the current time in the schedule's time zone.
 func (w *Worker) today() time.Time {
 	if s, ok := w.schedule.(wallClock); ok {
 		return w.now().In(s.where)

@@ -12,13 +12,12 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// Undo takes a batch back, with its resends and the corrections of its rows: it
-// cancels what is left of them, and begins a sweep that revokes each invitation that
-// they sent and nobody has accepted. If a request has gone out and its answer is not
-// known, that is resolved first, and what it made is revoked. What other batches
-// made for the same people stays. Undo returns the sweep, which ends when all of that is done, by whichever
-// process; see [Worker.Finish]. A batch that is being undone gives the sweep that
-// there is.
+// Undo undoes a batch, with its resends and the corrections of its rows. It cancels their undecided
+// rows and begins a sweep that revokes each pending invitation that they sent. If a request was
+// sent and its answer is not known, that is resolved first, and the invitation it made is revoked.
+// Invitations that other batches made for the same people stay. Undo returns the sweep, which ends
+// when all of this is done, by any process; see [Worker.Finish]. If the batch is being undone
+// already, Undo returns that sweep.
 func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) (*invitation.Sweep, error) {
 	store := invitation.NewStore(pool)
 	var sw *invitation.Sweep
@@ -52,7 +51,7 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		if err != nil {
 			return err
 		}
-		// In a new statement, which sees what those that it waited for have recorded.
+		// This is a new statement: it sees what the transactions that it waited for have recorded.
 		targets, err := store.Sent(ctx, tx, batches)
 		if err != nil {
 			return err
