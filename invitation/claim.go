@@ -41,7 +41,7 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 // must hold the buckets. Every transaction that changes a batch's state takes them first, so the
 // batches that Pick sees as running do run.
 //
-// alone says whether to include rows that must go in a call of their own.
+// alone says whether to include owed rows and rows that must go in a call of their own.
 func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool) ([]RowID, error) {
 	return s.pick(ctx, tx, instance, n, alone, `for update of r skip locked`)
 }

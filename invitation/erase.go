@@ -322,8 +322,8 @@ func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure
 
 // Purge removes the private cells of all batches that ended longer than olderThan ago and have a
 // certificate, in transactions of up to 2,000 rows. If it is interrupted, the next purge completes
-// it. Purged people can be invited later. Purge leaves out a batch with an open request. guard is
-// nil for a purge that a person asked for.
+// it. Purged people can be invited later. Purge leaves out a batch with an open request or an
+// undecided revocation. guard is nil for a purge that a person asked for.
 func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard Guard) (*Erasure, error) {
 	e := &Erasure{Batches: []int64{}}
 	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)

@@ -25,7 +25,7 @@ type Result struct {
 	DuplicateOf       *int            `json:"duplicate_of"` // for duplicate_row: the row that stands
 	Status            *Status         `json:"status"`
 	StatusAt          *time.Time      `json:"status_at"`
-	StatusReadID      *int64          `json:"status_read_id"` // the read that showed the status; nil: an answer
+	StatusReadID      *int64          `json:"status_read_id"` // the read that showed the status; nil: an answer did
 	ClerkInvitationID *string         `json:"clerk_invitation_id"`
 	ClerkUserID       *string         `json:"clerk_user_id"`
 	DecidedAt         *time.Time      `json:"decided_at"`
