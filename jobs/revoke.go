@@ -239,9 +239,9 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 	return claimed, wait, err
 }
 
-// leaveAlone handles a person who has an open request. A sweep of stale invitations skips the
-// person, because the next sweep comes soon. Other sweeps wait, and so does a sweep whose own open
-// request is for another invitation of the same person. If the open request is this revoke,
+// leaveAlone handles a person who has an open request. A sweep of stale invitations skips the person,
+// because a later sweep finds the invitation again. Other sweeps wait, and so does a sweep whose own
+// open request is for another invitation of the same person. If the open request is this revoke,
 // resolving it decides the revocation or inserts a job.
 func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (time.Duration, error) {
 	mine, err := w.store.Revoking(ctx, tx, w.cfg.Instance.ID, r)
