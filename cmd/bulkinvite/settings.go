@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	kongyaml "github.com/alecthomas/kong-yaml"
 	"gopkg.in/yaml.v3"
 
 	"bulkinvite/internal/loopback"
@@ -134,10 +132,7 @@ func dropEmptyVariables() error {
 // fileResolver takes flags from the configuration file. Kong asks resolvers
 // after it has read the variables, and lets them win; so a flag whose variable
 // is set is left alone here.
-type fileResolver struct {
-	kong.Resolver
-	top map[string]any // the file's keys: settings, and commands with their flags
-}
+type fileResolver map[string]any // the file's keys: settings, and commands with their flags
 
 // loadConfig reads a configuration file: YAML, a setting's name for each key; a
 // command's own flags stand below its name.
@@ -146,22 +141,18 @@ func loadConfig(r io.Reader) (kong.Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration file: %w", err)
 	}
-	var top map[string]any
-	if err := yaml.Unmarshal(text, &top); err != nil {
+	var keys map[string]any
+	if err := yaml.Unmarshal(text, &keys); err != nil {
 		return nil, fmt.Errorf("read the configuration file: it is not YAML with a flag's name for each key: %w", err)
 	}
-	inner, err := kongyaml.Loader(bytes.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration file: %w", err)
-	}
-	return fileResolver{Resolver: inner, top: top}, nil
+	return fileResolver(keys), nil
 }
 
 // Validate refuses keys that are no flag, or that stand where their flag is not
 // looked for: a slip there would go unnoticed.
 func (f fileResolver) Validate(app *kong.Application) error {
-	for _, key := range slices.Sorted(maps.Keys(f.top)) {
-		command, flags := &kong.Node{}, f.top[key]
+	for _, key := range slices.Sorted(maps.Keys(f)) {
+		command, flags := &kong.Node{}, f[key]
 		for _, child := range app.Children {
 			if child.Name == key {
 				command = child
@@ -200,7 +191,7 @@ func unknownKey(app *kong.Application, key string) error {
 }
 
 // Resolve returns the file's value for a flag, or nil.
-func (f fileResolver) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
+func (f fileResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	variables := flag.Envs
 	if flag.Name == "clerk-key-file" {
 		variables = []string{keyVariable}
@@ -210,5 +201,9 @@ func (f fileResolver) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.F
 			return nil, nil
 		}
 	}
-	return f.Resolver.Resolve(ctx, parent, flag)
+	if parent.Command == nil {
+		return f[flag.Name], nil
+	}
+	own, _ := f[parent.Command.Name].(map[string]any)
+	return own[flag.Name], nil
 }
