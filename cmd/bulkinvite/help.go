@@ -36,8 +36,15 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 	if node.Detail != "" {
 		b.WriteString("\n" + wrapText(node.Detail, width) + "\n")
 	}
-	writeArguments(&b, node, width)
-	writeCommands(&b, node, width)
+	var arguments, commands [][2]string
+	for _, arg := range node.Positional {
+		arguments = append(arguments, [2]string{arg.Summary(), arg.Help})
+	}
+	for _, child := range node.Children {
+		commands = append(commands, [2]string{child.Name, child.Help})
+	}
+	columns(&b, "Arguments", arguments, width)
+	columns(&b, "Commands ("+strings.TrimSpace("bulkinvite "+node.Path())+" <command> --help says more)", commands, width)
 	var own, settings []*kong.Flag
 	for _, flags := range node.AllFlags(true) {
 		for _, f := range flags {
@@ -50,13 +57,10 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 			}
 		}
 	}
-	if len(own) > 0 {
-		b.WriteString("\nFlags:\n")
-		columns(&b, flagRows(own), width)
-	}
+	columns(&b, "Flags", flagRows(own), width)
 	if node == ctx.Model.Node {
-		b.WriteString("\nSettings, which every command accepts; a flag wins over its variable, a variable over --config's file:\n")
-		columns(&b, flagRows(settings), width)
+		columns(&b, "Settings, which every command accepts; a flag wins over its variable, a variable over --config's file",
+			flagRows(settings), width)
 	} else {
 		b.WriteString("\nSettings that it uses (bulkinvite --help says more), their variables and defaults:\n")
 		b.WriteString(settingsTable(settings))
@@ -70,34 +74,6 @@ func usageLine(node *kong.Node) string {
 		return node.Name + " <command> [flags]"
 	}
 	return "bulkinvite " + node.Summary()
-}
-
-func writeArguments(b *strings.Builder, node *kong.Node, width int) {
-	if len(node.Positional) == 0 {
-		return
-	}
-	var rows [][2]string
-	for _, arg := range node.Positional {
-		rows = append(rows, [2]string{arg.Summary(), arg.Help})
-	}
-	b.WriteString("\nArguments:\n")
-	columns(b, rows, width)
-}
-
-func writeCommands(b *strings.Builder, node *kong.Node, width int) {
-	if len(node.Children) == 0 {
-		return
-	}
-	var rows [][2]string
-	for _, child := range node.Children {
-		rows = append(rows, [2]string{child.Name, child.Help})
-	}
-	of := "bulkinvite"
-	if path := node.Path(); path != "" {
-		of += " " + path
-	}
-	b.WriteString("\nCommands (" + of + " <command> --help says more):\n")
-	columns(b, rows, width)
 }
 
 // flagName writes a flag as it is given.
@@ -139,8 +115,13 @@ func settingsTable(flags []*kong.Flag) string {
 	return t.String()
 }
 
-// columns writes rows of a name and a text, which is wrapped to a line of most columns.
-func columns(b *strings.Builder, rows [][2]string, most int) {
+// columns writes a heading, and rows of a name and a text, which is wrapped to a line of most columns.
+// Without rows it writes nothing.
+func columns(b *strings.Builder, heading string, rows [][2]string, most int) {
+	if len(rows) == 0 {
+		return
+	}
+	b.WriteString("\n" + heading + ":\n")
 	width := 0
 	for _, row := range rows {
 		width = max(width, len(row[0]))
@@ -148,13 +129,12 @@ func columns(b *strings.Builder, rows [][2]string, most int) {
 	width = min(width, 28, most/2)
 	indent := strings.Repeat(" ", width+4)
 	for _, row := range rows {
-		lines := wrap(row[1], most-len(indent))
-		if len(row[0]) > width { // too long a name has a line of its own
-			b.WriteString("  " + row[0] + "\n")
-			b.WriteString(indent + strings.Join(lines, "\n"+indent) + "\n")
-			continue
+		text := strings.Join(wrap(row[1], most-len(indent)), "\n"+indent)
+		gap := "\n" + indent // too long a name has a line of its own
+		if len(row[0]) <= width {
+			gap = strings.Repeat(" ", width-len(row[0])+2)
 		}
-		b.WriteString("  " + row[0] + strings.Repeat(" ", width-len(row[0])+2) + strings.Join(lines, "\n"+indent) + "\n")
+		b.WriteString("  " + row[0] + gap + text + "\n")
 	}
 }
 
