@@ -48,12 +48,4 @@ func (l *memoryListener) Close() error {
 }
 
 // Addr names no address of a network.
-func (l *memoryListener) Addr() net.Addr { return memoryAddress{} }
-
-type memoryAddress struct{}
-
-// Network returns the kind of address.
-func (memoryAddress) Network() string { return "memory" }
-
-// String returns the address.
-func (memoryAddress) String() string { return "memory" }
+func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
