@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,22 +21,7 @@ type vigil struct {
 	ping     func(context.Context) error
 	patience time.Duration
 	log      *slog.Logger
-
-	poke  chan struct{} // somebody complained
-	mu    sync.Mutex
-	heard []complaint
-	over  bool // nobody listens any more
-}
-
-// complaint is a warning of the worker's, held until it is known whether the
-// database is there.
-type complaint struct {
-	to     slog.Handler
-	record slog.Record
-}
-
-func newVigil(ping func(context.Context) error, patience time.Duration, log *slog.Logger) *vigil {
-	return &vigil{ping: ping, patience: patience, log: log, poke: make(chan struct{}, 1)}
+	over     atomic.Bool // it watches no more
 }
 
 // vigil waits for a server of somebody else's to come back. The private one has
@@ -47,40 +32,39 @@ func (u *upload) vigil() *vigil {
 	if u.settings.DatabaseURL != "" {
 		patience = databasePatience
 	}
-	return newVigil(u.pool.Ping, patience, u.log)
+	return &vigil{ping: u.pool.Ping, patience: patience, log: u.log}
+}
+
+// every is how often the vigil looks, and how long an answer may take.
+func (v *vigil) every() time.Duration { return min(2*time.Second, v.patience/4) }
+
+// answers reports whether the database does.
+func (v *vigil) answers(ctx context.Context) bool {
+	within, cancel := context.WithTimeout(ctx, v.every())
+	defer cancel()
+	return v.ping(within) == nil
 }
 
 // watch returns nil when ctx is done, and an error once the database has not
 // answered for too long.
 func (v *vigil) watch(ctx context.Context) error {
-	every := min(2*time.Second, v.patience/4)
-	tick := time.NewTicker(every)
+	defer v.over.Store(true)
+	tick := time.NewTicker(v.every())
 	defer tick.Stop()
 	answered, said := time.Now(), time.Time{}
-	away := false
-	defer func() { v.end(away) }()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		case <-v.poke:
-			if away {
-				v.pass(away)
-				continue
-			}
 		}
-		asking, cancel := context.WithTimeout(ctx, every)
-		err := v.ping(asking)
-		cancel()
+		there := v.answers(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		away = err != nil
-		v.pass(away)
 		gone := time.Since(answered)
 		switch {
-		case !away:
+		case there:
 			if !said.IsZero() {
 				v.log.Warn("the database answers again", "away", gone.Round(time.Second).String())
 			}
@@ -95,32 +79,11 @@ func (v *vigil) watch(ctx context.Context) error {
 	}
 }
 
-// listen returns the log for the worker: its warnings and errors wait until it
-// is known whether the database is away, and are left out if it is.
+// listen returns the log for the worker: its warnings and errors are left out
+// while the database is away.
 func (v *vigil) listen() *slog.Logger { return slog.New(&ear{v.log.Handler(), v}) }
 
-// pass lets complaints through to the log, or, while the database is away, drops them.
-func (v *vigil) pass(away bool) {
-	v.mu.Lock()
-	heard := v.heard
-	v.heard = nil
-	v.mu.Unlock()
-	if away {
-		return
-	}
-	for _, c := range heard {
-		_ = c.to.Handle(context.Background(), c.record) // a log that can't be written has nobody to tell
-	}
-}
-
-func (v *vigil) end(away bool) {
-	v.mu.Lock()
-	v.over = true
-	v.mu.Unlock()
-	v.pass(away)
-}
-
-// ear is a log handler that has the vigil hear complaints first.
+// ear is a log handler that looks for the database before it passes a complaint on.
 type ear struct {
 	slog.Handler
 	v *vigil
@@ -128,10 +91,10 @@ type ear struct {
 
 // Handle takes a record.
 func (e *ear) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelWarn || !e.v.hear(complaint{e.Handler, r.Clone()}) {
-		return e.Handler.Handle(ctx, r)
+	if r.Level >= slog.LevelWarn && !e.v.over.Load() && !e.v.answers(context.WithoutCancel(ctx)) {
+		return nil
 	}
-	return nil
+	return e.Handler.Handle(ctx, r)
 }
 
 // WithAttrs and WithGroup keep the ear in front of the handler.
@@ -139,18 +102,3 @@ func (e *ear) WithAttrs(a []slog.Attr) slog.Handler { return &ear{e.Handler.With
 
 // WithGroup is as WithAttrs.
 func (e *ear) WithGroup(name string) slog.Handler { return &ear{e.Handler.WithGroup(name), e.v} }
-
-// hear takes a complaint, unless the vigil is over.
-func (v *vigil) hear(c complaint) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.over {
-		return false
-	}
-	v.heard = append(v.heard, c)
-	select {
-	case v.poke <- struct{}{}:
-	default: // it knows already
-	}
-	return true
-}

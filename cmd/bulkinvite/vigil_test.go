@@ -31,12 +31,12 @@ func TestVigil(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var said bytes.Buffer
 				began := time.Now()
-				v := newVigil(func(context.Context) error {
+				v := &vigil{ping: func(context.Context) error {
 					if at := time.Since(began); at >= tt.from && at < tt.to {
 						return errors.New("connection refused")
 					}
 					return nil
-				}, tt.patience, slog.New(slog.NewTextHandler(&said, nil)))
+				}, patience: tt.patience, log: slog.New(slog.NewTextHandler(&said, nil))}
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 				defer cancel()
 				worker := v.listen().With("worker", "w")
@@ -81,7 +81,7 @@ func TestVigilPassesComplaintsOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
-		v := newVigil(func(context.Context) error { return nil }, time.Minute, slog.New(slog.NewTextHandler(&said, nil)))
+		v := &vigil{ping: func(context.Context) error { return nil }, patience: time.Minute, log: slog.New(slog.NewTextHandler(&said, nil))}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- v.watch(ctx) }()
