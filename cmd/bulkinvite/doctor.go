@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
@@ -60,10 +61,13 @@ func (d *diagnosis) add(check, verdict, remedy, format string, args ...any) {
 	d.OK = d.OK && verdict != verdictWrong
 }
 
-// failed adds what an error says of a check.
-func (d *diagnosis) failed(ctx context.Context, check string, err error) {
-	f := classify(ctx, err)
-	d.add(check, verdictWrong, f.remedy, "%s", hideAddresses(f.Error()))
+// failed adds what an error says of a check, and reports whether it is one.
+func (d *diagnosis) failed(ctx context.Context, check string, err error) bool {
+	if err != nil {
+		f := classify(ctx, err)
+		d.add(check, verdictWrong, f.remedy, "%s", hideAddresses(f.Error()))
+	}
+	return err != nil
 }
 
 // Run looks at everything that it can get at.
@@ -72,14 +76,14 @@ func (c *doctorCmd) Run(ctx context.Context, p *program) error {
 	d := diagnosis{OK: true, Findings: []finding{}}
 	pool := p.examineDatabase(ctx, &d)
 	t := p.examineClerk(ctx, &d)
-	if pool != nil && t != nil {
-		if err := p.examineInstance(ctx, &d, pool, t); err != nil {
-			d.failed(ctx, "instance", err)
-		}
-		if c.AfterRestore {
-			p.examineRestored(ctx, &d, pool, t)
-		}
-	} else if c.AfterRestore {
+	reached := pool != nil && t != nil
+	if reached {
+		d.failed(ctx, "instance", p.examineInstance(ctx, &d, pool, t))
+	}
+	switch {
+	case c.AfterRestore && reached:
+		d.failed(ctx, "restore", p.examineRestored(ctx, &d, pool, t))
+	case c.AfterRestore:
 		d.add("restore", verdictWrong, "fix what is wrong above, and give the same command again",
 			"whether Clerk has what this database lacks is not known")
 	}
@@ -117,8 +121,7 @@ const clockSlack = 5 * time.Second
 // work with as it is.
 func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Pool {
 	pool, err := p.databaseAsItIs(ctx)
-	if err != nil {
-		d.failed(ctx, "database", err)
+	if d.failed(ctx, "database", err) {
 		return nil
 	}
 	var version string
@@ -126,8 +129,7 @@ func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Po
 	var theirs time.Time
 	began := time.Now()
 	err = pool.QueryRow(ctx, `select current_setting('server_version'), current_setting('server_version_num')::int, clock_timestamp()`).Scan(&version, &number, &theirs)
-	if err != nil {
-		d.failed(ctx, "database", err)
+	if d.failed(ctx, "database", err) {
 		return nil
 	}
 	if number < 150000 {
@@ -148,31 +150,21 @@ func (p *program) examineDatabase(ctx context.Context, d *diagnosis) *pgxpool.Po
 // plain text too: without sslmode, or with prefer or allow. An sslmode that
 // was chosen, also disable, is somebody's decision.
 func unverifiedHost(config *pgx.ConnConfig) string {
-	encrypted, plain := map[string]bool{}, map[string]bool{}
-	var hosts []string
-	note := func(host string, tls bool) {
-		if strings.HasPrefix(host, "/") || loopback.Host(host) {
-			return
+	first := &pgconn.FallbackConfig{Host: config.Host, TLSConfig: config.TLSConfig}
+	encrypted := map[string]bool{}
+	for _, way := range append([]*pgconn.FallbackConfig{first}, config.Fallbacks...) {
+		tls := way.TLSConfig != nil
+		if before, met := encrypted[way.Host]; met && before != tls && !strings.HasPrefix(way.Host, "/") && !loopback.Host(way.Host) {
+			return way.Host
 		}
-		hosts = append(hosts, host)
-		encrypted[host], plain[host] = encrypted[host] || tls, plain[host] || !tls
-	}
-	note(config.Host, config.TLSConfig != nil)
-	for _, f := range config.Fallbacks {
-		note(f.Host, f.TLSConfig != nil)
-	}
-	for _, host := range hosts {
-		if encrypted[host] && plain[host] {
-			return host
-		}
+		encrypted[way.Host] = tls
 	}
 	return ""
 }
 
 func examineSchema(ctx context.Context, d *diagnosis, pool *pgxpool.Pool) *pgxpool.Pool {
 	all, err := migrations.Status(ctx, pool)
-	if err != nil {
-		d.failed(ctx, "schema", err)
+	if d.failed(ctx, "schema", err) {
 		return nil
 	}
 	waiting, last := 0, all[len(all)-1]
@@ -212,8 +204,7 @@ func (d *diagnosis) clock(check string, theirs, before, after time.Time) {
 // examineClerk returns nil where Clerk does not say who it is.
 func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 	t, err := p.connect(ctx)
-	if err != nil {
-		d.failed(ctx, "key", err)
+	if d.failed(ctx, "key", err) {
 		return nil
 	}
 	d.add("key", verdictOK, "", "%s", t)
@@ -381,26 +372,24 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 }
 
 // examineRestored reads everything at Clerk and says what this database lacks.
-func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) {
+func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
 	instance, err := t.ensure(ctx, invitation.NewStore(pool))
 	if err != nil {
-		d.failed(ctx, "restore", err)
-		return
+		return err
 	}
 	worker, err := jobs.New(pool, t.api, p.workerConfig(instance))
 	if err != nil {
-		d.failed(ctx, "restore", err)
-		return
+		return err
 	}
 	r, err := worker.Reconcile(ctx, loginName())
 	if err != nil {
-		d.failed(ctx, "restore", err)
-		return
+		return err
 	}
 	if r.Drift.Unexplained == 0 {
 		d.add("restore", verdictOK, "", "this database has all of the %s at Clerk", counted(r.Scanned, "invitation", "invitations"))
-		return
+		return nil
 	}
 	d.add("restore", verdictWarning, "bulkinvite drift lists them. Start workers: who of them still waits here ends as already_invited, and gets no second mail",
 		"of %s at Clerk this database lacks %s, made after the backup or by somebody else", counted(r.Scanned, "invitation", "invitations"), thousands(r.Drift.Unexplained))
+	return nil
 }
