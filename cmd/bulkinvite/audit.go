@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,11 +58,10 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 		}
 		filter.Key = key
 	}
-	pool, err := p.database(ctx)
+	reader, err := p.reader(ctx)
 	if err != nil {
 		return err
 	}
-	reader := invitation.NewReader(pool)
 	each := func(yield func(*invitation.AuditRow) error) error { return reader.Audit(ctx, filter, yield) }
 	return p.stream(func(w io.Writer) error {
 		switch c.format(p) {
@@ -101,27 +101,27 @@ func personKey(address string) (string, error) {
 // auditFields are the columns of an audit in CSV.
 var auditFields = []struct {
 	name  string
-	value func(*invitation.AuditRow) any
+	value func(*invitation.AuditRow) string
 }{
-	{"batch_id", func(r *invitation.AuditRow) any { return r.BatchID }},
-	{"row_number", func(r *invitation.AuditRow) any { return r.RowNumber }},
-	{"email", func(r *invitation.AuditRow) any { return nilOr(r.Email) }},
-	{"outcome", func(r *invitation.AuditRow) any { return nilOr(r.Outcome) }},
-	{"reason", func(r *invitation.AuditRow) any { return nilOr(r.Reason) }},
-	{"status", func(r *invitation.AuditRow) any { return nilOr(r.Status) }},
-	{"clerk_invitation_id", func(r *invitation.AuditRow) any { return nilOr(r.ClerkInvitationID) }},
-	{"decided_at", func(r *invitation.AuditRow) any { return nilOr(r.DecidedAt) }},
-	{"actor", func(r *invitation.AuditRow) any { return r.Actor }},
-	{"file_name", func(r *invitation.AuditRow) any { return r.FileName }},
-	{"environment", func(r *invitation.AuditRow) any { return r.Environment }},
-	{"line", func(r *invitation.AuditRow) any { return r.Line }},
-	{"duplicate_of", func(r *invitation.AuditRow) any { return nilOr(r.DuplicateOf) }},
-	{"clerk_user_id", func(r *invitation.AuditRow) any { return nilOr(r.ClerkUserID) }},
-	{"status_at", func(r *invitation.AuditRow) any { return nilOr(r.StatusAt) }},
-	{"invited_at", func(r *invitation.AuditRow) any { return nilOr(r.InvitedAt) }},
-	{"expires_at", func(r *invitation.AuditRow) any { return nilOr(r.ExpiresAt) }},
-	{"attempt_id", func(r *invitation.AuditRow) any { return nilOr(r.AttemptID) }},
-	{"read_id", func(r *invitation.AuditRow) any { return nilOr(r.ReadID) }},
+	{"batch_id", func(r *invitation.AuditRow) string { return cellText(r.BatchID) }},
+	{"row_number", func(r *invitation.AuditRow) string { return cellText(r.RowNumber) }},
+	{"email", func(r *invitation.AuditRow) string { return or(r.Email) }},
+	{"outcome", func(r *invitation.AuditRow) string { return or(r.Outcome) }},
+	{"reason", func(r *invitation.AuditRow) string { return or(r.Reason) }},
+	{"status", func(r *invitation.AuditRow) string { return or(r.Status) }},
+	{"clerk_invitation_id", func(r *invitation.AuditRow) string { return or(r.ClerkInvitationID) }},
+	{"decided_at", func(r *invitation.AuditRow) string { return or(r.DecidedAt) }},
+	{"actor", func(r *invitation.AuditRow) string { return r.Actor }},
+	{"file_name", func(r *invitation.AuditRow) string { return r.FileName }},
+	{"environment", func(r *invitation.AuditRow) string { return r.Environment }},
+	{"line", func(r *invitation.AuditRow) string { return cellText(r.Line) }},
+	{"duplicate_of", func(r *invitation.AuditRow) string { return or(r.DuplicateOf) }},
+	{"clerk_user_id", func(r *invitation.AuditRow) string { return or(r.ClerkUserID) }},
+	{"status_at", func(r *invitation.AuditRow) string { return or(r.StatusAt) }},
+	{"invited_at", func(r *invitation.AuditRow) string { return or(r.InvitedAt) }},
+	{"expires_at", func(r *invitation.AuditRow) string { return or(r.ExpiresAt) }},
+	{"attempt_id", func(r *invitation.AuditRow) string { return or(r.AttemptID) }},
+	{"read_id", func(r *invitation.AuditRow) string { return or(r.ReadID) }},
 }
 
 func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) error {
@@ -137,7 +137,7 @@ func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) 
 	err := each(func(r *invitation.AuditRow) error {
 		record = record[:0]
 		for _, f := range auditFields {
-			record = append(record, spreadsheetSafe(cellText(f.value(r))))
+			record = append(record, spreadsheetSafe(f.value(r)))
 		}
 		return w.Write(record)
 	})
@@ -149,14 +149,10 @@ func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) 
 }
 
 func auditTable(w io.Writer, s display, each func(func(*invitation.AuditRow) error) error) error {
-	t := streamTable{w: w, display: s, table: table{
-		head:  []string{"Batch", "Row", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided", "By", "File"},
-		right: []bool{true, true},
-		keep:  []int{2: 12, 3: 10, 4: 10},
-	}}
+	t := newStreamTable(w, s, "Batch", "Row", "By", "File")
 	err := each(func(r *invitation.AuditRow) error {
-		return t.add(strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber), or(r.Email), outcomeText(&r.Result), reasonText(&r.Result),
-			standsText(r.Status), or(r.ClerkInvitationID), decidedText(&r.Result), r.Actor, r.FileName)
+		numbers := []string{strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber)}
+		return t.add(slices.Concat(numbers, resultCells(&r.Result), []string{r.Actor, r.FileName})...)
 	})
 	if err != nil {
 		return err

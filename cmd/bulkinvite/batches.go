@@ -19,27 +19,19 @@ func (batchesCmd) Help() string {
 }
 
 // Run lists the batches, the newest first.
-func (batchesCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	reader := invitation.NewReader(pool)
+func (batchesCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
 	lines, err := reader.Batches(ctx)
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(lines)
-	}
 	if len(lines) == 0 {
-		return p.print("No batches yet. bulkinvite send FILE makes the first.\n")
+		return p.show(lines, "No batches yet. bulkinvite send FILE makes the first.\n")
 	}
 	held, err := heldSweeps(ctx, reader, 0)
 	if err != nil {
 		return err
 	}
-	return p.print(batchTable(lines).on(p.outDisplay()) + held)
+	return p.show(lines, batchTable(lines).on(p.outDisplay())+held)
 }
 
 func batchTable(lines []invitation.BatchLine) *table {

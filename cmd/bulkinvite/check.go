@@ -62,11 +62,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 	if err := c.plan(ctx, p, pl); err != nil {
 		return err
 	}
-	if p.json {
-		err = p.printJSON(importer.NewCheck(pl.summary, pl.known, pl.Plan))
-	} else {
-		err = p.print(pl.text(pl.clerk, true, time.Now(), p.outDisplay()))
-	}
+	err = p.show(importer.NewCheck(pl.summary, pl.known, pl.Plan), pl.text(pl.clerk, time.Now(), p.outDisplay()))
 	if err == nil && pl.summary.Invalid > 0 {
 		err = status(exitRows)
 	}

@@ -20,6 +20,7 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/invitation"
+	"bulkinvite/jobs"
 	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
@@ -96,18 +97,54 @@ func (t *target) ensure(ctx context.Context, store *invitation.Store) (invitatio
 	return store.EnsureInstance(ctx, t.clerkID, t.environment)
 }
 
-// instance finds out which instance the key belongs to, opens the database, and returns the instance's row in it.
-func (p *program) instance(ctx context.Context) (*target, *pgxpool.Pool, invitation.Instance, error) {
+// connection is an instance of Clerk, and the database that knows it.
+type connection struct {
+	*program
+	target   *target
+	pool     *pgxpool.Pool
+	store    *invitation.Store
+	reader   *invitation.Reader
+	instance invitation.Instance // its row
+	limits   invitation.Limits   // its own
+}
+
+// connection finds out which instance the key belongs to, opens the database, and finds or makes
+// the instance's row in it.
+func (p *program) connection(ctx context.Context) (*connection, error) {
 	t, err := p.connect(ctx)
 	if err != nil {
-		return nil, nil, invitation.Instance{}, err
+		return nil, err
 	}
 	pool, err := p.database(ctx)
 	if err != nil {
-		return nil, nil, invitation.Instance{}, err
+		return nil, err
 	}
-	instance, err := t.ensure(ctx, invitation.NewStore(pool))
-	return t, pool, instance, err
+	c := &connection{program: p, target: t, pool: pool, limits: p.limits(t.environment),
+		store: invitation.NewStore(pool), reader: invitation.NewReader(pool)}
+	c.instance, err = t.ensure(ctx, c.store)
+	return c, err
+}
+
+// batchOf finds a batch of the instance.
+func (c *connection) batchOf(ctx context.Context, number int64) (*invitation.Batch, error) {
+	b, err := c.store.Batch(ctx, number)
+	if err != nil {
+		return nil, noBatch(err)
+	}
+	if b.InstanceID != c.instance.ID {
+		return nil, fail(exitUsage, "other_instance", "use the key that it was sent with, or --sandbox for a rehearsal",
+			"batch %d belongs to another instance of Clerk than the key", b.ID)
+	}
+	return b, nil
+}
+
+// keyRefused says what to do where a worker's key is good no more. It leaves other errors as they
+// are. what begins the message.
+func keyRefused(err error, remedy, what string) error {
+	if !errors.Is(err, jobs.ErrUnauthorized) {
+		return err
+	}
+	return fail(exitFailed, "clerk_key", remedy, "%s%w", what, err)
 }
 
 // find returns the number of the target's row in instances, 0 where there is none. It changes
@@ -300,20 +337,6 @@ func (p *program) openSandbox(config sandbox.Config) (*sandbox.Server, error) {
 	}
 	p.onClose(stand.Close)
 	return stand, nil
-}
-
-// serveSandbox serves a sandbox to the programs of this machine until the
-// program ends, and returns the URL that --clerk-url takes.
-func (p *program) serveSandbox(config sandbox.Config, address string) (string, error) {
-	stand, err := p.openSandbox(config)
-	if err != nil {
-		return "", err
-	}
-	at, err := p.listen("the sandbox", address, sandbox.LocalOnly(stand.Handler()))
-	if err != nil {
-		return "", err
-	}
-	return "http://" + at.String() + "/v1", nil
 }
 
 // listen has what serves on an address until the program ends, and returns the

@@ -55,9 +55,6 @@ func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
 			list = append(list, inForce{Name: name, Value: hidden(name, value), From: "environment", Where: name})
 		}
 	}
-	if p.json {
-		return p.printJSON(list)
-	}
 	t := table{head: []string{"SETTING", "VALUE", "FROM"}}
 	for _, s := range list {
 		from := s.From
@@ -66,7 +63,7 @@ func (configCmd) Run(ctx *kong.Context, c *cli, p *program) error {
 		}
 		t.add(s.Name, s.Value, strings.TrimSpace(from))
 	}
-	return p.print(t.on(p.outDisplay()))
+	return p.show(list, t.on(p.outDisplay()))
 }
 
 // settingsInForce lists every setting of all commands, and the commands' own flags

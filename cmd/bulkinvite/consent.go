@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"strconv"
+	"fmt"
 
 	"bulkinvite/invitation"
 )
@@ -15,6 +15,25 @@ type asked struct {
 	number   string // whose answer is the number of people
 	show     func() // shows the plan
 	refused  error  // what not confirming it comes to
+}
+
+// askedToInvite is how a person is asked about the people of a file or batch. back is what is done
+// besides, as [rosterPlan.words] says it. Where nobody is invited the question is about the record.
+func askedToInvite(s invitation.Sending, what, back, remedy string) asked {
+	a := asked{what: what}
+	a.number = fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
+	if s.Silent {
+		a.number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	}
+	people := counted(s.People, "person", "people")
+	a.question = fmt.Sprintf("Invite %s%s? [y/N] ", people, back)
+	unconfirmed := people + " would be invited"
+	if s.People == 0 {
+		a.question = fmt.Sprintf("Nobody is to be invited. Record the rows of %s%s? [y/N] ", what, back)
+		unconfirmed = "nobody is to be invited, and the rows would be recorded"
+	}
+	a.refused = fail(exitHeld, "not_confirmed", remedy, "%s: not confirmed: %s; nothing was sent", what, unconfirmed)
+	return a
 }
 
 // agree shows a plan and has a person confirm it: on a terminal by an answer, else by
@@ -30,10 +49,9 @@ func (p *program) agree(ctx context.Context, s invitation.Sending, undelivered b
 		a.show()
 	}
 	switch {
-	case s.Confirmed, c.All, !p.inTTY, !p.errTTY:
+	case s.Confirmed, c.All, !p.canAsk():
 	case s.NeedsNumber():
-		wanted := []string{strconv.Itoa(s.People), thousands(s.People)}
-		ok, err := p.confirm(ctx, a.number, wanted...)
+		ok, err := p.confirm(ctx, a.number, number(s.People)...)
 		if err != nil {
 			return c, err
 		}

@@ -14,8 +14,8 @@ import (
 
 // batchFlags are what the commands that change a batch have in common.
 type batchFlags struct {
-	Batch int64  `arg:"" help:"The batch's number; bulkinvite batches lists them."`
-	Actor string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
+	Batch int64 `arg:"" help:"The batch's number; bulkinvite batches lists them."`
+	Actor actor `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
 }
 
 // changeStatus ends the help of each command that changes a batch.
@@ -88,19 +88,9 @@ func (p *program) confirmCancel(ctx context.Context, pool *pgxpool.Pool, b *invi
 	if !slices.Contains([]invitation.State{invitation.Draft, invitation.Running, invitation.Paused}, report.State) {
 		return &invitation.StateError{Batch: b.ID, State: report.State, Action: "cancel"}
 	}
-	if p.settings.Yes {
-		return nil
-	}
 	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is cancelled; %s", b.ID, decidedOf(report))
-	if !p.inTTY || !p.errTTY {
-		return refused
-	}
 	question := fmt.Sprintf("Cancel batch %d for good? %s. [y/N] ", b.ID, counted(report.Undecided, "person is then not invited", "people are then not invited"))
-	ok, err := p.confirm(ctx, question, yes...)
-	if err != nil || ok {
-		return err
-	}
-	return refused
+	return p.confirmed(ctx, refused, question, yes...)
 }
 
 type retryCmd struct {
@@ -154,10 +144,7 @@ func (p *program) changeBatch(ctx context.Context, c batchFlags, do func(context
 	if err != nil {
 		return noBatch(err)
 	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
-	if err := do(ctx, pool, b, c.Actor); err != nil {
+	if err := do(ctx, pool, b, c.Actor.name()); err != nil {
 		return wrongState(err)
 	}
 	return p.printStatus(ctx, invitation.NewReader(pool), b.ID)

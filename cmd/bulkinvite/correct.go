@@ -15,7 +15,7 @@ type correctCmd struct {
 	Batch int64  `arg:"" help:"The batch's number; bulkinvite batches lists them."`
 	Row   int    `arg:"" help:"The row's number in it; bulkinvite results BATCH shows it."`
 	Email string `required:"" placeholder:"ADDRESS" help:"The right address. Default: none, it must be given."`
-	Actor string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
+	Actor actor  `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -70,8 +70,12 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 		if err := c.consent(ctx, u, row); err != nil {
 			return err
 		}
-		if made, err = jobs.Correct(ctx, u.pool, of, c.Row, email, key, u.actor); err != nil {
-			return c.failure(err)
+		made, err = jobs.Correct(ctx, u.pool, of, c.Row, email, key, u.actor)
+		if errors.Is(err, invitation.ErrUnderWay) {
+			return fail(exitHeld, "under_way", "try again in a minute", "%w", err)
+		}
+		if err != nil {
+			return err
 		}
 	case row.CorrectedTo != key:
 		return fail(exitHeld, "corrected", fmt.Sprintf("bulkinvite correct %d 1 --email ADDRESS sets that one right", made.Batch), "row %d of batch %d was set right before, by batch %d", c.Row, of.ID, made.Batch)
@@ -97,23 +101,9 @@ func (c *correctCmd) consent(ctx context.Context, u *upload, row *invitation.Cor
 			"bulkinvite rescind --email ADDRESS --apply takes it back"
 	}
 	message := fmt.Sprintf("Row %d of batch %d: %s.", c.Row, c.Batch, what)
-	if u.errTTY {
-		u.note("%s", message)
-	} else {
-		u.log.Info(message)
-	}
-	if u.settings.Yes {
-		return nil
-	}
+	u.tell(message, message)
 	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "row %d of batch %d: nobody confirmed that it is set right; nothing was sent", c.Row, c.Batch)
-	if !u.inTTY || !u.errTTY {
-		return refused
-	}
-	ok, err := u.confirm(ctx, "Invite the other address? [y/N] ", yes...)
-	if err == nil && !ok {
-		err = refused
-	}
-	return err
+	return u.confirmed(ctx, refused, "Invite the other address? [y/N] ", yes...)
 }
 
 // work works until the right address has its outcome and the wrong one's
@@ -135,24 +125,13 @@ func (c *correctCmd) work(ctx context.Context, u *upload, made *jobs.Correction)
 		b, err := u.store.Batch(ctx, made.Batch)
 		return err == nil && b.State != invitation.Running, err
 	})
-	if errors.Is(err, jobs.ErrUnauthorized) {
-		return u.badKey(err)
-	}
 	if err != nil {
-		return err
+		return u.badKey(err)
 	}
 	err = u.finish(ctx)
 	if err == nil && sw != nil && sw.Failed > 0 {
 		u.log.Error("the invitation of the mistyped address could not be revoked", "sweep", sw.ID)
 		err = status(exitRows)
-	}
-	return err
-}
-
-// failure says what to do about a row that can't be set right now.
-func (c *correctCmd) failure(err error) error {
-	if errors.Is(err, invitation.ErrUnderWay) {
-		return fail(exitHeld, "under_way", "try again in a minute", "%w", err)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/invitation"
 	"bulkinvite/migrations"
 	"bulkinvite/postgres"
 )
@@ -27,6 +28,15 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	return pool, nil
+}
+
+// reader opens the database for a command that only reads.
+func (p *program) reader(ctx context.Context) (*invitation.Reader, error) {
+	pool, err := p.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return invitation.NewReader(pool), nil
 }
 
 // migrate brings the database's schema up to date. A person at a terminal is
@@ -143,7 +153,7 @@ func (p *program) fetchPostgres(ctx context.Context, config postgres.Config, mis
 	switch {
 	case p.settings.Yes && p.tellsSteps():
 		p.note("%s.", missing)
-	case p.settings.Yes || !p.inTTY || !p.errTTY:
+	case p.settings.Yes || !p.canAsk():
 		p.log.Warn("PostgreSQL is fetched, once: "+missing.Error(), "release", config.Release, "from", from, "to", config.Fetched)
 	default:
 		question := fmt.Sprintf("%s.\nFetch PostgreSQL %s (some 20 MB) from %s and keep it in %s? [y/N] ", missing, config.Release, from, config.Fetched)

@@ -44,11 +44,7 @@ func newMoved(file string, d *postgres.Dump) moved {
 }
 
 // Run writes the file. What can't be finished is removed.
-func (c *dumpCmd) Run(ctx context.Context, p *program) (err error) {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
+func (c *dumpCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) (err error) {
 	schema, err := newestSchema(ctx, pool)
 	if err != nil {
 		return err
@@ -74,10 +70,7 @@ func (c *dumpCmd) Run(ctx context.Context, p *program) (err error) {
 	if working > 0 {
 		p.log.Warn("programs still work in this database; what they do from now on is not in the file", "workers", working)
 	}
-	if p.json {
-		return p.printJSON(newMoved(c.File, d))
-	}
-	return p.print(fmt.Sprintf("%s has %s rows of PostgreSQL %s, of %s. bulkinvite load %s --database-url URL brings them into an empty database.\n",
+	return p.show(newMoved(c.File, d), fmt.Sprintf("%s has %s rows of PostgreSQL %s, of %s. bulkinvite load %s --database-url URL brings them into an empty database.\n",
 		plain(c.File), thousands(int(d.Rows())), d.Server, moment(d.At), shellWord(c.File)))
 }
 
@@ -131,10 +124,7 @@ func (c *loadCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(newMoved(c.File, d))
-	}
-	return p.print(fmt.Sprintf("Loaded %s rows that PostgreSQL %s had %s. With DATABASE_URL set to this database, run bulkinvite doctor --after-restore, then start workers.\n",
+	return p.show(newMoved(c.File, d), fmt.Sprintf("Loaded %s rows that PostgreSQL %s had %s. With DATABASE_URL set to this database, run bulkinvite doctor --after-restore, then start workers.\n",
 		thousands(int(d.Rows())), d.Server, moment(d.At)))
 }
 

@@ -141,7 +141,7 @@ func TestDataDirectoryIsAFile(t *testing.T) {
 // Nobody is asked whether to invite 0 people.
 func TestNobodyToInvite(t *testing.T) {
 	t.Parallel()
-	if q := inviteQuestion(0, "", "bad.csv"); strings.Contains(q, "0 people") || !strings.Contains(q, "bad.csv") {
+	if q := askedToInvite(invitation.Sending{}, "bad.csv", "", "").question; strings.Contains(q, "0 people") || !strings.Contains(q, "bad.csv") {
 		t.Error(q)
 	}
 	b := newBench(t)

@@ -15,7 +15,7 @@ type eraseCmd struct {
 	Email  string        `arg:"" help:"The person's address, in any spelling."`
 	Revoke bool          `help:"Revoke their pending invitations first; needs the key. Default: on a terminal it asks, else they stay."`
 	Wait   time.Duration `default:"2m" placeholder:"TIME" help:"How long a request for the person that is under way is waited for. Default: 2m."`
-	Actor  string        `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	Actor  actor         `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -37,9 +37,6 @@ type erasureDocument struct {
 
 // Run erases a person.
 func (c *eraseCmd) Run(ctx context.Context, p *program) error {
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	key, err := personKey(c.Email)
 	if err != nil {
 		return err
@@ -72,7 +69,7 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	}
 	until := time.Now().Add(c.Wait)
 	for told := false; ; told = true {
-		doc.Erasure, err = jobs.Erase(ctx, pool, story.Keys, c.Actor)
+		doc.Erasure, err = jobs.Erase(ctx, pool, story.Keys, c.Actor.name())
 		if !errors.Is(err, invitation.ErrUnderWay) {
 			break
 		}
@@ -91,10 +88,7 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(doc)
-	}
-	return p.print(erasureText(&doc))
+	return p.show(doc, erasureText(&doc))
 }
 
 // pendingOf counts the invitations of a person that stand open, as far as is known.
@@ -111,15 +105,9 @@ func pendingOf(s *invitation.Story) int {
 // confirm asks whether pending invitations are revoked first, unless --revoke says so, and then
 // whether the person is erased. The last answer decides: without a yes nothing is done at all.
 func (c *eraseCmd) confirm(ctx context.Context, p *program, story *invitation.Story, pending int) error {
-	if p.settings.Yes {
-		return nil
-	}
 	refused := fail(exitHeld, "not_confirmed", "Give the command on a terminal and answer y, or use --yes.",
 		"not confirmed: nothing was erased and nothing was revoked")
-	if !p.inTTY || !p.errTTY {
-		return refused
-	}
-	if pending > 0 && !c.Revoke {
+	if pending > 0 && !c.Revoke && !p.settings.Yes && p.canAsk() {
 		question := fmt.Sprintf("%s at Clerk. Revoke %s first? [y/N] ",
 			counted(pending, "invitation is pending", "invitations are pending"), map[bool]string{true: "it", false: "them"}[pending == 1])
 		var err error
@@ -131,17 +119,13 @@ func (c *eraseCmd) confirm(ctx context.Context, p *program, story *invitation.St
 	for _, r := range story.Rows {
 		batches[r.BatchID] = true
 	}
-	question := fmt.Sprintf("Erase the person from %s of %s for good? [y/N] ",
-		counted(len(story.Rows), "row", "rows"), counted(len(batches), "batch", "batches"))
+	first := "Erase"
 	if c.Revoke && pending > 0 {
-		question = fmt.Sprintf("Revoke %s, then erase the person from %s of %s for good? [y/N] ",
-			counted(pending, "invitation", "invitations"), counted(len(story.Rows), "row", "rows"), counted(len(batches), "batch", "batches"))
+		first = "Revoke " + counted(pending, "invitation", "invitations") + ", then erase"
 	}
-	ok, err := p.confirm(ctx, question, yes...)
-	if err == nil && !ok {
-		err = refused
-	}
-	return err
+	question := fmt.Sprintf("%s the person from %s of %s for good? [y/N] ",
+		first, counted(len(story.Rows), "row", "rows"), counted(len(batches), "batch", "batches"))
+	return p.confirmed(ctx, refused, question, yes...)
 }
 
 // takeBack revokes the pending invitations, and returns how many were.
@@ -150,7 +134,7 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int
 	if err != nil {
 		return 0, err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor, Apply: true, Allow: true}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor.name(), Apply: true, Allow: true}
 	if _, err := jobs.Rescind(ctx, t.pool, sw, keys); err != nil {
 		return 0, err
 	}
@@ -186,8 +170,8 @@ func erasureText(d *erasureDocument) string {
 }
 
 type purgeCmd struct {
-	OlderThan age    `required:"" placeholder:"AGE" help:"How long ago a batch must have ended: 365d. Default: none."`
-	Actor     string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	OlderThan age   `required:"" placeholder:"AGE" help:"How long ago a batch must have ended: 365d. Default: none."`
+	Actor     actor `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -212,9 +196,6 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 	if c.OlderThan <= 0 {
 		return usage(fmt.Errorf("--older-than must be an age such as 365d"))
 	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	pool, err := p.database(ctx)
 	if err != nil {
 		return err
@@ -223,25 +204,16 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if len(batches) > 0 && !p.settings.Yes {
+	if len(batches) > 0 {
 		refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "nobody confirmed that %s lose addresses and original rows for good", counted(len(batches), "batch", "batches"))
-		if !p.inTTY || !p.errTTY {
-			return refused
-		}
-		ok, err := p.confirm(ctx, fmt.Sprintf("Remove addresses and original rows of %s for good? [y/N] ", counted(len(batches), "batch", "batches")), yes...)
-		if err != nil {
+		question := fmt.Sprintf("Remove addresses and original rows of %s for good? [y/N] ", counted(len(batches), "batch", "batches"))
+		if err := p.confirmed(ctx, refused, question, yes...); err != nil {
 			return err
 		}
-		if !ok {
-			return refused
-		}
 	}
-	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor, nil)
+	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor.name(), nil)
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(purgeDocument{e.ID, e.Batches, e.Rows})
-	}
-	return p.print(fmt.Sprintf("Removed: %s of %s\n", counted(e.Rows, "row", "rows"), counted(len(e.Batches), "batch", "batches")))
+	return p.show(purgeDocument{e.ID, e.Batches, e.Rows}, fmt.Sprintf("Removed: %s of %s\n", counted(e.Rows, "row", "rows"), counted(len(e.Batches), "batch", "batches")))
 }

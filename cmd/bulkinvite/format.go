@@ -63,8 +63,20 @@ func (t *table) add(cells ...string) { t.paint(noColour, cells...) }
 // paint adds a row whose first cell has a colour.
 func (t *table) paint(c colour, cells ...string) { t.rows = append(t.rows, row{cells, c}) }
 
+// count adds a row that begins with a number, unless that is 0.
+func (t *table) count(n int, cells ...string) {
+	if n > 0 {
+		t.add(append([]string{"  " + thousands(n)}, cells...)...)
+	}
+}
+
 // String lays the table out for any reader but a terminal.
 func (t *table) String() string { return t.on(display{}) }
+
+// lines are those of String; none if it has no rows.
+func (t *table) lines() []string {
+	return strings.FieldsFunc(t.String(), func(r rune) bool { return r == '\n' })
+}
 
 // on lays the table out for a screen.
 func (t *table) on(s display) string {
@@ -177,12 +189,4 @@ func or[T any](p *T) string {
 		return ""
 	}
 	return cellText(*p)
-}
-
-// nilOr keeps a nil pointer from becoming an interface that is not nil.
-func nilOr[T any](p *T) any {
-	if p == nil {
-		return nil
-	}
-	return *p
 }

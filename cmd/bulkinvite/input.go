@@ -70,21 +70,15 @@ func (p *program) spool(ctx context.Context, name string, from io.Reader, most i
 	}
 	in := &input{name: name, path: "FILE", file: file, temp: file.Name()}
 	p.onClose(in.close)
-	done := make(chan error, 1)
-	go func() {
-		n, err := io.Copy(file, io.LimitReader(from, most+1))
-		if err == nil && n > most {
-			err = fmt.Errorf("it is longer than %d bytes", most)
-		}
-		done <- err
-	}()
-	select {
-	case <-ctx.Done():
+	n, err := await(ctx, func() (int64, error) { return io.Copy(file, io.LimitReader(from, most+1)) })
+	switch {
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case err := <-done:
-		if err != nil {
-			return nil, fail(exitUsage, "file", "", "%s: %w", name, err)
-		}
+	case err == nil && n > most:
+		err = fmt.Errorf("it is longer than %d bytes", most)
+	}
+	if err != nil {
+		return nil, fail(exitUsage, "file", "", "%s: %w", name, err)
 	}
 	return in, nil
 }

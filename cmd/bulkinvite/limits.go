@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 	"bulkinvite/words"
@@ -32,26 +34,19 @@ type limitsShowCmd struct{}
 func (limitsShowCmd) Help() string { return limitsCmd{}.Help() }
 
 // Run shows where the limits stand.
-func (limitsShowCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
+func (limitsShowCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
+	all, err := reader.LimitsOfAll(ctx, p.limits, p.settings.RequestTimeout)
 	if err != nil {
 		return err
-	}
-	all, err := invitation.NewReader(pool).LimitsOfAll(ctx, p.limits, p.settings.RequestTimeout)
-	if err != nil {
-		return err
-	}
-	if p.json {
-		return p.printJSON(all)
 	}
 	if len(all) == 0 {
-		return p.print("Nothing was sent from this database yet\n")
+		return p.show(all, "Nothing was sent from this database yet\n")
 	}
 	parts := make([]string, len(all))
 	for i, in := range all {
 		parts[i] = limitsText(in)
 	}
-	return p.print(strings.Join(parts, "\n"))
+	return p.show(all, strings.Join(parts, "\n"))
 }
 
 // limitsText is where the limits of an instance stand, as a person reads it.
@@ -62,8 +57,8 @@ func limitsText(in invitation.InstanceLimits) string {
 	}
 	text := fmt.Sprintf("%s instance %s, %s\n", in.Environment, in.Instance,
 		counted(in.Workers, "process works", "processes work")) + t.String()
-	for _, line := range differingLines(in.Differing) {
-		text += line + "\n"
+	if differing := differingText(in.Differing); differing != "" {
+		text += differing + "\n"
 	}
 	return text
 }
@@ -90,21 +85,21 @@ func limitText(l invitation.LimitState) string {
 	return dotted(parts...)
 }
 
-// differingLines names the workers that were given different limits, if there are any.
-func differingLines(differing []invitation.WorkerLimits) []string {
+// differingText names the workers that were given different limits, if there are any.
+func differingText(differing []invitation.WorkerLimits) string {
 	if len(differing) == 0 {
-		return nil
+		return ""
 	}
-	lines := []string{words.Differing}
+	text := words.Differing
 	for _, w := range differing {
-		lines = append(lines, "  "+w.String())
+		text += "\n  " + w.String()
 	}
-	return lines
+	return text
 }
 
 type limitsThawCmd struct {
 	Bucket string `arg:"" optional:"" enum:"create,bulk,general,all" default:"all" help:"create, bulk or general. Default: all."`
-	Actor  string `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
+	Actor  actor  `placeholder:"NAME" help:"Who does it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -119,32 +114,22 @@ Ends the freeze of a limit, or of all, at every instance in the database. One re
 }
 
 // Run ends freezes.
-func (c *limitsThawCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
+func (c *limitsThawCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
 	buckets := []string{c.Bucket}
 	if c.Bucket == "all" {
 		buckets = []string{ratelimit.Create, ratelimit.Bulk, ratelimit.GeneralCall}
 	}
-	thawed, err := invitation.NewStore(pool).ThawLimits(ctx, buckets, c.Actor)
+	thawed, err := invitation.NewStore(pool).ThawLimits(ctx, buckets, c.Actor.name())
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(thawed)
-	}
-	if len(thawed) == 0 {
-		return p.print("Nothing is frozen\n")
-	}
 	text := ""
+	if len(thawed) == 0 {
+		text = "Nothing is frozen\n"
+	}
 	for _, one := range thawed {
 		text += fmt.Sprintf("%s of %s is no longer frozen (it was until %s). One request tries it next.\n",
 			one.Bucket, one.Instance, momentSeconds(one.Until))
 	}
-	return p.print(text)
+	return p.show(thawed, text)
 }

@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -16,7 +17,10 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/term"
+
+	"bulkinvite/invitation"
 )
 
 // cli is the whole command line.
@@ -87,7 +91,8 @@ func run(args []string, in io.Reader, out, errs *os.File) int {
 	return p.report(ctx, err)
 }
 
-// dispatch parses the command line and runs the command it names.
+// dispatch parses the command line and runs the command it names. The Run of a command that begins
+// with the database takes it as an argument: Kong then has it opened.
 func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err := dropEmptyVariables(); err != nil {
 		return err
@@ -111,6 +116,12 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	}
 	command.Bind(&c)
 	command.BindTo(ctx, (*context.Context)(nil))
+	if err := errors.Join(
+		command.BindToProvider(func() (*pgxpool.Pool, error) { return p.database(ctx) }),
+		command.BindToProvider(func() (*invitation.Reader, error) { return p.reader(ctx) }),
+	); err != nil {
+		return err
+	}
 	return command.Run(p)
 }
 

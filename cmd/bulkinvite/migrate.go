@@ -57,8 +57,5 @@ func (c *migrateCmd) Run(ctx context.Context, p *program) error {
 		lines = append(lines, line)
 		fmt.Fprintf(&text, "%04d  %-24s  %s\n", m.Version, m.Name, word)
 	}
-	if p.json {
-		return p.printJSON(lines)
-	}
-	return p.print(text.String())
+	return p.show(lines, text.String())
 }

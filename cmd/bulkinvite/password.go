@@ -43,23 +43,13 @@ func (p *program) unseen(ctx context.Context, terminal *os.File, question string
 		return "", fmt.Errorf("ask for the password: %w", err)
 	}
 	p.errs.WriteString(question) //nolint:errcheck // a terminal that can't be written to shows nothing either
-	type reply struct {
-		line []byte
-		err  error
-	}
-	replies := make(chan reply, 1)
-	go func() { // left behind if ctx ends first: a read of a terminal can't be called off
-		line, err := term.ReadPassword(int(terminal.Fd()))
-		replies <- reply{line, err}
-	}()
-	select {
-	case <-ctx.Done():
+	line, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(int(terminal.Fd())) })
+	if ctx.Err() != nil {
 		return "", errors.Join(context.Cause(ctx), term.Restore(int(terminal.Fd()), before))
-	case r := <-replies:
-		p.note("")
-		if r.err != nil {
-			return "", fmt.Errorf("read the password: %w", r.err)
-		}
-		return string(r.line), nil
 	}
+	p.note("")
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(line), nil
 }

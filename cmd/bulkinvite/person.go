@@ -30,21 +30,18 @@ func (c *whyCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	pool, err := p.database(ctx)
+	reader, err := p.reader(ctx)
 	if err != nil {
 		return err
 	}
-	story, err := invitation.NewReader(pool).Why(ctx, key)
+	story, err := reader.Why(ctx, key)
 	if err != nil {
 		return err
 	}
 	if len(story.Rows)+len(story.Attempts) == 0 {
 		return fail(exitUsage, "no_person", "see that the address is spelt as in the file; bulkinvite batches lists the files", "nobody by that address is in any file")
 	}
-	if p.json {
-		return p.printJSON(story)
-	}
-	return p.print(storyText(story, shownZone()))
+	return p.show(story, storyText(story, shownZone()))
 }
 
 // storyText is the story as a person reads it, in the order of events. zone names

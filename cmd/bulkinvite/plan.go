@@ -85,21 +85,13 @@ type plan struct {
 	invitation.Plan
 }
 
-// skipped counts those who are not invited.
-func (pl *plan) skipped() int {
-	if pl.resend {
-		return pl.known.Skipped(invitation.Resend)
-	}
-	return pl.known.Skipped(invitation.Skip)
-}
-
 // read reads a whole file for its plan.
 func (p *program) read(ctx context.Context, in *input, options importer.Options) (*plan, error) {
-	r, err := p.pass(in, "Reading")
+	r, done, err := p.pass(in, "Reading")
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
+	defer done()
 	pl := &plan{input: in, options: options}
 	pl.summary, err = importer.Read(ctx, r, options, func(row *importer.Row) error {
 		for _, w := range row.Warnings {
@@ -137,11 +129,11 @@ func (pl *plan) everybody(ctx context.Context, p *program) jobs.People {
 			}
 			return nil
 		}
-		r, err := p.pass(pl.input, "Looking up")
+		r, done, err := p.pass(pl.input, "Looking up")
 		if err != nil {
 			return err
 		}
-		defer r.close()
+		defer done()
 		some := make([]invitation.Addressee, 0, jobs.LookupChunk)
 		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
 			if row.Problem != nil || row.DuplicateOf != 0 {
@@ -162,14 +154,6 @@ func (pl *plan) everybody(ctx context.Context, p *program) jobs.People {
 	}
 }
 
-// load is what the file would add to what waits.
-func (pl *plan) load(priority int) invitation.Load {
-	return invitation.Load{
-		Priority: priority, People: pl.summary.Valid - pl.skipped(),
-		StartAt: pl.when.startAt, Hours: pl.when.hours, Zone: pl.when.zone,
-	}
-}
-
 // forecast works out the requests and the time, given what the database says of an instance; with a nil reader it
 // says nothing.
 func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instance int64, limits invitation.Limits,
@@ -178,10 +162,7 @@ func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instanc
 	var others []invitation.Load
 	if reader != nil {
 		var err error
-		if budget, err = reader.Budget(ctx, instance, limits); err != nil {
-			return err
-		}
-		if others, err = reader.Loads(ctx, instance); err != nil {
+		if budget, others, err = waiting(ctx, reader, instance, limits); err != nil {
 			return err
 		}
 	}
@@ -189,12 +170,29 @@ func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instanc
 	return nil
 }
 
+// waiting is what an instance's limits have left, and what waits for them.
+func waiting(ctx context.Context, reader *invitation.Reader, instance int64, limits invitation.Limits) (invitation.Budget, []invitation.Load, error) {
+	budget, err := reader.Budget(ctx, instance, limits)
+	if err != nil {
+		return budget, nil, err
+	}
+	loads, err := reader.Loads(ctx, instance)
+	return budget, loads, err
+}
+
 // work works out the requests and the time, given the limits, what the budget
 // has spent, and which batches wait already.
 func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget invitation.Budget) {
+	skip := invitation.Skip
+	if pl.resend {
+		skip = invitation.Resend
+	}
+	own := invitation.Load{
+		Priority: priority, People: pl.summary.Valid - pl.known.Skipped(skip),
+		StartAt: pl.when.startAt, Hours: pl.when.hours, Zone: pl.when.zone,
+	}
 	pl.budget = budget
-	limits := budget.Limits
-	pl.Plan = invitation.MakePlan(now, pl.load(priority), others, limits.Create, limits.Bulk, budget.Spent)
+	pl.Plan = invitation.MakePlan(now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
 }
 
 // emailColumn names the column of the addresses by its header, else by its number.
@@ -205,9 +203,8 @@ func emailColumn(c importer.Columns) string {
 	return fmt.Sprintf("#%d", c.Numbers["email"])
 }
 
-// text is the plan as a person reads it. Addresses appear in it only if cells
-// is set. clerk is whom it would be sent to, or nothing.
-func (pl *plan) text(clerk string, cells bool, now time.Time, on display) string {
+// text is the plan as a person reads it. clerk is whom it would be sent to, or nothing.
+func (pl *plan) text(clerk string, now time.Time, on display) string {
 	var b strings.Builder
 	s := pl.summary
 	name := plain(pl.input.name)
@@ -218,20 +215,18 @@ func (pl *plan) text(clerk string, cells bool, now time.Time, on display) string
 		fmt.Fprintf(&b, "%-*s%s\n", width, "Clerk", clerk)
 	}
 	b.WriteString("\n" + pl.people() + "\n")
-	lines := pl.schedule(now)
-	if pl.ToSend > 0 {
-		lines = append(lines, pl.conditions()...)
-	}
-	for i, line := range lines {
-		title := ""
-		if i == 0 {
-			title = "Plan"
-		}
-		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
-	}
-	b.WriteString(pl.warningLines(width, cells, on))
-	if cells {
-		b.WriteString(pl.encodingLines(width))
+	b.WriteString(titled("Plan", width, pl.lines(now)))
+	b.WriteString(titled(on.paint(yellow, "Warnings"), width, pl.warningTable().lines()))
+	b.WriteString(titled("Names", width, pl.encodingTable().lines()))
+	return b.String()
+}
+
+// titled writes lines, the first one after a title. Beside the title they stand so many columns in.
+func titled(title string, columns int, lines []string) string {
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(title + strings.Repeat(" ", columns-width(title)) + line + "\n")
+		title = ""
 	}
 	return b.String()
 }
@@ -241,11 +236,7 @@ func (pl *plan) people() string {
 	s := pl.summary
 	t := table{right: []bool{true}}
 	t.add("  "+thousands(pl.ToSend), "to invite", "")
-	add := func(n int, what, why string) {
-		if n > 0 {
-			t.add("  "+thousands(n), what, why)
-		}
-	}
+	add := t.count
 	add(pl.known.Lapsed, "of them again", "their invitations were revoked or have expired")
 	add(pl.known.Registered, "already users", "skipped")
 	if pl.resend {
@@ -268,15 +259,15 @@ func (pl *plan) people() string {
 	return t.String()
 }
 
-// schedule says how many requests it takes and when the last one leaves.
-func (pl *plan) schedule(now time.Time) []string {
+// lines say how many requests it takes, when the last one leaves, and what that depends on.
+func (pl *plan) lines(now time.Time) []string {
 	if pl.summary.Rows == 0 {
 		return []string{"no rows, so there is nothing to send"}
 	}
 	if pl.ToSend == 0 {
 		return []string{"nothing to send"}
 	}
-	return scheduleLines(pl.Plan, now)
+	return append(scheduleLines(pl.Plan, now), pl.conditions()...)
 }
 
 // scheduleLines says of a plan, for people, how many requests it takes and when
@@ -319,54 +310,28 @@ func (pl *plan) conditions() []string {
 	return append(lines, budgetLines(pl.budget)...)
 }
 
-func (pl *plan) warningLines(width int, cells bool, on display) string {
-	if len(pl.warnings) == 0 {
-		return ""
-	}
-	var t table
+func (pl *plan) warningTable() *table {
+	t := &table{}
 	for _, w := range pl.warnings {
 		place := "the file"
 		if w.line > 0 {
 			place = fmt.Sprintf("line %d", w.line)
 		}
-		if cells {
-			t.add(place, w.email, w.message)
-		} else {
-			t.add(place, w.message)
-		}
+		t.add(place, w.email, w.message)
 	}
 	if more := len(pl.summary.Warnings) + pl.summary.MoreWarnings - len(pl.warnings); more > 0 {
 		t.add("and " + counted(more, "more", "more"))
 	}
-	var b strings.Builder
-	for i, line := range strings.Split(strings.TrimSuffix(t.String(), "\n"), "\n") {
-		title := ""
-		if i == 0 {
-			title = "Warnings"
-		}
-		b.WriteString(on.paint(yellow, title) + strings.Repeat(" ", width-len(title)) + line + "\n")
-	}
-	return b.String()
+	return t
 }
 
-// encodingLines shows how names would read in each encoding that the file may be in.
-func (pl *plan) encodingLines(width int) string {
-	if len(pl.summary.EncodingGuesses) == 0 {
-		return ""
-	}
-	var t table
+// encodingTable shows how names would read in each encoding that the file may be in.
+func (pl *plan) encodingTable() *table {
+	t := &table{}
 	for _, g := range pl.summary.EncodingGuesses {
 		t.add("--encoding "+g.Encoding, plain(strings.Join(g.Sample, ", ")))
 	}
-	var b strings.Builder
-	for i, line := range strings.Split(strings.TrimSuffix(t.String(), "\n"), "\n") {
-		title := ""
-		if i == 0 {
-			title = "Names"
-		}
-		fmt.Fprintf(&b, "%-*s%s\n", width, title, line)
-	}
-	return b.String()
+	return t
 }
 
 // within says where in a file the cells are.
@@ -380,13 +345,13 @@ func within(s *importer.Summary) string {
 // delimiterWord names what stands between cells.
 func delimiterWord(d string) string {
 	switch d {
-	case ",", "comma":
+	case ",":
 		return "commas"
-	case ";", "semicolon":
+	case ";":
 		return "semicolons"
-	case "\t", "tab":
+	case "\t":
 		return "tabs"
-	case "|", "pipe":
+	case "|":
 		return "pipes"
 	}
 	return fmt.Sprintf("%q between cells", d)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 
 	"bulkinvite/invitation"
@@ -115,6 +116,14 @@ func (p *program) printJSON(doc any) error {
 	return nil
 }
 
+// show writes a result: with --json the document, else the text.
+func (p *program) show(doc any, text string) error {
+	if p.json {
+		return p.printJSON(doc)
+	}
+	return p.print(text)
+}
+
 // print writes a result for people to standard output. It fits a terminal.
 func (p *program) print(text string) error {
 	return p.printAsIs(p.outDisplay().fit(p.complete(text)))
@@ -133,6 +142,15 @@ func (p *program) printAsIs(text string) error {
 func (p *program) note(format string, args ...any) {
 	text := p.errDisplay().fit(p.complete(fmt.Sprintf(format+"\n", args...)))
 	io.WriteString(p.logTo, text) //nolint:errcheck // nobody is left to tell
+}
+
+// tell shows a person at a terminal a text that is no result. Elsewhere the log has a line of the same.
+func (p *program) tell(text, line string, attributes ...any) {
+	if p.errTTY {
+		p.note("%s", text)
+	} else {
+		p.log.Info(line, attributes...)
+	}
 }
 
 // tellsSteps reports whether a person at a terminal watches the program. Without
@@ -167,30 +185,70 @@ func (p *program) limits(environment string) invitation.Limits {
 // yes are the answers that mean it.
 var yes = []string{"y", "Y", "yes", "Yes", "YES"}
 
+// number are the answers that mean it where a number has to be typed.
+func number(n int) []string { return []string{strconv.Itoa(n), thousands(n)} }
+
+// canAsk reports whether a person is at the terminal who sees a question and can answer it.
+func (p *program) canAsk() bool { return p.inTTY && p.errTTY }
+
+// confirmed has a person confirm something, on a terminal by one of the answers wanted, else by
+// --yes. It returns refused where nobody did.
+func (p *program) confirmed(ctx context.Context, refused error, question string, wanted ...string) error {
+	if p.settings.Yes {
+		return nil
+	}
+	if !p.canAsk() {
+		return refused
+	}
+	ok, err := p.confirm(ctx, question, wanted...)
+	if err == nil && !ok {
+		err = refused
+	}
+	return err
+}
+
 // confirm asks on the terminal and reports whether the answer is one of those
 // wanted. It gives up when ctx ends.
 func (p *program) confirm(ctx context.Context, question string, wanted ...string) (bool, error) {
 	if _, err := fmt.Fprint(p.errs, p.errDisplay().fit(question)); err != nil {
 		return false, fmt.Errorf("ask for confirmation: %w", err)
 	}
+	line, err := await(ctx, func() (string, error) { return readLine(p.in) })
+	switch {
+	case ctx.Err() != nil:
+		p.note("")
+		return false, context.Cause(ctx)
+	case err != nil && !errors.Is(err, io.EOF):
+		return false, fmt.Errorf("read the answer: %w", err)
+	}
+	return slices.Contains(wanted, line), nil
+}
+
+// await runs read until it ends or ctx does. It is then left behind, since a read of a terminal or
+// of a pipe can't be called off.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
 	type reply struct {
-		line string
-		err  error
+		v   T
+		err error
 	}
 	replies := make(chan reply, 1)
-	go func() { // left behind if ctx ends first: a read of a terminal can't be called off
-		line, err := readLine(p.in)
-		replies <- reply{line, err}
+	go func() {
+		v, err := read()
+		replies <- reply{v, err}
 	}()
 	select {
 	case <-ctx.Done():
-		p.note("")
-		return false, context.Cause(ctx)
+		var none T
+		return none, context.Cause(ctx)
 	case r := <-replies:
-		if r.err != nil && !errors.Is(r.err, io.EOF) {
-			return false, fmt.Errorf("read the answer: %w", r.err)
-		}
-		return slices.Contains(wanted, r.line), nil
+		return r.v, r.err
+	}
+}
+
+// quietOnTerminal is quiet where a person is at the terminal.
+func (p *program) quietOnTerminal() {
+	if p.errTTY {
+		p.quiet()
 	}
 }
 

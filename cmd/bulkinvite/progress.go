@@ -31,11 +31,10 @@ type progress struct {
 	began   time.Time
 	before  int // rows that were decided when we began
 	logged  time.Time
-	decided int // as last logged
-	bars    *mpb.Progress
-	bar     *mpb.Bar
+	decided int      // as last logged
+	bar     *mpb.Bar // nil: the log tells
+	end     func()   // takes the bar away
 	view    atomic.Pointer[view]
-	restore func()
 	until   time.Time // a paused batch's last answers are awaited until then; zero: it is not, or none is
 }
 
@@ -57,30 +56,22 @@ func (u *upload) newProgress(ctx context.Context) (*progress, error) {
 	}
 	pr := &progress{upload: u, rows: state.Rows, began: time.Now(), before: state.Rows - state.Undecided}
 	pr.decided = pr.before
-	if !u.errTTY || u.json {
+	if !u.tellsSteps() {
 		return pr, nil
 	}
 	pr.view.Store(&view{})
-	pr.bars = u.newBars()
-	pr.bar = pr.bars.New(int64(state.Rows), barStyle(),
-		mpb.PrependDecorators(beside(constantly(fmt.Sprintf("Batch %d ", u.batch)))),
-		mpb.AppendDecorators(beside(pr.beside)),
-		mpb.BarExtender(mpb.BarFillerFunc(pr.below), false),
-	)
+	below := mpb.BarExtender(mpb.BarFillerFunc(pr.below), false)
+	pr.bar, pr.end = u.newBar(int64(state.Rows), fmt.Sprintf("Batch %d ", u.batch), pr.beside, below)
 	pr.bar.SetCurrent(int64(pr.before))
-	pr.restore = u.logTo.divert(pr.bars)
 	return pr, nil
 }
 
-// stop takes the bar away, or leaves it full.
+// stop takes the bar away, or leaves it full: the report says it all.
 func (pr *progress) stop() {
-	if pr.bars == nil {
-		return
+	if pr.bar != nil {
+		pr.end()
+		pr.note("")
 	}
-	pr.bar.Abort(true) // the report says it all
-	pr.bars.Wait()
-	pr.restore()
-	pr.note("")
 }
 
 // update looks how far the batch is, shows it, and reports whether it is over:
@@ -91,7 +82,7 @@ func (pr *progress) update(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	decided := state.Rows - state.Undecided
-	if pr.bars != nil {
+	if pr.bar != nil {
 		if err := pr.draw(ctx, decided, state.Undecided); err != nil {
 			return false, err
 		}
@@ -132,8 +123,8 @@ func (pr *progress) settled(state invitation.Progress) bool {
 	most := 2*pr.settings.RequestTimeout + pr.settings.Settle + spare
 	pr.until = now.Add(most)
 	text := fmt.Sprintf("Batch %d is paused; waiting for what became of %s under way, %s at most", pr.batch, counted(state.Open, "person", "people"), span(most))
-	if pr.bars != nil {
-		fmt.Fprintln(pr.bars, text)
+	if pr.bar != nil {
+		fmt.Fprintln(pr.logTo, text) //nolint:errcheck // nobody is left to tell
 	} else {
 		pr.log.Info(text, "batch", pr.batch, "people", state.Open)
 	}
@@ -183,11 +174,7 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 
 // left plans what is left to do.
 func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budget, error) {
-	budget, err := pr.reader.Budget(ctx, pr.instance.ID, pr.limits)
-	if err != nil {
-		return invitation.Plan{}, budget, err
-	}
-	loads, err := pr.reader.Loads(ctx, pr.instance.ID)
+	budget, loads, err := waiting(ctx, pr.reader, pr.instance.ID, pr.limits)
 	return invitation.PlanLeft(pr.batch, loads, budget), budget, err
 }
 

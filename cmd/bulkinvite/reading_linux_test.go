@@ -62,21 +62,21 @@ func TestPass(t *testing.T) {
 	for _, atTerminal := range []bool{true, false} {
 		term, slave := newTerminal(t)
 		p := &program{errs: slave, errTTY: atTerminal, logTo: &divertible{w: slave}}
-		ps, err := p.pass(&input{name: "hires.csv", file: file}, "Reading")
+		r, done, err := p.pass(&input{name: "hires.csv", file: file}, "Reading")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.CopyN(io.Discard, ps, 500_000); err != nil {
+		if _, err := io.CopyN(io.Discard, r, 500_000); err != nil {
 			t.Fatal(err)
 		}
 		if atTerminal {
 			term.await("Reading hires.csv ")
 			term.await("500 kB of 2.0 MB  25 %")
 		}
-		if n, err := io.Copy(io.Discard, ps); n != 1_500_000 || err != nil {
+		if n, err := io.Copy(io.Discard, r); n != 1_500_000 || err != nil {
 			t.Errorf("%d bytes are left, %v", n, err)
 		}
-		ps.close()
+		done()
 		p.note("the end")
 		if err := slave.Close(); err != nil {
 			t.Fatal(err)
@@ -88,7 +88,7 @@ func TestPass(t *testing.T) {
 	}
 }
 
-func TestPassBeside(t *testing.T) {
+func TestReadText(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		read int64
@@ -100,9 +100,7 @@ func TestPassBeside(t *testing.T) {
 		{20_750_000, 10 * time.Second, "  21 MB of 83 MB  25 %   30 s left"},
 		{90_000_000, 10 * time.Second, "  83 MB of 83 MB  100 %"}, // it has grown meanwhile
 	} {
-		ps := &passage{size: 83_000_000, began: time.Now()}
-		ps.read.Store(test.read)
-		if got := ps.beside(ps.began.Add(test.took)); got != test.want {
+		if got := readText(test.read, 83_000_000, test.took); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
 	}

@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 
 	"bulkinvite/invitation"
-	"bulkinvite/jobs"
 	"bulkinvite/words"
 )
 
 type reconcileCmd struct {
-	Actor string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	Actor actor `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -32,20 +30,11 @@ func (c *reconcileCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
-	r, err := t.worker.Reconcile(ctx, c.Actor)
-	if errors.Is(err, jobs.ErrUnauthorized) {
-		return fail(exitFailed, "clerk_key", "set a good key in "+keyVariable+" and reconcile again", "reconcile: %w", err)
-	}
+	r, err := t.worker.Reconcile(ctx, c.Actor.name())
 	if err != nil {
-		return err
+		return keyRefused(err, "set a good key in "+keyVariable+" and reconcile again", "reconcile: ")
 	}
-	if p.json {
-		return p.printJSON(r)
-	}
-	return p.print(reconcileText(r))
+	return p.show(r, reconcileText(r))
 }
 
 func reconcileText(r *invitation.Reconcile) string {
@@ -60,14 +49,9 @@ func reconcileText(r *invitation.Reconcile) string {
 		return text + "\nNo drift: each invitation has its row, and each row its invitation.\n"
 	}
 	t = table{right: []bool{true}}
-	for _, k := range []struct {
-		n    int
-		kind invitation.DriftKind
-	}{{r.Drift.Unexplained, invitation.Unexplained}, {r.Drift.Gone, invitation.Gone}, {r.Drift.PendingAgain, invitation.PendingAgain}} {
-		if k.n > 0 {
-			t.add("  "+thousands(k.n), words.DriftKinds[k.kind])
-		}
-	}
+	t.count(r.Drift.Unexplained, words.DriftKinds[invitation.Unexplained])
+	t.count(r.Drift.Gone, words.DriftKinds[invitation.Gone])
+	t.count(r.Drift.PendingAgain, words.DriftKinds[invitation.PendingAgain])
 	return text + "\nDrift\n\n" + t.String() + "\nbulkinvite drift lists it\n"
 }
 
@@ -85,33 +69,27 @@ Shows what the last reconciling found: invitations at Clerk that no row explains
 }
 
 // Run lists the drift.
-func (driftCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
+func (driftCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
 	all := []invitation.Drift{}
-	err = invitation.NewReader(pool).Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error {
+	err := reader.Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error {
 		all = append(all, *d)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(all)
-	}
+	text := driftTable(all).on(p.outDisplay())
 	if len(all) == 0 {
-		compared, err := invitation.NewReader(pool).Reconciled(ctx)
+		compared, err := reader.Reconciled(ctx)
 		if err != nil {
 			return err
 		}
+		text = "No drift that the last reconciling found. bulkinvite reconcile looks again.\n"
 		if !compared {
-			return p.print("The rows have not been compared with Clerk yet. bulkinvite reconcile does it.\n")
+			text = "The rows have not been compared with Clerk yet. bulkinvite reconcile does it.\n"
 		}
-		return p.print("No drift that the last reconciling found. bulkinvite reconcile looks again.\n")
 	}
-	return p.print(driftTable(all).on(p.outDisplay()))
+	return p.show(all, text)
 }
 
 func driftTable(all []invitation.Drift) *table {

@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
-	"bulkinvite/words"
 )
 
 type rescindCmd struct {
@@ -22,7 +23,7 @@ type rescindCmd struct {
 	Batch int64  `placeholder:"BATCH" help:"The batch of --not-in. Default: none."`
 	Apply bool   `help:"Do it. Default: only show what would be done."`
 	Allow bool   `help:"Let it take back more than its threshold: 30 % of what is open, and 20. Default: then it is refused."`
-	Actor string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	Actor actor  `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 	fileFlags
 }
 
@@ -73,9 +74,6 @@ type rescindDocument struct {
 
 // Run takes people back, or shows what that would be.
 func (c *rescindCmd) Run(ctx context.Context, p *program) error {
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	var listed *roster
 	var err error
 	if name := c.File + c.NotIn; name != "" { // before anything is asked: the file may not be readable
@@ -94,10 +92,10 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if err := t.refresh(ctx, c.Actor); err != nil {
+	if err := t.refresh(ctx, c.Actor.name()); err != nil {
 		return err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch, StartedBy: c.Actor, Apply: c.Apply, Allow: c.Allow}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch, StartedBy: c.Actor.name(), Apply: c.Apply, Allow: c.Allow}
 	if err := t.confirmRescind(ctx, sw, keys); err != nil {
 		return err
 	}
@@ -115,20 +113,24 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 
 // confirmRescind shows what an applied rescind would do and asks for a confirmation, on a terminal.
 func (t *takingBack) confirmRescind(ctx context.Context, sw *invitation.Sweep, keys []string) error {
-	p := t.p
-	if !sw.Apply || p.settings.Yes || !p.inTTY || !p.errTTY {
+	if !sw.Apply || t.settings.Yes || !t.canAsk() {
 		return nil
 	}
-	var w *invitation.Withdrawal
-	err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) (err error) {
-		w, err = t.store.Withdrawing(ctx, tx, t.instance.ID, keys, false)
-		return err
-	})
+	w, err := t.withdrawal(ctx, keys)
 	if err != nil || w.Takes() == 0 || w.Over() && !sw.Allow {
 		return err // nothing would be done: the report says why
 	}
-	p.note("%s", withdrawalTable(w).String())
+	t.note("%s", withdrawalTable(w).String())
 	return t.confirm(ctx, len(w.Targets), len(w.Waiting))
+}
+
+// withdrawal is what taking people back would come to.
+func (t *takingBack) withdrawal(ctx context.Context, keys []string) (w *invitation.Withdrawal, err error) {
+	err = pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
+		w, err = t.store.Withdrawing(ctx, tx, t.instance.ID, keys, false)
+		return err
+	})
+	return w, err
 }
 
 // people are the keys of those who are to be taken back.
@@ -139,7 +141,7 @@ func (c *rescindCmd) people(ctx context.Context, t *takingBack, listed *roster) 
 		return []string{key}, err
 	case c.NotIn == "":
 		if listed.unreadable > 0 {
-			t.p.log.Warn("rows have no address that can be read: nobody is taken back for them", "rows", listed.unreadable)
+			t.log.Warn("rows have no address that can be read: nobody is taken back for them", "rows", listed.unreadable)
 		}
 		return listed.keys(), nil
 	}
@@ -194,27 +196,12 @@ func readPeople(ctx context.Context, in *input, options importer.Options) (*rost
 	return l, nil
 }
 
-func (l *roster) keys() []string {
-	keys := make([]string, 0, len(l.people))
-	for key := range l.people {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// rosterDiff is how a new version of a roster differs from the batch of the old.
-type rosterDiff struct {
-	added     int      // people who are in the file only
-	unchanged int      // people who are in both
-	missing   int      // people who are in the batch only
-	gone      []string // their keys: of who was corrected, all
-}
+func (l *roster) keys() []string { return slices.Sorted(maps.Keys(l.people)) }
 
 // compare holds a new version of a roster against the batch of the old one. A
 // row that can't be read may be anybody: nobody is taken for gone then. Who was
 // corrected is in the file under either address.
-func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterDiff, error) {
+func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterPlan, error) {
 	if l.unreadable > 0 {
 		return nil, fail(exitHeld, "unreadable_rows", "fix the file: bulkinvite check --problems bad.csv "+shellWord(l.path)+" writes its bad rows to bad.csv",
 			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
@@ -226,15 +213,15 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if b.InstanceID != t.instance.ID {
 		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", batch)
 	}
-	before, err := invitation.NewReader(t.pool).Roster(ctx, batch)
+	before, err := t.reader.Roster(ctx, batch)
 	if err != nil {
 		return nil, err
 	}
-	former, err := invitation.NewReader(t.pool).Former(ctx, l.keys())
+	former, err := t.reader.Former(ctx, l.keys())
 	if err != nil {
 		return nil, err
 	}
-	d := &rosterDiff{}
+	d := &rosterPlan{of: batch}
 	for _, keys := range before {
 		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] || former[key] != "" }) {
 			d.unchanged++
@@ -255,7 +242,7 @@ func (t *takingBack) refresh(ctx context.Context, actor string) error {
 	case errors.Is(err, jobs.ErrUnauthorized), ctx.Err() != nil:
 		return sweepFailure(err)
 	case err != nil:
-		t.p.log.Warn("what stands at Clerk can't be read; what was known before has to do", "error", err)
+		t.log.Warn("what stands at Clerk can't be read; what was known before has to do", "error", err)
 	}
 	return nil
 }
@@ -269,23 +256,10 @@ func (p *program) printRescind(sw *invitation.Sweep, w *invitation.Withdrawal) e
 	if doc.Skipped == nil {
 		doc.Skipped = map[string]int{}
 	}
-	var err error
-	if p.json {
-		err = p.printJSON(doc)
-	} else {
-		err = p.print(rescindText(&doc, w))
-	}
-	switch {
-	case err != nil:
+	if err := p.show(doc, rescindText(&doc, w)); err != nil {
 		return err
-	case doc.Held:
-		return status(exitHeld)
-	case doc.Apply && sw.State() == invitation.SweepRunning:
-		return status(exitInterrupted)
-	case doc.Failed > 0:
-		return status(exitRows)
 	}
-	return nil
+	return sweepStatus(sw)
 }
 
 // shownJoined is how many people who have joined are named one by one.
@@ -294,12 +268,8 @@ const shownJoined = 20
 // withdrawalTable counts what taking people back comes to.
 func withdrawalTable(w *invitation.Withdrawal) *table {
 	t := &table{right: []bool{true}}
-	add := func(n int, one, many string) {
-		if n > 0 {
-			t.add("  "+thousands(n), map[bool]string{true: one, false: many}[n == 1])
-		}
-	}
-	t.add("  "+thousands(w.People), map[bool]string{true: "person", false: "people"}[w.People == 1])
+	add := func(n int, one, many string) { t.count(n, english.PluralWord(n, one, many)) }
+	t.add("  "+thousands(w.People), english.PluralWord(w.People, "person", "people"))
 	add(len(w.Targets), "pending invitation", "pending invitations")
 	add(len(w.Waiting), "row that still waits", "rows that still wait")
 	add(w.Unknown, "person with nothing to take back", "people with nothing to take back")
@@ -308,19 +278,12 @@ func withdrawalTable(w *invitation.Withdrawal) *table {
 
 func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
 	t := withdrawalTable(w)
-	add := func(n int, what string) {
-		if n > 0 {
-			t.add("  "+thousands(n), what)
-		}
-	}
 	done := d.Apply && !d.Held
 	if done {
-		add(d.Revoked, "revoked")
-		add(d.Stopped, "cancelled")
-		for _, reason := range words.SweepReasons {
-			add(d.Skipped[reason[0]], "left alone: "+reason[1])
-		}
-		add(d.Failed, "failed; give the same command again")
+		t.count(d.Revoked, "revoked")
+		t.count(d.Stopped, "cancelled")
+		t.leftAlone(d.Skipped)
+		t.count(d.Failed, "failed; give the same command again")
 	}
 	var b strings.Builder
 	b.WriteString("\n" + t.String())

@@ -13,11 +13,11 @@ import (
 )
 
 type resendCmd struct {
-	Batch            int64  `arg:"" help:"The batch whose people are invited again; bulkinvite batches lists them."`
-	PendingFor       age    `default:"7d" placeholder:"AGE" help:"How long an invitation must have been pending: 7d, or 36h. Default: 7d."`
-	Cooldown         age    `default:"3d" placeholder:"AGE" help:"Leave out whom any batch invited again less than this long ago. Default: 3d."`
-	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
-	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
+	Batch            int64 `arg:"" help:"The batch whose people are invited again; bulkinvite batches lists them."`
+	PendingFor       age   `default:"7d" placeholder:"AGE" help:"How long an invitation must have been pending: 7d, or 36h. Default: 7d."`
+	Cooldown         age   `default:"3d" placeholder:"AGE" help:"Leave out whom any batch invited again less than this long ago. Default: 3d."`
+	AllowUndelivered bool  `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
+	Actor            actor `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -64,19 +64,14 @@ func unmailed(b *invitation.Batch) error {
 }
 
 // openBatch opens what it takes to work on a batch that is there already.
-func openBatch(ctx context.Context, p *program, batch int64, actor string) (*upload, *invitation.Batch, error) {
-	u := newUpload(p, actor)
-	if err := u.open(ctx); err != nil {
+func openBatch(ctx context.Context, p *program, batch int64, by actor) (*upload, *invitation.Batch, error) {
+	p.quietOnTerminal()
+	c, err := p.connection(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
-	b, err := u.store.Batch(ctx, batch)
-	if err != nil {
-		return nil, nil, noBatch(err)
-	}
-	if b.InstanceID != u.instance.ID {
-		return nil, nil, otherInstance(b)
-	}
-	return u, b, nil
+	b, err := c.batchOf(ctx, batch)
+	return &upload{connection: c, actor: by.name()}, b, err
 }
 
 // begin shows whom it would invite again, and makes the batch once that is
@@ -92,10 +87,7 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 	}
 	text := againText(u.target.String(), of, again, plan, time.Duration(c.PendingFor), time.Now())
 	if again.People == 0 {
-		if u.json {
-			return true, u.printJSON(again)
-		}
-		return true, u.print(text)
+		return true, u.show(again, text)
 	}
 	if err := c.consent(ctx, u, of, again.People, text); err != nil {
 		return false, err
@@ -121,11 +113,7 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 
 // plan is what it takes: single requests only.
 func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, again invitation.Again) (invitation.Plan, error) {
-	budget, err := u.reader.Budget(ctx, u.instance.ID, u.limits)
-	if err != nil {
-		return invitation.Plan{}, err
-	}
-	others, err := u.reader.Loads(ctx, u.instance.ID)
+	budget, others, err := waiting(ctx, u.reader, u.instance.ID, u.limits)
 	if err != nil {
 		return invitation.Plan{}, err
 	}
@@ -147,11 +135,7 @@ func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch
 		what: fmt.Sprintf("batch %d", of.ID), question: fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")),
 		number: "This sends real e-mail. Type the number of people to invite them again: ",
 		show: func() {
-			if u.errTTY {
-				u.note("%s", text)
-				return
-			}
-			u.log.Info("plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+			u.tell(text, "plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
 		},
 		refused: fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people")),
 	})
@@ -162,23 +146,15 @@ func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch
 func againText(clerk string, of *invitation.Batch, a invitation.Again, plan invitation.Plan, pendingFor time.Duration, now time.Time) string {
 	t := table{right: []bool{true}}
 	t.add("  "+thousands(a.People), "to invite again", "their invitations are revoked")
-	add := func(n int, what, why string) {
-		if n > 0 {
-			t.add("  "+thousands(n), what, why)
-		}
-	}
-	add(a.Expired, "of them", "whose invitations have expired")
-	add(a.Younger, "pending for less than "+span(pendingFor), "skipped")
-	add(a.Cooling, "invited again lately", "skipped")
-	add(a.Accepted, "have accepted", "skipped")
-	add(a.Revoked, "taken back", "skipped")
-	add(a.Erased, "have no address any more", "erased or purged: skipped")
+	t.count(a.Expired, "of them", "whose invitations have expired")
+	t.count(a.Younger, "pending for less than "+span(pendingFor), "skipped")
+	t.count(a.Cooling, "invited again lately", "skipped")
+	t.count(a.Accepted, "have accepted", "skipped")
+	t.count(a.Revoked, "taken back", "skipped")
+	t.count(a.Erased, "have no address any more", "erased or purged: skipped")
 	text := fmt.Sprintf("Resend of batch %d, %s\nClerk %s\n\n%s\n", of.ID, plain(of.FileName), clerk, t.String())
 	if a.People == 0 {
 		return text + "nothing to send\n"
 	}
-	for _, line := range scheduleLines(plan, now) {
-		text += "Plan  " + line + "\n"
-	}
-	return text
+	return text + planLines(scheduleLines(plan, now))
 }

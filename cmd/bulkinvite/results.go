@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"bulkinvite/invitation"
@@ -41,12 +42,7 @@ Rows come in the file's order. CSV and JSON have the file's own columns and then
 }
 
 // Run prints the rows of a batch.
-func (c *resultsCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	reader := invitation.NewReader(pool)
+func (c *resultsCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
 	columns, err := reader.Columns(ctx, c.Batch)
 	if err != nil {
 		return noBatch(err)
@@ -107,47 +103,39 @@ func (s *streamTable) flush() error {
 	return nil
 }
 
-func resultsTable(w io.Writer, s display, each func(func(*invitation.Result) error) error) error {
-	t := streamTable{w: w, display: s, table: table{
-		head:  []string{"Row", "Line", "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided"},
-		right: []bool{true, true},
-		keep:  []int{2: 12, 3: 10, 4: 10},
+// newStreamTable has two columns of numbers before those of resultCells, and perhaps more after them.
+func newStreamTable(w io.Writer, s display, first, second string, more ...string) *streamTable {
+	head := []string{first, second, "E-mail", "Outcome", "Reason", "Status", "Invitation", "Decided"}
+	return &streamTable{w: w, display: s, table: table{
+		head: append(head, more...), right: []bool{true, true}, keep: []int{2: 12, 3: 10, 4: 10},
 	}}
+}
+
+// resultCells say whose a row is and what became of it.
+func resultCells(r *invitation.Result) []string {
+	outcome, reason, stands, decided := "undecided", or(r.Reason), "", ""
+	if r.Outcome != nil {
+		outcome = string(*r.Outcome)
+	}
+	if r.DuplicateOf != nil {
+		reason = "row " + strconv.Itoa(*r.DuplicateOf)
+	}
+	if r.Status != nil {
+		stands = words.Status(*r.Status)
+	}
+	if r.DecidedAt != nil {
+		decided = momentSeconds(*r.DecidedAt)
+	}
+	return []string{or(r.Email), outcome, reason, stands, or(r.ClerkInvitationID), decided}
+}
+
+func resultsTable(w io.Writer, s display, each func(func(*invitation.Result) error) error) error {
+	t := newStreamTable(w, s, "Row", "Line")
 	err := each(func(r *invitation.Result) error {
-		return t.add(strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line), or(r.Email), outcomeText(r), reasonText(r),
-			standsText(r.Status), or(r.ClerkInvitationID), decidedText(r))
+		return t.add(slices.Concat([]string{strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line)}, resultCells(r))...)
 	})
 	if err != nil {
 		return err
 	}
 	return t.flush()
-}
-
-func outcomeText(r *invitation.Result) string {
-	if r.Outcome == nil {
-		return "undecided"
-	}
-	return string(*r.Outcome)
-}
-
-func reasonText(r *invitation.Result) string {
-	if r.DuplicateOf != nil {
-		return "row " + strconv.Itoa(*r.DuplicateOf)
-	}
-	return or(r.Reason)
-}
-
-func decidedText(r *invitation.Result) string {
-	if r.DecidedAt == nil {
-		return ""
-	}
-	return momentSeconds(*r.DecidedAt)
-}
-
-// standsText says where an invitation stands, as a table has it.
-func standsText(s *invitation.Status) string {
-	if s == nil {
-		return ""
-	}
-	return words.Status(*s)
 }

@@ -4,16 +4,17 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
 
-// rosterPlan is what a new version of a roster takes back.
+// rosterPlan is how a new version of a roster differs from the batch of the one before, and what it takes back.
 type rosterPlan struct {
-	*rosterDiff
-	of         int64 // the batch of the version before
+	of         int64    // the batch of the version before
+	added      int      // people who are in the file only
+	unchanged  int      // people who are in both
+	missing    int      // people who are in the batch only
+	gone       []string // their keys: of who was corrected, all
 	withdrawal *invitation.Withdrawal
 }
 
@@ -34,15 +35,6 @@ func (r *rosterPlan) words() string {
 	return ", and take back " + counted(r.missing, "person who is gone", "people who are gone")
 }
 
-// takingBack is what the upload has, for taking back.
-func (u *upload) takingBack() (*takingBack, error) {
-	config := u.workerConfig(u.instance)
-	config.OnlyRevokes = true
-	worker, err := jobs.New(u.pool, u.target.api, config)
-	return &takingBack{p: u.program, pool: u.pool, store: u.store, instance: u.instance,
-		real: u.target.real(), worker: worker}, err
-}
-
 // planRoster works out who is gone, and refuses to take back too many.
 func (u *upload) planRoster(ctx context.Context) error {
 	if u.flags.Roster == 0 {
@@ -56,18 +48,14 @@ func (u *upload) planRoster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := &rosterPlan{of: u.flags.Roster}
-	if r.rosterDiff, err = t.compare(ctx, people, r.of); err != nil {
+	r, err := t.compare(ctx, people, u.flags.Roster)
+	if err != nil {
 		return err
 	}
 	if err := t.refresh(ctx, u.actor); err != nil {
 		return err
 	}
-	err = pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
-		r.withdrawal, err = u.store.Withdrawing(ctx, tx, u.instance.ID, r.gone, false)
-		return err
-	})
-	if err != nil {
+	if r.withdrawal, err = t.withdrawal(ctx, r.gone); err != nil {
 		return err
 	}
 	u.plan.roster = r

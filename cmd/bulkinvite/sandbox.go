@@ -47,10 +47,15 @@ func (c *sandboxCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	url, err := p.serveSandbox(config, c.Listen)
+	stand, err := p.openSandbox(config)
 	if err != nil {
 		return err
 	}
+	at, err := p.listen("the sandbox", c.Listen, sandbox.LocalOnly(stand.Handler()))
+	if err != nil {
+		return err
+	}
+	url := "http://" + at.String() + "/v1" // for --clerk-url
 	if p.json {
 		err = p.printJSON(map[string]string{"url": url})
 	} else {

@@ -97,11 +97,7 @@ func (u *upload) goOn(ctx context.Context, b *invitation.Batch) error {
 func (u *upload) takeUp(ctx context.Context, b *invitation.Batch, more string) error {
 	u.batch = b.ID
 	message := fmt.Sprintf("Going on with batch %d, begun %s.%s", b.ID, moment(b.CreatedAt), more)
-	if u.errTTY {
-		u.note("%s", message)
-	} else {
-		u.log.Info(message, "batch", b.ID)
-	}
+	u.tell(message, message, "batch", b.ID)
 	if b.State != invitation.Paused {
 		return nil
 	}
@@ -156,17 +152,11 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 		return held
 	case u.settings.Yes && canary && r.Outcomes[invitation.Failed]+r.Outcomes[invitation.Rejected] > 0:
 		return held
-	case u.settings.Yes:
-		return nil
-	case !u.inTTY || !u.errTTY:
-		return held
+	case !u.settings.Yes && u.canAsk():
+		u.note("%s", reportText(r, u.errDisplay()))
 	}
-	u.note("%s", reportText(r, u.errDisplay()))
-	ok, err := u.confirm(ctx, fmt.Sprintf("Go on with the other %s? [y/N] ", counted(r.Undecided, "person", "people")), yes...)
-	if err != nil || ok {
-		return err
-	}
-	return held
+	question := fmt.Sprintf("Go on with the other %s? [y/N] ", counted(r.Undecided, "person", "people"))
+	return u.confirmed(ctx, held, question, yes...)
 }
 
 // paused says why a batch stands still, and how to go on.
@@ -232,20 +222,20 @@ func (u *upload) work(ctx context.Context) error {
 		}
 		err = <-ran
 	}
-	if errors.Is(err, jobs.ErrUnauthorized) {
+	switch {
+	case errors.Is(err, jobs.ErrUnauthorized):
 		return u.badKey(err)
-	}
-	if errors.Is(err, jobs.ErrLinksHeld) {
+	case errors.Is(err, jobs.ErrLinksHeld):
 		return u.linksHeld()
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("batch %d: %w", u.batch, err)
 	}
 	return nil
 }
 
 func (u *upload) badKey(err error) error {
-	return fail(exitFailed, "clerk_key", "nothing is lost: with a good key in "+keyVariable+", the same command goes on", "batch %d: %w", u.batch, err)
+	remedy := "nothing is lost: with a good key in " + keyVariable + ", the same command goes on"
+	return keyRefused(err, remedy, fmt.Sprintf("batch %d: ", u.batch))
 }
 
 // reportWithin is how long the last look at the database may take once the

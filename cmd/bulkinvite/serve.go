@@ -84,18 +84,19 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	t, pool, instance, err := p.instance(ctx)
+	at, err := p.connection(ctx)
 	if err != nil {
 		return err
 	}
-	if n := pool.Config().MaxConns; n < web.MinConns {
+	t := at.target
+	if n := at.pool.Config().MaxConns; n < web.MinConns {
 		remedy := fmt.Sprintf("write pool_max_conns=%d or more in the database's URL, or leave it out", web.MinConns)
 		return fail(exitUsage, "database_url", remedy, "serve needs %d connections to the database: pool_max_conns is %d", web.MinConns, n)
 	}
-	server, err := web.New(pool, web.Config{
-		Instance: instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
+	server, err := web.New(at.pool, web.Config{
+		Instance: at.instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
 		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
-		UploadQuota: int64(c.UploadQuota), Metrics: p.metrics(pool, instance), Version: built().Version, Log: p.log,
+		UploadQuota: int64(c.UploadQuota), Metrics: at.metrics(), Version: built().Version, Log: p.log,
 	})
 	if err != nil {
 		return err
@@ -112,11 +113,15 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		server.Link(loginName(), func(path string) { p.note("Sign in, once:  %s%s", base, path) })
 	}
 	p.log.Info("serving", "address", base, "instance", t.clerkID, "environment", t.environment, "users", len(users), "openid", openID != nil, "work", c.Work)
-	return c.serve(ctx, p, server, listener, func() (*jobs.Worker, error) {
-		config := p.workerConfig(instance)
+	var worker *jobs.Worker // nil: it only serves
+	if c.Work {
+		config := p.workerConfig(at.instance)
 		config.Webhook, config.ReconcileEvery = webhook, c.ReconcileEvery
-		return jobs.New(pool, t.api, config)
-	})
+		if worker, err = jobs.New(at.pool, t.api, config); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
+	return serve(ctx, server, listener, worker)
 }
 
 // idleBytes are kept by a server and never touched, so that they take no memory.
@@ -125,31 +130,17 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 // it comes a fifth as often, and up to as many bytes of garbage lie about.
 const idleBytes = 32 << 20
 
-// serve serves and, if so asked, works, until ctx ends or one of them fails.
-func (c *serveCmd) serve(ctx context.Context, p *program, server *web.Server, listener net.Listener, worker func() (*jobs.Worker, error)) error {
+// serve serves and, with a worker, works, until ctx ends or one of them fails.
+func serve(ctx context.Context, server *web.Server, listener net.Listener, worker *jobs.Worker) error {
 	idle := make([]byte, idleBytes)
 	defer runtime.KeepAlive(idle)
 	told := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return server.Serve(ctx, listener) })
-	if c.Work {
-		w, err := worker()
-		if err != nil {
-			return errors.Join(err, listener.Close())
-		}
-		group.Go(func() error {
-			err := w.Run(ctx, nil)
-			if errors.Is(err, jobs.ErrUnauthorized) {
-				return fail(exitFailed, "clerk_key", "nothing is lost: start it again with a good key in "+keyVariable, "%w", err)
-			}
-			return err
-		})
+	if worker != nil {
+		group.Go(func() error { return worker.Run(ctx, nil) })
 	}
-	err := group.Wait()
-	if told.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was told to end before the worker had begun
-	}
-	return err
+	return workerEnded(told, group.Wait())
 }
 
 // users reads who may sign in.

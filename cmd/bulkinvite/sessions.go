@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/web"
 )
 
@@ -36,33 +38,26 @@ The newest first. The role is that of signing in: each request has the role that
 }
 
 // Run lists the sessions.
-func (sessionsListCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
+func (sessionsListCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
 	sessions, err := web.Sessions(ctx, pool)
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(sessions)
-	}
 	if len(sessions) == 0 {
-		return p.print("Nobody is signed in.\n")
+		return p.show(sessions, "Nobody is signed in.\n")
 	}
 	t := table{head: []string{"Session", "User", "Role", "By", "Began", "Last used", "Ends"}, right: []bool{true}}
 	for _, s := range sessions {
 		t.add(strconv.FormatInt(s.ID, 10), s.User, string(s.Role), s.Via, moment(s.CreatedAt), moment(s.UsedAt), moment(s.EndsAt))
 	}
-	return p.print(t.on(p.outDisplay()))
+	return p.show(sessions, t.on(p.outDisplay()))
 }
 
 type sessionsEndCmd struct {
 	Session *int64 `arg:"" optional:"" help:"The session's number; bulkinvite sessions list has them."`
 	User    string `placeholder:"NAME" help:"All sessions of this user. Default: none."`
 	All     bool   `help:"All sessions of everybody. Default: off."`
-	Actor   string `placeholder:"NAME" help:"Who ends them, for the record. Default: the login name."`
+	Actor   actor  `placeholder:"NAME" help:"Who ends them, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -93,14 +88,11 @@ func (c *sessionsEndCmd) Run(ctx context.Context, p *program) error {
 			return fail(exitUsage, "no_session", "bulkinvite sessions list lists them", "end session %d: %w", which.ID, web.ErrNoSession)
 		}
 	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	ended, err := web.EndSessions(ctx, pool, which, c.Actor)
+	ended, err := web.EndSessions(ctx, pool, which, c.Actor.name())
 	if errors.Is(err, web.ErrNoSession) {
 		return fail(exitUsage, "no_session", "bulkinvite sessions list lists them", "%w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -114,40 +115,22 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 
 // asked is how a person is asked for a draft.
 func (d *draft) asked(p *program) asked {
-	number := "This sends real e-mail. Type the number of people to invite them: "
-	if d.sending.Silent {
-		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	a := askedToInvite(d.sending, fmt.Sprintf("batch %d", d.ID), "",
+		fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID))
+	a.show = func() {
+		p.tell(d.text(time.Now()), "plan", "batch", d.ID, "rows", d.plan.summary.Rows, "to_send", d.sending.People,
+			"instance", d.instance.ClerkID, "environment", d.instance.Environment)
 	}
-	return asked{
-		what: fmt.Sprintf("batch %d", d.ID), question: inviteQuestion(d.sending.People, "", fmt.Sprintf("batch %d", d.ID)), number: number,
-		show: func() {
-			if p.errTTY {
-				p.note("%s", d.text(time.Now()))
-				return
-			}
-			p.log.Info("plan", "batch", d.ID, "rows", d.plan.summary.Rows, "to_send", d.sending.People,
-				"instance", d.instance.ClerkID, "environment", d.instance.Environment)
-		},
-		refused: fail(exitHeld, "not_confirmed",
-			fmt.Sprintf("bulkinvite start %d on a terminal shows the plan and asks; --yes confirms it", d.ID),
-			"batch %d: not confirmed: %s; nothing was sent", d.ID, unconfirmed(d.sending.People)),
-	}
+	return a
 }
 
 // text is what starting the draft takes, for a person.
 func (d *draft) text(now time.Time) string {
-	clerk := d.instance.Environment + " instance " + d.instance.ClerkID
-	if d.instance.Environment == sandboxInstance {
-		clerk = "the sandbox inside the program; nothing leaves this machine"
-	}
+	at := target{environment: d.instance.Environment, clerkID: d.instance.ClerkID}
 	text := fmt.Sprintf("Draft of batch %d: %s, uploaded by %s\nClerk  %s\n\n%s\n",
-		d.ID, plain(d.FileName), plain(d.Actor), clerk, d.plan.people())
-	lines := d.plan.schedule(now)
-	if d.plan.ToSend > 0 {
-		lines = append(lines, d.plan.conditions()...)
-	}
-	for _, line := range lines {
-		text += "Plan  " + line + "\n"
-	}
-	return text
+		d.ID, plain(d.FileName), plain(d.Actor), &at, d.plan.people())
+	return text + planLines(d.plan.lines(now))
 }
+
+// planLines has each line of a plan say that it is one.
+func planLines(lines []string) string { return "Plan  " + strings.Join(lines, "\nPlan  ") + "\n" }

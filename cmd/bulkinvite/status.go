@@ -32,11 +32,11 @@ func (c *statusCmd) Run(ctx context.Context, p *program) error {
 	if err := c.apply(); err != nil {
 		return err
 	}
-	pool, err := p.database(ctx)
+	reader, err := p.reader(ctx)
 	if err != nil {
 		return err
 	}
-	return p.printStatus(ctx, invitation.NewReader(pool), c.Batch)
+	return p.printStatus(ctx, reader, c.Batch)
 }
 
 // printStatus prints where a batch stands, and what it waits for.
@@ -70,20 +70,12 @@ func leftText(r *invitation.Report, plan invitation.Plan) string {
 	if plan.ToSend == 0 {
 		return "\nThe last answers are awaited\n"
 	}
-	now := r.ETA.Add(-plan.Lasts())
-	text := ""
-	for i, line := range append(scheduleLines(plan, now), fmt.Sprintf("The last goes out about %s, if a worker runs", moment(*r.ETA))) {
-		switch {
-		case i == 0:
-			text += "\nLeft      " + line + "\n"
-		default:
-			text += "          " + line + "\n"
-		}
-	}
+	lines := append(scheduleLines(plan, r.ETA.Add(-plan.Lasts())),
+		fmt.Sprintf("The last goes out about %s, if a worker runs", moment(*r.ETA)))
 	if plan.Ahead > 0 {
-		text += fmt.Sprintf("          after %s of other batches\n", counted(plan.Ahead, "person", "people"))
+		lines = append(lines, fmt.Sprintf("after %s of other batches", counted(plan.Ahead, "person", "people")))
 	}
-	return text
+	return "\n" + titled("Left", len("Left      "), lines)
 }
 
 // budgetLines says which limits are not what was set, and until when.
@@ -92,8 +84,8 @@ func budgetLines(b invitation.Budget) []string {
 	for _, f := range b.Frozen {
 		lines = append(lines, fmt.Sprintf("Clerk said to slow down: no %s until %s (%s)", callWords[f.Bucket], momentSeconds(f.Until), f.Reason))
 	}
-	if differing := differingLines(b.Differing()); len(differing) > 0 {
-		lines = append(lines, strings.Join(differing, "\n"))
+	if differing := differingText(b.Differing()); differing != "" {
+		lines = append(lines, differing)
 	}
 	return lines
 }
@@ -128,9 +120,9 @@ func reportText(r *invitation.Report, s display) string {
 		hint, looks := "", noColour
 		if r.Outcomes[o] > 0 {
 			looks = outcomeColours[o]
-		}
-		if n := r.Outcomes[o]; n > 0 && (o == invitation.Rejected || o == invitation.Invalid || o == invitation.Failed) {
-			hint = fmt.Sprintf(" bulkinvite results %d --outcome %s", r.Batch, o)
+			if o == invitation.Rejected || o == invitation.Invalid || o == invitation.Failed {
+				hint = fmt.Sprintf(" bulkinvite results %d --outcome %s", r.Batch, o)
+			}
 		}
 		t.paint(looks, "  "+outcomeWords[o], thousands(r.Outcomes[o]), hint)
 	}
@@ -149,12 +141,8 @@ func reportText(r *invitation.Report, s display) string {
 	if c := r.Certificate; c != nil {
 		fmt.Fprintf(&b, "Proof     bulkinvite verify %d --head %s\n", r.Batch, c.Head)
 	}
-	for i, line := range words.Unknown(r.Unknown) {
-		heading := "          "
-		if i == 0 {
-			heading = "\nNot known "
-		}
-		b.WriteString(heading + line + "\n")
+	if r.Unknown != nil {
+		b.WriteString("\n" + titled("Not known", len("Not known "), words.Unknown(r.Unknown)))
 	}
 	if r.State == invitation.Paused {
 		fmt.Fprintf(&b, "\nPaused: %s; bulkinvite resume %d lets it go on\n", pauseReason(r), r.Batch)

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
@@ -24,7 +23,7 @@ type sweepCmd struct {
 	Allow     bool   `help:"Let it revoke more than 30 % of the pending ones, and more than 20. Default: then it is held."`
 	Stop      bool   `help:"End a sweep that is held or goes on; what is not revoked stays. Default: off."`
 	List      bool   `help:"List the newest sweeps. Default: off."`
-	Actor     string `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
+	Actor     actor  `placeholder:"NAME" help:"Who asks for it, for the record. Default: the login name."`
 	zoneFlag
 }
 
@@ -81,9 +80,6 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if err := c.apply(); err != nil {
 		return err
 	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	switch {
 	case c.List:
 		return p.listSweeps(ctx)
@@ -94,7 +90,8 @@ func (c *sweepCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Scope: c.Scope, Apply: c.Apply, Allow: c.Allow, Actor: c.Actor,
+	sw, err := t.worker.BeginSweep(ctx, jobs.SweepOptions{OlderThan: time.Duration(c.OlderThan), Scope: c.Scope,
+		Apply: c.Apply, Allow: c.Allow, Actor: c.Actor.name(),
 		Confirm: func(ctx context.Context, revoke int) error { return t.confirm(ctx, revoke, 0) }})
 	if err == nil && c.Apply && !sw.Held {
 		sw, err = t.finish(ctx, sw.ID)
@@ -124,7 +121,7 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	case c.Stop && state != invitation.SweepHeld && state != invitation.SweepRunning, (c.Apply || c.Allow) && state == invitation.SweepDry:
 		return fail(exitHeld, "sweep_ended", fmt.Sprintf("bulkinvite sweep %d shows it; bulkinvite sweep --apply begins another", sw.ID), "sweep %d is %s", sw.ID, words.SweepStates[state])
 	case c.Stop:
-		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.StopSweep(ctx, tx, sw.ID, c.Actor) })
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.StopSweep(ctx, tx, sw.ID, c.Actor.name()) })
 	case c.Allow || c.Apply && state == invitation.SweepRunning:
 		return c.goOn(ctx, p, sw)
 	}
@@ -134,7 +131,7 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.showSweep(sw)
+	return p.show(sw, sweepText(sw))
 }
 
 // goOn allows a sweep if it is held, and works until it has ended.
@@ -150,7 +147,7 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) e
 		return err
 	}
 	if c.Allow {
-		if err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor) }); err != nil {
+		if err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor.name()) }); err != nil {
 			return err
 		}
 	}
@@ -162,33 +159,31 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) e
 
 // takingBack is what a command needs that takes invitations back.
 type takingBack struct {
-	p        *program
-	pool     *pgxpool.Pool
-	store    *invitation.Store
-	instance invitation.Instance
-	real     bool // people have mails from it: a production instance, or a live key
-	worker   *jobs.Worker
+	*connection
+	worker *jobs.Worker // sends no invitation
 }
 
-// openTakingBack connects to Clerk and to the database. The worker sends no invitation.
+// openTakingBack connects to Clerk and to the database.
 func (p *program) openTakingBack(ctx context.Context) (*takingBack, error) {
-	target, pool, instance, err := p.instance(ctx)
+	c, err := p.connection(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := &takingBack{p: p, pool: pool, store: invitation.NewStore(pool), instance: instance, real: target.real()}
-	config := p.workerConfig(t.instance)
+	return c.takingBack()
+}
+
+func (c *connection) takingBack() (*takingBack, error) {
+	config := c.workerConfig(c.instance)
 	config.OnlyRevokes = true
-	t.worker, err = jobs.New(t.pool, target.api, config)
-	return t, err
+	worker, err := jobs.New(c.pool, c.target.api, config)
+	return &takingBack{c, worker}, err
 }
 
 // confirm asks before so many invitations are revoked and so many rows are cancelled: on a
 // terminal, unless --yes was given or there is nothing to do. Of a production instance the number
 // has to be typed. Off a terminal --apply is the confirmation.
 func (t *takingBack) confirm(ctx context.Context, revoke, cancel int) error {
-	p := t.p
-	if p.settings.Yes || !p.inTTY || !p.errTTY || revoke+cancel == 0 {
+	if !t.canAsk() || revoke+cancel == 0 {
 		return nil
 	}
 	n, things, question := revoke, "invitations", "Revoke "+counted(revoke, "invitation", "invitations")
@@ -201,16 +196,12 @@ func (t *takingBack) confirm(ctx context.Context, revoke, cancel int) error {
 		question = "Cancel " + counted(cancel, "waiting row", "waiting rows")
 	}
 	question, wanted := question+"? [y/N] ", yes
-	if t.real {
-		question = fmt.Sprintf("Type the number of %s to %s them: ", things, do)
-		wanted = []string{strconv.Itoa(n), thousands(n)}
+	if t.target.real() {
+		question, wanted = fmt.Sprintf("Type the number of %s to %s them: ", things, do), number(n)
 	}
-	ok, err := p.confirm(ctx, question, wanted...)
-	if err != nil || ok {
-		return err
-	}
-	return fail(exitHeld, "not_confirmed", "Give the command again and confirm it, or use --yes.",
+	refused := fail(exitHeld, "not_confirmed", "Give the command again and confirm it, or use --yes.",
 		"not confirmed: nothing was revoked and nothing was cancelled")
+	return t.confirmed(ctx, refused, question, wanted...)
 }
 
 // finish works until a sweep has ended, whoever began it, and tells on a
@@ -222,14 +213,14 @@ func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep
 		if sw, err = t.store.Sweep(ctx, sweep); err != nil {
 			return false, err
 		}
-		if t.p.errTTY && !t.p.json {
+		if t.tellsSteps() {
 			told = true
-			t.p.tellSweep(sw)
+			t.tellSweep(sw)
 		}
 		return sw.State() == invitation.SweepDone, nil
 	})
 	if told {
-		t.p.note("")
+		t.note("")
 	}
 	if err != nil {
 		return nil, err
@@ -250,18 +241,20 @@ func (p *program) tellSweep(sw *invitation.Sweep) {
 
 // sweepFailure says what the key has to do with a sweep that failed.
 func sweepFailure(err error) error {
-	if errors.Is(err, jobs.ErrUnauthorized) {
-		return fail(exitFailed, "clerk_key", "set a good key in "+keyVariable+" and sweep again", "sweep: %w", err)
-	}
-	return err
+	return keyRefused(err, "set a good key in "+keyVariable+" and sweep again", "sweep: ")
 }
 
 // printSweep prints a sweep that this run began or went on with, and gives the
 // exit status that it ends with.
 func (p *program) printSweep(sw *invitation.Sweep) error {
-	if err := p.showSweep(sw); err != nil {
+	if err := p.show(sw, sweepText(sw)); err != nil {
 		return err
 	}
+	return sweepStatus(sw)
+}
+
+// sweepStatus is the exit status that a sweep ends with.
+func sweepStatus(sw *invitation.Sweep) error {
 	switch {
 	case sw.State() == invitation.SweepHeld:
 		return status(exitHeld)
@@ -273,38 +266,29 @@ func (p *program) printSweep(sw *invitation.Sweep) error {
 	return nil
 }
 
-func (p *program) showSweep(sw *invitation.Sweep) error {
-	if p.json {
-		return p.printJSON(sw)
+// leftAlone counts, by reason, the invitations that were not revoked.
+func (t *table) leftAlone(skipped map[string]int) {
+	for _, reason := range words.SweepReasons {
+		t.count(skipped[reason[0]], "left alone: "+reason[1])
 	}
-	return p.print(sweepText(sw))
 }
 
 func sweepText(sw *invitation.Sweep) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Sweep %d is %s\n\n", sw.ID, words.SweepStates[sw.State()])
 	t := table{right: []bool{true}}
-	add := func(n int, what string) { t.add("  "+thousands(n), what) }
-	add(sw.Scanned, "pending invitations")
+	t.add("  "+thousands(sw.Scanned), "pending invitations")
 	stale := "of them are to go"
 	if sw.OlderThan != 0 {
 		stale = "stale: older than " + span(sw.OlderThan) + ", or as their batch says"
 	}
-	add(sw.Stale, stale)
+	t.add("  "+thousands(sw.Stale), stale)
 	if sw.State() == invitation.SweepRunning || sw.State() == invitation.SweepDone {
-		add(sw.Revoked, "revoked")
+		t.add("  "+thousands(sw.Revoked), "revoked")
 	}
-	for _, reason := range words.SweepReasons {
-		if n := sw.Skipped[reason[0]]; n > 0 {
-			add(n, "left alone: "+reason[1])
-		}
-	}
-	if sw.Failed > 0 {
-		add(sw.Failed, "failed; the next sweep sees to them")
-	}
-	if sw.Undecided > 0 {
-		add(sw.Undecided, "not decided yet")
-	}
+	t.leftAlone(sw.Skipped)
+	t.count(sw.Failed, "failed; the next sweep sees to them")
+	t.count(sw.Undecided, "not decided yet")
 	b.WriteString(t.String())
 	switch sw.State() {
 	case invitation.SweepHeld:
@@ -321,26 +305,23 @@ func sweepText(sw *invitation.Sweep) string {
 const listed = 50
 
 func (p *program) listSweeps(ctx context.Context) error {
-	pool, err := p.database(ctx)
+	reader, err := p.reader(ctx)
 	if err != nil {
 		return err
 	}
-	sweeps, err := invitation.NewReader(pool).Sweeps(ctx, invitation.SweepFilter{Limit: listed})
+	sweeps, err := reader.Sweeps(ctx, invitation.SweepFilter{Limit: listed})
 	if err != nil {
 		return err
-	}
-	if p.json {
-		return p.printJSON(sweeps)
 	}
 	if len(sweeps) == 0 {
-		return p.print("No sweeps yet. bulkinvite sweep shows what one would take back.\n")
+		return p.show(sweeps, "No sweeps yet. bulkinvite sweep shows what one would take back.\n")
 	}
 	t := table{head: []string{"Sweep", "Kind", "By", "Clerk", "Begun", "Pending", "Stale", "Revoked", "State"}, right: []bool{true, false, false, false, false, true, true, true}}
 	for _, sw := range sweeps {
 		state, _, _ := strings.Cut(words.SweepStates[sw.State()], ":")
 		t.add(strconv.FormatInt(sw.ID, 10), string(sw.Kind), sw.StartedBy, sw.Environment, moment(sw.StartedAt), thousands(sw.Scanned), thousands(sw.Stale), thousands(sw.Revoked), state)
 	}
-	return p.print(t.on(p.outDisplay()))
+	return p.show(sweeps, t.on(p.outDisplay()))
 }
 
 // heldSweeps says in a line each which sweeps wait for a person; of one

@@ -32,8 +32,7 @@ func TestPlanText(t *testing.T) {
 	}
 	limits := invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}
 	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: limits})
-	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", true, at("20:39:00"), display{}))
-	golden(t, "plan-log", pl.text("", false, at("20:39:00"), display{}))
+	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", at("20:39:00"), display{}))
 }
 
 func TestReportText(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/web"
 )
 
@@ -30,7 +32,7 @@ type tokenCreateCmd struct {
 	Name    string `arg:"" help:"What it is for; what is done with it has the actor token:NAME."`
 	Role    string `enum:"auditor,operator" default:"auditor" placeholder:"auditor|operator" help:"auditor reads everything; operator also uploads, starts, pauses and cancels. Default: auditor."`
 	Expires age    `default:"90d" placeholder:"AGE" help:"How long it is good for: 90d, or 36h. Default: 90d."`
-	Actor   string `placeholder:"NAME" help:"Who makes it, for the record. Default: the login name."`
+	Actor   actor  `placeholder:"NAME" help:"Who makes it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -44,16 +46,9 @@ Prints the token on standard output, this once: the database keeps only its hash
 }
 
 // Run makes a token and prints it.
-func (c *tokenCreateCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
+func (c *tokenCreateCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
 	expires := time.Now().Add(time.Duration(c.Expires)).Truncate(time.Second).UTC()
-	text, err := web.CreateToken(ctx, pool, c.Name, web.Role(c.Role), c.Actor, expires)
+	text, err := web.CreateToken(ctx, pool, c.Name, web.Role(c.Role), c.Actor.name(), expires)
 	if errors.Is(err, web.ErrTokenName) {
 		return usage(err)
 	}
@@ -88,20 +83,13 @@ The newest first; expired and revoked ones too. None of them shows its text.`
 }
 
 // Run lists the tokens.
-func (tokenListCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
+func (tokenListCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
 	tokens, err := web.Tokens(ctx, pool)
 	if err != nil {
 		return err
 	}
-	if p.json {
-		return p.printJSON(tokens)
-	}
 	if len(tokens) == 0 {
-		return p.print("No tokens yet. bulkinvite token create NAME makes one.\n")
+		return p.show(tokens, "No tokens yet. bulkinvite token create NAME makes one.\n")
 	}
 	t := table{head: []string{"Token", "Name", "Role", "State", "By", "Made", "Expires", "Last used"}, right: []bool{true}}
 	for _, one := range tokens {
@@ -111,12 +99,12 @@ func (tokenListCmd) Run(ctx context.Context, p *program) error {
 		}
 		t.add(strconv.FormatInt(one.ID, 10), one.Name, string(one.Role), one.State(time.Now()), one.CreatedBy, moment(one.CreatedAt), moment(one.ExpiresAt), used)
 	}
-	return p.print(t.on(p.outDisplay()))
+	return p.show(tokens, t.on(p.outDisplay()))
 }
 
 type tokenRevokeCmd struct {
-	Token int64  `arg:"" help:"The token's number; bulkinvite token list has them."`
-	Actor string `placeholder:"NAME" help:"Who revokes it, for the record. Default: the login name."`
+	Token int64 `arg:"" help:"The token's number; bulkinvite token list has them."`
+	Actor actor `placeholder:"NAME" help:"Who revokes it, for the record. Default: the login name."`
 }
 
 // Help is shown before the flags.
@@ -130,15 +118,8 @@ The next request that shows it is refused, at every server. One that was revoked
 }
 
 // Run revokes a token.
-func (c *tokenRevokeCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
-	err = web.RevokeToken(ctx, pool, c.Token, c.Actor)
+func (c *tokenRevokeCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	err := web.RevokeToken(ctx, pool, c.Token, c.Actor.name())
 	if errors.Is(err, web.ErrNoToken) {
 		return fail(exitUsage, "no_token", "bulkinvite token list lists them", "%w", err)
 	}

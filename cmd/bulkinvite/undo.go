@@ -24,24 +24,18 @@ Cancels what is left of a batch, waits for what is under way at Clerk, and revok
 
 // Run takes a batch back.
 func (c *undoCmd) Run(ctx context.Context, p *program) error {
-	if c.Actor == "" {
-		c.Actor = loginName()
-	}
 	t, err := p.openTakingBack(ctx)
 	if err != nil {
 		return err
 	}
-	b, err := t.store.Batch(ctx, c.Batch)
+	b, err := t.batchOf(ctx, c.Batch)
 	if err != nil {
-		return noBatch(err)
-	}
-	if b.InstanceID != t.instance.ID {
-		return otherInstance(b)
+		return err
 	}
 	if err := c.confirm(ctx, t, b); err != nil {
 		return err
 	}
-	sw, err := jobs.Undo(ctx, t.pool, b, c.Actor)
+	sw, err := jobs.Undo(ctx, t.pool, b, c.Actor.name())
 	if err != nil {
 		return err
 	}
@@ -49,10 +43,6 @@ func (c *undoCmd) Run(ctx context.Context, p *program) error {
 		return sweepFailure(err)
 	}
 	return p.printSweep(sw)
-}
-
-func otherInstance(b *invitation.Batch) error {
-	return fail(exitUsage, "other_instance", "use the key that it was sent with, or --sandbox for a rehearsal", "batch %d belongs to another instance of Clerk than the key", b.ID)
 }
 
 // numbers are batches as a sentence lists them: "2, 3".
@@ -66,28 +56,19 @@ func numbers(batches []int64) string {
 
 // confirm shows what is taken back and has a person confirm it.
 func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batch) error {
-	plan, err := invitation.NewReader(t.pool).UndoPlan(ctx, b.ID)
+	plan, err := t.reader.UndoPlan(ctx, b.ID)
 	if err != nil {
 		return err
 	}
 	later := numbers(plan.FollowUps)
 	lines := table{right: []bool{true}}
 	lines.add("  "+thousands(plan.Revoke), "invitations to revoke")
-	for _, line := range []struct {
-		n    int
-		what string
-	}{
-		{plan.Accepted, "accepted: they stay"},
-		{plan.Revoked, "revoked already"},
-		{plan.Expired, "have expired"},
-		{plan.Deleted, "deleted at Clerk"},
-		{plan.Kept, "of these have a pending invitation of another batch: it stays"},
-		{plan.Cancel, "people not decided yet: cancelled"},
-	} {
-		if line.n > 0 {
-			lines.add("  "+thousands(line.n), line.what)
-		}
-	}
+	lines.count(plan.Accepted, "accepted: they stay")
+	lines.count(plan.Revoked, "revoked already")
+	lines.count(plan.Expired, "have expired")
+	lines.count(plan.Deleted, "deleted at Clerk")
+	lines.count(plan.Kept, "of these have a pending invitation of another batch: it stays")
+	lines.count(plan.Cancel, "people not decided yet: cancelled")
 	text := lines.String()
 	if later != "" {
 		text += fmt.Sprintf("\nBatches that resend this one or correct its rows are undone with it: %s\n", later)
@@ -95,24 +76,12 @@ func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batc
 	if b.Duplicates == invitation.Resend {
 		text += "\nInvitations that this batch replaced stay revoked.\n"
 	}
-	p := t.p
-	if p.errTTY {
-		p.note("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), text)
-	} else {
-		p.log.Info("undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke,
-			"accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
-	}
-	n := plan.Revoke
-	if p.settings.Yes || n+plan.Cancel == 0 {
+	t.tell(fmt.Sprintf("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), text),
+		"undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke,
+		"accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
+	if plan.Revoke+plan.Cancel == 0 {
 		return nil
 	}
 	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is undone; nothing was revoked", b.ID)
-	if !p.inTTY || !p.errTTY {
-		return refused
-	}
-	ok, err := p.confirm(ctx, "Type the number of invitations to revoke them: ", strconv.Itoa(n), thousands(n))
-	if err == nil && !ok {
-		err = refused
-	}
-	return err
+	return t.confirmed(ctx, refused, "Type the number of invitations to revoke them: ", number(plan.Revoke)...)
 }

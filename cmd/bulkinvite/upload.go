@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
 	"bulkinvite/invitation"
@@ -37,7 +36,7 @@ type uploadFlags struct {
 	AllowUndelivered bool   `help:"Go past the 100 mails a month of a development instance. Default: off."`
 	NoNotify         bool   `help:"Have Clerk mail nobody; only with --links. Default: off."`
 	Links            string `placeholder:"FILE" help:"With --no-notify: where the links go, and nowhere else. Default: none."`
-	Actor            string `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
+	Actor            actor  `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
 	whenFlags
 	fileFlags
 }
@@ -82,27 +81,20 @@ func (f *uploadFlags) batch() invitation.Batch {
 
 // upload is a file on its way to being a batch.
 type upload struct {
-	*program
-	flags    *uploadFlags
-	plan     *plan
-	target   *target
-	pool     *pgxpool.Pool
-	store    *invitation.Store
-	reader   *invitation.Reader
-	instance invitation.Instance
-	limits   invitation.Limits
-	actor    string
-	batch    int64
-	links    *jobs.Links // the file of its links; nil: none, or not open yet
-	draft    bool        // it is not started
-	sweep    int64       // takes back whom the new version of a roster lacks; 0: none
+	*connection
+	flags *uploadFlags
+	plan  *plan
+	actor string
+	batch int64
+	links *jobs.Links // the file of its links; nil: none, or not open yet
+	draft bool        // it is not started
+	sweep int64       // takes back whom the new version of a roster lacks; 0: none
 }
 
 // openUpload reads the file, finds out which instance it is for, and opens the database,
 // in that order: nothing is written before file and key are known to be good.
 func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, error) {
-	u := newUpload(p, flags.Actor)
-	u.flags = flags
+	p.quietOnTerminal()
 	when, err := flags.openWhen(time.Now())
 	if err != nil {
 		return nil, err
@@ -111,20 +103,22 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 	if err != nil {
 		return nil, err
 	}
-	if at := strings.LastIndexByte(u.actor, '@'); at > 0 {
-		options.Domain = u.actor[at+1:]
+	actor := flags.Actor.name()
+	if at := strings.LastIndexByte(actor, '@'); at > 0 {
+		options.Domain = actor[at+1:]
 	}
 	in, err := p.openInput(ctx, flags.File, options.Limits)
 	if err != nil {
 		return nil, err
 	}
-	if u.plan, err = p.read(ctx, in, options); err != nil {
+	pl, err := p.read(ctx, in, options)
+	if err != nil {
 		return nil, err
 	}
-	if u.plan.summary.Rows == 0 && flags.Roster != 0 {
-		return nil, noRows(u.plan.input.name, flags.Roster)
+	if pl.summary.Rows == 0 && flags.Roster != 0 {
+		return nil, noRows(in.name, flags.Roster)
 	}
-	u.plan.resend = flags.OnDuplicate == string(invitation.Resend)
+	pl.resend = flags.OnDuplicate == string(invitation.Resend)
 	if flags.Links != "" {
 		if flags.Links, err = filepath.Abs(flags.Links); err != nil {
 			return nil, fmt.Errorf("--links: %w", err)
@@ -133,29 +127,19 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, e
 			return nil, linksFailure(flags.Links, err)
 		}
 	}
-	u.plan.when, u.plan.canary = when, flags.batch().Canary
-	if err := u.open(ctx); err != nil {
+	pl.when, pl.canary = when, flags.batch().Canary
+	c, err := p.connection(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return u, knowsZone(ctx, u.store, when.hours)
+	return &upload{connection: c, flags: flags, plan: pl, actor: actor}, knowsZone(ctx, c.store, when.hours)
 }
 
-func newUpload(p *program, actor string) *upload {
-	if p.errTTY {
-		p.quiet()
-	}
-	return &upload{program: p, actor: cmp.Or(actor, loginName())}
-}
+// actor is who asks for something, for the record.
+type actor string
 
-// open finds out which instance the file is for, and opens the database.
-func (u *upload) open(ctx context.Context) (err error) {
-	if u.target, u.pool, u.instance, err = u.program.instance(ctx); err != nil {
-		return err
-	}
-	u.limits = u.program.limits(u.target.environment)
-	u.store, u.reader = invitation.NewStore(u.pool), invitation.NewReader(u.pool)
-	return nil
-}
+// name is the login name where nobody was named.
+func (a actor) name() string { return cmp.Or(string(a), loginName()) }
 
 // loginName is who runs the program, as far as the system tells.
 func loginName() string {
@@ -214,43 +198,19 @@ func (u *upload) consent(ctx context.Context) error {
 		return err
 	}
 	s.People, s.Silent = u.plan.ToSend, u.flags.NoNotify
-	name, back := plain(u.plan.input.name), u.plan.roster.words()
-	number := fmt.Sprintf("This sends real e-mail. Type the number of people to invite them%s: ", back)
-	if s.Silent {
-		number = "This makes real invitations; Clerk mails nobody. Type the number of people to invite them: "
+	a := askedToInvite(s, plain(u.plan.input.name), u.plan.roster.words(),
+		"bulkinvite check "+shellWord(u.plan.input.path)+" shows the plan; --yes confirms it")
+	a.show = func() {
+		pl, now := u.plan, time.Now()
+		u.tell(pl.text(u.target.String(), now, u.errDisplay()),
+			"plan", "rows", pl.summary.Rows, "to_send", pl.ToSend, "already_invited", pl.known.Invited+pl.known.Pending,
+			"already_registered", pl.known.Registered, "duplicate_row", pl.summary.DuplicateRow,
+			"invalid", pl.summary.Invalid, "bulk", pl.Bulk, "create", pl.Create,
+			"windows", pl.Windows, "seconds", pl.Seconds, "done_at", now.Add(pl.Lasts()).Truncate(time.Second),
+			"instance", u.target.clerkID, "environment", u.target.environment)
 	}
-	_, err = u.agree(ctx, s, u.flags.AllowUndelivered, asked{
-		what: name, question: inviteQuestion(u.plan.ToSend, back, name), number: number,
-		show: func() {
-			if u.errTTY {
-				u.note("%s", u.plan.text(u.target.String(), true, time.Now(), u.errDisplay()))
-				return
-			}
-			u.log.Info("plan", "rows", u.plan.summary.Rows, "to_send", u.plan.ToSend, "already_invited", u.plan.known.Invited+u.plan.known.Pending,
-				"already_registered", u.plan.known.Registered, "duplicate_row", u.plan.summary.DuplicateRow, "invalid", u.plan.summary.Invalid, "bulk", u.plan.Bulk, "create", u.plan.Create,
-				"windows", u.plan.Windows, "seconds", u.plan.Seconds, "done_at", time.Now().Add(u.plan.Lasts()).Truncate(time.Second), "instance", u.target.clerkID, "environment", u.target.environment)
-		},
-		refused: fail(exitHeld, "not_confirmed", "bulkinvite check "+shellWord(u.plan.input.path)+" shows the plan; --yes confirms it",
-			"%s: not confirmed: %s; nothing was sent", name, unconfirmed(u.plan.ToSend)),
-	})
+	_, err = u.agree(ctx, s, u.flags.AllowUndelivered, a)
 	return err
-}
-
-// inviteQuestion asks whether so many people of a file or batch are invited. back is what is done
-// besides, as [rosterPlan.words] says it. Where nobody is invited the question is about the record.
-func inviteQuestion(people int, back, what string) string {
-	if people == 0 {
-		return fmt.Sprintf("Nobody is to be invited. Record the rows of %s%s? [y/N] ", what, back)
-	}
-	return fmt.Sprintf("Invite %s%s? [y/N] ", counted(people, "person", "people"), back)
-}
-
-// unconfirmed says what nobody confirmed.
-func unconfirmed(people int) string {
-	if people == 0 {
-		return "nobody is to be invited, and the rows would be recorded"
-	}
-	return counted(people, "person", "people") + " would be invited"
 }
 
 // noRows refuses a new version of a roster that has no rows.
@@ -262,14 +222,11 @@ func noRows(file string, batch int64) error {
 // printEmpty reports on a file without rows, such as the export of a night without new people. It
 // makes no batch, so that the same file tomorrow is no file sent twice.
 func (u *upload) printEmpty() error {
-	if !u.json {
-		return u.print(fmt.Sprintf("%s has no rows. Nobody was invited, and no batch was made.\n", plain(u.plan.input.name)))
-	}
-	return u.printJSON(&invitation.Document{
+	return u.show(&invitation.Document{
 		Report: &invitation.Report{State: invitation.Done, Outcomes: invitation.Counts{}, FileName: u.plan.input.name,
 			Environment: u.target.environment},
 		Frozen: []invitation.Freeze{}, Ceilings: []invitation.Ceiling{}, Differing: []invitation.WorkerLimits{},
-	})
+	}, fmt.Sprintf("%s has no rows. Nobody was invited, and no batch was made.\n", plain(u.plan.input.name)))
 }
 
 // importFile makes the batch, its rows and their jobs, all or nothing.
@@ -277,11 +234,11 @@ func (u *upload) importFile(ctx context.Context) error {
 	if err := u.takeBack(ctx); err != nil {
 		return err
 	}
-	r, err := u.pass(u.plan.input, "Importing")
+	r, done, err := u.pass(u.plan.input, "Importing")
 	if err != nil {
 		return err
 	}
-	defer r.close()
+	defer done()
 	d := &importer.Draft{Batch: u.flags.batch(), Read: u.plan.options,
 		Again: u.flags.Again, IncludeErased: u.flags.IncludeErased}
 	d.InstanceID, d.Actor = u.instance.ID, u.actor

@@ -79,6 +79,8 @@ func checkedPackage(t *testing.T) *readsOf {
 		}
 		fields[field] = name
 	}
+	program := pkg.Scope().Lookup("program").Type()
+	opens := map[string]string{"*pgxpool.Pool": "database", "*invitation.Reader": "reader"} // what dispatch binds
 	r := &readsOf{map[*types.Func][]*types.Func{}, map[*types.Func][]string{}, map[string]*types.Func{}}
 	for _, file := range files {
 		for _, declared := range file.Decls {
@@ -93,6 +95,12 @@ func checkedPackage(t *testing.T) *readsOf {
 					kind = star.X
 				}
 				r.run[kind.(*ast.Ident).Name] = self
+				for argument := range self.Signature().Params().Variables() {
+					if open := opens[types.TypeString(argument.Type(), (*types.Package).Name)]; open != "" {
+						method, _, _ := types.LookupFieldOrMethod(program, true, pkg, open)
+						r.functions[self] = append(r.functions[self], method.(*types.Func))
+					}
+				}
 			}
 			ast.Inspect(f, func(n ast.Node) bool {
 				name, ok := n.(*ast.Ident)

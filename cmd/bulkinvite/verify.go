@@ -25,12 +25,8 @@ Works the batch's hash chain out again, over its file's hash, its rows, the atte
 }
 
 // Run verifies a batch.
-func (c *verifyCmd) Run(ctx context.Context, p *program) error {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return err
-	}
-	v, err := invitation.NewReader(pool).Verify(ctx, c.Batch, c.Head)
+func (c *verifyCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
+	v, err := reader.Verify(ctx, c.Batch, c.Head)
 	switch {
 	case errors.Is(err, invitation.ErrNoCertificate):
 		return &failure{exit: exitHeld, code: "no_certificate", err: err,
@@ -38,11 +34,7 @@ func (c *verifyCmd) Run(ctx context.Context, p *program) error {
 	case err != nil:
 		return noBatch(err)
 	}
-	if p.json {
-		err = p.printJSON(v)
-	} else {
-		err = p.print(verificationText(v))
-	}
+	err = p.show(v, verificationText(v))
 	if err == nil && !v.Holds {
 		err = status(exitRows)
 	}

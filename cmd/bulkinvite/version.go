@@ -42,10 +42,7 @@ func (versionCmd) Run(ctx context.Context, p *program) error {
 		}
 		v.PostgreSQL = &server
 	}
-	if p.json {
-		return p.printJSON(v)
-	}
-	return p.print(fmt.Sprintf("bulkinvite  %s\ncommit      %s\nGo          %s\nPostgreSQL  %s\n", v.Version, v.Commit, v.Go, server))
+	return p.show(v, fmt.Sprintf("bulkinvite  %s\ncommit      %s\nGo          %s\nPostgreSQL  %s\n", v.Version, v.Commit, v.Go, server))
 }
 
 // built reads what the toolchain recorded of this binary.

@@ -8,9 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/metrics"
 )
@@ -74,52 +71,53 @@ func (c *workCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	t, pool, instance, err := p.instance(ctx)
+	at, err := p.connection(ctx)
 	if err != nil {
 		return err
 	}
-	config := p.workerConfig(instance)
+	config := p.workerConfig(at.instance)
 	config.Webhook, config.ReconcileEvery = webhook, c.ReconcileEvery
 	config.SweepOlderThan, config.SweepScope = time.Duration(c.SweepOlderThan), c.SweepScope
 	config.SweepAt, config.TZ = c.SweepAt, c.TZ
 	config.PurgeOlderThan = time.Duration(c.PurgeOlderThan)
-	worker, err := jobs.New(pool, t.api, config)
+	worker, err := jobs.New(at.pool, at.target.api, config)
 	if err != nil {
 		return err
 	}
 	if c.MetricsListen != "" {
-		at, err := p.listen("the metrics", c.MetricsListen, p.metricsServer(pool, instance))
+		address, err := p.listen("the metrics", c.MetricsListen, at.metricsServer())
 		if err != nil {
 			return err
 		}
-		p.log.Info("serving metrics", "address", at.String())
+		p.log.Info("serving metrics", "address", address.String())
 	}
-	p.log.Info("working", "instance", t.clerkID, "environment", t.environment)
+	p.log.Info("working", "instance", at.target.clerkID, "environment", at.target.environment)
 	var idle func(context.Context) (bool, error)
 	if c.UntilIdle {
-		idle = func(ctx context.Context) (bool, error) { return jobs.Idle(ctx, pool, instance.ID) }
+		idle = func(ctx context.Context) (bool, error) { return jobs.Idle(ctx, at.pool, at.instance.ID) }
 	}
-	err = worker.Run(ctx, idle)
-	if errors.Is(err, jobs.ErrUnauthorized) {
-		return fail(exitFailed, "clerk_key", "nothing is lost: start it again with a good key in "+keyVariable, "%w", err)
+	return workerEnded(ctx, worker.Run(ctx, idle))
+}
+
+// workerEnded is what the end of a worker comes to that was to go on until it was told to end.
+func workerEnded(told context.Context, err error) error {
+	if told.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // that was before it had begun
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was told to end before it had begun
-	}
-	return err
+	return keyRefused(err, "nothing is lost: start it again with a good key in "+keyVariable, "")
 }
 
 // metricsServer serves what Prometheus asks of a worker, and what a scheduler
 // of containers asks: whether the process still answers.
-func (p *program) metricsServer(pool *pgxpool.Pool, instance invitation.Instance) http.Handler {
+func (c *connection) metricsServer() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", p.metrics(pool, instance))
+	mux.Handle("GET /metrics", c.metrics())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	return mux
 }
 
 // metrics serves what Prometheus asks of any process.
-func (p *program) metrics(pool *pgxpool.Pool, instance invitation.Instance) http.Handler {
-	return metrics.Handler(metrics.New(pool, p.requests, metrics.Config{Instance: instance, Limits: p.limits(instance.Environment),
-		RequestTimeout: p.settings.RequestTimeout, Version: built().Version, Log: p.log}))
+func (c *connection) metrics() http.Handler {
+	return metrics.Handler(metrics.New(c.pool, c.requests, metrics.Config{Instance: c.instance, Limits: c.limits,
+		RequestTimeout: c.settings.RequestTimeout, Version: built().Version, Log: c.log}))
 }
