@@ -14,11 +14,9 @@ import (
 )
 
 type checkCmd struct {
-	File      string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
 	Problems  string `type:"path" placeholder:"OUT" help:"Write the rows that can't be sent to a file like the one read, in UTF-8, with what is wrong in a column before them. Corrected, it can be sent as it is. Default: none."`
 	Preflight bool   `help:"Read at Clerk who is a user or invited already, and would be skipped. Needs the key. Default: off."`
-	whenFlags
-	fileFlags
+	peopleFlags
 }
 
 // Help is shown before the flags.
@@ -36,23 +34,10 @@ Writes and sends nothing, and needs no key but for --preflight. A database is as
 
 // Run reads the file and prints its plan.
 func (c *checkCmd) Run(ctx context.Context, p *program) error {
-	when, err := c.openWhen(time.Now())
+	pl, err := c.read(ctx, p, "")
 	if err != nil {
 		return err
 	}
-	options, err := c.options()
-	if err != nil {
-		return err
-	}
-	in, err := p.openInput(ctx, c.File, options.Limits)
-	if err != nil {
-		return err
-	}
-	pl, err := p.read(ctx, in, options)
-	if err != nil {
-		return err
-	}
-	pl.when = when
 	if c.Problems != "" {
 		if err := pl.writeProblems(ctx, c.Problems); err != nil {
 			return err

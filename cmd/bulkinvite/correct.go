@@ -42,9 +42,6 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if of.LinksFile != "" {
-		return unmailed(of)
-	}
 	if of.State == invitation.Draft {
 		return fail(exitHeld, "draft", fmt.Sprintf("start it first: bulkinvite start %d; or correct the file, "+
 			"import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),

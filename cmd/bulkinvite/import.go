@@ -27,17 +27,13 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if c.Draft && c.Roster != 0 {
 		return usage(errors.New("--draft and --roster exclude each other: who is gone would be taken back, and nobody invited; bulkinvite check FILE shows the plan"))
 	}
-	u, err := openUpload(ctx, p, &c.uploadFlags)
+	u, earlier, err := openUpload(ctx, p, &c.uploadFlags)
 	if err != nil {
 		return err
 	}
 	u.draft = c.Draft
 	if u.plan.summary.Rows == 0 {
 		return u.printEmpty()
-	}
-	earlier, err := u.earlier(ctx)
-	if err != nil {
-		return err
 	}
 	if earlier != nil {
 		return u.sentAlready(earlier)

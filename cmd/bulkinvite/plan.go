@@ -26,6 +26,35 @@ type fileFlags struct {
 	Max       map[string]int64  `env:"BULKINVITE_MAX" placeholder:"WHAT=N" help:"Refuse files with more: rows=N, columns=N, or with longer cells, lines or files: cell=BYTES, line=BYTES, file=BYTES. Default: rows=20000000, columns=1000, cell=1048576, line=4194304, file=8589934592."`
 }
 
+// peopleFlags name a file of people who are to be invited, and say when.
+type peopleFlags struct {
+	File string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
+	whenFlags
+	fileFlags
+}
+
+// read reads the file for its plan. domain is that of the person who sends it; empty: not known.
+func (f *peopleFlags) read(ctx context.Context, p *program, domain string) (*plan, error) {
+	when, err := f.openWhen(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	options, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	options.Domain = domain
+	in, err := p.openInput(ctx, f.File, options.Limits)
+	if err != nil {
+		return nil, err
+	}
+	pl, err := p.read(ctx, in, options)
+	if err == nil {
+		pl.when = when
+	}
+	return pl, err
+}
+
 func (f *fileFlags) options() (importer.Options, error) {
 	o := importer.Options{Map: f.Map, Metadata: f.Metadata, RevokeOn: f.RevokeOn, Delimiter: f.Delimiter, Encoding: f.Encoding}
 	var err error

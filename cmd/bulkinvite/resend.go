@@ -37,9 +37,6 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	if of.LinksFile != "" {
-		return unmailed(of)
-	}
 	under, err := invitation.ResendUnderWay(ctx, u.pool, of.ID)
 	if err != nil {
 		return err
@@ -58,12 +55,7 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	return u.finish(ctx)
 }
 
-// unmailed refuses to mail people of a batch that was to mail nobody.
-func unmailed(b *invitation.Batch) error {
-	return fail(exitHeld, "no_notify", "send a file of the people instead, with or without --no-notify", "batch %d was sent without mails, its links going to a file", b.ID)
-}
-
-// openBatch opens what it takes to work on a batch that is there already.
+// openBatch opens what it takes to mail people of a batch that is there already. It refuses one that was to mail nobody.
 func openBatch(ctx context.Context, p *program, batch int64, by actor) (*upload, *invitation.Batch, error) {
 	p.quietOnTerminal()
 	c, err := p.connection(ctx)
@@ -71,6 +63,10 @@ func openBatch(ctx context.Context, p *program, batch int64, by actor) (*upload,
 		return nil, nil, err
 	}
 	b, err := c.batchOf(ctx, batch)
+	if err == nil && b.LinksFile != "" {
+		err = fail(exitHeld, "no_notify", "send a file of the people instead, with or without --no-notify",
+			"batch %d was sent without mails, its links going to a file", b.ID)
+	}
 	return &upload{connection: c, actor: by.name()}, b, err
 }
 

@@ -30,16 +30,12 @@ Exit status: 0 all decided; 3 some rows failed, rejected or invalid; 4 not confi
 
 // Run sends the file and reports what became of each row.
 func (c *sendCmd) Run(ctx context.Context, p *program) error {
-	u, err := openUpload(ctx, p, &c.uploadFlags)
+	u, earlier, err := openUpload(ctx, p, &c.uploadFlags)
 	if err != nil {
 		return err
 	}
 	if u.plan.summary.Rows == 0 {
 		return u.printEmpty()
-	}
-	earlier, err := u.earlier(ctx)
-	if err != nil {
-		return err
 	}
 	if earlier != nil {
 		err = u.goOn(ctx, earlier)
@@ -105,10 +101,7 @@ func (u *upload) takeUp(ctx context.Context, b *invitation.Batch, more string) e
 	if err != nil {
 		return err
 	}
-	if err := u.confirmResume(ctx, report); err != nil {
-		return err
-	}
-	return jobs.Resume(ctx, u.pool, b, u.actor)
+	return u.resume(ctx, b, report)
 }
 
 // afterCanary looks whether the batch waits for a word on its canary, and goes
@@ -124,14 +117,11 @@ func (u *upload) afterCanary(ctx context.Context) (bool, error) {
 	if report.State != invitation.Paused || by(report) != invitation.ByCanary {
 		return false, nil
 	}
-	if err := u.confirmResume(ctx, report); err != nil {
-		return false, err
-	}
 	b, err := u.store.Batch(ctx, u.batch)
 	if err != nil {
 		return false, err
 	}
-	return true, jobs.Resume(ctx, u.pool, b, u.actor)
+	return true, u.resume(ctx, b, report)
 }
 
 // by is who or what paused a batch.
@@ -142,9 +132,9 @@ func by(r *invitation.Report) invitation.Pauser {
 	return *r.PausedBy
 }
 
-// confirmResume has a person confirm that a paused batch goes on. Only resume
+// resume has a person confirm that a paused batch goes on, and lets it. Only the command resume
 // overrules a person, and a canary that met trouble is not waved through.
-func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error {
+func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *invitation.Report) error {
 	held := u.paused(r, exitHeld)
 	canary := by(r) == invitation.ByCanary
 	switch {
@@ -156,7 +146,10 @@ func (u *upload) confirmResume(ctx context.Context, r *invitation.Report) error 
 		u.note("%s", reportText(r, u.errDisplay()))
 	}
 	question := fmt.Sprintf("Go on with the other %s? [y/N] ", counted(r.Undecided, "person", "people"))
-	return u.confirmed(ctx, held, question, yes...)
+	if err := u.confirmed(ctx, held, question, yes...); err != nil {
+		return err
+	}
+	return jobs.Resume(ctx, u.pool, b, u.actor)
 }
 
 // paused says why a batch stands still, and how to go on.

@@ -21,7 +21,6 @@ import (
 
 // uploadFlags are what send and import have in common.
 type uploadFlags struct {
-	File             string `arg:"" predictor:"file" help:"The file of people; - reads standard input."`
 	RedirectURL      string `name:"redirect-url" placeholder:"URL" help:"Where the invitation leads: an address, an app's link or a path. A row's own wins. Default: Clerk's."`
 	ExpiresInDays    *int   `placeholder:"DAYS" help:"1 to 365; a row's own wins. Default: Clerk's 30."`
 	Template         string `placeholder:"SLUG" help:"invitation or waitlist_invitation, of Clerk's mails. Default: Clerk's."`
@@ -37,8 +36,7 @@ type uploadFlags struct {
 	NoNotify         bool   `help:"Have Clerk mail nobody; only with --links. Default: off."`
 	Links            string `placeholder:"FILE" help:"With --no-notify: where the links go, and nowhere else. Default: none."`
 	Actor            actor  `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
-	whenFlags
-	fileFlags
+	peopleFlags
 }
 
 // Validate refuses options that can't be.
@@ -93,46 +91,41 @@ type upload struct {
 
 // openUpload reads the file, finds out which instance it is for, and opens the database,
 // in that order: nothing is written before file and key are known to be good.
-func openUpload(ctx context.Context, p *program, flags *uploadFlags) (*upload, error) {
+//
+// earlier is the newest batch of the same file, or nil.
+func openUpload(ctx context.Context, p *program, flags *uploadFlags) (u *upload, earlier *invitation.Batch, err error) {
 	p.quietOnTerminal()
-	when, err := flags.openWhen(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	options, err := flags.options()
-	if err != nil {
-		return nil, err
-	}
 	actor := flags.Actor.name()
+	domain := ""
 	if at := strings.LastIndexByte(actor, '@'); at > 0 {
-		options.Domain = actor[at+1:]
+		domain = actor[at+1:]
 	}
-	in, err := p.openInput(ctx, flags.File, options.Limits)
+	pl, err := flags.read(ctx, p, domain)
 	if err != nil {
-		return nil, err
-	}
-	pl, err := p.read(ctx, in, options)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if pl.summary.Rows == 0 && flags.Roster != 0 {
-		return nil, noRows(in.name, flags.Roster)
+		return nil, nil, noRows(pl.input.name, flags.Roster)
 	}
 	pl.resend = flags.OnDuplicate == string(invitation.Resend)
 	if flags.Links != "" {
 		if flags.Links, err = filepath.Abs(flags.Links); err != nil {
-			return nil, fmt.Errorf("--links: %w", err)
+			return nil, nil, fmt.Errorf("--links: %w", err)
 		}
 		if err := jobs.CheckLinks(flags.Links); err != nil {
-			return nil, linksFailure(flags.Links, err)
+			return nil, nil, linksFailure(flags.Links, err)
 		}
 	}
-	pl.when, pl.canary = when, flags.batch().Canary
+	pl.canary = flags.batch().Canary
 	c, err := p.connection(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &upload{connection: c, flags: flags, plan: pl, actor: actor}, knowsZone(ctx, c.store, when.hours)
+	if err := knowsZone(ctx, c.store, pl.when.hours); err != nil {
+		return nil, nil, err
+	}
+	earlier, err = invitation.BatchByFile(ctx, c.pool, c.instance.ID, pl.summary.SHA256, 0, flags.Again)
+	return &upload{connection: c, flags: flags, plan: pl, actor: actor}, earlier, err
 }
 
 // actor is who asks for something, for the record.
@@ -149,24 +142,18 @@ func loginName() string {
 	return "unknown"
 }
 
-// earlier returns the newest batch of the same file, or nil.
-func (u *upload) earlier(ctx context.Context) (*invitation.Batch, error) {
-	return invitation.BatchByFile(ctx, u.pool, u.instance.ID, u.plan.summary.SHA256, 0, u.flags.Again)
-}
-
 // sentAlready refuses a file that an earlier batch holds.
 func (u *upload) sentAlready(b *invitation.Batch) error {
-	name := plain(u.plan.input.name)
+	is := fmt.Sprintf("is batch %d already (%s, %s)", b.ID, b.State, moment(b.CreatedAt))
+	remedy := fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work, or bulkinvite send %s, goes on with it", b.ID, shellWord(u.plan.input.path))
 	switch b.State {
 	case invitation.Done, invitation.StateCancelled:
-		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice", b.ID),
-			"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
+		remedy = fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice", b.ID)
 	case invitation.Draft:
-		return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite start %d lets it run; bulkinvite status %d shows it", b.ID, b.ID),
-			"%s: this file waits as the draft of batch %d", name, b.ID)
+		is = fmt.Sprintf("waits as the draft of batch %d", b.ID)
+		remedy = fmt.Sprintf("bulkinvite start %d lets it run; bulkinvite status %d shows it", b.ID, b.ID)
 	}
-	return fail(exitHeld, "same_file", fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work, or bulkinvite send %s, goes on with it", b.ID, shellWord(u.plan.input.path)),
-		"%s: this file is batch %d already (%s, %s)", name, b.ID, b.State, moment(b.CreatedAt))
+	return fail(exitHeld, "same_file", remedy, "%s: this file %s", plain(u.plan.input.name), is)
 }
 
 // makePlan works out what it takes, given what is known and spent. Should Clerk
