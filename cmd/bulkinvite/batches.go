@@ -31,11 +31,7 @@ func (batchesCmd) Run(ctx context.Context, p *program, reader *invitation.Reader
 	if err != nil {
 		return err
 	}
-	return p.show(lines, batchTable(lines).on(p.outDisplay())+held)
-}
-
-func batchTable(lines []invitation.BatchLine) *table {
-	t := &table{
+	t := table{
 		head:  []string{"Batch", "File", "By", "Clerk", "Made", "Rows", "Invited", "Accepted", "State"},
 		right: []bool{true, false, false, false, false, true, true, true, false},
 	}
@@ -55,5 +51,5 @@ func batchTable(lines []invitation.BatchLine) *table {
 		t.add(strconv.FormatInt(l.Batch, 10), l.FileName, l.Actor, l.Environment, moment(l.CreatedAt),
 			thousands(l.Rows), thousands(invited), accepted, state)
 	}
-	return t
+	return p.show(lines, t.on(p.outDisplay())+held)
 }

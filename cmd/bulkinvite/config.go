@@ -75,32 +75,25 @@ func settingsInForce(ctx *kong.Context, c *cli, file kong.Resolver) ([]inForce, 
 			given[step.Flag.Value] = true
 		}
 	}
-	app := ctx.Path[0]
 	var list []inForce
-	for _, f := range ctx.Model.Flags {
-		if f.Group == nil || f.Group.Key != settingsGroup {
-			continue
-		}
-		s, _, err := trace(ctx, c, app, f, file)
-		if err != nil {
-			return nil, err
-		}
-		if given[f.Value] {
-			s.From, s.Where = "flag", ""
-		}
-		s.Value = hidden(f.Name, shown(ctx, c, f))
-		list = append(list, s)
-	}
-	for _, command := range ctx.Model.Children {
-		for _, f := range command.Flags {
-			s, value, err := trace(ctx, c, &kong.Path{Command: command}, f, file)
-			if err != nil {
+	for _, node := range append([]*kong.Node{ctx.Model.Node}, ctx.Model.Children...) {
+		for _, f := range node.Flags {
+			setting := f.Group != nil && f.Group.Key == settingsGroup
+			s, value, err := trace(ctx, c, node, f, file)
+			switch {
+			case err != nil:
 				return nil, err
-			}
-			if s.From == "default" {
+			case setting:
+				value = shown(ctx, c, f)
+				if given[f.Value] {
+					s.From, s.Where = "flag", ""
+				}
+			case node.Parent == nil || s.From == "default":
 				continue
+			default:
+				s.Name = node.Name + " " + f.Name
 			}
-			s.Name, s.Value = command.Name+" "+f.Name, hidden(f.Name, value)
+			s.Value = hidden(f.Name, value)
 			list = append(list, s)
 		}
 	}
@@ -109,7 +102,7 @@ func settingsInForce(ctx *kong.Context, c *cli, file kong.Resolver) ([]inForce, 
 
 // trace finds where a flag that is not on the command line has its value from,
 // and the value as it is written there.
-func trace(ctx *kong.Context, c *cli, at *kong.Path, f *kong.Flag, file kong.Resolver) (s inForce, value string, err error) {
+func trace(ctx *kong.Context, c *cli, node *kong.Node, f *kong.Flag, file kong.Resolver) (s inForce, value string, err error) {
 	s = inForce{Name: f.Name, From: "default"}
 	for _, name := range f.Envs {
 		if value, set := os.LookupEnv(name); set {
@@ -119,6 +112,10 @@ func trace(ctx *kong.Context, c *cli, at *kong.Path, f *kong.Flag, file kong.Res
 	}
 	if file == nil {
 		return s, "", nil
+	}
+	at := &kong.Path{}
+	if node.Parent != nil {
+		at.Command = node
 	}
 	said, err := file.Resolve(ctx, at, f)
 	if err != nil || said == nil {

@@ -101,26 +101,18 @@ func (p *program) open(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.onClose(func() error { closeWithin(pool.Close); return nil })
+	p.onClose(func() error {
+		within, cancel := context.WithTimeout(context.Background(), closing)
+		defer cancel()
+		_, _ = await(within, func() (any, error) { pool.Close(); return nil, nil })
+		return nil
+	})
 	return pool, nil
 }
 
-// closing is how long connections may take to be given back at the end.
+// closing is how long connections may take to be given back at the end. A worker that was left
+// behind, since its database is gone, may hold on to one.
 const closing = 5 * time.Second
-
-// closeWithin runs f, but does not wait longer for it than a closing may take: a
-// worker that was left behind, since its database is gone, may hold on.
-func closeWithin(f func()) {
-	done := make(chan struct{})
-	go func() {
-		f()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(closing):
-	}
-}
 
 // installed says where PostgreSQL is looked for, and which is fetched where there
 // is none. Tests look elsewhere.
@@ -188,20 +180,21 @@ const (
 func classifyDatabase(err error) *failure {
 	var server *pgconn.PgError
 	var connect *pgconn.ConnectError
+	f := &failure{exit: exitFailed, code: "failed", err: err}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
+		f.code, f.remedy = "disk_full", diskRemedy
 	case errors.As(err, &server) && server.Code == diskFull:
+		f.code, f.remedy = "disk_full", diskRemedy
 		if !strings.Contains(err.Error(), noSpace) {
-			err = fmt.Errorf("%w: %s", err, noSpace)
+			f.err = fmt.Errorf("%w: %s", err, noSpace)
 		}
-		return &failure{exit: exitFailed, code: "disk_full", err: err, remedy: diskRemedy}
 	case errors.As(err, &server) && server.Code == insufficientPrivilege:
-		return &failure{exit: exitFailed, code: "database_rights", err: err, remedy: rightsRemedy}
+		f.code, f.remedy = "database_rights", rightsRemedy
 	case errors.Is(err, migrations.ErrNewer):
-		return &failure{exit: exitFailed, code: "database_newer", err: err, remedy: "use the bulkinvite that brought the database there, or a newer one"}
+		f.code, f.remedy = "database_newer", "use the bulkinvite that brought the database there, or a newer one"
 	case errors.As(err, &server), errors.As(err, &connect), pgconn.Timeout(err), pgconn.SafeToRetry(err):
-		return &failure{exit: exitFailed, code: "database", err: err, remedy: "nothing is lost: see that the database runs, then give the same command again"}
+		f.code, f.remedy = "database", "nothing is lost: see that the database runs, then give the same command again"
 	}
-	return &failure{exit: exitFailed, code: "failed", err: err}
+	return f
 }

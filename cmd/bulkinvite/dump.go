@@ -45,7 +45,7 @@ func newMoved(file string, d *postgres.Dump) moved {
 
 // Run writes the file. What can't be finished is removed.
 func (c *dumpCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) (err error) {
-	schema, err := newestSchema(ctx, pool)
+	newest, err := newestSchema(ctx, pool)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (c *dumpCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) (err 
 	if err != nil {
 		return unreadable(c.File, err)
 	}
-	d, err := postgres.WriteDump(ctx, pool, out, schema)
+	d, err := postgres.WriteDump(ctx, pool, out, newest.Version)
 	if err == nil {
 		err = out.Sync()
 	}
@@ -74,13 +74,13 @@ func (c *dumpCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) (err 
 		plain(c.File), thousands(int(d.Rows())), d.Server, moment(d.At), shellWord(c.File)))
 }
 
-// newestSchema is the version of the tables, which are up to date.
-func newestSchema(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
+// newestSchema is the last change to the tables that this program knows of.
+func newestSchema(ctx context.Context, pool *pgxpool.Pool) (migrations.Migration, error) {
 	all, err := migrations.Status(ctx, pool)
 	if err != nil {
-		return 0, err
+		return migrations.Migration{}, err
 	}
-	return all[len(all)-1].Version, nil
+	return all[len(all)-1], nil
 }
 
 type loadCmd struct {
@@ -136,11 +136,10 @@ func (c *loadCmd) prepare(ctx context.Context, p *program, pool *pgxpool.Pool, d
 	if err != nil {
 		return err
 	}
-	all, err := migrations.Status(ctx, pool)
+	newest, err := newestSchema(ctx, pool)
 	if err != nil {
 		return err
 	}
-	newest := all[len(all)-1]
 	if tables > 0 && !newest.Applied {
 		return notEmpty(fmt.Errorf("%w: it has %d tables of something else, or of an older bulkinvite", postgres.ErrNotEmpty, tables))
 	}

@@ -119,14 +119,12 @@ func hideAddresses(message string) string {
 }
 
 func (p *program) reportJSON(f *failure) int {
-	var doc struct {
-		Error struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Remedy  string `json:"remedy"`
-		} `json:"error"`
+	type document struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Remedy  string `json:"remedy"`
 	}
-	doc.Error.Code, doc.Error.Message, doc.Error.Remedy = f.code, f.Error(), p.complete(f.remedy)
+	doc := map[string]document{"error": {f.code, f.Error(), p.complete(f.remedy)}}
 	if err := json.NewEncoder(p.out).Encode(doc); err != nil {
 		fmt.Fprintf(p.errs, "bulkinvite: write the error as JSON: %v\n", err)
 	}

@@ -32,7 +32,11 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 		width = min(width, on.columns)
 	}
 	var b strings.Builder
-	b.WriteString("Usage: " + usageLine(node) + "\n\n" + node.Help + "\n")
+	usage := "bulkinvite " + node.Summary()
+	if node.Parent == nil {
+		usage = node.Name + " <command> [flags]"
+	}
+	b.WriteString("Usage: " + usage + "\n\n" + node.Help + "\n")
 	if node.Detail != "" {
 		b.WriteString("\n" + wrapText(node.Detail, width) + "\n")
 	}
@@ -67,13 +71,6 @@ func printHelp(_ kong.HelpOptions, ctx *kong.Context) error {
 	}
 	_, err := io.WriteString(ctx.Stdout, on.fit(ascii(b.String())))
 	return err
-}
-
-func usageLine(node *kong.Node) string {
-	if node.Parent == nil {
-		return node.Name + " <command> [flags]"
-	}
-	return "bulkinvite " + node.Summary()
 }
 
 // flagName writes a flag as it is given.

@@ -26,13 +26,10 @@ func (p *program) password(ctx context.Context) (string, error) {
 		return "", err
 	}
 	second, err := p.unseen(ctx, terminal, "Once more: ")
-	if err != nil {
-		return "", err
+	if err == nil && first != second {
+		err = fail(exitUsage, "password", "give the command again", "the two passwords are not the same")
 	}
-	if first != second {
-		return "", fail(exitUsage, "password", "give the command again", "the two passwords are not the same")
-	}
-	return first, nil
+	return first, err
 }
 
 // unseen reads a line that the terminal does not show. Should ctx end first, the

@@ -78,7 +78,18 @@ func (driftCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) 
 	if err != nil {
 		return err
 	}
-	text := driftTable(all).on(p.outDisplay())
+	t := table{head: []string{"What", "Person", "Invitation", "Status", "Made", "Row", "First seen", "Last seen", "Clerk"}}
+	for _, d := range all {
+		made, row := "-", "-"
+		if d.CreatedAt != nil {
+			made = moment(*d.CreatedAt)
+		}
+		if d.BatchID != nil {
+			row = "batch " + strconv.FormatInt(*d.BatchID, 10) + ", row " + strconv.Itoa(*d.RowNumber)
+		}
+		t.add(strings.ReplaceAll(string(d.Kind), "_", " "), d.Email, d.ClerkInvitationID, or(d.Status), made, row, moment(d.FirstSeen), moment(d.LastSeen), d.Environment)
+	}
+	text := t.on(p.outDisplay())
 	if len(all) == 0 {
 		compared, err := reader.Reconciled(ctx)
 		if err != nil {
@@ -90,19 +101,4 @@ func (driftCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) 
 		}
 	}
 	return p.show(all, text)
-}
-
-func driftTable(all []invitation.Drift) *table {
-	t := &table{head: []string{"What", "Person", "Invitation", "Status", "Made", "Row", "First seen", "Last seen", "Clerk"}}
-	for _, d := range all {
-		made, row := "-", "-"
-		if d.CreatedAt != nil {
-			made = moment(*d.CreatedAt)
-		}
-		if d.BatchID != nil {
-			row = "batch " + strconv.FormatInt(*d.BatchID, 10) + ", row " + strconv.Itoa(*d.RowNumber)
-		}
-		t.add(strings.ReplaceAll(string(d.Kind), "_", " "), d.Email, d.ClerkInvitationID, or(d.Status), made, row, moment(d.FirstSeen), moment(d.LastSeen), d.Environment)
-	}
-	return t
 }

@@ -171,17 +171,13 @@ func placeGiven(command *kong.Context) []placeFlag {
 		}
 		f := placeFlag{name: step.Flag.Name, text: " --" + step.Flag.Name}
 		if !step.Flag.IsBool() {
-			f.text += " " + placeValue(step.Flag.Name, step.Flag.Target.String())
+			value := step.Flag.Target.String()
+			if hidden(f.name, value) != value {
+				value = "URL" // a database's password is not shown again
+			}
+			f.text += " " + shellWord(value)
 		}
 		given = append(given, f)
 	}
 	return given
-}
-
-// placeValue writes a flag's value for a shell. A database's password is not shown again.
-func placeValue(name, value string) string {
-	if hidden(name, value) != value {
-		return "URL"
-	}
-	return shellWord(value)
 }
