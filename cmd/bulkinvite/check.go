@@ -48,10 +48,7 @@ func (c *checkCmd) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	err = p.show(importer.NewCheck(pl.summary, pl.known, pl.Plan), pl.text(pl.clerk, time.Now(), p.outDisplay()))
-	if err == nil && pl.summary.Invalid > 0 {
-		err = status(exitRows)
-	}
-	return err
+	return troubled(err, pl.summary.Invalid > 0)
 }
 
 // plan works out the requests. It asks a database that runs already whom it

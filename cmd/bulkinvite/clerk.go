@@ -320,7 +320,7 @@ func (p *program) connectSandbox() (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener := newMemoryListener()
+	listener := &memoryListener{accept: make(chan net.Conn), closed: make(chan struct{})}
 	p.serveOn("the sandbox", listener, stand.Handler())
 	api, err := p.client(clerk.Config{Key: sandboxKey, URL: "http://localhost/v1", Dial: listener.dial})
 	if err != nil {

@@ -102,7 +102,8 @@ func settingsInForce(ctx *kong.Context, c *cli, file kong.Resolver) ([]inForce, 
 
 // trace finds where a flag that is not on the command line has its value from,
 // and the value as it is written there.
-func trace(ctx *kong.Context, c *cli, node *kong.Node, f *kong.Flag, file kong.Resolver) (s inForce, value string, err error) {
+func trace(ctx *kong.Context, c *cli, node *kong.Node, f *kong.Flag,
+	file kong.Resolver) (s inForce, value string, err error) {
 	s = inForce{Name: f.Name, From: "default"}
 	for _, name := range f.Envs {
 		if value, set := os.LookupEnv(name); set {

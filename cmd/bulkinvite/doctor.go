@@ -153,8 +153,11 @@ func unverifiedHost(config *pgx.ConnConfig) string {
 	first := &pgconn.FallbackConfig{Host: config.Host, TLSConfig: config.TLSConfig}
 	encrypted := map[string]bool{}
 	for _, way := range append([]*pgconn.FallbackConfig{first}, config.Fallbacks...) {
+		if strings.HasPrefix(way.Host, "/") || loopback.Host(way.Host) {
+			continue
+		}
 		tls := way.TLSConfig != nil
-		if before, met := encrypted[way.Host]; met && before != tls && !strings.HasPrefix(way.Host, "/") && !loopback.Host(way.Host) {
+		if before, met := encrypted[way.Host]; met && before != tls {
 			return way.Host
 		}
 		encrypted[way.Host] = tls

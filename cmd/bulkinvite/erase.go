@@ -134,7 +134,8 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int
 	if err != nil {
 		return 0, err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor.name(), Apply: true, Allow: true}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor.name(),
+		Apply: true, Allow: true}
 	if _, err := jobs.Rescind(ctx, t.pool, sw, keys); err != nil {
 		return 0, err
 	}
@@ -206,7 +207,8 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 	}
 	if len(batches) > 0 {
 		refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "nobody confirmed that %s lose addresses and original rows for good", counted(len(batches), "batch", "batches"))
-		question := fmt.Sprintf("Remove addresses and original rows of %s for good? [y/N] ", counted(len(batches), "batch", "batches"))
+		question := fmt.Sprintf("Remove addresses and original rows of %s for good? [y/N] ",
+			counted(len(batches), "batch", "batches"))
 		if err := p.confirmed(ctx, refused, question, yes...); err != nil {
 			return err
 		}
@@ -215,5 +217,6 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	return p.show(purgeDocument{e.ID, e.Batches, e.Rows}, fmt.Sprintf("Removed: %s of %s\n", counted(e.Rows, "row", "rows"), counted(len(e.Batches), "batch", "batches")))
+	return p.show(purgeDocument{e.ID, e.Batches, e.Rows},
+		fmt.Sprintf("Removed: %s of %s\n", counted(e.Rows, "row", "rows"), counted(len(e.Batches), "batch", "batches")))
 }

@@ -42,6 +42,14 @@ type status int
 
 func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
+// troubled is the exit status of a command that went well, of which some rows did not.
+func troubled(err error, rows bool) error {
+	if err == nil && rows {
+		return status(exitRows)
+	}
+	return err
+}
+
 // fail makes a failure whose message is formatted as by [fmt.Errorf].
 func fail(exit int, code, remedy, format string, args ...any) error {
 	return &failure{exit: exit, code: code, err: fmt.Errorf(format, args...), remedy: remedy}

@@ -41,9 +41,5 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if err := u.begin(ctx); err != nil {
 		return err
 	}
-	err = p.printStatus(ctx, u.reader, u.batch)
-	if err == nil && u.plan.summary.Invalid > 0 {
-		err = status(exitRows)
-	}
-	return err
+	return troubled(p.printStatus(ctx, u.reader, u.batch), u.plan.summary.Invalid > 0)
 }

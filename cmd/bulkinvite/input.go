@@ -83,16 +83,6 @@ func (p *program) spool(ctx context.Context, name string, from io.Reader, most i
 	return in, nil
 }
 
-// is tells whether there is the same file at path.
-func (in *input) is(path string) bool {
-	there, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	ours, err := in.file.Stat()
-	return err == nil && os.SameFile(ours, there)
-}
-
 // shellPlain matches texts that a shell takes as one word as they are.
 var shellPlain = regexp.MustCompile(`^[A-Za-z0-9_./+,:@%=-]+$`)
 

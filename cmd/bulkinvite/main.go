@@ -91,8 +91,8 @@ func run(args []string, in io.Reader, out, errs *os.File) int {
 	return p.report(ctx, err)
 }
 
-// dispatch parses the command line and runs the command it names. The Run of a command that begins
-// with the database takes it as an argument: Kong then has it opened.
+// dispatch parses the command line and runs the command it names. What Run takes as an
+// argument Kong has opened before: commands that look at their flags first open it themselves.
 func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err := dropEmptyVariables(); err != nil {
 		return err
@@ -119,6 +119,7 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	if err := errors.Join(
 		command.BindToProvider(func() (*pgxpool.Pool, error) { return p.database(ctx) }),
 		command.BindToProvider(func() (*invitation.Reader, error) { return p.reader(ctx) }),
+		command.BindToProvider(func() (*takingBack, error) { return p.openTakingBack(ctx) }),
 	); err != nil {
 		return err
 	}

@@ -14,10 +14,6 @@ type memoryListener struct {
 	once   sync.Once
 }
 
-func newMemoryListener() *memoryListener {
-	return &memoryListener{accept: make(chan net.Conn), closed: make(chan struct{})}
-}
-
 // dial opens a connection. It fails with net.ErrClosed once the listener is closed.
 func (l *memoryListener) dial(ctx context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()

@@ -200,7 +200,8 @@ func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instanc
 }
 
 // waiting is what an instance's limits have left, and what waits for them.
-func waiting(ctx context.Context, reader *invitation.Reader, instance int64, limits invitation.Limits) (invitation.Budget, []invitation.Load, error) {
+func waiting(ctx context.Context, reader *invitation.Reader, instance int64,
+	limits invitation.Limits) (invitation.Budget, []invitation.Load, error) {
 	budget, err := reader.Budget(ctx, instance, limits)
 	if err != nil {
 		return budget, nil, err

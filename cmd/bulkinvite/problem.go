@@ -2,11 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -14,25 +14,24 @@ import (
 	"bulkinvite/importer"
 )
 
-// problemColumn says in the file of bad rows what is wrong with each. It comes
-// first, because a ragged row has no place for it that is sure at its end.
-const problemColumn = importer.ProblemColumn
-
 // writeProblems reads the file once more, now that its columns are known, and
 // writes its bad rows: with its own columns and delimiter, commas where it was a
 // workbook. It writes UTF-8 with a byte order mark, by which spreadsheets know
 // it: the file's own encoding may lack the characters of a correction, or be a wrong guess.
 func (pl *plan) writeProblems(ctx context.Context, path string) error {
-	if pl.input.is(path) {
-		return fail(exitUsage, "file", "name another file", "--problems: %s is the file that is checked, and would be lost", plain(path))
-	}
 	r, err := pl.input.rewind()
 	if err != nil {
 		return err
 	}
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		flags = os.O_WRONLY // a terminal, a pipe: nothing is lost
+	if there, err := os.Stat(path); err == nil {
+		if ours, err := pl.input.file.Stat(); err == nil && os.SameFile(ours, there) {
+			return fail(exitUsage, "file", "name another file",
+				"--problems: %s is the file that is checked, and would be lost", plain(path))
+		}
+		if !there.Mode().IsRegular() {
+			flags = os.O_WRONLY // a terminal, a pipe: nothing is lost
+		}
 	}
 	out, err := os.OpenFile(path, flags, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -42,9 +41,13 @@ func (pl *plan) writeProblems(ctx context.Context, path string) error {
 	if err != nil {
 		return fail(exitUsage, "file", "name a file that can be written", "--problems: %w", err)
 	}
-	w := newProblemWriter(out, pl.summary)
-	err = w.header(pl.summary.Columns.Found)
-	if err == nil {
+	names := pl.summary.Columns.Found
+	w := &problemWriter{out: bufio.NewWriter(out), delimiter: cmp.Or(pl.summary.Delimiter, ","),
+		again: len(names) > 0 && names[0] == importer.ProblemColumn}
+	w.csv = csv.NewWriter(w.out)
+	w.csv.Comma, w.csv.UseCRLF = rune(w.delimiter[0]), true
+	w.out.WriteString("\ufeff") //nolint:errcheck // Flush returns it
+	if err = w.cells(importer.ProblemColumn, names); err == nil {
 		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
 			if row.Problem == nil {
 				return nil
@@ -64,24 +67,6 @@ type problemWriter struct {
 	csv       *csv.Writer
 	delimiter string
 	again     bool // the file is one of bad rows itself: its first column is replaced
-}
-
-func newProblemWriter(out io.Writer, s *importer.Summary) *problemWriter {
-	w := &problemWriter{out: bufio.NewWriter(out), delimiter: s.Delimiter}
-	if w.delimiter == "" {
-		w.delimiter = ","
-	}
-	w.again = len(s.Columns.Found) > 0 && s.Columns.Found[0] == problemColumn
-	w.csv = csv.NewWriter(w.out)
-	w.csv.Comma, w.csv.UseCRLF = rune(w.delimiter[0]), true
-	return w
-}
-
-func (w *problemWriter) header(names []string) error {
-	if _, err := w.out.WriteString("\ufeff"); err != nil {
-		return err
-	}
-	return w.cells(problemColumn, names)
 }
 
 // row writes a row's own cells as they are: an apostrophe before what a

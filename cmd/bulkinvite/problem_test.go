@@ -72,7 +72,7 @@ func TestProblemsComeBack(t *testing.T) {
 			if before.Invalid == 0 || after.Rows != before.Invalid || after.Invalid != before.Invalid || after.Delimiter != test.delimiter || after.Encoding != "UTF-8" {
 				t.Errorf("%d bad rows; in their file %d, of them %d bad; delimiter %q, %s", before.Invalid, after.Rows, after.Invalid, after.Delimiter, after.Encoding)
 			}
-			if want := append([]string{problemColumn}, before.Columns.Found...); !slices.Equal(after.Columns.Found, want) || !slices.Equal(again.Columns.Found, want) {
+			if want := append([]string{importer.ProblemColumn}, before.Columns.Found...); !slices.Equal(after.Columns.Found, want) || !slices.Equal(again.Columns.Found, want) {
 				t.Errorf("columns %q, then %q, want %q", after.Columns.Found, again.Columns.Found, want)
 			}
 			if codes(before) != codes(after) || codes(after) != codes(again) {

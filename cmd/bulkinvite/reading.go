@@ -12,10 +12,12 @@ import (
 
 // newBar draws a bar on the terminal between two texts. What else is said comes above it, until end
 // takes it away.
-func (p *program) newBar(total int64, before string, after func(decor.Statistics) string, options ...mpb.BarOption) (bar *mpb.Bar, end func()) {
+func (p *program) newBar(total int64, before string, after func(decor.Statistics) string,
+	options ...mpb.BarOption) (bar *mpb.Bar, end func()) {
 	bars := mpb.New(mpb.WithOutput(p.errs), mpb.WithAutoRefresh(), mpb.WithRefreshRate(200*time.Millisecond))
 	style := mpb.BarStyle().Lbound("").Rbound("").Filler(signs.bar).Tip(signs.tip).Padding(signs.rest)
-	options = append(options, mpb.PrependDecorators(beside(func(decor.Statistics) string { return before })), mpb.AppendDecorators(beside(after)))
+	options = append(options, mpb.AppendDecorators(beside(after)),
+		mpb.PrependDecorators(beside(func(decor.Statistics) string { return before })))
 	bar = bars.New(total, style, options...)
 	restore := p.logTo.divert(bars)
 	return bar, func() {
@@ -52,7 +54,8 @@ func (p *program) pass(in *input, doing string) (r io.Reader, end func(), err er
 // readText says how much of a file is read.
 func readText(done, size int64, took time.Duration) string {
 	done = min(done, size)
-	text := fmt.Sprintf("  %s of %s  %d %%", humanize.Bytes(uint64(done)), humanize.Bytes(uint64(size)), 100*done/max(1, size))
+	text := fmt.Sprintf("  %s of %s  %d %%",
+		humanize.Bytes(uint64(done)), humanize.Bytes(uint64(size)), 100*done/max(1, size))
 	if done > 0 && took > time.Second {
 		if left := time.Duration(float64(took) * float64(size-done) / float64(done)); left >= time.Second {
 			text += "   " + span(left) + " left"

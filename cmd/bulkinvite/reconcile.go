@@ -25,11 +25,7 @@ Learns who has accepted, what has expired, and what was revoked elsewhere; then 
 }
 
 // Run reconciles once.
-func (c *reconcileCmd) Run(ctx context.Context, p *program) error {
-	t, err := p.openTakingBack(ctx)
-	if err != nil {
-		return err
-	}
+func (c *reconcileCmd) Run(ctx context.Context, p *program, t *takingBack) error {
 	r, err := t.worker.Reconcile(ctx, c.Actor.name())
 	if err != nil {
 		return keyRefused(err, "set a good key in "+keyVariable+" and reconcile again", "reconcile: ")

@@ -75,9 +75,16 @@ type rescindDocument struct {
 // Run takes people back, or shows what that would be.
 func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 	var listed *roster
-	var err error
 	if name := c.File + c.NotIn; name != "" { // before anything is asked: the file may not be readable
-		if listed, err = p.readRoster(ctx, name, &c.fileFlags); err != nil {
+		options, err := c.options()
+		if err != nil {
+			return err
+		}
+		in, err := p.openInput(ctx, name, options.Limits)
+		if err != nil {
+			return err
+		}
+		if listed, err = readRoster(ctx, in, options); err != nil {
 			return err
 		}
 		if c.NotIn != "" && len(listed.people)+listed.unreadable == 0 {
@@ -95,7 +102,8 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 	if err := t.refresh(ctx, c.Actor.name()); err != nil {
 		return err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch, StartedBy: c.Actor.name(), Apply: c.Apply, Allow: c.Allow}
+	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch,
+		StartedBy: c.Actor.name(), Apply: c.Apply, Allow: c.Allow}
 	if err := t.confirmRescind(ctx, sw, keys); err != nil {
 		return err
 	}
@@ -162,19 +170,7 @@ type roster struct {
 }
 
 // readRoster reads who is in a file.
-func (p *program) readRoster(ctx context.Context, path string, flags *fileFlags) (*roster, error) {
-	options, err := flags.options()
-	if err != nil {
-		return nil, err
-	}
-	in, err := p.openInput(ctx, path, options.Limits)
-	if err != nil {
-		return nil, err
-	}
-	return readPeople(ctx, in, options)
-}
-
-func readPeople(ctx context.Context, in *input, options importer.Options) (*roster, error) {
+func readRoster(ctx context.Context, in *input, options importer.Options) (*roster, error) {
 	r, err := in.rewind()
 	if err != nil {
 		return nil, err

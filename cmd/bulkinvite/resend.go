@@ -55,7 +55,8 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	return u.finish(ctx)
 }
 
-// openBatch opens what it takes to mail people of a batch that is there already. It refuses one that was to mail nobody.
+// openBatch opens what it takes to mail people of a batch that is there already. It refuses one
+// that was to mail nobody.
 func openBatch(ctx context.Context, p *program, batch int64, by actor) (*upload, *invitation.Batch, error) {
 	p.quietOnTerminal()
 	c, err := p.connection(ctx)
@@ -131,7 +132,8 @@ func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch
 		what: fmt.Sprintf("batch %d", of.ID), question: fmt.Sprintf("Invite %s again? [y/N] ", counted(people, "person", "people")),
 		number: "This sends real e-mail. Type the number of people to invite them again: ",
 		show: func() {
-			u.tell(text, "plan", "resend_of", of.ID, "to_send", people, "instance", u.target.clerkID, "environment", u.target.environment)
+			u.tell(text, "plan", "resend_of", of.ID, "to_send", people,
+				"instance", u.target.clerkID, "environment", u.target.environment)
 		},
 		refused: fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that %s are invited again; nothing was sent", of.ID, counted(people, "person", "people")),
 	})

@@ -44,7 +44,7 @@ func (u *upload) planRoster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	people, err := readPeople(ctx, u.plan.input, u.plan.options)
+	people, err := readRoster(ctx, u.plan.input, u.plan.options)
 	if err != nil {
 		return err
 	}

@@ -248,11 +248,7 @@ func (u *upload) finish(ctx context.Context) error {
 	if err := u.unfinished(report, interrupted); err != nil {
 		return err
 	}
-	err = u.printStatus(ctx, u.reader, u.batch)
-	if err == nil && report.Outcomes.Trouble() > 0 {
-		err = status(exitRows)
-	}
-	return err
+	return troubled(u.printStatus(ctx, u.reader, u.batch), report.Outcomes.Trouble() > 0)
 }
 
 // unfinished says why a batch still has undecided rows.

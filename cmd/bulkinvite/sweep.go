@@ -147,7 +147,8 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) e
 		return err
 	}
 	if c.Allow {
-		if err := pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor.name()) }); err != nil {
+		allow := func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor.name()) }
+		if err := pgx.BeginFunc(ctx, t.pool, allow); err != nil {
 			return err
 		}
 	}

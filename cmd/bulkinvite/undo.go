@@ -23,11 +23,7 @@ Cancels what is left of a batch, waits for what is under way at Clerk, and revok
 }
 
 // Run takes a batch back.
-func (c *undoCmd) Run(ctx context.Context, p *program) error {
-	t, err := p.openTakingBack(ctx)
-	if err != nil {
-		return err
-	}
+func (c *undoCmd) Run(ctx context.Context, p *program, t *takingBack) error {
 	b, err := t.batchOf(ctx, c.Batch)
 	if err != nil {
 		return err

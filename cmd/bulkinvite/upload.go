@@ -145,10 +145,12 @@ func loginName() string {
 // sentAlready refuses a file that an earlier batch holds.
 func (u *upload) sentAlready(b *invitation.Batch) error {
 	is := fmt.Sprintf("is batch %d already (%s, %s)", b.ID, b.State, moment(b.CreatedAt))
-	remedy := fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work, or bulkinvite send %s, goes on with it", b.ID, shellWord(u.plan.input.path))
+	remedy := fmt.Sprintf("bulkinvite status %d shows it; bulkinvite work, or bulkinvite send %s, goes on with it",
+		b.ID, shellWord(u.plan.input.path))
 	switch b.State {
 	case invitation.Done, invitation.StateCancelled:
-		remedy = fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice", b.ID)
+		remedy = fmt.Sprintf("bulkinvite status %d shows it; --again sends the file once more, and still mails nobody twice",
+			b.ID)
 	case invitation.Draft:
 		is = fmt.Sprintf("waits as the draft of batch %d", b.ID)
 		remedy = fmt.Sprintf("bulkinvite start %d lets it run; bulkinvite status %d shows it", b.ID, b.ID)

@@ -80,7 +80,9 @@ func checkedPackage(t *testing.T) *readsOf {
 		fields[field] = name
 	}
 	program := pkg.Scope().Lookup("program").Type()
-	opens := map[string]string{"*pgxpool.Pool": "database", "*invitation.Reader": "reader"} // what dispatch binds
+	opens := map[string]string{ // what dispatch binds
+		"*pgxpool.Pool": "database", "*invitation.Reader": "reader", "*main.takingBack": "openTakingBack",
+	}
 	r := &readsOf{map[*types.Func][]*types.Func{}, map[*types.Func][]string{}, map[string]*types.Func{}}
 	for _, file := range files {
 		for _, declared := range file.Decls {

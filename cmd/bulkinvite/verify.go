@@ -34,11 +34,7 @@ func (c *verifyCmd) Run(ctx context.Context, p *program, reader *invitation.Read
 	case err != nil:
 		return noBatch(err)
 	}
-	err = p.show(v, verificationText(v))
-	if err == nil && !v.Holds {
-		err = status(exitRows)
-	}
-	return err
+	return troubled(p.show(v, verificationText(v)), !v.Holds)
 }
 
 func verificationText(v *invitation.Verification) string {
