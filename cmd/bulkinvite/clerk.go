@@ -311,10 +311,9 @@ func (p *program) connectSandbox() (*target, error) {
 	config := sandbox.Demo()
 	config.StateFile = state
 	config.Log = p.log
+	limits := p.limits(sandboxInstance)
 	config.Limits = sandbox.Limits{
-		Create:  sandboxLimit(p.settings.LimitCreate),
-		Bulk:    sandboxLimit(p.settings.LimitBulk),
-		General: sandboxLimit(p.settings.generalLimit(sandboxInstance)),
+		Create: sandboxLimit(limits.Create), Bulk: sandboxLimit(limits.Bulk), General: sandboxLimit(limits.General),
 	}
 	stand, err := p.openSandbox(config)
 	if err != nil {

@@ -165,21 +165,16 @@ func (p *program) step(format string, args ...any) {
 	}
 }
 
-// generalLimit is the limit of reads and revokes, which Clerk sets by the
-// instance's environment.
-func (s *settings) generalLimit(environment string) ratelimit.Limit {
-	switch {
-	case s.LimitGeneral != nil:
-		return *s.LimitGeneral
-	case environment == "development":
-		return ratelimit.DefaultDevelopment
-	}
-	return ratelimit.DefaultProduction
-}
-
-// limits are the limits of an instance.
+// limits are the limits of an instance. That of reads and revokes Clerk sets by the instance's environment.
 func (p *program) limits(environment string) invitation.Limits {
-	return invitation.Limits{Create: p.settings.LimitCreate, Bulk: p.settings.LimitBulk, General: p.settings.generalLimit(environment)}
+	l := invitation.Limits{Create: p.settings.LimitCreate, Bulk: p.settings.LimitBulk, General: ratelimit.DefaultProduction}
+	switch {
+	case p.settings.LimitGeneral != nil:
+		l.General = *p.settings.LimitGeneral
+	case environment == "development":
+		l.General = ratelimit.DefaultDevelopment
+	}
+	return l
 }
 
 // yes are the answers that mean it.

@@ -174,9 +174,9 @@ func decidedOf(r *invitation.Report) string {
 
 // workerConfig is how a worker of this program works.
 func (p *program) workerConfig(instance invitation.Instance) jobs.Config {
+	limits := p.limits(instance.Environment)
 	return jobs.Config{
-		Instance: instance,
-		Create:   p.settings.LimitCreate, Bulk: p.settings.LimitBulk, General: p.settings.generalLimit(instance.Environment),
+		Instance: instance, Create: limits.Create, Bulk: limits.Bulk, General: limits.General,
 		Settle: p.settings.Settle, RequestTimeout: p.settings.RequestTimeout, RecoverAfter: p.settings.RecoverAfter,
 		Log: p.log, Version: built().Version,
 	}

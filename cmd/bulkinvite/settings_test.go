@@ -63,7 +63,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", c.settings)
 	}
 	for environment, want := range map[string]string{"production": "1000/10s", "development": "100/10s", "sandbox": "1000/10s"} {
-		if got := c.generalLimit(environment).String(); got != want {
+		if got := (&program{settings: &c.settings}).limits(environment).General.String(); got != want {
 			t.Errorf("general limit in %s: %s, want %s", environment, got, want)
 		}
 	}

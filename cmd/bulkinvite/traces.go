@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -53,11 +54,7 @@ func (p *program) traced() bool {
 		p.log.Warn("traces are sent by OTLP alone, and "+otelExporter+" asks for others", "exporter", os.Getenv(otelExporter))
 		return false
 	}
-	protocol := os.Getenv(otelTracesProtocol)
-	if protocol == "" {
-		protocol = os.Getenv(otelProtocol)
-	}
-	if protocol == "grpc" {
+	if cmp.Or(os.Getenv(otelTracesProtocol), os.Getenv(otelProtocol)) == "grpc" {
 		p.log.Warn("traces are sent by OTLP over HTTP alone, so that there are none: set " + otelTracesProtocol + "=http/protobuf, and the endpoint for it, whose port is 4318 as a rule")
 		return false
 	}

@@ -40,11 +40,11 @@ func (c *verifyCmd) Run(ctx context.Context, p *program, reader *invitation.Read
 func verificationText(v *invitation.Verification) string {
 	var b strings.Builder
 	c := v.Certificate
+	is := "is not"
 	if v.Holds {
-		fmt.Fprintf(&b, "Batch %d is as it was when it ended, %s\n", v.Batch, momentSeconds(c.MadeAt))
-	} else {
-		fmt.Fprintf(&b, "Batch %d is not as it was when it ended, %s\n", v.Batch, momentSeconds(c.MadeAt))
+		is = "is"
 	}
+	fmt.Fprintf(&b, "Batch %d %s as it was when it ended, %s\n", v.Batch, is, momentSeconds(c.MadeAt))
 	fmt.Fprintf(&b, "\nCertificate %d: %s and %s of attempts\nHead %s\n", c.Number, counted(c.Rows, "row", "rows"), counted(c.Attempts, "record", "records"), c.Head)
 	if c.Format == 1 {
 		b.WriteString("It was made before certificates covered the reads that prove outcomes\n")
