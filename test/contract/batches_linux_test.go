@@ -237,7 +237,7 @@ var _ = promised("undo: takes back what a batch sent", []string{
 		}
 	}
 	// undo cancels the waiting rows and waits for the open request.
-	k.ask(http.MethodPost, "/sandbox/faults", `[{"call":"create","kind":"slow","delay":"1s"}]`)
+	k.ask(http.MethodPost, "/sandbox/faults", `[{"call":"create","kind":"slow","delay":"4s"}]`)
 	last := b.run("import", "--yes", "--json", b.people("x@example.com", "y@example.com")).
 		want(exitOK).
 		object().
