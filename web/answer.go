@@ -76,23 +76,33 @@ type handler func(w http.ResponseWriter, r *http.Request, who *visitor) error
 // sign in: what else asks is told 401, as the contract has it.
 func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		who, err := s.identify(r)
-		switch {
-		case err != nil:
-		case who == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "" && browses(r):
+		who, err := s.allowed(r, needed)
+		if errors.Is(err, errNobody) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "" && browses(r) {
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
-		case who == nil:
-			err = errNobody
-		case !who.Role.May(needed):
-			err = errRole
-		default:
+		}
+		if err == nil {
 			err = h(w, r, who)
 		}
 		if err != nil {
 			s.failFor(w, r, who, err)
 		}
 	}
+}
+
+// allowed finds out who asks, and refuses nobody and those without the role. It returns
+// also those whom it refuses.
+func (s *Server) allowed(r *http.Request, needed Role) (*visitor, error) {
+	who, err := s.identify(r)
+	switch {
+	case err != nil:
+		return nil, err
+	case who == nil:
+		return nil, errNobody
+	case !who.Role.May(needed):
+		return who, errRole
+	}
+	return who, nil
 }
 
 // browses reports whether a browser asks for a page: they all name its type.
@@ -230,20 +240,22 @@ func number(r *http.Request, name string) (int64, error) {
 
 // nowhere answers for what is not there, or does not take the method.
 func (s *Server) nowhere(w http.ResponseWriter, r *http.Request, _ *visitor) error {
-	var takes []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
-		if _, pattern := s.mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != "/" {
-			takes = append(takes, method)
-		}
-	}
-	if len(takes) == 0 {
-		return errNoPage
-	}
-	return wrongMethod(w, r, strings.Join(takes, ", "))
+	return unrouted(w, r, s.mux, "/", errNoPage)
 }
 
-// wrongMethod refuses a method, where there are others that something takes.
-func wrongMethod(w http.ResponseWriter, r *http.Request, takes string) error {
+// unrouted says which methods a path takes, where a mux has it for others than the
+// request's, or else what is missing. nothing is the mux's pattern for unknown paths.
+func unrouted(w http.ResponseWriter, r *http.Request, mux *http.ServeMux, nothing string, missing error) error {
+	var all []string
+	for _, method := range []string{"DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"} {
+		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); pattern != nothing {
+			all = append(all, method)
+		}
+	}
+	if len(all) == 0 {
+		return missing
+	}
+	takes := strings.Join(all, ", ")
 	w.Header().Set("Allow", takes)
 	return refuse(http.StatusMethodNotAllowed, "It takes "+takes+".", "There is no %s here.", shownText(r.Method))
 }

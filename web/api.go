@@ -1,9 +1,11 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -47,70 +49,28 @@ type exchangeKey struct{}
 // exchangeOf returns the request that an operation answers.
 func exchangeOf(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// download answers with what write writes, as one of its user's downloads.
-func (a *api) download(ctx context.Context, contentType string, write func(*exchange)) (*huma.StreamResponse, error) {
-	e := exchangeOf(ctx)
-	end, err := a.beginDownload(e.w, e.who)
-	if err != nil {
-		return nil, err
-	}
-	return &huma.StreamResponse{Body: func(huma.Context) {
-		defer end()
-		e.w.Header().Set("Content-Type", contentType)
-		write(e)
-	}}, nil
-}
-
 // ServeHTTP finds out who asks and whether they may, before anything is read.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	handler, pattern := a.mux.Handler(r)
+	_, pattern := a.mux.Handler(r)
 	needed, closed := a.roles[pattern]
 	if pattern != "" && !closed {
 		a.mux.ServeHTTP(w, r)
 		return
 	}
-	who, err := a.identify(r)
-	switch {
-	case err != nil:
-	case who == nil:
-		err = errNobody
-	case pattern == "":
-		err = unrouted(w, r, handler)
-	case !who.Role.May(needed):
-		err = errRole
-	default:
-		r.Pattern = pattern
-		a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, &exchange{w, r, who})))
+	who, err := a.allowed(r, cmp.Or(needed, Auditor))
+	if err == nil && pattern == "" {
+		err = unrouted(w, r, a.mux, "", errNoOperation)
+	}
+	if err != nil {
+		a.fail(w, r, err)
 		return
 	}
-	a.fail(w, r, err)
+	r.Pattern = pattern
+	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, &exchange{w, r, who})))
 }
 
-// unrouted puts into words what the mux says of a path that it does not have,
-// or not for this method.
-func unrouted(w http.ResponseWriter, r *http.Request, handler http.Handler) error {
-	said := &unsaid{header: http.Header{}}
-	handler.ServeHTTP(said, r)
-	if said.status == http.StatusMethodNotAllowed {
-		return wrongMethod(w, r, said.header.Get("Allow"))
-	}
-	return refuse(http.StatusNotFound, "GET "+apiRoot+"/docs lists what there is.", "There is no such thing to ask for.")
-}
-
-// unsaid takes an answer that is put into other words.
-type unsaid struct {
-	header http.Header
-	status int
-}
-
-// Header returns the answer's header.
-func (u *unsaid) Header() http.Header { return u.header }
-
-// WriteHeader keeps the status.
-func (u *unsaid) WriteHeader(status int) { u.status = status }
-
-// Write drops the text.
-func (u *unsaid) Write(b []byte) (int, error) { return len(b), nil }
+var errNoOperation = refuse(http.StatusNotFound, "GET "+apiRoot+"/docs lists what there is.",
+	"There is no such thing to ask for.")
 
 // maxJSON is how large the body of an operation may be, in bytes, but for files.
 const maxJSON = 64 << 10
@@ -136,6 +96,27 @@ func register[I, O any](a *api, needed Role, op huma.Operation, h func(context.C
 // one is the answer of one document, many of a list with a link to its next page.
 type one[T any] struct{ Body T }
 
+// reply adds an operation that answers with one document.
+func reply[I, T any](a *api, needed Role, op huma.Operation, h func(context.Context, *I) (T, error)) {
+	register(a, needed, op, func(ctx context.Context, in *I) (*one[T], error) {
+		body, err := h(ctx, in)
+		return &one[T]{body}, err
+	})
+}
+
+// ofBatch is a reply about a batch, which is looked up.
+func ofBatch[I interface{ batch() int64 }, T any](
+	a *api, h func(ctx context.Context, b *invitation.Batch, in I) (T, error),
+) func(context.Context, *I) (T, error) {
+	return func(ctx context.Context, in *I) (found T, err error) {
+		b, err := a.store.Batch(ctx, (*in).batch())
+		if err != nil {
+			return found, err
+		}
+		return h(ctx, b, *in)
+	}
+}
+
 type many[T any] struct {
 	Link string `header:"Link" doc:"The next page, as RFC 8288 has it: <address>; rel=\"next\". Without it there is none."`
 	Body []T
@@ -147,24 +128,20 @@ type Paging struct {
 }
 
 // list makes a page of what was read, one more than was asked for if there are
-// more; next names the parameters that lead on after the last of them.
-func list[T any](ctx context.Context, found []T, limit int, next func(last T) (name, value string)) *many[T] {
+// more; next is the parameter after that leads on from the last of them.
+func list[T any](ctx context.Context, found []T, limit int, next func(last T) any) *many[T] {
 	out := &many[T]{Body: found}
 	if out.Body == nil {
 		out.Body = []T{}
 	}
 	if len(found) > limit {
 		out.Body = found[:limit]
-		name, value := next(found[limit-1])
-		out.Link = nextLink(exchangeOf(ctx).r.URL, name, value)
+		at := exchangeOf(ctx).r.URL
+		q := at.Query()
+		q.Set("after", fmt.Sprint(next(found[limit-1])))
+		out.Link = "<" + at.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
 	}
 	return out
-}
-
-func nextLink(at *url.URL, name, value string) string {
-	q := at.Query()
-	q.Set(name, value)
-	return "<" + at.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
 }
 
 // BatchPath is a batch in an operation's path.
@@ -172,10 +149,12 @@ type BatchPath struct {
 	Batch int64 `path:"batch" minimum:"1" doc:"The batch's number."`
 }
 
-func (a *api) document(ctx context.Context, batch int64) (*one[invitation.Document], error) {
-	d, _, err := a.reader.Document(ctx, batch, a.cfg.Limits)
-	if err != nil {
-		return nil, err
+func (p BatchPath) batch() int64 { return p.Batch }
+
+// changed is where a batch stands after something was done to it, unless that failed.
+func (a *api) changed(ctx context.Context, batch int64, failed error) (d *invitation.Document, err error) {
+	if failed == nil {
+		d, _, err = a.reader.Document(ctx, batch, a.cfg.Limits)
 	}
-	return &one[invitation.Document]{*d}, nil
+	return d, errors.Join(failed, err)
 }

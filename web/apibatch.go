@@ -2,10 +2,7 @@ package web
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -31,68 +28,46 @@ func (a *api) batchOperations() {
 		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages. The counts of a large batch that runs may be some seconds old: the Age of GET /batches/{batch} says how old its own are."},
 		func(ctx context.Context, in *batchesInput) (*many[invitation.BatchLine], error) {
 			found, err := a.batchLines(ctx, in.After, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found, in.Limit, func(last invitation.BatchLine) (string, string) {
-				return "after", strconv.FormatInt(last.Batch, 10)
-			}), nil
+			return list(ctx, found, in.Limit, func(last invitation.BatchLine) any { return last.Batch }), err
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-batch", Method: http.MethodGet, Path: "/batches/{batch}", Tags: []string{"Batches"},
 		Summary: "See where a batch stands", Description: "The same as `bulkinvite status BATCH --json`. Every row is counted: `rows` is the sum of `outcomes` and `undecided`. The rows of a batch of 5,000 and more are not counted each time: `Age` says how many seconds ago they were. Its state is always that of now."},
 		func(ctx context.Context, in *BatchPath) (*agedDocument, error) {
-			d, err := a.Server.document(ctx, in.Batch)
-			if err != nil {
-				return nil, err
-			}
-			return &agedDocument{int(a.now().Sub(d.at).Seconds()), d.Document}, nil
+			d, err := a.document(ctx, in.Batch)
+			return &agedDocument{int(a.now().Sub(d.at).Seconds()), d.Document}, err
 		})
 	for _, d := range deeds {
-		register(a, Operator, huma.Operation{OperationID: d.action + "-batch", Method: http.MethodPost, Path: "/batches/{batch}/" + d.action, Tags: []string{"Batches"},
+		reply(a, Operator, huma.Operation{OperationID: d.action + "-batch", Method: http.MethodPost, Path: "/batches/{batch}/" + d.action, Tags: []string{"Batches"},
 			Summary: d.summary, Description: d.description},
-			func(ctx context.Context, in *BatchPath) (*one[invitation.Document], error) {
-				if err := a.do(ctx, in.Batch, d.action, exchangeOf(ctx).who); err != nil {
-					return nil, err
-				}
-				return a.document(ctx, in.Batch)
+			func(ctx context.Context, in *BatchPath) (*invitation.Document, error) {
+				return a.changed(ctx, in.Batch, a.do(ctx, in.Batch, d.action, exchangeOf(ctx).who))
 			})
 	}
 	type retryInput struct {
 		BatchPath
 		Rejected bool `query:"rejected" doc:"Take up the rejected rows too, where an allow list or a plan at Clerk has changed since."`
 	}
-	register(a, Operator, huma.Operation{OperationID: "retry-batch", Method: http.MethodPost, Path: "/batches/{batch}/retry", Tags: []string{"Batches"},
+	reply(a, Operator, huma.Operation{OperationID: "retry-batch", Method: http.MethodPost, Path: "/batches/{batch}/retry", Tags: []string{"Batches"},
 		Summary: "Take up the failed rows of a batch", Description: "What a row had until then stays on record."},
-		func(ctx context.Context, in *retryInput) (*one[invitation.Document], error) {
+		func(ctx context.Context, in *retryInput) (*invitation.Document, error) {
 			action := "retry"
 			if in.Rejected {
 				action = "retry-rejected"
 			}
-			if err := a.do(ctx, in.Batch, action, exchangeOf(ctx).who); err != nil {
-				return nil, err
-			}
-			return a.document(ctx, in.Batch)
+			return a.changed(ctx, in.Batch, a.do(ctx, in.Batch, action, exchangeOf(ctx).who))
 		})
 	type undoInput struct {
 		BatchPath
 		Body undoBody
 	}
-	register(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
+	reply(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo BATCH --json` prints it."},
-		func(ctx context.Context, in *undoInput) (*one[*invitation.Sweep], error) {
-			sw, err := a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
-			if err != nil {
-				return nil, err
-			}
-			return &one[*invitation.Sweep]{sw}, nil
+		func(ctx context.Context, in *undoInput) (*invitation.Sweep, error) {
+			return a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
 		})
-	register(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "See what taking a batch back means, or how far that is"},
-		func(ctx context.Context, in *BatchPath) (*one[undoDocument], error) {
-			b, err := a.store.Batch(ctx, in.Batch)
-			if err != nil {
-				return nil, err
-			}
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoDocument, error) {
 			t, err := a.reader.Tally(ctx, b.ID)
 			if err != nil {
 				return nil, err
@@ -101,47 +76,29 @@ func (a *api) batchOperations() {
 				return nil, err
 			}
 			v, err := a.undoing(ctx, b, t)
-			if err != nil {
-				return nil, err
-			}
-			return &one[undoDocument]{undoDocument{v.Revoke, v.Cancel, append([]int64{}, v.FollowUps...), v.Sweep}}, nil
-		})
-	register(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
+			return &undoDocument{v.Revoke, v.Cancel, append([]int64{}, v.FollowUps...), v.Sweep}, err
+		}))
+	reply(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
 		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
-		func(ctx context.Context, in *BatchPath) (*one[courseDocument], error) {
-			b, err := a.store.Batch(ctx, in.Batch)
-			if err != nil {
-				return nil, err
-			}
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*courseDocument, error) {
 			c, err := a.courseOf(ctx, b)
 			if err != nil {
 				return nil, err
 			}
-			d := courseDocument{Steps: []invitation.Step{}}
+			d := &courseDocument{Steps: []invitation.Step{}}
 			if !c.From.IsZero() {
 				d.From, d.To, d.Steps = &c.From, &c.To, c.Steps
 			}
 			d.LastHour, err = a.reader.InvitedLately(ctx, b, time.Hour)
-			return &one[courseDocument]{d}, err
-		})
+			return d, err
+		}))
 	register(a, Auditor, huma.Operation{OperationID: "watch-batch", Method: http.MethodGet, Path: "/batches/{batch}/live", Tags: []string{"Batches"},
 		Summary:     "Watch a batch",
 		Description: "Server-sent events, without names: the data of each is a document as GET /batches/{batch} gives it. The first comes at once, the next when it has changed, a second later at the earliest. The stream ends when the server stops, or the token does: connect again. A user may have 32 at a time.",
-		Responses:   streamed("text/event-stream", "Documents, one an event.", anyText)},
-		func(ctx context.Context, in *BatchPath) (*huma.StreamResponse, error) {
-			if _, err := a.store.Batch(ctx, in.Batch); err != nil {
-				return nil, err
-			}
-			e := exchangeOf(ctx)
-			end, err := a.beginLive(e.w, e.who)
-			if err != nil {
-				return nil, err
-			}
-			return &huma.StreamResponse{Body: func(huma.Context) {
-				defer end()
-				a.stream(e.w, e.r, watched{in.Batch, true})
-			}}, nil
-		})
+		Responses:   streams("text/event-stream", "Documents, one an event.", anyText)},
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*huma.StreamResponse, error) {
+			return streamed(a.watch(exchangeOf(ctx), watched{b.ID, true}))
+		}))
 }
 
 // agedDocument is where a batch stands, as it was counted a while ago.
@@ -171,21 +128,13 @@ type courseDocument struct {
 	LastHour int               `json:"last_hour" doc:"People invited in the last hour."`
 }
 
-// liveDocument is where a batch stands, as one line of JSON.
-func (s *Server) liveDocument(ctx context.Context, id int64) ([]byte, invitation.State, error) {
-	d, _, err := s.reader.Document(ctx, id, s.cfg.Limits)
-	if err != nil {
-		return nil, "", err
-	}
-	text, err := json.Marshal(d)
-	if err != nil {
-		return nil, "", fmt.Errorf("write where batch %d stands: %w", id, err)
-	}
-	return text, d.State, nil
+// streamed answers with what send writes.
+func streamed(send func(), err error) (*huma.StreamResponse, error) {
+	return &huma.StreamResponse{Body: func(huma.Context) { send() }}, err
 }
 
-// streamed describes an answer that is written as it is read.
-func streamed(contentType, description string, schema *huma.Schema) map[string]*huma.Response {
+// streams describes an answer that is written as it is read.
+func streams(contentType, description string, schema *huma.Schema) map[string]*huma.Response {
 	return map[string]*huma.Response{"200": {Description: description, Content: map[string]*huma.MediaType{contentType: {Schema: schema}}}}
 }
 

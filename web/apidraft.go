@@ -51,7 +51,7 @@ type uploadInput struct {
 
 // reading is how the file is to be read, and what its draft begins with.
 func (in *uploadInput) reading(query url.Values) (reading, error) {
-	o := reading{RevokeOn: in.RevokeOn, Delimiter: in.Delimiter, Encoding: in.Encoding, Again: in.Again}
+	o := reading{columnsBody: columnsBody{nil, in.RevokeOn, in.Delimiter, in.Encoding}, Again: in.Again}
 	for _, pair := range in.Map {
 		name, column, ok := strings.Cut(pair, "=")
 		if !ok || o.Map[name] != "" {
@@ -150,66 +150,56 @@ func (a *api) draftOperations() {
 	type uploadPath struct {
 		Upload int64 `path:"upload" minimum:"1" doc:"The upload's number."`
 	}
-	register(a, Auditor, huma.Operation{OperationID: "get-upload", Method: http.MethodGet, Path: "/uploads/{upload}", Tags: []string{"Drafts"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-upload", Method: http.MethodGet, Path: "/uploads/{upload}", Tags: []string{"Drafts"},
 		Summary: "See what became of a file", Description: "One that is no batch is forgotten after a day."},
-		func(ctx context.Context, in *uploadPath) (*one[uploadDocument], error) {
+		func(ctx context.Context, in *uploadPath) (d uploadDocument, err error) {
 			u, err := a.upload(ctx, in.Upload)
 			if err != nil {
-				return nil, err
+				return d, err
 			}
 			a.check(u) // by this server, should the one that received it be gone
-			return &one[uploadDocument]{uploadState(u)}, nil
+			return uploadState(u), nil
 		})
-	register(a, Auditor, huma.Operation{OperationID: "get-draft", Method: http.MethodGet, Path: "/batches/{batch}/draft", Tags: []string{"Drafts"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-draft", Method: http.MethodGet, Path: "/batches/{batch}/draft", Tags: []string{"Drafts"},
 		Summary: "See what a draft holds and what sending it takes", Description: "The same as `bulkinvite check FILE --json`, and who is skipped. People are looked up at Clerk in the background: ask again while `looking`."},
-		func(ctx context.Context, in *BatchPath) (*one[draftDocument], error) {
-			d, err := a.draftDocument(ctx, in.Batch)
-			if err != nil {
-				return nil, err
-			}
-			return &one[draftDocument]{*d}, nil
-		})
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*draftDocument, error) {
+			return a.draftDocument(ctx, b)
+		}))
 	type columnsInput struct {
 		BatchPath
 		Body columnsBody
 	}
 	register(a, Operator, huma.Operation{OperationID: "set-columns", Method: http.MethodPut, Path: "/batches/{batch}/columns", Tags: []string{"Drafts"},
 		Summary: "Read a draft's file in another way", Description: "All of it is read again: what was said before about its columns does not count any more."},
-		func(ctx context.Context, in *columnsInput) (*uploadOutput, error) {
-			return a.setColumns(ctx, in.Batch, in.Body)
-		})
-	register(a, Auditor, huma.Operation{OperationID: "get-options", Method: http.MethodGet, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in columnsInput) (*uploadOutput, error) {
+			return a.setColumns(ctx, b.ID, in.Body)
+		}))
+	reply(a, Auditor, huma.Operation{OperationID: "get-options", Method: http.MethodGet, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "See the options of a batch", Description: "As PATCH takes them; what is empty or 0 is the default."},
-		func(ctx context.Context, in *BatchPath) (*one[optionsDocument], error) {
-			b, err := a.store.Batch(ctx, in.Batch)
-			if err != nil {
-				return nil, err
-			}
-			return &one[optionsDocument]{optionsOf(b)}, nil
-		})
+		ofBatch(a, func(_ context.Context, b *invitation.Batch, _ BatchPath) (optionsDocument, error) {
+			return optionsOf(b), nil
+		}))
 	type optionsInput struct {
 		BatchPath
 		Body optionsBody
 	}
-	register(a, Operator, huma.Operation{OperationID: "set-options", Method: http.MethodPatch, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
+	reply(a, Operator, huma.Operation{OperationID: "set-options", Method: http.MethodPatch, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "Change options of a draft", Description: "Those that are not named stay."},
-		func(ctx context.Context, in *optionsInput) (*one[invitation.Document], error) {
+		func(ctx context.Context, in *optionsInput) (*invitation.Document, error) {
 			form := in.Body.form()
 			if err := areText(form); err != nil {
 				return nil, err
 			}
-			if _, err := a.setOptions(ctx, in.Batch, form, exchangeOf(ctx).who); err != nil {
-				return nil, err
-			}
-			return a.document(ctx, in.Batch)
+			_, err := a.setOptions(ctx, in.Batch, form, exchangeOf(ctx).who)
+			return a.changed(ctx, in.Batch, err)
 		})
 	type startInput struct {
 		BatchPath
 		Body *startBody
 	}
-	register(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
+	reply(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
 		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. What import --draft has had confirmed needs none, unless the draft was changed since. Of two starts one wins."},
-		func(ctx context.Context, in *startInput) (*one[invitation.Document], error) {
+		func(ctx context.Context, in *startInput) (*invitation.Document, error) {
 			want := start{people: -1}
 			if in.Body != nil {
 				want.undelivered = in.Body.AllowUndelivered
@@ -217,10 +207,7 @@ func (a *api) draftOperations() {
 					want.people = *in.Body.People
 				}
 			}
-			if err := a.startDraft(ctx, in.Batch, want, exchangeOf(ctx).who); err != nil {
-				return nil, err
-			}
-			return a.document(ctx, in.Batch)
+			return a.changed(ctx, in.Batch, a.startDraft(ctx, in.Batch, want, exchangeOf(ctx).who))
 		})
 }
 
@@ -237,15 +224,11 @@ type draftDocument struct {
 	Undelivered   bool    `json:"undelivered" doc:"A development instance would not deliver all of it: POST …/start needs allow_undelivered."`
 }
 
-func (a *api) draftDocument(ctx context.Context, batch int64) (*draftDocument, error) {
-	b, err := a.store.Batch(ctx, batch)
-	if err != nil {
-		return nil, err
-	}
+func (a *api) draftDocument(ctx context.Context, b *invitation.Batch) (*draftDocument, error) {
 	if b.State != invitation.Draft {
-		return nil, refuse(http.StatusConflict, fmt.Sprintf("GET %s/batches/%d says where it stands.", apiRoot, batch), "Batch %d is %s: it is no draft any more.", batch, b.State)
+		return nil, refuse(http.StatusConflict, fmt.Sprintf("GET %s/batches/%d says where it stands.", apiRoot, b.ID), "Batch %d is %s: it is no draft any more.", b.ID, b.State)
 	}
-	tally, err := a.reader.Tally(ctx, batch)
+	tally, err := a.reader.Tally(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +242,7 @@ func (a *api) draftDocument(ctx context.Context, batch int64) (*draftDocument, e
 	}
 	found.Rows, found.Valid, found.Invalid, found.DuplicateRow = tally.Rows(), tally.Undecided, tally.Outcomes[invitation.Invalid], tally.Outcomes[invitation.DuplicateRow]
 	p := card.Preview
-	d := &draftDocument{Batch: batch, Check: importer.NewCheck(&found, p.Known, p.Plan), ToInvite: p.ToInvite, Lapsed: p.Lapsed,
+	d := &draftDocument{Batch: b.ID, Check: importer.NewCheck(&found, p.Known, p.Plan), ToInvite: p.ToInvite, Lapsed: p.Lapsed,
 		Looking: p.Looking(), AskedClerk: p.AskedClerk, Confirm: p.Typed, Undelivered: p.Limited}
 	if p.Problem != "" {
 		d.LookupProblem = &p.Problem
@@ -357,13 +340,7 @@ func (a *api) uploadBatch(ctx context.Context, in *uploadInput) (*uploadOutput, 
 	if err != nil {
 		return nil, err
 	}
-	if name == "" {
-		name = in.FileName
-	}
-	if name == "" {
-		name = "upload.csv"
-	}
-	u, again, err := a.receive(ctx, file, e.who.Name, name, o, in.Key, func() { extend(e.w, patience) })
+	u, again, err := a.receive(ctx, file, e.who.Name, cmp.Or(name, in.FileName), o, in.Key, func() { extend(e.w, patience) })
 	if err != nil {
 		return nil, err
 	}
@@ -402,13 +379,7 @@ func fileOf(r *http.Request) (file io.Reader, name string, err error) {
 // checked waits for the check of an upload, and tells what came of it.
 func (a *api) checked(ctx context.Context, u *upload, status int) (*uploadOutput, error) {
 	if c := a.check(u); c != nil {
-		late := time.NewTimer(checkTime)
-		defer late.Stop()
-		select {
-		case <-c.over:
-		case <-ctx.Done():
-		case <-late.C:
-		}
+		c.await(ctx, checkTime)
 		var err error
 		if u, err = a.upload(ctx, u.ID); err != nil {
 			return nil, err
@@ -420,18 +391,12 @@ func (a *api) checked(ctx context.Context, u *upload, status int) (*uploadOutput
 	case u.Batch == nil || u.Checked == nil:
 		return &uploadOutput{Status: http.StatusAccepted, Location: fmt.Sprintf("%s/uploads/%d", apiRoot, u.ID), RetryAfter: 2, Body: uploadState(u)}, nil
 	}
-	d, err := a.document(ctx, *u.Batch)
-	if err != nil {
-		return nil, err
-	}
-	return &uploadOutput{Status: status, Location: fmt.Sprintf("%s/batches/%d", apiRoot, *u.Batch), Body: d.Body}, nil
+	d, err := a.changed(ctx, *u.Batch, nil)
+	return &uploadOutput{Status: status, Location: fmt.Sprintf("%s/batches/%d", apiRoot, *u.Batch), Body: d}, err
 }
 
 // setColumns has the file of a draft read in another way.
 func (a *api) setColumns(ctx context.Context, batch int64, body columnsBody) (*uploadOutput, error) {
-	if _, err := a.store.Batch(ctx, batch); err != nil {
-		return nil, err
-	}
 	u, err := a.uploadOf(ctx, batch)
 	if err != nil {
 		return nil, err
@@ -440,7 +405,7 @@ func (a *api) setColumns(ctx context.Context, batch int64, body columnsBody) (*u
 		return nil, refuse(http.StatusConflict, "Import it again.", "Batch %d did not come by the page or the API: its file is not here.", batch)
 	}
 	o := u.Options
-	o.Map, o.RevokeOn, o.Delimiter, o.Encoding = body.Map, body.RevokeOn, body.Delimiter, body.Encoding
+	o.columnsBody = body
 	if err := a.readAgain(exchangeOf(ctx).r, u, o); err != nil {
 		return nil, err
 	}

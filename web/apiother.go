@@ -2,8 +2,8 @@ package web
 
 import (
 	"context"
+	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,21 +22,17 @@ func (a *api) otherOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
 		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed. A user may have 4 downloads at a time.",
-		Responses: streamed(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
+		Responses: streams(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
 		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
-			return a.download(ctx, jsonType, func(e *exchange) {
-				err := invitation.JSONArray(patient{e.w}, func(add func(any) error) error {
+			return streamed(a.download(exchangeOf(ctx), jsonType, func(out io.Writer) error {
+				return invitation.JSONArray(out, func(add func(any) error) error {
 					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })
 				})
-				if err != nil {
-					a.log.Warn("the drift was cut off", "error", err)
-					panic(http.ErrAbortHandler)
-				}
-			})
+			}))
 		})
-	register(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
 		Summary: "See when Clerk was last held against our rows", Description: "Of the instance that the server speaks for; 404 where it never was."},
-		func(ctx context.Context, _ *struct{}) (*one[reconcileDocument], error) {
+		func(ctx context.Context, _ *struct{}) (*reconcileDocument, error) {
 			last, err := a.reader.LastReconcile(ctx, a.cfg.Instance.ID)
 			if err != nil {
 				return nil, err
@@ -44,17 +40,11 @@ func (a *api) otherOperations() {
 			if last == nil {
 				return nil, refuse(http.StatusNotFound, "Workers do it every 15 minutes, bulkinvite reconcile does it now.", "Clerk was not held against the rows yet.")
 			}
-			return &one[reconcileDocument]{reconcileDocument{last, last.StartedBy, last.StartedAt, last.Error}}, nil
+			return &reconcileDocument{last, last.StartedBy, last.StartedAt, last.Error}, nil
 		})
-	register(a, Auditor, huma.Operation{OperationID: "get-budget", Method: http.MethodGet, Path: "/budget", Tags: []string{"Clerk"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-budget", Method: http.MethodGet, Path: "/budget", Tags: []string{"Clerk"},
 		Summary: "See what Clerk's limits have left", Description: "Of the instance that the server speaks for."},
-		func(ctx context.Context, _ *struct{}) (*one[budgetDocument], error) {
-			d, err := a.budget(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return &one[budgetDocument]{*d}, nil
-		})
+		func(ctx context.Context, _ *struct{}) (*budgetDocument, error) { return a.budget(ctx) })
 	type eventsInput struct {
 		Paging
 		After int64 `query:"after" minimum:"1" doc:"Only events older than this one: the last of the page before."`
@@ -64,12 +54,7 @@ func (a *api) otherOperations() {
 		Summary: "List who did what, the newest first"},
 		func(ctx context.Context, in *eventsInput) (*many[invitation.Event], error) {
 			found, err := a.reader.Events(ctx, in.Batch, in.After, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found, in.Limit, func(last invitation.Event) (string, string) {
-				return "after", strconv.FormatInt(last.ID, 10)
-			}), nil
+			return list(ctx, found, in.Limit, func(last invitation.Event) any { return last.ID }), err
 		})
 }
 
@@ -83,24 +68,21 @@ func (a *api) peopleOperations() {
 		Summary: "Find people in all batches", Description: "One line a person, by address, with the last row that names them."},
 		func(ctx context.Context, in *peopleInput) (*many[invitation.PersonLine], error) {
 			found, err := a.reader.People(ctx, in.Search, in.After, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found, in.Limit, func(last invitation.PersonLine) (string, string) { return "after", last.Key }), nil
+			return list(ctx, found, in.Limit, func(last invitation.PersonLine) any { return last.Key }), err
 		})
 	type personPath struct {
 		Email string `path:"email" maxLength:"320" doc:"The address, in any spelling."`
 	}
-	register(a, Auditor, huma.Operation{OperationID: "get-person", Method: http.MethodGet, Path: "/people/{email}", Tags: []string{"People"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-person", Method: http.MethodGet, Path: "/people/{email}", Tags: []string{"People"},
 		Summary:     "Read one person's whole story",
 		Description: "The same as `bulkinvite why EMAIL --json`: every row, attempt, answer, read and event, with ids."},
-		func(ctx context.Context, in *personPath) (*one[invitation.Story], error) {
+		func(ctx context.Context, in *personPath) (*invitation.Story, error) {
 			return a.storyOf(ctx, in.Email)
 		})
 }
 
 // storyOf tells the story of the person with an address.
-func (a *api) storyOf(ctx context.Context, address string) (*one[invitation.Story], error) {
+func (a *api) storyOf(ctx context.Context, address string) (*invitation.Story, error) {
 	key, problem := importer.Person(address)
 	if problem != "" {
 		return nil, refuse(http.StatusUnprocessableEntity, "Write it as name@example.com.", "What is given as an address is none (%s).", problem)
@@ -112,7 +94,7 @@ func (a *api) storyOf(ctx context.Context, address string) (*one[invitation.Stor
 	if len(story.Rows)+len(story.Attempts) == 0 {
 		return nil, refuse(http.StatusNotFound, "See that the address is spelt as in the file.", "Nobody by that address is in any file.")
 	}
-	return &one[invitation.Story]{*story}, nil
+	return story, nil
 }
 
 // SweepPath is a sweep in an operation's path.
@@ -131,21 +113,12 @@ func (a *api) sweepOperations() {
 		Summary: "List the sweeps, the newest first", Description: "The same as `bulkinvite sweep --list --json`, in pages."},
 		func(ctx context.Context, in *sweepsInput) (*many[*invitation.Sweep], error) {
 			found, err := a.reader.Sweeps(ctx, invitation.SweepFilter{Batch: in.Batch, Held: in.Held, Before: in.After, Limit: in.Limit + 1})
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found, in.Limit, func(last *invitation.Sweep) (string, string) {
-				return "after", strconv.FormatInt(last.ID, 10)
-			}), nil
+			return list(ctx, found, in.Limit, func(last *invitation.Sweep) any { return last.ID }), err
 		})
-	register(a, Auditor, huma.Operation{OperationID: "get-sweep", Method: http.MethodGet, Path: "/sweeps/{sweep}", Tags: []string{"Sweeps"},
+	reply(a, Auditor, huma.Operation{OperationID: "get-sweep", Method: http.MethodGet, Path: "/sweeps/{sweep}", Tags: []string{"Sweeps"},
 		Summary: "See what a sweep has done"},
-		func(ctx context.Context, in *SweepPath) (*one[*invitation.Sweep], error) {
-			sw, err := a.store.Sweep(ctx, in.Sweep)
-			if err != nil {
-				return nil, err
-			}
-			return &one[*invitation.Sweep]{sw}, nil
+		func(ctx context.Context, in *SweepPath) (*invitation.Sweep, error) {
+			return a.store.Sweep(ctx, in.Sweep)
 		})
 	type revocationsInput struct {
 		SweepPath
@@ -159,28 +132,18 @@ func (a *api) sweepOperations() {
 				return nil, err
 			}
 			found, err := a.reader.Revocations(ctx, in.Sweep, in.After, in.Limit+1)
-			if err != nil {
-				return nil, err
-			}
-			return list(ctx, found, in.Limit, func(last invitation.RevocationLine) (string, string) { return "after", last.ClerkInvitationID }), nil
+			return list(ctx, found, in.Limit, func(last invitation.RevocationLine) any { return last.ClerkInvitationID }), err
 		})
-	register(a, Auditor, huma.Operation{OperationID: "list-schedules", Method: http.MethodGet, Path: "/schedules", Tags: []string{"Sweeps"},
+	reply(a, Auditor, huma.Operation{OperationID: "list-schedules", Method: http.MethodGet, Path: "/schedules", Tags: []string{"Sweeps"},
 		Summary: "See when workers sweep next", Description: "By each schedule that workers were started with."},
-		func(ctx context.Context, _ *struct{}) (*one[[]night], error) {
-			all, err := a.nights(ctx)
-			return &one[[]night]{all}, err
-		})
+		func(ctx context.Context, _ *struct{}) ([]night, error) { return a.nights(ctx) })
 	for _, d := range []struct{ action, summary string }{
 		{"allow", "Let a held sweep revoke what it found"},
 		{"stop", "End a sweep that is held or goes on; what is not revoked stays"},
 	} {
-		register(a, Operator, huma.Operation{OperationID: d.action + "-sweep", Method: http.MethodPost, Path: "/sweeps/{sweep}/" + d.action, Tags: []string{"Sweeps"}, Summary: d.summary},
-			func(ctx context.Context, in *SweepPath) (*one[*invitation.Sweep], error) {
-				sw, err := a.changeSweep(ctx, in.Sweep, d.action, exchangeOf(ctx).who)
-				if err != nil {
-					return nil, err
-				}
-				return &one[*invitation.Sweep]{sw}, nil
+		reply(a, Operator, huma.Operation{OperationID: d.action + "-sweep", Method: http.MethodPost, Path: "/sweeps/{sweep}/" + d.action, Tags: []string{"Sweeps"}, Summary: d.summary},
+			func(ctx context.Context, in *SweepPath) (*invitation.Sweep, error) {
+				return a.changeSweep(ctx, in.Sweep, d.action, exchangeOf(ctx).who)
 			})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -110,22 +111,28 @@ func (v undoView) Offer() bool {
 	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == invitation.SweepDone)
 }
 
-// batchAt returns the batch that a page is about.
-func (s *Server) batchAt(r *http.Request) (*invitation.Batch, error) {
-	id, err := number(r, "id")
-	if err != nil {
-		return nil, err
+// batchHandler answers a page about a batch.
+type batchHandler func(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error
+
+// ofBatch looks up the batch that a page is about.
+func (s *Server) ofBatch(h batchHandler) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
+		id, err := number(r, "id")
+		if err != nil {
+			return err
+		}
+		b, err := s.store.Batch(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		return h(w, r, who, b)
 	}
-	return s.store.Batch(r.Context(), id)
 }
 
 // batchPage shows a batch, or a draft and what sending it would take.
-func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
-	}
+func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	view := batchView{Batch: b}
+	var err error
 	if view.Standing, err = s.standing(r.Context(), b); err != nil {
 		return err
 	}
@@ -151,13 +158,21 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor)
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
 	v := &undoView{Replaces: b.Duplicates == invitation.Resend}
+	var err error
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
-		v.Revoke = t.Statuses[invitation.Pending]
-		if b.State != invitation.StateCancelled {
-			v.Cancel = t.Undecided
+		if v.FollowUps, err = s.reader.FollowUps(ctx, b.ID); err != nil {
+			return v, err
 		}
-		if err := s.undoingFollowUps(ctx, b.ID, v); err != nil {
-			return nil, err
+		sent, err := s.reader.CountSent(ctx, v.FollowUps...)
+		if err != nil {
+			return v, err
+		}
+		if v.Cancel, _, err = s.store.Undecided(ctx, v.FollowUps...); err != nil {
+			return v, err
+		}
+		v.Revoke = t.Statuses[invitation.Pending] + sent[invitation.Pending]
+		if b.State != invitation.StateCancelled {
+			v.Cancel += t.Undecided
 		}
 	}
 	id, err := s.reader.LastUndo(ctx, b.ID)
@@ -167,35 +182,30 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 	return v, err
 }
 
-// undoingFollowUps adds what undoing the resends of a batch and the corrections of
-// its rows takes.
-func (s *Server) undoingFollowUps(ctx context.Context, batch int64, v *undoView) (err error) {
-	if v.FollowUps, err = s.reader.FollowUps(ctx, batch); err != nil || len(v.FollowUps) == 0 {
-		return err
+// deed answers a form that does something to a batch or a sweep, which is then shown
+// again. do returns the notice that the page shows.
+func deed(do func(r *http.Request, id int64, who *visitor) (notice string, err error)) handler {
+	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
+		id, err := number(r, "id")
+		if err != nil {
+			return err
+		}
+		if err := readForm(w, r, maxForm); err != nil {
+			return err
+		}
+		notice, err := do(r, id, who)
+		if err != nil {
+			return err
+		}
+		http.Redirect(w, r, path.Dir(r.URL.Path)+"?done="+notice, http.StatusSeeOther)
+		return nil
 	}
-	sent, err := s.reader.CountSent(ctx, v.FollowUps...)
-	if err != nil {
-		return err
-	}
-	waiting, _, err := s.store.Undecided(ctx, v.FollowUps...)
-	v.Revoke, v.Cancel = v.Revoke+sent[invitation.Pending], v.Cancel+waiting
-	return err
 }
 
-// undo takes a batch back, if as many invitations were typed as there are to
-// revoke, and shows it again.
-func (s *Server) undo(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	if err := readForm(w, r, maxForm); err != nil {
-		return err
-	}
-	if _, err := s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who); err != nil {
-		return err
-	}
-	return seeBatch(w, r, id, "undo")
+// undo takes a batch back, if as many invitations were typed as there are to revoke.
+func (s *Server) undo(r *http.Request, id int64, who *visitor) (notice string, err error) {
+	_, err = s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who)
+	return "undo", err
 }
 
 // undoBatch takes a batch back, with its resends and the corrections of its rows.
@@ -301,24 +311,16 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	if st.Undecided == 0 || b.State != invitation.Running {
 		return st, nil
 	}
-	plan, err := s.plan(ctx, b, budget)
+	loads, err := s.loads(ctx, b.InstanceID)
 	if err != nil {
 		return st, err
 	}
+	plan := invitation.PlanLeft(b.ID, loads, budget)
 	if st.Lately, err = s.reader.InvitedLately(ctx, b, time.Hour); err != nil {
 		return st, err
 	}
 	st.Plan, st.Done = &plan, budget.Now.Add(plan.Lasts())
 	return st, nil
-}
-
-// plan works out what is left to do of a batch that runs.
-func (s *Server) plan(ctx context.Context, b *invitation.Batch, budget invitation.Budget) (invitation.Plan, error) {
-	loads, err := s.loads(ctx, b.InstanceID)
-	if err != nil {
-		return invitation.Plan{}, err
-	}
-	return invitation.PlanLeft(b.ID, loads, budget), nil
 }
 
 // actions are what can be done to a batch: the functions that the commands use.
@@ -327,21 +329,14 @@ var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch,
 	"retry": jobs.Retry, "retry-rejected": jobs.RetryRejected,
 }
 
-// act does something to a batch and shows it again.
-func (s *Server) act(action string) handler {
-	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
-		id, err := number(r, "id")
-		if err != nil {
-			return err
-		}
+// act does something to a batch.
+func (s *Server) act(action string) func(*http.Request, int64, *visitor) (string, error) {
+	return func(r *http.Request, id int64, who *visitor) (string, error) {
 		do := action
-		if action == "retry" && r.PostFormValue("rejected") == "true" {
+		if action == "retry" && r.PostForm.Get("rejected") == "true" {
 			do = "retry-rejected"
 		}
-		if err := s.do(r.Context(), id, do, who); err != nil {
-			return err
-		}
-		return seeBatch(w, r, id, do)
+		return do, s.do(r.Context(), id, do, who)
 	}
 }
 
@@ -358,30 +353,15 @@ func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) 
 	return nil
 }
 
-func seeBatch(w http.ResponseWriter, r *http.Request, id int64, done string) error {
-	http.Redirect(w, r, fmt.Sprintf("/batches/%d?%s", id, url.Values{"done": {done}}.Encode()), http.StatusSeeOther)
-	return nil
-}
-
 // start lets a draft run, with the options of the form. Of real mail the number
 // of people is typed: it must be the one that the draft has now.
-func (s *Server) start(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	if err := readForm(w, r, maxForm); err != nil {
-		return err
-	}
+func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, err error) {
 	err = s.startDraft(r.Context(), id, start{r.PostForm, typedNumber(r.PostForm.Get("people")), r.PostForm.Get("undelivered") != ""}, who)
 	var state *invitation.StateError
 	if errors.As(err, &state) && state.State != invitation.StateCancelled {
-		return seeBatch(w, r, id, "start") // the form was sent twice, or somebody else was faster: it was started
+		err = nil // the form was sent twice, or somebody else was faster: it was started
 	}
-	if err != nil {
-		return err
-	}
-	return seeBatch(w, r, id, "start")
+	return "start", err
 }
 
 // elsewhere is what to do about what belongs to another instance.

@@ -23,12 +23,9 @@ type courseView struct {
 const courseSteps = 100
 
 // coursePage shows the picture alone: it may take a moment to count.
-func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
-	}
+func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	view := batchView{Batch: b, Drawn: true}
+	var err error
 	if view.Course, err = s.course(r, b); err != nil {
 		return err
 	}

@@ -52,11 +52,7 @@ func (s *Server) uploadFile(w http.ResponseWriter, r *http.Request, who *visitor
 // afterUpload has an upload checked and shows what came of it, or how far it is.
 func (s *Server) afterUpload(w http.ResponseWriter, r *http.Request, u *upload) error {
 	if c := s.check(u); c != nil {
-		select {
-		case <-c.over:
-		case <-r.Context().Done():
-		case <-time.After(soon):
-		}
+		c.await(r.Context(), soon)
 	}
 	http.Redirect(w, r, fmt.Sprintf("/uploads/%d", u.ID), http.StatusSeeOther)
 	return nil

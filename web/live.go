@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"sync"
@@ -21,8 +22,7 @@ const (
 	aliveEvery = 15 * time.Second // a word into a silent stream, so that no proxy thinks it dead
 )
 
-// watches are the batches that somebody watches: one goroutine looks at each,
-// for all who do.
+// watches are the batches that somebody watches.
 type watches struct {
 	mu  sync.Mutex
 	all map[watched]*watch
@@ -34,15 +34,14 @@ type watched struct {
 	api   bool
 }
 
-// watch is a batch that is watched.
+// watch is what the last look at a batch showed, for all who watch it. Whoever is
+// the first to find that the next look is due makes it.
 type watch struct {
-	stop     context.CancelFunc
-	watchers int
+	watchers int // guarded by watches
 	mu       sync.Mutex
-	text     []byte        // what the page shows; nil: not known yet
-	at       time.Time     // when the look began that saw it
-	joined   time.Time     // when the last joined who waits for a look; zero: nobody waits
-	changed  chan struct{} // closed when there is another text, or the first for who joined
+	text     []byte
+	at       time.Time // when the look began; zero: there was none
+	next     time.Time // when the next is due
 }
 
 // join begins to watch a batch; leave ends it.
@@ -51,55 +50,51 @@ func (s *Server) join(id watched) (w *watch, leave func()) {
 	defer s.watches.mu.Unlock()
 	w = s.watches.all[id]
 	if w == nil {
-		ctx, stop := context.WithCancel(s.life)
-		w = &watch{stop: stop, changed: make(chan struct{})}
+		w = &watch{}
 		s.watches.all[id] = w
-		s.work.Go(func() { s.look(ctx, id, w) })
 	}
 	w.watchers++
-	w.mu.Lock()
-	w.joined = time.Now()
-	w.mu.Unlock()
 	return w, func() {
 		s.watches.mu.Lock()
 		defer s.watches.mu.Unlock()
 		if w.watchers--; w.watchers == 0 {
-			w.stop()
 			delete(s.watches.all, id)
 		}
 	}
 }
 
-// look looks at a batch until nobody watches it.
-func (s *Server) look(ctx context.Context, id watched, w *watch) {
-	tell := s.livePart
-	if id.api {
-		tell = s.liveDocument
-	}
-	for ctx.Err() == nil {
-		began := time.Now()
+// look returns what the last look showed, when it began, and when the next is due. It
+// looks where that is now.
+func (s *Server) look(id watched, w *watch) (text []byte, at, next time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if began := time.Now(); !began.Before(w.next) {
+		text, state, err := s.livePart(s.life, id)
 		wait := lookEvery
-		text, state, err := tell(ctx, id.batch)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			s.log.Warn("look at a watched batch", "batch", id.batch, "error", err)
+		if state != invitation.Running && state != invitation.Paused {
 			wait = lookSeldom
-		case err == nil:
-			w.show(text, began)
-			if state != invitation.Running && state != invitation.Paused {
-				wait = lookSeldom
-			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(max(wait, lookShare*time.Since(began))):
+		if err == nil {
+			w.text, w.at = text, began
+		} else if s.life.Err() == nil {
+			s.log.Warn("look at a watched batch", "batch", id.batch, "error", err)
 		}
+		w.next = time.Now().Add(max(wait, lookShare*time.Since(began)))
 	}
+	return w.text, w.at, w.next
 }
 
-// livePart is the part of a batch's page that changes.
-func (s *Server) livePart(ctx context.Context, id int64) ([]byte, invitation.State, error) {
-	b, err := s.store.Batch(ctx, id)
+// livePart is what changes of a batch: a part of its page, or its document.
+func (s *Server) livePart(ctx context.Context, id watched) ([]byte, invitation.State, error) {
+	if id.api {
+		d, _, err := s.reader.Document(ctx, id.batch, s.cfg.Limits)
+		if err != nil {
+			return nil, "", err
+		}
+		text, err := json.Marshal(d)
+		return text, d.State, err
+	}
+	b, err := s.store.Batch(ctx, id.batch)
 	if err != nil {
 		return nil, "", err
 	}
@@ -109,52 +104,28 @@ func (s *Server) livePart(ctx context.Context, id int64) ([]byte, invitation.Sta
 	}
 	var text bytes.Buffer
 	if err := pages()["batch"].ExecuteTemplate(&text, "standing", view); err != nil {
-		return nil, "", fmt.Errorf("write where batch %d stands: %w", id, err)
+		return nil, "", fmt.Errorf("write where batch %d stands: %w", b.ID, err)
 	}
 	return text.Bytes(), b.State, nil
 }
 
-func (w *watch) show(text []byte, at time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	awaited := !w.joined.IsZero() && at.After(w.joined)
-	w.at = at
-	if bytes.Equal(text, w.text) && !awaited {
-		return
-	}
-	if awaited {
-		w.joined = time.Time{}
-	}
-	w.text = text
-	close(w.changed)
-	w.changed = make(chan struct{})
-}
-
-// now is what a look showed that began after a moment, nil where none did, and
-// what tells when there is another.
-func (w *watch) now(after time.Time) (text []byte, changed <-chan struct{}) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.at.After(after) {
-		return nil, w.changed
-	}
-	return w.text, w.changed
-}
-
 // live streams where a batch stands, as server-sent events, until who watches is
 // gone, is signed out, or the server stops: the page then connects again.
-func (s *Server) live(out http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
+func (s *Server) live(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
+	send, err := s.watch(&exchange{w, r, who}, watched{batch: b.ID})
+	if err == nil {
+		send()
 	}
-	end, err := s.beginLive(out, who)
-	if err != nil {
-		return err
-	}
-	defer end()
-	s.stream(out, r, watched{batch: b.ID})
-	return nil
+	return err
+}
+
+// watch begins one of its user's live streams, which send then writes.
+func (s *Server) watch(e *exchange, id watched) (send func(), err error) {
+	end, err := s.lives.begin(e.w, e.who.Name)
+	return func() {
+		defer end()
+		s.stream(e.w, e.r, id)
+	}, err
 }
 
 // stream sends what is watched, and again whenever it has changed. A page shows
@@ -175,8 +146,8 @@ func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 	defer alive.Stop()
 	var shown []byte
 	for {
-		text, changed := w.now(since)
-		if text != nil && !bytes.Equal(text, shown) {
+		text, at, next := s.look(id, w)
+		if at.After(since) && !bytes.Equal(text, shown) {
 			shown = text
 			if _, err := out.Write(event(text)); err != nil {
 				return // who watched is gone
@@ -187,7 +158,7 @@ func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 			return
 		}
 		select {
-		case <-changed:
+		case <-time.After(time.Until(next)):
 		case <-alive.C:
 			// Whoever was signed out meanwhile sees no more.
 			if who, err := s.identify(r); err != nil || who == nil {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestLive watches a batch by many eyes: each sees it change, one goroutine looks
-// for all, and none looks when nobody does.
+// TestLive watches a batch by many eyes: each sees it change, one look is made
+// for all, and none when nobody watches.
 func TestLive(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
@@ -71,34 +71,28 @@ func TestLive(t *testing.T) {
 }
 
 // TestLiveShowsNoPast: who begins to watch what others watch sees no look from
-// before, which may be from before what they have just done.
+// before, which may be from before what they have just done, but the next one.
 func TestLiveShowsNoPast(t *testing.T) {
 	t.Parallel()
-	w := &watch{changed: make(chan struct{})}
-	w.show([]byte("paused"), time.Now())
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", messy).want(http.StatusOK)
+	w.post("/batches/1/start", nil).want(http.StatusSeeOther)
+	id := watched{batch: 1}
+	seen, leave := b.server.join(id)
+	defer leave()
+	text, first, next := b.server.look(id, seen)
+	if !strings.Contains(string(text), `data-state="running"`) || next.Sub(first) < lookEvery {
+		t.Fatalf("the first look shows %s; the next is after %s", text, next.Sub(first))
+	}
+	b.exec(`update batches set state = 'paused', paused_by = 'person'`)
 	since := time.Now()
-	w.joined = since
-	if text, _ := w.now(since); text != nil {
-		t.Fatalf("somebody who comes now sees %s", text)
+	if text, at, _ := b.server.look(id, seen); at.After(since) || !strings.Contains(string(text), `data-state="running"`) {
+		t.Errorf("before the next look is due, there is %s", text)
 	}
-	if text, _ := w.now(time.Time{}); string(text) != "paused" {
-		t.Errorf("a script sees %q", text)
-	}
-	_, changed := w.now(since)
-	w.show([]byte("paused"), since.Add(-time.Second)) // a look that began before
-	select {
-	case <-changed:
-		t.Error("a look from before ends the wait")
-	default:
-	}
-	w.show([]byte("paused"), since.Add(time.Second))
-	select {
-	case <-changed:
-	default:
-		t.Fatal("whoever came waits for ever, since nothing is another")
-	}
-	if text, _ := w.now(since); string(text) != "paused" {
-		t.Errorf("after a look it sees %q", text)
+	seen.next = since // as time goes by
+	if text, at, _ := b.server.look(id, seen); !at.After(since) || !strings.Contains(string(text), `data-state="paused"`) {
+		t.Errorf("after a look there is %s", text)
 	}
 }
 

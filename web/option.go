@@ -28,7 +28,7 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request, who *visitor) e
 		return err
 	}
 	if r.Header.Get("HX-Request") == "" {
-		return seeBatch(w, r, id, "options")
+		return s.leave(w, r, id, "options")
 	}
 	return s.showCard(w, r, who, b)
 }

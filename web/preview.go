@@ -130,11 +130,7 @@ func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewVie
 
 // planPart shows what sending a draft takes, for a page that waits until its
 // people are looked up.
-func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
-	}
+func (s *Server) planPart(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	if b.State != invitation.Draft || r.Header.Get("HX-Request") == "" {
 		return s.leave(w, r, b.ID, "")
 	}

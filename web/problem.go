@@ -121,13 +121,10 @@ func shorten(text string, most int) string {
 }
 
 // problemsPage shows the rows that can't be sent.
-func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
-	}
+func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	after := 0
 	if text := r.URL.Query().Get("after"); text != "" {
+		var err error
 		if after, err = strconv.Atoi(text); err != nil || after < 0 || after > 1<<31-1 {
 			return errNoPage
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -28,46 +27,40 @@ type tableView struct {
 	Narrow  bool // the filter lets not all rows through
 }
 
-// Link is the address of the table with one value of its filter changed, and
-// from the beginning.
-func (t tableView) Link(name, value string) string { return t.link(name, value, "", 0) }
-
 // Older and Newer lead to the neighbouring pages. A page without rows, which
 // somebody asked for by a number, leads to the nearest that has some.
 func (t tableView) Older() string {
 	if len(t.Rows) == 0 {
-		return t.link("", "", "after", t.Filter.Before-1)
+		return t.link("after", t.Filter.Before-1)
 	}
-	return t.link("", "", "after", t.Rows[len(t.Rows)-1].RowNumber)
+	return t.link("after", t.Rows[len(t.Rows)-1].RowNumber)
 }
 
 // Newer leads to the page before.
 func (t tableView) Newer() string {
 	if len(t.Rows) == 0 {
-		return t.link("", "", "before", min(t.Filter.After, math.MaxInt32-1)+1)
+		return t.link("before", min(t.Filter.After, math.MaxInt32-1)+1)
 	}
-	return t.link("", "", "before", t.Rows[0].RowNumber)
+	return t.link("before", t.Rows[0].RowNumber)
 }
 
 // Self is the address of this page of the table.
 func (t tableView) Self() string {
 	if t.Filter.Before > 0 {
-		return t.link("", "", "before", t.Filter.Before)
+		return t.link("before", t.Filter.Before)
 	}
-	return t.link("", "", "after", t.Filter.After)
+	return t.link("after", t.Filter.After)
 }
 
-func (t tableView) link(name, value, where string, row int) string {
+// link is the address of the table from a row on.
+func (t tableView) link(where string, row int) string {
 	q := url.Values{}
 	for key, v := range map[string]string{"outcome": string(t.Filter.Outcome), "status": string(t.Filter.Status), "q": t.Filter.Search} {
-		if key == name {
-			v = value
-		}
 		if v != "" {
 			q.Set(key, v)
 		}
 	}
-	if where != "" && row > 0 {
+	if row > 0 {
 		q.Set(where, strconv.Itoa(row))
 	}
 	return fmt.Sprintf("/batches/%d/rows?%s", t.Batch, q.Encode())
@@ -120,12 +113,9 @@ func (s *Server) table(r *http.Request, b *invitation.Batch) (tableView, error) 
 }
 
 // rowsPage shows the rows alone, so that paging does not count a million.
-func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.batchAt(r)
-	if err != nil {
-		return err
-	}
+func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	view := batchView{Batch: b}
+	var err error
 	if view.Table, err = s.table(r, b); err != nil {
 		return err
 	}
@@ -160,27 +150,34 @@ func cellsOf(b *invitation.Batch, row *invitation.Result) []cell {
 }
 
 // rowPage shows a row: its cells, and the story of its person.
-func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	row, err := number(r, "row")
-	if err != nil || row > 1<<31-1 {
+func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
+	n, err := number(r, "row")
+	if err != nil || n > math.MaxInt32 {
 		return errNoPage
 	}
-	view := rowView{}
-	b, found, err := s.row(r.Context(), id, int(row))
+	row, err := s.row(r.Context(), b, int(n))
 	if err != nil {
 		return err
 	}
-	view.Batch, view.Row, view.Cells = b, *found, cellsOf(b, found)
-	if view.Row.Email != nil {
-		if view.Story, view.Summary, err = s.story(r, *view.Row.Email); err != nil {
+	view := rowView{Batch: b, Row: row, Cells: cellsOf(b, &row)}
+	if row.Email != nil {
+		if view.Story, view.Summary, err = s.story(r, *row.Email); err != nil {
 			return err
 		}
 	}
-	return s.render(w, r, who, http.StatusOK, "row", fmt.Sprintf("Row %d of batch %d", row, id), view)
+	return s.render(w, r, who, http.StatusOK, "row", fmt.Sprintf("Row %d of batch %d", n, b.ID), view)
+}
+
+// row reads a row of a batch.
+func (s *Server) row(ctx context.Context, b *invitation.Batch, row int) (found invitation.Result, err error) {
+	page, err := s.reader.Page(ctx, b.ID, invitation.RowFilter{After: row - 1, Limit: 1})
+	if err == nil && (len(page.Rows) == 0 || page.Rows[0].RowNumber != row) {
+		err = refuse(http.StatusNotFound, "", "Batch %d has no row %d.", b.ID, row)
+	}
+	if err != nil {
+		return found, err
+	}
+	return page.Rows[0], nil
 }
 
 // story tells a person's story in words.
@@ -199,64 +196,6 @@ func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string
 	}
 	return words.Story(story), sums, nil
 }
-
-// resultsFile streams every row of a batch as CSV.
-func (s *Server) resultsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	only := invitation.Outcome(r.URL.Query().Get("outcome"))
-	if _, known := words.Outcomes[only]; only != "" && !known {
-		return refuse(http.StatusUnprocessableEntity, "", "There is no outcome %q.", only)
-	}
-	return s.sheet(w, r, who, "results", only, s.reader.Columns, invitation.ResultsCSV)
-}
-
-// problemsFile streams the rows that can't be sent.
-func (s *Server) problemsFile(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	return s.sheet(w, r, who, "problems", invitation.Invalid, s.headerOf, invitation.ProblemsCSV)
-}
-
-// headerOf returns the columns of a batch's header.
-func (s *Server) headerOf(ctx context.Context, batch int64) ([]string, error) {
-	b, err := s.store.Batch(ctx, batch)
-	if err != nil {
-		return nil, err
-	}
-	return b.Columns, nil
-}
-
-func (s *Server) sheet(
-	w http.ResponseWriter, r *http.Request, who *visitor, name string, only invitation.Outcome,
-	columnsOf func(context.Context, int64) ([]string, error),
-	write func(io.Writer, []string, func(func(*invitation.Result) error) error) error,
-) error {
-	id, err := number(r, "id")
-	if err != nil {
-		return err
-	}
-	columns, err := columnsOf(r.Context(), id)
-	if err != nil {
-		return err
-	}
-	end, err := s.beginDownload(w, who)
-	if err != nil {
-		return err
-	}
-	defer end()
-	w.Header().Set("Content-Type", csvType)
-	w.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="batch-%d-%s.csv"`, id, name))
-	s.streamResults(w, r, id, only, columns, write)
-	return nil
-}
-
-// patient puts the deadline off with everything that is written.
-type patient struct{ w http.ResponseWriter }
-
-// Write writes on.
-func (p patient) Write(b []byte) (int, error) {
-	extend(p.w, patience)
-	return p.w.Write(b)
-}
-
-var _ io.Writer = patient{}
 
 // peopleView is what was found of people.
 type peopleView struct {

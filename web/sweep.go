@@ -163,18 +163,11 @@ func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *
 	return s.store.Sweep(ctx, id)
 }
 
-// actOnSweep does something to a sweep and shows it again.
-func (s *Server) actOnSweep(action string) handler {
-	return func(w http.ResponseWriter, r *http.Request, who *visitor) error {
-		id, err := number(r, "id")
-		if err != nil {
-			return err
-		}
-		if _, err := s.changeSweep(r.Context(), id, action, who); err != nil {
-			return err
-		}
-		http.Redirect(w, r, fmt.Sprintf("/sweeps/%d?done=%s", id, action), http.StatusSeeOther)
-		return nil
+// actOnSweep does something to a sweep.
+func (s *Server) actOnSweep(action string) func(*http.Request, int64, *visitor) (string, error) {
+	return func(r *http.Request, id int64, who *visitor) (string, error) {
+		_, err := s.changeSweep(r.Context(), id, action, who)
+		return action, err
 	}
 }
 

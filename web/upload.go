@@ -39,12 +39,9 @@ type upload struct {
 
 // reading is how an upload's file is to be read.
 type reading struct {
-	Map       map[string]string `json:"map,omitempty"`       // as importer.Options has it
-	RevokeOn  string            `json:"revoke_on,omitempty"` // the column of the day after which a pending invitation is taken back
-	Delimiter string            `json:"delimiter,omitempty"`
-	Encoding  string            `json:"encoding,omitempty"`
-	Again     bool              `json:"again,omitempty"` // though the same file is a batch already
-	Draft     url.Values        `json:"draft,omitempty"` // the options that its batch begins with, as the draft's form has them
+	columnsBody
+	Again bool       `json:"again,omitempty"` // though the same file is a batch already
+	Draft url.Values `json:"draft,omitempty"` // the options that its batch begins with, as the draft's form has them
 }
 
 // importer is the same as the importer takes it.
@@ -339,6 +336,16 @@ func checksOf(pool *pgxpool.Pool) int {
 type checking struct {
 	done atomic.Int64  // bytes
 	over chan struct{} // closed when it is read
+}
+
+// await waits until it is read, but no longer than a while or the request.
+func (c *checking) await(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	select {
+	case <-c.over:
+	case <-ctx.Done():
+	}
 }
 
 // check has a file read in the background, if it waits for that, and returns

@@ -77,8 +77,8 @@ type Server struct {
 	river     *riverui.Handler
 	checks    checks
 	watches   watches
-	downloads streams
-	lives     streams
+	downloads streamLimit
+	lives     streamLimit
 	tallies   shelf[invitation.Tally]
 	documents shelf[keptDocument]
 	waiting   shelf[[]invitation.Load]
@@ -104,6 +104,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
+		downloads: newDownloads(), lives: newLives(),
 		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksOf(pool))}, watches: watches{all: map[watched]*watch{}}}
 	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
 	s.documents.large = func(d keptDocument) bool { return d.Rows >= largeFrom }
@@ -215,15 +216,15 @@ func (s *Server) routes() (http.Handler, error) {
 	for pattern, h := range map[string]handler{
 		"GET /{$}":                       s.batchList,
 		"GET /uploads/{id}":              s.uploadPage,
-		"GET /batches/{id}":              s.batchPage,
-		"GET /batches/{id}/live":         s.live,
-		"GET /batches/{id}/plan":         s.planPart,
-		"GET /batches/{id}/rows":         s.rowsPage,
-		"GET /batches/{id}/course":       s.coursePage,
-		"GET /batches/{id}/rows/{row}":   s.rowPage,
-		"GET /batches/{id}/results.csv":  s.resultsFile,
-		"GET /batches/{id}/problems":     s.problemsPage,
-		"GET /batches/{id}/problems.csv": s.problemsFile,
+		"GET /batches/{id}":              s.ofBatch(s.batchPage),
+		"GET /batches/{id}/live":         s.ofBatch(s.live),
+		"GET /batches/{id}/plan":         s.ofBatch(s.planPart),
+		"GET /batches/{id}/rows":         s.ofBatch(s.rowsPage),
+		"GET /batches/{id}/course":       s.ofBatch(s.coursePage),
+		"GET /batches/{id}/rows/{row}":   s.ofBatch(s.rowPage),
+		"GET /batches/{id}/results.csv":  s.ofBatch(s.sheetFile(resultsCSV)),
+		"GET /batches/{id}/problems":     s.ofBatch(s.problemsPage),
+		"GET /batches/{id}/problems.csv": s.ofBatch(s.sheetFile(problemsCSV)),
 		"GET /people":                    s.peoplePage,
 		"POST /people":                   s.peoplePage,
 		"GET /sweeps":                    s.sweepsPage,
@@ -238,16 +239,16 @@ func (s *Server) routes() (http.Handler, error) {
 	for pattern, h := range map[string]handler{
 		"POST /uploads":              s.uploadFile,
 		"POST /uploads/{id}":         s.uploadAgain,
-		"POST /batches/{id}/start":   s.start,
+		"POST /batches/{id}/start":   deed(s.start),
 		"POST /batches/{id}/options": s.options,
-		"POST /batches/{id}/pause":   s.act("pause"),
-		"POST /batches/{id}/resume":  s.act("resume"),
-		"POST /batches/{id}/cancel":  s.act("cancel"),
-		"POST /batches/{id}/discard": s.act("discard"),
-		"POST /batches/{id}/retry":   s.act("retry"),
-		"POST /batches/{id}/undo":    s.undo,
-		"POST /sweeps/{id}/allow":    s.actOnSweep("allow"),
-		"POST /sweeps/{id}/stop":     s.actOnSweep("stop"),
+		"POST /batches/{id}/pause":   deed(s.act("pause")),
+		"POST /batches/{id}/resume":  deed(s.act("resume")),
+		"POST /batches/{id}/cancel":  deed(s.act("cancel")),
+		"POST /batches/{id}/discard": deed(s.act("discard")),
+		"POST /batches/{id}/retry":   deed(s.act("retry")),
+		"POST /batches/{id}/undo":    deed(s.undo),
+		"POST /sweeps/{id}/allow":    deed(s.actOnSweep("allow")),
+		"POST /sweeps/{id}/stop":     deed(s.actOnSweep("stop")),
 	} {
 		handle(pattern, s.page(Operator, h))
 	}
