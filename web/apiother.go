@@ -187,45 +187,24 @@ type reconcileDocument struct {
 }
 
 func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
-	b, err := s.reader.Budget(ctx, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
+	b, all, err := s.usages(ctx)
 	if err != nil {
 		return nil, err
 	}
-	limits := b.Limits
-	_, workers, err := s.reader.Fleet(ctx, s.cfg.Instance.ID)
-	if err != nil {
-		return nil, err
-	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: workers,
-		Differing: b.Differing()}
-	weighing := map[string][]ratelimit.Lease{ratelimit.Bulk: singles(b.Bulk.Busy), ratelimit.Create: singles(b.Create.Busy)}
-	for _, g := range gauges(b) {
-		one := limitBudget{Bucket: g.Name, Free: &g.Free, NextAt: timeOrNil(g.Next), FullAt: timeOrNil(g.Full)}
-		d.Limits = append(d.Limits, one)
-	}
-	general := limitBudget{Bucket: ratelimit.GeneralCall}
-	if !limits.General.None {
-		leases, err := ratelimit.Leases(ctx, s.pool, s.cfg.Instance.ID, limits.General, s.cfg.RequestTimeout)
-		if err != nil {
-			return nil, err
+	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: len(b.Workers), Differing: b.Differing()}
+	for _, u := range all {
+		l := limitBudget{Bucket: u.Name, Limit: u.Limit, NextAt: timeOrNil(u.Next), FullAt: timeOrNil(u.Full),
+			FrozenUntil: timeOrNil(u.Frozen), Returns: []returns{}}
+		if !u.Limit.None {
+			l.Free = &u.Free
 		}
-		weighing[ratelimit.GeneralCall] = leases
-		g := generalGauge(b, limits.General, leases)
-		general.Free, general.NextAt, general.FullAt = &g.Free, timeOrNil(g.Next), timeOrNil(g.Full)
-	}
-	d.Limits = append(d.Limits, general)
-	for i := range d.Limits {
-		l := &d.Limits[i]
-		l.Returns = []returns{}
-		for _, w := range weighing[l.Bucket] {
+		if l.FrozenUntil != nil {
+			l.FrozenReason = &u.Why
+		}
+		for _, w := range u.Weighing {
 			l.Returns = append(l.Returns, returns{b.Now.Add(w.Weighs), w.Tokens})
 		}
-		l.Limit = map[string]ratelimit.Limit{ratelimit.Bulk: limits.Bulk, ratelimit.Create: limits.Create, ratelimit.GeneralCall: limits.General}[l.Bucket]
-		for _, f := range b.Frozen {
-			if f.Bucket == l.Bucket {
-				l.FrozenUntil, l.FrozenReason = &f.Until, &f.Reason
-			}
-		}
+		d.Limits = append(d.Limits, l)
 	}
 	return d, nil
 }

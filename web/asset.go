@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -188,34 +189,18 @@ func shownTime(t any) template.HTML {
 	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time>`, at.UTC().Format(time.RFC3339), template.HTMLEscapeString(words.Moment(at))))
 }
 
-// shownText writes what a pointer points at, without what would turn a line
+// shownText writes a value, or what a pointer points at, without what would turn a line
 // around or make it invisible.
 func shownText(v any) string {
-	switch v := v.(type) {
-	case *string:
-		if v == nil {
-			return ""
-		}
-		return words.Plain(*v)
-	case *invitation.Outcome:
-		if v == nil {
-			return ""
-		}
-		return words.Plain(string(*v))
-	case *invitation.Revoking:
-		if v == nil {
-			return ""
-		}
-		return words.Plain(strings.ReplaceAll(string(*v), "_", " "))
-	case *invitation.Status:
-		if v == nil {
-			return ""
-		}
-		return words.Plain(string(*v))
-	case string:
-		return words.Plain(v)
+	at := reflect.Indirect(reflect.ValueOf(v))
+	if !at.IsValid() {
+		return ""
 	}
-	return words.Plain(fmt.Sprint(v))
+	text := fmt.Sprint(at)
+	if _, ok := v.(*invitation.Revoking); ok {
+		text = strings.ReplaceAll(text, "_", " ")
+	}
+	return words.Plain(text)
 }
 
 // percent writes a share, without calling something nothing or almost all all.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -21,8 +22,7 @@ type budgetView struct {
 // strip is one call's limit over its window: where each request that weighs on
 // it returns.
 type strip struct {
-	gauge
-	Limit   ratelimit.Limit
+	usage
 	Weighs  time.Duration // for how long a request weighs after its answer
 	Ticks   []tick
 	Returns []returning
@@ -44,27 +44,52 @@ type returning struct {
 // parts is into how many parts the table beside a strip divides its window.
 const parts = 12
 
+// usage is a limit with what is left of it, and each request that weighs on it.
+type usage struct {
+	gauge
+	Limit    ratelimit.Limit
+	Weighing []ratelimit.Lease
+}
+
+// usages reads the limits of the server's instance: bulk, create and general.
+func (s *Server) usages(ctx context.Context) (b invitation.Budget, all []usage, err error) {
+	b, err = s.reader.Budget(ctx, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
+	if err != nil {
+		return b, nil, err
+	}
+	for _, g := range gauges(b) {
+		busy, limit := b.Bulk.Busy, b.Limits.Bulk
+		if g.Name == ratelimit.Create {
+			busy, limit = b.Create.Busy, b.Limits.Create
+		}
+		all = append(all, usage{g, limit, singles(busy)})
+	}
+	general := usage{gauge{Name: ratelimit.GeneralCall, Word: "Reads and revocations"}, b.Limits.General, nil}
+	if !general.Limit.None {
+		general.Weighing, err = ratelimit.Leases(ctx, s.pool, s.cfg.Instance.ID, general.Limit, s.cfg.RequestTimeout)
+		general.Of, general.Free = general.Limit.N, general.Limit.N
+	}
+	for _, l := range general.Weighing {
+		general.Free = max(0, general.Free-l.Tokens)
+	}
+	if n := len(general.Weighing); n > 0 {
+		general.Next, general.Full = b.Now.Add(general.Weighing[0].Weighs), b.Now.Add(general.Weighing[n-1].Weighs)
+	}
+	general.freeze(b.Frozen)
+	return b, append(all, general), err
+}
+
 // budgetPage shows the limits of the server's instance.
 func (s *Server) budgetPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	b, err := s.reader.Budget(r.Context(), s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
+	b, all, err := s.usages(r.Context())
 	if err != nil {
 		return err
 	}
-	limits := b.Limits
 	view := budgetView{Now: b.Now, Differing: b.Differing()}
-	for _, g := range gauges(b) {
-		busy, limit := b.Bulk.Busy, limits.Bulk
-		if g.Name == ratelimit.Create {
-			busy, limit = b.Create.Busy, limits.Create
+	for _, u := range all {
+		if !u.Limit.None {
+			view.Strips = append(view.Strips, drawStrip(u, b.Now))
 		}
-		view.Strips = append(view.Strips, drawStrip(g, limit, b.Now, singles(busy)))
-	}
-	if !limits.General.None {
-		leases, err := ratelimit.Leases(r.Context(), s.pool, s.cfg.Instance.ID, limits.General, s.cfg.RequestTimeout)
-		if err != nil {
-			return err
-		}
-		view.Strips = append(view.Strips, drawStrip(generalGauge(b, limits.General, leases), limits.General, b.Now, leases))
 	}
 	return s.render(w, r, who, http.StatusOK, "budget", "Budget", view)
 }
@@ -77,26 +102,14 @@ func singles(busy []time.Duration) []ratelimit.Lease {
 	return all
 }
 
-func generalGauge(b invitation.Budget, limit ratelimit.Limit, leases []ratelimit.Lease) gauge {
-	g := gauge{Name: ratelimit.GeneralCall, Word: "Reads and revocations", Of: limit.N, Free: limit.N}
-	for _, l := range leases {
-		g.Free = max(0, g.Free-l.Tokens)
-	}
-	if len(leases) > 0 {
-		g.Next, g.Full = b.Now.Add(leases[0].Weighs), b.Now.Add(leases[len(leases)-1].Weighs)
-	}
-	g.freeze(b.Frozen)
-	return g
-}
-
 // drawStrip draws what weighs on a limit: now on the left, a window from now on
 // the right.
-func drawStrip(g gauge, limit ratelimit.Limit, now time.Time, weighing []ratelimit.Lease) strip {
-	st := strip{gauge: g, Limit: limit, Weighs: limit.Weight()}
-	slices.SortFunc(weighing, func(a, b ratelimit.Lease) int { return int(a.Weighs - b.Weighs) })
+func drawStrip(u usage, now time.Time) strip {
+	st := strip{usage: u, Weighs: u.Limit.Weight()}
+	slices.SortFunc(u.Weighing, func(a, b ratelimit.Lease) int { return int(a.Weighs - b.Weighs) })
 	part := st.Weighs / parts
-	for _, w := range weighing {
-		h := min(100, max(20, 100*w.Tokens*parts/max(1, limit.N)))
+	for _, w := range u.Weighing {
+		h := min(100, max(20, 100*w.Tokens*parts/max(1, u.Limit.N)))
 		if w.Tokens == 1 {
 			h = 100
 		}
@@ -108,8 +121,8 @@ func drawStrip(g gauge, limit ratelimit.Limit, now time.Time, weighing []ratelim
 			st.Returns = append(st.Returns, returning{by, w.Tokens})
 		}
 	}
-	if !g.Frozen.IsZero() {
-		st.Until = max(4, along(g.Frozen.Sub(now), st.Weighs))
+	if !u.Frozen.IsZero() {
+		st.Until = max(4, along(u.Frozen.Sub(now), st.Weighs))
 	}
 	return st
 }

@@ -98,12 +98,9 @@ const trySlots = 1 << 12
 // another one. Two that share a slot share its limit. The hash's seed is random: nobody
 // can find a name that shares somebody's slot.
 type tries struct {
-	mu        sync.Mutex
-	seed      maphash.Seed
-	total     *rate.Limiter
-	addresses [trySlots]*rate.Limiter
-	names     [trySlots]*rate.Limiter
-	pairs     [trySlots]*rate.Limiter
+	mu    sync.Mutex
+	seed  maphash.Seed
+	slots [4][trySlots]*rate.Limiter
 }
 
 // allow counts a try before anything is done for it, so that one that is aborted
@@ -112,14 +109,17 @@ type tries struct {
 func (t *tries) allow(from, name string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limiters := [...]*rate.Limiter{
-		inTotal.limiter(&t.total),
-		perAddress.limiter(t.slot(&t.addresses, from)),
-		perName.limiter(t.slot(&t.names, name)),
-		perPair.limiter(t.slot(&t.pairs, from+"\x00"+name)),
-	}
-	for _, l := range limiters {
-		if l.TokensAt(now) < 1 {
+	var limiters [4]*rate.Limiter
+	for i, of := range [4]struct {
+		key   string
+		limit tryLimit
+	}{{"", inTotal}, {from, perAddress}, {name, perName}, {from + "\x00" + name, perPair}} {
+		slot := &t.slots[i][maphash.String(t.seed, of.key)%trySlots]
+		if *slot == nil {
+			*slot = rate.NewLimiter(rate.Every(of.limit.every), of.limit.atOnce)
+		}
+		limiters[i] = *slot
+		if limiters[i].TokensAt(now) < 1 {
 			return false
 		}
 	}
@@ -127,18 +127,6 @@ func (t *tries) allow(from, name string, now time.Time) bool {
 		l.AllowN(now, 1)
 	}
 	return true
-}
-
-func (t *tries) slot(of *[trySlots]*rate.Limiter, key string) **rate.Limiter {
-	return &of[maphash.String(t.seed, key)%trySlots]
-}
-
-// limiter returns the limiter of a slot, and makes the first.
-func (l tryLimit) limiter(slot **rate.Limiter) *rate.Limiter {
-	if *slot == nil {
-		*slot = rate.NewLimiter(rate.Every(l.every), l.atOnce)
-	}
-	return *slot
 }
 
 // from returns where a request comes from: an address, or for IPv6 the /64 network,

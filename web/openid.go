@@ -115,15 +115,10 @@ func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 	a := attempt{Verifier: oauth2.GenerateVerifier(), Next: local(r.FormValue("next"))}
 	a.State, _ = secret()
 	a.Nonce, _ = secret()
-	s.setAttempt(w, r, url.Values{"state": {a.State}, "nonce": {a.Nonce}, "verifier": {a.Verifier}, "next": {a.Next}}.Encode(), int(openIDTime.Seconds()))
+	kept := url.Values{"state": {a.State}, "nonce": {a.Nonce}, "verifier": {a.Verifier}, "next": {a.Next}}
+	s.setCookie(w, r, s.cookieName(r)+"-openid", kept.Encode(), openIDTime)
 	http.Redirect(w, r, s.oauth(p).AuthCodeURL(a.State, oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)), http.StatusSeeOther)
 	return nil
-}
-
-// setAttempt keeps an attempt in a cookie of its own, or drops it.
-func (s *Server) setAttempt(w http.ResponseWriter, r *http.Request, value string, age int) {
-	http.SetCookie(w, &http.Cookie{Name: s.cookieName(r) + "-openid", Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.secure(r),
-		SameSite: http.SameSiteLaxMode}) // the provider sends people back from another site
 }
 
 func (s *Server) attemptOf(r *http.Request) (attempt, bool) {
@@ -139,7 +134,7 @@ func (s *Server) attemptOf(r *http.Request) (attempt, bool) {
 // openIDBack takes who comes back from the provider.
 func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 	a, begun := s.attemptOf(r)
-	s.setAttempt(w, r, "", -1)
+	s.setCookie(w, r, s.cookieName(r)+"-openid", "", -time.Second)
 	if !begun || subtle.ConstantTimeCompare([]byte(a.State), []byte(r.FormValue("state"))) != 1 {
 		return s.notSignedIn(w, r, http.StatusForbidden, "This sign-in was not begun here, or too long ago. Begin again.")
 	}

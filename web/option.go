@@ -100,7 +100,18 @@ func (s *Server) readOptions(b *invitation.Batch, form url.Values) error {
 			return err
 		}
 	}
-	return checkOptions(b)
+	var option *invitation.OptionError
+	err := b.Validate()
+	if !errors.As(err, &option) {
+		return err
+	}
+	label := option.Option
+	for _, f := range fields {
+		if strings.HasPrefix(f.name, option.Option) {
+			label = f.label
+		}
+	}
+	return refuse(http.StatusUnprocessableEntity, option.Remedy, "%s: it %s.", label, option.Problem)
 }
 
 // knowsZone refuses a time zone of a draft's form by which the database could not
@@ -140,22 +151,6 @@ func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
 		b.Hours.TZ = tz
 	}
 	return nil
-}
-
-// checkOptions refuses options that can't be, by the names that the form has for them.
-func checkOptions(b *invitation.Batch) error {
-	var option *invitation.OptionError
-	err := b.Validate()
-	if !errors.As(err, &option) {
-		return err
-	}
-	label := option.Option
-	for _, f := range fields {
-		if strings.HasPrefix(f.name, option.Option) {
-			label = f.label
-		}
-	}
-	return refuse(http.StatusUnprocessableEntity, option.Remedy, "%s: it %s.", label, option.Problem)
 }
 
 // Days is after how many days a pending invitation of the batch is taken back;

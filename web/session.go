@@ -91,15 +91,16 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, g gran
 	if err != nil {
 		return fmt.Errorf("begin a session: %w", err)
 	}
-	s.setCookie(w, r, value, int(sessionLife.Seconds()))
+	s.setCookie(w, r, s.cookieName(r), value, sessionLife)
 	s.log.Info("signed in", "via", g.via, "role", v.Role)
 	return nil
 }
 
-func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, value string, age int) {
+// setCookie keeps a value in a cookie for a time, or drops the cookie where that is negative.
+func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, name, value string, life time.Duration) {
 	http.SetCookie(w, &http.Cookie{
-		Name: s.cookieName(r), Value: value, Path: "/", MaxAge: age, HttpOnly: true, Secure: s.secure(r),
-		SameSite: http.SameSiteLaxMode, // strict would sign out who comes back from an identity provider
+		Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true, Secure: s.secure(r),
+		SameSite: http.SameSiteLaxMode, // strict would forget who comes back from an identity provider
 	})
 }
 
@@ -251,7 +252,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 			return fmt.Errorf("end a session: %w", err)
 		}
 	}
-	s.setCookie(w, r, "", -1)
+	s.setCookie(w, r, s.cookieName(r), "", -time.Second)
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
 	return nil
 }

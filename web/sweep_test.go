@@ -175,7 +175,8 @@ func TestDrawStrip(t *testing.T) {
 	limit := ratelimit.Limit{N: 25, Window: time.Hour}
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	whole := limit.Weight()
-	st := drawStrip(gauge{Frozen: now.Add(2 * whole)}, limit, now, singles([]time.Duration{whole, whole / 2, whole / 2, 0, -time.Second}))
+	weighing := singles([]time.Duration{whole, whole / 2, whole / 2, 0, -time.Second})
+	st := drawStrip(usage{gauge{Frozen: now.Add(2 * whole)}, limit, weighing}, now)
 	want := []int{0, 0, 500, 500, 996}
 	for i, tick := range st.Ticks {
 		if tick.X != want[i] || tick.H != 100 {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -59,13 +60,15 @@ func (o reading) isText() bool {
 	return isText(o.RevokeOn) && isText(o.Delimiter) && isText(o.Encoding)
 }
 
-// failure is why a file can't be made a batch.
+// failure is why a file can't be made a batch, or be read again as the draft that it is.
 type failure struct {
 	What   string   `json:"what"`
 	Remedy string   `json:"remedy,omitempty"`
 	Batch  int64    `json:"batch,omitempty"` // the batch that the same file is already
 	Found  []string `json:"found,omitempty"` // the columns to choose among: see [importer.FileError]
 }
+
+func (f *failure) Error() string { return f.What }
 
 const uploadColumns = `id, actor, file_name, bytes, options, received_at, checked_at, batch_id, summary, failure`
 
@@ -188,22 +191,23 @@ func (s *Server) sent(ctx context.Context, body io.Reader, actor, name string, o
 // chunked reads a file piece by piece, and returns how much it was.
 func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) error) (int64, error) {
 	var total int64
-	chunk := make([]byte, chunkBytes)
+	var chunk bytes.Buffer
 	for number := 0; ; number++ {
-		n, err := fill(body, chunk)
-		last := err == io.EOF
-		if err != nil && !last {
+		chunk.Reset()
+		// Unlike io.ReadFull it tells a file that ends from one that is cut off.
+		n, err := chunk.ReadFrom(io.LimitReader(body, chunkBytes))
+		if err != nil {
 			return 0, errCutOff
 		}
-		if total += int64(n); total > s.cfg.MaxUpload {
+		if total += n; total > s.cfg.MaxUpload {
 			return 0, refuse(http.StatusRequestEntityTooLarge, "Split it.", "The file is larger than %d bytes.", s.cfg.MaxUpload)
 		}
 		if n > 0 {
-			if err := take(number, chunk[:n]); err != nil {
+			if err := take(number, chunk.Bytes()); err != nil {
 				return 0, err
 			}
 		}
-		if last {
+		if n < chunkBytes {
 			return total, nil
 		}
 	}
@@ -251,30 +255,13 @@ const deleteNeedless = `
 	delete from upload_chunks c using uploads u, batches b
 	where u.id = c.upload_id and b.id = u.batch_id and b.state <> 'draft'`
 
-// fill reads until a chunk is full. Unlike io.ReadFull it gives the error as it
-// is: a file that ends is another thing than one that is cut off.
-func fill(r io.Reader, chunk []byte) (n int, err error) {
-	for n < len(chunk) && err == nil {
-		var more int
-		more, err = r.Read(chunk[n:])
-		n += more
-	}
-	return n, err
-}
-
 // fileName is a file's name without a directory, of a bearable length.
 func fileName(name string) string {
-	name = path.Base(strings.ReplaceAll(strings.ToValidUTF8(name, "�"), "\\", "/"))
-	name = strings.Map(func(r rune) rune {
-		if r == 0 {
-			return -1
-		}
-		return r
-	}, name)
-	for len(name) > 200 || name == "." || name == "/" {
-		if name == "." || name == "/" {
-			return "upload.csv"
-		}
+	name = strings.NewReplacer("\\", "/", "\x00", "").Replace(strings.ToValidUTF8(name, "�"))
+	if name = path.Base(name); name == "." || name == "/" {
+		return "upload.csv"
+	}
+	for len(name) > 200 {
 		_, size := utf8.DecodeLastRuneInString(name)
 		name = name[:len(name)-size]
 	}
@@ -284,15 +271,11 @@ func fileName(name string) string {
 // chunks reads an upload's file.
 type chunks struct {
 	ctx  context.Context
-	pool querier
+	pool *pgxpool.Pool
 	id   int64
 	next int
 	rest []byte
 	done *atomic.Int64 // bytes read so far
-}
-
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // Read reads on.
@@ -392,9 +375,6 @@ func (s *Server) inTurn(id int64, c *checking) error {
 	return s.makeDraft(s.life, id, c)
 }
 
-// errTaken says that another process reads the upload, or has waited for it.
-var errTaken = errors.New("another process reads it")
-
 const (
 	// maxChecks is how many checks of an upload may come to no end.
 	maxChecks = 2
@@ -404,14 +384,14 @@ const (
 )
 
 // beginCheck counts a check before it begins, so that one that ends the process is
-// counted too. It fails with errTaken where another process is at it.
+// counted too. It returns 0 where another process is at it.
 func (s *Server) beginCheck(ctx context.Context, id int64) (checks int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		update uploads set checks = checks + 1, check_at = clock_timestamp()
 		where id = (select id from uploads where id = $1 and checked_at is null and (check_at is null or check_at < clock_timestamp() - $2::interval) for update skip locked)
 		returning checks`, id, checkGap).Scan(&checks)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, errTaken
+		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("begin the check of upload %d: %w", id, err)
@@ -422,10 +402,7 @@ func (s *Server) beginCheck(ctx context.Context, id int64) (checks int, err erro
 // makeDraft reads an upload and makes it a draft, or records why it can't be one.
 func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
 	checks, err := s.beginCheck(ctx, id)
-	if errors.Is(err, errTaken) {
-		return nil
-	}
-	if err != nil {
+	if err != nil || checks == 0 {
 		return err
 	}
 	if checks > maxChecks {
@@ -434,36 +411,24 @@ func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
 			Remedy: "Save the sheet as CSV (UTF-8), or split the file, and upload that. If the server was only restarted, upload the file again.",
 		})
 	}
-	var failed *failure
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		u, err := scanUpload(tx.QueryRow(ctx, `select `+uploadColumns+` from uploads where id = $1 and checked_at is null for update skip locked`, id))
-		if errors.Is(err, errNoUpload) {
-			return errTaken
-		}
 		if err != nil {
 			return err
 		}
-		failed, err = s.importUpload(ctx, tx, u, c)
-		if err != nil {
-			return err
-		}
-		if failed != nil {
-			return errRollBack
-		}
-		return nil
+		return s.importUpload(ctx, tx, u, c)
 	})
+	var failed *failure
 	switch {
-	case errors.Is(err, errTaken):
+	case errors.Is(err, errNoUpload): // another process reads it, or has waited for it
 		return nil
-	case errors.Is(err, errRollBack):
+	case errors.As(err, &failed):
 		return s.recordFailure(ctx, id, 0, failed)
 	case err == nil || s.life.Err() != nil:
 		return err
 	}
 	return errors.Join(err, s.recordFailure(ctx, id, 0, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))
 }
-
-var errRollBack = errors.New("roll back")
 
 // recordFailure ends a check. checks is how many of them came to no end.
 func (s *Server) recordFailure(ctx context.Context, id int64, checks int, f *failure) error {
@@ -475,13 +440,13 @@ func (s *Server) recordFailure(ctx context.Context, id int64, checks int, f *fai
 }
 
 // importUpload makes an upload a draft in tx, a new one or, where it was read in
-// another way before, the same.
-func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) (*failure, error) {
+// another way before, the same. Where that can't be, the error is a [failure].
+func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *checking) error {
 	d := &importer.Draft{Read: u.Options.importer(), Again: u.Options.Again,
 		Batch: invitation.Batch{InstanceID: s.cfg.Instance.ID, FileName: u.FileName, Actor: u.Actor,
 			Priority: invitation.DefaultPriority, Preflight: true}}
 	if err := s.readOptions(&d.Batch, u.Options.Draft); err != nil {
-		return nil, err
+		return err
 	}
 	if u.Batch != nil {
 		d.ID = *u.Batch
@@ -497,38 +462,39 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 		set batch_id = $2, summary = $3, failure = null, checks = 0, checked_at = clock_timestamp()
 		where id = $1`, u.ID, d.ID, found)
 	if err != nil {
-		return nil, fmt.Errorf("record upload %d: %w", u.ID, err)
+		return fmt.Errorf("record upload %d: %w", u.ID, err)
 	}
-	return nil, nil
+	return nil
 }
 
-// draftFailure is why a file can't be made a draft, or be read again as the draft that it is.
-func draftFailure(batch int64, err error) (*failure, error) {
+// draftFailure puts an error of a check into a [failure], where it says what is wrong with
+// the file or the draft.
+func draftFailure(batch int64, err error) error {
 	var state *invitation.StateError
 	var same *invitation.SameFileError
 	var fault *importer.FileError
 	switch {
 	case errors.As(err, &state):
-		return &failure{What: upperFirst(state.Error()) + ".", Batch: batch}, nil
+		return &failure{What: upperFirst(state.Error()) + ".", Batch: batch}
 	case errors.Is(err, invitation.ErrCorrectedDraft):
 		return &failure{
 			What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", batch),
 			Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
-		}, nil
+		}
 	case errors.As(err, &fault):
 		f := &failure{What: upperFirst(fault.Error()) + ".", Remedy: fault.Remedy(), Found: fault.Columns}
 		if len(f.Found) > 0 {
 			f.Remedy = "" // it names a flag; the page has a menu
 		}
-		return f, nil
+		return f
 	case errors.As(err, &same):
 		f := &failure{Batch: same.Batch.ID, What: upperFirst(same.Error()) + "."}
 		if same.Batch.State.Over() {
 			f.Remedy = "Send it once more all the same? People who were invited are still not mailed twice."
 		}
-		return f, nil
+		return f
 	}
-	return nil, err
+	return err
 }
 
 // janitor deletes what uploads leave behind: files whose batch is no draft any
