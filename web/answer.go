@@ -155,7 +155,6 @@ func severity(who *visitor) slog.Level {
 type frame struct {
 	Title   string
 	Who     *visitor
-	Target  string
 	Sandbox bool
 	Section string // which entry of the rail is the page's
 	Notice  string
@@ -187,7 +186,7 @@ var notices = map[string]string{
 
 // render writes a page, or with htmx the part of it that was asked for.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, status int, page, title string, body any) error {
-	f := frame{Title: shownText(title), Who: who, Target: s.cfg.Target, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
+	f := frame{Title: shownText(title), Who: who, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
 	t, ok := pages()[page]
 	if !ok {
 		return fmt.Errorf("no template %s", page)

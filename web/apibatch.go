@@ -63,11 +63,11 @@ func (a *api) batchOperations() {
 	reply(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo BATCH --json` prints it."},
 		func(ctx context.Context, in *undoInput) (*invitation.Sweep, error) {
-			return a.undoBatch(ctx, in.Batch, in.Body.Invitations, exchangeOf(ctx).who)
+			return a.undoBatch(ctx, in.Batch, &in.Body.Invitations, exchangeOf(ctx).who)
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "See what taking a batch back means, or how far that is"},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoDocument, error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoView, error) {
 			t, err := a.reader.Tally(ctx, b.ID)
 			if err != nil {
 				return nil, err
@@ -75,8 +75,7 @@ func (a *api) batchOperations() {
 			if t.Statuses, err = a.reader.CountSent(ctx, b.ID); err != nil {
 				return nil, err
 			}
-			v, err := a.undoing(ctx, b, t)
-			return &undoDocument{v.Revoke, v.Cancel, append([]int64{}, v.FollowUps...), v.Sweep}, err
+			return a.undoing(ctx, b, t)
 		}))
 	reply(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
 		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
@@ -110,14 +109,6 @@ type agedDocument struct {
 // undoBody confirms an undo.
 type undoBody struct {
 	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch, of its resends and of corrections of its rows that are pending. With another number nothing happens."`
-}
-
-// undoDocument is what an undo does, or has done.
-type undoDocument struct {
-	Invitations int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
-	Waiting     int               `json:"waiting" doc:"People who would not be invited any more."`
-	FollowUps   []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
-	Sweep       *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so
 }
 
 // courseDocument is how a batch went.

@@ -39,7 +39,7 @@ var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[budgetDocument]():            "Budget",
 	reflect.TypeFor[draftDocument]():             "Draft",
 	reflect.TypeFor[importer.Problem]():          "FileProblem",
-	reflect.TypeFor[undoDocument]():              "UndoState",
+	reflect.TypeFor[undoView]():                  "UndoState",
 	reflect.TypeFor[courseDocument]():            "Course",
 	reflect.TypeFor[optionsDocument]():           "Options",
 	reflect.TypeFor[reconcileDocument]():         "Reconcile",

@@ -200,14 +200,11 @@ func (a *api) draftOperations() {
 	reply(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
 		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. What import --draft has had confirmed needs none, unless the draft was changed since. Of two starts one wins."},
 		func(ctx context.Context, in *startInput) (*invitation.Document, error) {
-			want := start{people: -1}
+			consent := invitation.Consent{Yes: true}
 			if in.Body != nil {
-				want.undelivered = in.Body.AllowUndelivered
-				if in.Body.People != nil {
-					want.people = *in.Body.People
-				}
+				consent.Number, consent.Undelivered = in.Body.People, in.Body.AllowUndelivered
 			}
-			return a.changed(ctx, in.Batch, a.startDraft(ctx, in.Batch, want, exchangeOf(ctx).who))
+			return a.changed(ctx, in.Batch, a.startDraft(ctx, in.Batch, consent, nil, exchangeOf(ctx).who))
 		})
 }
 

@@ -20,12 +20,9 @@ import (
 
 // batchList shows the batches, the newest first, and takes a new file.
 func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	var before int64
-	if text := r.URL.Query().Get("before"); text != "" {
-		var err error
-		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return errNoPage
-		}
+	before, err := keyNumber(r.URL.Query(), "before", errNoPage)
+	if err != nil {
+		return err
 	}
 	lines, err := s.batchLines(r.Context(), before, pageRows+1)
 	if err != nil {
@@ -88,22 +85,21 @@ type lineView struct {
 // batchView is a batch as its page shows it.
 type batchView struct {
 	*invitation.Batch
-	Environment string
-	Standing    standing
-	Table       tableView
-	Draft       *draftView  // nil: it is no draft
-	Course      *courseView // nil: nobody was invited, or it is not drawn
-	Drawn       bool        // Course was looked for
-	Undo        *undoView   // nil: it is no page of a batch
+	Standing standing
+	Table    tableView
+	Draft    *draftView  // nil: it is no draft
+	Course   *courseView // nil: nobody was invited, or it is not drawn
+	Drawn    bool        // Course was looked for
+	Undo     *undoView   // nil: it is no page of a batch
 }
 
 // undoView is what undoing a batch takes, or where that stands.
 type undoView struct {
-	Revoke    int               // invitations that would be taken back
-	Cancel    int               // people who would not be invited any more
-	FollowUps []int64           // the batches that are undone with it: its resends, and corrections of its rows
-	Replaces  bool              // it revoked pending invitations to make its own: those stay revoked
-	Sweep     *invitation.Sweep // what undid it, or does so; nil: nothing
+	Revoke    int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
+	Cancel    int               `json:"waiting" doc:"People who would not be invited any more."`
+	FollowUps []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
+	Replaces  bool              `json:"-"`     // it revoked pending invitations to make its own: those stay revoked
+	Sweep     *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so; nil: none
 }
 
 // Offer reports whether there is anything to undo.
@@ -136,7 +132,6 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor,
 	if view.Standing, err = s.standing(r.Context(), b); err != nil {
 		return err
 	}
-	view.Environment = view.Standing.Environment
 	if b.State == invitation.Draft {
 		if view.Draft, err = s.draft(r, b, view.Standing.Undecided); err != nil {
 			return err
@@ -157,7 +152,7 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor,
 
 // undoing tells what undoing a batch takes, or where that stands.
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{Replaces: b.Duplicates == invitation.Resend}
+	v := &undoView{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
 	var err error
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
 		if v.FollowUps, err = s.reader.FollowUps(ctx, b.ID); err != nil {
@@ -204,14 +199,14 @@ func deed(do func(r *http.Request, id int64, who *visitor) (notice string, err e
 
 // undo takes a batch back, if as many invitations were typed as there are to revoke.
 func (s *Server) undo(r *http.Request, id int64, who *visitor) (notice string, err error) {
-	_, err = s.undoBatch(r.Context(), id, typedNumber(r.PostForm.Get("invitations")), who)
+	_, err = s.undoBatch(r.Context(), id, typedNumber(r.PostForm, "invitations"), who)
 	return "undo", err
 }
 
 // undoBatch takes a batch back, with its resends and the corrections of its rows.
 // invitations is how many somebody typed: it must be as many as are to be revoked now.
 // The sweep that it returns ends when all of them are.
-func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *visitor) (*invitation.Sweep, error) {
+func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who *visitor) (*invitation.Sweep, error) {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
 		return nil, err
@@ -230,7 +225,7 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *
 	if err != nil {
 		return nil, err
 	}
-	if n := sent[invitation.Pending]; invitations != n {
+	if n := sent[invitation.Pending]; invitations == nil || *invitations != n {
 		return nil, refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "What was typed is not the number of invitations to revoke: %d.", n)
 	}
 	sw, err := jobs.Undo(ctx, s.pool, b, who.Name)
@@ -241,18 +236,18 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations int, who *
 	return s.store.Sweep(ctx, sw.ID)
 }
 
-// typedNumber reads a number as people type it; -1: there is none, 0: it is no
-// number.
-func typedNumber(text string) int {
-	text = strings.NewReplacer(",", "", ".", "", " ", "", "\u00a0", "", "\u202f", "").Replace(text)
+// typedNumber reads a number of a form as people type it; nil: there is none, 0: it is
+// no number.
+func typedNumber(form url.Values, name string) *int {
+	text := strings.NewReplacer(",", "", ".", "", " ", "", "\u00a0", "", "\u202f", "").Replace(form.Get(name))
 	if text == "" {
-		return -1
+		return nil
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		return 0
+		n = 0
 	}
-	return n
+	return &n
 }
 
 // standing is where a batch stands.
@@ -356,7 +351,8 @@ func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) 
 // start lets a draft run, with the options of the form. Of real mail the number
 // of people is typed: it must be the one that the draft has now.
 func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, err error) {
-	err = s.startDraft(r.Context(), id, start{r.PostForm, typedNumber(r.PostForm.Get("people")), r.PostForm.Get("undelivered") != ""}, who)
+	consent := invitation.Consent{Yes: true, Number: typedNumber(r.PostForm, "people"), Undelivered: r.PostForm.Get("undelivered") != ""}
+	err = s.startDraft(r.Context(), id, consent, r.PostForm, who)
 	var state *invitation.StateError
 	if errors.As(err, &state) && state.State != invitation.StateCancelled {
 		err = nil // the form was sent twice, or somebody else was faster: it was started
@@ -367,16 +363,10 @@ func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, 
 // elsewhere is what to do about what belongs to another instance.
 const elsewhere = "Do it at a server that has that instance's key, or with the command line."
 
-// start is what somebody wants a draft to be started with.
-type start struct {
-	options     url.Values // those that change, as the draft's form has them
-	people      int        // the number that was typed; -1: none
-	undelivered bool       // though a development instance would not deliver all mails
-}
-
 // startDraft starts a draft, if it is then what somebody agreed to: what others
-// change meanwhile, its options or how its file is read, counts.
-func (s *Server) startDraft(ctx context.Context, id int64, want start, who *visitor) error {
+// change meanwhile, its options or how its file is read, counts. options are those
+// that change, as the draft's form has them.
+func (s *Server) startDraft(ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor) error {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
 		return err
@@ -387,15 +377,11 @@ func (s *Server) startDraft(ctx context.Context, id int64, want start, who *visi
 	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
 		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
 	}
-	if err := s.knowsZone(ctx, want.options); err != nil {
+	if err := s.knowsZone(ctx, options); err != nil {
 		return err
 	}
-	consent := invitation.Consent{Yes: true, Undelivered: want.undelivered}
-	if want.people >= 0 {
-		consent.Number = &want.people
-	}
 	err = jobs.StartDraft(ctx, s.pool, b, who.Name, jobs.StartTerms{Consent: consent, Real: s.cfg.Real,
-		Change: func(b *invitation.Batch) error { return s.readOptions(b, want.options) }})
+		Change: func(b *invitation.Batch) error { return s.readOptions(b, options) }})
 	var unsaid *invitation.ConsentError
 	var undelivered *invitation.UndeliveredError
 	var zone *invitation.ZoneError

@@ -125,12 +125,12 @@ func TestBatchPages(t *testing.T) {
 func TestShelf(t *testing.T) {
 	t.Parallel()
 	s := setup(t, nil).server
-	shelf := shelf[int]{large: func(n int) bool { return n >= 10 }}
+	shelf := shelf[int]{}
 	value, counts := 9, make(chan int, 10)
 	get := func(stamp string) int {
-		n, err := shelf.get(t.Context(), s, 1, stamp, func(context.Context) (int, error) {
+		n, err := shelf.get(t.Context(), s, 1, stamp, func(context.Context) (int, int, error) {
 			counts <- value
-			return value, nil
+			return value, value * largeFrom / 10, nil
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -13,9 +13,7 @@ import (
 
 // budgetView is what the limits on our calls have left.
 type budgetView struct {
-	Now    time.Time
-	Strips []strip
-
+	Strips    []strip
 	Differing []invitation.WorkerLimits // the live workers where they have different limits
 }
 
@@ -85,7 +83,7 @@ func (s *Server) budgetPage(w http.ResponseWriter, r *http.Request, who *visitor
 	if err != nil {
 		return err
 	}
-	view := budgetView{Now: b.Now, Differing: b.Differing()}
+	view := budgetView{Differing: b.Differing()}
 	for _, u := range all {
 		if !u.Limit.None {
 			view.Strips = append(view.Strips, drawStrip(u, b.Now))

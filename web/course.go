@@ -22,36 +22,33 @@ type courseView struct {
 // courseSteps is how many steps the picture has.
 const courseSteps = 100
 
-// coursePage shows the picture alone: it may take a moment to count.
-func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
-	view := batchView{Batch: b, Drawn: true}
-	var err error
-	if view.Course, err = s.course(r, b); err != nil {
-		return err
-	}
-	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", b.ID), view)
-}
-
 // courseOf counts how a batch went, or gives a count of that which is not old.
 func (s *Server) courseOf(ctx context.Context, b *invitation.Batch) (invitation.Course, error) {
-	return s.courses.get(ctx, s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, error) {
-		return s.reader.Course(ctx, b.ID, courseSteps)
+	return s.courses.get(ctx, s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, int, error) {
+		c, err := s.reader.Course(ctx, b.ID, courseSteps)
+		if err != nil || c.From.IsZero() {
+			return c, 0, err
+		}
+		return c, c.Steps[len(c.Steps)-1].Invited, nil
 	})
 }
 
-// course draws how a batch went; nil: nobody was invited.
-func (s *Server) course(r *http.Request, b *invitation.Batch) (*courseView, error) {
+// coursePage shows the picture alone: it may take a moment to count.
+func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
+	view := batchView{Batch: b, Drawn: true}
 	c, err := s.courseOf(r.Context(), b)
-	if err != nil || c.From.IsZero() {
-		return nil, err
+	if err != nil {
+		return err
 	}
-	last := c.Steps[len(c.Steps)-1]
-	v := &courseView{From: c.From, To: c.To, Invited: last.Invited, Accepted: last.Accepted}
-	v.InvitedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Invited })
-	if v.Accepted > 0 {
-		v.AcceptedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Accepted })
+	if !c.From.IsZero() {
+		last := c.Steps[len(c.Steps)-1]
+		view.Course = &courseView{From: c.From, To: c.To, Invited: last.Invited, Accepted: last.Accepted}
+		view.Course.InvitedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Invited })
+		if last.Accepted > 0 {
+			view.Course.AcceptedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Accepted })
+		}
 	}
-	return v, nil
+	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", b.ID), view)
 }
 
 // polyline draws counts from left to right, of most.

@@ -224,16 +224,12 @@ func mapOf(columns, chosen []string) (map[string]string, error) {
 // columnNamed is what a map takes for a column: its name, or its number where it
 // has no name of its own.
 func columnNamed(columns []string, i int) string {
-	same := 0
-	for _, name := range columns {
-		if name == columns[i] {
-			same++
-		}
+	name, number := columns[i], fmt.Sprintf("#%d", i+1)
+	own := name != "" && slices.Index(columns, name) == i && !slices.Contains(columns[i+1:], name)
+	if own || slices.Contains(columns, number) {
+		return name
 	}
-	if number := fmt.Sprintf("#%d", i+1); (same > 1 || columns[i] == "") && !slices.Contains(columns, number) {
-		return number
-	}
-	return columns[i]
+	return number
 }
 
 // draftView is what there is to see before a batch is started.
@@ -353,15 +349,12 @@ func firstCells(row invitation.Result, columns []string, problems *problemsView)
 		if p.Row != row.RowNumber {
 			continue
 		}
-		at := slices.Index(columns, p.Column)
+		at := slices.Index(columns[:min(len(columns), len(cells))], p.Column)
 		for i := range cells {
-			cells[i].Bad = i == at || at < 0 || at >= len(cells)
-		}
-		if at = max(at, 0); at >= len(cells) {
-			at = 0
+			cells[i].Bad = i == at || at < 0
 		}
 		if len(cells) > 0 {
-			cells[at].Fault = p.Message
+			cells[max(at, 0)].Fault = p.Message
 		}
 	}
 	return cells

@@ -73,13 +73,12 @@ func filterOf(q url.Values) (invitation.RowFilter, error) {
 		return f, err
 	}
 	for name, to := range map[string]*int{"after": &f.After, "before": &f.Before} {
-		if text := q.Get(name); text != "" {
-			n, err := strconv.Atoi(text)
-			if err != nil || n < 1 || n > 1<<31-1 {
-				return f, refuse(http.StatusUnprocessableEntity, "", "%s must be a row's number.", name)
-			}
-			*to = n
+		invalid := refuse(http.StatusUnprocessableEntity, "", "%s must be a row's number.", name)
+		n, err := keyNumber(q, name, invalid)
+		if err != nil || n > math.MaxInt32 {
+			return f, invalid
 		}
+		*to = int(n)
 	}
 	return f, nil
 }
@@ -257,27 +256,24 @@ type eventLine struct {
 
 // eventsPage shows who did what, the newest first.
 func (s *Server) eventsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	q := r.URL.Query()
-	var at [2]int64
-	for i, name := range []string{"batch", "before"} {
-		if text := q.Get(name); text != "" {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil || n < 1 {
-				return errNoPage
-			}
-			at[i] = n
-		}
-	}
-	events, err := s.reader.Events(r.Context(), at[0], at[1], pageRows+1)
+	batch, err := keyNumber(r.URL.Query(), "batch", errNoPage)
 	if err != nil {
 		return err
 	}
-	view := eventsView{Batch: at[0]}
+	before, err := keyNumber(r.URL.Query(), "before", errNoPage)
+	if err != nil {
+		return err
+	}
+	events, err := s.reader.Events(r.Context(), batch, before, pageRows+1)
+	if err != nil {
+		return err
+	}
+	view := eventsView{Batch: batch}
 	if len(events) > pageRows {
 		events = events[:pageRows]
 		more := url.Values{"before": {strconv.FormatInt(events[pageRows-1].ID, 10)}}
-		if at[0] > 0 {
-			more.Set("batch", strconv.FormatInt(at[0], 10))
+		if batch > 0 {
+			more.Set("batch", strconv.FormatInt(batch, 10))
 		}
 		view.More = "/events?" + more.Encode()
 	}

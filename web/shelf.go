@@ -14,10 +14,12 @@ import (
 // background once that costs no more than a hundredth of the time since: counting a
 // batch of a million rows takes a hundredth of a core, however many ask.
 type shelf[V any] struct {
-	large func(V) bool
-	mu    sync.Mutex
-	all   map[int64]*kept[V]
+	mu  sync.Mutex
+	all map[int64]*kept[V]
 }
+
+// counting counts something, and says of how many rows it is.
+type counting[V any] func(context.Context) (value V, rows int, err error)
 
 // largeFrom is how many rows are too many to be counted each time.
 const largeFrom = 5000
@@ -36,7 +38,7 @@ type kept[V any] struct {
 const shelfLife = time.Hour
 
 // get returns what count does, or has done lately for the same stamp.
-func (h *shelf[V]) get(ctx context.Context, s *Server, id int64, stamp string, count func(context.Context) (V, error)) (V, error) {
+func (h *shelf[V]) get(ctx context.Context, s *Server, id int64, stamp string, count counting[V]) (V, error) {
 	h.mu.Lock()
 	k := h.all[id]
 	if k == nil || k.stamp != stamp {
@@ -57,9 +59,9 @@ func (h *shelf[V]) get(ctx context.Context, s *Server, id int64, stamp string, c
 }
 
 // fill counts, and keeps what comes of it if it is large.
-func (h *shelf[V]) fill(ctx context.Context, id int64, stamp string, count func(context.Context) (V, error)) (V, error) {
+func (h *shelf[V]) fill(ctx context.Context, id int64, stamp string, count counting[V]) (V, error) {
 	began := time.Now()
-	value, err := count(ctx)
+	value, rows, err := count(ctx)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
@@ -73,7 +75,7 @@ func (h *shelf[V]) fill(ctx context.Context, id int64, stamp string, count func(
 			delete(h.all, other)
 		}
 	}
-	if !h.large(value) {
+	if rows < largeFrom {
 		delete(h.all, id)
 		return value, nil
 	}
@@ -101,8 +103,9 @@ func (s *Server) warm() {
 
 // tally counts the rows of a batch, or gives a count of them that is not old.
 func (s *Server) tally(ctx context.Context, id int64, state invitation.State, finished *time.Time) (invitation.Tally, error) {
-	return s.tallies.get(ctx, s, id, fmt.Sprint(state, finished != nil && !finished.IsZero()), func(ctx context.Context) (invitation.Tally, error) {
-		return s.reader.Tally(ctx, id)
+	return s.tallies.get(ctx, s, id, fmt.Sprint(state, finished != nil && !finished.IsZero()), func(ctx context.Context) (invitation.Tally, int, error) {
+		t, err := s.reader.Tally(ctx, id)
+		return t, t.Rows(), err
 	})
 }
 
@@ -119,13 +122,13 @@ func (s *Server) document(ctx context.Context, id int64) (keptDocument, error) {
 	if err != nil {
 		return keptDocument{}, err
 	}
-	return s.documents.get(ctx, s, id, fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt), func(ctx context.Context) (keptDocument, error) {
+	return s.documents.get(ctx, s, id, fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt), func(ctx context.Context) (keptDocument, int, error) {
 		at := s.now()
 		d, _, err := s.reader.Document(ctx, id, s.cfg.Limits)
 		if err != nil {
-			return keptDocument{}, err
+			return keptDocument{}, 0, err
 		}
-		return keptDocument{*d, at}, nil
+		return keptDocument{*d, at}, d.Rows, nil
 	})
 }
 
@@ -135,7 +138,11 @@ func (s *Server) loads(ctx context.Context, instance int64) ([]invitation.Load, 
 	if err != nil {
 		return nil, err
 	}
-	return s.waiting.get(ctx, s, instance, fmt.Sprint(running), func(ctx context.Context) ([]invitation.Load, error) {
-		return s.reader.Loads(ctx, instance)
+	return s.waiting.get(ctx, s, instance, fmt.Sprint(running), func(ctx context.Context) (all []invitation.Load, people int, err error) {
+		all, err = s.reader.Loads(ctx, instance)
+		for _, l := range all {
+			people += l.People
+		}
+		return all, people, err
 	})
 }

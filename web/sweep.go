@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 
@@ -33,7 +32,7 @@ type night struct {
 
 // sweepsPage shows the sweeps, those that are held on top.
 func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	before, err := keyNumber(r, "before")
+	before, err := keyNumber(r.URL.Query(), "before", refuse(http.StatusUnprocessableEntity, "", "before must be a number."))
 	if err != nil {
 		return err
 	}
@@ -74,19 +73,6 @@ func (s *Server) nights(ctx context.Context) ([]night, error) {
 	return all, nil
 }
 
-// keyNumber reads the number that a page goes on after; 0: from the first.
-func keyNumber(r *http.Request, name string) (int64, error) {
-	text := r.URL.Query().Get(name)
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 1 {
-		return 0, refuse(http.StatusUnprocessableEntity, "", "%s must be a number.", name)
-	}
-	return n, nil
-}
-
 // sweepView is a sweep and each invitation of it.
 type sweepView struct {
 	*invitation.Sweep
@@ -101,7 +87,11 @@ func (v sweepView) Left() int { return v.Undecided }
 
 // sweepPage shows what a sweep has done, or would do.
 func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
-	sw, err := s.sweepOf(r)
+	id, err := number(r, "id")
+	if err != nil {
+		return err
+	}
+	sw, err := s.store.Sweep(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -123,39 +113,26 @@ func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	return s.render(w, r, who, http.StatusOK, "sweep", fmt.Sprintf("Sweep %d", sw.ID), view)
 }
 
-func (s *Server) sweepOf(r *http.Request) (*invitation.Sweep, error) {
-	id, err := number(r, "id")
-	if err != nil {
-		return nil, err
-	}
-	return s.store.Sweep(r.Context(), id)
-}
-
-// sweepActions are what can be done to a sweep, and in which of its states.
-var sweepActions = map[string]struct {
-	states []invitation.SweepState
-	do     func(context.Context, pgx.Tx, *invitation.Store, *invitation.Sweep, string) error
-}{
-	"allow": {[]invitation.SweepState{invitation.SweepHeld}, jobs.AllowSweep},
-	"stop": {[]invitation.SweepState{invitation.SweepHeld, invitation.SweepRunning}, func(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, actor string) error {
-		return store.StopSweep(ctx, tx, sw.ID, actor)
-	}},
-}
-
-// changeSweep does something to a sweep in somebody's name, and returns it as it
-// is then.
+// changeSweep allows a sweep that is held, or stops one that is held or goes on, in
+// somebody's name, and returns it as it is then.
 func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *visitor) (*invitation.Sweep, error) {
 	sw, err := s.store.Sweep(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(sweepActions[action].states, sw.State()) {
-		return nil, refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[sw.State()])
-	}
-	if action == "allow" && sw.InstanceID != s.cfg.Instance.ID {
+	allow := action == "allow"
+	switch state := sw.State(); {
+	case state != invitation.SweepHeld && (allow || state != invitation.SweepRunning):
+		return nil, refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[state])
+	case allow && sw.InstanceID != s.cfg.Instance.ID:
 		return nil, refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return sweepActions[action].do(ctx, tx, s.store, sw, who.Name) })
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if allow {
+			return jobs.AllowSweep(ctx, tx, s.store, sw, who.Name)
+		}
+		return s.store.StopSweep(ctx, tx, sw.ID, who.Name)
+	})
 	if err != nil {
 		return nil, err
 	}

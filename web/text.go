@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -39,6 +40,19 @@ func checkAddress(u *url.URL) error {
 		return errAddress
 	}
 	return nil
+}
+
+// keyNumber reads the number that a page goes on after, or is about; 0: there is none.
+func keyNumber(q url.Values, name string, invalid error) (int64, error) {
+	text := q.Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 {
+		return 0, invalid
+	}
+	return n, nil
 }
 
 // readForm reads a form of at most so many bytes.

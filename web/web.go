@@ -35,7 +35,6 @@ import (
 // Config says for whom a server is. Its zero fields take the defaults named.
 type Config struct {
 	Instance invitation.Instance // whom uploads are for; required
-	Target   string              // the same, in words
 	Real     bool                // mail reaches people: who starts a batch types how many
 	Limits   func(environment string) invitation.Limits
 
@@ -50,7 +49,6 @@ type Config struct {
 
 	Metrics   http.Handler // what GET /metrics answers to those who may read; nil: there is none
 	MaxUpload int64        // bytes; default [importer.DefaultFileBytes]
-	Version   string       // of the program
 
 	UploadQuota int64 // bytes that all files of drafts may take in the database; default [DefaultUploadQuota]
 
@@ -106,16 +104,6 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		downloads: newDownloads(), lives: newLives(),
 		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksOf(pool))}, watches: watches{all: map[watched]*watch{}}}
-	s.tallies.large = func(t invitation.Tally) bool { return t.Rows() >= largeFrom }
-	s.documents.large = func(d keptDocument) bool { return d.Rows >= largeFrom }
-	s.waiting.large = func(all []invitation.Load) bool {
-		n := 0
-		for _, l := range all {
-			n += l.People
-		}
-		return n >= largeFrom
-	}
-	s.courses.large = func(c invitation.Course) bool { return c.Steps[len(c.Steps)-1].Invited >= largeFrom }
 	if cfg.Clerk != nil {
 		s.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, fmt.Sprintf("serve_%d", os.Getpid()), cfg.Limits(cfg.Instance.Environment).General, cfg.RequestTimeout, cfg.Log)
 	}

@@ -94,9 +94,9 @@ func (c *serveCmd) Run(ctx context.Context, p *program) error {
 		return fail(exitUsage, "database_url", remedy, "serve needs %d connections to the database: pool_max_conns is %d", web.MinConns, n)
 	}
 	server, err := web.New(at.pool, web.Config{
-		Instance: at.instance, Target: t.String(), Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address, TrustedProxies: proxies,
-		Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
-		UploadQuota: int64(c.UploadQuota), Metrics: at.metrics(), Version: built().Version, Log: p.log,
+		Instance: at.instance, Real: t.real(), Limits: p.limits, Users: users, OpenID: openID, URL: address,
+		TrustedProxies: proxies, Clerk: t.api, RequestTimeout: p.settings.RequestTimeout,
+		UploadQuota: int64(c.UploadQuota), Metrics: at.metrics(), Log: p.log,
 	})
 	if err != nil {
 		return err
