@@ -1,6 +1,7 @@
 package words
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,19 +93,21 @@ func Status(s invitation.Status) string {
 // statusChapter tells where the invitation stands since, unless that came with
 // the outcome or an attempt tells it.
 func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
-	switch {
-	case r.Status == nil || r.StatusAt == nil:
+	if r.Status == nil || r.StatusAt == nil {
 		return Chapter{}, false
-	case *r.Status == invitation.Deleted:
-		return Chapter{At: *r.StatusAt, Text: "deleted at Clerk (read by its id, in every status)"}, true
-	case r.StatusReadID != nil && *r.Status == invitation.Revoked:
-		return Chapter{At: *r.StatusAt, Text: "revoked by somebody else (read by reconciling)"}, true
-	case r.StatusReadID != nil:
-		return Chapter{At: *r.StatusAt, Text: string(*r.Status) + " (read by reconciling)"}, true
-	case *r.Status == invitation.Accepted, *r.Status == invitation.Expired:
-		return Chapter{At: *r.StatusAt, Text: string(*r.Status)}, true
 	}
-	return Chapter{}, false
+	text := string(*r.Status)
+	switch {
+	case *r.Status == invitation.Deleted:
+		text = "deleted at Clerk (read by its id, in every status)"
+	case r.StatusReadID != nil && *r.Status == invitation.Revoked:
+		text = "revoked by somebody else (read by reconciling)"
+	case r.StatusReadID != nil:
+		text += " (read by reconciling)"
+	case *r.Status != invitation.Accepted && *r.Status != invitation.Expired:
+		return Chapter{}, false
+	}
+	return Chapter{At: *r.StatusAt, Text: text}, true
 }
 
 // provedBy reports whether a chapter about an attempt or a sighting says how
@@ -166,21 +169,8 @@ func Reason(code string) string {
 	if said, ok := Problems[code]; ok {
 		return said
 	}
-	switch code {
-	case "invited_by_another_row":
-		return "another row invited them"
-	case "pending_at_clerk":
-		return "Clerk had a pending invitation"
-	case "user_at_clerk":
-		return "Clerk had them as a user"
-	case "invited_again_recently":
-		return "invited again lately"
-	case "corrected":
-		return "given up: its address was set right"
-	case "revoked_elsewhere":
-		return "the invitation that was to be sent again was taken back"
-	case "made_since_the_batch_began":
-		return "Clerk shows an invitation made since the batch began"
+	if said, ok := ourReasons[code]; ok {
+		return said
 	}
 	if base, param, found := strings.Cut(code, ":"); found {
 		return fmt.Sprintf("Clerk refuses %s (%s)", param, base)
@@ -189,6 +179,17 @@ func Reason(code string) string {
 		return said + " (" + code + ")"
 	}
 	return code
+}
+
+// ourReasons are the program's own, but for problems of the file.
+var ourReasons = map[string]string{
+	"invited_by_another_row":     "another row invited them",
+	"pending_at_clerk":           "Clerk had a pending invitation",
+	"user_at_clerk":              "Clerk had them as a user",
+	"invited_again_recently":     "invited again lately",
+	"corrected":                  "given up: its address was set right",
+	"revoked_elsewhere":          "the invitation that was to be sent again was taken back",
+	"made_since_the_batch_began": "Clerk shows an invitation made since the batch began",
 }
 
 // clerkSays is what is meant by the codes that people meet, Clerk's and those of
@@ -301,32 +302,25 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 		"refused": "made nothing", "revoked": "revoked invitation" + invitationID,
 		"gone": "nothing to revoke", "accepted": "not revoked: they had accepted",
 	}
-	switch *a.Resolution {
-	case "answered":
+	if *a.Resolution == "answered" {
 		return answered[or(a.Answer)]
-	case "not_sent":
-		return "nothing was done"
-	case "refused":
-		return "the answer proves that nothing was done"
-	case "ours":
-		return "a read showed that it made an invitation" + invitationID
-	case "not_there":
-		return "a read showed that it made nothing"
-	case "exists":
-		return "a read showed another invitation" + invitationID
-	case "user":
-		return "a read showed that they are a user"
 	}
-	return "settled by a read"
+	return cmp.Or(map[string]string{
+		"not_sent":  "nothing was done",
+		"refused":   "the answer proves that nothing was done",
+		"ours":      "a read showed that it made an invitation" + invitationID,
+		"not_there": "a read showed that it made nothing",
+		"exists":    "a read showed another invitation" + invitationID,
+		"user":      "a read showed that they are a user",
+	}[*a.Resolution], "settled by a read")
 }
 
 // sightingChapter tells what a read of Clerk showed.
 func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
 	c := Chapter{At: g.FirstSeen, Text: "read Clerk: "}
-	switch {
-	case g.Kind == "user":
+	if g.Kind == "user" {
 		c.Text += "user " + g.ClerkID
-	default:
+	} else {
 		c.Text += fmt.Sprintf("%s invitation %s", or(g.Status), g.ClerkID)
 		if ours(s, g) {
 			c.Text += ", ours"
