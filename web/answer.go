@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -85,7 +86,7 @@ func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 			err = h(w, r, who)
 		}
 		if err != nil {
-			s.failFor(w, r, who, err)
+			s.fail(w, r, who, err)
 		}
 	}
 }
@@ -114,15 +115,13 @@ func browses(r *http.Request) bool {
 func (s *Server) public(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			s.fail(w, r, err)
+			s.fail(w, r, nil, err)
 		}
 	}
 }
 
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) { s.failFor(w, r, nil, err) }
-
-// failFor answers with an error: a page for people, problem+json for scripts.
-func (s *Server) failFor(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
+// fail answers with an error: a page for people, problem+json for scripts.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, who *visitor, err error) {
 	if forAPI(r) {
 		s.failAPI(w, r, who, err)
 		return
@@ -204,28 +203,28 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, st
 	if err := t.ExecuteTemplate(&text, part, f); err != nil {
 		return fmt.Errorf("write page %s: %w", page, err)
 	}
-	return sendHTML(w, r, status, text.Bytes())
+	sendHTML(w, r, status, text.Bytes())
+	return nil
 }
 
 // sendHTML sends a page, compressed where the browser takes that. There is no
 // secret in a page beside what the person may see, so that its length tells
 // nobody anything.
-func sendHTML(w http.ResponseWriter, r *http.Request, status int, text []byte) error {
+func sendHTML(w http.ResponseWriter, r *http.Request, status int, text []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Add("Vary", "Accept-Encoding, HX-Target")
-	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	var out io.Writer = w
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close() //nolint:errcheck // who asked may be gone
+		out = z
+	} else {
 		h.Set("Content-Length", strconv.Itoa(len(text)))
-		w.WriteHeader(status)
-		_, _ = w.Write(text) // who asked may be gone
-		return nil
 	}
-	h.Set("Content-Encoding", "gzip")
 	w.WriteHeader(status)
-	z := gzip.NewWriter(w)
-	_, _ = z.Write(text)
-	_ = z.Close()
-	return nil
+	_, _ = out.Write(text) // who asked may be gone
 }
 
 // number reads a number of the path; one that is none is no page.

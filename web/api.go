@@ -62,7 +62,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = unrouted(w, r, a.mux, "", errNoOperation)
 	}
 	if err != nil {
-		a.fail(w, r, err)
+		a.fail(w, r, nil, err)
 		return
 	}
 	r.Pattern = pattern

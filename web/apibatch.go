@@ -67,7 +67,7 @@ func (a *api) batchOperations() {
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "See what taking a batch back means, or how far that is"},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoView, error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoState, error) {
 			t, err := a.reader.Tally(ctx, b.ID)
 			if err != nil {
 				return nil, err
@@ -79,12 +79,12 @@ func (a *api) batchOperations() {
 		}))
 	reply(a, Auditor, huma.Operation{OperationID: "get-course", Method: http.MethodGet, Path: "/batches/{batch}/course", Tags: []string{"Batches"},
 		Summary: "See how a batch went over time", Description: "What the picture on its page shows. The counts of a large batch may be some seconds old."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*courseDocument, error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*course, error) {
 			c, err := a.courseOf(ctx, b)
 			if err != nil {
 				return nil, err
 			}
-			d := &courseDocument{Steps: []invitation.Step{}}
+			d := &course{Steps: []invitation.Step{}}
 			if !c.From.IsZero() {
 				d.From, d.To, d.Steps = &c.From, &c.To, c.Steps
 			}
@@ -111,8 +111,8 @@ type undoBody struct {
 	Invitations int `json:"invitations" minimum:"0" doc:"How many invitations are to be revoked: those of the batch, of its resends and of corrections of its rows that are pending. With another number nothing happens."`
 }
 
-// courseDocument is how a batch went.
-type courseDocument struct {
+// course is how a batch went.
+type course struct {
 	From     *time.Time        `json:"from" doc:"The first invitation; null: nobody was invited."`
 	To       *time.Time        `json:"to"`
 	Steps    []invitation.Step `json:"steps" doc:"What there was in all at the end of each part of that time; the parts are of one length. An acceptance counts from when it was read."`

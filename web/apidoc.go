@@ -26,27 +26,16 @@ const (
 	problemType  = "application/problem+json"
 )
 
-// schemaNames are those of types whose own names say too little, or whose names
-// are ours alone.
+// schemaNames are those of types whose own names say something else. The others are
+// called as their types.
 var schemaNames = map[reflect.Type]string{
 	reflect.TypeFor[invitation.Document]():       "Batch",
-	reflect.TypeFor[invitation.BatchLine]():      "BatchLine",
 	reflect.TypeFor[invitation.Result]():         "Row",
 	reflect.TypeFor[invitation.SweepDocument]():  "Sweep",
 	reflect.TypeFor[invitation.PersonLine]():     "Person",
-	reflect.TypeFor[rowDocument]():               "RowWithCells",
 	reflect.TypeFor[uploadDocument]():            "Upload",
-	reflect.TypeFor[budgetDocument]():            "Budget",
-	reflect.TypeFor[draftDocument]():             "Draft",
 	reflect.TypeFor[importer.Problem]():          "FileProblem",
-	reflect.TypeFor[undoView]():                  "UndoState",
-	reflect.TypeFor[courseDocument]():            "Course",
-	reflect.TypeFor[optionsDocument]():           "Options",
-	reflect.TypeFor[reconcileDocument]():         "Reconcile",
 	reflect.TypeFor[invitation.RevocationLine](): "Revocation",
-	reflect.TypeFor[night]():                     "Schedule",
-	reflect.TypeFor[kind]():                      "ProblemKind",
-	reflect.TypeFor[problemRow]():                "ProblemRow",
 	reflect.TypeFor[columnsBody]():               "SetColumns",
 	reflect.TypeFor[optionsBody]():               "SetOptions",
 	reflect.TypeFor[startBody]():                 "Start",
@@ -128,7 +117,7 @@ func (a *api) describe() {
 				a.log.Error("describe the API", "error", err)
 				http.Error(w, "The API's description can't be written.", http.StatusInternalServerError)
 			case contentType == "":
-				_ = sendHTML(w, r, http.StatusOK, text) // never fails
+				sendHTML(w, r, http.StatusOK, text)
 			default:
 				w.Header().Set("Content-Type", contentType)
 				_, _ = w.Write(text) // the client may be gone

@@ -9,8 +9,8 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -51,22 +51,16 @@ type uploadInput struct {
 
 // reading is how the file is to be read, and what its draft begins with.
 func (in *uploadInput) reading(query url.Values) (reading, error) {
-	o := reading{columnsBody: columnsBody{nil, in.RevokeOn, in.Delimiter, in.Encoding}, Again: in.Again}
+	o := reading{columnsBody{map[string]string{}, in.RevokeOn, in.Delimiter, in.Encoding}, in.Again, url.Values{}}
 	for _, pair := range in.Map {
 		name, column, ok := strings.Cut(pair, "=")
 		if !ok || o.Map[name] != "" {
 			return o, refuse(http.StatusUnprocessableEntity, "Write it once for each column: map=email=Work%20Address", "A map is NAME=COLUMN.")
 		}
-		if o.Map == nil {
-			o.Map = map[string]string{}
-		}
 		o.Map[name] = column
 	}
 	for _, f := range optionNames {
 		if query.Has(f) {
-			if o.Draft == nil {
-				o.Draft = url.Values{}
-			}
 			o.Draft.Set(f, query.Get(f))
 		}
 	}
@@ -162,21 +156,13 @@ func (a *api) draftOperations() {
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-draft", Method: http.MethodGet, Path: "/batches/{batch}/draft", Tags: []string{"Drafts"},
 		Summary: "See what a draft holds and what sending it takes", Description: "The same as `bulkinvite check FILE --json`, and who is skipped. People are looked up at Clerk in the background: ask again while `looking`."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*draftDocument, error) {
-			return a.draftDocument(ctx, b)
-		}))
-	type columnsInput struct {
-		BatchPath
-		Body columnsBody
-	}
+		ofBatch(a, a.draftDocument))
 	register(a, Operator, huma.Operation{OperationID: "set-columns", Method: http.MethodPut, Path: "/batches/{batch}/columns", Tags: []string{"Drafts"},
 		Summary: "Read a draft's file in another way", Description: "All of it is read again: what was said before about its columns does not count any more."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in columnsInput) (*uploadOutput, error) {
-			return a.setColumns(ctx, b.ID, in.Body)
-		}))
+		ofBatch(a, a.setColumns))
 	reply(a, Auditor, huma.Operation{OperationID: "get-options", Method: http.MethodGet, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "See the options of a batch", Description: "As PATCH takes them; what is empty or 0 is the default."},
-		ofBatch(a, func(_ context.Context, b *invitation.Batch, _ BatchPath) (optionsDocument, error) {
+		ofBatch(a, func(_ context.Context, b *invitation.Batch, _ BatchPath) (options, error) {
 			return optionsOf(b), nil
 		}))
 	type optionsInput struct {
@@ -208,8 +194,8 @@ func (a *api) draftOperations() {
 		})
 }
 
-// draftDocument is what there is to see before a batch is started.
-type draftDocument struct {
+// draft is what there is to see before a batch is started.
+type draft struct {
 	Batch int64 `json:"batch"`
 	importer.Check
 	ToInvite      int     `json:"to_invite" doc:"How many people are invited, as far as is known: what POST …/start takes as people."`
@@ -221,7 +207,7 @@ type draftDocument struct {
 	Undelivered   bool    `json:"undelivered" doc:"A development instance would not deliver all of it: POST …/start needs allow_undelivered."`
 }
 
-func (a *api) draftDocument(ctx context.Context, b *invitation.Batch) (*draftDocument, error) {
+func (a *api) draftDocument(ctx context.Context, b *invitation.Batch, _ BatchPath) (*draft, error) {
 	if b.State != invitation.Draft {
 		return nil, refuse(http.StatusConflict, fmt.Sprintf("GET %s/batches/%d says where it stands.", apiRoot, b.ID), "Batch %d is %s: it is no draft any more.", b.ID, b.State)
 	}
@@ -229,17 +215,17 @@ func (a *api) draftDocument(ctx context.Context, b *invitation.Batch) (*draftDoc
 	if err != nil {
 		return nil, err
 	}
-	card, u, err := a.draftCard(ctx, b, tally.Undecided)
+	card, err := a.draftCard(ctx, b, tally.Undecided)
 	if err != nil {
 		return nil, err
 	}
 	found := importer.Summary{Blank: b.Blank, Encoding: b.Encoding, Delimiter: b.Delimiter, Columns: importer.Columns{Found: b.Columns, Mapped: map[string]string{}}}
-	if u != nil && u.Summary != nil {
+	if u := card.Upload; u != nil && u.Summary != nil {
 		found = *u.Summary
 	}
 	found.Rows, found.Valid, found.Invalid, found.DuplicateRow = tally.Rows(), tally.Undecided, tally.Outcomes[invitation.Invalid], tally.Outcomes[invitation.DuplicateRow]
 	p := card.Preview
-	d := &draftDocument{Batch: b.ID, Check: importer.NewCheck(&found, p.Known, p.Plan), ToInvite: p.ToInvite, Lapsed: p.Lapsed,
+	d := &draft{Batch: b.ID, Check: importer.NewCheck(&found, p.Known, p.Plan), ToInvite: p.ToInvite, Lapsed: p.Lapsed,
 		Looking: p.Looking(), AskedClerk: p.AskedClerk, Confirm: p.Typed, Undelivered: p.Limited}
 	if p.Problem != "" {
 		d.LookupProblem = &p.Problem
@@ -269,8 +255,8 @@ type optionsBody struct {
 	TZ            *string `json:"tz,omitempty" maxLength:"60" doc:"The time zone of start_at and hours: Europe/Berlin."`
 }
 
-// optionsDocument is [optionsBody] as it is read.
-type optionsDocument struct {
+// options is [optionsBody] as it is read.
+type options struct {
 	RedirectURL   string                 `json:"redirect_url"`
 	Template      string                 `json:"template"`
 	ExpiresInDays int                    `json:"expires_in_days"`
@@ -283,29 +269,28 @@ type optionsDocument struct {
 	TZ            string                 `json:"tz"`
 }
 
-func optionsOf(b *invitation.Batch) optionsDocument {
-	d := optionsDocument{RedirectURL: b.Options.RedirectURL, Template: b.Options.Template, ExpiresInDays: b.Options.ExpiresInDays, Priority: b.Priority, Canary: b.Canary,
-		OnDuplicate: cmp.Or(b.Duplicates, invitation.Skip), RevokeAfter: int(b.RevokeAfter / (24 * time.Hour)), Hours: b.Hours.String(), TZ: b.Hours.TZ}
+// wholeDays is a length of time in days.
+func wholeDays(d time.Duration) int { return int(d / (24 * time.Hour)) }
+
+func optionsOf(b *invitation.Batch) options {
+	d := options{RedirectURL: b.Options.RedirectURL, Template: b.Options.Template, ExpiresInDays: b.Options.ExpiresInDays, Priority: b.Priority, Canary: b.Canary,
+		OnDuplicate: cmp.Or(b.Duplicates, invitation.Skip), RevokeAfter: wholeDays(b.RevokeAfter), Hours: b.Hours.String(), TZ: b.Hours.TZ}
 	if !b.StartAt.IsZero() {
 		d.StartAt = b.StartAt.UTC().Format(time.RFC3339)
 	}
 	return d
 }
 
-// optionNames are the options of a draft in a query, a body and its form.
+// optionNames are the options of a draft in a query and its form, in the order in
+// which [optionsBody] has them.
 var optionNames = []string{"redirect_url", "template", "expires_in_days", "priority", "canary", "on_duplicate", "revoke_after_days", "start_at", "hours", "tz"}
 
 // form is the body as the draft's form would send it.
 func (o optionsBody) form() url.Values {
-	form := url.Values{}
-	for name, text := range map[string]*string{"redirect_url": o.RedirectURL, "template": o.Template, "on_duplicate": o.OnDuplicate, "start_at": o.StartAt, "hours": o.Hours, "tz": o.TZ} {
-		if text != nil {
-			form.Set(name, *text)
-		}
-	}
-	for name, n := range map[string]*int{"expires_in_days": o.ExpiresInDays, "priority": o.Priority, "canary": o.Canary, "revoke_after_days": o.RevokeAfter} {
-		if n != nil {
-			form.Set(name, strconv.Itoa(*n))
+	form, named := url.Values{}, reflect.ValueOf(o)
+	for i, name := range optionNames {
+		if value := named.Field(i); !value.IsNil() {
+			form.Set(name, fmt.Sprint(value.Elem()))
 		}
 	}
 	return form
@@ -337,12 +322,9 @@ func (a *api) uploadBatch(ctx context.Context, in *uploadInput) (*uploadOutput, 
 	if err != nil {
 		return nil, err
 	}
-	u, again, err := a.receive(ctx, file, e.who.Name, cmp.Or(name, in.FileName), o, in.Key, func() { extend(e.w, patience) })
+	u, err := a.receive(ctx, file, e.who.Name, cmp.Or(name, in.FileName), o, in.Key, func() { extend(e.w, patience) })
 	if err != nil {
 		return nil, err
-	}
-	if !again {
-		a.log.Info("upload received", "upload", u.ID, "bytes", u.Bytes)
 	}
 	extend(e.w, patience)
 	return a.checked(ctx, u, http.StatusCreated)
@@ -392,17 +374,23 @@ func (a *api) checked(ctx context.Context, u *upload, status int) (*uploadOutput
 	return &uploadOutput{Status: status, Location: fmt.Sprintf("%s/batches/%d", apiRoot, *u.Batch), Body: d}, err
 }
 
+// columnsInput is a draft, and how its file is to be read.
+type columnsInput struct {
+	BatchPath
+	Body columnsBody
+}
+
 // setColumns has the file of a draft read in another way.
-func (a *api) setColumns(ctx context.Context, batch int64, body columnsBody) (*uploadOutput, error) {
-	u, err := a.uploadOf(ctx, batch)
+func (a *api) setColumns(ctx context.Context, b *invitation.Batch, in columnsInput) (*uploadOutput, error) {
+	u, err := a.uploadOf(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
 	if u == nil {
-		return nil, refuse(http.StatusConflict, "Import it again.", "Batch %d did not come by the page or the API: its file is not here.", batch)
+		return nil, refuse(http.StatusConflict, "Import it again.", "Batch %d did not come by the page or the API: its file is not here.", b.ID)
 	}
 	o := u.Options
-	o.columnsBody = body
+	o.columnsBody = in.Body
 	if err := a.readAgain(exchangeOf(ctx).r, u, o); err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (a *api) otherOperations() {
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
 		Summary: "See when Clerk was last held against our rows", Description: "Of the instance that the server speaks for; 404 where it never was."},
-		func(ctx context.Context, _ *struct{}) (*reconcileDocument, error) {
+		func(ctx context.Context, _ *struct{}) (*reconcile, error) {
 			last, err := a.reader.LastReconcile(ctx, a.cfg.Instance.ID)
 			if err != nil {
 				return nil, err
@@ -40,11 +40,11 @@ func (a *api) otherOperations() {
 			if last == nil {
 				return nil, refuse(http.StatusNotFound, "Workers do it every 15 minutes, bulkinvite reconcile does it now.", "Clerk was not held against the rows yet.")
 			}
-			return &reconcileDocument{last, last.StartedBy, last.StartedAt, last.Error}, nil
+			return &reconcile{last, last.StartedBy, last.StartedAt, last.Error}, nil
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-budget", Method: http.MethodGet, Path: "/budget", Tags: []string{"Clerk"},
 		Summary: "See what Clerk's limits have left", Description: "Of the instance that the server speaks for."},
-		func(ctx context.Context, _ *struct{}) (*budgetDocument, error) { return a.budget(ctx) })
+		func(ctx context.Context, _ *struct{}) (*budget, error) { return a.budget(ctx) })
 	type eventsInput struct {
 		Paging
 		After int64 `query:"after" minimum:"1" doc:"Only events older than this one: the last of the page before."`
@@ -136,7 +136,7 @@ func (a *api) sweepOperations() {
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "list-schedules", Method: http.MethodGet, Path: "/schedules", Tags: []string{"Sweeps"},
 		Summary: "See when workers sweep next", Description: "By each schedule that workers were started with."},
-		func(ctx context.Context, _ *struct{}) ([]night, error) { return a.nights(ctx) })
+		func(ctx context.Context, _ *struct{}) ([]schedule, error) { return a.nights(ctx) })
 	for _, d := range []struct{ action, summary string }{
 		{"allow", "Let a held sweep revoke what it found"},
 		{"stop", "End a sweep that is held or goes on; what is not revoked stays"},
@@ -148,8 +148,8 @@ func (a *api) sweepOperations() {
 	}
 }
 
-// budgetDocument is what the limits have left.
-type budgetDocument struct {
+// budget is what the limits have left.
+type budget struct {
 	Environment string        `json:"environment"` // production, development or sandbox
 	At          time.Time     `json:"at"`
 	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
@@ -177,21 +177,21 @@ type returns struct {
 	Requests int       `json:"requests"`
 }
 
-// reconcileDocument is the last reconciling, as `bulkinvite reconcile --json` prints
+// reconcile is the last reconciling, as `bulkinvite reconcile --json` prints
 // it, and when that was.
-type reconcileDocument struct {
+type reconcile struct {
 	*invitation.Reconcile
 	StartedBy string    `json:"started_by"`
 	StartedAt time.Time `json:"started_at"`
 	Error     string    `json:"error" doc:"Why it did not read everything."`
 }
 
-func (s *Server) budget(ctx context.Context) (*budgetDocument, error) {
-	b, all, err := s.usages(ctx)
+func (s *Server) budget(ctx context.Context) (*budget, error) {
+	b, all, err := s.allUsages(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d := &budgetDocument{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: len(b.Workers), Differing: b.Differing()}
+	d := &budget{Environment: s.cfg.Instance.Environment, At: b.Now, Workers: len(b.Workers), Differing: b.Differing()}
 	for _, u := range all {
 		l := limitBudget{Bucket: u.Name, Limit: u.Limit, NextAt: timeOrNil(u.Next), FullAt: timeOrNil(u.Full),
 			FrozenUntil: timeOrNil(u.Frozen), Returns: []returns{}}

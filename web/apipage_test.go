@@ -158,7 +158,7 @@ func TestAPIProblems(t *testing.T) {
 	b := setup(t, nil)
 	s := b.script(Operator)
 	s.csv("", "email,name\nx,A\ngood@example.com,B\ny,C\n,D\nz,E\n").want(http.StatusCreated)
-	kinds := into[[]kind](s.get("/batches/1/problems/kinds").want(http.StatusOK))
+	kinds := into[[]problemKind](s.get("/batches/1/problems/kinds").want(http.StatusOK))
 	if len(kinds) != 2 || kinds[0].Code != "no_at" || kinds[0].Count != 3 || kinds[0].Words != words.Problems["no_at"] || kinds[1].Words != "no address" || !strings.Contains(kinds[0].Remedy, "@") {
 		t.Errorf("%+v", kinds)
 	}
@@ -240,7 +240,7 @@ func TestAPIRest(t *testing.T) {
 	s.post("/batches/1/start", "").want(http.StatusOK)
 	b.exec(`update results set outcome = 'invited', status = 'pending', clerk_invitation_id = 'inv_1', invited_at = now(), decided_at = now() where row_number = 1`)
 	s.get("/batches/1/undo").want(http.StatusOK).says(`{"invitations":1,"waiting":1,"follow_ups":[],"sweep":null}`)
-	if c := into[courseDocument](s.get("/batches/1/course").want(http.StatusOK)); c.From == nil || len(c.Steps) != courseSteps || c.Steps[courseSteps-1].Invited != 1 {
+	if c := into[course](s.get("/batches/1/course").want(http.StatusOK)); c.From == nil || len(c.Steps) != courseSteps || c.Steps[courseSteps-1].Invited != 1 {
 		t.Errorf("%+v", c)
 	}
 	s.post("/batches/1/undo", `{"invitations":1}`).want(http.StatusOK)
@@ -269,7 +269,7 @@ func TestAPIRest(t *testing.T) {
 	s.get("/drift?kind=odd").refused(http.StatusUnprocessableEntity, "query.kind")
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lock_key) values ('w', $1, 'h', 1, '1', 1)`, id)
 	b.exec(`insert into attempts (instance_id, worker_id, bucket, call, started_at, deadline, answered_at) values ($1, 'w', 'create', 'create', now(), now() + interval '20 seconds', now())`, id)
-	budget := into[budgetDocument](s.get("/budget").want(http.StatusOK))
+	budget := into[budget](s.get("/budget").want(http.StatusOK))
 	at := slices.IndexFunc(budget.Limits, func(l limitBudget) bool { return l.Bucket == "create" })
 	if l := budget.Limits[at]; budget.Workers != 1 || len(l.Returns) != 1 || l.Returns[0].Requests != 1 || !l.Returns[0].At.Equal(*l.NextAt) {
 		t.Errorf("%+v", budget)

@@ -44,9 +44,7 @@ func newProblem(said *refusal) *problem {
 
 func init() {
 	// The library's way to have another form of errors.
-	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
-		return libraryProblem(status, message, errs)
-	}
+	huma.NewError = libraryProblem
 }
 
 // libraryRemedies are for what the library finds wrong with a request.
@@ -57,7 +55,7 @@ var libraryRemedies = map[int]string{
 }
 
 // libraryProblem tells what the library found wrong with a request.
-func libraryProblem(status int, message string, errs []error) *problem {
+func libraryProblem(status int, message string, errs ...error) huma.StatusError {
 	if message == "cannot read request body" {
 		status, message, errs = http.StatusBadRequest, "the body was cut off half way", nil
 	}

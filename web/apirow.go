@@ -36,7 +36,7 @@ func (a *api) rowOperations() {
 	}
 	reply(a, Auditor, huma.Operation{OperationID: "get-row", Method: http.MethodGet, Path: "/batches/{batch}/rows/{row}", Tags: []string{"Rows"},
 		Summary: "See a row and its cells"},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowPath) (d rowDocument, err error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowPath) (d rowWithCells, err error) {
 			d.Result, err = a.row(ctx, b, in.Row)
 			d.Cells = cellsOf(b, &d.Result)
 			return d, err
@@ -89,7 +89,7 @@ func (a *api) rowOperations() {
 func (a *api) problemOperations() {
 	reply(a, Auditor, huma.Operation{OperationID: "list-problem-kinds", Method: http.MethodGet, Path: "/batches/{batch}/problems/kinds", Tags: []string{"Rows"},
 		Summary: "Count the rows that can't be sent by what is wrong with them", Description: "The commonest first."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) ([]kind, error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) ([]problemKind, error) {
 			return a.kinds(ctx, b.ID)
 		}))
 	type problemsInput struct {
@@ -104,17 +104,13 @@ func (a *api) problemOperations() {
 			if err := checkCode(in.Code); err != nil {
 				return nil, err
 			}
-			u, err := a.uploadOf(ctx, b.ID)
-			if err != nil {
-				return nil, err
-			}
-			found, err := a.problemRows(ctx, b.ID, u, in.Code, in.After, in.Limit+1)
+			found, err := a.problemRows(ctx, b.ID, in.Code, in.After, in.Limit+1)
 			return list(ctx, found, in.Limit, func(last problemRow) any { return last.Row }), err
 		}))
 }
 
-// rowDocument is a row with its cells.
-type rowDocument struct {
+// rowWithCells is a row with its cells.
+type rowWithCells struct {
 	invitation.Result
 	Cells []cell `json:"cells"` // as the file has them
 }

@@ -2,12 +2,14 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"mime"
 	"net/http"
 	"path"
@@ -36,25 +38,19 @@ type assetServer map[string]asset
 // browsers may keep them for ever.
 var assets = sync.OnceValue(func() assetServer {
 	all := assetServer{}
-	entries, err := files.ReadDir("static")
-	if err != nil {
-		panic(err) // embedded
-	}
-	for _, e := range entries {
-		text, err := files.ReadFile(path.Join("static", e.Name()))
+	names, _ := fs.Glob(files, "static/*") // the pattern is good
+	for _, name := range names {
+		text, err := files.ReadFile(name)
 		if err != nil {
-			panic(err)
+			panic(err) // embedded
 		}
 		var small bytes.Buffer
 		z, _ := gzip.NewWriterLevel(&small, gzip.BestCompression) // a constant level
 		_, _ = z.Write(text)
 		_ = z.Close() // into memory
 		sum := sha256.Sum256(text)
-		kind := mime.TypeByExtension(path.Ext(e.Name()))
-		if kind == "" {
-			kind = "text/plain; charset=utf-8"
-		}
-		all[e.Name()] = asset{kind, hex.EncodeToString(sum[:6]), text, small.Bytes()}
+		kind := cmp.Or(mime.TypeByExtension(path.Ext(name)), "text/plain; charset=utf-8")
+		all[path.Base(name)] = asset{kind, hex.EncodeToString(sum[:6]), text, small.Bytes()}
 	}
 	return all
 })
@@ -87,16 +83,12 @@ func (a assetServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var pages = sync.OnceValue(func() map[string]*template.Template {
 	all := map[string]*template.Template{}
 	shared := template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/frame.html", "templates/part-*.html"))
-	entries, err := files.ReadDir("templates")
-	if err != nil {
-		panic(err) // embedded
-	}
-	for _, e := range entries {
-		name := strings.TrimSuffix(e.Name(), ".html")
-		if name == "frame" || strings.HasPrefix(name, "part-") {
-			continue
+	names, _ := fs.Glob(files, "templates/*.html") // the pattern is good
+	for _, name := range names {
+		page := strings.TrimSuffix(path.Base(name), ".html")
+		if page != "frame" && !strings.HasPrefix(page, "part-") {
+			all[page] = template.Must(template.Must(shared.Clone()).ParseFS(files, name))
 		}
-		all[name] = template.Must(template.Must(shared.Clone()).ParseFS(files, "templates/"+e.Name()))
 	}
 	return all
 })
@@ -107,6 +99,10 @@ var functions = template.FuncMap{
 	"n":        words.Thousands,
 	"typeOf":   typeOf,
 	"counted":  words.Counted,
+	"bar":      barOf,
+	"pace":     pace,
+	"days":     wholeDays,
+	"details":  detailWords,
 	"requests": words.Requests,
 	"moment":   shownTime,
 	"zone":     words.Zone,

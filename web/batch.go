@@ -33,9 +33,7 @@ func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor)
 		lines = lines[:pageRows]
 		view.Before = lines[pageRows-1].Batch
 	}
-	for _, l := range lines {
-		view.Lines = append(view.Lines, lineView{l, barOf(l.Outcomes, l.Undecided)})
-	}
+	view.Lines = lines
 	return s.render(w, r, who, http.StatusOK, "batches", "Batches", view)
 }
 
@@ -71,15 +69,10 @@ func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]inv
 
 // listView is a page of the list of batches.
 type listView struct {
-	Lines  []lineView
+	Lines  []invitation.BatchLine
 	Before int64 // where the next page begins; 0: there is none
 	Newer  bool  // there are pages before
 	Most   int64 // bytes of a file
-}
-
-type lineView struct {
-	invitation.BatchLine
-	Bar bar
 }
 
 // batchView is a batch as its page shows it.
@@ -90,11 +83,11 @@ type batchView struct {
 	Draft    *draftView  // nil: it is no draft
 	Course   *courseView // nil: nobody was invited, or it is not drawn
 	Drawn    bool        // Course was looked for
-	Undo     *undoView   // nil: it is no page of a batch
+	Undo     *undoState  // nil: it is no page of a batch
 }
 
-// undoView is what undoing a batch takes, or where that stands.
-type undoView struct {
+// undoState is what undoing a batch takes, or where that stands.
+type undoState struct {
 	Revoke    int               `json:"invitations" doc:"Invitations that would be revoked: what POST …/undo takes. 0 for a batch of another instance."`
 	Cancel    int               `json:"waiting" doc:"People who would not be invited any more."`
 	FollowUps []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
@@ -103,7 +96,7 @@ type undoView struct {
 }
 
 // Offer reports whether there is anything to undo.
-func (v undoView) Offer() bool {
+func (v undoState) Offer() bool {
 	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == invitation.SweepDone)
 }
 
@@ -151,8 +144,8 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor,
 }
 
 // undoing tells what undoing a batch takes, or where that stands.
-func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoView, error) {
-	v := &undoView{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
+func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoState, error) {
+	v := &undoState{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
 	var err error
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
 		if v.FollowUps, err = s.reader.FollowUps(ctx, b.ID); err != nil {
@@ -253,29 +246,14 @@ func typedNumber(form url.Values, name string) *int {
 // standing is where a batch stands.
 type standing struct {
 	invitation.Tally
-	State       invitation.State
 	Environment string
-	Reason      string
-	PausedBy    invitation.Pauser
-	Bar         bar
 	Plan        *invitation.Plan // of what is left; nil: nothing is sent
 	Done        time.Time        // when the last goes out, by the plan
-	Gauges      []gauge
+	Gauges      []usage
 	Frozen      []invitation.Freeze
 	Differing   []invitation.WorkerLimits // the live workers where they have different limits
 	Workers     int                       // processes that work for the instance
 	Lately      int                       // people invited in the last hour
-}
-
-// Decided is how many rows have an outcome.
-func (s standing) Decided() int { return s.Outcomes.Sum() }
-
-// Rate is how many people the limits let through, once the first are.
-func (s standing) Rate() string {
-	if s.Plan == nil {
-		return ""
-	}
-	return pace(*s.Plan)
 }
 
 func perWindow(d time.Duration) string {
@@ -285,24 +263,27 @@ func perWindow(d time.Duration) string {
 	return "each " + words.Span(d)
 }
 
+// budgetOf reads where the limits of an instance stand, and what it is.
+func (s *Server) budgetOf(ctx context.Context, instance int64) (environment string, b invitation.Budget, err error) {
+	in, _, err := s.reader.Fleet(ctx, instance)
+	if err == nil {
+		b, err = s.reader.Budget(ctx, instance, s.cfg.Limits(in.Environment))
+	}
+	return in.Environment, b, err
+}
+
 // standing reads where a batch stands.
 func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, error) {
-	st := standing{State: b.State, Reason: b.Reason, PausedBy: b.PausedBy}
+	var st standing
 	var err error
 	if st.Tally, err = s.tally(ctx, b.ID, b.State, &b.FinishedAt); err != nil {
 		return st, err
 	}
-	st.Bar = barOf(st.Outcomes, st.Undecided)
-	instance, workers, err := s.reader.Fleet(ctx, b.InstanceID)
-	if err != nil {
+	var budget invitation.Budget
+	if st.Environment, budget, err = s.budgetOf(ctx, b.InstanceID); err != nil {
 		return st, err
 	}
-	st.Environment, st.Workers = instance.Environment, workers
-	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
-	if err != nil {
-		return st, err
-	}
-	st.Gauges, st.Frozen, st.Differing = gauges(budget), budget.Frozen, budget.Differing()
+	st.Workers, st.Gauges, st.Frozen, st.Differing = len(budget.Workers), usages(budget), budget.Frozen, budget.Differing()
 	if st.Undecided == 0 || b.State != invitation.Running {
 		return st, nil
 	}

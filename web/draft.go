@@ -40,11 +40,10 @@ func (s *Server) uploadFile(w http.ResponseWriter, r *http.Request, who *visitor
 		if part.FileName() == "" {
 			return errNoFile
 		}
-		u, _, err := s.receive(r.Context(), part, who.Name, part.FileName(), reading{}, "", func() { extend(w, patience) })
+		u, err := s.receive(r.Context(), part, who.Name, part.FileName(), reading{}, "", func() { extend(w, patience) })
 		if err != nil {
 			return err
 		}
-		s.log.Info("upload received", "upload", u.ID, "bytes", u.Bytes)
 		return s.afterUpload(w, r, u)
 	}
 }
@@ -237,8 +236,8 @@ type draftView struct {
 	Upload    *upload // nil: it did not come by the page, and can't be read in another way
 	Columns   []columnView
 	First     [][]firstCell
-	Problems  *problemsView  // nil: every row can be sent
-	Encodings []encodingView // those that the file may be in, the one it was read in first; nil: there is no doubt
+	Problems  *problemsView            // nil: every row can be sent
+	Encodings []importer.EncodingGuess // those that the file may be in, the one it was read in first; nil: there is no doubt
 	Preview   *previewView
 	Real      bool
 	Elsewhere bool // it is for another instance than the server's, and can't be started here
@@ -251,13 +250,6 @@ type firstCell struct {
 	Fault string // why; empty: all is well, or another cell of the row says it
 }
 
-// encodingView is an encoding that the file may be in, and how some of its cells
-// read then.
-type encodingView struct {
-	Name   string
-	Sample []string
-}
-
 // columnView is a column of the file and what it is taken for.
 type columnView struct {
 	Name, Meaning string
@@ -268,11 +260,11 @@ const shownFirst = 8
 
 // draft reads what there is to see of a draft.
 func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draftView, error) {
-	view, u, err := s.draftCard(r.Context(), b, waiting)
+	view, err := s.draftCard(r.Context(), b, waiting)
 	if err != nil {
 		return nil, err
 	}
-	view.Upload = u
+	u := view.Upload
 	for _, name := range b.Columns {
 		view.Columns = append(view.Columns, columnView{Name: name})
 	}
@@ -294,7 +286,7 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 	if err != nil {
 		return nil, err
 	}
-	if view.Problems, err = s.problems(r.Context(), b, u, "", 0); err != nil {
+	if view.Problems, err = s.problems(r.Context(), b.ID, "", 0); err != nil {
 		return nil, err
 	}
 	if u != nil && u.Summary != nil && len(u.Summary.EncodingGuesses) > 0 {
@@ -310,29 +302,24 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 
 // encodings tells how cells of a draft would read in each of the encodings that its
 // file may be in. Cells are taken from the first thousand rows.
-func (s *Server) encodings(ctx context.Context, b *invitation.Batch, guesses []importer.EncodingGuess) ([]encodingView, error) {
-	rows, err := s.pool.Query(ctx, `
+func (s *Server) encodings(ctx context.Context, b *invitation.Batch, guesses []importer.EncodingGuess) ([]importer.EncodingGuess, error) {
+	rows, _ := s.pool.Query(ctx, `
 		select cell from results, unnest(original) with ordinality c (cell, n)
 		where batch_id = $1 and row_number <= 1000 and cell ~ '[^\x01-\x7f]' and cell !~ '[@\ufffd]' and length(cell) <= 40
 		group by cell order by min(row_number) limit 3`, b.ID)
-	if err != nil {
-		return nil, fmt.Errorf("read names of batch %d: %w", b.ID, err)
-	}
 	cells, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("read names of batch %d: %w", b.ID, err)
 	}
-	var views []encodingView
-	for _, g := range guesses {
-		view := encodingView{Name: g.Encoding}
+	for i := range guesses {
+		g := &guesses[i]
 		for _, cell := range cells {
 			if text, ok := importer.ReadAs(cell, b.Encoding, g.Encoding); ok {
-				view.Sample = append(view.Sample, text)
+				g.Sample = append(g.Sample, text)
 			}
 		}
-		views = append(views, view)
 	}
-	return views, nil
+	return guesses, nil
 }
 
 // firstCells are the cells of a row with what is wrong with them. What no single
@@ -361,12 +348,12 @@ func firstCells(row invitation.Result, columns []string, problems *problemsView)
 }
 
 // draftCard reads what the card of a draft shows.
-func (s *Server) draftCard(ctx context.Context, b *invitation.Batch, waiting int) (*draftView, *upload, error) {
+func (s *Server) draftCard(ctx context.Context, b *invitation.Batch, waiting int) (*draftView, error) {
 	view := &draftView{Real: s.cfg.Real, Elsewhere: b.InstanceID != s.cfg.Instance.ID}
-	u, err := s.uploadOf(ctx, b.ID)
-	if err != nil {
-		return nil, nil, err
+	var err error
+	if view.Upload, err = s.uploadOf(ctx, b.ID); err != nil {
+		return nil, err
 	}
-	view.Preview, err = s.preview(ctx, b, waiting, u)
-	return view, u, err
+	view.Preview, err = s.preview(ctx, b, waiting, view.Upload)
+	return view, err
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"slices"
 	"time"
 
 	"bulkinvite/invitation"
@@ -51,54 +50,59 @@ func barOf(outcomes invitation.Counts, undecided int) bar {
 	return b
 }
 
-// gauge is what a limit has left.
-type gauge struct {
+// usage is a limit with what is left of it, and each request that weighs on it.
+type usage struct {
 	Name, Word string
-	Free, Of   int
+	Limit      ratelimit.Limit
+	Weighing   []ratelimit.Lease
+	Free       int
 	Next       time.Time // when the first request returns; zero: none weighs
 	Full       time.Time // when all have
 	Frozen     time.Time // nothing before; zero: not frozen
 	Why        string
 }
 
+func usageOf(b invitation.Budget, name, word string, limit ratelimit.Limit, weighing []ratelimit.Lease) usage {
+	u := usage{Name: name, Word: word, Limit: limit, Weighing: weighing, Free: limit.N}
+	for i, w := range weighing {
+		at := b.Now.Add(w.Weighs)
+		if i == 0 || at.Before(u.Next) {
+			u.Next = at
+		}
+		if at.After(u.Full) {
+			u.Full = at
+		}
+		u.Free = max(0, u.Free-w.Tokens)
+	}
+	for _, f := range b.Frozen {
+		if f.Bucket == name {
+			u.Frozen, u.Why, u.Free = f.Until, f.Reason, 0
+		}
+	}
+	return u
+}
+
 // X is how much of a gauge a hundred wide is left.
-func (g gauge) X() int {
-	if g.Of == 0 {
-		return 0
-	}
-	return 100 * g.Free / g.Of
-}
+func (u usage) X() int { return 100 * u.Free / max(1, u.Limit.N) }
 
-// freeze empties a gauge whose bucket is frozen.
-func (g *gauge) freeze(frozen []invitation.Freeze) {
-	for _, f := range frozen {
-		if f.Bucket == g.Name {
-			g.Frozen, g.Why, g.Free = f.Until, f.Reason, 0
-		}
-	}
-}
-
-// gauges shows the limits on what invites.
-func gauges(b invitation.Budget) []gauge {
-	var all []gauge
-	for _, one := range []struct {
-		name, word string
-		limit      ratelimit.Limit
-		use        invitation.Use
-	}{
-		{ratelimit.Bulk, "Bulk requests, of ten people", b.Limits.Bulk, b.Bulk},
-		{ratelimit.Create, "Single requests", b.Limits.Create, b.Create},
+// usages are those of the limits on what invites.
+func usages(b invitation.Budget) []usage {
+	var all []usage
+	for _, u := range []usage{
+		usageOf(b, ratelimit.Bulk, "Bulk requests, of ten people", b.Limits.Bulk, singles(b.Bulk.Busy)),
+		usageOf(b, ratelimit.Create, "Single requests", b.Limits.Create, singles(b.Create.Busy)),
 	} {
-		if one.limit.Off || one.limit.None {
-			continue
+		if !u.Limit.Off && !u.Limit.None {
+			all = append(all, u)
 		}
-		g := gauge{Name: one.name, Word: one.word, Of: one.limit.N}
-		g.Free = max(0, one.limit.N-len(one.use.Busy))
-		if len(one.use.Busy) > 0 {
-			g.Next, g.Full = b.Now.Add(slices.Min(one.use.Busy)), b.Now.Add(slices.Max(one.use.Busy))
-		}
-		g.freeze(b.Frozen)
-		all = append(all, g)
+	}
+	return all
+}
+
+func singles(busy []time.Duration) []ratelimit.Lease {
+	var all []ratelimit.Lease
+	for _, d := range busy {
+		all = append(all, ratelimit.Lease{Tokens: 1, Weighs: d})
 	}
 	return all
 }

@@ -100,11 +100,6 @@ func (s *Server) oauth(p *oidc.Provider) *oauth2.Config {
 
 var errProvider = refuse(http.StatusBadGateway, "Try again; if it stays, the server's log says more.", "The identity provider does not answer as it should.")
 
-// attempt is what the browser keeps while somebody signs in at the provider.
-type attempt struct {
-	State, Nonce, Verifier, Next string
-}
-
 // openID sends somebody to the provider.
 func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 	p, err := s.discover()
@@ -112,30 +107,34 @@ func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 		s.log.Warn("signing in with the identity provider", "error", err)
 		return errProvider
 	}
-	a := attempt{Verifier: oauth2.GenerateVerifier(), Next: local(r.FormValue("next"))}
-	a.State, _ = secret()
-	a.Nonce, _ = secret()
-	kept := url.Values{"state": {a.State}, "nonce": {a.Nonce}, "verifier": {a.Verifier}, "next": {a.Next}}
-	s.setCookie(w, r, s.cookieName(r)+"-openid", kept.Encode(), openIDTime)
-	http.Redirect(w, r, s.oauth(p).AuthCodeURL(a.State, oidc.Nonce(a.Nonce), oauth2.S256ChallengeOption(a.Verifier)), http.StatusSeeOther)
+	verifier := oauth2.GenerateVerifier()
+	state, _ := secret()
+	nonce, _ := secret()
+	attempt := url.Values{"state": {state}, "nonce": {nonce}, "verifier": {verifier}, "next": {local(r.FormValue("next"))}}
+	s.setCookie(w, r, s.cookieName(r)+"-openid", attempt.Encode(), openIDTime)
+	http.Redirect(w, r, s.oauth(p).AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier)), http.StatusSeeOther)
 	return nil
 }
 
-func (s *Server) attemptOf(r *http.Request) (attempt, bool) {
+// attemptOf is what the browser keeps while somebody signs in at the provider: state,
+// nonce, verifier, and next, where the page goes on. Nil: it keeps nothing of the kind.
+func (s *Server) attemptOf(r *http.Request) url.Values {
 	cookie, err := r.Cookie(s.cookieName(r) + "-openid")
 	if err != nil {
-		return attempt{}, false
+		return nil
 	}
-	v, err := url.ParseQuery(cookie.Value)
-	a := attempt{v.Get("state"), v.Get("nonce"), v.Get("verifier"), local(v.Get("next"))}
-	return a, err == nil && a.State != "" && a.Nonce != "" && a.Verifier != ""
+	a, err := url.ParseQuery(cookie.Value)
+	if err != nil || a.Get("state") == "" || a.Get("nonce") == "" || a.Get("verifier") == "" {
+		return nil
+	}
+	return a
 }
 
 // openIDBack takes who comes back from the provider.
 func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
-	a, begun := s.attemptOf(r)
+	a := s.attemptOf(r)
 	s.setCookie(w, r, s.cookieName(r)+"-openid", "", -time.Second)
-	if !begun || subtle.ConstantTimeCompare([]byte(a.State), []byte(r.FormValue("state"))) != 1 {
+	if a == nil || subtle.ConstantTimeCompare([]byte(a.Get("state")), []byte(r.FormValue("state"))) != 1 {
 		return s.notSignedIn(w, r, http.StatusForbidden, "This sign-in was not begun here, or too long ago. Begin again.")
 	}
 	if code := r.FormValue("error"); code != "" {
@@ -163,7 +162,7 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 	if err := s.admit(w, r, visitor{claims.actor(), role}, grant{"openid", s.cfg.OpenID.proof(), s.cfg.OpenID.withRole(claims.groups)}); err != nil {
 		return err
 	}
-	http.Redirect(w, r, a.Next, http.StatusSeeOther)
+	http.Redirect(w, r, local(a.Get("next")), http.StatusSeeOther)
 	return nil
 }
 
@@ -217,13 +216,13 @@ func (c claims) actor() string {
 
 // redeem exchanges a code for an ID token and verifies it. Where the provider
 // does not answer, the error is a refusal.
-func (s *Server) redeem(ctx context.Context, a attempt, code string) (claims, error) {
+func (s *Server) redeem(ctx context.Context, a url.Values, code string) (claims, error) {
 	p, err := s.discover()
 	if err != nil {
 		return claims{}, fmt.Errorf("%w: %w", errProvider, err)
 	}
 	ctx = providerContext(ctx)
-	token, err := s.oauth(p).Exchange(ctx, code, oauth2.VerifierOption(a.Verifier))
+	token, err := s.oauth(p).Exchange(ctx, code, oauth2.VerifierOption(a.Get("verifier")))
 	var answered *oauth2.RetrieveError
 	switch {
 	case errors.As(err, &answered): // its text has the answer in it, which is not for the log
@@ -242,7 +241,7 @@ func (s *Server) redeem(ctx context.Context, a attempt, code string) (claims, er
 	if err != nil {
 		return claims{}, err
 	}
-	if subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(a.Nonce)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(a.Get("nonce"))) != 1 {
 		return claims{}, errors.New("the ID token is for another sign-in")
 	}
 	var c claims

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -153,15 +152,6 @@ func (s *Server) readTimes(b *invitation.Batch, start, hours, tz string) error {
 	return nil
 }
 
-// Days is after how many days a pending invitation of the batch is taken back;
-// empty: as the sweep says.
-func (v batchView) Days() string {
-	if v.RevokeAfter == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(v.RevokeAfter / (24 * time.Hour)))
-}
-
 // Zone is the time zone that Start and the hours are written in; empty: neither is
 // set.
 func (v batchView) Zone() string {
@@ -178,16 +168,4 @@ func (v batchView) Start() string {
 		return ""
 	}
 	return v.StartAt.In(zone).Format("2006-01-02T15:04")
-}
-
-// conditions says in words what else holds for when a batch is sent.
-func conditions(b *invitation.Batch, toInvite int) []string {
-	var all []string
-	if b.Canary > 0 && b.Canary < toInvite {
-		all = append(all, fmt.Sprintf("The first %d go alone; then it waits for somebody to go on.", b.Canary))
-	}
-	if !b.Hours.IsZero() {
-		all = append(all, fmt.Sprintf("Only from %d to %d o'clock (%s).", b.Hours.From, b.Hours.To, b.Hours.TZ))
-	}
-	return all
 }

@@ -49,20 +49,13 @@ type previewView struct {
 	Skip     bool // who has an invitation is left alone, not invited again
 	Plan     invitation.Plan
 	Done     time.Time // when the last goes out
-	Rate     string
-	Besides  []string // what else holds for when it is sent
-	Limited  bool     // a development instance that would not deliver all mails
-	Typed    bool     // the number of people has to be typed
-	Warnings []warning
-	More     int // warnings that are not shown
+	Limited  bool      // a development instance that would not deliver all mails
+	Typed    bool      // the number of people has to be typed
+	Warnings []importer.Problem
+	Emails   map[int]string // of the rows that these are about
+	More     int            // warnings that are not shown
 
 	now time.Time // the plan's
-}
-
-// warning is a row that is sent, but that somebody may want to look at first.
-type warning struct {
-	importer.Problem
-	Email string
 }
 
 // preview works out what sending a draft takes, given what is known of its people.
@@ -76,11 +69,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 		v.Preview = &invitation.Preview{}
 	}
 	v.ToInvite = v.Preview.ToInvite(waiting, b.Duplicates)
-	instance, _, err := s.reader.Fleet(ctx, b.InstanceID)
-	if err != nil {
-		return nil, err
-	}
-	budget, err := s.reader.Budget(ctx, b.InstanceID, s.cfg.Limits(instance.Environment))
+	_, budget, err := s.budgetOf(ctx, b.InstanceID)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +84,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 		return nil, err
 	}
 	v.Plan = invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
-	v.now, v.Besides = budget.Now, conditions(b, v.ToInvite)
-	v.Done, v.Rate = budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second))), pace(v.Plan)
+	v.now, v.Done = budget.Now, budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second)))
 	sending, err := jobs.SendingOf(ctx, s.pool, b.InstanceID, s.cfg.Real)
 	if err != nil {
 		return nil, err
@@ -108,7 +96,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 
 // warn adds the first warnings of a draft's file, those about all of it before
 // those about rows, with the addresses of these.
-func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewView) error {
+func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewView) (err error) {
 	if u == nil || u.Summary == nil {
 		return nil
 	}
@@ -116,15 +104,12 @@ func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewVie
 	for _, whole := range []bool{true, false} {
 		for _, w := range u.Summary.Warnings {
 			if whole == (w.Row == 0) && len(v.Warnings) < warned {
-				v.Warnings, rows = append(v.Warnings, warning{Problem: w}), append(rows, w.Row)
+				v.Warnings, rows = append(v.Warnings, w), append(rows, w.Row)
 			}
 		}
 	}
 	v.More = len(u.Summary.Warnings) + u.Summary.MoreWarnings - len(v.Warnings)
-	emails, err := s.reader.Emails(ctx, batch, rows)
-	for i, w := range v.Warnings {
-		v.Warnings[i].Email = emails[w.Row]
-	}
+	v.Emails, err = s.reader.Emails(ctx, batch, rows)
 	return err
 }
 
@@ -144,7 +129,7 @@ func (s *Server) showCard(w http.ResponseWriter, r *http.Request, who *visitor, 
 	if view.Standing.Tally, err = s.tally(r.Context(), b.ID, b.State, &b.FinishedAt); err != nil {
 		return err
 	}
-	if view.Draft, _, err = s.draftCard(r.Context(), b, view.Standing.Undecided); err != nil {
+	if view.Draft, err = s.draftCard(r.Context(), b, view.Standing.Undecided); err != nil {
 		return err
 	}
 	return s.render(w, r, who, http.StatusOK, "draft", "", view)

@@ -16,13 +16,13 @@ import (
 type problemsView struct {
 	Batch int64
 	Code  string // those with this problem alone; empty: all
-	Kinds []kind
+	Kinds []problemKind
 	Rows  []problemRow
 	Next  int // the row after which the next page begins; 0: there is none
 }
 
-// kind is a problem and how many rows have it.
-type kind struct {
+// problemKind is a problem and how many rows have it.
+type problemKind struct {
 	Code   string `json:"code"`
 	Words  string `json:"words" doc:"What it means, for people."`
 	Remedy string `json:"remedy" doc:"What to do about it."`
@@ -36,20 +36,26 @@ type problemRow struct {
 }
 
 // Text is the row as the file has it.
-func (p problemRow) Text() string { return shorten(strings.Join(p.Cells, " · "), 200) }
+func (p problemRow) Text() string {
+	text := []rune(strings.Join(p.Cells, " · "))
+	if len(text) > 200 {
+		text = append(text[:200], '…')
+	}
+	return string(text)
+}
 
 // shownProblems is how many rows a page of problems has.
 const shownProblems = 100
 
 // problems reads a page of the rows of a draft that can't be sent, and their kinds;
 // nil: there are none.
-func (s *Server) problems(ctx context.Context, b *invitation.Batch, u *upload, code string, after int) (*problemsView, error) {
-	v := &problemsView{Batch: b.ID, Code: code}
+func (s *Server) problems(ctx context.Context, batch int64, code string, after int) (*problemsView, error) {
+	v := &problemsView{Batch: batch, Code: code}
 	var err error
-	if v.Kinds, err = s.kinds(ctx, b.ID); err != nil || len(v.Kinds) == 0 {
+	if v.Kinds, err = s.kinds(ctx, batch); err != nil || len(v.Kinds) == 0 {
 		return nil, err
 	}
-	if v.Rows, err = s.problemRows(ctx, b.ID, u, code, after, shownProblems+1); err != nil {
+	if v.Rows, err = s.problemRows(ctx, batch, code, after, shownProblems+1); err != nil {
 		return nil, err
 	}
 	if len(v.Rows) > shownProblems {
@@ -60,14 +66,14 @@ func (s *Server) problems(ctx context.Context, b *invitation.Batch, u *upload, c
 }
 
 // kinds counts the rows of a batch that can't be sent by what is wrong with them.
-func (s *Server) kinds(ctx context.Context, batch int64) ([]kind, error) {
+func (s *Server) kinds(ctx context.Context, batch int64) ([]problemKind, error) {
 	counts, err := s.reader.Problems(ctx, batch)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]kind, 0, len(counts))
+	all := make([]problemKind, 0, len(counts))
 	for _, c := range counts {
-		all = append(all, kind{c.Reason, words.Reason(c.Reason), importer.Remedy(c.Reason), c.Count})
+		all = append(all, problemKind{c.Reason, words.Reason(c.Reason), importer.Remedy(c.Reason), c.Count})
 	}
 	return all, nil
 }
@@ -75,7 +81,11 @@ func (s *Server) kinds(ctx context.Context, batch int64) ([]kind, error) {
 // problemRows reads rows of a batch that can't be sent: those after a row, with one
 // problem or with any. What the check found of the first rows says more than their
 // codes.
-func (s *Server) problemRows(ctx context.Context, batch int64, u *upload, code string, after, limit int) ([]problemRow, error) {
+func (s *Server) problemRows(ctx context.Context, batch int64, code string, after, limit int) ([]problemRow, error) {
+	u, err := s.uploadOf(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
 	page, err := s.reader.Page(ctx, batch, invitation.RowFilter{Outcome: invitation.Invalid, Reason: code, After: after, Limit: limit})
 	if err != nil {
 		return nil, err
@@ -111,15 +121,6 @@ func checkCode(code string) error {
 	return nil
 }
 
-// shorten cuts a text that is for the eye.
-func shorten(text string, most int) string {
-	runes := []rune(text)
-	if len(runes) <= most {
-		return text
-	}
-	return string(runes[:most]) + "…"
-}
-
 // problemsPage shows the rows that can't be sent.
 func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visitor, b *invitation.Batch) error {
 	after := 0
@@ -132,12 +133,9 @@ func (s *Server) problemsPage(w http.ResponseWriter, r *http.Request, who *visit
 	if err := checkCode(r.URL.Query().Get("code")); err != nil {
 		return err
 	}
-	u, err := s.uploadOf(r.Context(), b.ID)
-	if err != nil {
-		return err
-	}
 	view := batchView{Batch: b, Draft: &draftView{}}
-	if view.Draft.Problems, err = s.problems(r.Context(), b, u, r.URL.Query().Get("code"), after); err != nil {
+	var err error
+	if view.Draft.Problems, err = s.problems(r.Context(), b.ID, r.URL.Query().Get("code"), after); err != nil {
 		return err
 	}
 	return s.render(w, r, who, http.StatusOK, "problems", "Rows that can't be sent", view)

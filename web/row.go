@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,10 +22,8 @@ const pageRows = 50
 // tableView is a page of a batch's rows.
 type tableView struct {
 	invitation.Page
-	Batch   int64
-	Columns []string
-	Filter  invitation.RowFilter
-	Narrow  bool // the filter lets not all rows through
+	Batch  int64
+	Filter invitation.RowFilter
 }
 
 // Older and Newer lead to the neighbouring pages. A page without rows, which
@@ -66,31 +65,12 @@ func (t tableView) link(where string, row int) string {
 	return fmt.Sprintf("/batches/%d/rows?%s", t.Batch, q.Encode())
 }
 
-// filterOf reads which rows are wanted.
-func filterOf(q url.Values) (invitation.RowFilter, error) {
-	f := invitation.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")), Search: strings.TrimSpace(q.Get("q")), Limit: pageRows}
-	if err := checkFilter(f); err != nil {
-		return f, err
-	}
-	for name, to := range map[string]*int{"after": &f.After, "before": &f.Before} {
-		invalid := refuse(http.StatusUnprocessableEntity, "", "%s must be a row's number.", name)
-		n, err := keyNumber(q, name, invalid)
-		if err != nil || n > math.MaxInt32 {
-			return f, invalid
-		}
-		*to = int(n)
-	}
-	return f, nil
-}
-
 // checkFilter refuses words that no row can have.
 func checkFilter(f invitation.RowFilter) error {
 	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != invitation.Undecided && !known {
 		return refuse(http.StatusUnprocessableEntity, "Take undecided, invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed or cancelled.", "There is no outcome %q.", f.Outcome)
 	}
-	switch f.Status {
-	case "", invitation.Pending, invitation.Accepted, invitation.Revoked, invitation.Expired, invitation.Deleted:
-	default:
+	if f.Status != "" && !slices.Contains(invitation.Statuses, f.Status) {
 		return refuse(http.StatusUnprocessableEntity, "Take pending, accepted, revoked, expired or gone.", "There is no status %q.", f.Status)
 	}
 	if len(f.Search) > 320 {
@@ -100,15 +80,23 @@ func checkFilter(f invitation.RowFilter) error {
 }
 
 // table reads the page of rows that a request asks for.
-func (s *Server) table(r *http.Request, b *invitation.Batch) (tableView, error) {
-	t := tableView{Batch: b.ID, Columns: b.Columns}
-	var err error
-	if t.Filter, err = filterOf(r.URL.Query()); err != nil {
+func (s *Server) table(r *http.Request, b *invitation.Batch) (t tableView, err error) {
+	q := r.URL.Query()
+	f := invitation.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")),
+		Search: strings.TrimSpace(q.Get("q")), Limit: pageRows}
+	if err := checkFilter(f); err != nil {
 		return t, err
 	}
-	t.Narrow = t.Filter.Outcome != "" || t.Filter.Status != "" || t.Filter.Search != ""
-	t.Page, err = s.reader.Page(r.Context(), b.ID, t.Filter)
-	return t, err
+	for name, to := range map[string]*int{"after": &f.After, "before": &f.Before} {
+		invalid := refuse(http.StatusUnprocessableEntity, "", "%s must be a row's number.", name)
+		n, err := keyNumber(q, name, invalid)
+		if err != nil || n > math.MaxInt32 {
+			return t, invalid
+		}
+		*to = int(n)
+	}
+	page, err := s.reader.Page(r.Context(), b.ID, f)
+	return tableView{Page: page, Batch: b.ID, Filter: f}, err
 }
 
 // rowsPage shows the rows alone, so that paging does not count a million.
@@ -244,14 +232,9 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 
 // eventsView is who did what.
 type eventsView struct {
-	Events []eventLine
+	Events []invitation.Event
 	Batch  int64
 	More   string
-}
-
-type eventLine struct {
-	invitation.Event
-	Words string // the details, for people
 }
 
 // eventsPage shows who did what, the newest first.
@@ -277,9 +260,7 @@ func (s *Server) eventsPage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 		view.More = "/events?" + more.Encode()
 	}
-	for _, e := range events {
-		view.Events = append(view.Events, eventLine{e, detailWords(e.Details)})
-	}
+	view.Events = events
 	return s.render(w, r, who, http.StatusOK, "events", "Events", view)
 }
 

@@ -107,8 +107,8 @@ func (s *Server) setCookie(w http.ResponseWriter, r *http.Request, name, value s
 // identify finds out who asks: by the session of their cookie or, for scripts,
 // by a token. Nobody is nil.
 func (s *Server) identify(r *http.Request) (*visitor, error) {
-	if _, shown := bearer(r); shown {
-		return s.tokenOf(r.Context(), r)
+	if text, shown := bearer(r); shown {
+		return s.tokenOf(r.Context(), text)
 	}
 	cookie, err := r.Cookie(s.cookieName(r))
 	if err != nil {

@@ -19,13 +19,13 @@ import (
 type sweepsView struct {
 	Held   []*invitation.Sweep
 	Last   *invitation.Sweep // of last night; nil: none
-	Nights []night
+	Nights []schedule
 	Sweeps []*invitation.Sweep
 	More   string // where earlier ones are; empty: there are none
 }
 
-// night is when workers sweep next.
-type night struct {
+// schedule is when workers sweep next.
+type schedule struct {
 	invitation.Schedule
 	Next time.Time `json:"next_at"`
 }
@@ -57,18 +57,18 @@ func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor
 }
 
 // nights tells when workers sweep next, by each of their schedules.
-func (s *Server) nights(ctx context.Context) ([]night, error) {
+func (s *Server) nights(ctx context.Context) ([]schedule, error) {
 	schedules, err := s.reader.Schedules(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]night, 0, len(schedules))
+	all := make([]schedule, 0, len(schedules))
 	for _, one := range schedules {
 		at, err := jobs.ParseSchedule(one.Expression, one.TZ)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, night{one, at.Next(s.now()).UTC()})
+		all = append(all, schedule{one, at.Next(s.now()).UTC()})
 	}
 	return all, nil
 }
@@ -81,9 +81,6 @@ type sweepView struct {
 	Revocations []invitation.RevocationLine
 	More        string
 }
-
-// Left is how many a held sweep would revoke, or one that goes on has left.
-func (v sweepView) Left() int { return v.Undecided }
 
 // sweepPage shows what a sweep has done, or would do.
 func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor) error {

@@ -176,7 +176,7 @@ func TestDrawStrip(t *testing.T) {
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	whole := limit.Weight()
 	weighing := singles([]time.Duration{whole, whole / 2, whole / 2, 0, -time.Second})
-	st := drawStrip(usage{gauge{Frozen: now.Add(2 * whole)}, limit, weighing}, now)
+	st := drawStrip(usage{Frozen: now.Add(2 * whole), Limit: limit, Weighing: weighing}, now)
 	want := []int{0, 0, 500, 500, 996}
 	for i, tick := range st.Ticks {
 		if tick.X != want[i] || tick.H != 100 {
@@ -188,8 +188,8 @@ func TestDrawStrip(t *testing.T) {
 	}
 	sum := 0
 	for i, r := range st.Returns {
-		sum += r.N
-		if i > 0 && !r.By.After(st.Returns[i-1].By) {
+		sum += r.Requests
+		if i > 0 && !r.At.After(st.Returns[i-1].At) {
 			t.Errorf("returns are out of order: %v", st.Returns)
 		}
 	}

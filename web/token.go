@@ -111,16 +111,14 @@ func Tokens(ctx context.Context, db *pgxpool.Pool) ([]Token, error) {
 func RevokeToken(ctx context.Context, db *pgxpool.Pool, id int64, by string) error {
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		var before *time.Time
-		err := tx.QueryRow(ctx, `select revoked_at from api_tokens where id = $1 for update`, id).Scan(&before)
+		err := tx.QueryRow(ctx, `
+			update api_tokens t set revoked_at = coalesce(t.revoked_at, clock_timestamp())
+			from (select id, revoked_at from api_tokens where id = $1 for update) before
+			where t.id = before.id returning before.revoked_at`, id).Scan(&before)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			return ErrNoToken
-		case err != nil:
-			return err
-		case before != nil:
-			return nil
-		}
-		if _, err := tx.Exec(ctx, `update api_tokens set revoked_at = clock_timestamp() where id = $1`, id); err != nil {
+		case err != nil || before != nil:
 			return err
 		}
 		return invitation.Record(ctx, tx, by, "token_revoked", map[string]any{"token": id})
@@ -138,10 +136,9 @@ func bearer(r *http.Request) (text string, shown bool) {
 	return strings.TrimSpace(text), strings.EqualFold(scheme, "Bearer")
 }
 
-// tokenOf finds out whose token a request shows: nobody's is nil. Once a minute
-// it notes that the token is used.
-func (s *Server) tokenOf(ctx context.Context, r *http.Request) (*visitor, error) {
-	text, _ := bearer(r)
+// tokenOf finds out whose token a text is: nobody's is nil. Once a minute it notes
+// that the token is used.
+func (s *Server) tokenOf(ctx context.Context, text string) (*visitor, error) {
 	if !strings.HasPrefix(text, tokenPrefix) {
 		return nil, nil
 	}

@@ -104,16 +104,15 @@ const chunkBytes = 1 << 20
 
 // receive keeps a file as it comes. One that is cut off leaves nothing. A key
 // that was used before gives the upload that it was used for: see [Server.sent].
-func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (u *upload, again bool, err error) {
+func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (u *upload, err error) {
 	name = fileName(name)
 	if u, err = s.begin(ctx, actor, name, o, key); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	if u == nil {
-		u, err = s.sent(ctx, body, actor, name, o, key, more)
-		return u, true, err
+		return s.sent(ctx, body, actor, name, o, key, more)
 	}
-	id := u.ID
+	id := u.ID // u is nil where this fails
 	defer func() {
 		if err != nil {
 			// The request's context may be over: that is why it failed.
@@ -123,18 +122,19 @@ func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string
 			err = errors.Join(err, gone)
 		}
 	}()
-	sum := sha256.New()
-	if u.Bytes, err = s.chunked(io.TeeReader(body, sum), func(number int, chunk []byte) error {
+	var sum []byte
+	if u.Bytes, sum, err = s.chunked(body, func(number int, chunk []byte) error {
 		more()
 		return s.keep(ctx, id, number, chunk)
 	}); err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, sha256 = $3, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes, sum.Sum(nil)).Scan(&u.Received)
+	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, sha256 = $3, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes, sum).Scan(&u.Received)
 	if err != nil {
-		return nil, false, fmt.Errorf("keep upload %d: %w", u.ID, err)
+		return nil, fmt.Errorf("keep upload %d: %w", u.ID, err)
 	}
-	return u, false, nil
+	s.log.Info("upload received", "upload", u.ID, "bytes", u.Bytes)
+	return u, nil
 }
 
 // silent is how long an upload may be without a byte before it is taken for dead:
@@ -168,15 +168,15 @@ var (
 // sent finds the upload that a key was used for, if it was of the same file with
 // the same options: the file is read for that, and not kept.
 func (s *Server) sent(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (*upload, error) {
-	sum := sha256.New()
-	if _, err := s.chunked(io.TeeReader(body, sum), func(int, []byte) error { more(); return nil }); err != nil {
+	_, sum, err := s.chunked(body, func(int, []byte) error { more(); return nil })
+	if err != nil {
 		return nil, err
 	}
 	var id int64
 	var busy, same bool
-	err := s.pool.QueryRow(ctx, `
+	err = s.pool.QueryRow(ctx, `
 		select id, received_at is null, coalesce(instance_id = $3 and file_name = $4 and sent = $5::jsonb and sha256 = $6, false)
-		from uploads where actor = $1 and idempotency_key = $2`, actor, key, s.cfg.Instance.ID, name, o, sum.Sum(nil)).Scan(&id, &busy, &same)
+		from uploads where actor = $1 and idempotency_key = $2`, actor, key, s.cfg.Instance.ID, name, o, sum).Scan(&id, &busy, &same)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) || err == nil && busy:
 		return nil, errKeyBusy // it was cut off just now, or is still coming
@@ -188,27 +188,27 @@ func (s *Server) sent(ctx context.Context, body io.Reader, actor, name string, o
 	return s.upload(ctx, id)
 }
 
-// chunked reads a file piece by piece, and returns how much it was.
-func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) error) (int64, error) {
-	var total int64
+// chunked reads a file piece by piece, and returns how much it was, and its SHA-256.
+func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) error) (total int64, sum []byte, err error) {
+	hash := sha256.New()
 	var chunk bytes.Buffer
 	for number := 0; ; number++ {
 		chunk.Reset()
 		// Unlike io.ReadFull it tells a file that ends from one that is cut off.
-		n, err := chunk.ReadFrom(io.LimitReader(body, chunkBytes))
+		n, err := chunk.ReadFrom(io.TeeReader(io.LimitReader(body, chunkBytes), hash))
 		if err != nil {
-			return 0, errCutOff
+			return 0, nil, errCutOff
 		}
 		if total += n; total > s.cfg.MaxUpload {
-			return 0, refuse(http.StatusRequestEntityTooLarge, "Split it.", "The file is larger than %d bytes.", s.cfg.MaxUpload)
+			return 0, nil, refuse(http.StatusRequestEntityTooLarge, "Split it.", "The file is larger than %d bytes.", s.cfg.MaxUpload)
 		}
 		if n > 0 {
 			if err := take(number, chunk.Bytes()); err != nil {
-				return 0, err
+				return 0, nil, err
 			}
 		}
 		if n < chunkBytes {
-			return total, nil
+			return total, hash.Sum(nil), nil
 		}
 	}
 }
@@ -310,11 +310,6 @@ const MinConns = 2
 // checksAtOnce is how many files a process reads at a time, at most.
 const checksAtOnce = 2
 
-// checksOf leaves a connection for the second one that each check needs.
-func checksOf(pool *pgxpool.Pool) int {
-	return min(checksAtOnce, max(1, int(pool.Config().MaxConns)-1))
-}
-
 // checking is a file that is being read.
 type checking struct {
 	done atomic.Int64  // bytes
@@ -346,7 +341,7 @@ func (s *Server) check(u *upload) *checking {
 	c := &checking{over: make(chan struct{})}
 	s.checks.all[u.ID] = c
 	s.work.Go(func() {
-		if err := s.inTurn(u.ID, c); err != nil && s.life.Err() == nil {
+		if err := s.makeDraft(s.life, u.ID, c); err != nil && s.life.Err() == nil {
 			s.log.Error("an upload could not be checked", "upload", u.ID, "error", err)
 		}
 		if u.Batch != nil {
@@ -359,20 +354,6 @@ func (s *Server) check(u *upload) *checking {
 		close(c.over)
 	})
 	return c
-}
-
-// inTurn checks an upload when it is its turn. A server that stops waits for no turn.
-func (s *Server) inTurn(id int64, c *checking) error {
-	select {
-	case s.checks.turns <- struct{}{}:
-	case <-s.life.Done():
-		return nil // no check was begun
-	}
-	defer func() { <-s.checks.turns }()
-	if s.life.Err() != nil {
-		return nil
-	}
-	return s.makeDraft(s.life, id, c)
 }
 
 const (
@@ -399,8 +380,17 @@ func (s *Server) beginCheck(ctx context.Context, id int64) (checks int, err erro
 	return checks, nil
 }
 
-// makeDraft reads an upload and makes it a draft, or records why it can't be one.
+// makeDraft reads an upload when it is its turn and makes it a draft, or records why
+// it can't be one. A server that stops waits for no turn.
 func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
+	select {
+	case s.checks.turns <- struct{}{}:
+		defer func() { <-s.checks.turns }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return nil // no check was begun
+	}
 	checks, err := s.beginCheck(ctx, id)
 	if err != nil || checks == 0 {
 		return err
@@ -424,7 +414,7 @@ func (s *Server) makeDraft(ctx context.Context, id int64, c *checking) error {
 		return nil
 	case errors.As(err, &failed):
 		return s.recordFailure(ctx, id, 0, failed)
-	case err == nil || s.life.Err() != nil:
+	case err == nil || ctx.Err() != nil:
 		return err
 	}
 	return errors.Join(err, s.recordFailure(ctx, id, 0, &failure{What: "It could not be read just now.", Remedy: "Nothing was kept of this try. Upload it again; if it stays so, the server's log says why."}))

@@ -103,7 +103,10 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		downloads: newDownloads(), lives: newLives(),
-		checks: checks{all: map[int64]*checking{}, turns: make(chan struct{}, checksOf(pool))}, watches: watches{all: map[watched]*watch{}}}
+		watches: watches{all: map[watched]*watch{}}}
+	// A connection is left for the second one that each check needs.
+	atOnce := min(checksAtOnce, max(1, int(pool.Config().MaxConns)-1))
+	s.checks = checks{all: map[int64]*checking{}, turns: make(chan struct{}, atOnce)}
 	if cfg.Clerk != nil {
 		s.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, fmt.Sprintf("serve_%d", os.Getpid()), cfg.Limits(cfg.Instance.Environment).General, cfg.RequestTimeout, cfg.Log)
 	}
@@ -276,11 +279,11 @@ func (s *Server) outermost(next http.Handler) http.Handler {
 		defer func() {
 			if fault := recover(); fault != nil && fault != http.ErrAbortHandler {
 				s.log.Error("a page failed", "page", r.Pattern, "fault", fault)
-				s.fail(w, r, errors.New("panic"))
+				s.fail(w, r, nil, errors.New("panic"))
 			}
 		}()
 		if err := checkAddress(r.URL); err != nil {
-			s.fail(w, r, err)
+			s.fail(w, r, nil, err)
 			return
 		}
 		next.ServeHTTP(w, r)
