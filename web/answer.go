@@ -78,7 +78,9 @@ type handler func(w http.ResponseWriter, r *http.Request, who *visitor) error
 func (s *Server) page(needed Role, h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		who, err := s.allowed(r, needed)
-		if errors.Is(err, errNobody) && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !forAPI(r) && r.Header.Get("HX-Request") == "" && browses(r) {
+		browser := strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html") // they all name the type
+		asks := (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Header.Get("HX-Request") == ""
+		if errors.Is(err, errNobody) && browser && asks && !forAPI(r) {
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
@@ -104,11 +106,6 @@ func (s *Server) allowed(r *http.Request, needed Role) (*visitor, error) {
 		return who, errRole
 	}
 	return who, nil
-}
-
-// browses reports whether a browser asks for a page: they all name its type.
-func browses(r *http.Request) bool {
-	return strings.Contains(strings.Join(r.Header.Values("Accept"), ","), "text/html")
 }
 
 // public has a handler run for anybody.
@@ -185,7 +182,8 @@ var notices = map[string]string{
 
 // render writes a page, or with htmx the part of it that was asked for.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, who *visitor, status int, page, title string, body any) error {
-	f := frame{Title: shownText(title), Who: who, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page, Notice: notices[r.URL.Query().Get("done")], Body: body}
+	f := frame{Title: shownText(title), Who: who, Sandbox: s.cfg.Instance.Environment == "sandbox", Section: page,
+		Notice: notices[r.URL.Query().Get("done")], Body: body}
 	t, ok := pages()[page]
 	if !ok {
 		return fmt.Errorf("no template %s", page)

@@ -107,7 +107,7 @@ var functions = template.FuncMap{
 	"moment":   shownTime,
 	"zone":     words.Zone,
 	"text":     shownText,
-	"outcome":  func(o *invitation.Outcome) string { return words.Outcomes[*o] },
+	"outcome":  func(o invitation.Outcome) string { return words.Outcomes[o] },
 	"reason": func(code *string) string {
 		if remedy := importer.Remedy(*code); remedy != *code {
 			return remedy
@@ -119,27 +119,14 @@ var functions = template.FuncMap{
 	"bytes":     words.Bytes,
 	"differing": func() string { return words.Differing },
 	"call":      func(bucket string) string { return words.Calls[bucket] },
-	"outcomes": func() []named {
-		all := []named{{invitation.Undecided, "undecided"}}
-		for _, o := range words.Order {
-			all = append(all, named{o, words.Outcomes[o]})
-		}
-		return all
-	},
+	"outcomes":  func() []invitation.Outcome { return words.Order },
 	"statuses": func() []invitation.Status {
 		return invitation.Statuses
 	},
-	"status":      words.Status,
-	"sweepState":  func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
-	"sweepReason": func(code *string) string { return words.Plain(words.SweepReason(*code)) },
-	"skipped": func(sw *invitation.Sweep) (all []counted) {
-		for _, r := range words.SweepReasons {
-			if n := sw.Skipped[r[0]]; n > 0 {
-				all = append(all, counted{n, r[1]})
-			}
-		}
-		return all
-	},
+	"status":       words.Status,
+	"sweepState":   func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
+	"sweepReason":  func(code *string) string { return words.Plain(words.SweepReason(*code)) },
+	"sweepReasons": func() [][2]string { return words.SweepReasons },
 	"sum": func(of map[string]int) (n int) {
 		for _, m := range of {
 			n += m
@@ -153,18 +140,6 @@ var functions = template.FuncMap{
 	},
 	"trouble":    func() []string { return []string{"failed", "rejected", "invalid"} },
 	"priorities": func() []int { return []int{1, 2, 3, 4} },
-}
-
-// named is an outcome and its word.
-type named struct {
-	Name invitation.Outcome
-	Word string
-}
-
-// counted is how many there are of something.
-type counted struct {
-	N    int
-	Word string
 }
 
 // shownTime writes a time, or a dash, so that the page's script can put it into

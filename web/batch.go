@@ -332,8 +332,9 @@ func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) 
 // start lets a draft run, with the options of the form. Of real mail the number
 // of people is typed: it must be the one that the draft has now.
 func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, err error) {
-	consent := invitation.Consent{Yes: true, Number: typedNumber(r.PostForm, "people"), Undelivered: r.PostForm.Get("undelivered") != ""}
-	err = s.startDraft(r.Context(), id, consent, r.PostForm, who)
+	form := r.PostForm
+	consent := invitation.Consent{Yes: true, Number: typedNumber(form, "people"), Undelivered: form.Get("undelivered") != ""}
+	err = s.startDraft(r.Context(), id, consent, form, who)
 	var state *invitation.StateError
 	if errors.As(err, &state) && state.State != invitation.StateCancelled {
 		err = nil // the form was sent twice, or somebody else was faster: it was started
@@ -347,7 +348,9 @@ const elsewhere = "Do it at a server that has that instance's key, or with the c
 // startDraft starts a draft, if it is then what somebody agreed to: what others
 // change meanwhile, its options or how its file is read, counts. options are those
 // that change, as the draft's form has them.
-func (s *Server) startDraft(ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor) error {
+func (s *Server) startDraft(
+	ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor,
+) error {
 	b, err := s.store.Batch(ctx, id)
 	if err != nil {
 		return err

@@ -237,7 +237,7 @@ type draftView struct {
 	Columns   []columnView
 	First     [][]firstCell
 	Problems  *problemsView            // nil: every row can be sent
-	Encodings []importer.EncodingGuess // those that the file may be in, the one it was read in first; nil: there is no doubt
+	Encodings []importer.EncodingGuess // those that the file may be in, its own first; nil: there is no doubt
 	Preview   *previewView
 	Real      bool
 	Elsewhere bool // it is for another instance than the server's, and can't be started here
@@ -302,7 +302,9 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 
 // encodings tells how cells of a draft would read in each of the encodings that its
 // file may be in. Cells are taken from the first thousand rows.
-func (s *Server) encodings(ctx context.Context, b *invitation.Batch, guesses []importer.EncodingGuess) ([]importer.EncodingGuess, error) {
+func (s *Server) encodings(
+	ctx context.Context, b *invitation.Batch, guesses []importer.EncodingGuess,
+) ([]importer.EncodingGuess, error) {
 	rows, _ := s.pool.Query(ctx, `
 		select cell from results, unnest(original) with ordinality c (cell, n)
 		where batch_id = $1 and row_number <= 1000 and cell ~ '[^\x01-\x7f]' and cell !~ '[@\ufffd]' and length(cell) <= 40

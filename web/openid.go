@@ -112,7 +112,8 @@ func (s *Server) openID(w http.ResponseWriter, r *http.Request) error {
 	nonce, _ := secret()
 	attempt := url.Values{"state": {state}, "nonce": {nonce}, "verifier": {verifier}, "next": {local(r.FormValue("next"))}}
 	s.setCookie(w, r, s.cookieName(r)+"-openid", attempt.Encode(), openIDTime)
-	http.Redirect(w, r, s.oauth(p).AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier)), http.StatusSeeOther)
+	at := s.oauth(p).AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier))
+	http.Redirect(w, r, at, http.StatusSeeOther)
 	return nil
 }
 
@@ -159,11 +160,8 @@ func (s *Server) openIDBack(w http.ResponseWriter, r *http.Request) error {
 		s.log.Warn("somebody whose groups have no role wanted to sign in")
 		return s.notSignedIn(w, r, http.StatusForbidden, "The identity provider knows you, but none of your groups may use this. Ask whoever looks after it.")
 	}
-	if err := s.admit(w, r, visitor{claims.actor(), role}, grant{"openid", s.cfg.OpenID.proof(), s.cfg.OpenID.withRole(claims.groups)}); err != nil {
-		return err
-	}
-	http.Redirect(w, r, local(a.Get("next")), http.StatusSeeOther)
-	return nil
+	g := grant{"openid", s.cfg.OpenID.proof(), s.cfg.OpenID.withRole(claims.groups)}
+	return s.admit(w, r, visitor{claims.actor(), role}, g, local(a.Get("next")))
 }
 
 func (s *Server) notSignedIn(w http.ResponseWriter, r *http.Request, status int, problem string) error {

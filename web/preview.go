@@ -33,12 +33,6 @@ func (s *Server) lookUp(ctx context.Context, b *invitation.Batch) (*invitation.P
 	return s.reader.Preview(ctx, b.ID)
 }
 
-// Later reports whether nobody is invited at once.
-func (v previewView) Later() bool { return v.Plan.First >= time.Minute }
-
-// Begins is when the first people are invited.
-func (v previewView) Begins() time.Time { return v.now.Add(v.Plan.First) }
-
 // warned is how many warnings a draft's card shows one by one.
 const warned = 5
 
@@ -48,14 +42,13 @@ type previewView struct {
 	ToInvite int
 	Skip     bool // who has an invitation is left alone, not invited again
 	Plan     invitation.Plan
+	Begins   time.Time // when the first people are invited; zero: at once
 	Done     time.Time // when the last goes out
 	Limited  bool      // a development instance that would not deliver all mails
 	Typed    bool      // the number of people has to be typed
 	Warnings []importer.Problem
 	Emails   map[int]string // of the rows that these are about
 	More     int            // warnings that are not shown
-
-	now time.Time // the plan's
 }
 
 // preview works out what sending a draft takes, given what is known of its people.
@@ -84,7 +77,10 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 		return nil, err
 	}
 	v.Plan = invitation.MakePlan(budget.Now, own, others, budget.Limits.Create, budget.Limits.Bulk, budget.Spent)
-	v.now, v.Done = budget.Now, budget.Now.Add(time.Duration(v.Plan.Seconds*float64(time.Second)))
+	if v.Plan.First >= time.Minute {
+		v.Begins = budget.Now.Add(v.Plan.First)
+	}
+	v.Done = budget.Now.Add(time.Duration(v.Plan.Seconds * float64(time.Second)))
 	sending, err := jobs.SendingOf(ctx, s.pool, b.InstanceID, s.cfg.Real)
 	if err != nil {
 		return nil, err

@@ -83,8 +83,8 @@ func (s *Server) roleOf(name string, g grant) Role {
 // byLink reports whether people sign in by the one-time link: there is no other way.
 func (s *Server) byLink() bool { return len(s.door.users) == 0 && s.cfg.OpenID == nil }
 
-// admit begins a session for somebody who has shown who they are.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, g grant) error {
+// admit begins a session for somebody who has shown who they are, and sends them on.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, g grant, next string) error {
 	value, hash := secret()
 	_, err := s.pool.Exec(r.Context(), `insert into web_sessions (hash, user_name, role, via, proof, groups) values ($1, $2, $3, $4, $5, $6)`,
 		hash, v.Name, v.Role, g.via, g.proof, g.groups)
@@ -93,6 +93,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, g gran
 	}
 	s.setCookie(w, r, s.cookieName(r), value, sessionLife)
 	s.log.Info("signed in", "via", g.via, "role", v.Role)
+	http.Redirect(w, r, next, http.StatusSeeOther)
 	return nil
 }
 
@@ -201,11 +202,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 		if !ok {
 			return s.showLogin(w, r, http.StatusForbidden, loginView{Next: next, Problem: "This link was used before. The server's terminal shows the next one."})
 		}
-		if err := s.admit(w, r, v, grant{via: "link"}); err != nil {
-			return err
-		}
-		http.Redirect(w, r, next, http.StatusSeeOther)
-		return nil
+		return s.admit(w, r, v, grant{via: "link"}, next)
 	}
 	return s.showLogin(w, r, http.StatusOK, loginView{Next: next})
 }
@@ -238,11 +235,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		view.Problem = "Name and password do not belong together."
 		return s.showLogin(w, r, http.StatusUnauthorized, view)
 	}
-	if err := s.admit(w, r, visitor{u.Name, u.Role}, grant{via: "password", proof: u.proof()}); err != nil {
-		return err
-	}
-	http.Redirect(w, r, view.Next, http.StatusSeeOther)
-	return nil
+	return s.admit(w, r, visitor{u.Name, u.Role}, grant{via: "password", proof: u.proof()}, view.Next)
 }
 
 // logout ends the session.

@@ -103,7 +103,8 @@ func (s *Server) warm() {
 
 // tally counts the rows of a batch, or gives a count of them that is not old.
 func (s *Server) tally(ctx context.Context, id int64, state invitation.State, finished *time.Time) (invitation.Tally, error) {
-	return s.tallies.get(ctx, s, id, fmt.Sprint(state, finished != nil && !finished.IsZero()), func(ctx context.Context) (invitation.Tally, int, error) {
+	stamp := fmt.Sprint(state, finished != nil && !finished.IsZero())
+	return s.tallies.get(ctx, s, id, stamp, func(ctx context.Context) (invitation.Tally, int, error) {
 		t, err := s.reader.Tally(ctx, id)
 		return t, t.Rows(), err
 	})
@@ -122,7 +123,8 @@ func (s *Server) document(ctx context.Context, id int64) (keptDocument, error) {
 	if err != nil {
 		return keptDocument{}, err
 	}
-	return s.documents.get(ctx, s, id, fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt), func(ctx context.Context) (keptDocument, int, error) {
+	stamp := fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt)
+	return s.documents.get(ctx, s, id, stamp, func(ctx context.Context) (keptDocument, int, error) {
 		at := s.now()
 		d, _, err := s.reader.Document(ctx, id, s.cfg.Limits)
 		if err != nil {
@@ -138,11 +140,12 @@ func (s *Server) loads(ctx context.Context, instance int64) ([]invitation.Load, 
 	if err != nil {
 		return nil, err
 	}
-	return s.waiting.get(ctx, s, instance, fmt.Sprint(running), func(ctx context.Context) (all []invitation.Load, people int, err error) {
+	count := func(ctx context.Context) (all []invitation.Load, people int, err error) {
 		all, err = s.reader.Loads(ctx, instance)
 		for _, l := range all {
 			people += l.People
 		}
 		return all, people, err
-	})
+	}
+	return s.waiting.get(ctx, s, instance, fmt.Sprint(running), count)
 }

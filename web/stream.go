@@ -31,16 +31,6 @@ const (
 	streamRetry  = 10 * time.Second // what a client that has too many is told to wait
 )
 
-func newDownloads() streamLimit {
-	return streamLimit{most: maxDownloads, open: map[string]int{}, remedy: "Wait until one of them ends, or stop one.",
-		says: "You have %d downloads under way, which is the most at a time."}
-}
-
-func newLives() streamLimit {
-	return streamLimit{most: maxLive, open: map[string]int{}, remedy: "Close some of them.",
-		says: "You watch %d batches already, which is the most at a time."}
-}
-
 // begin counts one more for a user, or refuses it with 429 and Retry-After; end, which
 // is to be called once, counts it off.
 func (l *streamLimit) begin(w http.ResponseWriter, user string) (end func(), err error) {
@@ -73,7 +63,7 @@ func (s *Server) download(e *exchange, contentType string, write func(io.Writer)
 			err = out.Flush()
 		}
 		if err != nil {
-			s.log.Warn("a download was cut off", "page", e.r.Pattern, "error", err)
+			s.log.Warn("a download was cut off", "path", e.r.URL.Path, "error", err)
 			panic(http.ErrAbortHandler)
 		}
 	}, err

@@ -104,7 +104,9 @@ const chunkBytes = 1 << 20
 
 // receive keeps a file as it comes. One that is cut off leaves nothing. A key
 // that was used before gives the upload that it was used for: see [Server.sent].
-func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func()) (u *upload, err error) {
+func (s *Server) receive(
+	ctx context.Context, body io.Reader, actor, name string, o reading, key string, more func(),
+) (u *upload, err error) {
 	name = fileName(name)
 	if u, err = s.begin(ctx, actor, name, o, key); err != nil {
 		return nil, err
@@ -129,7 +131,9 @@ func (s *Server) receive(ctx context.Context, body io.Reader, actor, name string
 	}); err != nil {
 		return nil, err
 	}
-	err = s.pool.QueryRow(ctx, `update uploads set bytes = $2, sha256 = $3, received_at = clock_timestamp() where id = $1 returning received_at`, u.ID, u.Bytes, sum).Scan(&u.Received)
+	err = s.pool.QueryRow(ctx, `
+		update uploads set bytes = $2, sha256 = $3, received_at = clock_timestamp() where id = $1 returning received_at`,
+		u.ID, u.Bytes, sum).Scan(&u.Received)
 	if err != nil {
 		return nil, fmt.Errorf("keep upload %d: %w", u.ID, err)
 	}
@@ -189,7 +193,9 @@ func (s *Server) sent(ctx context.Context, body io.Reader, actor, name string, o
 }
 
 // chunked reads a file piece by piece, and returns how much it was, and its SHA-256.
-func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) error) (total int64, sum []byte, err error) {
+func (s *Server) chunked(
+	body io.Reader, take func(number int, chunk []byte) error,
+) (total int64, sum []byte, err error) {
 	hash := sha256.New()
 	var chunk bytes.Buffer
 	for number := 0; ; number++ {
@@ -218,36 +224,31 @@ func (s *Server) chunked(body io.Reader, take func(number int, chunk []byte) err
 const DefaultUploadQuota = importer.DefaultFileBytes
 
 // keep writes a piece of a file, unless it would take the files that are kept over
-// the quota. Files that nobody needs any more then make room first.
+// the quota. Files that nobody needs any more then make room first. Files that come at
+// the same moment may pass the quota by a piece each.
 func (s *Server) keep(ctx context.Context, id int64, number int, chunk []byte) error {
-	kept, err := s.keepWithin(ctx, id, number, chunk)
-	if err == nil && !kept {
+	const within = `
+		with piece as (
+			insert into upload_chunks (upload_id, number, data)
+			select $1, $2, $3 where (select coalesce(sum(octet_length(data)), 0) from upload_chunks) + $4 <= $5
+			returning upload_id)
+		update uploads set bytes = bytes + $4, came_at = clock_timestamp() from piece where id = upload_id`
+	args := []any{id, number, chunk, len(chunk), s.cfg.UploadQuota}
+	done, err := s.pool.Exec(ctx, within, args...)
+	if err == nil && done.RowsAffected() == 0 {
 		if _, err = s.pool.Exec(ctx, deleteNeedless); err == nil {
-			kept, err = s.keepWithin(ctx, id, number, chunk)
+			done, err = s.pool.Exec(ctx, within, args...)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("keep upload %d: %w", id, err)
 	}
-	if !kept {
+	if done.RowsAffected() == 0 {
 		return refuse(http.StatusInsufficientStorage,
 			"Start or discard drafts that you don't need, then send it again. Who runs the server can raise --upload-quota.",
 			"The files that drafts keep would take more than %s.", words.Bytes(s.cfg.UploadQuota))
 	}
 	return nil
-}
-
-// keepWithin writes a piece of a file if it fits into the quota. Files that come at
-// the same moment may pass it by a piece each.
-func (s *Server) keepWithin(ctx context.Context, id int64, number int, chunk []byte) (kept bool, err error) {
-	done, err := s.pool.Exec(ctx, `
-		with piece as (
-			insert into upload_chunks (upload_id, number, data)
-			select $1, $2, $3 where (select coalesce(sum(octet_length(data)), 0) from upload_chunks) + $4 <= $5
-			returning upload_id)
-		update uploads set bytes = bytes + $4, came_at = clock_timestamp() from piece where id = upload_id`,
-		id, number, chunk, len(chunk), s.cfg.UploadQuota)
-	return done.RowsAffected() > 0, err
 }
 
 // deleteNeedless deletes the files of batches that are no drafts any more.

@@ -102,7 +102,10 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
-		downloads: newDownloads(), lives: newLives(),
+		downloads: streamLimit{most: maxDownloads, open: map[string]int{},
+			remedy: "Wait until one of them ends, or stop one.", says: "You have %d downloads under way, which is the most at a time."},
+		lives: streamLimit{most: maxLive, open: map[string]int{}, remedy: "Close some of them.",
+			says: "You watch %d batches already, which is the most at a time."},
 		watches: watches{all: map[watched]*watch{}}}
 	// A connection is left for the second one that each check needs.
 	atOnce := min(checksAtOnce, max(1, int(pool.Config().MaxConns)-1))

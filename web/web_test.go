@@ -223,7 +223,10 @@ func (w *browser) checked(a answer) answer {
 		if !strings.Contains(a.body, `id="checking"`) {
 			return true
 		}
-		a = w.follow(w.get(a.location))
+		path := a.location
+		if a = w.follow(w.get(path)); a.location == "" {
+			a.location = path // it is still being checked
+		}
 		return false
 	})
 	return a
