@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 // request is what a server saw.
@@ -56,9 +57,7 @@ func newClient(t *testing.T, config clerk.Config) *clerk.Client {
 		config.Key = testKey
 	}
 	c, err := clerk.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return c
 }
 

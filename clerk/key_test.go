@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 const (
@@ -84,9 +85,7 @@ func TestLive(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]bool{testKey: false, liveKey: true} {
 		c, err := clerk.New(clerk.Config{Key: key})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if c.Live() != want {
 			t.Errorf("Live of %.8s… = %t", key, c.Live())
 		}
@@ -97,9 +96,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	config := clerk.Config{Key: liveKey}
 	c, err := clerk.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 		fmt.Fprintf(&out, verb, config)

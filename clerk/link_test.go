@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // A link shows itself to nobody but who asks for it by name.
@@ -21,9 +22,7 @@ func TestLinkHides(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("made", "invitation", i, "link", i.Link)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("made", "invitation", i, "link", i.Link)
 	body, err := json.Marshal(i)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, text := range []string{fmt.Sprint(i), fmt.Sprintf("%+v %#v %s %q", i, i, i.Link, i.Link), string(body), log.String()} {
 		if strings.Contains(text, "dvb_secret") {
 			t.Errorf("the link is shown: %s", text)

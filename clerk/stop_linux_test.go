@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 const (
@@ -42,12 +43,8 @@ func startStopped(t *testing.T, url string, itself bool) *stopped {
 	s.Env = append(os.Environ(), stoppedURL+"="+url, stopsItself+"="+strconv.FormatBool(itself))
 	s.Stderr = &s.stderr
 	out, err := s.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, s.Start())
 	s.out = bufio.NewScanner(out)
 	if !s.out.Scan() {
 		t.Fatalf("the process did not say its deadline: %s", s.stderr.String())
@@ -159,9 +156,7 @@ func TestUndeliveredRequest(t *testing.T) {
 	}})
 	s := startStopped(t, url, false)
 	<-begun
-	if err := s.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, s.Process.Signal(syscall.SIGSTOP))
 	<-time.After(time.Until(s.deadline) + 500*time.Millisecond)
 	close(reading)
 	if <-whole {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 // TestMain makes the certificate of httptest's servers a trusted one, before
@@ -52,9 +53,7 @@ func TestMain(m *testing.M) {
 func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) string {
 	t.Helper()
 	l, err := append(config, net.ListenConfig{})[0].Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var running sync.WaitGroup
 	ended, end := context.WithCancel(context.Background())
 	running.Go(func() {
@@ -144,19 +143,13 @@ func TestCut(t *testing.T) {
 func TestNotConnected(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	refusing := "http://" + l.Addr().String() + "/v1"
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, l.Close())
 	tlsServer := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(tlsServer.Close)
 	_, port, err := net.SplitHostPort(tlsServer.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	plain := strings.Replace(listen(t, func(c *net.TCPConn) {
 		if _, err := io.WriteString(c, "220 mail.example.com\r\n"); err != nil {
 			t.Error(err)
@@ -295,9 +288,7 @@ func TestDeadlineInTheMiddle(t *testing.T) {
 	}
 	c := newClient(t, clerk.Config{URL: url, Now: now})
 	metadata, err := json.Marshal(map[string]string{"x": strings.Repeat("x", 1<<20)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	a := c.Create(connected(within(t, time.Minute), func() { armed.Store(true) }), clerk.Invite{Email: "jane@example.com", PublicMetadata: metadata})
 	if a.Class != clerk.Lost || a.Code != "timeout" || !a.Sent {
 		t.Errorf("%s %s sent %t: %v", a.Class, a.Code, a.Sent, a.Err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -12,9 +13,7 @@ import (
 func limit(t *testing.T, s string) ratelimit.Limit {
 	t.Helper()
 	l, err := ratelimit.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return l
 }
 
@@ -108,15 +107,11 @@ func TestMakePlanKeepsLimits(t *testing.T) {
 func TestMakePlanKnowsWhen(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	at := func(text string) time.Time {
 		t.Helper()
 		when, err := time.ParseInLocation("2006-01-02 15:04:05", text, berlin)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return when
 	}
 	day := invitation.Hours{From: 8, To: 18, TZ: "Europe/Berlin"}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -239,9 +240,7 @@ func TestSettleTogether(t *testing.T) {
 		l.awaitBlocked()
 		return nil
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-done)
 	l.is("already_invited", `select outcome from results`)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -20,13 +21,10 @@ func (b *bundle) until(w *Worker, batch int64, state invitation.State) *invitati
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	var one *invitation.Batch
-	err := w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
+	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
 		one, err = b.store.Batch(ctx, batch)
 		return err == nil && one.State == state, err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	if one == nil || one.State != state {
 		b.t.Fatalf("batch %d did not become %s: %v", batch, state, b.outcomes(batch))
 	}
@@ -35,12 +33,8 @@ func (b *bundle) until(w *Worker, batch int64, state invitation.State) *invitati
 
 func (b *bundle) jobs(batch int64) int {
 	b.t.Helper()
-	var n int
-	err := b.pool.QueryRow(b.t.Context(), `select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable')
-		and (args->>'batch')::bigint = $1`, batch).Scan(&n)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	n := must.Read[int](b.t, b.pool, `select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable')
+		and (args->>'batch')::bigint = $1`, batch)
 	return n
 }
 
@@ -73,16 +67,12 @@ func TestBreakerInDoubt(t *testing.T) {
 	decide := func(outcome string, from, to int) {
 		t.Helper()
 		b.exec(`update results set outcome = $2, decided_at = clock_timestamp() where batch_id = $1 and row_number between $3 and $4`, batch, outcome, from, to)
-		if err := w.tidy(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.tidy(t.Context()))
 	}
 	state := func() invitation.State {
 		t.Helper()
 		one, err := b.store.Batch(t.Context(), batch)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return one.State
 	}
 	w.suspect.Store(true) // as whoever records a rejection says
@@ -104,16 +94,12 @@ func TestCanary(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(60, person)
-	if _, err := b.pool.Exec(t.Context(), `update batches set canary = 7, canary_row = 7 where id = $1`, batch); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, b.pool, `update batches set canary = 7, canary_row = 7 where id = $1`, batch)
 	one := b.until(b.worker(quick), batch, invitation.Paused)
 	if got := b.outcomes(batch); got["invited"] != 7 {
 		t.Errorf("outcomes %v after the canary, want 7 invited", got)
 	}
-	if err := Resume(t.Context(), b.pool, one, "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, Resume(t.Context(), b.pool, one, "maria"))
 	b.run(b.worker(quick), batch)
 	if got := b.outcomes(batch); got["invited"] != 60 {
 		t.Errorf("outcomes %v after the resume, want 60 invited", got)
@@ -128,13 +114,11 @@ func TestCancelWhileWorking(t *testing.T) {
 		Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, Every: 2}, {Call: "create", Kind: sandbox.FaultCutBefore, Every: 2}}})
 	batch := b.batch(800, person)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	cancelled := false
-	err = b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) {
+	must.OK(t, b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) {
 		if got := b.outcomes(batch); !cancelled && got["invited"] > 30 {
 			cancelled = true
 			if err := Cancel(ctx, b.pool, one, "maria"); err != nil {
@@ -142,10 +126,7 @@ func TestCancelWhileWorking(t *testing.T) {
 			}
 		}
 		return cancelled && b.outcomes(batch)[""] == 0, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	got := b.outcomes(batch)
 	if got["cancelled"] == 0 || got["invited"] == 0 || got["cancelled"]+got["invited"] != 800 {
 		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
@@ -167,19 +148,15 @@ func TestCancelRacesClaim(t *testing.T) {
 	batch := b.batch(3, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	cfg := quick
 	cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 20*time.Second
 	w := b.worker(cfg)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	cancelled := make(chan error, 1)
 	var r round
 	began := time.Now()
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		if r, err = w.claimer.claimIn(t.Context(), tx, 1); err != nil {
 			return err
 		}
@@ -188,13 +165,8 @@ func TestCancelRacesClaim(t *testing.T) {
 			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
 		})
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-cancelled; err != nil {
-		t.Fatal(err)
-	}
+	}))
+	must.OK(t, <-cancelled)
 	if got := b.outcomes(batch); got[""] != 1 || got["cancelled"] != 2 || len(r.tickets) != 1 {
 		t.Fatalf("outcomes %v and %d requests, want the claimed one undecided and the others cancelled", got, len(r.tickets))
 	}
@@ -213,9 +185,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(3000, person)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {
@@ -224,9 +194,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	}
 	b.await("the workers invite", func() bool { return b.outcomes(batch)["invited"] >= 100 })
 	asked := time.Now()
-	if err := Pause(t.Context(), b.pool, one, "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, Pause(t.Context(), b.pool, one, "maria"))
 	took := time.Since(asked)
 	b.await("what is under way is recorded", func() bool { return b.count(`select count(*) from attempt_people where open`) == 0 })
 	b.await("the queue is empty", func() bool {
@@ -269,15 +237,11 @@ func TestPauseRacesAnswer(t *testing.T) {
 	batch := b.batch(5, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	w := b.worker(cfg)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	r, err := w.claimer.round(t.Context(), 1)
 	if err != nil || len(r.tickets) != 1 {
 		t.Fatalf("%d requests, %v", len(r.tickets), err)
@@ -289,7 +253,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
 	}
 	paused, sent := make(chan error, 1), make(chan struct{})
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(4711)`); err != nil {
 			return err
 		}
@@ -298,14 +262,9 @@ func TestPauseRacesAnswer(t *testing.T) {
 		go func() { paused <- Pause(t.Context(), b.pool, one, "maria") }()
 		b.await("the pause waits, or has not waited", func() bool { return waiting() == 2 || len(paused) == 1 })
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	<-sent
-	if err := <-paused; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-paused)
 	if n := b.jobs(batch); n != 0 {
 		t.Errorf("%d jobs of the paused batch are left", n)
 	}
@@ -322,9 +281,7 @@ func TestControlWhileThreeWork(t *testing.T) {
 	batch := b.batch(900, person)
 	b.exec(`update results set outcome = 'failed', decided_at = clock_timestamp(), reason = 'timeout' where batch_id = $1 and row_number <= 40`, batch)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {

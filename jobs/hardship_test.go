@@ -17,6 +17,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -28,9 +29,7 @@ var unlimited = sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit
 // count is the one number that a query returns.
 func (b *bundle) count(sql string, args ...any) (n int) {
 	b.t.Helper()
-	if err := b.pool.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, b.pool.QueryRow(context.Background(), sql, args...).Scan(&n))
 	return n
 }
 
@@ -46,9 +45,7 @@ func (b *bundle) await(what string, holds func() bool) {
 		if time.Since(began) > 2*time.Minute {
 			b.t.Fatalf("%s: not after 30 s", what)
 		}
-		if err := sleep(b.t.Context(), 10*time.Millisecond); err != nil {
-			b.t.Fatal(err)
-		}
+		must.OK(b.t, sleep(b.t.Context(), 10*time.Millisecond))
 	}
 }
 
@@ -99,12 +96,9 @@ func TestUsersOutageIsNoAnswer(t *testing.T) {
 				b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{fault}})
 				b.sandbox.Tell("users", fmt.Sprintf(`[%q]`, person(0)))
 				batch := b.batch(n, person)
-				err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
+				must.OK(t, b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
 					return b.count(`select count(*) from reads where call = 'users' and ended_at is not null`) >= 3 || b.outcomes(batch)[""] == 0, nil
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				}))
 				if got := b.outcomes(batch); got[""] != n || b.count(`select count(*) from attempts`) != 0 {
 					t.Errorf("outcomes %v and %d requests during the outage, want %d undecided and none", got, b.count(`select count(*) from attempts`), n)
 				}
@@ -216,9 +210,7 @@ func TestAloneWaitQuietly(t *testing.T) {
 			})
 			// Nothing is to happen from now on.
 			snoozes := `select coalesce(sum((metadata->>'snoozes')::int), 0) from river_job`
-			if err := sleep(t.Context(), 3*time.Second); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, sleep(t.Context(), 3*time.Second))
 			stop()
 			if err := <-ended; err != nil {
 				t.Error(err)
@@ -289,11 +281,9 @@ func TestFinishRacesRetry(t *testing.T) {
 	batch := b.batch(3, person)
 	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, batch)
 	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	finished := make(chan error, 1)
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
@@ -308,13 +298,8 @@ func TestFinishRacesRetry(t *testing.T) {
 			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
 		})
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-finished; err != nil {
-		t.Fatal(err)
-	}
+	}))
+	must.OK(t, <-finished)
 	if one, err = b.store.Batch(t.Context(), batch); err != nil {
 		t.Fatal(err)
 	}
@@ -364,12 +349,8 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	batch := b.batch(1, person)
 	w := b.worker(quick)
 	leave, err := w.attend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.preflight(t.Context(), true, false); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, w.preflight(t.Context(), true, false))
 	leave()
 	// The backup was taken here. Then the process invited, and somebody revoked.
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lives_until) values ($1, $2, 'host', 1, '', now() + interval '1 min')`, w.id, b.instance.ID)
@@ -418,9 +399,7 @@ func (b *bundle) rewrite(text, by string) { b.rewriteCall(http.MethodGet, text, 
 func (b *bundle) rewriteCall(method, text, by string) {
 	b.t.Helper()
 	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if r.Request.Method != method || r.Request.URL.Path != "/v1/invitations" {
@@ -474,17 +453,11 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	second := b.batch(1, person)
 	w := b.worker(quick)
 	leave, err := w.attend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.lists(t.Context(), time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, w.lists(t.Context(), time.Time{}))
 	leave()
 	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(invitation.KindUndo, first))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if sw.Revoked != 1 {
 		t.Fatalf("%+v, want 1 revoked", *sw)
 	}

@@ -15,6 +15,7 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -56,7 +57,7 @@ func (b *bundle) batch(n int, email func(int) string) int64 {
 func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
 	b.t.Helper()
 	var id int64
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		id, err = b.store.CreateBatch(b.t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "people.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		if err != nil {
 			return err
@@ -79,10 +80,7 @@ func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
 		}
 		do()
 		return nil
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	return id
 }
 
@@ -90,15 +88,11 @@ func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
 func (b *bundle) worker(cfg Config) *Worker {
 	b.t.Helper()
 	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: b.url})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	cfg.Instance = b.instance
 	cfg.Log = slog.New(slog.NewTextHandler(b.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	w, err := New(b.pool, api, cfg)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return w
 }
 
@@ -107,13 +101,10 @@ func (b *bundle) run(w *Worker, batch int64) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
-	err := w.Run(ctx, func(ctx context.Context) (bool, error) {
+	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (bool, error) {
 		one, err := b.store.Batch(ctx, batch)
 		return err == nil && one.State == invitation.Done, err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	if ctx.Err() != nil {
 		b.t.Fatal("the batch was not done in time: ", b.outcomes(batch))
 	}
@@ -179,9 +170,7 @@ func TestWholeBudgetAndNoMore(t *testing.T) {
 				select count(*) filter (where http_status = 429), count(distinct key) filter (where nth <= case call when 'create' then 100 else 25 end)
 				from (select id, call, http_status, row_number() over (partition by call order by id) as nth from attempts where call in ('create', 'bulk')) a
 				join attempt_people p on p.attempt_id = a.id`).Scan(&refused, &first)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if refused != 0 || first != 350 {
 				t.Errorf("%d people refused for the limit, want 0; the first 100 singles and 25 bulk calls invite %d, want 350", refused, first)
 			}
@@ -198,9 +187,7 @@ func TestJobEndsWhenAllIsRecorded(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	none := ratelimit.Limit{None: true}
 	w := b.worker(Config{Create: none, Bulk: ratelimit.Limit{Off: true}, General: none})
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go w.claimer.run(ctx)
@@ -210,7 +197,7 @@ func TestJobEndsWhenAllIsRecorded(t *testing.T) {
 		ended <- (&inviteWorker{w: w}).Work(ctx, job)
 	}()
 	b.await("the request is under way", func() bool { return b.count(`select count(*) from attempts`) == 1 })
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `select from attempts for update`); err != nil {
 			return err
 		}
@@ -224,10 +211,7 @@ func TestJobEndsWhenAllIsRecorded(t *testing.T) {
 		case <-time.After(300 * time.Millisecond):
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	if err := <-ended; err != nil || b.outcomes(batch)["invited"] != 1 {
 		t.Errorf("the job ended with %v, and the outcomes are %v", err, b.outcomes(batch))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -17,13 +18,9 @@ import (
 // claims lets a worker claim up to n requests, and returns them.
 func (b *bundle) claims(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	if err := w.register(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, w.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	for _, t := range r.tickets { // nothing holds them here
 		w.claimer.ended(t.Bucket)
 	}
@@ -165,13 +162,9 @@ func TestStopServesOwedRows(t *testing.T) {
 				}
 				return false
 			})
-			if err := meanwhile(b, b.read(second)); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, meanwhile(b, b.read(second)))
 			cancel()
-			if err := <-ran; err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, <-ran)
 			if got := b.outcomes(second); got["invited"] == 0 || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want a few invited", got)
 			}
@@ -198,7 +191,7 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ran := make(chan error, 1)
-	err := change(t.Context(), b.pool, b.instance.ID, func(tx pgx.Tx) error {
+	must.OK(t, change(t.Context(), b.pool, b.instance.ID, func(tx pgx.Tx) error {
 		go func() { ran <- b.worker(quick).Run(ctx, nil) }()
 		revokes := func() int { return b.count(`select count(*) from attempts where call = 'revoke'`) }
 		b.await("a claim waits for the buckets", func() bool {
@@ -208,15 +201,10 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 			t.Errorf("%d revokes were claimed beside a cancel", n)
 		}
 		return b.store.CancelBatch(t.Context(), tx, of, "test")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	b.await("all rows are decided", func() bool { return b.outcomes(second)[""] == 0 })
 	cancel()
-	if err := <-ran; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-ran)
 	if got := b.outcomes(second); got["cancelled"] != 3 {
 		t.Errorf("outcomes %v, want 3 cancelled", got)
 	}
@@ -237,12 +225,9 @@ func TestRevokedByOurOwnLostRequest(t *testing.T) {
 	w := b.worker(quick)
 	lost := b.claimsOne(w, 1, invitation.CallRevoke, second)
 	p := lost.People[0]
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		return w.closeOwnRevoke(t.Context(), tx, lost.AttemptID, p, "", invitation.ClosedNotThere, false)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	if a := w.api.Revoke(t.Context(), p.InvitationID); a.Class != clerk.Success {
 		t.Fatal(a)
 	}
@@ -292,13 +277,8 @@ func TestRowsBetweenHalvesOfTheVersionBefore(t *testing.T) {
 			first := b.sent(1)
 			second := b.unread(first, 2)
 			w := b.worker(quick)
-			if err := w.register(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			var id string
-			if err := b.pool.QueryRow(t.Context(), `select clerk_invitation_id from results where batch_id = $1`, first.ID).Scan(&id); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, w.register(t.Context()))
+			id := must.Read[string](t, b.pool, `select clerk_invitation_id from results where batch_id = $1`, first.ID)
 			b.exec(`
 				with first as (
 					insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, resolved_at, resolution)
@@ -373,9 +353,7 @@ func TestOwedRowGetsItsJob(t *testing.T) {
 	second := b.unread(first, 2)
 	w := b.worker(quick)
 	revoke := b.claimsOne(w, 1, invitation.CallRevoke, second)
-	if err := Pause(t.Context(), b.pool, b.read(second), "test"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, Pause(t.Context(), b.pool, b.read(second), "test"))
 	b.exec(`delete from river_job`)
 	w.send(t.Context(), revoke)
 	if n := b.jobs(second); n != 1 {

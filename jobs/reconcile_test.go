@@ -16,6 +16,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -24,9 +25,7 @@ import (
 func ask(t *testing.T, s *sandbox.Server, method, path string, body any) []byte {
 	t.Helper()
 	text, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	w := httptest.NewRecorder()
 	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, path, bytes.NewReader(text)))
 	if w.Code != http.StatusOK {
@@ -47,9 +46,7 @@ func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
 	}
 	ask(b.t, b.sandbox.Server, http.MethodPost, "/sandbox/invitations", list)
 	var all []struct{ ID, Email string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all))
 	ids := map[string]string{}
 	for _, one := range all {
 		ids[one.Email] = one.ID
@@ -74,10 +71,7 @@ func (b *bundle) has(outcome, status string, ids map[string]string) int64 {
 // is compares one value of the database, as text.
 func (b *bundle) is(want, sql string, args ...any) {
 	b.t.Helper()
-	var got string
-	if err := b.pool.QueryRow(b.t.Context(), `select coalesce((`+sql+`)::text, 'null')`, args...).Scan(&got); err != nil {
-		b.t.Fatalf("%s: %v", sql, err)
-	}
+	got := must.Read[string](b.t, b.pool, `select coalesce((`+sql+`)::text, 'null')`, args...)
 	if got != want {
 		b.t.Errorf("%s: got %s, want %s", sql, got, want)
 	}
@@ -86,9 +80,7 @@ func (b *bundle) is(want, sql string, args ...any) {
 func (b *bundle) reconcile() *invitation.Reconcile {
 	b.t.Helper()
 	r, err := b.worker(Config{Settle: quick.Settle}).Reconcile(b.t.Context(), "maria")
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return r
 }
 
@@ -244,9 +236,7 @@ func TestReconcileWhileTheListShifts(t *testing.T) {
 	ids := b.plant(seeds...)
 	batch := b.has("invited", "pending", ids)
 	api, err := clerk.New(clerk.Config{Key: "sk_test_other", URL: b.url})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	revoked, made := 0, 0
 	b.shifter(func(page int) {
 		for range map[int]int{1: 1, 2: 30, 3: 0, 4: 200, 5: 3}[page] {
@@ -290,9 +280,7 @@ func TestReconcileByWorkers(t *testing.T) {
 		}()
 	}
 	for range 3 {
-		if err := <-failed; err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, <-failed)
 	}
 	b.is("true", `select bool_and(gap is null or gap >= interval '500 ms') from (select started_at - lag(started_at) over (order by started_at) as gap from reconciles where complete) g`)
 	// One that waited for the lock while another was at it has nothing left to do.
@@ -313,9 +301,7 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 	if _, err := w.Reconcile(t.Context(), "maria"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	if _, err := w.pass(t.Context(), invitation.ReadPending, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
@@ -375,14 +361,10 @@ func TestGoneNeedsReadsByID(t *testing.T) {
 	b.exec(`update results set status = 'accepted' where clerk_invitation_id = $1`, ids["joined@example.com"])
 	for _, person := range []string{"deleted@example.com", "joined@example.com"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, direct+"/invitations/"+ids[person], nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		req.Header.Set("Authorization", "Bearer sk_test_secret")
 		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
 			t.Fatalf("delete %s: %s", person, resp.Status)
 		}

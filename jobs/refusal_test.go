@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -17,13 +18,9 @@ import (
 func (b *bundle) mendClerk() {
 	b.t.Helper()
 	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodDelete, strings.TrimSuffix(b.url, "/v1")+"/sandbox/faults", nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		b.t.Fatalf("DELETE /sandbox/faults: %s", resp.Status)
@@ -33,9 +30,7 @@ func (b *bundle) mendClerk() {
 // resume lets a paused batch go on.
 func (b *bundle) resume(batch int64) {
 	b.t.Helper()
-	if err := Resume(b.t.Context(), b.pool, b.read(batch), "maria"); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, Resume(b.t.Context(), b.pool, b.read(batch), "maria"))
 }
 
 // pauses is how often a batch was paused.
@@ -139,9 +134,7 @@ func TestUnknownRefusalPausesThenFails(t *testing.T) {
 			b.proven(batch)
 			// Once the reason is gone a retry invites them.
 			b.mendClerk()
-			if err := Retry(t.Context(), b.pool, b.read(batch), "maria"); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, Retry(t.Context(), b.pool, b.read(batch), "maria"))
 			b.run(b.worker(cfg), batch)
 			if got := b.outcomes(batch); got["invited"] != 20 {
 				t.Errorf("outcomes after the retry %v, want 20 invited", got)
@@ -205,9 +198,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 				return err == nil && (one.State == invitation.Paused || b.count(`select count(*) from attempts where http_status >= 400`) >= tried+3), err
 			})
 			stop()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			b.mendClerk()
 			if b.read(second).State == invitation.Paused {
 				b.resume(second)
@@ -272,12 +263,9 @@ func TestOwedDespiteUnreadableUsers(t *testing.T) {
 	first := b.sent(1)
 	second, _ := b.resend(first)
 	b.sandbox.Tell("faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
-	err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+	must.OK(t, b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
 		return b.count(`select count(*) from results where revoke_sent is not null and outcome is null and tries > 0`) == 1, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	b.sandbox.Tell("faults", `[{"call":"users","kind":"status","status":500}]`)
 	b.exec(`update results set tries = 0 where batch_id = $1`, second)
 	b.run(b.worker(quick), second) // its reads are its own
@@ -300,9 +288,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.sandbox.Tell("config", `{"blocked":[]}`)
-	if err := RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"))
 	b.run(b.worker(quick), of.ID)
 	if pending := b.pendingAtClerk(); pending[person(1)] || !pending[person(3)] {
 		t.Errorf("pending after the retry: %v, want all but %s", pending, person(1))
@@ -315,9 +301,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	if _, err := Correct(t.Context(), b.pool, b.read(of.ID), 3, other, other, "maria"); err != nil {
 		t.Fatal(err)
 	}
-	if err := RetryRejected(t.Context(), b.pool, b.read(again), "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(again), "maria"))
 	open := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2))
 	if open != 0 {
 		t.Error("a row of the resend is taken up again, though the row that it stands for was corrected")

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -28,9 +29,7 @@ func (b *bundle) rescind(keys []string) (*invitation.Sweep, *invitation.Withdraw
 	b.t.Helper()
 	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
 	w, err := Rescind(b.t.Context(), b.pool, sw, keys)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	if sw.Held {
 		return sw, w
 	}
@@ -43,9 +42,7 @@ func (b *bundle) finish(sweep int64) *invitation.Sweep {
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	done, err := b.worker(sweeper).Finish(ctx, sweep)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.sums(done)
 	return done
 }
@@ -54,9 +51,7 @@ func (b *bundle) finish(sweep int64) *invitation.Sweep {
 func (b *bundle) pendingAtClerk() map[string]bool {
 	b.t.Helper()
 	var all []struct{ Email, Status string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all))
 	pending := map[string]bool{}
 	for _, one := range all {
 		if one.Status == "pending" {
@@ -130,15 +125,12 @@ func TestRescindInFlight(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: c.fault, First: 1}}})
 			batch := b.batch(10, person)
-			err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+			must.OK(t, b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
 				return b.count(`select count(*) from attempts where answered_at is not null and resolved_at is null`) == 1, nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			// What Rescind's first transaction does; then the process dies.
 			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
-			err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 				w, err := b.store.Withdrawing(t.Context(), tx, b.instance.ID, persons(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), true)
 				if err != nil {
 					return err
@@ -147,17 +139,10 @@ func TestRescindInFlight(t *testing.T) {
 					return err
 				}
 				return b.store.TakeAway(t.Context(), tx, sw.ID, w.Waiting)
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			// Their requests are open: nothing is decided yet, and nothing over.
-			if err := follow(t.Context(), b.pool, b.instance.ID); err != nil {
-				t.Fatal(err)
-			}
-			if err := b.store.FinishSweeps(t.Context(), b.instance.ID); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
+			must.OK(t, b.store.FinishSweeps(t.Context(), b.instance.ID))
 			if got := b.outcomes(batch); got[""] != 10 {
 				t.Fatalf("outcomes %v while the answer is not known", got)
 			}
@@ -199,14 +184,10 @@ func TestRescindWhileSending(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, <-ended)
 	}
 	done, err := b.store.Sweep(t.Context(), sw.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(done)
 	pending := b.pendingAtClerk()
 	for i := range n {
@@ -260,14 +241,11 @@ func TestRescindFromADraft(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.sent(2)
 	var draft int64
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
 			FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	for i := range 5 { // two of them were invited
 		b.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
 			values ($1, $2, $3, $2, array[$4], $4, $4)`, draft, i+1, b.instance.ID, person(i))
@@ -275,15 +253,11 @@ func TestRescindFromADraft(t *testing.T) {
 	people := func() int {
 		t.Helper()
 		known, err := invitation.NewReader(b.pool).Preview(t.Context(), draft)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
 		s, err := SendingOf(t.Context(), b.pool, b.instance.ID, true)
 		s = s.Of(b.read(draft), known, waiting)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return s.People
 	}
 	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited)

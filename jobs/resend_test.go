@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -27,9 +28,7 @@ func (b *bundle) sent(n int) *invitation.Batch {
 func (b *bundle) read(id int64) *invitation.Batch {
 	b.t.Helper()
 	batch, err := b.store.Batch(b.t.Context(), id)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return batch
 }
 
@@ -40,13 +39,10 @@ func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch))
 	for _, f := range change {
 		f(&batch)
 	}
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		id, rows, err = InsertResend(b.t.Context(), tx, b.store, batch, of, 0)
 		return err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	return id, rows
 }
 
@@ -54,17 +50,13 @@ func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch))
 func (b *bundle) clerks() map[string]map[string]int {
 	b.t.Helper()
 	resp, err := http.Get(strings.TrimSuffix(b.url, "/v1") + "/sandbox/invitations")
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	defer resp.Body.Close()
 	var all []struct {
 		Email  string `json:"email"`
 		Status string `json:"status"`
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, json.NewDecoder(resp.Body).Decode(&all))
 	found := map[string]map[string]int{}
 	for _, one := range all {
 		if found[one.Email] == nil {
@@ -92,9 +84,7 @@ func (b *bundle) sentAgain(of int64, resends ...int64) {
 		}
 		return nil
 	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	if len(seen) == 0 {
 		b.t.Error("nobody was invited again")
 	}
@@ -178,9 +168,7 @@ func TestFaultsBetweenTheHalves(t *testing.T) {
 			first := b.sent(8)
 			second, _ := b.resend(first)
 			body, err := json.Marshal([]sandbox.Fault{fault})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			b.sandbox.Tell("faults", string(body))
 			cfg := quick
 			if fault.Kind == sandbox.FaultSlow {
@@ -262,10 +250,7 @@ func TestResendLeavesWhatWasTakenBack(t *testing.T) {
 			first := b.sent(2)
 			second, _ := b.resend(first)
 			b.exec(`update batches set preflight = $2 where id = $1`, second, preflight)
-			var id string
-			if err := b.pool.QueryRow(t.Context(), `select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0)).Scan(&id); err != nil {
-				t.Fatal(err)
-			}
+			id := must.Read[string](t, b.pool, `select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0))
 			api := b.worker(quick).api
 			api.Revoke(t.Context(), id)
 			b.run(b.worker(quick), second)
@@ -307,18 +292,14 @@ func TestOwedRowsGoOn(t *testing.T) {
 			b.await("rows are owed an invitation", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) > 2
 			})
-			if err := stop(b, b.read(second)); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, stop(b, b.read(second)))
 			owed := b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null`, second)
 			b.sandbox.Tell("faults", `[]`)
 			b.await("owed rows are decided", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) == 0
 			})
 			cancel()
-			if err := <-ran; err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, <-ran)
 			got := b.outcomes(second)
 			if got["invited"] < owed || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want the %d that were owed invited, and the others not", got, owed)
@@ -353,18 +334,14 @@ func TestOwedRowsGoFirst(t *testing.T) {
 		return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and tries > 0`, second) == 1
 	})
 	cancel()
-	if err := <-ran; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-ran)
 	b.exec(`update attempts set resolved_at = now(), resolution = 'read' where resolved_at is null`)
 	b.exec(`update attempt_people set open = false, resolution = 'not_there' where open`)
 	b.exec(`update results set not_before = null`)
 	urgent := b.batch(5, func(i int) string { return "urgent" + person(i) })
 	b.exec(`update batches set priority = 1 where id = $1`, urgent)
 	ids, err := b.store.Peek(t.Context(), b.instance.ID, 3, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(ids) != 3 || ids[0].Batch != second || ids[1].Batch != urgent {
 		t.Errorf("first in line are %v, want the row of batch %d, then batch %d", ids, second, urgent)
 	}

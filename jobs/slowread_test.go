@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -48,16 +49,12 @@ func TestReadDuringImport(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.plant(sandbox.Seed{Email: person(0), Age: sandbox.Duration(time.Hour)})
 	w := b.worker(quick)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	batch := b.batchWhile(2, person, func() {
 		back := time.Now().Add(-time.Hour)
 		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}),
 			b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 		}
 	})
 	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})

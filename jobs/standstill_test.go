@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"
 )
 
@@ -26,9 +27,7 @@ func (b *bundle) notThere(batch int64, key string) {
 // claim has a worker that does not run claim so many requests.
 func (b *bundle) claim(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	if err := w.register(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, w.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
 	if err != nil || len(r.tickets) != n {
 		b.t.Fatalf("%d requests, want %d: %v", len(r.tickets), n, err)
@@ -86,9 +85,7 @@ func TestSurveyOfTwoBatches(t *testing.T) {
 		users = append(users, fmt.Sprintf("%q", person(i)))
 	}
 	seeds := filepath.Join(t.TempDir(), "seeds.json")
-	if err := os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`]}`), 0o600))
 	b := setup(t, sandbox.Config{Limits: unlimited, SeedFile: seeds})
 	w := Config{Create: ratelimit.Limit{N: 1, Window: time.Hour}, Bulk: ratelimit.Limit{Off: true}}
 	b.run(b.worker(w), b.batch(1, ada))
@@ -123,9 +120,7 @@ func TestRecordedTwice(t *testing.T) {
 	ticket := b.claim(w, 1)[0]
 	answer := w.ask(t.Context(), ticket)
 	for range 2 {
-		if err := w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}))
 	}
 	if n := b.count(`select count(*) from late_answers`); n != 0 || b.outcomes(batch)["invited"] != 10 {
 		t.Errorf("%d late answers, outcomes %v", n, b.outcomes(batch))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -23,9 +24,7 @@ func BenchmarkClaimsWhileStarting(b *testing.B) {
 		pool := postgrestest.New(b)
 		store := invitation.NewStore(pool)
 		instance, err := store.EnsureInstance(b.Context(), "ins_test", "production")
-		if err != nil {
-			b.Fatal(err)
-		}
+		must.OK(b, err)
 		var id int64
 		err = pool.QueryRow(b.Context(), `
 			with b as (
@@ -35,13 +34,9 @@ func BenchmarkClaimsWhileStarting(b *testing.B) {
 			insert into results (batch_id, instance_id, row_number, line, original, email, key)
 			select b.id, $1, n, n + 1, array[p], p, p from b, generate_series(1, $2) n, format('person%s@example.com', n) p
 			returning batch_id`, instance.ID, rows).Scan(&id)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must.OK(b, err)
 		draft, err := store.Batch(b.Context(), id)
-		if err != nil {
-			b.Fatal(err)
-		}
+		must.OK(b, err)
 		ctx, stop := context.WithCancel(b.Context())
 		waits := make(chan time.Duration, 1)
 		go func() {
@@ -61,9 +56,7 @@ func BenchmarkClaimsWhileStarting(b *testing.B) {
 		b.StartTimer()
 		began := time.Now()
 		terms := StartTerms{Consent: invitation.Consent{All: true}}
-		if err := StartDraft(b.Context(), pool, draft, "test", terms); err != nil {
-			b.Fatal(err)
-		}
+		must.OK(b, StartDraft(b.Context(), pool, draft, "test", terms))
 		took := time.Since(began)
 		b.StopTimer()
 		stop()

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 func ask(b *testing.B, h http.Handler, method, path, body string) {
@@ -24,9 +26,7 @@ func unlimited(b *testing.B, file string) *Server {
 	b.Helper()
 	none := Limit{N: -1}
 	s, err := New(Config{StateFile: file, Limits: Limits{none, none, none}})
-	if err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, err)
 	b.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			b.Error(err)
@@ -72,17 +72,11 @@ func BenchmarkReplay(b *testing.B) {
 	for i := range 20_000 {
 		ask(b, h, "POST", "/v1/invitations", fmt.Sprintf(`{"email_address":"n%d@example.com"}`, i))
 	}
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, s.Close())
 	for b.Loop() {
 		again, err := New(Config{StateFile: file})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := again.Close(); err != nil {
-			b.Fatal(err)
-		}
+		must.OK(b, err)
+		must.OK(b, again.Close())
 	}
 	b.ReportMetric(float64(b.N*20_000)/b.Elapsed().Seconds(), "creates/s")
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 func TestCreateAnswersAnInvitation(t *testing.T) {
@@ -487,9 +489,7 @@ func FuzzBulk(f *testing.F) {
 	f.Add(`[{"email_address":"\"a b\"@example.com"},null]`)
 	f.Fuzz(func(t *testing.T, body string) {
 		s, err := New(Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		r := httptest.NewRequest("POST", "/v1/invitations/bulk", strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer sk_test_x")
 		w := httptest.NewRecorder()

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // clock is a clock that moves by hand.
@@ -92,9 +94,7 @@ func (b *bench) try(method, path, body string) (reply, error) {
 func (b *bench) do(method, path, body string) reply {
 	b.Helper()
 	r, err := b.try(method, path, body)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, err)
 	return r
 }
 
@@ -267,9 +267,7 @@ func TestLimitText(t *testing.T) {
 func TestClosedServerCutsRequests(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
-	if err := b.server.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.server.Close())
 	if r, err := b.try("POST", "/v1/invitations", item("a@example.com")); err == nil {
 		t.Errorf("answer %d after Close", r.status)
 	}

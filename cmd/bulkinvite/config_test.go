@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // TestConfig: each setting is shown with its value and where that is from, in
@@ -16,9 +18,7 @@ func TestConfig(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:planted@127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS=authorization=planted")
 	path := filepath.Join(t.TempDir(), "bulkinvite.yaml")
 	text := "limit-create: 5/1h\nlimit-bulk: 6/1h\nsettle: 4s\nrequest-timeout: 9s\nwork:\n  sweep-at: 0 2 * * *\n  reconcile-every: 1m\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(path, []byte(text), 0o600))
 	list := decode[[]inForce](t, b.run("config", "--config", path, "--settle", "7s", "--json").want(t, exitOK))
 	for _, want := range []inForce{
 		{"settle", "7s", "flag", ""},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/postgres/postgrestest"
@@ -108,9 +109,7 @@ func TestPauseWhileSending(t *testing.T) {
 		c := b.command(args...)
 		var out, errs bytes.Buffer
 		c.Stdout, c.Stderr = &out, &errs
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, c.Start())
 		awaitMails(t, s, mails)
 		b.run(command...).want(t, exitOK)
 		_ = c.Wait() // the exit status is looked at
@@ -146,9 +145,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 				"--settle", "3s", "--request-timeout", "1s", b.file("lost.csv", people(2)))
 			var out, errs bytes.Buffer
 			c.Stdout, c.Stderr = &out, &errs
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, c.Start())
 			// Paused from here: a program would take seconds to start on a busy machine, and the answer be known by then.
 			pool := open(t, b.url)
 			awaitMails(t, s, 1)
@@ -156,9 +153,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			if err == nil {
 				err = jobs.Pause(t.Context(), pool, one, "maria")
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			_ = c.Wait() // the exit status is looked at
 			held := decode[errorDocument](t, outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}.want(t, exitHeld))
 			if !strings.Contains(errs.String(), "waiting for what became of 1 person under way") {

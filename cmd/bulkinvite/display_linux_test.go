@@ -12,6 +12,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -49,9 +50,7 @@ func tables(t *testing.T) (b *bench, commands [][]string) {
 	b.run("token", "create", "nightly-export-of-human-resources", "--actor", "maria.of.human.resources").want(t, exitOK)
 	_, err := open(t, b.url).Exec(context.Background(), `insert into web_sessions (hash, user_name, role, via)
 		values ('\x00', 'maria.of.human.resources@subsidiary.example.com', 'operator', 'openid')`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return b, [][]string{
 		{"batches"}, {"results", "1"}, {"audit"}, {"drift"}, {"limits"}, {"token", "list"}, {"sessions", "list"},
 		{"sweep", "--list"}, {"sweep", "1"}, {"status", "1"}, {"status", later}, {"check", file}, {"config"},

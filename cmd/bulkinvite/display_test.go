@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"bulkinvite/internal/must"
 )
 
 func TestSignsOf(t *testing.T) {
@@ -98,9 +100,7 @@ func TestTextIsASCII(t *testing.T) {
 			}
 			set := token.NewFileSet()
 			file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			ast.Inspect(file, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.FuncDecl:
@@ -138,9 +138,7 @@ func TestComplete(t *testing.T) {
 			"bulkinvite user NAME, the bulkinvite that"},
 	} {
 		parser, err := newParser(&cli{}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		var command *kong.Context
 		if command, err = parser.Parse(slices.Clone(c.args)); err != nil {
 			t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -29,9 +30,7 @@ func (d diagnosis) has(t *testing.T, check, verdict, word string) {
 func connectTo(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(pool.Close)
 	return pool
 }
@@ -112,9 +111,7 @@ func TestRestoredBackup(t *testing.T) {
 	awaitCount(t, pool, 60, `select count(*) from results where outcome = 'invited'`)
 	// One that is killed before it came to Clerk would be made by somebody else later.
 	awaitMails(t, stand, 120)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	c.ends()
 	pool.Close()
 	backup := copyDatabase(t, b.url)
@@ -127,11 +124,9 @@ func TestRestoredBackup(t *testing.T) {
 	var invited, already, open int
 	count := func() {
 		t.Helper()
-		if err := connectTo(t, backup).QueryRow(t.Context(), `
+		must.OK(t, connectTo(t, backup).QueryRow(t.Context(), `
 			select count(*) filter (where outcome = 'invited'), count(*) filter (where outcome = 'already_invited'),
-			       (select count(*) from attempt_people where open) from results`).Scan(&invited, &already, &open); err != nil {
-			t.Fatal(err)
-		}
+			       (select count(*) from attempt_people where open) from results`).Scan(&invited, &already, &open))
 	}
 	if count(); open == 0 || invited < 60 || invited > 120 {
 		t.Fatalf("the backup has %d invited, and %d people of open requests", invited, open)
@@ -158,9 +153,7 @@ func TestRestoredBackup(t *testing.T) {
 func copyDatabase(t *testing.T, from string) string {
 	t.Helper()
 	u, err := url.Parse(from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	name := strings.TrimPrefix(u.Path, "/")
 	u.Path = "/postgres"
 	admin := connectTo(t, u.String())

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -32,20 +33,14 @@ func (b *bench) on(pool *pgxpool.Pool) *bench {
 func dumped(t *testing.T, path string) map[string]string {
 	t.Helper()
 	file, err := zip.OpenReader(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer file.Close() // only read
 	all := map[string]string{}
 	for _, entry := range file.File {
 		r, err := entry.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		all[entry.Name] = string(text)
 		if strings.HasSuffix(entry.Name, ".copy") {
 			all[entry.Name] = strings.Join(slices.Sorted(strings.Lines(string(text))), "")
@@ -63,13 +58,9 @@ func shape(t *testing.T, pool *pgxpool.Pool) []string {
 		where connamespace = current_schema()::regnamespace
 		union all
 		select tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text from pg_trigger where not tgisinternal order by 1`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return list
 }
 
@@ -83,13 +74,9 @@ func TestMove(t *testing.T) {
 	args := []string{"send", "--yes", "--json", "--limit-create", "1000/1s", "--limit-bulk", "off",
 		"--settle", "2s", "--request-timeout", "5s", "--recover-after", "5s", b.file("moves.csv", people(300))}
 	c := b.command(args...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	awaitMails(t, s, 50)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
 	file := filepath.Join(t.TempDir(), "moves.bulkinvite")
 	o := decode[moved](t, b.run("dump", file, "--json").want(t, exitOK))
@@ -145,9 +132,7 @@ func TestLoadRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dump")
 	b.run("dump", file).want(t, exitOK)
 	good, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, test := range []struct {
 		name string
 		file []byte
@@ -180,9 +165,7 @@ func TestLoadRefuses(t *testing.T) {
 			t.Parallel()
 			pool := postgrestest.Empty(t)
 			if test.sql != "" {
-				if _, err := pool.Exec(t.Context(), test.sql); err != nil {
-					t.Fatal(err)
-				}
+				must.Exec(t, pool, test.sql)
 			}
 			to := b.on(pool)
 			path := to.file("dump", string(test.file))
@@ -205,20 +188,14 @@ func TestLoadRefuses(t *testing.T) {
 func altered(t *testing.T, file []byte, change func(name, text string) (string, bool)) []byte {
 	t.Helper()
 	in, err := zip.NewReader(bytes.NewReader(file), int64(len(file)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)
 	for _, entry := range in.File {
 		r, err := entry.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		changed, keep := change(entry.Name, string(text))
 		if !keep {
 			continue
@@ -229,8 +206,6 @@ func altered(t *testing.T, file []byte, change func(name, text string) (string, 
 			t.Fatal(err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.Close())
 	return out.Bytes()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -58,9 +59,7 @@ func TestLinksAreOpenedBeforeTheImport(t *testing.T) {
 	b := newBench(t)
 	file := b.file("all.csv", listOf(0, 2))
 	shared := b.file("shared.csv", "")
-	if err := os.Chmod(shared, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Chmod(shared, 0o644))
 	fresh := filepath.Join(t.TempDir(), "fresh.csv")
 	for _, command := range []string{"send", "import"} {
 		for _, links := range []string{filepath.Join(b.dir, "none", "links.csv"), shared, b.dir} {
@@ -103,14 +102,10 @@ func TestDatabaseAdvice(t *testing.T) {
 	pool := open(t, b.url)
 	role := fmt.Sprintf("poor_%d", os.Getpid())
 	for _, sql := range []string{"create role " + role + " login", "grant connect on database " + pool.Config().ConnConfig.Database + " to " + role} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+		must.Exec(t, pool, sql)
 	}
 	u, err := url.Parse(b.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	u.User = url.User(role)
 	for _, args := range [][]string{{"batches"}, {"send", "--sandbox", "--yes", b.file("one.csv", listOf(0, 1))}} {
 		o := b.run(append(args, "--database-url", u.String(), "--json")...).want(t, exitFailed)

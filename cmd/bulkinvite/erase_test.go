@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -75,9 +76,7 @@ func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
 		with s as (insert into sweeps (instance_id, started_by, older_than, apply, kind, finished_at)
 			select instance_id, 'maria', '0', true, 'rescind', clock_timestamp() from batches returning id)
 		insert into draft_withdrawals (batch_id, key, sweep_id) select b.id, 'kept@example.com', s.id from batches b, s`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.run("erase", "kept@example.com", "--yes", "--json").want(t, exitOK)
 	var left int
 	if err := pool.QueryRow(t.Context(), `select count(*) from draft_withdrawals`).Scan(&left); err != nil || left != 0 {
@@ -123,9 +122,7 @@ func TestRetention(t *testing.T) {
 	}
 	w := b.start("work", "--sandbox")
 	awaitCount(t, pool, 1, `select count(*) from batches where purged_by is not null`)
-	if err := w.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.Process.Signal(syscall.SIGTERM))
 	if exit := w.ends(); exit != exitOK {
 		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
 	}
@@ -152,9 +149,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	pool := open(t, b.url)
 	number := func(sql string) (n int) {
 		t.Helper()
-		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, pool.QueryRow(t.Context(), sql).Scan(&n))
 		return n
 	}
 	jane := "jane@xn--bcher-kva.example"
@@ -166,9 +161,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
 		t.Errorf("while it is not known what a request did: %s", held.out)
 	}
-	if err := w.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.Process.Kill())
 	w.ends()
 	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
 
@@ -195,9 +188,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("verify", "1").want(t, exitOK)
 	rows, _ := pool.Query(t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	tables = append(tables, `(select convert_from(data, 'utf8') from upload_chunks)`) // files are kept as bytes
 	for _, table := range tables {
 		for _, mark := range []string{"bücher", "bcher-kva", "zora", "sixth"} {
@@ -267,9 +258,7 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 			if err == nil {
 				err = c.hold(t, tx)
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			waiting := b.start(c.command...)
 			awaitCount(t, pool, 1, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
 			worker := b.start("work", "--until-idle")

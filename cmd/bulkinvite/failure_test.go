@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -25,9 +26,7 @@ type errorDocument struct {
 func open(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := postgres.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(pool.Close)
 	return pool
 }
@@ -46,9 +45,7 @@ func TestBadInput(t *testing.T) {
 	long := append([]byte("email\n\""), bytes.Repeat([]byte("x"), 6<<20)...)
 	good := b.file("good.csv", people(2))
 	openKey := b.file("open.key", "sk_test_neverToBeSeen\n")
-	if err := os.Chmod(openKey, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Chmod(openKey, 0o644))
 	for _, tt := range []struct {
 		name string
 		env  string
@@ -129,10 +126,7 @@ func TestBadInput(t *testing.T) {
 			}
 		})
 	}
-	var written int
-	if err := pool.QueryRow(t.Context(), "select (select count(*) from batches) + (select count(*) from results) + (select count(*) from attempts)").Scan(&written); err != nil {
-		t.Fatal(err)
-	}
+	written := must.Read[int](t, pool, "select (select count(*) from batches) + (select count(*) from results) + (select count(*) from attempts)")
 	if written != 0 {
 		t.Errorf("%d rows were written", written)
 	}

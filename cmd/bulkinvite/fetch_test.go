@@ -21,6 +21,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -79,43 +80,29 @@ var packed struct {
 func pack(t *testing.T) (archive []byte, release string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), postgrestest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var bin, lib, share, major string
 	err = conn.QueryRow(t.Context(), `
 		select (select setting from pg_config where name = 'BINDIR'), (select setting from pg_config where name = 'PKGLIBDIR'),
 		       (select setting from pg_config where name = 'SHAREDIR'), (current_setting('server_version_num')::int / 10000)::text`).Scan(&bin, &lib, &share, &major)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, conn.Close(t.Context()))
 	var out bytes.Buffer
 	outer := zip.NewWriter(&out)
 	inner, err := outer.Create("postgres.txz")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	xz := exec.CommandContext(t.Context(), programPath(t))
 	xz.Env = []string{asXZ + "=1"}
 	xz.Stdout, xz.Stderr = inner, t.Output()
 	compressed, err := xz.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := xz.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, xz.Start())
 	files := tar.NewWriter(compressed)
 	add(t, files, "bin", bin, "initdb", "postgres")
 	add(t, files, "lib", lib, "plpgsql.so", "dict_snowball.so")
 	add(t, files, "share", share, ".")
 	for _, closes := range []func() error{files.Close, compressed.Close, xz.Wait, outer.Close} {
-		if err := closes(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, closes())
 	}
 	return out.Bytes(), major + ".0.0"
 }
@@ -124,7 +111,7 @@ func pack(t *testing.T) (archive []byte, release string) {
 func add(t *testing.T, files *tar.Writer, as, dir string, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		err := filepath.WalkDir(filepath.Join(dir, name), func(file string, _ os.DirEntry, err error) error {
+		must.OK(t, filepath.WalkDir(filepath.Join(dir, name), func(file string, _ os.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
@@ -146,10 +133,7 @@ func add(t *testing.T, files *tar.Writer, as, dir string, names ...string) {
 			defer content.Close() // only read
 			_, err = io.Copy(files, content)
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))
 	}
 }
 
@@ -185,9 +169,7 @@ func TestFetchPostgres(t *testing.T) {
 		t.Errorf("fetched %d times; it says %s", n, o.err)
 	}
 	// Without the binaries the data is theirs alone: they are fetched anew, and others never touch it.
-	if err := os.RemoveAll(at); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.RemoveAll(at))
 	other := *b
 	other.env = append(slices.Clone(b.env), release+"=99.0.0")
 	o = other.run("status", "1").want(t, exitFailed)

@@ -11,6 +11,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -92,10 +93,7 @@ func TestForeignInstanceAnswer(t *testing.T) {
 
 func countOf(t *testing.T, b *bench, sql string) int {
 	t.Helper()
-	var n int
-	if err := open(t, b.url).QueryRow(t.Context(), sql).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
+	n := must.Read[int](t, open(t, b.url), sql)
 	return n
 }
 
@@ -106,9 +104,7 @@ func TestOneIdentity(t *testing.T) {
 	t.Parallel()
 	stand := newStand(t, sandbox.Config{})
 	to, err := url.Parse(strings.TrimSuffix(stand.url, "/v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var status atomic.Int64
 	through := httputil.NewSingleHostReverseProxy(to)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

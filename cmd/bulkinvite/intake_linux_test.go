@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // made counts the batches, rows and jobs in a database.
@@ -20,9 +21,7 @@ func made(t *testing.T, b *bench) (n int) {
 	t.Helper()
 	err := open(t, b.url).QueryRow(t.Context(), `select (select count(*) from batches) + (select count(*) from results) +
 		(select count(*) from river_job where kind = 'invite') + (select count(*) from events)`).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return n
 }
 
@@ -42,9 +41,7 @@ func TestUnconfirmedLeavesNothing(t *testing.T) {
 		}
 		exit, text = b.sit(func(term *terminal) {
 			term.await(question)
-			if err := term.process.Kill(); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, term.process.Kill())
 		}, args...)
 		if n := made(t, b); exit != -1 || n != 0 {
 			t.Errorf("%v, killed at its question, ended with %d and made %d things: %s", command, exit, n, text)
@@ -73,10 +70,7 @@ func TestCheckedBeforeAnythingIsWritten(t *testing.T) {
 			mine := *b
 			mine.env = append(b.env[:len(b.env):len(b.env)], "CLERK_SECRET_KEY="+one.key)
 			mine.run(append(command, one.file)...).want(t, one.exit)
-			var instances int
-			if err := open(t, b.url).QueryRow(t.Context(), `select count(*) from instances`).Scan(&instances); err != nil {
-				t.Fatal(err)
-			}
+			instances := must.Read[int](t, open(t, b.url), `select count(*) from instances`)
 			if n := made(t, b); n+instances != 0 {
 				t.Errorf("%v of %s with %s made %d things, and %d instances", command, one.file, one.key, n, instances)
 			}
@@ -132,15 +126,11 @@ func command(name string) way {
 // page is the way in by the browser's forms.
 func page(serve *serving) way {
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		serve.t.Fatal(err)
-	}
+	must.OK(serve.t, err)
 	browser := &http.Client{Jar: jar}
 	read := func(answer *http.Response, err error) (status int, at, text string) {
 		serve.t.Helper()
-		if err != nil {
-			serve.t.Fatal(err)
-		}
+		must.OK(serve.t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil {
 			serve.t.Fatal(err)

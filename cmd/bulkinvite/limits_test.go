@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -65,9 +66,7 @@ func TestDifferentLimits(t *testing.T) {
 		select 'old_7', id, 'h', 7, 'v', 1 from instances`)
 	decode[diagnosis](t, b.run("doctor", "--json")).has(t, "limits of workers", verdictWarning, "old_7")
 	for _, w := range []*started{loose, strict} {
-		if err := w.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.Process.Signal(os.Interrupt))
 		if exit := w.ends(); exit != exitOK {
 			t.Errorf("exit status %d: %s", exit, w.errs.String())
 		}
@@ -83,13 +82,9 @@ func TestDifferentLimits(t *testing.T) {
 // frozenFor is how long a bucket's freeze still lasts by the database, in seconds; negative: it is over, or none is.
 func frozenFor(t *testing.T, b *bench, bucket string) float64 {
 	t.Helper()
-	var seconds float64
-	err := open(t, b.url).QueryRow(t.Context(), `
+	seconds := must.Read[float64](t, open(t, b.url), `
 		select coalesce(extract(epoch from max(frozen_until) - clock_timestamp()), -1)
-		from buckets where name = $1`, bucket).Scan(&seconds)
-	if err != nil {
-		t.Fatal(err)
-	}
+		from buckets where name = $1`, bucket)
 	return seconds
 }
 

@@ -15,15 +15,14 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // links reads a file of links: the last link of each address.
 func links(t *testing.T, path string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	rows, err := csv.NewReader(strings.NewReader(string(text))).ReadAll()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -109,18 +108,14 @@ func TestLinksAreNotLost(t *testing.T) {
 	// Both calls have as many requests under way as a process sends at a time; the others wait.
 	s.Tell("faults", `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"},{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.command(args...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > 2*time.Minute {
 			t.Fatal("nobody was invited")
 		}
 	}
 	b.run(args...).want(t, exitHeld) // somebody has the file
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	_ = c.Wait() // killed
 	s.Tell("faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3,"first":9}]`)
 	before := len(links(t, out))
@@ -145,9 +140,7 @@ func TestLinksFileIsClosed(t *testing.T) {
 	t.Parallel()
 	b, s := newSwift(t)
 	out := filepath.Join(t.TempDir(), "links.csv")
-	if err := os.WriteFile(out, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(out, nil, 0o644))
 	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
 	if n := len(s.doors(t)); n != 0 {
 		t.Errorf("%d people were invited", n)
@@ -161,9 +154,7 @@ func TestAnswersWithoutLinks(t *testing.T) {
 	free := sandbox.Limit{N: -1}
 	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
 	target, err := url.Parse(strings.TrimSuffix(s.url, "/v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		body, err := io.ReadAll(r.Body)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // listening returns the local addresses, as /proc has them, on which a process
@@ -18,9 +20,7 @@ func listening(t *testing.T, pid int) []string {
 	at := map[string]string{} // of each socket that listens, by its inode
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		table, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for line := range strings.Lines(string(table)) {
 			const local, state, inode, listens = 1, 3, 9, "0A" // proc_net_tcp(5)
 			if fields := strings.Fields(line); len(fields) > inode && fields[state] == listens {
@@ -30,9 +30,7 @@ func listening(t *testing.T, pid int) []string {
 	}
 	files := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(files)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var all []string
 	for _, entry := range entries {
 		to, err := os.Readlink(filepath.Join(files, entry.Name()))
@@ -58,21 +56,15 @@ func TestSandboxListensNowhere(t *testing.T) {
 	s.stop()
 	worker := b.command("work", "--sandbox", "--metrics-listen", "127.0.0.1:0", "--log-format", "json")
 	errs, err := worker.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, worker.Start())
 	lines := bufio.NewScanner(errs)
 	for lines.Scan() && !strings.Contains(lines.Text(), "working") {
 	}
 	if all := listening(t, worker.Process.Pid); len(all) != 1 {
 		t.Errorf("work --sandbox listens on %q, want the address of its metrics alone", all)
 	}
-	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Process.Signal(syscall.SIGTERM))
 	for lines.Scan() { // until it has ended
 	}
 	if err := worker.Wait(); err != nil {
@@ -87,16 +79,10 @@ func TestSandboxServerRefusesBrowsers(t *testing.T) {
 	b := newBench(t)
 	c := b.command("sandbox", "--listen", "127.0.0.1:0")
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	base := strings.TrimSuffix(strings.TrimSpace(line), "/v1")
 	for _, test := range []struct {
 		name, method, path, host, origin string
@@ -115,16 +101,12 @@ func TestSandboxServerRefusesBrowsers(t *testing.T) {
 		{"the address of all networks", "GET", "/sandbox/mailbox", "0.0.0.0:8091", "", http.StatusForbidden},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), test.method, base+test.path, strings.NewReader("[]"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if r.Host = test.host; test.origin != "" {
 			r.Header.Set("Origin", test.origin)
 		}
 		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if err := answer.Body.Close(); err != nil {
 			t.Error(err)
 		}
@@ -132,9 +114,7 @@ func TestSandboxServerRefusesBrowsers(t *testing.T) {
 			t.Errorf("%s: %d, want %d", test.name, answer.StatusCode, test.want)
 		}
 	}
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(syscall.SIGTERM))
 	if err := c.Wait(); err != nil {
 		t.Error(err)
 	}

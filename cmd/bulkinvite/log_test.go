@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // logLine is a line of the log as json has it.
@@ -80,9 +81,7 @@ func TestOneLineARow(t *testing.T) {
 	}
 	pool := open(t, b.url)
 	rows, err := pool.Query(t.Context(), `select batch_id || ' ' || row_number || ' ' || outcome from results`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	want, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(want) != 47 {
 		t.Fatal(len(want), err)
@@ -95,10 +94,7 @@ func TestOneLineARow(t *testing.T) {
 	if len(outcomes) != len(want) {
 		t.Errorf("%d rows have lines with outcomes, want %d", len(outcomes), len(want))
 	}
-	var attempts int
-	if err := pool.QueryRow(t.Context(), `select count(*) from attempts where http_status is not null or resolved_at is not null`).Scan(&attempts); err != nil {
-		t.Fatal(err)
-	}
+	attempts := must.Read[int](t, pool, `select count(*) from attempts where http_status is not null or resolved_at is not null`)
 	for attempt, n := range calls {
 		if n != 1 {
 			t.Errorf("attempt %s has %d lines, want one", attempt, n)

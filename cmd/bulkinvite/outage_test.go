@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -31,9 +32,7 @@ func newServer(t *testing.T) *ownServer {
 	dir := t.TempDir()
 	// As root the server runs as another user, who must be able to enter.
 	for _, d := range []string{filepath.Dir(dir), dir} {
-		if err := os.Chmod(d, 0o711); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.Chmod(d, 0o711))
 	}
 	s := &ownServer{t: t, config: postgres.Config{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}}
 	s.start()
@@ -49,9 +48,7 @@ func newServer(t *testing.T) *ownServer {
 func (s *ownServer) start() {
 	s.t.Helper()
 	server, err := postgres.Start(s.t.Context(), s.config)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	if s.server != nil {
 		if err := s.server.Close(); err != nil { // the new share keeps the server
 			s.t.Fatal(err)
@@ -64,25 +61,17 @@ func (s *ownServer) start() {
 func (s *ownServer) stop() {
 	s.t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.config.Dir, "data", "postmaster.pid"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(first)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
+	must.OK(s.t, syscall.Kill(pid, syscall.SIGQUIT))
 }
 
 // url names the server's database, with a pool small enough for many programs.
 func (s *ownServer) url() string {
 	u, err := url.Parse(s.server.URL())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	return u.String()
 }
 
@@ -96,18 +85,14 @@ func (b *bench) start(args ...string) *started {
 	b.t.Helper()
 	s := &started{Cmd: b.command(args...)}
 	s.Stdout, s.Stderr = &s.out, &s.errs
-	if err := s.Start(); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, s.Start())
 	return s
 }
 
 // signal sends a signal to a run of the program.
 func (s *started) signal(t *testing.T, signal syscall.Signal) {
 	t.Helper()
-	if err := s.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, s.Process.Signal(signal))
 }
 
 // ends waits for its end and returns its exit status.
@@ -214,9 +199,7 @@ func TestWorkerIsTold(t *testing.T) {
 				select (select count(*) from attempt_people where open), (select count(*) from attempts where answered_at is null),
 				       (select count(*) from river_job where state = 'running'), (select count(*) from river_job where state = 'scheduled' and scheduled_at > clock_timestamp() + interval '1 s'),
 				       (select count(*) from workers)`).Scan(&open, &unanswered, &running, &late, &listed)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if signals == 1 && open+unanswered+running+late+listed != 0 {
 				t.Errorf("%d people open, %d requests unanswered, %d jobs running, %d scheduled, %d workers listed: want none", open, unanswered, running, late, listed)
 			}

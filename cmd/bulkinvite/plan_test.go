@@ -9,6 +9,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
@@ -92,9 +93,7 @@ func TestEtaHolds(t *testing.T) {
 	b.run(append([]string{"import", "--yes", "--priority", "1", "--start-at", start.Format(time.RFC3339),
 		b.file("urgent.csv", strings.ReplaceAll(people(40), "person", "urgent"))}, scaled...)...).want(t, exitOK)
 	worker := b.command(append([]string{"work", "--until-idle", "--recover-after", "2s"}, scaled...)...)
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Start())
 	awaitMails(t, s, 30)
 	asked := time.Now()
 	status := func(batch string) planDocument {
@@ -105,9 +104,7 @@ func TestEtaHolds(t *testing.T) {
 	if many.ETA == nil || urgent.ETA == nil || !many.ETA.After(*urgent.ETA) || urgent.ETA.Before(start) {
 		t.Fatalf("done at %v and, the urgent one, %v", many.ETA, urgent.ETA)
 	}
-	if err := worker.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Wait())
 	holds(t, "many", many.ETA.Sub(asked), status("1").FinishedAt.Sub(asked), 0)
 	// Windows that open late, on a busy machine, may open just after the start
 	// instead of just before it: then nobody waits for the next one.
@@ -136,9 +133,7 @@ func TestHours(t *testing.T) {
 	s := newStand(t, sandbox.Config{})
 	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_hours")
 	zone, err := time.LoadLocation("Asia/Kolkata") // half an hour off UTC
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	now := time.Now().In(zone)
 	opens := time.Date(now.Year(), now.Month(), now.Day(), now.Hour()+2, 0, 0, 0, zone)
 	hours := fmt.Sprintf("%d-%d", opens.Hour(), opens.Hour()+1)
@@ -156,13 +151,9 @@ func TestHours(t *testing.T) {
 		t.Errorf("status says:\n%s", shown.out)
 	}
 	c := b.command("work")
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	awaitWorker(t, b)
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(os.Interrupt))
 	if err := c.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -179,12 +170,8 @@ func awaitWorker(t *testing.T, b *bench) {
 	defer tick.Stop()
 	late := time.After(30 * time.Second)
 	for {
-		var idle bool
-		err := pool.QueryRow(t.Context(), `select exists (select from workers) and exists (select from river_job where kind = 'invite' and state = 'completed')
-			or not exists (select from river_job where kind = 'invite') and exists (select from workers)`).Scan(&idle)
-		if err != nil {
-			t.Fatal(err)
-		}
+		idle := must.Read[bool](t, pool, `select exists (select from workers) and exists (select from river_job where kind = 'invite' and state = 'completed')
+			or not exists (select from river_job where kind = 'invite') and exists (select from workers)`)
 		if idle {
 			return
 		}
@@ -205,9 +192,7 @@ func TestFrozen(t *testing.T) {
 	b.run("import", "--yes", b.file("some.csv", people(300))).want(t, exitOK)
 	_, err := open(t, b.url).Exec(t.Context(), `
 		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create'`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	d := decode[planDocument](t, b.run("status", "1", "--json").want(t, exitOK))
 	if len(d.Frozen) != 1 || d.Frozen[0]["bucket"] != "create" || d.Frozen[0]["until"] == nil || d.Frozen[0]["reason"] != "Clerk answered 429" {
 		t.Errorf("frozen: %v", d.Frozen)
@@ -290,13 +275,9 @@ func TestEverybodyIsLookedUp(t *testing.T) {
 	for _, n := range []int{0, 1, most, most + 1, most + jobs.LookupChunk} {
 		p := &program{in: strings.NewReader(people(n) + "nobody\nPERSON0@example.com\n")}
 		in, err := p.openInput(t.Context(), "-", importer.Limits{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		pl, err := p.read(t.Context(), in, importer.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for range 2 { // where Clerk does not answer
 			seen := map[string]bool{}
 			err := pl.everybody(t.Context(), p)(func(some []invitation.Addressee) error {

@@ -12,6 +12,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
+	"bulkinvite/internal/must"
 )
 
 // checked is what these tests look at of check --json.
@@ -51,9 +52,7 @@ func TestCheckNamesEveryFault(t *testing.T) {
 func TestProblemsComeBack(t *testing.T) {
 	t.Parallel()
 	german, err := charmap.Windows1252.NewEncoder().String("Name;E-Mail;Notiz\r\nJürgen;juergen;=1+1\r\nZoë;zoe@example.com;\r\n\"Ann;ann@example.com;x\r\nBob;\"bob\";\"a\r\nb;c\"\r\n\"Eve\" E;eve@example.com;\"y\"\r\nMax;max@example.com\r\n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, test := range []struct{ name, text, delimiter string }{
 		{"hundred.csv", readFile(t, "../../importer/testdata/bad_hundred.csv"), ","},
 		{"german.csv", german, ";"},
@@ -93,9 +92,7 @@ func codes(d checked) string {
 func readFile(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return string(text)
 }
 

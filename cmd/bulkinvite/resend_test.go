@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // swift are settings under which an unknown answer is settled within seconds.
@@ -61,15 +62,11 @@ func (s *stand) pending(t *testing.T) map[string]string {
 func (b *bench) dump(to io.Writer) {
 	b.t.Helper()
 	conn, err := pgx.Connect(b.t.Context(), b.url)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	defer conn.Close(b.t.Context()) //nolint:errcheck // it was only read
 	rows, _ := conn.Query(b.t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	for _, table := range tables {
 		if _, err := conn.PgConn().CopyTo(b.t.Context(), to, "copy "+pgx.Identifier{table}.Sanitize()+" to stdout"); err != nil {
 			b.t.Fatal(err)
@@ -135,9 +132,7 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 			for kill := range 2 {
 				c := b.command(args...)
 				c.Stderr = &bytes.Buffer{}
-				if err := c.Start(); err != nil {
-					t.Fatal(err)
-				}
+				must.OK(t, c.Start())
 				for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 					revoked := 0
 					for _, d := range s.doors(t) {
@@ -150,9 +145,7 @@ func TestResendKilledBetweenTheHalves(t *testing.T) {
 						t.Fatal("nothing was revoked")
 					}
 				}
-				if err := c.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
+				must.OK(t, c.Process.Kill())
 				_ = c.Wait() // killed
 			}
 			s.Tell("faults", `[]`)
@@ -218,17 +211,13 @@ func TestUndoUnderWay(t *testing.T) {
 	b.swift("import", "--yes", b.file("people.csv", people(40))).want(t, exitOK)
 	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
 	c := b.command(append([]string{"work", "--limit-bulk", "off"}, swift[:len(swift)-2]...)...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > 2*time.Minute {
 			t.Fatal("nobody was invited")
 		}
 	}
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	_ = c.Wait() // killed
 	s.Tell("faults", `[]`)
 	b.swift("undo", "1", "--yes").want(t, exitOK)

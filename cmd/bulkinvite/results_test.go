@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -27,9 +28,7 @@ func TestResults(t *testing.T) {
 		t.Error("lines do not end as RFC 4180 says")
 	}
 	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll() // refuses records of different length
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(records) != 6 || records[0][0] != "Name" || records[0][5] != "bulkinvite_outcome" || records[0][4] != "" {
 		t.Fatalf("header %q of %d records", records[0], len(records))
 	}
@@ -184,9 +183,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	text, err := os.ReadFile(bad)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	golden(t, "problems", string(text))
 	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
 	// What an earlier batch invited is skipped, and says so.
@@ -209,10 +206,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	empty := postgrestest.Empty(t)
 	b.env = append(b.env, "DATABASE_URL="+empty.Config().ConnString())
 	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
-	var tables int
-	if err := empty.QueryRow(t.Context(), "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace").Scan(&tables); err != nil {
-		t.Fatal(err)
-	}
+	tables := must.Read[int](t, empty, "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
 	if tables != 0 {
 		t.Errorf("check made %d tables", tables)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // The examples: all rows of hires end well, messy has three that do not.
@@ -187,20 +188,12 @@ func TestInterrupt(t *testing.T) {
 	args := []string{"send", "--yes", "--json", "--limit-create", "5/1s", "--limit-bulk", "off", b.file("slow.csv", people(20))}
 	c := b.command(args...)
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	awaitMails(t, s, 5)
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(os.Interrupt))
 	said, err := io.ReadAll(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_ = c.Wait() // the exit status is looked at
 	if c.ProcessState.ExitCode() != exitInterrupted || !strings.Contains(string(said), `"interrupted"`) {
 		t.Fatalf("exit status %d: %s", c.ProcessState.ExitCode(), said)
@@ -220,13 +213,9 @@ func TestKill(t *testing.T) {
 	args := []string{"send", "--yes", "--json", "--allow-undelivered", "--limit-create", "1000/1s", "--limit-bulk", "off",
 		"--settle", "2s", "--request-timeout", "5s", "--recover-after", "5s", b.file("many.csv", people(300))}
 	c := b.command(args...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	awaitMails(t, s, 50)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
 	d := decode[document](t, b.run(args...).want(t, exitOK))
 	d.addsUp(t)
@@ -319,16 +308,10 @@ func TestSandboxServer(t *testing.T) {
 	b := newBench(t, "CLERK_SECRET_KEY=sk_test_server")
 	c := b.command("sandbox", "--listen", "127.0.0.1:0", "--demo", "--switch", "list_lag=10ms")
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	url, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	o := b.run("send", "--yes", "--json", "--clerk-url", strings.TrimSpace(url), messy).want(t, exitRows)
 	d := decode[document](t, o)
 	d.addsUp(t)
@@ -336,9 +319,7 @@ func TestSandboxServer(t *testing.T) {
 	if e := decode[errorDocument](t, inUse); e.Error.Code != "sandbox_in_use" || !strings.Contains(e.Error.Remedy, "CLERK_API_URL") {
 		t.Errorf("%+v", e)
 	}
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(syscall.SIGTERM))
 	if err := c.Wait(); err != nil {
 		t.Errorf("the sandbox ended with %v", err)
 	}
@@ -369,10 +350,7 @@ func TestSentByTwo(t *testing.T) {
 		}
 	}
 	pool := open(t, b.url)
-	var batches int
-	if err := pool.QueryRow(t.Context(), "select count(*) from batches").Scan(&batches); err != nil {
-		t.Fatal(err)
-	}
+	batches := must.Read[int](t, pool, "select count(*) from batches")
 	if m := s.mailbox(t); batches != 1 || len(m.Doubled) > 0 {
 		t.Errorf("%d batches, %d doubled", batches, len(m.Doubled))
 	}
@@ -390,12 +368,8 @@ func TestDatabaseComesBack(t *testing.T) {
 	var out bytes.Buffer
 	c.Stdout = &out
 	errs, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	awaitMails(t, s, 2)
 	cut()
 	said, complaints := bufio.NewScanner(errs), map[string]int{}
@@ -438,18 +412,12 @@ func TestDatabaseDies(t *testing.T) {
 	file := b.file("dies.csv", people(3))
 	c := b.command(append(args, "--limit-create", "1/1h", file)...)
 	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	awaitMails(t, s, 1)
 	killServer(t, filepath.Join(b.dir, "postgres", "data", "postmaster.pid"))
 	said, err := io.ReadAll(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_ = c.Wait() // the exit status is looked at
 	if c.ProcessState.ExitCode() != exitFailed || !strings.Contains(string(said), `"database"`) {
 		t.Fatalf("exit status %d: %s", c.ProcessState.ExitCode(), said)
@@ -464,17 +432,11 @@ func TestDatabaseDies(t *testing.T) {
 func killServer(t *testing.T, pidFile string) {
 	t.Helper()
 	text, err := os.ReadFile(pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, syscall.Kill(pid, syscall.SIGKILL))
 }
 
 // proxy stands between the program and a database, and returns a URL that leads
@@ -482,14 +444,10 @@ func killServer(t *testing.T, pidFile string) {
 func proxy(t *testing.T, url string) (through string, cut, mend func()) {
 	t.Helper()
 	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	network, address := pgconn.NetworkAddress(config.Host, config.Port)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var mu sync.Mutex
 	var open []net.Conn
 	closed := false

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/web"
 )
 
@@ -72,12 +73,8 @@ func (b *bench) serve(args ...string) *serving {
 	s := &serving{bench: b, Cmd: b.command(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
 	s.token = strings.TrimSpace(b.run("token", "create", "scripts-"+rand.Text(), "--role", "operator").want(b.t, exitOK).out)
 	errs, err := s.StderrPipe()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
+	must.OK(b.t, s.Start())
 	link := make(chan string, 1)
 	s.heard.Go(func() {
 		defer close(link)
@@ -99,15 +96,11 @@ func (b *bench) serve(args ...string) *serving {
 func (s *serving) ask(method, path, kind, body string) (int, string) {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	r.Header.Set("Authorization", "Bearer "+s.token)
 	r.Header.Set("Content-Type", kind)
 	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	defer answer.Body.Close() //nolint:errcheck // it was only read
 	all := io.Reader(answer.Body)
 	if answer.Header.Get("Content-Type") == "text/event-stream" { // which does not end
@@ -133,9 +126,7 @@ func (s *serving) get(path string) string {
 // stop ends it by SIGTERM and returns its log.
 func (s *serving) stop() string {
 	s.t.Helper()
-	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, s.Process.Signal(syscall.SIGTERM))
 	s.heard.Wait()
 	if err := s.Wait(); err != nil {
 		s.t.Errorf("after SIGTERM: %v", err)
@@ -151,9 +142,7 @@ func TestServe(t *testing.T) {
 	b.detectRaces()
 	s := b.serve("--sandbox", "--work")
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	answer, err := (&http.Client{Jar: jar}).Get(s.link) //nolint:noctx // the process is ended below
 	if err != nil || answer.StatusCode != http.StatusOK || answer.Request.URL.Path != "/" {
 		t.Errorf("%v, %v", answer, err)
@@ -225,21 +214,15 @@ func TestSessions(t *testing.T) {
 	}
 	s := b.serve("--sandbox")
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	w := &http.Client{Jar: jar}
 	lands := func(at, want string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		r.Header.Set("Accept", "text/html")
 		answer, err := w.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		defer answer.Body.Close() //nolint:errcheck // nothing of it is read
 		if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != want {
 			t.Fatalf("%d at %s, want %s", answer.StatusCode, answer.Request.URL.Path, want)
@@ -263,10 +246,8 @@ func TestSessions(t *testing.T) {
 	b.run("sessions", "end", "1").want(t, exitUsage)
 
 	pool := open(t, b.url)
-	if _, err := pool.Exec(t.Context(), `insert into web_sessions (hash, user_name, role, via)
-		values ('a', 'maria', 'auditor', 'password'), ('b', 'maria', 'auditor', 'openid'), ('c', 'tom', 'auditor', 'password')`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, `insert into web_sessions (hash, user_name, role, via)
+		values ('a', 'maria', 'auditor', 'password'), ('b', 'maria', 'auditor', 'openid'), ('c', 'tom', 'auditor', 'password')`)
 	type ended struct{ Ended []int64 }
 	if e := decode[ended](t, b.run("sessions", "end", "--user", "maria", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[2 3]" {
 		t.Errorf("%v", e)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // TestPrecedence: a flag wins over its variable, a variable over the file, the
@@ -14,17 +16,13 @@ import (
 func TestPrecedence(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.yaml")
 	text := "limit-create: 1/1h\nlimit-bulk: 2/1h\nlimit-general: 3/1s\nsettle: 4s\nclerk-key-file: /from/file\nsandbox: true\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(config, []byte(text), 0o600))
 	t.Setenv("BULKINVITE_CONFIG", config)
 	t.Setenv("BULKINVITE_LIMIT_CREATE", "10/1h")
 	t.Setenv("BULKINVITE_LIMIT_BULK", "20/1h")
 	t.Setenv("BULKINVITE_REQUEST_TIMEOUT", "")
 	t.Setenv(keyVariable, "sk_test_x")
-	if err := dropEmptyVariables(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, dropEmptyVariables())
 	c := parse(t, "--limit-create", "100/2h", "batches")
 	for _, tt := range []struct{ name, got, want string }{
 		{"flag", c.LimitCreate.String(), "100/2h"},
@@ -47,9 +45,7 @@ func parse(t *testing.T, args ...string) *cli {
 	t.Helper()
 	var c cli
 	parser, err := newParser(&c, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if _, err := parser.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -82,14 +78,10 @@ func TestConfigFileFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "config.yaml")
-			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, os.WriteFile(path, []byte(tt.text), 0o600))
 			var c cli
 			parser, err := newParser(&c, io.Discard)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if _, err = parser.Parse([]string{"--config", path, "batches"}); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want one that says %q", err, tt.says)
 			}

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/must"
 )
 
 // TestUnverifiedHost: of a database elsewhere, doctor says that nothing keeps the
@@ -27,9 +29,7 @@ func TestUnverifiedHost(t *testing.T) {
 		"postgres://b@one,two/hires?target_session_attrs=read-write": "one",
 	} {
 		config, err := pgx.ParseConfig(url)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if got := unverifiedHost(config); got != want {
 			t.Errorf("%s: %q, want %q", url, got, want)
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // said is what somebody says when they start a draft.
@@ -32,16 +33,12 @@ type front struct {
 func fronts(t *testing.T, b *bench, serve *serving) []front {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	browser := &http.Client{Jar: jar}
 	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ask := func(answer *http.Response, err error) (int, string) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -55,13 +56,9 @@ func TestStepsOfANamedDatabase(t *testing.T) {
 	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
 	b.env = append(b.env, "DATABASE_URL="+pool.Config().ConnString())
 	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	// The migration waits to learn whether there is a table of this name.
-	if _, err := tx.Exec(t.Context(), "create table batches ()"); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, tx, "create table batches ()")
 	exit, text := b.sit(func(term *terminal) {
 		term.await("Bringing the database up to date")
 		if err := tx.Rollback(t.Context()); err != nil {
@@ -84,9 +81,7 @@ func TestStepsOfANamedDatabase(t *testing.T) {
 func slowMirror(t *testing.T, m *mirror) (address string, serve func()) {
 	t.Helper()
 	target, err := url.Parse(m.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	open := make(chan struct{})
 	serve = sync.OnceFunc(func() { close(open) })
 	proxy := httputil.NewSingleHostReverseProxy(target)

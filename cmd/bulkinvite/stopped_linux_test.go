@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // goesOnWithin is how long a fleet may stand still behind a process that is
@@ -77,9 +78,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 				"--limit-bulk", "off", "--limit-create", "1000/1s"}, c.args)
 			b.run(append(args, "--until-idle")...).want(t, exitOK) // sets the schedule
 			pool := open(t, b.url)
-			if _, err := pool.Exec(t.Context(), `update schedules set since = since - interval '1 day'`); err != nil {
-				t.Fatal(err)
-			}
+			must.Exec(t, pool, `update schedules set since = since - interval '1 day'`)
 			if c.file != nil {
 				file := b.file("people.csv", people(3))
 				b.run(slices.Concat([]string{"import", "--yes"}, c.file, []string{file})...).want(t, exitOK)
@@ -116,12 +115,10 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 	b, _ := newSwift(t)
 	b.swift("send", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
 	pool := open(t, b.url)
-	if _, err := pool.Exec(t.Context(), `update batches set finished_at = finished_at - interval '10 days'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, `update batches set finished_at = finished_at - interval '10 days'`)
 	args := append([]string{"work", "--purge-older-than", "1d"}, swift...)
 	var first *started
-	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `select from results for update`); err != nil {
 			return err
 		}
@@ -130,10 +127,7 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 			`select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`)
 		first.signal(t, syscall.SIGSTOP)
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
 	second := b.start(args...)
 	happens(t, pool, goesOnWithin, "the second process has purged", `select purged_by is not null from batches`)
@@ -177,9 +171,7 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	}
 	s.everyLink(t, out, 3)
 	before, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	first.signal(t, syscall.SIGCONT)
 	// It finds the batch done, or that it is another's.
 	exit := first.ends()

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // The command that the plan suggests works as it is printed, from where it was printed. It
@@ -17,12 +19,8 @@ func TestSuggestedProblemsCommand(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	dir := filepath.Join(t.TempDir(), "my files")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "it's.csv"), []byte("email\nbad\nalso bad\ngood@example.com\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Mkdir(dir, 0o700))
+	must.OK(t, os.WriteFile(filepath.Join(dir, "it's.csv"), []byte("email\nbad\nalso bad\ngood@example.com\n"), 0o600))
 	shown := b.run("check", filepath.Join(dir, "it's.csv")).want(t, exitRows).out
 	_, suggested, found := strings.Cut(shown, "bulkinvite check --problems bad.csv ")
 	suggested, _, _ = strings.Cut(suggested, "\n")
@@ -35,12 +33,8 @@ func TestSuggestedProblemsCommand(t *testing.T) {
 		t.Errorf("it does not say what it wrote: %s", out)
 	}
 	wrote, err := os.ReadFile(filepath.Join(here, "bad.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(here, "bad.csv"), append(wrote, "mended"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, os.WriteFile(filepath.Join(here, "bad.csv"), append(wrote, "mended"...), 0o600))
 	if out, _ := b.shell(script); !strings.Contains(out, "exists") {
 		t.Errorf("it does not say that the file exists: %s", out)
 	}
@@ -84,9 +78,7 @@ func TestHangUp(t *testing.T) {
 	file := b.file("five.csv", people(5))
 	c := b.start("send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", file)
 	awaitCount(t, open(t, b.url), 2, `select count(*) from results where outcome = 'invited'`)
-	if err := c.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(syscall.SIGHUP))
 	if exit := c.ends(); exit != exitInterrupted {
 		t.Errorf("it ended with %d: %s", exit, &c.errs)
 	}
@@ -97,18 +89,12 @@ func TestHangUp(t *testing.T) {
 func TestLogsForPeople(t *testing.T) {
 	t.Parallel()
 	out, err := os.CreateTemp(t.TempDir(), "log")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	p := &program{errs: out, out: out}
-	if err := p.configure(&settings{}); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, p.configure(&settings{}))
 	p.log.Info("x", "wait", 15*time.Second)
 	text, err := os.ReadFile(out.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var line map[string]any
 	if err := json.Unmarshal(text, &line); err != nil || line["wait"] != "15s" {
 		t.Errorf("%s (%v)", text, err)
@@ -120,9 +106,7 @@ func TestUsersFileOfOthers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	users := b.file("users", b.runWith("a long enough password\n", "user", "maria", "--role", "operator").want(t, exitOK).out)
-	if err := os.Chmod(users, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Chmod(users, 0o644))
 	o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:none", "--users-file", users).want(t, exitFailed)
 	if !strings.Contains(o.err, "others on this machine may read") {
 		t.Error(o.err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -204,9 +205,7 @@ func TestUndoStopsResend(t *testing.T) {
 	awaitCount(t, pool, 1, `
 		select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
 		where p.batch_id = 2 and a.call = 'create' and a.resolved_at is null`)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Kill())
 	c.ends()
 	s.Tell("faults", `[]`)
 	b.swift("undo", "1", "--yes").want(t, exitOK)

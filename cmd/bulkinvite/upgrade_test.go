@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // laterTables changes each of our tables as a later version may: a column that
@@ -68,26 +69,17 @@ func TestLaterSchema(t *testing.T) {
 
 	count := func(sql string) int {
 		t.Helper()
-		var n int
-		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		n := must.Read[int](t, pool, sql)
 		return n
 	}
 	rows, _ := pool.Query(t.Context(), laterTables)
 	changes, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, sql := range append(changes, laterValues) {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+		must.Exec(t, pool, sql)
 	}
 	look(serve)
-	if err := killed.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, killed.Process.Kill())
 	killed.ends()
 	upload(serve, 4, 410, 510)
 	if status, text := serve.ask(http.MethodPost, "/api/v1/sweeps/1/allow", "application/json", ""); status != http.StatusOK {
@@ -97,9 +89,7 @@ func TestLaterSchema(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from sweeps where finished_at is not null`)
 	look(serve)
 	log := serve.stop()
-	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Process.Signal(syscall.SIGTERM))
 	if exit := worker.ends(); exit != exitOK {
 		t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
 	}

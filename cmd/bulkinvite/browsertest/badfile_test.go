@@ -8,6 +8,7 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/web"
 )
 
@@ -28,9 +29,7 @@ func TestBadFiles(t *testing.T) {
 	p.sees("No batches yet.")
 
 	workbook, err := os.ReadFile(filepath.Join("..", "..", "..", "examples", "hires.xlsx"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for name, bad := range map[string]struct{ text, says string }{
 		"notes.pdf":  {"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<</Type/Catalog>>\nendobj\n", "PDF"},
 		"photo.csv":  {"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00", "a picture"},

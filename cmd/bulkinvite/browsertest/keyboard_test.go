@@ -7,6 +7,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"bulkinvite/internal/must"
 )
 
 // TestKeyboard goes from signing in to a batch that runs with no mouse, and sees
@@ -31,9 +33,7 @@ func TestKeyboard(t *testing.T) {
 	p.tabTo(`e.type === "file"`)
 	p.do(chromedp.KeyEvent(" "))
 	for e, err := range chooser {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		call(p, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: []string{s.file("hires.csv", "email\na@example.com\nb@example.com\n")}, BackendNodeID: e.BackendNodeID})
 		break
 	}
