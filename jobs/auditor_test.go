@@ -127,9 +127,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 	if err != nil || ctx.Err() != nil {
 		t.Fatal("the batch was not done: ", err, ctx.Err(), b.outcomes(batch))
 	}
-	if got := b.outcomes(batch); got["invited"] != people {
-		t.Errorf("outcomes %v", got)
-	}
+	b.want(batch, tally{"invited": people})
 	if listening > 0 {
 		t.Error("the fleet listens to notifications, which any login can send")
 	}

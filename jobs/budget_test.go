@@ -24,9 +24,7 @@ func (b *bundle) whenUndecided(w *Worker, batch int64, n int) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
 	defer cancel()
 	must.OK(b.t, w.Run(ctx, func(context.Context) (bool, error) { return b.outcomes(batch)[""] == n, nil }))
-	if got := b.outcomes(batch); got[""] != n {
-		b.t.Fatalf("outcomes %v, want %d undecided", got, n)
-	}
+	b.want(batch, tally{"": n})
 }
 
 // People whom Clerk knows cost no create, and when the budget is spent they are
@@ -46,9 +44,7 @@ func TestKnownPeopleCostNothing(t *testing.T) {
 	b := setup(t, sandbox.Config{SeedFile: seeds})
 	batch := b.batch(120, person)
 	b.run(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), batch)
-	if got := b.outcomes(batch); got["invited"] != 50 || got["already_registered"] != 35 || got["already_invited"] != 35 {
-		t.Errorf("outcomes %v, want 50 invited, 35 users, 35 pending", got)
-	}
+	b.want(batch, tally{"invited": 50, "already_registered": 35, "already_invited": 35})
 	spent := must.Read[int](t, b.pool, `select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`)
 	if spent != 0 {
 		t.Errorf("%d creates were spent on people whom Clerk knows, want 0", spent)
@@ -64,9 +60,7 @@ func TestPriorityOvertakes(t *testing.T) {
 	urgent := b.batch(20, func(i int) string { return fmt.Sprintf("urgent%d@example.com", i) })
 	must.Exec(t, b.pool, `update batches set priority = 1 where id = $1`, urgent)
 	b.whenUndecided(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), long, 170)
-	if got := b.outcomes(urgent); got["invited"] != 20 {
-		t.Errorf("outcomes %v of the urgent batch, want 20 invited before the long one", got)
-	}
+	b.want(urgent, tally{"invited": 20})
 }
 
 // With the budget spent a process fetches no jobs, and each job that was fetched
@@ -88,9 +82,7 @@ func TestNoBudgetNoWork(t *testing.T) {
 	if touched > limitedWorkers+3*inFlight || attempts > 0 {
 		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, limitedWorkers+3*inFlight)
 	}
-	if got := b.outcomes(batch); got["invited"] != 50 {
-		t.Errorf("outcomes %v, want 50 invited", got)
-	}
+	b.want(batch, tally{"invited": 50})
 }
 
 // A 429 stops its bucket for everybody until Retry-After has passed, then one
@@ -110,9 +102,7 @@ func TestThrottledFreezesOneBucket(t *testing.T) {
 	if refused != 6 || early != 0 {
 		t.Errorf("%d refused, %d sent while frozen; want 6 and 0", refused, early)
 	}
-	if got := b.outcomes(batch); got["invited"] != 96 {
-		t.Errorf("outcomes %v, want 96 invited", got)
-	}
+	b.want(batch, tally{"invited": 96})
 	b.proven(batch)
 }
 
@@ -123,7 +113,7 @@ func TestSweep(t *testing.T) {
 	batch := b.batch(40, person)
 	b.run(b.worker(quick), batch)
 	must.Exec(t, b.pool, `update results set invited_at = invited_at - interval '20 days' where row_number <= 30`)
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(0), person(1)))
+	b.accept(person(0), person(1))
 	dry, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Actor: "maria"})
 	must.OK(t, err)
 	if dry.Stale != 30 || dry.Revoked != 0 {
@@ -142,9 +132,7 @@ func TestSweep(t *testing.T) {
 	// Who was revoked may be invited again by another batch.
 	again := b.batch(40, person)
 	b.run(b.worker(quick), again)
-	if got := b.outcomes(again); got["invited"] != 28 || got["already_invited"] != 12 {
-		t.Errorf("outcomes %v, want the 28 revoked invited again", got)
-	}
+	b.want(again, tally{"invited": 28, "already_invited": 12})
 }
 
 // A revoke whose answer was lost is settled by reading.
@@ -267,7 +255,5 @@ func TestSinglesSpentKeepNobodyFromBulk(t *testing.T) {
 		}
 		return second != 0 && b.outcomes(second)["invited"] == 20, nil
 	}))
-	if got := b.outcomes(second); got["invited"] != 20 {
-		t.Errorf("outcomes %v, want 20 invited by bulk calls", got)
-	}
+	b.want(second, tally{"invited": 20})
 }

@@ -31,13 +31,6 @@ func (b *bundle) until(w *Worker, batch int64, state invitation.State) *invitati
 	return one
 }
 
-func (b *bundle) jobs(batch int64) int {
-	b.t.Helper()
-	n := must.Read[int](b.t, b.pool, `select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable')
-		and (args->>'batch')::bigint = $1`, batch)
-	return n
-}
-
 func TestBreakerPauses(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Blocked: []string{"*@bad.example"}})
@@ -71,8 +64,7 @@ func TestBreakerInDoubt(t *testing.T) {
 	}
 	state := func() invitation.State {
 		t.Helper()
-		one, err := b.store.Batch(t.Context(), batch)
-		must.OK(t, err)
+		one := b.read(batch)
 		return one.State
 	}
 	w.suspect.Store(true) // as whoever records a rejection says
@@ -96,14 +88,10 @@ func TestCanary(t *testing.T) {
 	batch := b.batch(60, person)
 	must.Exec(t, b.pool, `update batches set canary = 7, canary_row = 7 where id = $1`, batch)
 	one := b.until(b.worker(quick), batch, invitation.Paused)
-	if got := b.outcomes(batch); got["invited"] != 7 {
-		t.Errorf("outcomes %v after the canary, want 7 invited", got)
-	}
+	b.want(batch, tally{"invited": 7})
 	must.OK(t, Resume(t.Context(), b.pool, one, "maria"))
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 60 {
-		t.Errorf("outcomes %v after the resume, want 60 invited", got)
-	}
+	b.want(batch, tally{"invited": 60})
 	b.proven(batch)
 }
 
@@ -113,8 +101,7 @@ func TestCancelWhileWorking(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}},
 		Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, Every: 2}, {Call: "create", Kind: sandbox.FaultCutBefore, Every: 2}}})
 	batch := b.batch(800, person)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	cancelled := false
@@ -131,9 +118,7 @@ func TestCancelWhileWorking(t *testing.T) {
 	if got["cancelled"] == 0 || got["invited"] == 0 || got["cancelled"]+got["invited"] != 800 {
 		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
 	}
-	if n := b.jobs(batch); n != 0 {
-		t.Errorf("%d jobs of a cancelled batch are left", n)
-	}
+	b.wantJobs(batch, 0)
 	b.proven(batch)
 }
 
@@ -147,8 +132,7 @@ func TestCancelRacesClaim(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(3, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	cfg := quick
 	cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 20*time.Second
 	w := b.worker(cfg)
@@ -162,7 +146,7 @@ func TestCancelRacesClaim(t *testing.T) {
 		}
 		go func() { cancelled <- Cancel(t.Context(), b.pool, one, "maria") }()
 		b.await("the cancel waits", func() bool {
-			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return b.waiting() > 0
 		})
 		return nil
 	}))
@@ -172,9 +156,7 @@ func TestCancelRacesClaim(t *testing.T) {
 	}
 	r.tickets[0].deadline = began.Add(cfg.RequestTimeout)
 	w.send(t.Context(), r.tickets[0])
-	if got := b.outcomes(batch); got["invited"] != 1 || got["cancelled"] != 2 {
-		t.Errorf("outcomes %v, want the claimed one invited", got)
-	}
+	b.want(batch, tally{"invited": 1, "cancelled": 2})
 	b.proven(batch)
 }
 
@@ -184,8 +166,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(3000, person)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {
@@ -236,8 +217,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultStatus, Status: 429, First: 1}}})
 	batch := b.batch(5, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	w := b.worker(cfg)
@@ -250,7 +230,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 	b.exec(`create function stay() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock_shared(4711); return null; end'`)
 	b.exec(`create constraint trigger stay after insert on river_job deferrable initially deferred for each row execute function stay()`)
 	waiting := func() int {
-		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		return b.waiting()
 	}
 	paused, sent := make(chan error, 1), make(chan struct{})
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
@@ -265,9 +245,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 	}))
 	<-sent
 	must.OK(t, <-paused)
-	if n := b.jobs(batch); n != 0 {
-		t.Errorf("%d jobs of the paused batch are left", n)
-	}
+	b.wantJobs(batch, 0)
 	b.is("0", `select count(*) from attempt_people where open`)
 }
 
@@ -280,8 +258,7 @@ func TestControlWhileThreeWork(t *testing.T) {
 	beside := b.batch(200, func(i int) string { return "beside" + person(i) })
 	batch := b.batch(900, person)
 	b.exec(`update results set outcome = 'failed', decided_at = clock_timestamp(), reason = 'timeout' where batch_id = $1 and row_number <= 40`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {
@@ -308,8 +285,6 @@ func TestControlWhileThreeWork(t *testing.T) {
 	if got["invited"] == 0 || got["cancelled"] == 0 || got["invited"]+got["cancelled"] != 900 {
 		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
 	}
-	if got := b.outcomes(beside); got["invited"] != 200 {
-		t.Errorf("outcomes %v of the batch beside, want 200 invited", got)
-	}
+	b.want(beside, tally{"invited": 200})
 	b.proven(batch, beside)
 }

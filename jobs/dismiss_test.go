@@ -59,7 +59,5 @@ func TestClaimDismissesJobs(t *testing.T) {
 		a.said.People[p.Key] = invitation.Said{Answer: invitation.AnswerRefused}
 	}
 	w.recordAnswer(t.Context(), a)
-	if n := b.jobs(batch); n != 12 {
-		t.Errorf("%d jobs are left of 12, when no row is decided", n)
-	}
+	b.wantJobs(batch, 12)
 }

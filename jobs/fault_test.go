@@ -105,9 +105,7 @@ func TestFaultsLoseAndDoubleNobody(t *testing.T) {
 				}
 				batch := b.batch(n, person)
 				b.run(b.worker(cfg), batch)
-				if got := b.outcomes(batch); got["invited"] != n {
-					t.Errorf("outcomes %v, want %d invited", got, n)
-				}
+				b.want(batch, tally{"invited": n})
 				b.proven(batch)
 			})
 		}
@@ -118,9 +116,7 @@ func TestFaultsLoseAndDoubleNobody(t *testing.T) {
 		batch := b.batch(60, person)
 		b.run(b.worker(quick), batch)
 		b.proven(batch)
-		if got := b.outcomes(batch); got["invited"] != 60 {
-			t.Errorf("outcomes %v, want 60 invited", got)
-		}
+		b.want(batch, tally{"invited": 60})
 	})
 }
 
@@ -190,9 +186,7 @@ func TestUnauthorizedStopsTheProcess(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), ErrUnauthorized.Error()) {
 		t.Errorf("Run returned %v, want %v", err, ErrUnauthorized)
 	}
-	if got := b.outcomes(batch); got[""] != 20 {
-		t.Errorf("outcomes %v, want 20 undecided", got)
-	}
+	b.want(batch, tally{"": 20})
 }
 
 // A quota pauses the batches with the reason, and a resumed one goes on.
@@ -204,8 +198,7 @@ func TestQuotaPauses(t *testing.T) {
 		one, err := b.store.Batch(ctx, batch)
 		return err == nil && one.State == invitation.Paused, err
 	}))
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	if !strings.Contains(one.Reason, "user_quota_exceeded") {
 		t.Errorf("reason %q does not name the quota", one.Reason)
 	}

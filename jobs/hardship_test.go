@@ -19,35 +19,11 @@ import (
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
-	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
 
 // unlimited is a Clerk that refuses nothing for a limit.
 var unlimited = sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}, General: sandbox.Limit{N: -1}}
-
-// count is the one number that a query returns.
-func (b *bundle) count(sql string, args ...any) (n int) {
-	b.t.Helper()
-	must.OK(b.t, b.pool.QueryRow(context.Background(), sql, args...).Scan(&n))
-	return n
-}
-
-func (b *bundle) exec(sql string, args ...any) {
-	b.t.Helper()
-	postgrestest.Plant(b.t, b.pool, sql, args...)
-}
-
-// await looks until something holds.
-func (b *bundle) await(what string, holds func() bool) {
-	b.t.Helper()
-	for began := time.Now(); !holds(); {
-		if time.Since(began) > 2*time.Minute {
-			b.t.Fatalf("%s: not after 30 s", what)
-		}
-		must.OK(b.t, sleep(b.t.Context(), 10*time.Millisecond))
-	}
-}
 
 // One person whom Clerk fails over keeps neither the others of the batch waiting nor a batch that needs no read. Their
 // row backs off as after a transient answer, and is failed after a day of it.
@@ -60,14 +36,10 @@ func TestUnreadablePersonBeforeClaims(t *testing.T) {
 	b.whenUndecided(b.worker(quick), first, 1)
 	b.run(b.worker(quick), second)
 	for batch, want := range map[int64]int{first: 19, second: 20} {
-		if got := b.outcomes(batch); got["invited"] != want {
-			t.Errorf("batch %d: outcomes %v, want %d invited", batch, got, want)
-		}
+		b.want(batch, tally{"invited": want})
 	}
 	one := `select count(*) from results where batch_id = $1 and key = $2`
-	if n := b.count(one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3)); n != 1 {
-		t.Error("the unreadable one does not back off with the code")
-	}
+	b.counts(1, "the unreadable one does not back off with the code", one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3))
 	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 0 {
 		t.Errorf("the unreadable one was asked for %d times, want never", n)
 	}
@@ -102,14 +74,10 @@ func TestUsersOutageIsNoAnswer(t *testing.T) {
 				if got := b.outcomes(batch); got[""] != n || b.count(`select count(*) from attempts`) != 0 {
 					t.Errorf("outcomes %v and %d requests during the outage, want %d undecided and none", got, b.count(`select count(*) from attempts`), n)
 				}
-				if n := b.count(`select count(*) from reads where call = 'users' and complete`); n != 0 {
-					t.Errorf("%d reads of users are complete", n)
-				}
-				b.mendClerk()
+				b.counts(0, "reads of users are complete", `select count(*) from reads where call = 'users' and complete`)
+				b.sandbox.Tell("faults", "[]")
 				b.run(b.worker(quick), batch)
-				if got := b.outcomes(batch); got["already_registered"] != 1 || got["invited"] != n-1 {
-					t.Errorf("outcomes %v, want the user found and the others invited", got)
-				}
+				b.want(batch, tally{"already_registered": 1, "invited": n - 1})
 				b.proven(batch)
 			})
 		}
@@ -125,13 +93,9 @@ func TestRefusedAddressIsRead(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refused}})
 	batch := b.batch(20, person)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 20 {
-		t.Errorf("outcomes %v, want 20 invited", got)
-	}
-	if n := b.count(`select count(*) from reads d join results r on r.users_read_id = d.id
-		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3)); n != 1 {
-		t.Error("no read says that Clerk refused the address")
-	}
+	b.want(batch, tally{"invited": 20})
+	b.counts(1, "no read says that Clerk refused the address", `select count(*) from reads d join results r on r.users_read_id = d.id
+		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3))
 	b.proven(batch)
 }
 
@@ -146,9 +110,7 @@ func TestTwoUnreadablePeople(t *testing.T) {
 	b.whenUndecided(b.worker(quick), batch, 2)
 	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and outcome is null`, batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 18 || got["failed"] != 2 {
-		t.Errorf("outcomes %v, want 18 invited and 2 failed", got)
-	}
+	b.want(batch, tally{"invited": 18, "failed": 2})
 	b.proven(batch)
 }
 
@@ -163,9 +125,7 @@ func TestUnreadablePersonOfRefusedCall(t *testing.T) {
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 19 || got["rejected"] != 1 {
-		t.Errorf("outcomes %v, want 19 invited and the blocked one rejected", got)
-	}
+	b.want(batch, tally{"invited": 19, "rejected": 1})
 	b.proven(batch)
 }
 
@@ -177,12 +137,8 @@ func TestUnreadableUsersKeepOnlyTheirOwnOpen(t *testing.T) {
 	batch := b.batch(15, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	b.whenUndecided(b.worker(quick), batch, 10)
-	if got := b.outcomes(batch); got["invited"] != 5 {
-		t.Errorf("outcomes %v, want the 5 singles invited whose answers were lost", got)
-	}
-	if n := b.count(`select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`); n != 10 {
-		t.Errorf("%d people of the refused call are open, want 10", n)
-	}
+	b.want(batch, tally{"invited": 5})
+	b.counts(10, "people of the refused call are open", `select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`)
 }
 
 // People who must go alone wait for a single without keeping the others from the
@@ -249,9 +205,7 @@ func TestUnreadableBulkOfOneIsRejected(t *testing.T) {
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 29 || got["rejected"] != 1 {
-		t.Errorf("outcomes %v, want 29 invited and 1 rejected", got)
-	}
+	b.want(batch, tally{"invited": 29, "rejected": 1})
 	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 2 {
 		t.Errorf("the rejected one was asked for %d times, want once with others and once alone", n)
 	}
@@ -264,9 +218,7 @@ func TestFailingBulkIsTakenApart(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Address: person(3), Kind: sandbox.FaultStatus, Status: 500}}})
 	batch := b.batch(10, person)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 10 {
-		t.Errorf("outcomes %v, want 10 invited", got)
-	}
+	b.want(batch, tally{"invited": 10})
 	if n := b.count(`select count(*) from attempts where call = 'bulk'`); n > 3 {
 		t.Errorf("%d bulk calls, want at most 3", n)
 	}
@@ -280,8 +232,7 @@ func TestFinishRacesRetry(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(3, person)
 	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	must.OK(t, err)
+	one := b.read(batch)
 	finished := make(chan error, 1)
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
@@ -295,17 +246,13 @@ func TestFinishRacesRetry(t *testing.T) {
 			finished <- err
 		}()
 		b.await("the finish waits for the retry", func() bool {
-			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return b.waiting() > 0
 		})
 		return nil
 	}))
 	must.OK(t, <-finished)
-	if one, err = b.store.Batch(t.Context(), batch); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.outcomes(batch); one.State != invitation.Running || got[""] != 3 {
-		t.Errorf("the batch is %s with outcomes %v, want running with 3 undecided", one.State, got)
-	}
+	b.want(batch, tally{"": 3})
+	b.is("running", `select state from batches where id = $1`, batch)
 }
 
 // A batch of which nothing is left to hold back is done, even if its last rows
@@ -332,9 +279,7 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		cfg := quick
 		cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 10*time.Second
 		b.run(b.worker(cfg), batch)
-		if got := b.outcomes(batch); got["rejected"] != 21 {
-			t.Errorf("outcomes %v, want 21 rejected", got)
-		}
+		b.want(batch, tally{"rejected": 21})
 		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 1 {
 			t.Errorf("the batch was paused %d times while its last row was under way, want once", n)
 		}
@@ -386,9 +331,7 @@ func TestStopDuringSlowPreflight(t *testing.T) {
 	if d := time.Since(told); d > 10*time.Second {
 		t.Errorf("the stop took %s, want less than the read", d)
 	}
-	if got := b.outcomes(batch); got[""] != 5 {
-		t.Errorf("outcomes %v, want 5 undecided", got)
-	}
+	b.want(batch, tally{"": 5})
 }
 
 // rewrite puts a proxy before the stand-in that replaces text in the answers of
@@ -433,9 +376,7 @@ func TestUnknownStatusBlocksNothing(t *testing.T) {
 	cfg := quick
 	cfg.Bulk = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 5 {
-		t.Errorf("outcomes %v, want 5 invited", got)
-	}
+	b.want(batch, tally{"invited": 5})
 	if n := b.count(`select count(*) from sightings where status is null or status = ''`); n == 0 {
 		t.Error("no sighting of an unknown status, want those that the lists showed")
 	}
@@ -462,9 +403,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 		t.Fatalf("%+v, want 1 revoked", *sw)
 	}
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 1 {
-		t.Errorf("outcomes %v, want 1 invited", got)
-	}
+	b.want(second, tally{"invited": 1})
 	if n := b.mails()[person(0)]; n != 2 {
 		t.Errorf("%d mails, want one of each batch", n)
 	}
@@ -479,9 +418,7 @@ func TestSingleAnswerIsItsPersons(t *testing.T) {
 	cfg := quick
 	cfg.Bulk = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if n := b.count(`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`); n != 3 {
-		t.Errorf("%d rows are invited by their answers, want 3", n)
-	}
+	b.counts(3, "rows are invited by their answers", `select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`)
 	b.proven(batch)
 }
 
@@ -494,13 +431,7 @@ func TestMixedCaseUsersAreFound(t *testing.T) {
 	batch := b.batch(150, person)
 	b.exec(`update results set email = 'P' || substr(email, 2) where batch_id = $1`, batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["already_registered"] != 2 || got["invited"] != 148 {
-		t.Errorf("outcomes %v, want the two users found and 148 invited", got)
-	}
-	if n := b.count(`select count(*) from attempts where http_status >= 400`); n != 0 {
-		t.Errorf("%d requests were refused", n)
-	}
-	if n := b.count(`select count(*) from reads where call = 'users' and error_code is not null`); n != 0 {
-		t.Errorf("%d questions failed", n)
-	}
+	b.want(batch, tally{"already_registered": 2, "invited": 148})
+	b.counts(0, "requests were refused", `select count(*) from attempts where http_status >= 400`)
+	b.counts(0, "questions failed", `select count(*) from reads where call = 'users' and error_code is not null`)
 }

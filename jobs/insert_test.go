@@ -74,9 +74,7 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 		dueByDatabase(t, tx, 3)
 		return nil
 	}))
-	if n := b.count(`select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`); n != 1 {
-		t.Errorf("%d jobs wait for their row's time, want 1", n)
-	}
+	b.counts(1, "jobs wait for their row's time", `select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`)
 }
 
 // TestJobsThatNobodyWorksOnAreTakenBack: a killed process leaves jobs behind that

@@ -125,9 +125,7 @@ func TestNoticeOfTheEnd(t *testing.T) {
 	if strings.Contains(bodies[2], "planted") || strings.Contains(bodies[2], "people.csv") {
 		t.Errorf("it tells whom it is about: %s", bodies[2])
 	}
-	if n := b.count(`select count(*) from river_job where kind = 'notice' and (args::text || coalesce(errors::text, '')) like '%planted%'`); n != 0 {
-		t.Error("a job holds an address or the webhook's URL")
-	}
+	b.counts(0, "a job holds an address or the webhook's URL", `select count(*) from river_job where kind = 'notice' and (args::text || coalesce(errors::text, '')) like '%planted%'`)
 }
 
 // TestNoticesComeWithWhatTheyTellOf: one is in the transaction that ends, pauses
@@ -143,10 +141,9 @@ func TestNoticesComeWithWhatTheyTellOf(t *testing.T) {
 		return types
 	}
 	id := b.batch(2, func(i int) string { return string(rune('a'+i)) + "@example.com" })
-	batch, err := b.store.Batch(t.Context(), id)
-	must.OK(t, err)
+	batch := b.read(id)
 	rolledBack := errors.New("no")
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if _, err := b.store.PauseInstance(t.Context(), tx, b.instance.ID, "user_quota_exceeded"); err != nil {
 			return err
 		}

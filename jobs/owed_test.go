@@ -84,9 +84,7 @@ func TestOwedRowsWeighOnTheBudget(t *testing.T) {
 	}
 	b.exec(`update results set not_before = null where batch_id = $1`, second)
 	w.send(t.Context(), b.claimsOne(w, 5, ratelimit.Create, second))
-	if got := b.outcomes(second); got["invited"] != 1 {
-		t.Errorf("outcomes %v, want one invited", got)
-	}
+	b.want(second, tally{"invited": 1})
 }
 
 // Nobody's invitation is revoked while Clerk takes no creates, nor to find out whether
@@ -168,9 +166,7 @@ func TestStopServesOwedRows(t *testing.T) {
 			if got := b.outcomes(second); got["invited"] == 0 || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want a few invited", got)
 			}
-			if n := b.count(`select count(*) from results where revoke_sent is not null and outcome is null`); n > 0 {
-				t.Errorf("%d rows are owed an invitation", n)
-			}
+			b.counts(0, "rows are owed an invitation", `select count(*) from results where revoke_sent is not null and outcome is null`)
 			for address, doors := range b.clerks() {
 				if doors["pending"] != 1 {
 					t.Errorf("%s has %v at Clerk", address, doors)
@@ -195,7 +191,7 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 		go func() { ran <- b.worker(quick).Run(ctx, nil) }()
 		revokes := func() int { return b.count(`select count(*) from attempts where call = 'revoke'`) }
 		b.await("a claim waits for the buckets", func() bool {
-			return revokes() > 0 || b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return revokes() > 0 || b.waiting() > 0
 		})
 		if n := revokes(); n > 0 {
 			t.Errorf("%d revokes were claimed beside a cancel", n)
@@ -205,9 +201,7 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 	b.await("all rows are decided", func() bool { return b.outcomes(second)[""] == 0 })
 	cancel()
 	must.OK(t, <-ran)
-	if got := b.outcomes(second); got["cancelled"] != 3 {
-		t.Errorf("outcomes %v, want 3 cancelled", got)
-	}
+	b.want(second, tally{"cancelled": 3})
 	for address, doors := range b.clerks() {
 		if doors["pending"] != 1 || doors["revoked"] != 0 {
 			t.Errorf("%s has %v at Clerk", address, doors)
@@ -356,8 +350,6 @@ func TestOwedRowGetsItsJob(t *testing.T) {
 	must.OK(t, Pause(t.Context(), b.pool, b.read(second), "test"))
 	b.exec(`delete from river_job`)
 	w.send(t.Context(), revoke)
-	if n := b.jobs(second); n != 1 {
-		t.Errorf("%d jobs, want that of the row that is owed an invitation", n)
-	}
+	b.wantJobs(second, 1)
 	b.claimsOne(w, 3, ratelimit.Create, second)
 }

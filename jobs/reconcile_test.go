@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,19 +20,6 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// ask sends one of the stand-in's own calls.
-func ask(t *testing.T, s *sandbox.Server, method, path string, body any) []byte {
-	t.Helper()
-	text, err := json.Marshal(body)
-	must.OK(t, err)
-	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, path, bytes.NewReader(text)))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-	return w.Body.Bytes()
-}
-
 // plant plants invitations and returns their ids by address.
 func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
 	b.t.Helper()
@@ -44,9 +30,11 @@ func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
 			list[i]["status"] = s.Status
 		}
 	}
-	ask(b.t, b.sandbox.Server, http.MethodPost, "/sandbox/invitations", list)
+	text, err := json.Marshal(list)
+	must.OK(b.t, err)
+	b.sandbox.Tell("invitations", string(text))
 	var all []struct{ ID, Email string }
-	must.OK(b.t, json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all))
+	b.sandbox.Ask("invitations", &all)
 	ids := map[string]string{}
 	for _, one := range all {
 		ids[one.Email] = one.ID
@@ -66,15 +54,6 @@ func (b *bundle) has(outcome, status string, ids map[string]string) int64 {
 	}
 	b.exec(`update batches set state = 'done' where id = $1`, batch)
 	return batch
-}
-
-// is compares one value of the database, as text.
-func (b *bundle) is(want, sql string, args ...any) {
-	b.t.Helper()
-	got := must.Read[string](b.t, b.pool, `select coalesce((`+sql+`)::text, 'null')`, args...)
-	if got != want {
-		b.t.Errorf("%s: got %s, want %s", sql, got, want)
-	}
 }
 
 func (b *bundle) reconcile() *invitation.Reconcile {
@@ -159,7 +138,7 @@ func TestReconcileFindsDrift(t *testing.T) {
 
 	// Again: the same, and when it was seen first stays.
 	b.exec(`update drift set first_seen = first_seen - interval '1 day', last_seen = last_seen - interval '1 hour'`)
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{"somebodys@example.com"}})
+	b.accept("somebodys@example.com")
 	if again := b.reconcile(); again.Drift != r.Drift {
 		t.Errorf("the second time: %+v", again)
 	}
@@ -196,15 +175,15 @@ func TestReconcileOfAPart(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/faults", []sandbox.Fault{{Call: "list", Kind: sandbox.FaultStatus, Status: 500}})
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{person(0), person(7)}})
+	b.sandbox.Tell("faults", `[{"call":"list","kind":"status","status":500}]`)
+	b.accept(person(0), person(7))
 	r, err := b.worker(quick).Reconcile(t.Context(), "maria")
 	if err == nil || r.Complete {
 		t.Errorf("%v: %+v", err, r)
 	}
 	b.is("2", `select count(*) from drift where ended_at is null`)
 	b.is("true", `select error is not null and not complete and finished_at is not null from reconciles order by id desc limit 1`)
-	ask(t, b.sandbox.Server, http.MethodDelete, "/sandbox/faults", nil)
+	b.sandbox.Tell("faults", "[]")
 	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
 		t.Errorf("%+v", r)
 	}

@@ -3,7 +3,6 @@ package jobs
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,19 +12,6 @@ import (
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
-
-// mendClerk removes every fault from the sandbox.
-func (b *bundle) mendClerk() {
-	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodDelete, strings.TrimSuffix(b.url, "/v1")+"/sandbox/faults", nil)
-	must.OK(b.t, err)
-	resp, err := http.DefaultClient.Do(r)
-	must.OK(b.t, err)
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b.t.Fatalf("DELETE /sandbox/faults: %s", resp.Status)
-	}
-}
 
 // resume lets a paused batch go on.
 func (b *bundle) resume(batch int64) {
@@ -71,18 +57,12 @@ func TestInstanceRefusalPausesAndRejectsNobody(t *testing.T) {
 				if b.read(other).State != invitation.Paused {
 					t.Error("the other batch of the instance goes on")
 				}
-				if got := b.outcomes(batch); got[""] != 30 {
-					t.Errorf("outcomes %v, want 30 undecided", got)
-				}
-				b.mendClerk()
+				b.want(batch, tally{"": 30})
+				b.sandbox.Tell("faults", "[]")
 				b.resume(batch)
 				b.run(b.worker(cfg), batch)
-				if got := b.outcomes(batch); got["invited"] != 30 {
-					t.Errorf("outcomes %v, want 30 invited", got)
-				}
-				if n := b.count(`select count(*) from results where alone`); n != 0 {
-					t.Errorf("%d people must go alone for what had nothing to do with them", n)
-				}
+				b.want(batch, tally{"invited": 30})
+				b.counts(0, "people must go alone for what had nothing to do with them", `select count(*) from results where alone`)
 				b.proven(batch)
 			})
 		}
@@ -117,28 +97,20 @@ func TestUnknownRefusalPausesThenFails(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, code) {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			if got := b.outcomes(batch); got["rejected"] != 0 || got["failed"] != 0 {
-				t.Errorf("outcomes %v when the batch paused, want nobody rejected or failed", got)
-			}
+			b.want(batch, tally{"rejected": 0, "failed": 0})
 			b.resume(batch)
 			b.run(b.worker(cfg), batch)
-			if got := b.outcomes(batch); got["invited"] != 19 || got["failed"] != 1 {
-				t.Errorf("outcomes %v, want 19 invited and 1 failed", got)
-			}
-			if n := b.count(`select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code); n != 1 {
-				t.Error("the failed row lacks the code or the attempt that proves it")
-			}
+			b.want(batch, tally{"invited": 19, "failed": 1})
+			b.counts(1, "the failed row lacks the code or the attempt that proves it", `select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code)
 			if b.pauses(batch) != 1 || b.read(other).State != invitation.Running {
 				t.Errorf("paused %d times and the other batch is %s, want once, and running", b.pauses(batch), b.read(other).State)
 			}
 			b.proven(batch)
 			// Once the reason is gone a retry invites them.
-			b.mendClerk()
+			b.sandbox.Tell("faults", "[]")
 			must.OK(t, Retry(t.Context(), b.pool, b.read(batch), "maria"))
 			b.run(b.worker(cfg), batch)
-			if got := b.outcomes(batch); got["invited"] != 20 {
-				t.Errorf("outcomes after the retry %v, want 20 invited", got)
-			}
+			b.want(batch, tally{"invited": 20})
 		})
 	}
 }
@@ -157,9 +129,7 @@ func TestTooLargeBulkGoesAlone(t *testing.T) {
 	}
 	b.resume(batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 19 || got["failed"] != 1 {
-		t.Errorf("outcomes %v, want 19 invited and 1 failed", got)
-	}
+	b.want(batch, tally{"invited": 19, "failed": 1})
 	b.proven(batch)
 }
 
@@ -186,9 +156,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, faults[0].Code) {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			if got := b.outcomes(second); got[""] != 3 {
-				t.Errorf("outcomes %v, want 3 undecided", got)
-			}
+			b.want(second, tally{"": 3})
 			// It is resumed once more in vain: who is owed an invitation is never given up.
 			b.resume(second)
 			tried := b.count(`select count(*) from attempts where http_status >= 400`)
@@ -199,14 +167,12 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			})
 			stop()
 			must.OK(t, err)
-			b.mendClerk()
+			b.sandbox.Tell("faults", "[]")
 			if b.read(second).State == invitation.Paused {
 				b.resume(second)
 			}
 			b.run(b.worker(quick), second)
-			if got := b.outcomes(second); got["invited"] != 3 {
-				t.Errorf("outcomes %v, want 3 invited", got)
-			}
+			b.want(second, tally{"invited": 3})
 			b.sentAgain(first.ID, second)
 		})
 	}
@@ -224,12 +190,10 @@ func TestRefusedReadPauses(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, "api_version_invalid") {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			b.mendClerk()
+			b.sandbox.Tell("faults", "[]")
 			b.resume(batch)
 			b.run(b.worker(quick), batch)
-			if got := b.outcomes(batch); got["invited"] != 20 {
-				t.Errorf("outcomes %v, want 20 invited", got)
-			}
+			b.want(batch, tally{"invited": 20})
 		})
 	}
 }

@@ -2,9 +2,7 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
@@ -47,20 +45,6 @@ func (b *bundle) finish(sweep int64) *invitation.Sweep {
 	return done
 }
 
-// pendingAtClerk are the addresses that have a pending invitation at Clerk.
-func (b *bundle) pendingAtClerk() map[string]bool {
-	b.t.Helper()
-	var all []struct{ Email, Status string }
-	must.OK(b.t, json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all))
-	pending := map[string]bool{}
-	for _, one := range all {
-		if one.Status == "pending" {
-			pending[one.Email] = true
-		}
-	}
-	return pending
-}
-
 // TestRescind withdraws people who are invited, who wait in several batches, who
 // have accepted, whom somebody else invited, and nobody else.
 func TestRescind(t *testing.T) {
@@ -73,7 +57,7 @@ func TestRescind(t *testing.T) {
 	b.exec(`update batches set state = 'paused' where id = $1`, second)
 	b.exec(`update batches set state = 'draft', started_at = null where id = $1`, third)
 	b.plant(sandbox.Seed{Email: person(90)}, sandbox.Seed{Email: person(91)})
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": persons(3, 4)})
+	b.accept(persons(3, 4)...)
 	b.exec(`update results set status = 'accepted' where key = $1`, person(3))
 	if r := b.reconcile(); r.Drift.Unexplained != 2 {
 		t.Fatalf("%+v", r)
@@ -88,9 +72,7 @@ func TestRescind(t *testing.T) {
 		t.Errorf("%+v", sw)
 	}
 	for _, batch := range []int64{second, third} {
-		if got := b.outcomes(batch); got["cancelled"] != 2 || got[""] != 18 {
-			t.Errorf("outcomes %v, want the two withdrawn cancelled and the others waiting", got)
-		}
+		b.want(batch, tally{"cancelled": 2, "": 18})
 	}
 	b.is("true", `select bool_and(reason = 'withdrawn') from results where outcome = 'cancelled'`)
 	b.is("3", `select count(*) from results where status = 'revoked'`)
@@ -143,9 +125,7 @@ func TestRescindInFlight(t *testing.T) {
 			// Their requests are open: nothing is decided yet, and nothing over.
 			must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
 			must.OK(t, b.store.FinishSweeps(t.Context(), b.instance.ID))
-			if got := b.outcomes(batch); got[""] != 10 {
-				t.Fatalf("outcomes %v while the answer is not known", got)
-			}
+			b.want(batch, tally{"": 10})
 			done := b.finish(sw.ID)
 			if done.Revoked != c.revoked || done.Cancelled != c.cancelled || len(b.pendingAtClerk()) != 0 {
 				t.Errorf("%+v, outcomes %v, %d pending at Clerk", done, b.outcomes(batch), len(b.pendingAtClerk()))

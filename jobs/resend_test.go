@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,13 +23,6 @@ func (b *bundle) sent(n int) *invitation.Batch {
 	return b.read(id)
 }
 
-func (b *bundle) read(id int64) *invitation.Batch {
-	b.t.Helper()
-	batch, err := b.store.Batch(b.t.Context(), id)
-	must.OK(b.t, err)
-	return batch
-}
-
 // resend makes a batch of those of another who have not accepted.
 func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch)) (id int64, rows int) {
 	b.t.Helper()
@@ -44,27 +35,6 @@ func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch))
 		return err
 	}))
 	return id, rows
-}
-
-// clerks are the invitations that the stand-in has, by address and status.
-func (b *bundle) clerks() map[string]map[string]int {
-	b.t.Helper()
-	resp, err := http.Get(strings.TrimSuffix(b.url, "/v1") + "/sandbox/invitations")
-	must.OK(b.t, err)
-	defer resp.Body.Close()
-	var all []struct {
-		Email  string `json:"email"`
-		Status string `json:"status"`
-	}
-	must.OK(b.t, json.NewDecoder(resp.Body).Decode(&all))
-	found := map[string]map[string]int{}
-	for _, one := range all {
-		if found[one.Email] == nil {
-			found[one.Email] = map[string]int{}
-		}
-		found[one.Email][one.Status]++
-	}
-	return found
 }
 
 // sentAgain checks what must hold of people whose resend is over: two mails at
@@ -93,24 +63,20 @@ func (b *bundle) sentAgain(of int64, resends ...int64) {
 			b.t.Errorf("%s was invited again by %d batches", key, n)
 		}
 	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n > 0 {
-		b.t.Errorf("%d attempts are open", n)
-	}
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
 }
 
 func TestResendInvitesWhoHasNotAccepted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	first := b.sent(12)
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(3), person(4)))
+	b.accept(person(3), person(4))
 	second, n := b.resend(first)
 	if n != 12 {
 		t.Fatalf("%d people in the resend, want all 12: nothing has told yet that two have accepted", n)
 	}
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 10 || got["already_registered"] != 2 {
-		t.Errorf("outcomes %v, want 10 invited, and two registered", got)
-	}
+	b.want(second, tally{"invited": 10, "already_registered": 2})
 	b.exec(`delete from results where batch_id = $1 and outcome <> 'invited'`, second) // who has accepted is not to be looked at
 	b.sentAgain(first.ID, second)
 	if mails := b.mails(); mails[person(3)] != 1 || mails[person(4)] != 1 {
@@ -128,17 +94,11 @@ func TestResendAcceptedAtTheRevocation(t *testing.T) {
 	first := b.sent(3)
 	second, _ := b.resend(first)
 	b.exec(`update batches set preflight = false where id = $1`, second)
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q]}`, person(1)))
+	b.accept(person(1))
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 2 || got["already_registered"] != 1 {
-		t.Errorf("outcomes %v, want 2 invited and one registered", got)
-	}
-	if n := b.count(`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`); n != 1 {
-		t.Error("the answer to the revocation does not prove that they had accepted")
-	}
-	if n := b.count(`select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second); n != 2 {
-		t.Errorf("%d creates were claimed, want none for people who had accepted", n)
-	}
+	b.want(second, tally{"invited": 2, "already_registered": 1})
+	b.counts(1, "the answer to the revocation does not prove that they had accepted", `select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`)
+	b.counts(2, "creates were claimed", `select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second)
 }
 
 // Whatever is lost between the halves, everybody ends with one open door and two
@@ -211,9 +171,7 @@ func TestResendCooldown(t *testing.T) {
 		t.Fatalf("%d people after the cooldown, want all 5", n)
 	}
 	b.run(b.worker(quick), later)
-	if got := b.outcomes(later); got["invited"] != 5 {
-		t.Errorf("after the cooldown: %v, want 5 invited", got)
-	}
+	b.want(later, tally{"invited": 5})
 }
 
 // On a duplicate, a file that asks for it invites again, and others for the first time.
@@ -225,9 +183,7 @@ func TestOnDuplicateResend(t *testing.T) {
 	file := b.batch(12, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
 	b.run(b.worker(quick), file)
-	if got := b.outcomes(file); got["invited"] != 12 {
-		t.Errorf("outcomes %v, want 12 invited", got)
-	}
+	b.want(file, tally{"invited": 12})
 	mails, doors := b.mails(), b.clerks()
 	for i := range 12 {
 		want := 1
@@ -254,9 +210,7 @@ func TestResendLeavesWhatWasTakenBack(t *testing.T) {
 			api := b.worker(quick).api
 			api.Revoke(t.Context(), id)
 			b.run(b.worker(quick), second)
-			if got := b.outcomes(second); got["invited"] != 1 || got["cancelled"] != 1 {
-				t.Errorf("outcomes %v, want one invited and one cancelled", got)
-			}
+			b.want(second, tally{"invited": 1, "cancelled": 1})
 			if mails := b.mails(); mails[person(0)] != 1 {
 				t.Errorf("whose invitation was taken back got %d mails, want the first alone", mails[person(0)])
 			}
@@ -362,7 +316,5 @@ func TestResendUnderBudget(t *testing.T) {
 	second, _ := b.resend(b.read(id))
 	b.run(b.worker(cfg), second)
 	b.sentAgain(id, second)
-	if n := b.count(`select count(*) from attempts where http_status = 429`); n > 0 {
-		t.Errorf("%d requests were over a limit", n)
-	}
+	b.counts(0, "requests were over a limit", `select count(*) from attempts where http_status = 429`)
 }

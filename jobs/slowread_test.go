@@ -32,9 +32,7 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	w := b.worker(cfg)
 	w.log = slog.New(slog.NewTextHandler(&log, nil))
 	b.run(w, batch)
-	if got := b.outcomes(batch); got["invited"] != 5 || got["already_invited"] != 15 {
-		t.Errorf("outcomes %v, want 5 invited and 15 already_invited", got)
-	}
+	b.want(batch, tally{"invited": 5, "already_invited": 15})
 	b.is("0", `select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.answer = 'exists'`)
 	if !strings.Contains(log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile") {
 		t.Errorf("nothing warned: %s", &log)

@@ -91,9 +91,7 @@ func TestSurveyOfTwoBatches(t *testing.T) {
 	b.run(b.worker(w), b.batch(1, ada))
 	one, two := b.batch(20, person), b.batch(20, person)
 	b.run(b.worker(w), two)
-	if got := b.outcomes(one); got["already_registered"] != 20 {
-		t.Errorf("of the batch before: %v", got)
-	}
+	b.want(one, tally{"already_registered": 20})
 }
 
 // However many must go alone and wait for a single: others go by bulk meanwhile.
@@ -175,13 +173,7 @@ func TestAnswerAfterOneWasSettled(t *testing.T) {
 	ticket := b.claim(w, 1)[0]
 	b.exec(`update attempt_people set open = false, closed_at = clock_timestamp(), resolution = 'not_there' where row_number = 1`)
 	w.send(t.Context(), ticket)
-	if got := b.outcomes(batch); got["invited"] != 2 {
-		t.Errorf("outcomes %v", got)
-	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
-		t.Errorf("%d attempts are open", n)
-	}
-	if n := b.count(`select count(*) from attempt_people where open`); n != 0 {
-		t.Errorf("%d people are claimed", n)
-	}
+	b.want(batch, tally{"invited": 2})
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
+	b.counts(0, "people are claimed", `select count(*) from attempt_people where open`)
 }

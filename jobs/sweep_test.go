@@ -86,9 +86,7 @@ func TestSweepLeavesWhoWaits(t *testing.T) {
 			t.Errorf("sweep %+v, want the person who waits left alone", *sw)
 		}
 	}
-	if n := b.count(`select count(*) from results where status = 'revoked'`); n != 2 {
-		t.Errorf("%d are revoked, want the two who wait for nothing", n)
-	}
+	b.counts(2, "are revoked", `select count(*) from results where status = 'revoked'`)
 }
 
 // A sweep of too much revokes nothing until a person allows it; then it revokes
@@ -199,9 +197,7 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	if !maps.Equal(done.Skipped, map[string]int{invitation.SkipOpenAttempt: 1}) {
 		t.Errorf("sweep %+v, want the one with an open attempt left alone", *done)
 	}
-	if n := b.count(`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`); n != 1 {
-		t.Errorf("%d lost revokes of somebody without a row were settled by reading, want 1", n)
-	}
+	b.counts(1, "lost revokes of somebody without a row were settled by reading", `select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`)
 }
 
 // Two sweeps of one night at one moment: one of them is it.
@@ -306,9 +302,7 @@ func TestNightIsTriedAgain(t *testing.T) {
 	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(`select count(*) from sweeps`); n != 0 {
-		t.Errorf("%d sweeps as the schedule is set, want none", n)
-	}
+	b.counts(0, "sweeps as the schedule is set", `select count(*) from sweeps`)
 	later := time.Now().Add(time.Minute)
 	w.now = func() time.Time { return later }
 	b.exec(`alter table revocations rename to away`)
@@ -319,9 +313,7 @@ func TestNightIsTriedAgain(t *testing.T) {
 	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(`select count(*) from sweeps where night is not null and finished_at is null`); n != 1 {
-		t.Errorf("%d nightly sweeps after the failure, want 1", n)
-	}
+	b.counts(1, "nightly sweeps after the failure", `select count(*) from sweeps where night is not null and finished_at is null`)
 }
 
 // A nightly sweep of too much is held, once, and nothing tries it again.
@@ -460,7 +452,5 @@ func TestSweepOfAll(t *testing.T) {
 	if len(list.Invitations) != 1 || list.Invitations[0].Email != "new@example.com" {
 		t.Errorf("%d invitations are pending at Clerk, want the new one", len(list.Invitations))
 	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
-		t.Errorf("%d attempts are open", n)
-	}
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
 }
