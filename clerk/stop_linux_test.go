@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -58,9 +59,7 @@ func startStopped(t *testing.T, url string, itself bool) *stopped {
 // resume lets the process go on, and returns how its call ended.
 func (s *stopped) resume(t *testing.T) string {
 	t.Helper()
-	if err := s.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, s.Process.Signal(syscall.SIGCONT))
 	ended := ""
 	if s.out.Scan() {
 		ended = s.out.Text()
@@ -120,12 +119,8 @@ func TestStoppedProcess(t *testing.T) {
 	})
 	s := startStopped(t, url, true)
 	<-time.After(time.Until(s.deadline) + 50*time.Millisecond)
-	if ended := s.resume(t); ended != "not_sent deadline_passed false" {
-		t.Errorf("the call ended %q", ended)
-	}
-	if n := <-got; n != 0 {
-		t.Errorf("%d bytes arrived", n)
-	}
+	expect.Equal(t, "the call ended", s.resume(t), "not_sent deadline_passed false")
+	expect.Equal(t, "bytes arrived", <-got, 0)
 }
 
 // A request that the kernel could not deliver by its deadline is not delivered
@@ -162,7 +157,5 @@ func TestUndeliveredRequest(t *testing.T) {
 	if <-whole {
 		t.Error("the whole request arrived after its deadline")
 	}
-	if ended := s.resume(t); ended != "lost timeout true" {
-		t.Errorf("the call ended %q", ended)
-	}
+	expect.Equal(t, "the call ended", s.resume(t), "lost timeout true")
 }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -70,9 +71,7 @@ func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) 
 		}
 	})
 	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, l.Close())
 		end()
 		running.Wait()
 	})
@@ -209,9 +208,7 @@ func TestTLS(t *testing.T) {
 	if a := calls["create"](ctx, c); a.Class != clerk.NotSent || a.Sent || a.Code != "deadline_passed" {
 		t.Errorf("%s %s sent %t: %v", a.Class, a.Code, a.Sent, a.Err)
 	}
-	if n := requests.Load(); n != 3 {
-		t.Errorf("%d requests arrived, want 3", n)
-	}
+	expect.Equal(t, "requests arrived", requests.Load(), 3)
 }
 
 func TestNothingIsWrittenAfterTheDeadline(t *testing.T) {
@@ -236,9 +233,7 @@ func TestNothingIsWrittenAfterTheDeadline(t *testing.T) {
 					t.Errorf("%s: %s %s sent %t: %v", call, a.Class, a.Code, a.Sent, a.Err)
 				}
 			}
-			if n := len(f.requests()); n != want {
-				t.Errorf("%d requests arrived, want %d", n, want)
-			}
+			expect.Equal(t, "requests arrived", len(f.requests()), want)
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres"
@@ -93,10 +94,6 @@ func TestAuditWaitsForWhoTakesRows(t *testing.T) {
 		time.Sleep(40 * time.Millisecond)
 		return nil
 	})
-	if err != nil {
-		t.Error(err)
-	}
-	if after := ahead(); after != before {
-		t.Errorf("pages are read %d ahead after an audit, %d before", after, before)
-	}
+	expect.OK(t, err)
+	expect.Equal(t, "pages read ahead after an audit", ahead(), before)
 }

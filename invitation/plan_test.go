@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -67,9 +68,7 @@ func TestMakePlan(t *testing.T) {
 				t.Errorf("at once %d, each %d; want %d, %d", got.AtOnce, got.Each, tt.atOnce, tt.each)
 			}
 			got.AtOnce, got.Each, got.Window, got.First = 0, 0, 0, 0
-			if got != tt.want {
-				t.Errorf("got  %+v\nwant %+v", got, tt.want)
-			}
+			expect.Equal(t, "decision", got, tt.want)
 		})
 	}
 }

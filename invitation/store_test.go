@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
@@ -167,9 +168,7 @@ func (l *ledger) awaitBlocked() {
 func TestEnsureInstance(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	if again := l.newInstance("ins_one"); again != l.instance {
-		t.Errorf("the same instance is %d and %d", l.instance, again)
-	}
+	expect.Equal(t, "the same instance", l.newInstance("ins_one"), l.instance)
 	if other := l.newInstance("ins_two"); other == l.instance {
 		t.Error("two instances are one")
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -30,9 +31,7 @@ func (b *bundle) login() *pgx.Conn {
 	must.OK(b.t, err)
 	b.t.Cleanup(func() {
 		ctx := context.WithoutCancel(b.t.Context())
-		if err := conn.Close(ctx); err != nil {
-			b.t.Error(err)
-		}
+		expect.OK(b.t, conn.Close(ctx))
 		if _, err := b.pool.Exec(ctx, `drop role `+name); err != nil {
 			b.t.Error(err)
 		}

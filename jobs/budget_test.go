@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"
 )
@@ -46,9 +47,7 @@ func TestKnownPeopleCostNothing(t *testing.T) {
 	b.run(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), batch)
 	b.want(batch, tally{"invited": 50, "already_registered": 35, "already_invited": 35})
 	spent := must.Read[int](t, b.pool, `select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`)
-	if spent != 0 {
-		t.Errorf("%d creates were spent on people whom Clerk knows, want 0", spent)
-	}
+	expect.Equal(t, "creates spent on people whom Clerk knows", spent, 0)
 	b.proven(batch)
 }
 
@@ -161,9 +160,7 @@ func TestLostRevoke(t *testing.T) {
 		t.Errorf("lost revokes were settled as %v, want 2 read and 2 not there", counts)
 	}
 	read := must.Read[int](t, b.pool, `select count(*) from revocations v join reads r on r.id = v.read_id join attempts a on a.id = v.attempt_id where v.outcome = 'revoked'`)
-	if read != 2 {
-		t.Errorf("%d revocations name the read that decided them, want 2", read)
-	}
+	expect.Equal(t, "revocations that name the read that decided them", read, 2)
 }
 
 // A schedule sweeps its night once, however many processes there are.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -77,9 +78,7 @@ func TestBreakerInDoubt(t *testing.T) {
 		t.Fatalf("with 19 rows decided the batch is %s, want running", got)
 	}
 	decide("invited", 20, 20)
-	if got := state(); got != invitation.Paused {
-		t.Errorf("with 10 of 20 rows rejected the batch is %s, want paused", got)
-	}
+	expect.Equal(t, "with 10 of 20 rows rejected the batch", state(), invitation.Paused)
 }
 
 func TestCanary(t *testing.T) {
@@ -187,9 +186,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	}
 	stop()
 	for range 3 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	}
 }
 
@@ -205,9 +202,7 @@ func TestJobOfPausedBatchEnds(t *testing.T) {
 	if b.jobs(paused) != 0 || b.outcomes(paused)[""] != 2 {
 		t.Errorf("%d jobs of the paused batch are left, outcomes %v", b.jobs(paused), b.outcomes(paused))
 	}
-	if n := len(b.mails()); n != 2 {
-		t.Errorf("%d people were mailed", n)
-	}
+	expect.Equal(t, "people mailed", len(b.mails()), 2)
 }
 
 // A pause comes while an answer is recorded that frees people for another request:
@@ -277,9 +272,7 @@ func TestControlWhileThreeWork(t *testing.T) {
 	b.await("every row is decided", func() bool { return b.outcomes(batch)[""]+b.outcomes(beside)[""] == 0 })
 	stop()
 	for range 3 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	}
 	got := b.outcomes(batch)
 	if got["invited"] == 0 || got["cancelled"] == 0 || got["invited"]+got["cancelled"] != 900 {

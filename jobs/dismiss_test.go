@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
@@ -38,9 +39,7 @@ func TestDismiss(t *testing.T) {
 	must.OK(t, fetch.Commit(t.Context()))
 	must.OK(t, <-dismissed)
 	left := must.Read[string](t, b.pool, `select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`)
-	if left != "1 running, 3 available" {
-		t.Errorf("the jobs %s are left", left)
-	}
+	expect.Equal(t, "the jobs that are left", left, "1 running, 3 available")
 }
 
 // A claim deletes the jobs of its rows, and an answer that decides nothing inserts them again.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -199,7 +200,5 @@ func TestQuotaPauses(t *testing.T) {
 		return err == nil && one.State == invitation.Paused, err
 	}))
 	one := b.read(batch)
-	if !strings.Contains(one.Reason, "user_quota_exceeded") {
-		t.Errorf("reason %q does not name the quota", one.Reason)
-	}
+	expect.Text(t, one.Reason, "user_quota_exceeded")
 }

@@ -17,6 +17,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -40,9 +41,7 @@ func TestUnreadablePersonBeforeClaims(t *testing.T) {
 	}
 	one := `select count(*) from results where batch_id = $1 and key = $2`
 	b.counts(1, "the unreadable one does not back off with the code", one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3))
-	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 0 {
-		t.Errorf("the unreadable one was asked for %d times, want never", n)
-	}
+	b.counts(0, "requests for the unreadable one", `select count(*) from attempt_people where key = $1`, person(3))
 	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and key = $2`, first, person(3))
 	b.run(b.worker(quick), first)
 	if n := b.count(one+` and outcome = 'failed' and reason = 'internal_clerk_error'`, first, person(3)); n != 1 {
@@ -168,9 +167,7 @@ func TestAloneWaitQuietly(t *testing.T) {
 			snoozes := `select coalesce(sum((metadata->>'snoozes')::int), 0) from river_job`
 			must.OK(t, sleep(t.Context(), 3*time.Second))
 			stop()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, <-ended)
 			if n := b.count(snoozes); n > limitedWorkers+3*inFlight {
 				t.Errorf("jobs snoozed %d times, want at most %d", n, limitedWorkers+3*inFlight)
 			}
@@ -206,9 +203,7 @@ func TestUnreadableBulkOfOneIsRejected(t *testing.T) {
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
 	b.want(batch, tally{"invited": 29, "rejected": 1})
-	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 2 {
-		t.Errorf("the rejected one was asked for %d times, want once with others and once alone", n)
-	}
+	b.counts(2, "requests for the rejected one, once with others and once alone", `select count(*) from attempt_people where key = $1`, person(3))
 	b.proven(batch)
 }
 
@@ -267,9 +262,7 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		w := b.worker(quick)
 		w.suspect.Store(true)
 		b.run(w, batch)
-		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 0 {
-			t.Errorf("a decided batch was paused %d times", n)
-		}
+		b.counts(0, "pauses of a decided batch", `select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 	t.Run("the last one under way", func(t *testing.T) {
 		t.Parallel()
@@ -280,9 +273,7 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 10*time.Second
 		b.run(b.worker(cfg), batch)
 		b.want(batch, tally{"rejected": 21})
-		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 1 {
-			t.Errorf("the batch was paused %d times while its last row was under way, want once", n)
-		}
+		b.counts(1, "pauses while the last row was under way", `select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 }
 
@@ -307,9 +298,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 		t.Fatal(a)
 	}
 	b.run(b.worker(quick), batch)
-	if n := b.mails()[person(0)]; n != 1 {
-		t.Errorf("%d mails, want the one of before", n)
-	}
+	expect.Equal(t, "mails", b.mails()[person(0)], 1)
 }
 
 // A stop does not wait for reads of Clerk: they decide nothing by themselves.
@@ -325,9 +314,7 @@ func TestStopDuringSlowPreflight(t *testing.T) {
 	})
 	told := time.Now()
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, <-ended)
 	if d := time.Since(told); d > 10*time.Second {
 		t.Errorf("the stop took %s, want less than the read", d)
 	}
@@ -404,9 +391,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	}
 	b.run(b.worker(quick), second)
 	b.want(second, tally{"invited": 1})
-	if n := b.mails()[person(0)]; n != 2 {
-		t.Errorf("%d mails, want one of each batch", n)
-	}
+	expect.Equal(t, "mails", b.mails()[person(0)], 2)
 }
 
 // The one invitation in the answer to a single request is its person's, however Clerk writes the address.

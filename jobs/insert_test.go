@@ -10,6 +10,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
@@ -48,9 +49,7 @@ func dueByDatabase(t *testing.T, tx pgx.Tx, want int) {
 	t.Helper()
 	n := must.Read[int](t, tx, `
 		select count(*) from river_job where created_at = now() and scheduled_at = now() and state = 'available'`)
-	if n != want {
-		t.Errorf("%d jobs are due by the database's clock, want %d", n, want)
-	}
+	expect.Equal(t, "jobs due by the database's clock", n, want)
 }
 
 // TestJobsAreDueByTheDatabasesClock: a process whose clock is ahead inserts jobs that are due at once.

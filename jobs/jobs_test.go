@@ -16,6 +16,7 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
@@ -156,9 +157,7 @@ func (b *bundle) count(sql string, args ...any) (n int) {
 // counts fails the test unless a query returns this number; what says of which things.
 func (b *bundle) counts(want int, what, sql string, args ...any) {
 	b.t.Helper()
-	if n := b.count(sql, args...); n != want {
-		b.t.Errorf("%s: %d, want %d", what, n, want)
-	}
+	expect.Equal(b.t, what, b.count(sql, args...), want)
 }
 
 // is fails the test unless a query returns this text.

@@ -17,6 +17,7 @@ import (
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -44,9 +45,7 @@ func newReceiver(t *testing.T, refuse int) *receiver {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		body, err := io.ReadAll(q.Body)
-		if err := errors.Join(err, library.Verify(body, q.Header)); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, errors.Join(err, library.Verify(body, q.Header)))
 		r.ids = append(r.ids, q.Header.Get("webhook-id"))
 		r.bodies = append(r.bodies, string(body))
 		if r.refuse--; r.refuse >= 0 {
@@ -90,9 +89,7 @@ func (b *bundle) notify(t *testing.T, h *Webhook) {
 	go func() { ended <- w.Run(ctx, nil) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	})
 }
 
@@ -122,9 +119,7 @@ func TestNoticeOfTheEnd(t *testing.T) {
 		b.count(`select count(*) from certificates where batch_id = $1 and encode(head, 'hex') = $2`, id, d.Certificate.Head) != 1 {
 		t.Errorf("it says %s", bodies[2])
 	}
-	if strings.Contains(bodies[2], "planted") || strings.Contains(bodies[2], "people.csv") {
-		t.Errorf("it tells whom it is about: %s", bodies[2])
-	}
+	expect.NoText(t, bodies[2], "planted", "people.csv")
 	b.counts(0, "a job holds an address or the webhook's URL", `select count(*) from river_job where kind = 'notice' and (args::text || coalesce(errors::text, '')) like '%planted%'`)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -299,15 +300,11 @@ func hide(t *testing.T, sandbox http.Handler, w http.ResponseWriter, r *http.Req
 		Data  []map[string]any `json:"data"`
 		Total int              `json:"total_count"`
 	}
-	if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, json.Unmarshal(rec.Body.Bytes(), &list))
 	list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return slices.Contains(hidden, i["id"].(string)) })
 	list.Total = len(list.Data)
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(list); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, json.NewEncoder(w).Encode(list))
 }
 
 // TestGoneNeedsReadsByID: a list that lacks an invitation does not make it gone.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
@@ -54,9 +55,7 @@ func TestInstanceRefusalPausesAndRejectsNobody(t *testing.T) {
 				if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, code) || !strings.Contains(one.Reason, "resume") {
 					t.Errorf("paused by %q: %q, want the code and what to do", one.PausedBy, one.Reason)
 				}
-				if b.read(other).State != invitation.Paused {
-					t.Error("the other batch of the instance goes on")
-				}
+				expect.Equal(t, "the other batch of the instance", b.read(other).State, invitation.Paused)
 				b.want(batch, tally{"": 30})
 				b.sandbox.Tell("faults", "[]")
 				b.resume(batch)
@@ -124,9 +123,7 @@ func TestTooLargeBulkGoesAlone(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refuse("bulk", 413, "request_body_too_large"), single}})
 	batch := b.batch(20, person)
 	one := b.until(b.worker(quick), batch, invitation.Paused)
-	if !strings.Contains(one.Reason, "request_body_too_large") {
-		t.Errorf("paused for %q, want the code", one.Reason)
-	}
+	expect.Text(t, one.Reason, "request_body_too_large")
 	b.resume(batch)
 	b.run(b.worker(quick), batch)
 	b.want(batch, tally{"invited": 19, "failed": 1})
@@ -267,7 +264,5 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	}
 	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(again), "maria"))
 	open := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2))
-	if open != 0 {
-		t.Error("a row of the resend is taken up again, though the row that it stands for was corrected")
-	}
+	expect.Equal(t, "rows of a corrected row's resend that are taken up again", open, 0)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
@@ -171,9 +172,7 @@ func TestRescindWhileSending(t *testing.T) {
 	b.sums(done)
 	pending := b.pendingAtClerk()
 	for i := range n {
-		if pending[person(i)] != (i%2 == 1) {
-			t.Errorf("person %d: pending %v", i, pending[person(i)])
-		}
+		expect.Equal(t, fmt.Sprintf("person %d: pending", i), pending[person(i)], i%2 == 1)
 	}
 	if done.Revoked+done.Cancelled != n/2 || done.Revoked == 0 || done.Cancelled == 0 {
 		t.Errorf("%+v, want each of %d either revoked or cancelled", done, n/2)
@@ -246,7 +245,5 @@ func TestRescindFromADraft(t *testing.T) {
 		t.Fatalf("%d people are to be invited, want 3", n)
 	}
 	b.rescind(persons(0, 1))
-	if n := people(); n != 3 {
-		t.Errorf("%d people are to be invited after two others were rescinded, want 3", n)
-	}
+	expect.Equal(t, "people to invite after two others were rescinded", people(), 3)
 }

@@ -162,9 +162,7 @@ func TestResendCooldown(t *testing.T) {
 	file := b.batch(5, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
 	b.run(b.worker(quick), file)
-	if got := b.count(`select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file); got != 5 {
-		t.Errorf("%d people of the file cool down, want all 5", got)
-	}
+	b.counts(5, "people of the file who cool down", `select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file)
 	b.sentAgain(first.ID, one, two)
 	later, n := b.resend(first, func(b *invitation.Batch) { b.Cooldown = time.Millisecond })
 	if n != 5 {

@@ -3,11 +3,11 @@ package jobs
 import (
 	"bytes"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
@@ -34,9 +34,7 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	b.run(w, batch)
 	b.want(batch, tally{"invited": 5, "already_invited": 15})
 	b.is("0", `select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.answer = 'exists'`)
-	if !strings.Contains(log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile") {
-		t.Errorf("nothing warned: %s", &log)
-	}
+	expect.Text(t, log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile")
 }
 
 // TestReadDuringImport reads Clerk between the moment that an import says its

@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"
 )
@@ -54,12 +55,8 @@ func TestTwoRowsOneInvitation(t *testing.T) {
 	for _, batch := range []int64{one, two, strangers} {
 		b.run(b.worker(quick), batch)
 	}
-	if got := b.count(`select count(*) from results where key = $1 and outcome = 'invited'`, ada(1)); got != 1 {
-		t.Errorf("%d rows carry the invitation", got)
-	}
-	if got := b.mails()[ada(1)]; got != 1 {
-		t.Errorf("%d mails", got)
-	}
+	b.counts(1, "rows that carry the invitation", `select count(*) from results where key = $1 and outcome = 'invited'`, ada(1))
+	expect.Equal(t, "mails", b.mails()[ada(1)], 1)
 }
 
 // A row of a batch that wants no preflight may have to be read all the same.

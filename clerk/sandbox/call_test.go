@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -186,9 +187,7 @@ func TestBulkSwitch(t *testing.T) {
 		same(t, setting+": mails", b.mailbox().Mails, want.mails)
 		if r.status == http.StatusOK {
 			var list []invitationBody
-			if err := json.Unmarshal([]byte(r.body), &list); err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, json.Unmarshal([]byte(r.body), &list))
 			same(t, setting+": answered", len(list), want.answered)
 		}
 		b.post("/v1/invitations/bulk", items("pending@example.com")).wants(t, 400, "duplicate_record")

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -215,9 +216,7 @@ func TestUnwritableStateAnswers500(t *testing.T) {
 	if err := b.server.Close(); err == nil {
 		t.Error("Close does not say that the state was not kept")
 	}
-	if err := file.Close(); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, file.Close())
 }
 
 // A stand-in in a process of its own is killed while calls come in. Whatever
@@ -274,9 +273,7 @@ func TestKilledProcess(t *testing.T) {
 	if extra := len(s.state.invitations) - len(known); extra < 0 || extra > 4 {
 		t.Errorf("%d invitations beyond the %d answered; 4 callers", extra, len(known))
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, s.Close())
 }
 
 func serveUntilKilled(t *testing.T, path string) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 )
 
 // TestCanary sends a few first. Off a terminal it then waits for a word, unless
@@ -40,9 +41,7 @@ func TestCanaryDies(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	if n := s.mailbox(t).Mails; n != 3 {
-		t.Errorf("%d mails of the canary, want 3", n)
-	}
+	expect.Equal(t, "mails of the canary", s.mailbox(t).Mails, 3)
 	if d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); d.PausedBy != "canary" || d.Undecided != 26 || d.ETA != nil {
 		t.Errorf("%+v", d)
 	}
@@ -66,9 +65,7 @@ func TestCanaryAsks(t *testing.T) {
 	if exit != exitHeld || !strings.Contains(text, "the first 4 alone, then it asks before the others") || !strings.Contains(text, "invited              3") || strings.Contains(text, "WARN") {
 		t.Errorf("exit status %d:\n%s", exit, text)
 	}
-	if n := s.mailbox(t).Mails; n != 3 {
-		t.Errorf("%d mails of the canary, want 3", n)
-	}
+	expect.Equal(t, "mails of the canary", s.mailbox(t).Mails, 3)
 	exit, text = b.sit(func(term *terminal) { term.answer("Go on with the other 26 people? [y/N]", "y") }, "send", file)
 	if m := s.mailbox(t); exit != exitRows || m.Mails != 29 || !strings.Contains(text, "Batch 1 is done") {
 		t.Errorf("exit status %d, %d mails:\n%s", exit, m.Mails, text)

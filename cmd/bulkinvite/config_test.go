@@ -1,12 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -60,9 +62,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 			if strings.Contains(o.out+o.err, "planted") {
 				t.Errorf("%s: a secret is shown:\n%s%s", url, o.out, o.err)
 			}
-			if !strings.Contains(o.out, "database-url") || !strings.Contains(o.out, keyVariable) {
-				t.Errorf("%s: a line is missing:\n%s", url, o.out)
-			}
+			expect.Text(t, o.out, "database-url", keyVariable)
 		}
 	}
 }
@@ -82,9 +82,7 @@ func TestCompletion(t *testing.T) {
 		asking.env = append(slices.Clone(b.env), "COMP_LINE="+line)
 		words := strings.Fields(asking.run().want(t, exitOK).out)
 		slices.Sort(words)
-		if got := strings.Join(words, " "); got != want {
-			t.Errorf("%q goes on with %q, want %q", line, got, want)
-		}
+		expect.Equal(t, fmt.Sprintf("%q goes on with", line), strings.Join(words, " "), want)
 	}
 }
 

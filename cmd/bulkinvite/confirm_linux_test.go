@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -156,7 +157,5 @@ func TestAllowingASweepAsks(t *testing.T) {
 	if exit, text := b.sit(answers(question, "25"), "sweep", "1", "--allow"); exit != exitOK {
 		t.Errorf("%d\n%s", exit, text)
 	}
-	if n := len(s.openTo(t)); n != 0 {
-		t.Errorf("%d are open", n)
-	}
+	expect.Equal(t, "invitations open", len(s.openTo(t)), 0)
 }

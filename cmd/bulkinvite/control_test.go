@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
@@ -51,9 +52,7 @@ func TestControl(t *testing.T) {
 		t.Errorf("a person's pause: %+v", held)
 	}
 	b.run("work", "--until-idle").want(t, exitOK)
-	if n := s.mailbox(t).Mails; n != 0 {
-		t.Errorf("%d mails while it was paused", n)
-	}
+	expect.Equal(t, "mails while it was paused", s.mailbox(t).Mails, 0)
 	if d := is(b.run("resume", "1", "--json"), "running", 12); d.PausedBy != "" || d.ETA == nil {
 		t.Errorf("%+v", d)
 	}
@@ -156,9 +155,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			must.OK(t, err)
 			_ = c.Wait() // the exit status is looked at
 			held := decode[errorDocument](t, outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}.want(t, exitHeld))
-			if !strings.Contains(errs.String(), "waiting for what became of 1 person under way") {
-				t.Errorf("nothing was said of the wait: %s", errs.String())
-			}
+			expect.Text(t, errs.String(), "waiting for what became of 1 person under way")
 			o := b.run("status", "1", "--json").want(t, exitOK)
 			d := decode[document](t, o)
 			unknown := decode[struct{ Unknown *invitation.Unknown }](t, o).Unknown
@@ -171,12 +168,8 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			if d.Undecided != 2 || unknown == nil || unknown.Rows != 1 || unknown.LastRead == nil || *unknown.LastRead.HTTPStatus != 503 || unknown.Workers != 0 {
 				t.Errorf("%+v, not known: %+v", d, unknown)
 			}
-			if !strings.Contains(held.Error.Message, "1 not known until Clerk can be read") {
-				t.Errorf("the end says %q", held.Error.Message)
-			}
-			if text := b.run("status", "1").want(t, exitOK).out; !strings.Contains(text, "is lost") || !strings.Contains(text, "Reading Clerk fails") || !strings.Contains(text, "503") {
-				t.Errorf("status says:\n%s", text)
-			}
+			expect.Text(t, held.Error.Message, "1 not known until Clerk can be read")
+			expect.Text(t, b.run("status", "1").want(t, exitOK).out, "is lost", "Reading Clerk fails", "503")
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -115,9 +116,7 @@ func TestMove(t *testing.T) {
 	}
 	// Numbers go on after those that were given before.
 	next := decode[document](t, real.run("send", "--yes", "--json", real.file("next.csv", "email\nnext@example.com\n")).want(t, exitOK))
-	if next.Batch != 2 {
-		t.Errorf("the next batch is %d", next.Batch)
-	}
+	expect.Equal(t, "the next batch", next.Batch, 2)
 	if real.run("load", file).want(t, exitHeld); s.mailbox(t).Mails != 301 {
 		t.Errorf("%d mails", s.mailbox(t).Mails)
 	}
@@ -169,9 +168,7 @@ func TestLoadRefuses(t *testing.T) {
 			}
 			to := b.on(pool)
 			path := to.file("dump", string(test.file))
-			if o := to.run("load", path).want(t, test.exit); !strings.Contains(o.err, test.says) {
-				t.Errorf("it does not say %q: %s", test.says, o.err)
-			}
+			expect.Text(t, to.run("load", path).want(t, test.exit).err, test.says)
 			if test.sql != "" {
 				var n int
 				if err := pool.QueryRow(t.Context(), `select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`).Scan(&n); err != nil || n != 1 {

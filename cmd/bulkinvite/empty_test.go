@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
@@ -47,9 +48,7 @@ func TestFileWithoutRows(t *testing.T) {
 			t.Errorf("%v: %+v", args, e)
 		}
 	}
-	if n := len(s.openTo(t)); n != 3 {
-		t.Errorf("%d of 3 invitations are open", n)
-	}
+	expect.Equal(t, "invitations open", len(s.openTo(t)), 3)
 }
 
 // A file of links that can't be written is refused before anything is imported, and a
@@ -141,9 +140,7 @@ func TestNobodyToInvite(t *testing.T) {
 	}
 	b := newBench(t)
 	o := b.run("send", "--sandbox", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitHeld)
-	if e := decode[errorDocument](t, o).Error; strings.Contains(e.Message, "0 people") {
-		t.Errorf("%+v", e)
-	}
+	expect.NoText(t, decode[errorDocument](t, o).Error.Message, "0 people")
 	d := decode[invitation.Report](t, b.run("send", "--sandbox", "--yes", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitRows))
 	if d.Outcomes[invitation.Invalid] != 1 {
 		t.Errorf("%+v", d)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
@@ -94,9 +95,7 @@ func TestPurgeCommand(t *testing.T) {
 	if done.Erasure != 1 || done.Rows != 4 || !slices.Equal(done.Batches, []int64{1}) {
 		t.Errorf("%+v", done)
 	}
-	if o := b.run("why", "p000@example.com").want(t, exitOK); !strings.Contains(o.out, "A purge removed") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("why", "p000@example.com").want(t, exitOK).out, "A purge removed")
 	b.run("verify", "1").want(t, exitOK)
 	if d := decode[purgeDocument](t, b.run("purge", "--older-than", "1ms", "--json").want(t, exitOK)); d.Erasure != 0 || d.Rows != 0 {
 		t.Errorf("once more: %+v", d)
@@ -209,9 +208,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	if status != http.StatusConflict && status != http.StatusUnprocessableEntity {
 		t.Errorf("another way to read a file that is gone: %d %s", status, text)
 	}
-	if n := number(`select count(*) from results where batch_id = 2`); n != 5 {
-		t.Errorf("the draft has %d rows left of 5", n)
-	}
+	expect.Equal(t, "rows left of the draft", number(`select count(*) from results where batch_id = 2`), 5)
 	b.run("start", "2", "--yes").want(t, exitOK)
 	b.run("retry", "3").want(t, exitOK)
 	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)

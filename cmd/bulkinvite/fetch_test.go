@@ -21,6 +21,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -161,9 +162,7 @@ func TestFetchPostgres(t *testing.T) {
 		}
 	})
 	group.Wait()
-	if n := m.asked.Load(); n != 1 {
-		t.Errorf("fetched %d times", n)
-	}
+	expect.Equal(t, "fetched", m.asked.Load(), 1)
 	o := b.run("status", "1", "--json").want(t, exitOK)
 	if n := m.asked.Load(); n != 1 || strings.Contains(o.err, "fetched") {
 		t.Errorf("fetched %d times; it says %s", n, o.err)
@@ -205,11 +204,7 @@ func TestFetchFails(t *testing.T) {
 	gone.Close()
 	at := b.bare("BULKINVITE_POSTGRES_FROM=" + gone.URL)
 	o := b.run("send", "--sandbox", "--yes", hires).want(t, exitFailed)
-	for _, says := range []string{"refused", "apt-get install postgresql", "DATABASE_URL"} {
-		if !strings.Contains(o.err, says) {
-			t.Errorf("it does not say %q: %s", says, o.err)
-		}
-	}
+	expect.Text(t, o.err, "refused", "apt-get install postgresql", "DATABASE_URL")
 	if left, err := os.ReadDir(at); err != nil || len(left) > 1 {
 		t.Errorf("left: %v, %v", left, err)
 	}

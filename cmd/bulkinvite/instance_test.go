@@ -11,6 +11,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -83,12 +84,8 @@ func TestForeignInstanceAnswer(t *testing.T) {
 			t.Errorf("%s: the body or the key is told: %s%s", name, o.out, o.err)
 		}
 	}
-	if n := countOf(t, b, `select count(*) from instances`); n != 0 {
-		t.Errorf("%d instances were made", n)
-	}
-	if n := stand.mailbox(t).Mails; n != 0 {
-		t.Errorf("%d mails were sent", n)
-	}
+	expect.Equal(t, "instances made", countOf(t, b, `select count(*) from instances`), 0)
+	expect.Equal(t, "mails sent", stand.mailbox(t).Mails, 0)
 }
 
 func countOf(t *testing.T, b *bench, sql string) int {
@@ -125,9 +122,7 @@ func TestOneIdentity(t *testing.T) {
 	}
 	status.Store(0)
 	b.run("send", "--yes", file).want(t, exitHeld)
-	if n := countOf(t, b, `select count(*) from instances`); n != 1 {
-		t.Errorf("%d instances, want 1", n)
-	}
+	expect.Equal(t, "instances", countOf(t, b, `select count(*) from instances`), 1)
 	if m := stand.mailbox(t); m.Mails != 2 {
 		t.Errorf("%d mails, want 2", m.Mails)
 	}
@@ -151,24 +146,18 @@ func TestFingerprintInstanceAdopted(t *testing.T) {
 	plan := decode[struct {
 		Known int `json:"already_invited"`
 	}](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
-	if plan.Known != 2 {
-		t.Errorf("check knows %d people, want 2", plan.Known)
-	}
+	expect.Equal(t, "people that check knows", plan.Known, 2)
 	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitOK)).has(t, "instance", verdictWarning, "fingerprint")
 	if n := countOf(t, b, `select count(*) from instances where clerk_id = 'ins_adopts'`); n != 0 {
 		t.Fatal("doctor or check has renamed the instance")
 	}
 	held := decode[errorDocument](t, b.run("send", "--yes", "--json", file).want(t, exitHeld))
-	if !strings.Contains(held.Error.Message, "batch 1 already") {
-		t.Errorf("%+v", held)
-	}
+	expect.Text(t, held.Error.Message, "batch 1 already")
 	if n := countOf(t, b, `select count(*) from instances
 		where clerk_id = 'ins_adopts' and id = (select instance_id from batches)`); n != 1 {
 		t.Error("the batch's instance has not become Clerk's")
 	}
-	if n := countOf(t, b, `select count(*) from instances`); n != 2 {
-		t.Errorf("%d instances, want 2: this one and the other key's", n)
-	}
+	expect.Equal(t, "instances", countOf(t, b, `select count(*) from instances`), 2)
 	decode[document](t, b.run("send", "--yes", "--json", "--again", file).want(t, exitOK))
 	if m := stand.mailbox(t); m.Mails != 2 {
 		t.Errorf("%d mails, want 2", m.Mails)

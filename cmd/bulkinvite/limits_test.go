@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -52,11 +53,7 @@ func TestDifferentLimits(t *testing.T) {
 		t.Errorf("status --json has the limits %v", created)
 	}
 	text := b.run("status", "1").want(t, exitOK).out
-	for _, want := range []string{"10/4s", "14/4s", fmt.Sprint(strict.Process.Pid)} {
-		if !strings.Contains(text, want) {
-			t.Errorf("status does not say %q:\n%s", want, text)
-		}
-	}
+	expect.Text(t, text, "10/4s", "14/4s", fmt.Sprint(strict.Process.Pid))
 	awaitCount(t, pool, 45, `select count(*) from results where outcome = 'invited'`)
 	if done := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); *done.Limited != 0 {
 		t.Errorf("Clerk answered %d requests with 429", *done.Limited)
@@ -149,9 +146,7 @@ func TestOldAbsurdFreeze(t *testing.T) {
 	if m := s.mailbox(t); m.Mails != 4 || len(m.Doubled) > 0 {
 		t.Errorf("%+v", m)
 	}
-	if n := countOf(t, b, `select count(*) from buckets where frozen_until is not null`); n != 0 {
-		t.Errorf("%d limits are frozen still", n)
-	}
+	expect.Equal(t, "limits still frozen", countOf(t, b, `select count(*) from buckets where frozen_until is not null`), 0)
 }
 
 // TestLimits shows the limits and freezes, and ends a freeze: one
@@ -161,9 +156,7 @@ func TestLimits(t *testing.T) {
 	s := newStand(t, sandbox.Config{InstanceID: "ins_limits"})
 	b := newBench(t, keyVariable+"=sk_live_limits", "CLERK_API_URL="+s.url,
 		"BULKINVITE_LIMIT_CREATE=5/1h", "BULKINVITE_LIMIT_BULK=off")
-	if o := b.run("limits").want(t, exitOK); !strings.Contains(o.out, "Nothing was sent") {
-		t.Errorf("an empty database: %s", o.out)
-	}
+	expect.Text(t, b.run("limits").want(t, exitOK).out, "Nothing was sent")
 	b.run("import", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
 	pool := connectTo(t, b.url)
 	postgrestest.Plant(t, pool, `update buckets set frozen_until = clock_timestamp() + interval '50 min',
@@ -204,11 +197,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("general: %+v", general)
 	}
 	text := b.run("limits").want(t, exitOK).out
-	for _, want := range []string{"ins_limits", "5/1h", "frozen until", "Clerk answered 429", "not used", "may go now"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("it does not say %q:\n%s", want, text)
-		}
-	}
+	expect.Text(t, text, "ins_limits", "5/1h", "frozen until", "Clerk answered 429", "not used", "may go now")
 	if thawed := decode[[]any](t, b.run("limits", "thaw", "bulk", "--json").want(t, exitOK)); len(thawed) != 0 {
 		t.Errorf("a limit that is not frozen: %+v", thawed)
 	}
@@ -227,9 +216,7 @@ func TestLimits(t *testing.T) {
 	if create = look().Limits[0]; create.Until != nil || create.Free == nil || *create.Free != 1 {
 		t.Errorf("after it was thawed: %+v; want one request, a probe", create)
 	}
-	if o := b.run("limits", "thaw").want(t, exitOK); !strings.Contains(o.out, "Nothing is frozen") {
-		t.Errorf("thawed twice: %s", o.out)
-	}
+	expect.Text(t, b.run("limits", "thaw").want(t, exitOK).out, "Nothing is frozen")
 	b.run("limits", "thaw", "everything").want(t, exitUsage)
 }
 
@@ -244,9 +231,7 @@ func TestThawWakesWorkers(t *testing.T) {
 	pool := connectTo(t, b.url)
 	awaitCount(t, pool, 1, `select count(*) from buckets
 		where name = 'create' and frozen_until > clock_timestamp() + interval '50 min'`)
-	if o := b.run("limits", "thaw").want(t, exitOK); !strings.Contains(o.out, "create of ins_sandbox") {
-		t.Errorf("it does not say what it thawed: %s", o.out)
-	}
+	expect.Text(t, b.run("limits", "thaw").want(t, exitOK).out, "create of ins_sandbox")
 	if exit := c.ends(); exit != exitOK {
 		t.Fatalf("exit status %d: %s", exit, c.errs.String())
 	}

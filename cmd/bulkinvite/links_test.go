@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -41,9 +42,7 @@ func links(t *testing.T, path string) map[string]string {
 func (s *stand) everyLink(t *testing.T, path string, n int) {
 	t.Helper()
 	found := links(t, path)
-	if len(found) != n {
-		t.Errorf("%d people are in the file, want %d", len(found), n)
-	}
+	expect.Equal(t, "people in the file", len(found), n)
 	for address, d := range s.doors(t) {
 		if strings.HasPrefix(address, "mailed") {
 			continue
@@ -142,9 +141,7 @@ func TestLinksFileIsClosed(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "links.csv")
 	must.OK(t, os.WriteFile(out, nil, 0o644))
 	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
-	if n := len(s.doors(t)); n != 0 {
-		t.Errorf("%d people were invited", n)
-	}
+	expect.Equal(t, "people invited", len(s.doors(t)), 0)
 }
 
 // Where Clerk's answers have no link, the rows end and say so, instead of being made
@@ -173,9 +170,7 @@ func TestAnswersWithoutLinks(t *testing.T) {
 	if done.Outcomes["invited"] != 12 {
 		t.Errorf("%+v", done)
 	}
-	if n := strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"); n != 12 {
-		t.Errorf("%d rows say that there was no link, want 12", n)
-	}
+	expect.Equal(t, "rows that had no link", strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"), 12)
 	if found := links(t, out); len(found) != 0 {
 		t.Errorf("the file has lines for %d people", len(found))
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -107,15 +108,9 @@ func TestSandboxServerRefusesBrowsers(t *testing.T) {
 		}
 		answer, err := http.DefaultClient.Do(r)
 		must.OK(t, err)
-		if err := answer.Body.Close(); err != nil {
-			t.Error(err)
-		}
-		if answer.StatusCode != test.want {
-			t.Errorf("%s: %d, want %d", test.name, answer.StatusCode, test.want)
-		}
+		expect.OK(t, answer.Body.Close())
+		expect.Equal(t, test.name, answer.StatusCode, test.want)
 	}
 	must.OK(t, c.Process.Signal(syscall.SIGTERM))
-	if err := c.Wait(); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, c.Wait())
 }

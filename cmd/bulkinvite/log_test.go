@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -91,16 +92,12 @@ func TestOneLineARow(t *testing.T) {
 			t.Errorf("row %s: %d lines for its outcome, %d others; want one, and one at most", row, outcomes[row], others[row])
 		}
 	}
-	if len(outcomes) != len(want) {
-		t.Errorf("%d rows have lines with outcomes, want %d", len(outcomes), len(want))
-	}
+	expect.Equal(t, "rows that have lines with outcomes", len(outcomes), len(want))
 	attempts := must.Read[int](t, pool, `select count(*) from attempts where http_status is not null or resolved_at is not null`)
 	for attempt, n := range calls {
 		if n != 1 {
 			t.Errorf("attempt %s has %d lines, want one", attempt, n)
 		}
 	}
-	if len(calls) != attempts {
-		t.Errorf("%d of %d attempts are in the log", len(calls), attempts)
-	}
+	expect.Equal(t, "attempts in the log", len(calls), attempts)
 }

@@ -18,6 +18,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/words"
@@ -176,9 +177,7 @@ func (b *bench) mailbox() sandboxtest.Mailbox {
 	s, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(b.dir, "sandbox", "state.jsonl")})
 	must.OK(b.t, err)
 	defer func() {
-		if err := s.Close(); err != nil {
-			b.t.Error(err)
-		}
+		expect.OK(b.t, s.Close())
 	}()
 	return sandboxtest.ReadMailbox(b.t, s)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
@@ -37,9 +38,7 @@ func newServer(t *testing.T) *ownServer {
 	s := &ownServer{t: t, config: postgres.Config{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}}
 	s.start()
 	t.Cleanup(func() {
-		if err := s.server.Close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, s.server.Close())
 	})
 	return s
 }
@@ -150,9 +149,7 @@ func TestPostgresAwayForLong(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from batches where state = 'done'`)
 	awaitCount(t, pool, 1, `select case when exists (select from river_job where kind <> 'notice' and state in ('available', 'scheduled', 'retryable', 'running')) then 0 else 1 end`)
 	for _, w := range workers {
-		if err := w.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, w.Process.Signal(syscall.SIGTERM))
 		if exit := w.ends(); exit != exitOK {
 			t.Errorf("a worker ended with %d: %s", exit, w.errs.String())
 		}

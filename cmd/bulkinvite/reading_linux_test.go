@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -31,9 +32,7 @@ func TestImportShowsItsProgress(t *testing.T) {
 	exit, text := b.sit(func(term *terminal) {
 		term.await("Importing people.csv")
 		term.await(fmt.Sprintf("%d B of %[1]d B  100 %%", len(people(3))))
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, tx.Rollback(t.Context()))
 	}, "import", "--sandbox", "--yes", file)
 	if exit != 0 || !strings.Contains(text, "Batch 1") {
 		t.Errorf("exit %d:\n%s", exit, text)

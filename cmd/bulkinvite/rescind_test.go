@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 )
 
 // openTo lists the addresses that have a pending invitation at the stand-in.
@@ -64,9 +65,7 @@ func TestRescindCommand(t *testing.T) {
 	if !strings.Contains(o.out, "1  revoked") || slices.Contains(s.openTo(t), "p003@example.com") {
 		t.Errorf("%s; open: %v", o.out, s.openTo(t))
 	}
-	if o := b.run("why", "p003@example.com").want(t, exitOK); !strings.Contains(o.out, "revoked invitation inv_") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("why", "p003@example.com").want(t, exitOK).out, "revoked invitation inv_")
 	// Those of the batch who are not in the new version.
 	gone := decode[rescindDocument](t, b.run("rescind", "--not-in", b.file("new.csv", listOf(0, 11)), "--batch", "1", "--apply", "--json").want(t, exitOK))
 	if gone.People != 1 || gone.Revoked != 1 || slices.Contains(s.openTo(t), "p011@example.com") {

@@ -3,13 +3,13 @@ package main
 import (
 	"bytes"
 	"io"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -81,9 +81,7 @@ func TestResend(t *testing.T) {
 	b.swift("send", "--yes", "--json", b.file("people.csv", people(6))).want(t, exitOK)
 	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	young := b.swift("resend", "1", "--yes").want(t, exitOK)
-	if !strings.Contains(young.out, "6  pending for less than 7 d") {
-		t.Errorf("a resend of young invitations says: %s", young.out)
-	}
+	expect.Text(t, young.out, "6  pending for less than 7 d")
 	b.swift("resend", "1", "--pending-for", "1ms").want(t, exitHeld)
 	again := decode[document](t, b.swift("resend", "1", "--pending-for", "1ms", "--yes", "--json").want(t, exitOK))
 	again.addsUp(t)
@@ -103,16 +101,10 @@ func TestResend(t *testing.T) {
 		}
 	}
 	cool := b.swift("resend", "1", "--pending-for", "1ms", "--yes").want(t, exitOK)
-	if !strings.Contains(cool.out, "5  invited again lately") {
-		t.Errorf("a second resend says: %s", cool.out)
-	}
+	expect.Text(t, cool.out, "5  invited again lately")
 	b.swift("resend", "7", "--yes").want(t, exitUsage)
 	why := b.swift("why", "person2@example.com").want(t, exitOK)
-	for _, words := range []string{"which invites batch 1 again", "revoked invitation", "2 invitations sent, as many e-mails"} {
-		if !strings.Contains(why.out, words) {
-			t.Errorf("why does not say %q:\n%s", words, why.out)
-		}
-	}
+	expect.Text(t, why.out, "which invites batch 1 again", "revoked invitation", "2 invitations sent, as many e-mails")
 }
 
 // A process that is killed while Clerk revokes leaves nobody without a door, and
@@ -254,22 +246,14 @@ func TestCorrect(t *testing.T) {
 	}
 	for _, address := range []string{"jane@gmial.com", "jane@gmail.com"} {
 		why := b.swift("why", address).want(t, exitOK)
-		for _, words := range []string{"row 1 of people.csv (batch 1), uploaded by", "batch 2 sets row 1 of batch 1 right", "revoked invitation", "2 invitations sent"} {
-			if !strings.Contains(why.out, words) {
-				t.Errorf("why %s does not say %q:\n%s", address, words, why.out)
-			}
-		}
+		expect.Text(t, why.out, "row 1 of people.csv (batch 1), uploaded by", "batch 2 sets row 1 of batch 1 right", "revoked invitation", "2 invitations sent")
 	}
-	if why := b.swift("why", "kim@example.com", "--json").want(t, exitOK); strings.Contains(why.out, "corrected") || strings.Contains(why.out, "sweep_started") {
-		t.Errorf("the story of somebody else in the batch tells of the correction:\n%s", why.out)
-	}
+	expect.NoText(t, b.swift("why", "kim@example.com", "--json").want(t, exitOK).out, "corrected", "sweep_started")
 	// An accepted one can't be taken back; the right address is invited all the same once that is confirmed.
 	s.Tell("accept", `{"addresses":["lee@exmaple.com"]}`)
 	b.swift("reconcile").want(t, exitOK)
 	asked := b.swift("correct", "1", "3", "--email", "lee@example.com").want(t, exitHeld)
-	if !strings.Contains(asked.err, "ACCEPTED") {
-		t.Errorf("it does not say that somebody has accepted: %s", asked.err)
-	}
+	expect.Text(t, asked.err, "ACCEPTED")
 	b.swift("correct", "1", "3", "--email", "lee@example.com", "--yes").want(t, exitOK)
 	if d := s.doors(t); d["lee@exmaple.com"]["accepted"] != 1 || d["lee@example.com"]["pending"] != 1 {
 		t.Errorf("at Clerk %v", d)

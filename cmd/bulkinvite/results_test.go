@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -24,9 +26,7 @@ func TestResults(t *testing.T) {
 	b := newBench(t)
 	b.run("send", "--sandbox", "--yes", b.file("odd.csv", oddFile)).want(t, exitRows)
 	o := b.run("results", "1", "--format", "csv").want(t, exitOK)
-	if !strings.Contains(o.out, "\r\n") {
-		t.Error("lines do not end as RFC 4180 says")
-	}
+	expect.Text(t, o.out, "\r\n")
 	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll() // refuses records of different length
 	must.OK(t, err)
 	if len(records) != 6 || records[0][0] != "Name" || records[0][5] != "bulkinvite_outcome" || records[0][4] != "" {
@@ -61,9 +61,7 @@ func TestAuditAndWhy(t *testing.T) {
 	for _, r := range rows {
 		said = append(said, r["outcome"].(string)+" by "+r["actor"].(string))
 	}
-	if got := strings.Join(said, ", "); got != "invited by maria, duplicate_row by maria, already_invited by tom" {
-		t.Errorf("audit --email: %s", got)
-	}
+	expect.Equal(t, "audit --email", strings.Join(said, ", "), "invited by maria, duplicate_row by maria, already_invited by tom")
 	o := b.run("audit", "--batch", "2", "--outcome", "invited", "--format", "csv").want(t, exitOK)
 	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll()
 	if err != nil || len(records) != 2 || strings.Join(records[0][:10], ",") != "batch_id,row_number,email,outcome,reason,status,clerk_invitation_id,decided_at,actor,file_name" {
@@ -101,9 +99,7 @@ func TestSweep(t *testing.T) {
 		{[]string{"--older-than", "1ms", "--apply"}, swept{}},
 	} {
 		got := decode[swept](t, b.run(append([]string{"sweep", "--sandbox", "--json"}, tt.args...)...).want(t, exitOK))
-		if got != tt.want {
-			t.Errorf("sweep %v: %+v, want %+v", tt.args, got, tt.want)
-		}
+		expect.Equal(t, fmt.Sprintf("sweep %v", tt.args), got, tt.want)
 	}
 }
 
@@ -207,9 +203,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	b.env = append(b.env, "DATABASE_URL="+empty.Config().ConnString())
 	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
 	tables := must.Read[int](t, empty, "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
-	if tables != 0 {
-		t.Errorf("check made %d tables", tables)
-	}
+	expect.Equal(t, "tables that check made", tables, 0)
 }
 
 func TestVersionAndMigrate(t *testing.T) {

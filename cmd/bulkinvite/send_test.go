@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -167,9 +168,7 @@ func TestImportThenWork(t *testing.T) {
 	if d.State != "running" || d.Undecided != 25 || d.ETA == nil {
 		t.Errorf("imported: %+v", d)
 	}
-	if n := s.mailbox(t).Mails; n != 0 {
-		t.Errorf("import sent %d mails", n)
-	}
+	expect.Equal(t, "mails that import sent", s.mailbox(t).Mails, 0)
 	b.run("import", "--yes", file).want(t, exitHeld)
 	b.run("work", "--until-idle").want(t, exitOK)
 	d = decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
@@ -248,9 +247,7 @@ func TestQuota(t *testing.T) {
 	b := newBench(t, "CLERK_SECRET_KEY=sk_live_quota")
 	file := b.file("quota.csv", people(5))
 	o := b.run("send", "--yes", "--clerk-url", full.url, file).want(t, exitFailed)
-	if !strings.Contains(o.err, "user_quota_exceeded") {
-		t.Errorf("no reason: %s", o.err)
-	}
+	expect.Text(t, o.err, "user_quota_exceeded")
 	if d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); d.PausedBy != "clerk" {
 		t.Errorf("paused by %q", d.PausedBy)
 	}
@@ -376,9 +373,7 @@ func TestDatabaseComesBack(t *testing.T) {
 	for said.Scan() {
 		t.Log(said.Text())
 		var line struct{ Level, Msg string }
-		if err := json.Unmarshal(said.Bytes(), &line); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, json.Unmarshal(said.Bytes(), &line))
 		if line.Level == "WARN" || line.Level == "ERROR" {
 			complaints[line.Msg]++
 		}

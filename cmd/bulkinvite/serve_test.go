@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/web"
 )
@@ -147,9 +148,7 @@ func TestServe(t *testing.T) {
 	if err != nil || answer.StatusCode != http.StatusOK || answer.Request.URL.Path != "/" {
 		t.Errorf("%v, %v", answer, err)
 	}
-	if err := answer.Body.Close(); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, answer.Body.Close())
 	s.stop()
 }
 
@@ -233,9 +232,7 @@ func TestSessions(t *testing.T) {
 	if len(all) != 1 || all[0].ID != 1 || all[0].User == "" || all[0].Role != web.Operator || all[0].Via != "link" || !all[0].EndsAt.After(all[0].UsedAt) {
 		t.Fatalf("%+v", all)
 	}
-	if o := b.run("sessions", "list").want(t, exitOK); !strings.Contains(o.out, all[0].User) || !strings.Contains(o.out, "operator") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("sessions", "list").want(t, exitOK).out, all[0].User, "operator")
 	for _, wrong := range [][]string{{}, {"1", "--all"}, {"--user", "x", "--all"}, {"9"}, {"0"}, {"one"}} {
 		b.run(append([]string{"sessions", "end"}, wrong...)...).want(t, exitUsage)
 	}
@@ -255,12 +252,8 @@ func TestSessions(t *testing.T) {
 	if e := decode[ended](t, b.run("sessions", "end", "--all", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[4]" {
 		t.Errorf("%v", e)
 	}
-	if e := b.run("sessions", "end", "--all", "--json").want(t, exitOK); !strings.Contains(e.out, `"ended":[]`) {
-		t.Errorf("%s", e.out)
-	}
+	expect.Text(t, b.run("sessions", "end", "--all", "--json").want(t, exitOK).out, `"ended":[]`)
 	awaitCount(t, pool, 1, `select count(*) from events where actor = 'olga' and action = 'sessions_ended' and details = '{"sessions":[1]}'`)
 	awaitCount(t, pool, 3, `select count(*) from events where action = 'sessions_ended'`)
-	if log := s.stop(); strings.Contains(log, "ERROR") {
-		t.Error(log)
-	}
+	expect.NoText(t, s.stop(), "ERROR")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -32,9 +34,7 @@ func TestPrecedence(t *testing.T) {
 		{"default, though the variable is there and empty", c.RequestTimeout.String(), "20s"},
 		{"the key's variable before the file's key file", c.ClerkKeyFile, ""},
 	} {
-		if tt.got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, tt.got, tt.want)
-		}
+		expect.Equal(t, fmt.Sprintf("%s", tt.name), tt.got, tt.want)
 	}
 	if !c.settings.Sandbox {
 		t.Error("the file's switch is not on")
@@ -59,9 +59,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", c.settings)
 	}
 	for environment, want := range map[string]string{"production": "1000/10s", "development": "100/10s", "sandbox": "1000/10s"} {
-		if got := c.generalLimit(environment).String(); got != want {
-			t.Errorf("general limit in %s: %s, want %s", environment, got, want)
-		}
+		expect.Equal(t, fmt.Sprintf("general limit in %s", environment), c.generalLimit(environment).String(), want)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -30,8 +31,6 @@ func TestUnverifiedHost(t *testing.T) {
 	} {
 		config, err := pgx.ParseConfig(url)
 		must.OK(t, err)
-		if got := unverifiedHost(config); got != want {
-			t.Errorf("%s: %q, want %q", url, got, want)
-		}
+		expect.Equal(t, url, unverifiedHost(config), want)
 	}
 }

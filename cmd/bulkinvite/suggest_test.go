@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -48,9 +50,7 @@ func TestMomentsOfAnotherYear(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for _, f := range []func(time.Time) string{moment, momentSeconds} {
-		if text := f(now.AddDate(-2, 0, 0)); !strings.Contains(text, now.AddDate(-2, 0, 0).Format("2006")) {
-			t.Error(text)
-		}
+		expect.Text(t, f(now.AddDate(-2, 0, 0)), now.AddDate(-2, 0, 0).Format("2006"))
 	}
 }
 
@@ -58,13 +58,9 @@ func TestMomentsOfAnotherYear(t *testing.T) {
 func TestDriftBeforeReconcile(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	if o := b.run("drift").want(t, exitOK); !strings.Contains(o.out, "not been compared") || !strings.Contains(o.out, "bulkinvite reconcile") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("drift").want(t, exitOK).out, "not been compared", "bulkinvite reconcile")
 	b.run("reconcile", "--sandbox").want(t, exitOK)
-	if o := b.run("drift").want(t, exitOK); strings.Contains(o.out, "not been compared") {
-		t.Error(o.out)
-	}
+	expect.NoText(t, b.run("drift").want(t, exitOK).out, "not been compared")
 }
 
 // A terminal that is closed stops the program as SIGTERM does; under nohup it goes on.
@@ -108,9 +104,7 @@ func TestUsersFileOfOthers(t *testing.T) {
 	users := b.file("users", b.runWith("a long enough password\n", "user", "maria", "--role", "operator").want(t, exitOK).out)
 	must.OK(t, os.Chmod(users, 0o644))
 	o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:none", "--users-file", users).want(t, exitFailed)
-	if !strings.Contains(o.err, "others on this machine may read") {
-		t.Error(o.err)
-	}
+	expect.Text(t, o.err, "others on this machine may read")
 }
 
 // What every program answers.
@@ -132,9 +126,7 @@ func TestWaitingIsLogged(t *testing.T) {
 	began := time.Now()
 	pr := &progress{began: began}
 	for after, want := range map[time.Duration]bool{0: false, 59 * time.Second: false, time.Minute: true} {
-		if got := pr.due(0, began.Add(after)); got != want {
-			t.Errorf("nothing changed, %s after the start: %t", after, got)
-		}
+		expect.Equal(t, fmt.Sprintf("nothing changed, %s after the start", after), pr.due(0, began.Add(after)), want)
 	}
 	pr.logged = began.Add(30 * time.Second)
 	for after, want := range map[time.Duration]bool{time.Minute: false, 90 * time.Second: true} {

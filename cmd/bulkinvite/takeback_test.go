@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -159,11 +160,7 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms").want(t, exitOK) // but for person4, who is in their cooldown
 	b.swift("correct", "1", "3", "--yes", "--email", "right@example.com").want(t, exitOK)
 	held := b.swift("undo", "1").want(t, exitHeld)
-	for _, part := range []string{`"revoke":4`, `"later_batches":"3, 4"`, `"kept":1`} {
-		if !strings.Contains(held.err, part) {
-			t.Errorf("an undo does not say %s: %s", part, held.err)
-		}
-	}
+	expect.Text(t, held.err, `"revoke":4`, `"later_batches":"3, 4"`, `"kept":1`)
 	serve := b.serve()
 	defer serve.stop()
 	if status, text := serve.ask(http.MethodGet, "/api/v1/batches/1/undo", "", ""); status != http.StatusOK ||
@@ -173,20 +170,14 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	page := serve.get("/batches/1")
 	for _, part := range []string{`are undone with it: <a href="/batches/3">3</a>, <a href="/batches/4">4</a>`,
 		"Type the number of invitations to revoke: 4"} {
-		if !strings.Contains(page, part) {
-			t.Errorf("the page of the batch does not say %q: %s", part, page)
-		}
+		expect.Text(t, page, part)
 	}
-	if page := serve.get("/batches/3"); !strings.Contains(page, "Invitations that this batch replaced stay revoked") {
-		t.Error("the page of the resend does not say what its undo leaves")
-	}
+	expect.Text(t, serve.get("/batches/3"), "Invitations that this batch replaced stay revoked")
 	status, text := serve.ask(http.MethodPost, "/api/v1/batches/1/undo", "application/json", `{"invitations":1}`)
 	if status != http.StatusConflict {
 		t.Errorf("an undo of another number of invitations: %d %s", status, text)
 	}
-	if n := len(s.openTo(t)); n != 5 {
-		t.Errorf("%d are open after an undo that nobody confirmed", n)
-	}
+	expect.Equal(t, "invitations open after an undo that nobody confirmed", len(s.openTo(t)), 5)
 	undone := decode[sweepDocument](t, b.swift("undo", "1", "--yes", "--json").want(t, exitOK))
 	if open := s.openTo(t); undone.Revoked != 4 || !slices.Equal(open, []string{"person4@example.com"}) {
 		t.Errorf("%+v, open: %v", undone, open)
@@ -253,9 +244,7 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	says := func(batch, row, text string) {
 		t.Helper()
 		o := b.swift("correct", batch, row, "--email", "right@example.com").want(t, exitHeld)
-		if !strings.Contains(o.err, text) {
-			t.Errorf("correct %s %s does not say %q: %s", batch, row, text, o.err)
-		}
+		expect.Text(t, o.err, text)
 	}
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms").want(t, exitOK)
 	says("1", "1", "the invitation that batch 2 made for it is revoked.")

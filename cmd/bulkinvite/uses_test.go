@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -150,9 +151,7 @@ func TestSettingsUsed(t *testing.T) {
 	t.Parallel()
 	r := checkedPackage(t)
 	all := leaves(commandLine().Node)
-	if len(all) != len(settingsUsed) {
-		t.Errorf("%d commands, %d in settingsUsed", len(all), len(settingsUsed))
-	}
+	expect.Equal(t, "commands", len(all), len(settingsUsed))
 	for _, command := range all {
 		run := r.run[command.Target.Type().Name()]
 		if run == nil {

@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"strings"
 	"syscall"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -28,14 +28,8 @@ func TestWorkTellsMetrics(t *testing.T) {
 		must.OK(t, json.Unmarshal(lines.Bytes(), &line))
 	}
 	text := fetch(t, "http://"+line.Address+"/metrics")
-	for _, want := range []string{`bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`} {
-		if !strings.Contains(text, want) {
-			t.Errorf("lacks %s:\n%s", want, text)
-		}
-	}
-	if strings.Contains(text, "planted") {
-		t.Error("an address is told")
-	}
+	expect.Text(t, text, `bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`)
+	expect.NoText(t, text, "planted")
 	fetch(t, "http://"+line.Address+"/healthz")
 	must.OK(t, c.Process.Signal(syscall.SIGTERM))
 	if err := c.Wait(); err != nil {

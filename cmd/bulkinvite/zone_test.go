@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -45,9 +46,7 @@ func TestUnknownZone(t *testing.T) {
 	if d.State != "paused" || d.PausedBy != "zone" || d.Undecided != 3 {
 		t.Errorf("%+v", d)
 	}
-	if text := b.run("status", "1").want(t, exitOK).out; !strings.Contains(text, "Mars/Phobos") {
-		t.Errorf("status says\n%s", text)
-	}
+	expect.Text(t, b.run("status", "1").want(t, exitOK).out, "Mars/Phobos")
 	ill := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed))
 	ill.has(t, "time zones", verdictWrong, "batch 1 (Mars/Phobos)")
 	ill.has(t, "time zones", verdictWrong, "batch 3 (Mars/Phobos)")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/web"
 )
@@ -39,9 +40,7 @@ func TestBadFiles(t *testing.T) {
 		p.open("/")
 		p.attach(s.file(name, bad.text))
 		p.sees("Upload another file")
-		if text := p.text(); !strings.Contains(text, bad.says) {
-			t.Errorf("of %s the page says: %s", name, text)
-		}
+		expect.Text(t, p.text(), bad.says)
 		if name == "notes.pdf" {
 			p.inspect("upload-wrong")
 		}

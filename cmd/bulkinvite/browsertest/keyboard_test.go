@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -22,9 +23,7 @@ func TestKeyboard(t *testing.T) {
 	p.do(chromedp.KeyEvent("maria\t" + password + "\r"))
 	p.at("/")
 	p.do(chromedp.KeyEvent(kb.Tab))
-	if first := eval[string](p, "document.activeElement.innerText"); first != "To the content" {
-		t.Errorf("the first stop is %q, not the link to the content", first)
-	}
+	expect.Equal(t, "the first stop", eval[string](p, "document.activeElement.innerText"), "To the content")
 
 	// The list of files to choose from is the system's: the browser hands over what
 	// was chosen there.

@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/bcrypt"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/rig"
 	"bulkinvite/invitation"
@@ -84,9 +85,7 @@ func (s *site) stop(p *rig.Process) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), patience)
 	defer cancel()
-	if err := errors.Join(p.Signal(syscall.SIGTERM), p.Wait(ctx)); err != nil {
-		s.t.Error(err)
-	}
+	expect.OK(s.t, errors.Join(p.Signal(syscall.SIGTERM), p.Wait(ctx)))
 }
 
 // serve starts the server; one that was stopped comes back at its address.
@@ -199,9 +198,7 @@ func within(t *testing.T, change func(*web.Config)) *site {
 	go func() { ended <- server.Serve(ctx, listener) }()
 	t.Cleanup(func() {
 		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	})
 	return &site{t: t, listen: listener.Addr().String()}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -213,11 +214,7 @@ func (p *tab) sees(texts ...string) {
 func (p *tab) lacks(texts ...string) {
 	p.t.Helper()
 	now := p.text()
-	for _, text := range texts {
-		if strings.Contains(now, text) {
-			p.t.Errorf("%s shows %q", p.path(), text)
-		}
-	}
+	expect.NoText(p.t, now, texts...)
 }
 
 // path is where the tab is.
