@@ -68,7 +68,7 @@ func TestMakePlan(t *testing.T) {
 				t.Errorf("at once %d, each %d; want %d, %d", got.AtOnce, got.Each, tt.atOnce, tt.each)
 			}
 			got.AtOnce, got.Each, got.Window, got.First = 0, 0, 0, 0
-			expect.Equal(t, "decision", got, tt.want)
+			expect.Equal(t, "plan", got, tt.want)
 		})
 	}
 }

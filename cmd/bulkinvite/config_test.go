@@ -85,20 +85,3 @@ func TestCompletion(t *testing.T) {
 		expect.Equal(t, fmt.Sprintf("%q goes on with", line), strings.Join(words, " "), want)
 	}
 }
-
-// TestCompletionScript: bash takes what completion prints, and asks the program by it.
-func TestCompletionScript(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		script := b.run("completion", shell).want(t, exitOK).out
-		if !strings.Contains(script, b.program) {
-			t.Errorf("%s: the script does not name the program:\n%s", shell, script)
-		}
-	}
-	b.run("completion", "tcsh").want(t, exitUsage)
-	script := b.run("completion", "bash").out
-	if out, err := b.shell(script + "complete -p bulkinvite"); err != nil || !strings.Contains(out, "-C") {
-		t.Errorf("bash says %q, %v", out, err)
-	}
-}

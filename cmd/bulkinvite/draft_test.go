@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 
@@ -48,9 +47,7 @@ lee@example.com,,c
 	}
 	b.run("start", "1", "--yes").want(t, exitOK)
 	b.swift("work", "--until-idle").want(t, exitOK)
-	if open := s.openTo(t); !slices.Equal(open, []string{"kim@example.com", "lee@example.com"}) {
-		t.Errorf("open at Clerk: %v", open)
-	}
+	s.wantOpen(t, "kim@example.com", "lee@example.com")
 	b.run("verify", "1").want(t, exitOK)
 
 	// What was kept for that goes with the person.
@@ -81,7 +78,7 @@ func TestCorrectRefusesDraft(t *testing.T) {
 			t.Errorf("%+v", refused)
 		}
 	}
-	expect.Equal(t, "mails for a draft that nobody started", s.mailbox(t).Mails, 0)
+	s.mailed(t, 0)
 	if status, text := serve.addresses("1", "email"); status != http.StatusOK {
 		t.Errorf("columns: %d %s", status, text)
 	}

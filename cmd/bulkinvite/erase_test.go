@@ -18,8 +18,7 @@ import (
 
 func TestEraseCommand(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_erase", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_erase", "BULKINVITE_SETTLE=1ms")
 	batch := decode[invitation.Report](t, b.run("send", "--yes", "--json", b.file("all.csv", listOf(0, 4))).want(t, exitOK))
 	if batch.Certificate == nil {
 		t.Fatal("the batch has ended without a certificate")
@@ -35,9 +34,7 @@ func TestEraseCommand(t *testing.T) {
 	if gone.Rows != 1 || gone.Revoked != 1 || gone.Pending != 0 {
 		t.Errorf("%+v", gone)
 	}
-	if open := s.openTo(t); !slices.Equal(open, []string{"p000@example.com", "p002@example.com", "p003@example.com"}) {
-		t.Errorf("open at Clerk: %v", open)
-	}
+	s.wantOpen(t, "p000@example.com", "p002@example.com", "p003@example.com")
 	b.run("why", "p000@example.com").want(t, exitUsage)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	for _, format := range []string{"table", "csv", "json"} {
@@ -122,9 +119,7 @@ func TestRetention(t *testing.T) {
 	w := b.start("work", "--sandbox")
 	awaitCount(t, pool, 1, `select count(*) from batches where purged_by is not null`)
 	must.OK(t, w.Process.Signal(syscall.SIGTERM))
-	if exit := w.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
-	}
+	w.endsWith(t, exitOK)
 	rows, _ := pool.Query(t.Context(), `
 		select concat_ws(' ', batch_id, count(email), count(key) filter (where key like '%@%'), count(*) filter (where original <> '{}'), count(private_hash)) from results group by batch_id order by batch_id`)
 	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -143,8 +138,7 @@ func TestRetention(t *testing.T) {
 // row failed and could be taken up again.
 func TestErasedWhereverTheyAre(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
+	b, s := newPair(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}}, "CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
 	pool := open(t, b.url)
 	number := func(sql string) (n int) {
 		t.Helper()
@@ -160,8 +154,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
 		t.Errorf("while it is not known what a request did: %s", held.out)
 	}
-	must.OK(t, w.Process.Kill())
-	w.ends()
+	w.kill(t)
 	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
 
 	serve := b.serve()
@@ -246,8 +239,7 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStand(t, sandbox.Config{})
-			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
+			b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
 			pool := open(t, b.url)
 			b.run("send", "--yes", b.file("sent.csv", listOf(0, 2))).want(t, exitOK)
 			b.run("import", "--yes", b.file("waiting.csv", listOf(10, 12))).want(t, exitOK)
@@ -264,12 +256,8 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Fatalf("claims went on only when what %s waited for was over: %v", name, err)
 			}
-			if exit := waiting.ends(); exit != exitOK {
-				t.Errorf("%v ended with %d: %s", c.command, exit, &waiting.errs)
-			}
-			if exit := worker.ends(); exit != exitOK {
-				t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
-			}
+			waiting.endsWith(t, exitOK)
+			worker.endsWith(t, exitOK)
 		})
 	}
 }

@@ -175,7 +175,7 @@ func TestFetchPostgres(t *testing.T) {
 	if !strings.Contains(o.err, "was made by PostgreSQL") || m.asked.Load() != 1 {
 		t.Errorf("data of another major version: %s", o.err)
 	}
-	decode[document](t, b.run("status", "1", "--json").want(t, exitOK)).addsUp(t)
+	b.status("1").addsUp(t)
 }
 
 // TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so.

@@ -15,8 +15,7 @@ import (
 // so, and a later file invites the person again, once.
 func TestDeletedAtClerk(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_gone", "BULKINVITE_SETTLE=100ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_gone", "BULKINVITE_SETTLE=100ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
 	status := func(person string) map[string]any {
 		t.Helper()

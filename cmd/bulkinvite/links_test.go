@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
@@ -106,16 +105,10 @@ func TestLinksAreNotLost(t *testing.T) {
 	args := append([]string{"send", "--yes", "--json", "--no-notify", "--links", out, file}, swift...)
 	// Both calls have as many requests under way as a process sends at a time; the others wait.
 	s.Tell("faults", `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"},{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
-	c := b.command(args...)
-	must.OK(t, c.Start())
-	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 2*time.Minute {
-			t.Fatal("nobody was invited")
-		}
-	}
+	c := b.start(args...)
+	await(t, "somebody is invited", func() bool { return len(s.doors(t)) > 0 })
 	b.run(args...).want(t, exitHeld) // somebody has the file
-	must.OK(t, c.Process.Kill())
-	_ = c.Wait() // killed
+	c.kill(t)
 	s.Tell("faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3,"first":9}]`)
 	before := len(links(t, out))
 	b.swift("import", "--yes", "--priority", "4", b.file("mailed.csv", "email\nmailed1@example.com\nmailed2@example.com\n")).want(t, exitOK)
@@ -123,7 +116,7 @@ func TestLinksAreNotLost(t *testing.T) {
 	if after := len(links(t, out)); after != before {
 		t.Errorf("another worker wrote %d links", after-before)
 	}
-	if left := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); left.Undecided == 0 || left.State != "running" {
+	if left := b.status("1"); left.Undecided == 0 || left.State != "running" {
 		t.Errorf("another worker worked on it: %+v", left)
 	}
 	b.swift("send", "--yes", file).want(t, exitUsage)
@@ -134,22 +127,11 @@ func TestLinksAreNotLost(t *testing.T) {
 	s.everyLink(t, out, 80)
 }
 
-// A file that others may read gets no link.
-func TestLinksFileIsClosed(t *testing.T) {
-	t.Parallel()
-	b, s := newSwift(t)
-	out := filepath.Join(t.TempDir(), "links.csv")
-	must.OK(t, os.WriteFile(out, nil, 0o644))
-	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
-	expect.Equal(t, "people invited", len(s.doors(t)), 0)
-}
-
 // Where Clerk's answers have no link, the rows end and say so, instead of being made
 // again for ever.
 func TestAnswersWithoutLinks(t *testing.T) {
 	t.Parallel()
-	free := sandbox.Limit{N: -1}
-	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
+	s := newStand(t, sandbox.Config{Limits: noLimits})
 	target, err := url.Parse(strings.TrimSuffix(s.url, "/v1"))
 	must.OK(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)

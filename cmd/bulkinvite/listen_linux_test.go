@@ -3,14 +3,12 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )
 
@@ -71,46 +69,4 @@ func TestSandboxListensNowhere(t *testing.T) {
 	if err := worker.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
-}
-
-// The stand-in as a server answers programs on this machine, without a key for
-// its own calls, but no page of a site that a browser has open.
-func TestSandboxServerRefusesBrowsers(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	c := b.command("sandbox", "--listen", "127.0.0.1:0")
-	out, err := c.StdoutPipe()
-	must.OK(t, err)
-	must.OK(t, c.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	must.OK(t, err)
-	base := strings.TrimSuffix(strings.TrimSpace(line), "/v1")
-	for _, test := range []struct {
-		name, method, path, host, origin string
-		want                             int
-	}{
-		{"its own call", "GET", "/sandbox/mailbox", "", "", http.StatusOK},
-		{"by the name of this machine", "GET", "/sandbox/mailbox", "localhost:8091", "", http.StatusOK},
-		{"by IPv6", "GET", "/sandbox/mailbox", "[::1]:8091", "", http.StatusOK},
-		{"Clerk's call without a key", "GET", "/v1/instance", "", "", http.StatusUnauthorized},
-		{"a site's page", "POST", "/sandbox/faults", "", "https://evil.example", http.StatusForbidden},
-		{"a page of a file", "POST", "/sandbox/users", "", "null", http.StatusForbidden},
-		{"a page of this machine", "GET", "/sandbox/mailbox", "", base, http.StatusForbidden},
-		{"Clerk's call from a page", "POST", "/v1/invitations", "", "https://evil.example", http.StatusForbidden},
-		{"a name that a site points to this machine", "GET", "/sandbox/mailbox", "evil.example:8091", "", http.StatusForbidden},
-		{"a name that begins as an address does", "GET", "/sandbox/mailbox", "127.0.0.1.evil.example", "", http.StatusForbidden},
-		{"the address of all networks", "GET", "/sandbox/mailbox", "0.0.0.0:8091", "", http.StatusForbidden},
-	} {
-		r, err := http.NewRequestWithContext(t.Context(), test.method, base+test.path, strings.NewReader("[]"))
-		must.OK(t, err)
-		if r.Host = test.host; test.origin != "" {
-			r.Header.Set("Origin", test.origin)
-		}
-		answer, err := http.DefaultClient.Do(r)
-		must.OK(t, err)
-		expect.OK(t, answer.Body.Close())
-		expect.Equal(t, test.name, answer.StatusCode, test.want)
-	}
-	must.OK(t, c.Process.Signal(syscall.SIGTERM))
-	expect.OK(t, c.Wait())
 }

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
@@ -59,12 +54,7 @@ func (s *ownServer) start() {
 // stop is pg_ctl stop -m immediate: the postmaster's SIGQUIT.
 func (s *ownServer) stop() {
 	s.t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.config.Dir, "data", "postmaster.pid"))
-	must.OK(s.t, err)
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	must.OK(s.t, err)
-	must.OK(s.t, syscall.Kill(pid, syscall.SIGQUIT))
+	signalServer(s.t, s.config.Dir, syscall.SIGQUIT)
 }
 
 // url names the server's database, with a pool small enough for many programs.
@@ -72,52 +62,6 @@ func (s *ownServer) url() string {
 	u, err := url.Parse(s.server.URL())
 	must.OK(s.t, err)
 	return u.String()
-}
-
-// started is a run of the program that goes on.
-type started struct {
-	*exec.Cmd
-	out, errs bytes.Buffer
-}
-
-func (b *bench) start(args ...string) *started {
-	b.t.Helper()
-	s := &started{Cmd: b.command(args...)}
-	s.Stdout, s.Stderr = &s.out, &s.errs
-	must.OK(b.t, s.Start())
-	return s
-}
-
-// signal sends a signal to a run of the program.
-func (s *started) signal(t *testing.T, signal syscall.Signal) {
-	t.Helper()
-	must.OK(t, s.Process.Signal(signal))
-}
-
-// ends waits for its end and returns its exit status.
-func (s *started) ends() int {
-	_ = s.Wait() // the exit status is looked at
-	return s.ProcessState.ExitCode()
-}
-
-// awaitCount waits until a query of one number says at least n.
-func awaitCount(t *testing.T, pool *pgxpool.Pool, n int, sql string) {
-	t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var got int
-		err := pool.QueryRow(t.Context(), sql).Scan(&got)
-		if err == nil && got >= n {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: %d after two minutes, want %d: %v", sql, got, n, err)
-		}
-	}
 }
 
 // TestPostgresAwayForLong stops PostgreSQL under two workers with requests under
@@ -150,15 +94,11 @@ func TestPostgresAwayForLong(t *testing.T) {
 	awaitCount(t, pool, 1, `select case when exists (select from river_job where kind <> 'notice' and state in ('available', 'scheduled', 'retryable', 'running')) then 0 else 1 end`)
 	for _, w := range workers {
 		expect.OK(t, w.Process.Signal(syscall.SIGTERM))
-		if exit := w.ends(); exit != exitOK {
-			t.Errorf("a worker ended with %d: %s", exit, w.errs.String())
-		}
+		w.endsWith(t, exitOK)
 	}
-	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	d := b.status("1")
 	d.addsUp(t)
-	if m := s.mailbox(t); d.Outcomes["invited"] != rows || m.Mails != rows || len(m.Doubled) > 0 {
-		t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
-	}
+	d.once(t, s, rows)
 }
 
 // TestWorkerIsTold ends a worker with a request under way: at the first signal it
@@ -207,10 +147,8 @@ func TestWorkerIsTold(t *testing.T) {
 				return // what becomes of them is TestKill's
 			}
 			b.run(append(args, "--until-idle")...).want(t, exitOK)
-			d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
-			if m := s.mailbox(t); d.Outcomes["invited"] != 30 || m.Mails != 30 || len(m.Doubled) > 0 {
-				t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
-			}
+			d := b.status("1")
+			d.once(t, s, 30)
 		})
 	}
 }

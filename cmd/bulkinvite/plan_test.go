@@ -131,8 +131,7 @@ func (s *stand) firstMail(t *testing.T, prefix string) time.Time {
 // TestHours keeps a batch of a few hours from now waiting, in its own zone.
 func TestHours(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_hours")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_hours")
 	zone, err := time.LoadLocation("Asia/Kolkata") // half an hour off UTC
 	must.OK(t, err)
 	now := time.Now().In(zone)
@@ -152,36 +151,14 @@ func TestHours(t *testing.T) {
 	awaitWorker(t, b)
 	must.OK(t, c.Process.Signal(os.Interrupt))
 	expect.OK(t, c.Wait())
-	expect.Equal(t, "mails outside the hours", s.mailbox(t).Mails, 0)
-}
-
-// awaitWorker waits until a worker has looked at the jobs that there were.
-func awaitWorker(t *testing.T, b *bench) {
-	t.Helper()
-	pool := open(t, b.url)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(30 * time.Second)
-	for {
-		idle := must.Read[bool](t, pool, `select exists (select from workers) and exists (select from river_job where kind = 'invite' and state = 'completed')
-			or not exists (select from river_job where kind = 'invite') and exists (select from workers)`)
-		if idle {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal("no worker after 30 s")
-		}
-	}
+	s.mailed(t, 0)
 }
 
 // TestFrozen says how long Clerk wants no requests, in words and as JSON, and plans
 // with it.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_frozen")
+	b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_frozen")
 	b.run("import", "--yes", b.file("some.csv", people(300))).want(t, exitOK)
 	_, err := open(t, b.url).Exec(t.Context(), `
 		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create'`)
@@ -203,8 +180,7 @@ func TestFrozen(t *testing.T) {
 // TestCheckPreflight counts whom Clerk knows, and writes nothing anywhere.
 func TestCheckPreflight(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Users: []string{"Person3@example.com", "person7@example.com", "stranger@example.com"}, Invitations: []string{"person5@example.com", "another@example.com"}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_preflight")
+	b, s := newPair(t, sandbox.Config{Users: []string{"Person3@example.com", "person7@example.com", "stranger@example.com"}, Invitations: []string{"person5@example.com", "another@example.com"}}, "CLERK_SECRET_KEY=sk_live_preflight")
 	file := b.file("some.csv", people(250))
 	d := decode[planDocument](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
 	if d.AlreadyRegistered != 2 || d.AlreadyInvited != 1 || d.Plan.ToSend != 247 {
@@ -213,7 +189,7 @@ func TestCheckPreflight(t *testing.T) {
 	text := b.run("check", "--preflight", file).want(t, exitOK).out
 	expect.Text(t, text, "247  to invite", "2  already users    skipped", "1  already invited  skipped", "production instance ins_sandbox")
 	expect.OK(t, b.written(t))
-	expect.Equal(t, "mails", s.mailbox(t).Mails, 0)
+	s.mailed(t, 0)
 	// send asks the same before it shows the plan.
 	sent := decode[document](t, b.run("send", "--yes", "--json", file).want(t, exitOK))
 	if sent.Outcomes["invited"] != 247 || sent.Outcomes["already_registered"] != 2 || sent.Outcomes["already_invited"] != 1 {

@@ -139,25 +139,6 @@ func TestProblemsKeepTheFile(t *testing.T) {
 	expect.Equal(t, "the file that was checked", readFile(t, file), oddFile)
 }
 
-// TestMax: limits are settings, by flag, variable or configuration file.
-func TestMax(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	file := b.file("three.csv", "email,name\na@x.com,A\nb@x.com,B\nc@x.com,C\n")
-	b.run("check", file, "--max", "rows=3", "--max", "columns=5").want(t, exitOK)
-	for what, args := range map[string][]string{
-		"rows": {"--max", "rows=2"}, "columns": {"--max", "columns=1"}, "cell": {"--max", "cell=5"}, "line": {"--max", "line=9"}, "file": {"--max", "file=20"},
-		"nothing known": {"--max", "size=20"}, "nothing": {"--max", "rows=0"}, "configuration": {"--config", b.file("c.yaml", "check:\n  max: rows=2\n")},
-	} {
-		if o := b.run(append([]string{"check", file}, args...)...).want(t, exitUsage); !strings.Contains(o.err, "bulkinvite: ") {
-			t.Errorf("%s: %s", what, o.err)
-		}
-	}
-	b.env = append(b.env, "BULKINVITE_MAX=rows=2;columns=9")
-	b.run("check", file).want(t, exitUsage)
-	b.run("check", file, "--max", "rows=3").want(t, exitOK)
-}
-
 // TestMetadataColumns: they become public_metadata, and those that are not named
 // do not.
 func TestMetadataColumns(t *testing.T) {

@@ -11,8 +11,7 @@ import (
 
 func TestReconcileAndDrift(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_reconcile", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_reconcile", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
 	if o := b.run("drift").want(t, exitOK); !strings.HasPrefix(o.out, "The rows have not been compared") {
 		t.Errorf("before: %s", o.out)

@@ -13,34 +13,6 @@ import (
 	"bulkinvite/internal/must"
 )
 
-// TestPrecedence: a flag wins over its variable, a variable over the file, the
-// file over the default. It sets variables, and so runs by itself.
-func TestPrecedence(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	text := "limit-create: 1/1h\nlimit-bulk: 2/1h\nlimit-general: 3/1s\nsettle: 4s\nclerk-key-file: /from/file\nsandbox: true\n"
-	must.OK(t, os.WriteFile(config, []byte(text), 0o600))
-	t.Setenv("BULKINVITE_CONFIG", config)
-	t.Setenv("BULKINVITE_LIMIT_CREATE", "10/1h")
-	t.Setenv("BULKINVITE_LIMIT_BULK", "20/1h")
-	t.Setenv("BULKINVITE_REQUEST_TIMEOUT", "")
-	t.Setenv(keyVariable, "sk_test_x")
-	must.OK(t, dropEmptyVariables())
-	c := parse(t, "--limit-create", "100/2h", "batches")
-	for _, tt := range []struct{ name, got, want string }{
-		{"flag", c.LimitCreate.String(), "100/2h"},
-		{"variable", c.LimitBulk.String(), "20/1h"},
-		{"file", c.LimitGeneral.String(), "3/1s"},
-		{"file, a duration", c.Settle.String(), "4s"},
-		{"default, though the variable is there and empty", c.RequestTimeout.String(), "20s"},
-		{"the key's variable before the file's key file", c.ClerkKeyFile, ""},
-	} {
-		expect.Equal(t, fmt.Sprintf("%s", tt.name), tt.got, tt.want)
-	}
-	if !c.settings.Sandbox {
-		t.Error("the file's switch is not on")
-	}
-}
-
 func parse(t *testing.T, args ...string) *cli {
 	t.Helper()
 	var c cli

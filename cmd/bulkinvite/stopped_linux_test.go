@@ -71,9 +71,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 	} {
 		t.Run(c.task, func(t *testing.T) {
 			t.Parallel()
-			free := sandbox.Limit{N: -1}
-			s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
-			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_stopped")
+			b, s := newPair(t, sandbox.Config{Limits: noLimits}, "CLERK_SECRET_KEY=sk_live_stopped")
 			args := slices.Concat([]string{"work", "--settle", "300ms", "--request-timeout", "5s", "--recover-after", "2s",
 				"--limit-bulk", "off", "--limit-create", "1000/1s"}, c.args)
 			b.run(append(args, "--until-idle")...).want(t, exitOK) // sets the schedule
@@ -98,9 +96,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 			}
 			for _, p := range []*started{first, second} {
 				p.signal(t, syscall.SIGTERM)
-				if exit := p.ends(); exit != exitOK {
-					t.Errorf("a worker ended with %d: %s", exit, p.errs.String())
-				}
+				p.endsWith(t, exitOK)
 			}
 			if m := s.mailbox(t); c.file != nil && (m.Mails != 3 || len(m.Doubled) > 0) {
 				t.Errorf("%d mails, %d doubled", m.Mails, len(m.Doubled))
@@ -134,9 +130,7 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 	first.signal(t, syscall.SIGCONT)
 	for _, p := range []*started{first, second} {
 		p.signal(t, syscall.SIGTERM)
-		if exit := p.ends(); exit != exitOK {
-			t.Errorf("a worker ended with %d: %s", exit, p.errs.String())
-		}
+		p.endsWith(t, exitOK)
 	}
 	happens(t, pool, time.Second, "it was purged once", `select count(*) = 1 from events where action = 'purged'`)
 }
@@ -152,11 +146,7 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"700ms","first":3},`+
 		`{"call":"bulk","kind":"slow","after":true,"delay":"700ms","first":1}]`)
 	first := b.start(args...)
-	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatal("nobody was invited")
-		}
-	}
+	await(t, "somebody is invited", func() bool { return len(s.doors(t)) > 0 })
 	first.signal(t, syscall.SIGSTOP)
 	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
 	ctx, cancel := context.WithTimeout(t.Context(), 2*goesOnWithin)

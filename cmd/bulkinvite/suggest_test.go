@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -54,32 +52,6 @@ func TestMomentsOfAnotherYear(t *testing.T) {
 	}
 }
 
-// Before anything was compared with Clerk, drift does not say that there is none.
-func TestDriftBeforeReconcile(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	expect.Text(t, b.run("drift").want(t, exitOK).out, "not been compared", "bulkinvite reconcile")
-	b.run("reconcile", "--sandbox").want(t, exitOK)
-	expect.NoText(t, b.run("drift").want(t, exitOK).out, "not been compared")
-}
-
-// A terminal that is closed stops the program as SIGTERM does; under nohup it goes on.
-func TestHangUp(t *testing.T) {
-	t.Parallel()
-	// Where the tests run with the signal ignored, as under nohup, so would the program.
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(hangUps) })
-	b := newBench(t)
-	file := b.file("five.csv", people(5))
-	c := b.start("send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", file)
-	awaitCount(t, open(t, b.url), 2, `select count(*) from results where outcome = 'invited'`)
-	must.OK(t, c.Process.Signal(syscall.SIGHUP))
-	if exit := c.ends(); exit != exitInterrupted {
-		t.Errorf("it ended with %d: %s", exit, &c.errs)
-	}
-}
-
 // Durations in JSON logs are texts such as 15s, and a send that waits for budget off a
 // terminal says once a minute that it waits.
 func TestLogsForPeople(t *testing.T) {
@@ -101,23 +73,11 @@ func TestLogsForPeople(t *testing.T) {
 func TestUsersFileOfOthers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.runWith("short", "user", "maria").want(t, exitUsage)
 	users := b.file("users", b.runWith("a long enough password\n", "user", "maria", "--role", "operator").want(t, exitOK).out)
 	must.OK(t, os.Chmod(users, 0o644))
 	o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:none", "--users-file", users).want(t, exitFailed)
 	expect.Text(t, o.err, "others on this machine may read")
-}
-
-// What every program answers.
-func TestVersionAndHelp(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	for want, args := range map[string][]string{
-		b.run("version").out: {"--version"}, b.run("--help").out: {"help"}, b.run("token", "create", "--help").out: {"help", "token", "create"},
-	} {
-		if o := b.run(args...).want(t, exitOK); o.out != want {
-			t.Errorf("%v: %s", args, o.out)
-		}
-	}
 }
 
 // A send off a terminal that waits for budget says so once a minute.

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"bulkinvite/internal/expect"
-	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -29,16 +28,12 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from results where outcome = 'invited'`)
 	s.Tell("invitations", `["lee@example.com"]`)
 	undone := decode[sweepDocument](t, b.run(append([]string{"undo", "1", "--yes", "--json"}, slow...)...).want(t, exitOK))
-	if exit := w.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
-	}
+	w.endsWith(t, exitOK)
 	if undone.Revoked != 1 || undone.Stale != 1 {
 		t.Errorf("%+v, want the one invitation of the batch", undone)
 	}
-	if open := s.openTo(t); !slices.Equal(open, []string{"lee@example.com"}) {
-		t.Errorf("open at Clerk: %v, want the invitation that the dashboard made", open)
-	}
-	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	s.wantOpen(t, "lee@example.com")
+	d := b.status("1")
 	if d.Outcomes["already_invited"] != 1 || d.Outcomes["invited"] != 1 || d.Undecided != 0 {
 		t.Errorf("%+v", d)
 	}
@@ -46,9 +41,7 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	// A rescind names the person: it takes back whatever is pending for them.
 	s.Tell("faults", `[]`)
 	b.swift("rescind", "--email", "lee@example.com", "--apply").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after the rescind: %v", open)
-	}
+	s.wantOpen(t)
 }
 
 // sweepDocument is what sweep, undo --json print, as far as these tests look at it.
@@ -184,32 +177,36 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	}
 }
 
-// An undo stops a resend of the batch that is under way, too: nobody is left with an
-// invitation, and nobody is invited afterwards.
-func TestUndoStopsResend(t *testing.T) {
+// An undo of a batch whose process was killed, or of one whose resend was under way, waits for what is at Clerk:
+// nobody is left with an invitation, and nobody is invited afterwards.
+func TestUndoUnderWay(t *testing.T) {
 	t.Parallel()
-	b, s := newSwift(t)
-	pool := open(t, b.url)
-	b.swift("send", "--yes", b.file("people.csv", people(12))).want(t, exitOK)
-	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
-	c := b.start(append([]string{"resend", "1", "--yes", "--pending-for", "1ms"}, swift[:len(swift)-4]...)...)
-	awaitCount(t, pool, 1, `
-		select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
-		where p.batch_id = 2 and a.call = 'create' and a.resolved_at is null`)
-	must.OK(t, c.Process.Kill())
-	c.ends()
-	s.Tell("faults", `[]`)
-	b.swift("undo", "1", "--yes").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk: %v", open)
-	}
-	b.swift("work", "--until-idle").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after a worker: %v", open)
-	}
-	d := decode[document](t, b.run("status", "2", "--json").want(t, exitOK))
-	if d.Undecided != 0 || d.State != "cancelled" {
-		t.Errorf("%+v", d)
+	for name, c := range map[string]struct {
+		before []string // what is done with the file
+		killed []string // what is under way
+		batch  string   // that it works on
+	}{
+		"a batch":    {[]string{"import"}, []string{"work", "--limit-bulk", "off"}, "1"},
+		"its resend": {[]string{"send"}, []string{"resend", "1", "--yes", "--pending-for", "1ms"}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, s := newSwift(t)
+			b.swift(append(c.before, "--yes", b.file("people.csv", people(12)))...).want(t, exitOK)
+			s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+			w := b.start(append(c.killed, swift[:len(swift)-4]...)...)
+			awaitCount(t, open(t, b.url), 1, `select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
+				where p.batch_id = `+c.batch+` and a.call = 'create' and a.resolved_at is null`)
+			w.kill(t)
+			s.Tell("faults", `[]`)
+			b.swift("undo", "1", "--yes").want(t, exitOK)
+			s.wantOpen(t)
+			b.swift("work", "--until-idle").want(t, exitOK)
+			s.wantOpen(t)
+			if d := b.status(c.batch); d.Undecided != 0 || d.Outcomes["cancelled"] == 0 || d.State != "cancelled" {
+				t.Errorf("%+v", d)
+			}
+		})
 	}
 }
 
@@ -231,9 +228,7 @@ func TestUndoOfLinks(t *testing.T) {
 		t.Errorf("%+v, open: %v", undone, open)
 	}
 	b.swift("rescind", "--email", "person1@example.com", "--apply").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after the rescind: %v", open)
-	}
+	s.wantOpen(t)
 }
 
 // A correction says before it is confirmed which invitations it takes back.
@@ -256,7 +251,5 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	b.swift("correct", "1", "1", "--yes", "--email", "right@example.com").want(t, exitOK)
 	postgrestest.Plant(t, open(t, b.url), `update results set status = 'expired' where key = 'wrong@example.com'`)
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms", "--cooldown", "1ms").want(t, exitOK)
-	if got := s.openTo(t); !slices.Equal(got, []string{"kim@example.com", "right@example.com"}) {
-		t.Errorf("open at Clerk: %v", got)
-	}
+	s.wantOpen(t, "kim@example.com", "right@example.com")
 }

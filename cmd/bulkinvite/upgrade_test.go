@@ -79,8 +79,7 @@ func TestLaterSchema(t *testing.T) {
 		must.Exec(t, pool, sql)
 	}
 	look(serve)
-	must.OK(t, killed.Process.Kill())
-	killed.ends()
+	killed.kill(t)
 	upload(serve, 4, 410, 510)
 	if status, text := serve.ask(http.MethodPost, "/api/v1/sweeps/1/allow", "application/json", ""); status != http.StatusOK {
 		t.Errorf("allow the sweep: %d %s", status, text)
@@ -90,9 +89,7 @@ func TestLaterSchema(t *testing.T) {
 	look(serve)
 	log := serve.stop()
 	must.OK(t, worker.Process.Signal(syscall.SIGTERM))
-	if exit := worker.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
-	}
+	worker.endsWith(t, exitOK)
 	expect.NoText(t, worker.errs.String()+log, `"level":"ERROR"`, "cached plan")
 	expect.Equal(t, "rows invited", count(`select count(*) from results where outcome = 'invited'`), 450)
 	if m := s.mailbox(t); m.Mails != 450 || len(m.Addresses) != 450 || len(m.Doubled) != 0 {

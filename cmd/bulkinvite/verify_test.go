@@ -19,7 +19,7 @@ func TestVerifyReads(t *testing.T) {
 	b := newBench(t, "CLERK_API_URL="+s.url, keyVariable+"=sk_test_reads")
 	all := b.file("all.csv", "email\nuser@example.com\npending@example.com\nnew@example.com\n")
 	b.run("send", "--yes", all).want(t, exitOK)
-	pool := connectTo(t, b.url)
+	pool := open(t, b.url)
 	plant := func(sql string) { t.Helper(); postgrestest.Plant(t, pool, sql) }
 	head := func() string {
 		t.Helper()
