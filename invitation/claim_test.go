@@ -293,7 +293,8 @@ func TestCanaryReadsNoRest(t *testing.T) {
 	read := func() (n int) {
 		t.Helper()
 		must.Exec(t, one, `select pg_stat_force_next_flush()`)
-		must.OK(t, one.QueryRow(t.Context(), `select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'results'::regclass`).Scan(&n))
+		must.OK(t, one.QueryRow(t.Context(),
+			`select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'results'::regclass`).Scan(&n))
 		return n
 	}
 	for name, look := range map[string]func() ([]invitation.RowID, error){

@@ -62,12 +62,9 @@ func (l *ledger) exec(sql string, args ...any) {
 }
 
 // get reads one value.
-func get[T any](l *ledger, sql string, args ...any) (v T) {
+func get[T any](l *ledger, sql string, args ...any) T {
 	l.Helper()
-	if err := l.pool.QueryRow(l.Context(), sql, args...).Scan(&v); err != nil {
-		l.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return must.Read[T](l, l.pool, sql, args...)
 }
 
 func (l *ledger) is(want string, sql string, args ...any) {

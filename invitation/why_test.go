@@ -106,7 +106,8 @@ func TestWhyPlansOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		must.OK(t, pool.QueryRow(t.Context(), `select sum(generic_plans), sum(custom_plans) from pg_prepared_statements where statement like $1`, "%from results%").Scan(&once, &each))
+		must.OK(t, pool.QueryRow(t.Context(),
+			`select sum(generic_plans), sum(custom_plans) from pg_prepared_statements where statement like $1`, "%from results%").Scan(&once, &each))
 		return once, each
 	}
 	once, each := ask(10)

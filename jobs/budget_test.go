@@ -46,7 +46,8 @@ func TestKnownPeopleCostNothing(t *testing.T) {
 	batch := b.batch(120, person)
 	b.run(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), batch)
 	b.want(batch, tally{"invited": 50, "already_registered": 35, "already_invited": 35})
-	spent := must.Read[int](t, b.pool, `select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`)
+	spent := must.Read[int](t, b.pool,
+		`select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`)
 	expect.Equal(t, "creates spent on people whom Clerk knows", spent, 0)
 	b.proven(batch)
 }
@@ -77,7 +78,8 @@ func TestNoBudgetNoWork(t *testing.T) {
 		return !spent.IsZero() && time.Since(spent) > 6*time.Second, nil
 	}))
 	var touched, attempts int
-	must.OK(t, b.pool.QueryRow(t.Context(), `select count(*) filter (where metadata ? 'snoozes' or state <> 'available'), max(attempt) from river_job where kind = 'invite' and state <> 'completed'`).Scan(&touched, &attempts))
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select count(*) filter (where metadata ? 'snoozes' or state <> 'available'), max(attempt) from river_job where kind = 'invite' and state <> 'completed'`).Scan(&touched, &attempts))
 	if touched > limitedWorkers+3*inFlight || attempts > 0 {
 		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, limitedWorkers+3*inFlight)
 	}
@@ -124,7 +126,8 @@ func TestSweep(t *testing.T) {
 		t.Errorf("sweep %+v, want 40 scanned, 30 stale, 28 revoked, 2 accepted", *sw)
 	}
 	var revoked, open int
-	must.OK(t, b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke' and resolved_at is null)`).Scan(&revoked, &open))
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke' and resolved_at is null)`).Scan(&revoked, &open))
 	if revoked != 28 || open != 0 {
 		t.Errorf("%d rows are revoked and %d revokes open, want 28 and 0", revoked, open)
 	}
@@ -159,7 +162,8 @@ func TestLostRevoke(t *testing.T) {
 	if counts["read"] != 2 || counts["not_there"] != 2 {
 		t.Errorf("lost revokes were settled as %v, want 2 read and 2 not there", counts)
 	}
-	read := must.Read[int](t, b.pool, `select count(*) from revocations v join reads r on r.id = v.read_id join attempts a on a.id = v.attempt_id where v.outcome = 'revoked'`)
+	read := must.Read[int](t, b.pool,
+		`select count(*) from revocations v join reads r on r.id = v.read_id join attempts a on a.id = v.attempt_id where v.outcome = 'revoked'`)
 	expect.Equal(t, "revocations that name the read that decided them", read, 2)
 }
 
@@ -184,7 +188,8 @@ func TestNightlySweep(t *testing.T) {
 	must.OK(t, b.worker(cfg).Run(ctx, swept))
 	must.OK(t, <-other)
 	var revoked, revokes int
-	must.OK(t, b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke')`).Scan(&revoked, &revokes))
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke')`).Scan(&revoked, &revokes))
 	if revoked != 5 || revokes != 5 {
 		t.Errorf("%d revoked by %d requests, want 5 by 5", revoked, revokes)
 	}

@@ -38,7 +38,8 @@ func TestDismiss(t *testing.T) {
 	})
 	must.OK(t, fetch.Commit(t.Context()))
 	must.OK(t, <-dismissed)
-	left := must.Read[string](t, b.pool, `select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`)
+	left := must.Read[string](t, b.pool,
+		`select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`)
 	expect.Equal(t, "the jobs that are left", left, "1 running, 3 available")
 }
 

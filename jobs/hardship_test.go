@@ -40,7 +40,8 @@ func TestUnreadablePersonBeforeClaims(t *testing.T) {
 		b.want(batch, tally{"invited": want})
 	}
 	one := `select count(*) from results where batch_id = $1 and key = $2`
-	b.counts(1, "the unreadable one does not back off with the code", one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3))
+	b.counts(1, "unreadable ones that back off with the code",
+		one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3))
 	b.counts(0, "requests for the unreadable one", `select count(*) from attempt_people where key = $1`, person(3))
 	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and key = $2`, first, person(3))
 	b.run(b.worker(quick), first)
@@ -93,7 +94,8 @@ func TestRefusedAddressIsRead(t *testing.T) {
 	batch := b.batch(20, person)
 	b.run(b.worker(quick), batch)
 	b.want(batch, tally{"invited": 20})
-	b.counts(1, "no read says that Clerk refused the address", `select count(*) from reads d join results r on r.users_read_id = d.id
+	b.counts(1, "reads that say that Clerk refused the address",
+		`select count(*) from reads d join results r on r.users_read_id = d.id
 		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3))
 	b.proven(batch)
 }
@@ -137,7 +139,8 @@ func TestUnreadableUsersKeepOnlyTheirOwnOpen(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	b.whenUndecided(b.worker(quick), batch, 10)
 	b.want(batch, tally{"invited": 5})
-	b.counts(10, "people of the refused call are open", `select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`)
+	b.counts(10, "people of the refused call are open",
+		`select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`)
 }
 
 // People who must go alone wait for a single without keeping the others from the
@@ -203,7 +206,8 @@ func TestUnreadableBulkOfOneIsRejected(t *testing.T) {
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
 	b.want(batch, tally{"invited": 29, "rejected": 1})
-	b.counts(2, "requests for the rejected one, once with others and once alone", `select count(*) from attempt_people where key = $1`, person(3))
+	b.counts(2, "requests for the rejected one, once with others and once alone",
+		`select count(*) from attempt_people where key = $1`, person(3))
 	b.proven(batch)
 }
 
@@ -262,7 +266,8 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		w := b.worker(quick)
 		w.suspect.Store(true)
 		b.run(w, batch)
-		b.counts(0, "pauses of a decided batch", `select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
+		b.counts(0, "pauses of a decided batch",
+			`select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 	t.Run("the last one under way", func(t *testing.T) {
 		t.Parallel()
@@ -273,7 +278,8 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 10*time.Second
 		b.run(b.worker(cfg), batch)
 		b.want(batch, tally{"rejected": 21})
-		b.counts(1, "pauses while the last row was under way", `select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
+		b.counts(1, "pauses while the last row was under way",
+			`select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 }
 
@@ -403,7 +409,8 @@ func TestSingleAnswerIsItsPersons(t *testing.T) {
 	cfg := quick
 	cfg.Bulk = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	b.counts(3, "rows are invited by their answers", `select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`)
+	b.counts(3, "rows are invited by their answers",
+		`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`)
 	b.proven(batch)
 }
 

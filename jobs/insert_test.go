@@ -73,7 +73,8 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 		dueByDatabase(t, tx, 3)
 		return nil
 	}))
-	b.counts(1, "jobs wait for their row's time", `select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`)
+	b.counts(1, "jobs wait for their row's time",
+		`select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`)
 }
 
 // TestJobsThatNobodyWorksOnAreTakenBack: a killed process leaves jobs behind that

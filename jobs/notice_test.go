@@ -120,7 +120,8 @@ func TestNoticeOfTheEnd(t *testing.T) {
 		t.Errorf("it says %s", bodies[2])
 	}
 	expect.NoText(t, bodies[2], "planted", "people.csv")
-	b.counts(0, "a job holds an address or the webhook's URL", `select count(*) from river_job where kind = 'notice' and (args::text || coalesce(errors::text, '')) like '%planted%'`)
+	b.counts(0, "jobs that hold an address or the webhook's URL",
+		`select count(*) from river_job where kind = 'notice' and (args::text || coalesce(errors::text, '')) like '%planted%'`)
 }
 
 // TestNoticesComeWithWhatTheyTellOf: one is in the transaction that ends, pauses

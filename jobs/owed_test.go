@@ -166,7 +166,8 @@ func TestStopServesOwedRows(t *testing.T) {
 			if got := b.outcomes(second); got["invited"] == 0 || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want a few invited", got)
 			}
-			b.counts(0, "rows are owed an invitation", `select count(*) from results where revoke_sent is not null and outcome is null`)
+			b.counts(0, "rows are owed an invitation",
+				`select count(*) from results where revoke_sent is not null and outcome is null`)
 			for address, doors := range b.clerks() {
 				if doors["pending"] != 1 {
 					t.Errorf("%s has %v at Clerk", address, doors)

@@ -100,7 +100,8 @@ func TestUnknownRefusalPausesThenFails(t *testing.T) {
 			b.resume(batch)
 			b.run(b.worker(cfg), batch)
 			b.want(batch, tally{"invited": 19, "failed": 1})
-			b.counts(1, "the failed row lacks the code or the attempt that proves it", `select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code)
+			b.counts(1, "failed rows with the code and the attempt that proves it",
+				`select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code)
 			if b.pauses(batch) != 1 || b.read(other).State != invitation.Running {
 				t.Errorf("paused %d times and the other batch is %s, want once, and running", b.pauses(batch), b.read(other).State)
 			}

@@ -97,8 +97,10 @@ func TestResendAcceptedAtTheRevocation(t *testing.T) {
 	b.accept(person(1))
 	b.run(b.worker(quick), second)
 	b.want(second, tally{"invited": 2, "already_registered": 1})
-	b.counts(1, "the answer to the revocation does not prove that they had accepted", `select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`)
-	b.counts(2, "creates were claimed", `select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second)
+	b.counts(1, "rows that the answer to a revocation proves to have accepted",
+		`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`)
+	b.counts(2, "creates were claimed",
+		`select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second)
 }
 
 // Whatever is lost between the halves, everybody ends with one open door and two
@@ -162,7 +164,8 @@ func TestResendCooldown(t *testing.T) {
 	file := b.batch(5, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
 	b.run(b.worker(quick), file)
-	b.counts(5, "people of the file who cool down", `select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file)
+	b.counts(5, "people of the file who cool down",
+		`select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file)
 	b.sentAgain(first.ID, one, two)
 	later, n := b.resend(first, func(b *invitation.Batch) { b.Cooldown = time.Millisecond })
 	if n != 5 {
@@ -204,7 +207,8 @@ func TestResendLeavesWhatWasTakenBack(t *testing.T) {
 			first := b.sent(2)
 			second, _ := b.resend(first)
 			b.exec(`update batches set preflight = $2 where id = $1`, second, preflight)
-			id := must.Read[string](t, b.pool, `select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0))
+			id := must.Read[string](t, b.pool,
+				`select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0))
 			api := b.worker(quick).api
 			api.Revoke(t.Context(), id)
 			b.run(b.worker(quick), second)

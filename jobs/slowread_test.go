@@ -19,7 +19,7 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
 		{Call: "list", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(200 * time.Millisecond)}}})
-	seeds := make([]sandbox.Seed, 2500)
+	seeds := make([]sandbox.Seed, 1500)
 	for i := range seeds {
 		seeds[i].Email = person(1000 + i)
 	}

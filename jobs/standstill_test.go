@@ -55,7 +55,8 @@ func TestTwoRowsOneInvitation(t *testing.T) {
 	for _, batch := range []int64{one, two, strangers} {
 		b.run(b.worker(quick), batch)
 	}
-	b.counts(1, "rows that carry the invitation", `select count(*) from results where key = $1 and outcome = 'invited'`, ada(1))
+	b.counts(1, "rows that carry the invitation",
+		`select count(*) from results where key = $1 and outcome = 'invited'`, ada(1))
 	expect.Equal(t, "mails", b.mails()[ada(1)], 1)
 }
 

@@ -114,7 +114,8 @@ func TestHeldSweep(t *testing.T) {
 	if n := b.count(`select count(*) from attempts where call = 'revoke'`); n != 0 || !idle {
 		t.Errorf("%d requests of a held sweep, idle %v; want none, and true", n, idle)
 	}
-	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }))
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
+		func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }))
 	done, err := b.worker(sweeper).Finish(t.Context(), second.ID)
 	must.OK(t, err)
 	b.sums(done)
@@ -151,7 +152,8 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	w := b.worker(sweeper)
 	begin := func(kind invitation.SweepKind, targets ...invitation.Target) *invitation.Sweep {
 		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true, Scanned: 3}
-		must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }))
+		must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
+			func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }))
 		return sw
 	}
 	var targets []invitation.Target
@@ -197,7 +199,8 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	if !maps.Equal(done.Skipped, map[string]int{invitation.SkipOpenAttempt: 1}) {
 		t.Errorf("sweep %+v, want the one with an open attempt left alone", *done)
 	}
-	b.counts(1, "lost revokes of somebody without a row were settled by reading", `select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`)
+	b.counts(1, "lost revokes of somebody without a row were settled by reading",
+		`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`)
 }
 
 // Two sweeps of one night at one moment: one of them is it.
@@ -313,7 +316,8 @@ func TestNightIsTriedAgain(t *testing.T) {
 	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.counts(1, "nightly sweeps after the failure", `select count(*) from sweeps where night is not null and finished_at is null`)
+	b.counts(1, "nightly sweeps after the failure",
+		`select count(*) from sweeps where night is not null and finished_at is null`)
 }
 
 // A nightly sweep of too much is held, once, and nothing tries it again.

@@ -82,7 +82,8 @@ func TestControl(t *testing.T) {
 // send works on it.
 func TestPauseWhileSending(t *testing.T) {
 	t.Parallel()
-	b, s := newPair(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 3, Window: time.Second}}}, "CLERK_SECRET_KEY=sk_live_meanwhile")
+	b, s := newPair(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 3, Window: time.Second}}},
+		"CLERK_SECRET_KEY=sk_live_meanwhile")
 	args := []string{"send", "--yes", "--json", "--limit-create", "3/1s", "--limit-bulk", "off", b.file("slow.csv", people(60))}
 	meanwhile := func(mails int, command ...string) outcome {
 		t.Helper()

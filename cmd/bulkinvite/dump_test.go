@@ -69,7 +69,8 @@ func shape(t *testing.T, pool *pgxpool.Pool) []string {
 // program was killed. It goes on there, and nobody is mailed twice.
 func TestMove(t *testing.T) {
 	t.Parallel()
-	b, s := newPair(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 1000, Window: time.Second}}}, "CLERK_SECRET_KEY=sk_live_move")
+	b, s := newPair(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 1000, Window: time.Second}}},
+		"CLERK_SECRET_KEY=sk_live_move")
 	b.private()
 	args := []string{"send", "--yes", "--json", "--limit-create", "1000/1s", "--limit-bulk", "off",
 		"--settle", "2s", "--request-timeout", "5s", "--recover-after", "5s", b.file("moves.csv", people(300))}

@@ -138,7 +138,8 @@ func TestRetention(t *testing.T) {
 // row failed and could be taken up again.
 func TestErasedWhereverTheyAre(t *testing.T) {
 	t.Parallel()
-	b, s := newPair(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}}, "CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
+	b, s := newPair(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}},
+		"CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
 	pool := open(t, b.url)
 	number := func(sql string) (n int) {
 		t.Helper()

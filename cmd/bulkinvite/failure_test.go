@@ -81,7 +81,7 @@ func TestBadInput(t *testing.T) {
 		{"no address", "", []string{"why", "stranger"}, exitUsage, "address", "name@example.com"},
 		{"no such outcome", "", []string{"audit", "--outcome", "lost"}, exitUsage, "usage", "outcome"},
 		{"no cron", "", []string{"work", "--sandbox", "--sweep-at", "nightly"}, exitUsage, "usage", "0 2 * * *"},
-		{"a token's name with a space", "", []string{"token", "create", "a b"}, exitUsage, "usage", "a b"},
+		{"a token's name with a space", "", []string{"token", "create", "a b"}, exitUsage, "usage", "letters, digits"},
 		{"a token without an end", "", []string{"token", "create", "hr", "--expires", "soon"}, exitUsage, "usage", "soon"},
 		{"no age", "", []string{"sweep", "--sandbox", "--older-than", "old"}, exitUsage, "usage", "14d"},
 		{"no such switch", "", []string{"sandbox", "--listen", "127.0.0.1:0", "--switch", "nosuch=1"}, exitUsage, "usage", "nosuch"},
@@ -105,6 +105,7 @@ func TestBadInput(t *testing.T) {
 			expect.NoText(t, o.err+j.err, "neverToBeSeen", "secret.person", "jane@example.com", "stranger@")
 		})
 	}
-	written := must.Read[int](t, pool, "select (select count(*) from batches) + (select count(*) from results) + (select count(*) from attempts)")
+	written := must.Read[int](t, pool,
+		"select (select count(*) from batches) + (select count(*) from results) + (select count(*) from attempts)")
 	expect.Equal(t, "rows written", written, 0)
 }

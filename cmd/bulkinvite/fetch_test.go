@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -146,8 +147,8 @@ func TestFetchPostgres(t *testing.T) {
 	b := newBench(t)
 	b.umask = "077"
 	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
-	b.env = append(b.env, "BULKINVITE_DATA_DIR="+filepath.Join(b.dir, "new"))
-	at = filepath.Join(b.dir, "new", filepath.Base(at))
+	b.env = append(b.env, "BULKINVITE_DATA_DIR="+filepath.Join(b.dir, "new", "deeper"))
+	at = filepath.Join(b.dir, "new", "deeper", filepath.Base(at))
 	b.run("check", hires).want(t, exitOK) // starts no database, and so fetches none
 	if _, err := os.Stat(at); !os.IsNotExist(err) || m.asked.Load() != 0 {
 		t.Fatalf("check has fetched PostgreSQL: %v", err)
@@ -156,7 +157,15 @@ func TestFetchPostgres(t *testing.T) {
 	group.Go(func() { b.run("batches").want(t, exitOK) })
 	group.Go(func() {
 		o := b.run("send", "--sandbox", "--yes", "--json", hires).want(t, exitOK)
-		decode[document](t, o).addsUp(t)
+		first := decode[document](t, o)
+		first.addsUp(t)
+		want := map[string]int{"invited": 15, "already_invited": 2, "already_registered": 2, "duplicate_row": 1}
+		for outcome, n := range first.Outcomes {
+			expect.Equal(t, outcome, n, want[outcome])
+		}
+		for line := range strings.Lines(o.err) { // nobody looks on: it writes its log and nothing else
+			expect.Equal(t, "JSON: "+line, json.Valid([]byte(line)), true)
+		}
 		if n := strings.Count(o.err, "PostgreSQL is fetched"); n > 1 || n == 1 && !strings.Contains(o.err, m.url) {
 			t.Errorf("it says: %s", o.err)
 		}
@@ -178,21 +187,36 @@ func TestFetchPostgres(t *testing.T) {
 	b.status("1").addsUp(t)
 }
 
-// TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so.
+// TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so. Each step that takes time is named
+// before it begins.
 func TestFetchAsks(t *testing.T) {
 	t.Parallel()
 	m := newMirror(t)
+	slow, serve := slowMirror(t, m)
 	b := newBench(t)
-	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
-	question := "Fetch PostgreSQL " + m.release + " (some 20 MB) from " + m.url + " and keep it in " + at + "? [y/N]"
+	at := b.bare("BULKINVITE_POSTGRES_FROM="+slow, release+"="+m.release)
+	question := "Fetch PostgreSQL " + m.release + " (some 20 MB) from " + slow + " and keep it in " + at + "? [y/N]"
 	exit, text := b.sit(func(term *terminal) { term.answer(question, "") }, "batches")
 	if exit != exitHeld || m.asked.Load() != 0 {
 		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
 	}
-	exit, text = b.sit(func(term *terminal) { term.answer(question, "y") }, "batches")
+	exit, text = b.sit(func(term *terminal) {
+		term.answer(question, "y")
+		term.await("Fetching PostgreSQL " + m.release + " (about 20 MB) from " + slow)
+		serve()
+	}, "batches")
 	if exit != exitOK || m.asked.Load() != 1 {
 		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
 	}
+	inOrder(t, text, "Fetching PostgreSQL", "and storing it in "+at,
+		"Creating a PostgreSQL database in "+b.dir, "Bringing the database up to date")
+	expect.NoText(t, text, "level=")
+	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", messy)
+	if exit != exitRows {
+		t.Errorf("exit status %d:\n%s", exit, text)
+	}
+	inOrder(t, text, "Starting the sandbox", "Starting PostgreSQL", "Batch 1 is done")
+	expect.NoText(t, text, "Fetching", "Creating")
 }
 
 // TestFetchFails: a machine without PostgreSQL and without the repository is told

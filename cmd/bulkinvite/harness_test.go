@@ -4,20 +4,17 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
@@ -269,7 +266,8 @@ func awaitCount(t *testing.T, pool *pgxpool.Pool, n int, sql string) {
 // awaitWorker waits until a worker has looked at the jobs that there were.
 func awaitWorker(t *testing.T, b *bench) {
 	t.Helper()
-	awaitCount(t, open(t, b.url), 1, `select count(*) from workers where not exists (select from river_job where kind = 'invite')
+	awaitCount(t, open(t, b.url), 1,
+		`select count(*) from workers where not exists (select from river_job where kind = 'invite')
 		or exists (select from river_job where kind = 'invite' and state = 'completed')`)
 }
 
@@ -290,66 +288,4 @@ func signalServer(t *testing.T, dir string, signal syscall.Signal) {
 	pid, err := strconv.Atoi(first)
 	must.OK(t, err)
 	must.OK(t, syscall.Kill(pid, signal))
-}
-
-// proxy stands between the program and a database, and returns a URL that leads
-// through it, what cuts it, and what mends it.
-func proxy(t *testing.T, url string) (through string, cut, mend func()) {
-	t.Helper()
-	config, err := pgx.ParseConfig(url)
-	must.OK(t, err)
-	network, address := pgconn.NetworkAddress(config.Host, config.Port)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must.OK(t, err)
-	var mu sync.Mutex
-	var open []net.Conn
-	closed := false
-	cut = func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if closed {
-			return
-		}
-		closed = true
-		for _, c := range open {
-			_ = c.Close() // the other side may have closed it
-		}
-		open = nil
-	}
-	mend = func() {
-		mu.Lock()
-		defer mu.Unlock()
-		closed = false
-	}
-	t.Cleanup(func() {
-		_ = listener.Close() // nobody is left to mind
-		cut()
-	})
-	go func() {
-		for {
-			from, err := listener.Accept()
-			if err != nil {
-				return // the test is over
-			}
-			to, err := net.Dial(network, address)
-			mu.Lock()
-			if err != nil || closed {
-				mu.Unlock()
-				_ = from.Close() // the program sees that nobody answers
-				if err == nil {
-					_ = to.Close()
-				}
-				continue
-			}
-			open = append(open, from, to)
-			mu.Unlock()
-			for _, pair := range [][2]net.Conn{{from, to}, {to, from}} {
-				go func() {
-					_, _ = io.Copy(pair[0], pair[1]) // ends when either side does
-					_ = pair[0].Close()
-				}()
-			}
-		}
-	}()
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", config.User, listener.Addr(), config.Database), cut, mend
 }

@@ -77,10 +77,9 @@ func TestDifferentLimits(t *testing.T) {
 // frozenFor is how long a bucket's freeze still lasts by the database, in seconds; negative: it is over, or none is.
 func frozenFor(t *testing.T, b *bench, bucket string) float64 {
 	t.Helper()
-	seconds := must.Read[float64](t, open(t, b.url), `
+	return must.Read[float64](t, open(t, b.url), `
 		select coalesce(extract(epoch from max(frozen_until) - clock_timestamp()), -1)
 		from buckets where name = $1`, bucket)
-	return seconds
 }
 
 // TestAbsurdRetryAfter has Clerk answer 429 with a Retry-After of centuries: a
@@ -139,13 +138,15 @@ func TestOldAbsurdFreeze(t *testing.T) {
 	}
 	b.run("work", "--until-idle").want(t, exitOK)
 	s.mailed(t, 4)
-	expect.Equal(t, "limits still frozen", must.Read[int](t, open(t, b.url), `select count(*) from buckets where frozen_until is not null`), 0)
+	expect.Equal(t, "limits still frozen",
+		must.Read[int](t, open(t, b.url), `select count(*) from buckets where frozen_until is not null`), 0)
 }
 
 // TestLimits shows the limits and freezes, and ends a freeze: one request probes.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	b, _ := newPair(t, sandbox.Config{InstanceID: "ins_limits"}, keyVariable+"=sk_live_limits", "BULKINVITE_LIMIT_CREATE=5/1h", "BULKINVITE_LIMIT_BULK=off")
+	b, _ := newPair(t, sandbox.Config{InstanceID: "ins_limits"},
+		keyVariable+"=sk_live_limits", "BULKINVITE_LIMIT_CREATE=5/1h", "BULKINVITE_LIMIT_BULK=off")
 	expect.Text(t, b.run("limits").want(t, exitOK).out, "Nothing was sent")
 	b.run("import", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
 	postgrestest.Plant(t, open(t, b.url), `update buckets set frozen_until = clock_timestamp() + interval '50 min',

@@ -152,7 +152,8 @@ func TestAnswersWithoutLinks(t *testing.T) {
 	if done.Outcomes["invited"] != 12 {
 		t.Errorf("%+v", done)
 	}
-	expect.Equal(t, "rows that had no link", strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"), 12)
+	expect.Equal(t, "rows that had no link",
+		strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"), 12)
 	if found := links(t, out); len(found) != 0 {
 		t.Errorf("the file has lines for %d people", len(found))
 	}

@@ -93,7 +93,8 @@ func TestOneLineARow(t *testing.T) {
 		}
 	}
 	expect.Equal(t, "rows that have lines with outcomes", len(outcomes), len(want))
-	attempts := must.Read[int](t, pool, `select count(*) from attempts where http_status is not null or resolved_at is not null`)
+	attempts := must.Read[int](t, pool,
+		`select count(*) from attempts where http_status is not null or resolved_at is not null`)
 	for attempt, n := range calls {
 		if n != 1 {
 			t.Errorf("attempt %s has %d lines, want one", attempt, n)

@@ -30,5 +30,6 @@ func TestRefusedParameterIsNamed(t *testing.T) {
 	if rows[0]["bulkinvite_reason"] != "form_param_value_invalid:redirect_url" {
 		t.Errorf("%v", rows[0])
 	}
-	expect.Text(t, b.run("why", "p000@example.com").want(t, exitOK).out, "Clerk refuses redirect_url (form_param_value_invalid)")
+	expect.Text(t, b.run("why", "p000@example.com").want(t, exitOK).out,
+		"Clerk refuses redirect_url (form_param_value_invalid)")
 }

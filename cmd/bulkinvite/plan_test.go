@@ -177,30 +177,6 @@ func TestFrozen(t *testing.T) {
 	expect.Text(t, text, "Clerk said to slow down: no single requests until ", "Left      25 bulk and 50 single requests")
 }
 
-// TestCheckPreflight counts whom Clerk knows, and writes nothing anywhere.
-func TestCheckPreflight(t *testing.T) {
-	t.Parallel()
-	b, s := newPair(t, sandbox.Config{Users: []string{"Person3@example.com", "person7@example.com", "stranger@example.com"}, Invitations: []string{"person5@example.com", "another@example.com"}}, "CLERK_SECRET_KEY=sk_live_preflight")
-	file := b.file("some.csv", people(250))
-	d := decode[planDocument](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
-	if d.AlreadyRegistered != 2 || d.AlreadyInvited != 1 || d.Plan.ToSend != 247 {
-		t.Errorf("%+v of %+v", d, *d.Plan)
-	}
-	text := b.run("check", "--preflight", file).want(t, exitOK).out
-	expect.Text(t, text, "247  to invite", "2  already users    skipped", "1  already invited  skipped", "production instance ins_sandbox")
-	expect.OK(t, b.written(t))
-	s.mailed(t, 0)
-	// send asks the same before it shows the plan.
-	sent := decode[document](t, b.run("send", "--yes", "--json", file).want(t, exitOK))
-	if sent.Outcomes["invited"] != 247 || sent.Outcomes["already_registered"] != 2 || sent.Outcomes["already_invited"] != 1 {
-		t.Errorf("%+v", sent)
-	}
-	again := b.file("again.csv", people(251))
-	if d = decode[planDocument](t, b.run("check", "--preflight", "--json", again).want(t, exitOK)); d.Plan.ToSend != 1 || d.AlreadyInvited != 248 {
-		t.Errorf("after it was sent: %+v of %+v", d, *d.Plan)
-	}
-}
-
 // written looks for anything that a command wrote to the database.
 func (b *bench) written(t *testing.T) error {
 	var n int

@@ -344,7 +344,8 @@ func (p *private) database(t *testing.T, mayName []string) {
 	must.OK(t, err)
 	for _, table := range tables {
 		for _, mark := range []string{markAddress, markName, markKey, markTicket, markedPerson(1)} {
-			n := must.Read[int](t, pool, `select count(*) from `+pgx.Identifier{table}.Sanitize()+` t where position($1 in lower(t::text)) > 0`, mark)
+			n := must.Read[int](t, pool,
+				`select count(*) from `+pgx.Identifier{table}.Sanitize()+` t where position($1 in lower(t::text)) > 0`, mark)
 			if known := slices.Contains(mayName, table) && (mark == markAddress || mark == markName); n > 0 && !known {
 				t.Errorf("%s says %s in %d rows", table, mark, n)
 			}

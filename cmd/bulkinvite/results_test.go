@@ -2,8 +2,7 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,39 +49,6 @@ func TestResults(t *testing.T) {
 	}
 }
 
-func TestAuditAndWhy(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.run("send", "--sandbox", "--yes", "--actor", "maria", b.file("odd.csv", oddFile)).want(t, exitRows)
-	b.run("send", "--sandbox", "--yes", "--actor", "tom", b.file("more.csv", "email\njo@example.com\nnew@example.com\n")).want(t, exitOK)
-	rows := decode[[]map[string]any](t, b.run("audit", "--email", " Jo@EXAMPLE.com", "--json").want(t, exitOK))
-	var said []string
-	for _, r := range rows {
-		said = append(said, r["outcome"].(string)+" by "+r["actor"].(string))
-	}
-	expect.Equal(t, "audit --email", strings.Join(said, ", "), "invited by maria, duplicate_row by maria, already_invited by tom")
-	o := b.run("audit", "--batch", "2", "--outcome", "invited", "--format", "csv").want(t, exitOK)
-	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll()
-	if err != nil || len(records) != 2 || strings.Join(records[0][:10], ",") != "batch_id,row_number,email,outcome,reason,status,clerk_invitation_id,decided_at,actor,file_name" {
-		t.Errorf("audit as CSV: %v %q", err, records)
-	}
-	why := b.run("why", "jo@example.com").want(t, exitOK)
-	if !strings.Contains(why.out, "1 invitation") && !strings.Contains(why.out, "One invitation in the sandbox") || !strings.Contains(why.out, "uploaded by tom") {
-		t.Errorf("why: %s", why.out)
-	}
-	var story struct {
-		Rows     []map[string]any `json:"rows"`
-		Attempts []map[string]any `json:"attempts"`
-	}
-	if err := json.Unmarshal([]byte(b.run("why", "jo@example.com", "--json").want(t, exitOK).out), &story); err != nil || len(story.Rows) != 3 || len(story.Attempts) != 1 {
-		t.Errorf("why --json: %v, %d rows, %d attempts", err, len(story.Rows), len(story.Attempts))
-	}
-	list := decode[[]map[string]any](t, b.run("batches", "--json").want(t, exitOK))
-	if len(list) != 2 || list[0]["batch"] != 2.0 || list[1]["actor"] != "maria" {
-		t.Errorf("batches: %v", list)
-	}
-}
-
 // A sweep of too much is held and says so everywhere. It is stopped once.
 func TestHeldSweep(t *testing.T) {
 	t.Parallel()
@@ -104,45 +70,16 @@ func TestStartsDespiteThrottling(t *testing.T) {
 	b.run("sweep", "--json").want(t, exitOK)
 }
 
-func TestCheck(t *testing.T) {
+// TestProblemsGolden: the file of bad rows, as a person opens it.
+func TestProblemsGolden(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	path := b.file("odd.csv", oddFile)
-	bad := b.dir + "/bad.csv"
-	o := b.run("check", path, "--json", "--problems", bad).want(t, exitRows)
-	type plan struct {
-		ToSend  int     `json:"to_send"`
-		Bulk    int     `json:"bulk"`
-		Create  int     `json:"create"`
-		Windows int     `json:"windows"`
-		Seconds float64 `json:"seconds"`
-	}
-	d := decode[struct {
-		Rows, Blank, Valid, Invalid int
-		DuplicateRow                int              `json:"duplicate_row"`
-		Problems                    []map[string]any `json:"problems"`
-		Columns                     map[string]any   `json:"columns"`
-		Encoding, Delimiter         string
-		Plan                        plan `json:"plan"`
-	}](t, o)
-	if d.Rows != 5 || d.Valid != 2 || d.Invalid != 2 || d.DuplicateRow != 1 || len(d.Problems) != 2 || d.Plan != (plan{ToSend: 2, Create: 2, Windows: 1}) || d.Encoding != "UTF-8" {
+	bad := filepath.Join(b.dir, "bad.csv")
+	d := decode[checked](t, b.run("check", b.file("odd.csv", oddFile), "--json", "--problems", bad).want(t, exitRows))
+	if d.Rows != 5 || d.Valid != 2 || d.Invalid != 2 || len(d.Problems) != 2 || d.Encoding != "UTF-8" {
 		t.Errorf("%+v", d)
 	}
-	text, err := os.ReadFile(bad)
-	must.OK(t, err)
-	golden(t, "problems", string(text))
-	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
-	// What an earlier batch invited is skipped, and says so.
-	s := newStand(t, sandbox.Config{})
-	b.env = append(b.env, "CLERK_SECRET_KEY=sk_live_check", "CLERK_API_URL="+s.url)
-	b.run("send", "--yes", b.file("fine.csv", people(2))).want(t, exitOK)
-	known := decode[struct {
-		AlreadyInvited int  `json:"already_invited"`
-		Plan           plan `json:"plan"`
-	}](t, b.run("check", "--json", b.file("three.csv", people(3))).want(t, exitOK))
-	if known.AlreadyInvited != 2 || known.Plan.ToSend != 1 {
-		t.Errorf("%+v", known)
-	}
+	golden(t, "problems", readFile(t, bad))
 }
 
 // TestCheckWritesNothing gives check a database without a schema.
@@ -152,6 +89,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	empty := postgrestest.Empty(t)
 	b.env = append(b.env, "DATABASE_URL="+empty.Config().ConnString())
 	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
-	tables := must.Read[int](t, empty, "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
+	tables := must.Read[int](t, empty,
+		"select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
 	expect.Equal(t, "tables that check made", tables, 0)
 }

@@ -196,7 +196,8 @@ func TestOneConsentForAll(t *testing.T) {
 						t.Errorf("%q ended with %d: %s", answer, exit, text)
 					}
 				}
-				refuses(t, b.run("start", strconv.Itoa(large), "--yes", "--json").want(t, exitHeld), "undelivered", "--allow-undelivered")
+				refuses(t, b.run("start", strconv.Itoa(large), "--yes", "--json").want(t, exitHeld),
+					"undelivered", "--allow-undelivered")
 				b.run("start", strconv.Itoa(large), "--yes", "--allow-undelivered").want(t, exitOK)
 				continue
 			}

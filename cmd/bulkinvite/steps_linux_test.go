@@ -15,33 +15,6 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// The README's first command on a machine that has nothing: at a terminal it
-// names each step that takes time before the step begins.
-func TestFirstCommandSaysWhatItDoes(t *testing.T) {
-	t.Parallel()
-	m := newMirror(t)
-	slow, serve := slowMirror(t, m)
-	b := newBench(t)
-	at := b.bare("BULKINVITE_POSTGRES_FROM="+slow, release+"="+m.release)
-	exit, text := b.sit(func(term *terminal) {
-		term.await("Fetching PostgreSQL " + m.release + " (about 20 MB) from " + slow)
-		serve()
-	}, "send", "--sandbox", "--yes", hires)
-	if exit != exitOK {
-		t.Fatalf("exit status %d:\n%s", exit, text)
-	}
-	inOrder(t, text, "Starting the sandbox", "Fetching PostgreSQL", "and storing it in "+at,
-		"Creating a PostgreSQL database in "+b.dir, "Bringing the database up to date", "Batch 1 is done")
-	expect.NoText(t, text, "level=")
-
-	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", messy)
-	if exit != exitRows {
-		t.Fatalf("exit status %d:\n%s", exit, text)
-	}
-	inOrder(t, text, "Starting the sandbox", "Starting PostgreSQL", "Batch 2 is done")
-	expect.NoText(t, text, "Fetching", "Creating")
-}
-
 // A database of another server is not started, but its tables are made. A script
 // that asks for JSON is told nothing, whatever its standard error is.
 func TestStepsOfANamedDatabase(t *testing.T) {

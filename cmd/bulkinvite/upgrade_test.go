@@ -69,8 +69,7 @@ func TestLaterSchema(t *testing.T) {
 
 	count := func(sql string) int {
 		t.Helper()
-		n := must.Read[int](t, pool, sql)
-		return n
+		return must.Read[int](t, pool, sql)
 	}
 	rows, _ := pool.Query(t.Context(), laterTables)
 	changes, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -95,7 +94,8 @@ func TestLaterSchema(t *testing.T) {
 	if m := s.mailbox(t); m.Mails != 450 || len(m.Addresses) != 450 || len(m.Doubled) != 0 {
 		t.Errorf("%d mails to %d people, twice: %v", m.Mails, len(m.Addresses), m.Doubled)
 	}
-	expect.Equal(t, "invitations revoked", count(`select count(*) from results where batch_id = 1 and status = 'revoked'`), 40)
+	expect.Equal(t, "invitations revoked",
+		count(`select count(*) from results where batch_id = 1 and status = 'revoked'`), 40)
 	for _, args := range [][]string{{"work"}, {"serve"}, {"status", "2"}, {"import", "--yes", b.file("more.csv", listOf(510, 511))}, {"migrate"}} {
 		o := b.run(append(args, "--json")...).want(t, exitFailed)
 		if f := decode[errorDocument](t, o); f.Error.Code != "database_newer" || f.Error.Remedy == "" {

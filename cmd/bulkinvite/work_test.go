@@ -28,7 +28,8 @@ func TestWorkTellsMetrics(t *testing.T) {
 		must.OK(t, json.Unmarshal(lines.Bytes(), &line))
 	}
 	text := fetch(t, "http://"+line.Address+"/metrics")
-	expect.Text(t, text, `bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`)
+	expect.Text(t, text,
+		`bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`)
 	expect.NoText(t, text, "planted")
 	fetch(t, "http://"+line.Address+"/healthz")
 	must.OK(t, c.Process.Signal(syscall.SIGTERM))
