@@ -177,16 +177,6 @@ func TestFrozen(t *testing.T) {
 	expect.Text(t, text, "Clerk said to slow down: no single requests until ", "Left      25 bulk and 50 single requests")
 }
 
-// written looks for anything that a command wrote to the database.
-func (b *bench) written(t *testing.T) error {
-	var n int
-	err := open(t, b.url).QueryRow(t.Context(), `select (select count(*) from instances) + (select count(*) from batches) + (select count(*) from reads) + (select count(*) from leases)`).Scan(&n)
-	if err == nil && n > 0 {
-		err = fmt.Errorf("%d rows were written", n)
-	}
-	return err
-}
-
 // madeInvitation is an invitation as GET /sandbox/invitations shows it.
 type madeInvitation struct {
 	Email     string    `json:"email"`
