@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
 )
 
 // calls makes each call once, to see how all of them treat an answer.
@@ -130,9 +131,7 @@ func TestSeveralErrors(t *testing.T) {
 			{"code":"duplicate_record","meta":{"email_addresses":["a@example.com"]}},
 			{"code":"form_param_format_invalid","meta":{"email_addresses":["b@example.com"]}},
 			{"code":"duplicate_record","meta":{"email_addresses":["c@example.com","a@example.com"]}}],"clerk_trace_id":"trace_b"}`)
-		if err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, err)
 	})
 	a := calls["bulk"](within(t, 10*time.Second), f.Client)
 	if a.Class != clerk.Exists || !slices.Equal(a.Offenders, []string{"a@example.com", "c@example.com"}) || a.TraceID != "trace_b" {
@@ -324,9 +323,7 @@ func TestLogAndErrorsNameNobody(t *testing.T) {
 			t.Errorf("%q was written: %s", secret, out.String()[max(i-200, 0):i+20])
 		}
 	}
-	if !strings.Contains(out.String(), "class=exists") {
-		t.Error("no call was logged")
-	}
+	expect.Text(t, out.String(), "class=exists")
 }
 
 func TestClassNames(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 // TestRefusalTable compares the class of every code, for each call that can get it, with testdata.
@@ -23,22 +24,16 @@ func TestRefusalTable(t *testing.T) {
 		return c.Bulk(ctx, []clerk.Invite{{Email: "jane@example.com"}})
 	}
 	file, err := os.Open("testdata/refusals.tsv")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer file.Close()
 	r := csv.NewReader(file)
 	r.Comma, r.Comment = '\t', '#'
 	lines, err := r.ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, line := range lines[1:] {
 		code, class := line[0], line[3]
 		status, err := strconv.Atoi(line[1])
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		body := fmt.Sprintf(`{"errors":[{"code":%q,"message":"no"}],"clerk_trace_id":"trace_b"}`, code)
 		names := strings.Split(line[2], ",")
 		if line[2] == "*" {

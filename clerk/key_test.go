@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 const (
@@ -37,9 +39,7 @@ func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	// printf sk_test_abc | sha256sum
 	const want = "4b4090ccee1e713c"
-	if got := clerk.Fingerprint("sk_test_abc"); got != want {
-		t.Errorf("Fingerprint = %s, want %s", got, want)
-	}
+	expect.Equal(t, "Fingerprint", clerk.Fingerprint("sk_test_abc"), want)
 	if clerk.Fingerprint(testKey) == clerk.Fingerprint(liveKey) {
 		t.Error("two keys, one fingerprint")
 	}
@@ -84,12 +84,8 @@ func TestLive(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]bool{testKey: false, liveKey: true} {
 		c, err := clerk.New(clerk.Config{Key: key})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.Live() != want {
-			t.Errorf("Live of %.8s… = %t", key, c.Live())
-		}
+		must.OK(t, err)
+		expect.Equal(t, fmt.Sprintf("Live of %.8s…", key), c.Live(), want)
 	}
 }
 
@@ -97,9 +93,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	config := clerk.Config{Key: liveKey}
 	c, err := clerk.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 		fmt.Fprintf(&out, verb, config)
@@ -111,7 +105,5 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 		slog.New(h).Info("x", "config", config, "pointer", &config, "client", c)
 	}
 	secret := strings.TrimPrefix(liveKey, "sk_live_")
-	if strings.Contains(out.String(), secret) || strings.Contains(out.String(), fmt.Sprintf("%x", secret)) {
-		t.Errorf("printed: %s", out.String())
-	}
+	expect.NoText(t, out.String(), secret, fmt.Sprintf("%x", secret))
 }

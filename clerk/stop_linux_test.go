@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 const (
@@ -42,12 +44,8 @@ func startStopped(t *testing.T, url string, itself bool) *stopped {
 	s.Env = append(os.Environ(), stoppedURL+"="+url, stopsItself+"="+strconv.FormatBool(itself))
 	s.Stderr = &s.stderr
 	out, err := s.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, s.Start())
 	s.out = bufio.NewScanner(out)
 	if !s.out.Scan() {
 		t.Fatalf("the process did not say its deadline: %s", s.stderr.String())
@@ -61,9 +59,7 @@ func startStopped(t *testing.T, url string, itself bool) *stopped {
 // resume lets the process continue, and returns how its call ended.
 func (s *stopped) resume(t *testing.T) string {
 	t.Helper()
-	if err := s.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, s.Process.Signal(syscall.SIGCONT))
 	ended := ""
 	if s.out.Scan() {
 		ended = s.out.Text()
@@ -123,12 +119,8 @@ func TestStoppedProcess(t *testing.T) {
 	})
 	s := startStopped(t, url, true)
 	<-time.After(time.Until(s.deadline) + 50*time.Millisecond)
-	if ended := s.resume(t); ended != "not_sent deadline_passed false" {
-		t.Errorf("the call ended %q", ended)
-	}
-	if n := <-got; n != 0 {
-		t.Errorf("%d bytes arrived", n)
-	}
+	expect.Equal(t, "the call ended", s.resume(t), "not_sent deadline_passed false")
+	expect.Equal(t, "bytes arrived", <-got, 0)
 }
 
 // TestUndeliveredRequest checks that a request which the kernel could not deliver by its deadline
@@ -159,15 +151,11 @@ func TestUndeliveredRequest(t *testing.T) {
 	}})
 	s := startStopped(t, url, false)
 	<-begun
-	if err := s.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, s.Process.Signal(syscall.SIGSTOP))
 	<-time.After(time.Until(s.deadline) + 500*time.Millisecond)
 	close(reading)
 	if <-whole {
 		t.Error("the whole request arrived after its deadline")
 	}
-	if ended := s.resume(t); ended != "lost timeout true" {
-		t.Errorf("the call ended %q", ended)
-	}
+	expect.Equal(t, "the call ended", s.resume(t), "lost timeout true")
 }

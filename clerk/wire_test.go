@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestMain makes the certificate of httptest's servers trusted before anything reads the system's
@@ -51,9 +53,7 @@ func TestMain(m *testing.M) {
 func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) string {
 	t.Helper()
 	l, err := append(config, net.ListenConfig{})[0].Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var running sync.WaitGroup
 	ended, end := context.WithCancel(context.Background())
 	running.Go(func() {
@@ -70,9 +70,7 @@ func listen(t *testing.T, serve func(*net.TCPConn), config ...net.ListenConfig) 
 		}
 	})
 	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, l.Close())
 		end()
 		running.Wait()
 	})
@@ -143,19 +141,13 @@ func TestCut(t *testing.T) {
 func TestNotConnected(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	refusing := "http://" + l.Addr().String() + "/v1"
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, l.Close())
 	tlsServer := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(tlsServer.Close)
 	_, port, err := net.SplitHostPort(tlsServer.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	plain := strings.Replace(listen(t, func(c *net.TCPConn) {
 		if _, err := io.WriteString(c, "220 mail.example.com\r\n"); err != nil {
 			t.Error(err)
@@ -215,9 +207,7 @@ func TestTLS(t *testing.T) {
 	if a := calls["create"](ctx, c); a.Class != clerk.NotSent || a.Sent || a.Code != "deadline_passed" {
 		t.Errorf("%s %s sent %t: %v", a.Class, a.Code, a.Sent, a.Err)
 	}
-	if n := requests.Load(); n != 3 {
-		t.Errorf("%d requests arrived, want 3", n)
-	}
+	expect.Equal(t, "requests arrived", requests.Load(), 3)
 }
 
 func TestNothingIsWrittenAfterTheDeadline(t *testing.T) {
@@ -242,9 +232,7 @@ func TestNothingIsWrittenAfterTheDeadline(t *testing.T) {
 					t.Errorf("%s: %s %s sent %t: %v", call, a.Class, a.Code, a.Sent, a.Err)
 				}
 			}
-			if n := len(f.requests()); n != want {
-				t.Errorf("%d requests arrived, want %d", n, want)
-			}
+			expect.Equal(t, "requests arrived", len(f.requests()), want)
 		})
 	}
 }
@@ -294,9 +282,7 @@ func TestDeadlineInTheMiddle(t *testing.T) {
 	}
 	c := newClient(t, clerk.Config{URL: url, Now: now})
 	metadata, err := json.Marshal(map[string]string{"x": strings.Repeat("x", 1<<20)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	a := c.Create(connected(within(t, time.Minute), func() { armed.Store(true) }), clerk.Invite{Email: "jane@example.com", PublicMetadata: metadata})
 	if a.Class != clerk.Lost || a.Code != "timeout" || !a.Sent {
 		t.Errorf("%s %s sent %t: %v", a.Class, a.Code, a.Sent, a.Err)

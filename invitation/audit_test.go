@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres"
 	"bulkinvite/postgres/postgrestest"
@@ -53,15 +55,11 @@ func TestAuditRowsAreThoseOfThePage(t *testing.T) {
 		update results set reason = 'why', duplicate_of = 11, status = 'expired', status_at = '2026-01-01', status_read_id = 12, clerk_user_id = 'user_1', expires_at = '2026-01-02',
 		       read_id = 13, redirect_url = 'https://example.com', expires_in_days = 14, public_metadata = '{"a": 1}', notes = '{spaces}' where batch_id = 1 and row_number = 1`)
 	page, err := r.Page(t.Context(), 1, invitation.RowFilter{Limit: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	text := func(row any) string {
 		t.Helper()
 		b, err := json.Marshal(row)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return string(b)
 	}
 	n := 0
@@ -84,28 +82,18 @@ func TestAuditWaitsForWhoTakesRows(t *testing.T) {
 	t.Parallel()
 	_, shared := reader(t)
 	pool, err := postgres.Open(t.Context(), shared.Config().ConnString()+"&pool_max_conns=1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer pool.Close()
 	ahead := func() (n int) {
-		if err := pool.QueryRow(t.Context(), `select current_setting('effective_io_concurrency')::int`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, pool.QueryRow(t.Context(), `select current_setting('effective_io_concurrency')::int`).Scan(&n))
 		return n
 	}
 	before := ahead()
-	if _, err := pool.Exec(t.Context(), `set idle_in_transaction_session_timeout = '20ms'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, `set idle_in_transaction_session_timeout = '20ms'`)
 	err = invitation.NewReader(pool).Audit(t.Context(), invitation.AuditFilter{Batch: 1}, func(*invitation.AuditRow) error {
 		time.Sleep(40 * time.Millisecond)
 		return nil
 	})
-	if err != nil {
-		t.Error(err)
-	}
-	if after := ahead(); after != before {
-		t.Errorf("pages are read %d ahead after an audit, %d before", after, before)
-	}
+	expect.OK(t, err)
+	expect.Equal(t, "pages read ahead after an audit", ahead(), before)
 }

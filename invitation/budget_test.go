@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -13,9 +14,7 @@ func TestBudget(t *testing.T) {
 	r, _ := reader(t)
 	limits := invitation.Limits{Create: limit(t, "100/8m"), Bulk: limit(t, "25/1m"), General: limit(t, "100/10s")}
 	b, err := r.Budget(t.Context(), 1, limits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	near := func(d, want time.Duration) bool { return d > want-5*time.Second && d < want+5*time.Second }
 	if c := b.Create; len(c.Busy) != 1 || !near(c.Busy[0], 3*time.Minute) || !near(c.Frozen, 8*time.Minute) {
 		t.Errorf("create: %+v, want one that weighs for three minutes more, and frozen for a window, not for an hour", c)
@@ -40,9 +39,7 @@ func TestLoads(t *testing.T) {
 		update batches set hours = '{[0,6),[22,24)}', tz = 'Europe/Berlin', start_at = '2026-11-30 08:00Z' where id = 3;
 		update batches set canary = 1, canary_row = 2 where id = 2;
 		update results set not_before = '2026-11-30 09:00Z' where batch_id = 2 and row_number = 3`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	loads, err := r.Loads(t.Context(), 1)
 	if err != nil || len(loads) != 2 {
 		t.Fatalf("%+v, %v", loads, err)

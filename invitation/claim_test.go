@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -132,9 +133,7 @@ func TestOpenIsTheClaim(t *testing.T) {
 			if err != nil && !errors.Is(err, rolledBack) {
 				t.Fatal(err)
 			}
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, <-done)
 			want := 1
 			if !commits {
 				want = 2
@@ -220,22 +219,16 @@ func TestOpenInKeyOrder(t *testing.T) {
 		}
 		return nil
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-done)
 }
 
 // free reports whether a person can be claimed without waiting, and leaves it at that.
 func free(t *testing.T, pool *pgxpool.Pool, l *ledger, p invitation.Person) bool {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer func() { _ = tx.Rollback(t.Context()) }() // nothing is to be kept
-	if _, err := tx.Exec(t.Context(), `set local lock_timeout = '100ms'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, tx, `set local lock_timeout = '100ms'`)
 	_, err = l.store.Open(t.Context(), tx, l.instance, "w", time.Minute, []invitation.Request{single(p)})
 	return err == nil
 }
@@ -267,14 +260,10 @@ func TestOpenCut(t *testing.T) {
 	l := newLedger(t)
 	p := person(l.batch("jane"), 1, "jane")
 	conn, err := pgx.ConnectConfig(t.Context(), l.pool.Config().ConnConfig.Copy())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // it is cut
 	tx, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if _, err := l.store.Open(t.Context(), tx, l.instance, "w", time.Minute, []invitation.Request{single(p)}); err != nil {
 		t.Fatal(err)
 	}
@@ -297,22 +286,15 @@ func TestCanaryReadsNoRest(t *testing.T) {
 	config := l.pool.Config().Copy()
 	config.MaxConns = 1 // whose statistics are looked at
 	one, err := pgxpool.NewWithConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(one.Close)
-	if _, err := one.Exec(t.Context(), `vacuum analyze results`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, one, `vacuum analyze results`)
 	store := invitation.NewStore(one)
 	read := func() (n int) {
 		t.Helper()
-		if _, err := one.Exec(t.Context(), `select pg_stat_force_next_flush()`); err != nil {
-			t.Fatal(err)
-		}
-		if err := one.QueryRow(t.Context(), `select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'results'::regclass`).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		must.Exec(t, one, `select pg_stat_force_next_flush()`)
+		must.OK(t, one.QueryRow(t.Context(),
+			`select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'results'::regclass`).Scan(&n))
 		return n
 	}
 	for name, look := range map[string]func() ([]invitation.RowID, error){

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -25,9 +26,7 @@ func (l *ledger) holds(text string) (tables []string) {
 	l.Helper()
 	rows, _ := l.pool.Query(l.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE' order by 1`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, err)
 	for _, table := range all {
 		if get[bool](l, `select exists (select from `+pgx.Identifier{table}.Sanitize()+` t where t::text ilike '%' || $1 || '%')`, text) {
 			tables = append(tables, table)
@@ -46,13 +45,9 @@ func TestErase(t *testing.T) {
 	sight := func(key string) {
 		t.Helper()
 		read, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadPending, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		_, err = l.store.EndRead(t.Context(), l.instance, read, invitation.ReadEnd{Status: 200, Complete: true, Seen: []invitation.Seen{{ID: "inv_7", Key: key, Status: invitation.Pending, CreatedAt: time.Now()}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 	}
 	sight("p7@example.com")
 	if got := l.holds("p7@example.com"); !slices.Equal(got, []string{"attempt_people", "drift", "results", "sightings"}) {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -20,9 +21,7 @@ func TestKnown(t *testing.T) {
 			t.Errorf("instance %d: anybody %v, %v", instance, any, err)
 		}
 	}
-	if _, err := pool.Exec(t.Context(), "update results set expires_at = now() - interval '1 day' where clerk_invitation_id = 'inv_1'"); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, "update results set expires_at = now() - interval '1 day' where clerk_invitation_id = 'inv_1'")
 	want := map[string]bool{"jane@example.com": false, "joe@example.com": false, "a@example.com": true}
 	if got, err := r.Known(t.Context(), 1, keys); err != nil || !maps.Equal(got, want) {
 		t.Errorf("after one expired: %v, %v", got, err)
@@ -35,9 +34,7 @@ func TestOnlyInstance(t *testing.T) {
 	if id, ok, err := r.OnlyInstance(t.Context()); err != nil || !ok || id != 1 {
 		t.Errorf("beside the sandbox: %d, %v, %v", id, ok, err)
 	}
-	if _, err := pool.Exec(t.Context(), "insert into instances (clerk_id, environment) values ('ins_other', 'development')"); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, "insert into instances (clerk_id, environment) values ('ins_other', 'development')")
 	if _, ok, err := r.OnlyInstance(t.Context()); err != nil || ok {
 		t.Errorf("of two: %v, %v", ok, err)
 	}

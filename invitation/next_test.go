@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -175,9 +176,7 @@ func checkNext(t *testing.T, cases []nextCase) {
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := invitation.Next(tt.row, tt.ev); got != tt.want {
-				t.Errorf("got  %+v\nwant %+v", got, tt.want)
-			}
+			expect.Equal(t, "decision", invitation.Next(tt.row, tt.ev), tt.want)
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -16,14 +17,10 @@ func TestPage(t *testing.T) {
 	pool := postgrestest.New(t)
 	store, r := invitation.NewStore(pool), invitation.NewReader(pool)
 	instance, err := store.EnsureInstance(t.Context(), "ins_test", "production")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_, err = pool.Exec(t.Context(), `insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state, rows)
 		values ($1, 'a.csv', '', 1, 'UTF-8', ',', '{email}', 'test', 'running', 30), ($1, 'b.csv', '', 1, 'UTF-8', ',', '{email}', 'test', 'running', 1)`, instance.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_, err = pool.Exec(t.Context(), `
 		insert into results (batch_id, row_number, instance_id, line, original, email, key, outcome, decided_at, status, clerk_invitation_id)
 		select 1, n, $1::bigint, n + 1, array['x'], 'P' || n || '@example.com', 'p' || n || '@example.com',
@@ -31,9 +28,7 @@ func TestPage(t *testing.T) {
 		       case when n % 6 = 0 then 'accepted' when n % 3 = 0 then 'pending' end, case when n % 3 = 0 then 'inv_' || n end
 		from generate_series(1, 30) n
 		union all select 2, 1, $1, 2, array['x'], 'p_1@example.com', 'p_1@example.com', null, null, null, null`, instance.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, c := range []struct {
 		filter invitation.RowFilter
 		want   func(n int) bool
@@ -89,9 +84,7 @@ func TestPage(t *testing.T) {
 		var keys []string
 		for after := ""; ; after = keys[len(keys)-1] {
 			people, err := r.People(t.Context(), "p", after, 7)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if len(people) == 0 {
 				break
 			}
@@ -117,9 +110,7 @@ func walk(t *testing.T, r *invitation.Reader, f invitation.RowFilter, next func(
 	t.Helper()
 	for range 20 {
 		p, err := r.Page(t.Context(), 1, f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for _, row := range p.Rows {
 			met, last = append(met, row.RowNumber), max(last, row.RowNumber)
 		}

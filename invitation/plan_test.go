@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -12,9 +14,7 @@ import (
 func limit(t *testing.T, s string) ratelimit.Limit {
 	t.Helper()
 	l, err := ratelimit.Parse(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return l
 }
 
@@ -68,9 +68,7 @@ func TestMakePlan(t *testing.T) {
 				t.Errorf("at once %d, each %d; want %d, %d", got.AtOnce, got.Each, tt.atOnce, tt.each)
 			}
 			got.AtOnce, got.Each, got.Window, got.First = 0, 0, 0, 0
-			if got != tt.want {
-				t.Errorf("got  %+v\nwant %+v", got, tt.want)
-			}
+			expect.Equal(t, "plan", got, tt.want)
 		})
 	}
 }
@@ -108,15 +106,11 @@ func TestMakePlanKeepsLimits(t *testing.T) {
 func TestMakePlanKnowsWhen(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	at := func(text string) time.Time {
 		t.Helper()
 		when, err := time.ParseInLocation("2006-01-02 15:04:05", text, berlin)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return when
 	}
 	day := invitation.Hours{From: 8, To: 18, TZ: "Europe/Berlin"}

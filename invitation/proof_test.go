@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -51,9 +52,7 @@ func (l *ledger) certify(batch int64) *invitation.Certificate {
 func (l *ledger) verify(batch int64, head *invitation.Hash) *invitation.Verification {
 	l.Helper()
 	v, err := invitation.NewReader(l.pool).Verify(l.Context(), batch, head)
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, err)
 	if v.Holds != (len(v.Differences) == 0) {
 		l.Errorf("holds: %v, with %v", v.Holds, v.Differences)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -67,9 +68,7 @@ insert into buckets (instance_id, name, frozen_until, frozen_reason) values
 func reader(t *testing.T) (*invitation.Reader, *pgxpool.Pool) {
 	t.Helper()
 	pool := postgrestest.New(t)
-	if _, err := pool.Exec(t.Context(), house); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, house)
 	return invitation.NewReader(pool), pool
 }
 
@@ -77,13 +76,9 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	r, pool := reader(t)
 	done, err := r.Report(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	got, err := json.Marshal(done)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	// The request that was never sent is no request; the other instance's read and the later one are not this batch's.
 	want := `{"batch":1,"state":"done","rows":5,` +
 		`"outcomes":{"invited":2,"already_invited":0,"already_registered":0,"invalid":1,"rejected":1,"duplicate_row":1,"failed":0,"cancelled":0},` +
@@ -94,9 +89,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	running, err := r.Report(t.Context(), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if running.Undecided != 2 || running.Requests.Create != 2 || running.Requests.Bulk != 1 || running.RateLimited != 1 || running.Seconds < 59 {
 		t.Errorf("running: %+v", running)
 	}

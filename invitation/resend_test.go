@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -201,7 +202,5 @@ func TestCancelKeepsTheLostLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.is("(invited,link_lost,inv_1,1)", `select (outcome, reason, clerk_invitation_id, attempt_id) from results`)
-	if made != 1 {
-		t.Errorf("the create was attempt %d", made)
-	}
+	expect.Equal(t, "the attempt of the create", made, 1)
 }

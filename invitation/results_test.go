@@ -2,9 +2,11 @@ package invitation_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -51,13 +53,9 @@ func TestSpreadsheetSafe(t *testing.T) {
 		"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\x00=1", "\x01x", "\x7f=1", "\u0085=1",
 		"＝1+1", "＋1", "－1", "＠SUM(A1)", "\ufeff=1", "\u200b＝1", "\u200e\u200b@x",
 	} {
-		if got := invitation.SpreadsheetSafe(cell); got != "'"+cell {
-			t.Errorf("%q is written as %q", cell, got)
-		}
+		expect.Equal(t, fmt.Sprintf("%q is written as", cell), invitation.SpreadsheetSafe(cell), "'"+cell)
 	}
 	for _, cell := range []string{"", "Jane", "jane@example.com", "1-2", "'=1", "Ａ＝1", "\ufeffJane", "\u200b"} {
-		if got := invitation.SpreadsheetSafe(cell); got != cell {
-			t.Errorf("%q is written as %q", cell, got)
-		}
+		expect.Equal(t, fmt.Sprintf("%q is written as", cell), invitation.SpreadsheetSafe(cell), cell)
 	}
 }

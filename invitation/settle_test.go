@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -126,9 +128,7 @@ func TestNoteLate(t *testing.T) {
 			if l.note(id, answer) {
 				t.Error("the answer was taken for the first")
 			}
-			if is := state(); is != was {
-				t.Errorf("a late answer changed\n%s\nto\n%s", was, is)
-			}
+			expect.Equal(t, "after a late answer", state(), was)
 			l.is("200 late trace {inv_1}", `select http_status || ' ' || error_code || ' ' || trace_id || ' ' || clerk_invitation_ids::text from late_answers where attempt_id = $1`, id)
 		})
 	}
@@ -239,9 +239,7 @@ func TestSettleTogether(t *testing.T) {
 		l.awaitBlocked()
 		return nil
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-done)
 	l.is("already_invited", `select outcome from results`)
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -37,27 +39,21 @@ func newLedger(t *testing.T) *ledger {
 func (l *ledger) newInstance(name string) int64 {
 	l.Helper()
 	in, err := l.store.EnsureInstance(l.Context(), name, "production")
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, err)
 	return in.ID
 }
 
 func (l *ledger) beat(worker string) (since time.Time) {
 	l.Helper()
 	since, err := l.store.Beat(l.Context(), invitation.WorkerInfo{ID: worker, InstanceID: l.instance, Host: "host", PID: 1, Version: "v", Lives: 20 * time.Second})
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, err)
 	return since
 }
 
 func (l *ledger) tx(f func(context.Context, pgx.Tx) error) {
 	l.Helper()
 	ctx := l.Context()
-	if err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error { return f(ctx, tx) }); err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error { return f(ctx, tx) }))
 }
 
 func (l *ledger) exec(sql string, args ...any) {
@@ -66,12 +62,9 @@ func (l *ledger) exec(sql string, args ...any) {
 }
 
 // get reads one value.
-func get[T any](l *ledger, sql string, args ...any) (v T) {
+func get[T any](l *ledger, sql string, args ...any) T {
 	l.Helper()
-	if err := l.pool.QueryRow(l.Context(), sql, args...).Scan(&v); err != nil {
-		l.Fatalf("%s: %v", sql, err)
-	}
-	return v
+	return must.Read[T](l, l.pool, sql, args...)
 }
 
 func (l *ledger) is(want string, sql string, args ...any) {
@@ -172,9 +165,7 @@ func (l *ledger) awaitBlocked() {
 func TestEnsureInstance(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	if again := l.newInstance("ins_one"); again != l.instance {
-		t.Errorf("the same instance is %d and %d", l.instance, again)
-	}
+	expect.Equal(t, "the same instance", l.newInstance("ins_one"), l.instance)
 	if other := l.newInstance("ins_two"); other == l.instance {
 		t.Error("two instances are one")
 	}
@@ -190,9 +181,7 @@ func TestBeat(t *testing.T) {
 		t.Error("a registered worker was registered again")
 	}
 	l.is("true", `select heartbeat_at > clock_timestamp() - interval '1 min' and lives_until = heartbeat_at + interval '20 s' from workers where id = 'a'`)
-	if err := l.store.Leave(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, l.store.Leave(t.Context(), "a"))
 	if again := l.beat("a"); !again.After(since) {
 		t.Error("a worker that had left was not registered again")
 	}
@@ -247,14 +236,10 @@ func TestClaimMayNotStandStill(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	conn, err := l.pool.Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer conn.Release()
 	limit := func() (text string) {
-		if err := conn.QueryRow(t.Context(), `show idle_in_transaction_session_timeout`).Scan(&text); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, conn.QueryRow(t.Context(), `show idle_in_transaction_session_timeout`).Scan(&text))
 		return text
 	}
 	before := limit()
@@ -281,9 +266,7 @@ func TestBatchIsKept(t *testing.T) {
 	}
 	id := l.batchOf(want, "jane", "joe")
 	got, err := l.store.Batch(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if got.FileSHA256 != want.FileSHA256 || got.FileBytes != 42 || got.Priority != 1 || !got.Preflight || got.Options != want.Options || got.FileName != "hires.csv" ||
 		got.State != invitation.Running || got.Rows != 2 || got.StartedAt.Before(got.CreatedAt) || !got.FinishedAt.IsZero() || !slices.Equal(got.Columns, []string{"email"}) {
 		t.Errorf("got %+v", got)
@@ -326,9 +309,7 @@ func TestLockFile(t *testing.T) {
 		l.awaitBlocked()
 		return nil
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-done)
 }
 
 func TestFinish(t *testing.T) {
@@ -394,9 +375,7 @@ func TestDue(t *testing.T) {
 	attempt(7, "g", `deadline = clock_timestamp() - interval '1 hour', resolved_at = clock_timestamp(), resolution = 'read'`)
 
 	due, next, err := l.store.Due(t.Context(), l.instance, 15*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var ids []int64
 	for _, a := range due {
 		ids = append(ids, a.ID)
@@ -446,9 +425,7 @@ func TestLockAttempt(t *testing.T) {
 		})
 		return err
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-done)
 	l.is("1", `select count(*) from late_answers where attempt_id = $1`, id)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		people, err := l.store.LockAttempt(ctx, tx, id)
@@ -463,9 +440,7 @@ func TestLockAttempt(t *testing.T) {
 func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GET {
 	l.Helper()
 	g, err := l.store.BeginRead(l.Context(), l.instance, worker, call, nil)
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(l, err)
 	end.Complete = true
 	if _, err := l.store.EndRead(l.Context(), l.instance, g, end); err != nil {
 		l.Fatal(err)
@@ -522,9 +497,7 @@ func TestLoadCoverage(t *testing.T) {
 	covered := func() invitation.Coverage { l.Helper(); return l.load(row(batch, 1)).Coverage }
 	see := func() {
 		t.Helper()
-		if err := l.store.SeeBatches(t.Context(), l.instance); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, l.store.SeeBatches(t.Context(), l.instance))
 	}
 
 	for _, call := range []string{invitation.ReadPending, invitation.ReadAll, invitation.ReadRevoked} {
@@ -568,9 +541,7 @@ func TestLoadCoverage(t *testing.T) {
 		t.Errorf("a read that has not ended, %d, counts: %+v", g.ID, got)
 	}
 
-	if err := l.store.Leave(t.Context(), "w"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, l.store.Leave(t.Context(), "w"))
 	if got := covered(); !got.Users.IsZero() || !got.Invitations.IsZero() {
 		t.Errorf("reads of a process that is gone count: %+v", got)
 	}
@@ -626,9 +597,7 @@ func TestSightings(t *testing.T) {
 		return []invitation.Seen{{ID: "inv_1", Key: key("a"), Status: st, CreatedAt: at(1), ExpiresAt: at(2)}, {ID: "inv_2", Key: key("stranger"), Status: st, CreatedAt: at(1)}}
 	}
 	older, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadAll, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	first := l.read("w", invitation.ReadPending, invitation.ReadEnd{Seen: show(invitation.Pending)})
 	l.is("1", `select count(*) from sightings`)
 	s := l.load(row(batch, 1)).Sightings
@@ -715,9 +684,7 @@ func TestEndRead(t *testing.T) {
 	batch := l.batch("a", "b")
 	l.decide(row(batch, 2), invitation.Invited)
 	g, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadUsers, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	covers := []invitation.RowID{row(batch, 1), row(batch, 2)}
 	if _, err := l.store.EndRead(t.Context(), l.instance, g, invitation.ReadEnd{Status: 502, Code: "bad_gateway", Covers: covers}); err != nil {
 		t.Fatal(err)
@@ -729,9 +696,7 @@ func TestEndRead(t *testing.T) {
 	l.is("1", `select count(*) from results where users_read_id is null and row_number = 2`)
 
 	page, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadAll, &g)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if page.Pass != g.ID || !page.Begun.Equal(g.Begun) {
 		t.Errorf("a page of a pass: %+v, want that of %+v", page, g)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres"
 	"bulkinvite/postgres/postgrestest"
@@ -20,9 +21,7 @@ import (
 func oneConnection(t *testing.T) (context.Context, *pgxpool.Pool) {
 	t.Helper()
 	pool, err := postgres.Open(t.Context(), postgrestest.URL(t)+"&pool_max_conns=1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(pool.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -40,9 +39,7 @@ func plantRows(t *testing.T, pool *pgxpool.Pool, state string, rows, bytes int) 
 			select 1, n, 1, n + 1, array[repeat('x', %d)], 'p' || n || '@example.com', 'p' || n || '@example.com'
 			from generate_series(1, %d) n`, bytes, rows),
 	} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+		must.Exec(t, pool, sql)
 	}
 }
 

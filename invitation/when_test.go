@@ -4,15 +4,14 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
 func TestParseStart(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, tt := range []struct {
 		now, text string
 		want      string // RFC 3339; empty: refused
@@ -36,9 +35,7 @@ func TestParseStart(t *testing.T) {
 		{"2026-11-22 20:11", "2026-13-24 08:00", ""},
 	} {
 		now, err := time.ParseInLocation("2006-01-02 15:04", tt.now, berlin)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		got, err := invitation.ParseStart(tt.text, now)
 		if tt.want == "" {
 			if err == nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres"
 	"bulkinvite/postgres/postgrestest"
@@ -14,9 +15,7 @@ func TestWhy(t *testing.T) {
 	t.Parallel()
 	r, _ := reader(t)
 	s, err := r.Why(t.Context(), "jane@example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(s.Rows) != 4 || len(s.Attempts) != 1 || len(s.LateAnswers) != 1 || len(s.Reads) != 1 || len(s.Sightings) != 1 || len(s.Events) != 2 {
 		t.Errorf("%d rows, %d attempts, %d late answers, %d reads, %d sightings, %d events",
 			len(s.Rows), len(s.Attempts), len(s.LateAnswers), len(s.Reads), len(s.Sightings), len(s.Events))
@@ -40,9 +39,7 @@ func TestWhyProvesWhatItSays(t *testing.T) {
 	r, _ := reader(t)
 	for key, open := range map[string]int{"b@example.com": 1, "max@example.com": 0} {
 		s, err := r.Why(t.Context(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if len(s.Attempts) != 2 || len(s.Summary) != 1 || len(s.Summary[0].Sent) != 0 || s.Summary[0].Open != open {
 			t.Errorf("%s: %d attempts, %+v", key, len(s.Attempts), s.Summary)
 		}
@@ -70,9 +67,7 @@ func TestWhyNamesTheRead(t *testing.T) {
 	l.settle(closes(row(batch, 1), "jane", invitation.ClosedNotThere))
 	l.read("w", invitation.ReadAll, invitation.ReadEnd{})
 	s, err := invitation.NewReader(l.pool).Why(t.Context(), key("jane"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(s.Attempts) != 1 || s.Attempts[0].SettledBy == nil || *s.Attempts[0].SettledBy != proof.ID || len(s.Reads) != 1 || s.Reads[0].ReadID != proof.ID {
 		t.Errorf("attempts %+v and reads %+v, want read %d", s.Attempts, s.Reads, proof.ID)
 	}
@@ -89,9 +84,7 @@ func TestWhyGoesOnToOtherAddresses(t *testing.T) {
 	postgrestest.Plant(t, pool, `update batches set corrects = 1, corrects_row = 5 where id = 3`)
 	for asked, other := range map[string]string{"max@example.com": "c@example.com", "c@example.com": "max@example.com"} {
 		s, err := r.Why(t.Context(), asked)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if !slices.Equal(s.Keys, []string{asked, other}) || len(s.Rows) != 2 || len(s.Attempts) != 2 || len(s.Summary) != 1 || len(s.Summary[0].AttemptIDs) != 2 {
 			t.Errorf("%s: %v with %d rows and %d attempts, %+v", asked, s.Keys, len(s.Rows), len(s.Attempts), s.Summary)
 		}
@@ -105,9 +98,7 @@ func TestWhyPlansOnce(t *testing.T) {
 	t.Parallel()
 	_, shared := reader(t)
 	pool, err := postgres.Open(t.Context(), shared.Config().ConnString()+"&pool_max_conns=1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer pool.Close()
 	ask := func(times int) (once, each int) {
 		for range times {
@@ -115,10 +106,8 @@ func TestWhyPlansOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err := pool.QueryRow(t.Context(), `select sum(generic_plans), sum(custom_plans) from pg_prepared_statements where statement like $1`, "%from results%").Scan(&once, &each)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, pool.QueryRow(t.Context(),
+			`select sum(generic_plans), sum(custom_plans) from pg_prepared_statements where statement like $1`, "%from results%").Scan(&once, &each))
 		return once, each
 	}
 	once, each := ask(10)

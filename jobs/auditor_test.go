@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -26,14 +28,10 @@ func (b *bundle) login() *pgx.Conn {
 	config := b.pool.Config().ConnConfig.Copy()
 	config.User = name
 	conn, err := pgx.ConnectConfig(b.t.Context(), config)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.t.Cleanup(func() {
 		ctx := context.WithoutCancel(b.t.Context())
-		if err := conn.Close(ctx); err != nil {
-			b.t.Error(err)
-		}
+		expect.OK(b.t, conn.Close(ctx))
 		if _, err := b.pool.Exec(ctx, `drop role `+name); err != nil {
 			b.t.Error(err)
 		}
@@ -79,9 +77,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 		`begin isolation level repeatable read`,
 		`select pg_advisory_xact_lock(n), pg_advisory_xact_lock_shared(n + 1000) from generate_series(2000, 2500) n`,
 	} {
-		if _, err := auditor.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+		must.Exec(t, auditor, sql)
 	}
 	rows, _ := auditor.Query(t.Context(), `select oid::regclass::text from pg_class
 		where relnamespace = 'public'::regnamespace and relkind = 'r' and has_table_privilege(oid, 'select')`)
@@ -90,9 +86,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 		t.Fatalf("tables that auditors read: %v, %v", tables, err)
 	}
 	for _, table := range tables {
-		if _, err := auditor.Exec(t.Context(), `lock table `+table+` in access share mode`); err != nil {
-			t.Fatal(err)
-		}
+		must.Exec(t, auditor, `lock table `+table+` in access share mode`)
 	}
 
 	// River is told to pause, to cancel every job and to give up its leader, again and again.
@@ -132,9 +126,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 	if err != nil || ctx.Err() != nil {
 		t.Fatal("the batch was not done: ", err, ctx.Err(), b.outcomes(batch))
 	}
-	if got := b.outcomes(batch); got["invited"] != people {
-		t.Errorf("outcomes %v", got)
-	}
+	b.want(batch, tally{"invited": people})
 	if listening > 0 {
 		t.Error("the fleet listens to notifications, which any login can send")
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"
 )
 
@@ -22,12 +24,8 @@ func (b *bundle) whenUndecided(w *Worker, batch int64, n int) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
 	defer cancel()
-	if err := w.Run(ctx, func(context.Context) (bool, error) { return b.outcomes(batch)[""] == n, nil }); err != nil {
-		b.t.Fatal(err)
-	}
-	if got := b.outcomes(batch); got[""] != n {
-		b.t.Fatalf("outcomes %v, want %d undecided", got, n)
-	}
+	must.OK(b.t, w.Run(ctx, func(context.Context) (bool, error) { return b.outcomes(batch)[""] == n, nil }))
+	b.want(batch, tally{"": n})
 }
 
 // People whom Clerk knows cost no create, and when the budget is spent they are
@@ -43,23 +41,14 @@ func TestKnownPeopleCostNothing(t *testing.T) {
 		}
 	}
 	seeds := filepath.Join(t.TempDir(), "seeds.json")
-	if err := os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`],"invitations":[`+strings.Join(pending, ",")+`]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`],"invitations":[`+strings.Join(pending, ",")+`]}`), 0o600))
 	b := setup(t, sandbox.Config{SeedFile: seeds})
 	batch := b.batch(120, person)
 	b.run(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), batch)
-	if got := b.outcomes(batch); got["invited"] != 50 || got["already_registered"] != 35 || got["already_invited"] != 35 {
-		t.Errorf("outcomes %v, want 50 invited, 35 users, 35 pending", got)
-	}
-	var spent int
-	err := b.pool.QueryRow(t.Context(), `select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`).Scan(&spent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if spent != 0 {
-		t.Errorf("%d creates were spent on people whom Clerk knows, want 0", spent)
-	}
+	b.want(batch, tally{"invited": 50, "already_registered": 35, "already_invited": 35})
+	spent := must.Read[int](t, b.pool,
+		`select count(*) from attempt_people p join results r using (batch_id, row_number) where r.outcome <> 'invited'`)
+	expect.Equal(t, "creates spent on people whom Clerk knows", spent, 0)
 	b.proven(batch)
 }
 
@@ -69,13 +58,9 @@ func TestPriorityOvertakes(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	long := b.batch(200, person)
 	urgent := b.batch(20, func(i int) string { return fmt.Sprintf("urgent%d@example.com", i) })
-	if _, err := b.pool.Exec(t.Context(), `update batches set priority = 1 where id = $1`, urgent); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, b.pool, `update batches set priority = 1 where id = $1`, urgent)
 	b.whenUndecided(b.worker(Config{Create: hour.create, Bulk: hour.bulk}), long, 170)
-	if got := b.outcomes(urgent); got["invited"] != 20 {
-		t.Errorf("outcomes %v of the urgent batch, want 20 invited before the long one", got)
-	}
+	b.want(urgent, tally{"invited": 20})
 }
 
 // With the budget spent a process fetches no jobs, and each job that was fetched
@@ -86,26 +71,19 @@ func TestNoBudgetNoWork(t *testing.T) {
 	batch := b.batch(3000, person)
 	w := b.worker(Config{Create: hour.create, Bulk: hour.bulk})
 	var spent time.Time
-	err := w.Run(t.Context(), func(context.Context) (bool, error) {
+	must.OK(t, w.Run(t.Context(), func(context.Context) (bool, error) {
 		if _, closed := w.gate.closed(); closed && spent.IsZero() {
 			spent = time.Now()
 		}
 		return !spent.IsZero() && time.Since(spent) > 6*time.Second, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	var touched, attempts int
-	err = b.pool.QueryRow(t.Context(), `select count(*) filter (where metadata ? 'snoozes' or state <> 'available'), max(attempt) from river_job where kind = 'invite' and state <> 'completed'`).Scan(&touched, &attempts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select count(*) filter (where metadata ? 'snoozes' or state <> 'available'), max(attempt) from river_job where kind = 'invite' and state <> 'completed'`).Scan(&touched, &attempts))
 	if touched > limitedWorkers+3*inFlight || attempts > 0 {
 		t.Errorf("%d jobs were touched and one had %d attempts; want at most %d and 0", touched, attempts, limitedWorkers+3*inFlight)
 	}
-	if got := b.outcomes(batch); got["invited"] != 50 {
-		t.Errorf("outcomes %v, want 50 invited", got)
-	}
+	b.want(batch, tally{"invited": 50})
 }
 
 // A 429 stops its bucket for everybody until Retry-After has passed, then one
@@ -121,15 +99,11 @@ func TestThrottledFreezesOneBucket(t *testing.T) {
 		       count(*) filter (where exists (select from attempts f where f.bucket = 'create' and f.http_status = 429
 		              and a.started_at > f.answered_at + interval '0.5 s' and a.started_at < f.answered_at + interval '1.9 s'))
 		from attempts a where bucket = 'create'`).Scan(&refused, &early)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if refused != 6 || early != 0 {
 		t.Errorf("%d refused, %d sent while frozen; want 6 and 0", refused, early)
 	}
-	if got := b.outcomes(batch); got["invited"] != 96 {
-		t.Errorf("outcomes %v, want 96 invited", got)
-	}
+	b.want(batch, tally{"invited": 96})
 	b.proven(batch)
 }
 
@@ -139,38 +113,28 @@ func TestSweep(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(40, person)
 	b.run(b.worker(quick), batch)
-	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days' where row_number <= 30`); err != nil {
-		t.Fatal(err)
-	}
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(0), person(1)))
+	must.Exec(t, b.pool, `update results set invited_at = invited_at - interval '20 days' where row_number <= 30`)
+	b.accept(person(0), person(1))
 	dry, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if dry.Stale != 30 || dry.Revoked != 0 {
 		t.Errorf("the dry run says %d stale and %d revoked, want 30 and 0", dry.Stale, dry.Revoked)
 	}
 	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Allow: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if sw.Scanned != 40 || sw.Stale != 30 || sw.Revoked != 28 || sw.Skipped["accepted"] != 2 || sw.Failed != 0 {
 		t.Errorf("sweep %+v, want 40 scanned, 30 stale, 28 revoked, 2 accepted", *sw)
 	}
 	var revoked, open int
-	err = b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke' and resolved_at is null)`).Scan(&revoked, &open)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke' and resolved_at is null)`).Scan(&revoked, &open))
 	if revoked != 28 || open != 0 {
 		t.Errorf("%d rows are revoked and %d revokes open, want 28 and 0", revoked, open)
 	}
 	// Who was revoked may be invited again by another batch.
 	again := b.batch(40, person)
 	b.run(b.worker(quick), again)
-	if got := b.outcomes(again); got["invited"] != 28 || got["already_invited"] != 12 {
-		t.Errorf("outcomes %v, want the 28 revoked invited again", got)
-	}
+	b.want(again, tally{"invited": 28, "already_invited": 12})
 }
 
 // A revoke whose answer was lost is settled by reading.
@@ -181,13 +145,9 @@ func TestLostRevoke(t *testing.T) {
 		{Call: "revoke", Kind: sandbox.FaultCutBefore, Address: person(2), First: 1}, {Call: "revoke", Kind: sandbox.FaultCutBefore, Address: person(3), First: 1}}})
 	batch := b.batch(10, person)
 	b.run(b.worker(quick), batch)
-	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, b.pool, `update results set invited_at = invited_at - interval '20 days'`)
 	sw, err := b.worker(quick).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if sw.Revoked != 10 || sw.Failed != 0 {
 		t.Errorf("sweep %+v, want 10 revoked", *sw)
 	}
@@ -202,13 +162,9 @@ func TestLostRevoke(t *testing.T) {
 	if counts["read"] != 2 || counts["not_there"] != 2 {
 		t.Errorf("lost revokes were settled as %v, want 2 read and 2 not there", counts)
 	}
-	var read int
-	if err := b.pool.QueryRow(t.Context(), `select count(*) from revocations v join reads r on r.id = v.read_id join attempts a on a.id = v.attempt_id where v.outcome = 'revoked'`).Scan(&read); err != nil {
-		t.Fatal(err)
-	}
-	if read != 2 {
-		t.Errorf("%d revocations name the read that decided them, want 2", read)
-	}
+	read := must.Read[int](t, b.pool,
+		`select count(*) from revocations v join reads r on r.id = v.read_id join attempts a on a.id = v.attempt_id where v.outcome = 'revoked'`)
+	expect.Equal(t, "revocations that name the read that decided them", read, 2)
 }
 
 // A schedule sweeps its night once, however many processes there are.
@@ -217,9 +173,7 @@ func TestNightlySweep(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(5, person)
 	b.run(b.worker(quick), batch)
-	if _, err := b.pool.Exec(t.Context(), `update results set invited_at = invited_at - interval '20 days'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, b.pool, `update results set invited_at = invited_at - interval '20 days'`)
 	cfg := quick
 	cfg.SweepAt = "@every 2s" // cron/v3's own form of an interval, so that the test need not wait for a minute
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
@@ -231,17 +185,11 @@ func TestNightlySweep(t *testing.T) {
 	}
 	other := make(chan error, 1)
 	go func() { other <- b.worker(cfg).Run(ctx, swept) }()
-	if err := b.worker(cfg).Run(ctx, swept); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-other; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.worker(cfg).Run(ctx, swept))
+	must.OK(t, <-other)
 	var revoked, revokes int
-	err := b.pool.QueryRow(t.Context(), `select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke')`).Scan(&revoked, &revokes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.pool.QueryRow(t.Context(),
+		`select (select count(*) from results where status = 'revoked'), (select count(*) from attempts where call = 'revoke')`).Scan(&revoked, &revokes))
 	if revoked != 5 || revokes != 5 {
 		t.Errorf("%d revoked by %d requests, want 5 by 5", revoked, revokes)
 	}
@@ -253,14 +201,10 @@ func TestParseSchedule(t *testing.T) {
 	// it ends: each night of two years has one sweep.
 	for _, zone := range []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata"} {
 		where, err := time.LoadLocation(zone)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for _, at := range []string{"0 2 * * *", "30 1 * * *"} {
 			s, err := ParseSchedule(at, zone)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			days := map[string]int{}
 			end := time.Date(2028, 1, 1, 0, 0, 0, 0, where)
 			for next := s.Next(time.Date(2025, 12, 31, 23, 59, 59, 0, where)); next.Before(end); next = s.Next(next) {
@@ -280,9 +224,7 @@ func TestParseSchedule(t *testing.T) {
 	// Greenwich and west of it.
 	for zone, day := range map[string]int{"Europe/Berlin": 25, "America/New_York": 32} {
 		s, err := ParseSchedule("*/30 * * * *", zone)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for at := time.Date(2026, 10, day, 0, 0, 0, 0, time.UTC); at.Hour() != 8; at = at.Add(10 * time.Minute) {
 			if next := s.Next(at); !next.After(at) {
 				t.Errorf("%s: after %v comes %v", zone, at, next)
@@ -308,17 +250,12 @@ func TestSinglesSpentKeepNobodyFromBulk(t *testing.T) {
 	over := func() bool {
 		return b.count(`select count(*) from river_job where kind = 'invite' and state in ('available', 'running')`) == 0
 	}
-	err := w.Run(ctx, func(context.Context) (bool, error) {
+	must.OK(t, w.Run(ctx, func(context.Context) (bool, error) {
 		poke(w.active)
 		if second == 0 && b.outcomes(first)["invited"] == 2 && over() {
 			second = b.batch(20, func(i int) string { return "other" + person(i) })
 		}
 		return second != 0 && b.outcomes(second)["invited"] == 20, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := b.outcomes(second); got["invited"] != 20 {
-		t.Errorf("outcomes %v, want 20 invited by bulk calls", got)
-	}
+	}))
+	b.want(second, tally{"invited": 20})
 }

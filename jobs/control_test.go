@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -20,28 +22,14 @@ func (b *bundle) until(w *Worker, batch int64, state invitation.State) *invitati
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	var one *invitation.Batch
-	err := w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
+	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
 		one, err = b.store.Batch(ctx, batch)
 		return err == nil && one.State == state, err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	if one == nil || one.State != state {
 		b.t.Fatalf("batch %d did not become %s: %v", batch, state, b.outcomes(batch))
 	}
 	return one
-}
-
-func (b *bundle) jobs(batch int64) int {
-	b.t.Helper()
-	var n int
-	err := b.pool.QueryRow(b.t.Context(), `select count(*) from river_job where kind = 'invite' and state in ('available', 'scheduled', 'retryable')
-		and (args->>'batch')::bigint = $1`, batch).Scan(&n)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return n
 }
 
 func TestBreakerPauses(t *testing.T) {
@@ -73,16 +61,11 @@ func TestBreakerInDoubt(t *testing.T) {
 	decide := func(outcome string, from, to int) {
 		t.Helper()
 		b.exec(`update results set outcome = $2, decided_at = clock_timestamp() where batch_id = $1 and row_number between $3 and $4`, batch, outcome, from, to)
-		if err := w.tidy(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.tidy(t.Context()))
 	}
 	state := func() invitation.State {
 		t.Helper()
-		one, err := b.store.Batch(t.Context(), batch)
-		if err != nil {
-			t.Fatal(err)
-		}
+		one := b.read(batch)
 		return one.State
 	}
 	w.suspect.Store(true) // as whoever records a rejection says
@@ -95,29 +78,19 @@ func TestBreakerInDoubt(t *testing.T) {
 		t.Fatalf("with 19 rows decided the batch is %s, want running", got)
 	}
 	decide("invited", 20, 20)
-	if got := state(); got != invitation.Paused {
-		t.Errorf("with 10 of 20 rows rejected the batch is %s, want paused", got)
-	}
+	expect.Equal(t, "with 10 of 20 rows rejected the batch", state(), invitation.Paused)
 }
 
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(60, person)
-	if _, err := b.pool.Exec(t.Context(), `update batches set canary = 7, canary_row = 7 where id = $1`, batch); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, b.pool, `update batches set canary = 7, canary_row = 7 where id = $1`, batch)
 	one := b.until(b.worker(quick), batch, invitation.Paused)
-	if got := b.outcomes(batch); got["invited"] != 7 {
-		t.Errorf("outcomes %v after the canary, want 7 invited", got)
-	}
-	if err := Resume(t.Context(), b.pool, one, "maria"); err != nil {
-		t.Fatal(err)
-	}
+	b.want(batch, tally{"invited": 7})
+	must.OK(t, Resume(t.Context(), b.pool, one, "maria"))
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 60 {
-		t.Errorf("outcomes %v after the resume, want 60 invited", got)
-	}
+	b.want(batch, tally{"invited": 60})
 	b.proven(batch)
 }
 
@@ -127,14 +100,11 @@ func TestCancelWhileWorking(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}},
 		Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, Every: 2}, {Call: "create", Kind: sandbox.FaultCutBefore, Every: 2}}})
 	batch := b.batch(800, person)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	cancelled := false
-	err = b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) {
+	must.OK(t, b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) {
 		if got := b.outcomes(batch); !cancelled && got["invited"] > 30 {
 			cancelled = true
 			if err := Cancel(ctx, b.pool, one, "maria"); err != nil {
@@ -142,17 +112,12 @@ func TestCancelWhileWorking(t *testing.T) {
 			}
 		}
 		return cancelled && b.outcomes(batch)[""] == 0, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	got := b.outcomes(batch)
 	if got["cancelled"] == 0 || got["invited"] == 0 || got["cancelled"]+got["invited"] != 800 {
 		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
 	}
-	if n := b.jobs(batch); n != 0 {
-		t.Errorf("%d jobs of a cancelled batch are left", n)
-	}
+	b.wantJobs(batch, 0)
 	b.proven(batch)
 }
 
@@ -166,43 +131,31 @@ func TestCancelRacesClaim(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(3, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	cfg := quick
 	cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 20*time.Second
 	w := b.worker(cfg)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	cancelled := make(chan error, 1)
 	var r round
 	began := time.Now()
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		if r, err = w.claimer.claimIn(t.Context(), tx, 1); err != nil {
 			return err
 		}
 		go func() { cancelled <- Cancel(t.Context(), b.pool, one, "maria") }()
 		b.await("the cancel waits", func() bool {
-			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return b.waiting() > 0
 		})
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-cancelled; err != nil {
-		t.Fatal(err)
-	}
+	}))
+	must.OK(t, <-cancelled)
 	if got := b.outcomes(batch); got[""] != 1 || got["cancelled"] != 2 || len(r.tickets) != 1 {
 		t.Fatalf("outcomes %v and %d requests, want the claimed one undecided and the others cancelled", got, len(r.tickets))
 	}
 	r.tickets[0].deadline = began.Add(cfg.RequestTimeout)
 	w.send(t.Context(), r.tickets[0])
-	if got := b.outcomes(batch); got["invited"] != 1 || got["cancelled"] != 2 {
-		t.Errorf("outcomes %v, want the claimed one invited", got)
-	}
+	b.want(batch, tally{"invited": 1, "cancelled": 2})
 	b.proven(batch)
 }
 
@@ -212,10 +165,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	batch := b.batch(3000, person)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {
@@ -224,9 +174,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	}
 	b.await("the workers invite", func() bool { return b.outcomes(batch)["invited"] >= 100 })
 	asked := time.Now()
-	if err := Pause(t.Context(), b.pool, one, "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, Pause(t.Context(), b.pool, one, "maria"))
 	took := time.Since(asked)
 	b.await("what is under way is recorded", func() bool { return b.count(`select count(*) from attempt_people where open`) == 0 })
 	b.await("the queue is empty", func() bool {
@@ -238,9 +186,7 @@ func TestPauseTakesEffectAtOnce(t *testing.T) {
 	}
 	stop()
 	for range 3 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	}
 }
 
@@ -256,9 +202,7 @@ func TestJobOfPausedBatchEnds(t *testing.T) {
 	if b.jobs(paused) != 0 || b.outcomes(paused)[""] != 2 {
 		t.Errorf("%d jobs of the paused batch are left, outcomes %v", b.jobs(paused), b.outcomes(paused))
 	}
-	if n := len(b.mails()); n != 2 {
-		t.Errorf("%d people were mailed", n)
-	}
+	expect.Equal(t, "people mailed", len(b.mails()), 2)
 }
 
 // A pause comes while an answer is recorded that frees people for another request:
@@ -268,16 +212,11 @@ func TestPauseRacesAnswer(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultStatus, Status: 429, First: 1}}})
 	batch := b.batch(5, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	w := b.worker(cfg)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	r, err := w.claimer.round(t.Context(), 1)
 	if err != nil || len(r.tickets) != 1 {
 		t.Fatalf("%d requests, %v", len(r.tickets), err)
@@ -286,10 +225,10 @@ func TestPauseRacesAnswer(t *testing.T) {
 	b.exec(`create function stay() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock_shared(4711); return null; end'`)
 	b.exec(`create constraint trigger stay after insert on river_job deferrable initially deferred for each row execute function stay()`)
 	waiting := func() int {
-		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
+		return b.waiting()
 	}
 	paused, sent := make(chan error, 1), make(chan struct{})
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(4711)`); err != nil {
 			return err
 		}
@@ -298,17 +237,10 @@ func TestPauseRacesAnswer(t *testing.T) {
 		go func() { paused <- Pause(t.Context(), b.pool, one, "maria") }()
 		b.await("the pause waits, or has not waited", func() bool { return waiting() == 2 || len(paused) == 1 })
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	<-sent
-	if err := <-paused; err != nil {
-		t.Fatal(err)
-	}
-	if n := b.jobs(batch); n != 0 {
-		t.Errorf("%d jobs of the paused batch are left", n)
-	}
+	must.OK(t, <-paused)
+	b.wantJobs(batch, 0)
 	b.is("0", `select count(*) from attempt_people where open`)
 }
 
@@ -321,10 +253,7 @@ func TestControlWhileThreeWork(t *testing.T) {
 	beside := b.batch(200, func(i int) string { return "beside" + person(i) })
 	batch := b.batch(900, person)
 	b.exec(`update results set outcome = 'failed', decided_at = clock_timestamp(), reason = 'timeout' where batch_id = $1 and row_number <= 40`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 3)
 	for range 3 {
@@ -343,16 +272,12 @@ func TestControlWhileThreeWork(t *testing.T) {
 	b.await("every row is decided", func() bool { return b.outcomes(batch)[""]+b.outcomes(beside)[""] == 0 })
 	stop()
 	for range 3 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	}
 	got := b.outcomes(batch)
 	if got["invited"] == 0 || got["cancelled"] == 0 || got["invited"]+got["cancelled"] != 900 {
 		t.Errorf("outcomes %v, want some invited and the rest cancelled", got)
 	}
-	if got := b.outcomes(beside); got["invited"] != 200 {
-		t.Errorf("outcomes %v of the batch beside, want 200 invited", got)
-	}
+	b.want(beside, tally{"invited": 200})
 	b.proven(batch, beside)
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -16,15 +18,11 @@ func TestDismiss(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(3, person)
 	fetch, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer fetch.Rollback(context.Background()) //nolint:errcheck // it is committed
 	_, err = fetch.Exec(t.Context(),
 		`update river_job set state = 'running', attempted_at = now() where (args->>'row')::int = 1`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	claimed := invitation.Request{People: []invitation.Person{
 		{RowID: invitation.RowID{Batch: batch, Row: 1}}, {RowID: invitation.RowID{Batch: batch, Row: 2}}}}
 	dismissed := make(chan error, 1)
@@ -38,21 +36,11 @@ func TestDismiss(t *testing.T) {
 		return b.count(`select count(*) from pg_stat_activity
 			where wait_event_type = 'Lock' and datname = current_database()`) > 0
 	})
-	if err := fetch.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-dismissed; err != nil {
-		t.Fatal(err)
-	}
-	var left string
-	err = b.pool.QueryRow(t.Context(),
-		`select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`).Scan(&left)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if left != "1 running, 3 available" {
-		t.Errorf("the jobs %s are left", left)
-	}
+	must.OK(t, fetch.Commit(t.Context()))
+	must.OK(t, <-dismissed)
+	left := must.Read[string](t, b.pool,
+		`select string_agg((args->>'row') || ' ' || state, ', ' order by id) from river_job`)
+	expect.Equal(t, "the jobs that are left", left, "1 running, 3 available")
 }
 
 // A claim deletes the jobs of its rows, and an answer that decides nothing inserts them again.
@@ -71,7 +59,5 @@ func TestClaimDismissesJobs(t *testing.T) {
 		a.said.People[p.Key] = invitation.Said{Answer: invitation.AnswerRefused}
 	}
 	w.recordAnswer(t.Context(), a)
-	if n := b.jobs(batch); n != 12 {
-		t.Errorf("%d jobs are left of 12, when no row is decided", n)
-	}
+	b.wantJobs(batch, 12)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -41,9 +43,7 @@ func (b *bundle) proven(batches ...int64) {
 	for rows.Next() {
 		var key, outcome string
 		var attempt bool
-		if err := rows.Scan(&key, &outcome, &attempt); err != nil {
-			b.t.Fatal(err)
-		}
+		must.OK(b.t, rows.Scan(&key, &outcome, &attempt))
 		if outcome == "" {
 			b.t.Errorf("%s has no outcome", key)
 		}
@@ -54,9 +54,7 @@ func (b *bundle) proven(batches ...int64) {
 			}
 		}
 	}
-	if err := rows.Err(); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, rows.Err())
 	for address := range mails {
 		if invited[address] != 1 {
 			b.t.Errorf("%s got a mail and is invited by %d rows", address, invited[address])
@@ -67,10 +65,7 @@ func (b *bundle) proven(batches ...int64) {
 			b.t.Errorf("%s is invited and got %d mails", key, mails[key])
 		}
 	}
-	var open int
-	if err := b.pool.QueryRow(b.t.Context(), `select count(*) from attempt_people where open`).Scan(&open); err != nil {
-		b.t.Fatal(err)
-	}
+	open := must.Read[int](b.t, b.pool, `select count(*) from attempt_people where open`)
 	if open > 0 {
 		b.t.Errorf("%d people are still in an open attempt", open)
 	}
@@ -111,9 +106,7 @@ func TestFaultsLoseAndDoubleNobody(t *testing.T) {
 				}
 				batch := b.batch(n, person)
 				b.run(b.worker(cfg), batch)
-				if got := b.outcomes(batch); got["invited"] != n {
-					t.Errorf("outcomes %v, want %d invited", got, n)
-				}
+				b.want(batch, tally{"invited": n})
 				b.proven(batch)
 			})
 		}
@@ -124,9 +117,7 @@ func TestFaultsLoseAndDoubleNobody(t *testing.T) {
 		batch := b.batch(60, person)
 		b.run(b.worker(quick), batch)
 		b.proven(batch)
-		if got := b.outcomes(batch); got["invited"] != 60 {
-			t.Errorf("outcomes %v, want 60 invited", got)
-		}
+		b.want(batch, tally{"invited": 60})
 	})
 }
 
@@ -136,9 +127,7 @@ func TestRefusedBulkCalls(t *testing.T) {
 	t.Parallel()
 	seeds := filepath.Join(t.TempDir(), "seeds.json")
 	seed := fmt.Sprintf(`{"users":[%q,%q],"invitations":[{"email":%q,"age":"1h"},{"email":%q,"age":"1h"}]}`, person(3), person(27), person(5), person(35))
-	if err := os.WriteFile(seeds, []byte(seed), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(seeds, []byte(seed), 0o600))
 	for _, bulk := range []string{"all_or_nothing", "partial", "partial_200"} {
 		for _, offenders := range []string{"all", "first", "none"} {
 			t.Run(bulk+" "+offenders, func(t *testing.T) {
@@ -150,23 +139,17 @@ func TestRefusedBulkCalls(t *testing.T) {
 					Blocked:  []string{person(8), person(28)},
 				})
 				batch := b.batch(40, person)
-				if _, err := b.pool.Exec(t.Context(), `update batches set preflight = false where id = $1`, batch); err != nil {
-					t.Fatal(err)
-				}
+				must.Exec(t, b.pool, `update batches set preflight = false where id = $1`, batch)
 				b.run(b.worker(quick), batch)
 				b.proven(batch)
 				got := b.outcomes(batch)
 				if got["invited"] != 34 || got["already_registered"] != 2 || got["already_invited"] != 2 || got["rejected"] != 2 {
 					t.Errorf("outcomes %v, want 34 invited, 2 users, 2 pending, 2 rejected", got)
 				}
-				var twice int
-				err := b.pool.QueryRow(t.Context(), `select count(*) from (
+				twice := must.Read[int](t, b.pool, `select count(*) from (
 					select p.key from attempts a join attempt_people p on p.attempt_id = a.id
 					where a.call = 'bulk' and a.http_status between 400 and 499 and not exists (select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user')))
-					group by p.key having count(*) > 1) k`).Scan(&twice)
-				if err != nil {
-					t.Fatal(err)
-				}
+					group by p.key having count(*) > 1) k`)
 				if twice > 0 {
 					t.Errorf("%d people were in two bulk calls refused for an unnamed reason", twice)
 				}
@@ -204,9 +187,7 @@ func TestUnauthorizedStopsTheProcess(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), ErrUnauthorized.Error()) {
 		t.Errorf("Run returned %v, want %v", err, ErrUnauthorized)
 	}
-	if got := b.outcomes(batch); got[""] != 20 {
-		t.Errorf("outcomes %v, want 20 undecided", got)
-	}
+	b.want(batch, tally{"": 20})
 }
 
 // A quota pauses the batches with the reason, and a resumed one goes on.
@@ -214,18 +195,10 @@ func TestQuotaPauses(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Switches: sandbox.Switches{Quota: "user_quota_exceeded"}})
 	batch := b.batch(20, person)
-	err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
+	must.OK(t, b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
 		one, err := b.store.Batch(ctx, batch)
 		return err == nil && one.State == invitation.Paused, err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(one.Reason, "user_quota_exceeded") {
-		t.Errorf("reason %q does not name the quota", one.Reason)
-	}
+	}))
+	one := b.read(batch)
+	expect.Text(t, one.Reason, "user_quota_exceeded")
 }

@@ -17,40 +17,14 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
-	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
 
 // unlimited is a Clerk that refuses nothing for a limit.
 var unlimited = sandbox.Limits{Create: sandbox.Limit{N: -1}, Bulk: sandbox.Limit{N: -1}, General: sandbox.Limit{N: -1}}
-
-// count is the one number that a query returns.
-func (b *bundle) count(sql string, args ...any) (n int) {
-	b.t.Helper()
-	if err := b.pool.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
-		b.t.Fatal(err)
-	}
-	return n
-}
-
-func (b *bundle) exec(sql string, args ...any) {
-	b.t.Helper()
-	postgrestest.Plant(b.t, b.pool, sql, args...)
-}
-
-// await looks until something holds.
-func (b *bundle) await(what string, holds func() bool) {
-	b.t.Helper()
-	for began := time.Now(); !holds(); {
-		if time.Since(began) > 2*time.Minute {
-			b.t.Fatalf("%s: not after 30 s", what)
-		}
-		if err := sleep(b.t.Context(), 10*time.Millisecond); err != nil {
-			b.t.Fatal(err)
-		}
-	}
-}
 
 // One person whom Clerk fails over keeps neither the others of the batch waiting nor a batch that needs no read. Their
 // row backs off as after a transient answer, and is failed after a day of it.
@@ -63,17 +37,12 @@ func TestUnreadablePersonBeforeClaims(t *testing.T) {
 	b.whenUndecided(b.worker(quick), first, 1)
 	b.run(b.worker(quick), second)
 	for batch, want := range map[int64]int{first: 19, second: 20} {
-		if got := b.outcomes(batch); got["invited"] != want {
-			t.Errorf("batch %d: outcomes %v, want %d invited", batch, got, want)
-		}
+		b.want(batch, tally{"invited": want})
 	}
 	one := `select count(*) from results where batch_id = $1 and key = $2`
-	if n := b.count(one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3)); n != 1 {
-		t.Error("the unreadable one does not back off with the code")
-	}
-	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 0 {
-		t.Errorf("the unreadable one was asked for %d times, want never", n)
-	}
+	b.counts(1, "unreadable ones that back off with the code",
+		one+` and tries > 0 and last_error = 'internal_clerk_error' and not_before is not null and users_read_id is null`, first, person(3))
+	b.counts(0, "requests for the unreadable one", `select count(*) from attempt_people where key = $1`, person(3))
 	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and key = $2`, first, person(3))
 	b.run(b.worker(quick), first)
 	if n := b.count(one+` and outcome = 'failed' and reason = 'internal_clerk_error'`, first, person(3)); n != 1 {
@@ -99,23 +68,16 @@ func TestUsersOutageIsNoAnswer(t *testing.T) {
 				b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{fault}})
 				b.sandbox.Tell("users", fmt.Sprintf(`[%q]`, person(0)))
 				batch := b.batch(n, person)
-				err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
+				must.OK(t, b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
 					return b.count(`select count(*) from reads where call = 'users' and ended_at is not null`) >= 3 || b.outcomes(batch)[""] == 0, nil
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				}))
 				if got := b.outcomes(batch); got[""] != n || b.count(`select count(*) from attempts`) != 0 {
 					t.Errorf("outcomes %v and %d requests during the outage, want %d undecided and none", got, b.count(`select count(*) from attempts`), n)
 				}
-				if n := b.count(`select count(*) from reads where call = 'users' and complete`); n != 0 {
-					t.Errorf("%d reads of users are complete", n)
-				}
-				b.mendClerk()
+				b.counts(0, "reads of users are complete", `select count(*) from reads where call = 'users' and complete`)
+				b.sandbox.Tell("faults", "[]")
 				b.run(b.worker(quick), batch)
-				if got := b.outcomes(batch); got["already_registered"] != 1 || got["invited"] != n-1 {
-					t.Errorf("outcomes %v, want the user found and the others invited", got)
-				}
+				b.want(batch, tally{"already_registered": 1, "invited": n - 1})
 				b.proven(batch)
 			})
 		}
@@ -131,13 +93,10 @@ func TestRefusedAddressIsRead(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refused}})
 	batch := b.batch(20, person)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 20 {
-		t.Errorf("outcomes %v, want 20 invited", got)
-	}
-	if n := b.count(`select count(*) from reads d join results r on r.users_read_id = d.id
-		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3)); n != 1 {
-		t.Error("no read says that Clerk refused the address")
-	}
+	b.want(batch, tally{"invited": 20})
+	b.counts(1, "reads that say that Clerk refused the address",
+		`select count(*) from reads d join results r on r.users_read_id = d.id
+		where r.key = $1 and d.complete and d.http_status = 422 and d.error_code = 'form_param_format_invalid'`, person(3))
 	b.proven(batch)
 }
 
@@ -152,9 +111,7 @@ func TestTwoUnreadablePeople(t *testing.T) {
 	b.whenUndecided(b.worker(quick), batch, 2)
 	b.exec(`update results set transient_since = now() - interval '25 h' where batch_id = $1 and outcome is null`, batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 18 || got["failed"] != 2 {
-		t.Errorf("outcomes %v, want 18 invited and 2 failed", got)
-	}
+	b.want(batch, tally{"invited": 18, "failed": 2})
 	b.proven(batch)
 }
 
@@ -169,9 +126,7 @@ func TestUnreadablePersonOfRefusedCall(t *testing.T) {
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 19 || got["rejected"] != 1 {
-		t.Errorf("outcomes %v, want 19 invited and the blocked one rejected", got)
-	}
+	b.want(batch, tally{"invited": 19, "rejected": 1})
 	b.proven(batch)
 }
 
@@ -183,12 +138,9 @@ func TestUnreadableUsersKeepOnlyTheirOwnOpen(t *testing.T) {
 	batch := b.batch(15, person)
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	b.whenUndecided(b.worker(quick), batch, 10)
-	if got := b.outcomes(batch); got["invited"] != 5 {
-		t.Errorf("outcomes %v, want the 5 singles invited whose answers were lost", got)
-	}
-	if n := b.count(`select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`); n != 10 {
-		t.Errorf("%d people of the refused call are open, want 10", n)
-	}
+	b.want(batch, tally{"invited": 5})
+	b.counts(10, "people of the refused call are open",
+		`select count(*) from attempt_people p join results r using (batch_id, row_number) where p.open and r.outcome is null`)
 }
 
 // People who must go alone wait for a single without keeping the others from the
@@ -216,13 +168,9 @@ func TestAloneWaitQuietly(t *testing.T) {
 			})
 			// Nothing is to happen from now on.
 			snoozes := `select coalesce(sum((metadata->>'snoozes')::int), 0) from river_job`
-			if err := sleep(t.Context(), 3*time.Second); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, sleep(t.Context(), 3*time.Second))
 			stop()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, <-ended)
 			if n := b.count(snoozes); n > limitedWorkers+3*inFlight {
 				t.Errorf("jobs snoozed %d times, want at most %d", n, limitedWorkers+3*inFlight)
 			}
@@ -257,12 +205,9 @@ func TestUnreadableBulkOfOneIsRejected(t *testing.T) {
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 29 || got["rejected"] != 1 {
-		t.Errorf("outcomes %v, want 29 invited and 1 rejected", got)
-	}
-	if n := b.count(`select count(*) from attempt_people where key = $1`, person(3)); n != 2 {
-		t.Errorf("the rejected one was asked for %d times, want once with others and once alone", n)
-	}
+	b.want(batch, tally{"invited": 29, "rejected": 1})
+	b.counts(2, "requests for the rejected one, once with others and once alone",
+		`select count(*) from attempt_people where key = $1`, person(3))
 	b.proven(batch)
 }
 
@@ -272,9 +217,7 @@ func TestFailingBulkIsTakenApart(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Address: person(3), Kind: sandbox.FaultStatus, Status: 500}}})
 	batch := b.batch(10, person)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 10 {
-		t.Errorf("outcomes %v, want 10 invited", got)
-	}
+	b.want(batch, tally{"invited": 10})
 	if n := b.count(`select count(*) from attempts where call = 'bulk'`); n > 3 {
 		t.Errorf("%d bulk calls, want at most 3", n)
 	}
@@ -288,12 +231,9 @@ func TestFinishRacesRetry(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	batch := b.batch(3, person)
 	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, batch)
-	one, err := b.store.Batch(t.Context(), batch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := b.read(batch)
 	finished := make(chan error, 1)
-	err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
@@ -305,22 +245,13 @@ func TestFinishRacesRetry(t *testing.T) {
 			finished <- err
 		}()
 		b.await("the finish waits for the retry", func() bool {
-			return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return b.waiting() > 0
 		})
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-finished; err != nil {
-		t.Fatal(err)
-	}
-	if one, err = b.store.Batch(t.Context(), batch); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.outcomes(batch); one.State != invitation.Running || got[""] != 3 {
-		t.Errorf("the batch is %s with outcomes %v, want running with 3 undecided", one.State, got)
-	}
+	}))
+	must.OK(t, <-finished)
+	b.want(batch, tally{"": 3})
+	b.is("running", `select state from batches where id = $1`, batch)
 }
 
 // A batch of which nothing is left to hold back is done, even if its last rows
@@ -335,9 +266,8 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		w := b.worker(quick)
 		w.suspect.Store(true)
 		b.run(w, batch)
-		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 0 {
-			t.Errorf("a decided batch was paused %d times", n)
-		}
+		b.counts(0, "pauses of a decided batch",
+			`select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 	t.Run("the last one under way", func(t *testing.T) {
 		t.Parallel()
@@ -347,12 +277,9 @@ func TestBreakerDoesNotKeepDecidedBatch(t *testing.T) {
 		cfg := quick
 		cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 10*time.Second
 		b.run(b.worker(cfg), batch)
-		if got := b.outcomes(batch); got["rejected"] != 21 {
-			t.Errorf("outcomes %v, want 21 rejected", got)
-		}
-		if n := b.count(`select count(*) from events where batch_id = $1 and action = 'paused'`, batch); n != 1 {
-			t.Errorf("the batch was paused %d times while its last row was under way, want once", n)
-		}
+		b.want(batch, tally{"rejected": 21})
+		b.counts(1, "pauses while the last row was under way",
+			`select count(*) from events where batch_id = $1 and action = 'paused'`, batch)
 	})
 }
 
@@ -364,12 +291,8 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	batch := b.batch(1, person)
 	w := b.worker(quick)
 	leave, err := w.attend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.preflight(t.Context(), true, false); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, w.preflight(t.Context(), true, false))
 	leave()
 	// The backup was taken here. Then the process invited, and somebody revoked.
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lives_until) values ($1, $2, 'host', 1, '', now() + interval '1 min')`, w.id, b.instance.ID)
@@ -381,9 +304,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 		t.Fatal(a)
 	}
 	b.run(b.worker(quick), batch)
-	if n := b.mails()[person(0)]; n != 1 {
-		t.Errorf("%d mails, want the one of before", n)
-	}
+	expect.Equal(t, "mails", b.mails()[person(0)], 1)
 }
 
 // A stop does not wait for reads of Clerk: they decide nothing by themselves.
@@ -399,15 +320,11 @@ func TestStopDuringSlowPreflight(t *testing.T) {
 	})
 	told := time.Now()
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, <-ended)
 	if d := time.Since(told); d > 10*time.Second {
 		t.Errorf("the stop took %s, want less than the read", d)
 	}
-	if got := b.outcomes(batch); got[""] != 5 {
-		t.Errorf("outcomes %v, want 5 undecided", got)
-	}
+	b.want(batch, tally{"": 5})
 }
 
 // rewrite puts a proxy before the stand-in that replaces text in the answers of
@@ -418,9 +335,7 @@ func (b *bundle) rewrite(text, by string) { b.rewriteCall(http.MethodGet, text, 
 func (b *bundle) rewriteCall(method, text, by string) {
 	b.t.Helper()
 	target, err := url.Parse(strings.TrimSuffix(b.url, "/v1"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if r.Request.Method != method || r.Request.URL.Path != "/v1/invitations" {
@@ -454,9 +369,7 @@ func TestUnknownStatusBlocksNothing(t *testing.T) {
 	cfg := quick
 	cfg.Bulk = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if got := b.outcomes(batch); got["invited"] != 5 {
-		t.Errorf("outcomes %v, want 5 invited", got)
-	}
+	b.want(batch, tally{"invited": 5})
 	if n := b.count(`select count(*) from sightings where status is null or status = ''`); n == 0 {
 		t.Error("no sighting of an unknown status, want those that the lists showed")
 	}
@@ -474,27 +387,17 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	second := b.batch(1, person)
 	w := b.worker(quick)
 	leave, err := w.attend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.lists(t.Context(), time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, w.lists(t.Context(), time.Time{}))
 	leave()
 	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(invitation.KindUndo, first))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if sw.Revoked != 1 {
 		t.Fatalf("%+v, want 1 revoked", *sw)
 	}
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 1 {
-		t.Errorf("outcomes %v, want 1 invited", got)
-	}
-	if n := b.mails()[person(0)]; n != 2 {
-		t.Errorf("%d mails, want one of each batch", n)
-	}
+	b.want(second, tally{"invited": 1})
+	expect.Equal(t, "mails", b.mails()[person(0)], 2)
 }
 
 // The one invitation in the answer to a single request is its person's, however Clerk writes the address.
@@ -506,9 +409,8 @@ func TestSingleAnswerIsItsPersons(t *testing.T) {
 	cfg := quick
 	cfg.Bulk = ratelimit.Limit{Off: true}
 	b.run(b.worker(cfg), batch)
-	if n := b.count(`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`); n != 3 {
-		t.Errorf("%d rows are invited by their answers, want 3", n)
-	}
+	b.counts(3, "rows are invited by their answers",
+		`select count(*) from results where outcome = 'invited' and reason is null and clerk_invitation_id is not null`)
 	b.proven(batch)
 }
 
@@ -521,13 +423,7 @@ func TestMixedCaseUsersAreFound(t *testing.T) {
 	batch := b.batch(150, person)
 	b.exec(`update results set email = 'P' || substr(email, 2) where batch_id = $1`, batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["already_registered"] != 2 || got["invited"] != 148 {
-		t.Errorf("outcomes %v, want the two users found and 148 invited", got)
-	}
-	if n := b.count(`select count(*) from attempts where http_status >= 400`); n != 0 {
-		t.Errorf("%d requests were refused", n)
-	}
-	if n := b.count(`select count(*) from reads where call = 'users' and error_code is not null`); n != 0 {
-		t.Errorf("%d questions failed", n)
-	}
+	b.want(batch, tally{"already_registered": 2, "invited": 148})
+	b.counts(0, "requests were refused", `select count(*) from attempts where http_status >= 400`)
+	b.counts(0, "questions failed", `select count(*) from reads where call = 'users' and error_code is not null`)
 }

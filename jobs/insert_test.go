@@ -10,6 +10,8 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -20,7 +22,7 @@ func TestEachRowGetsItsJob(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	b.exec(`insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state) overriding system value
 		values (7, $1, 'people.csv', '', 0, '', '', '{}', 'test', 'draft')`, b.instance.ID)
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		for _, rows := range [][]int{nil, {3}, {4, 5, 1_000_000}} {
 			if err := InsertInvites(t.Context(), tx, b.instance.ID, 3, 7, rows); err != nil {
 				return err
@@ -29,18 +31,13 @@ func TestEachRowGetsItsJob(t *testing.T) {
 		dueByDatabase(t, tx, 4)
 		_, err := inserter.InsertManyFastTx(t.Context(), tx, []river.InsertManyParams{{Args: InviteArgs{7, 6}, InsertOpts: &river.InsertOpts{Queue: inviteQueue(b.instance.ID), Priority: 3}}})
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	var args []string
 	var kinds, due int
-	err = b.pool.QueryRow(t.Context(), `
+	err := b.pool.QueryRow(t.Context(), `
 		select array_agg(args::text order by args), count(distinct to_jsonb(j) - '{id,args,created_at,scheduled_at}'::text[]), count(*) filter (where scheduled_at <= clock_timestamp())
 		from river_job j`).Scan(&args, &kinds, &due)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	want := []string{`{"row": 3, "batch": 7}`, `{"row": 4, "batch": 7}`, `{"row": 5, "batch": 7}`, `{"row": 6, "batch": 7}`, `{"row": 1000000, "batch": 7}`}
 	if !slices.Equal(args, want) || kinds != 1 || due != len(want) {
 		t.Errorf("%d jobs are due, of %d sorts: %v", due, kinds, args)
@@ -50,15 +47,9 @@ func TestEachRowGetsItsJob(t *testing.T) {
 // dueByDatabase fails the test unless so many jobs are due since the transaction began, by the database's clock.
 func dueByDatabase(t *testing.T, tx pgx.Tx, want int) {
 	t.Helper()
-	var n int
-	err := tx.QueryRow(t.Context(), `
-		select count(*) from river_job where created_at = now() and scheduled_at = now() and state = 'available'`).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n != want {
-		t.Errorf("%d jobs are due by the database's clock, want %d", n, want)
-	}
+	n := must.Read[int](t, tx, `
+		select count(*) from river_job where created_at = now() and scheduled_at = now() and state = 'available'`)
+	expect.Equal(t, "jobs due by the database's clock", n, want)
 }
 
 // TestJobsAreDueByTheDatabasesClock: a process whose clock is ahead inserts jobs that are due at once.
@@ -70,7 +61,7 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 		{RowID: invitation.RowID{Batch: 7, Row: 1}, Priority: 1},
 		{RowID: invitation.RowID{Batch: 7, Row: 2}, Priority: 1, At: &at},
 	}
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if err := free(t.Context(), tx, b.instance.ID, freed); err != nil {
 			return err
 		}
@@ -81,13 +72,9 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 		}
 		dueByDatabase(t, tx, 3)
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := b.count(`select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`); n != 1 {
-		t.Errorf("%d jobs wait for their row's time, want 1", n)
-	}
+	}))
+	b.counts(1, "jobs wait for their row's time",
+		`select count(*) from river_job where state = 'scheduled' and scheduled_at > now() + interval '50 minutes'`)
 }
 
 // TestJobsThatNobodyWorksOnAreTakenBack: a killed process leaves jobs behind that
@@ -99,34 +86,21 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	b.batch(11, person)
 	w := b.worker(quick)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	_, err := b.pool.Exec(t.Context(), `
 		update river_job set state = 'scheduled', scheduled_at = now() + case when (args->>'row')::int = 9 then interval '1 hour' else interval '-1 second' end
 		where (args->>'row')::int between 7 and 9`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_, err = b.pool.Exec(t.Context(), `
 		update river_job set state = 'running', attempted_at = now() - case when (args->>'row')::int > 9 then interval '1 minute' else interval '0' end, attempt = 1,
 		       attempted_by = array['before', case when (args->>'row')::int <= 4 then 'dead' else $1 end]
 		where (args->>'row')::int not between 7 and 9`, w.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var atWork int64
-	if err := b.pool.QueryRow(t.Context(), `select id from river_job where (args->>'row')::int = 11`).Scan(&atWork); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	atWork := must.Read[int64](t, b.pool, `select id from river_job where (args->>'row')::int = 11`)
 	w.working.Store(atWork, nil)
-	if err := w.housekeep(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.housekeep(t.Context()))
 	count := func(ctx context.Context, state string) (n int) {
-		if err := b.pool.QueryRow(ctx, `select count(*) from river_job where state = $1::river_job_state`, state).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, b.pool.QueryRow(ctx, `select count(*) from river_job where state = $1::river_job_state`, state).Scan(&n))
 		return n
 	}
 	if waiting, running := count(t.Context(), "available"), count(t.Context(), "running"); waiting != 7 || running != 3 {

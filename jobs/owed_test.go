@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -17,13 +18,9 @@ import (
 // claims lets a worker claim up to n requests, and returns them.
 func (b *bundle) claims(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	if err := w.register(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, w.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	for _, t := range r.tickets { // nothing holds them here
 		w.claimer.ended(t.Bucket)
 	}
@@ -87,9 +84,7 @@ func TestOwedRowsWeighOnTheBudget(t *testing.T) {
 	}
 	b.exec(`update results set not_before = null where batch_id = $1`, second)
 	w.send(t.Context(), b.claimsOne(w, 5, ratelimit.Create, second))
-	if got := b.outcomes(second); got["invited"] != 1 {
-		t.Errorf("outcomes %v, want one invited", got)
-	}
+	b.want(second, tally{"invited": 1})
 }
 
 // Nobody's invitation is revoked while Clerk takes no creates, nor to find out whether
@@ -165,19 +160,14 @@ func TestStopServesOwedRows(t *testing.T) {
 				}
 				return false
 			})
-			if err := meanwhile(b, b.read(second)); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, meanwhile(b, b.read(second)))
 			cancel()
-			if err := <-ran; err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, <-ran)
 			if got := b.outcomes(second); got["invited"] == 0 || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want a few invited", got)
 			}
-			if n := b.count(`select count(*) from results where revoke_sent is not null and outcome is null`); n > 0 {
-				t.Errorf("%d rows are owed an invitation", n)
-			}
+			b.counts(0, "rows are owed an invitation",
+				`select count(*) from results where revoke_sent is not null and outcome is null`)
 			for address, doors := range b.clerks() {
 				if doors["pending"] != 1 {
 					t.Errorf("%s has %v at Clerk", address, doors)
@@ -198,28 +188,21 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ran := make(chan error, 1)
-	err := change(t.Context(), b.pool, b.instance.ID, func(tx pgx.Tx) error {
+	must.OK(t, change(t.Context(), b.pool, b.instance.ID, func(tx pgx.Tx) error {
 		go func() { ran <- b.worker(quick).Run(ctx, nil) }()
 		revokes := func() int { return b.count(`select count(*) from attempts where call = 'revoke'`) }
 		b.await("a claim waits for the buckets", func() bool {
-			return revokes() > 0 || b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) > 0
+			return revokes() > 0 || b.waiting() > 0
 		})
 		if n := revokes(); n > 0 {
 			t.Errorf("%d revokes were claimed beside a cancel", n)
 		}
 		return b.store.CancelBatch(t.Context(), tx, of, "test")
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	b.await("all rows are decided", func() bool { return b.outcomes(second)[""] == 0 })
 	cancel()
-	if err := <-ran; err != nil {
-		t.Fatal(err)
-	}
-	if got := b.outcomes(second); got["cancelled"] != 3 {
-		t.Errorf("outcomes %v, want 3 cancelled", got)
-	}
+	must.OK(t, <-ran)
+	b.want(second, tally{"cancelled": 3})
 	for address, doors := range b.clerks() {
 		if doors["pending"] != 1 || doors["revoked"] != 0 {
 			t.Errorf("%s has %v at Clerk", address, doors)
@@ -237,12 +220,9 @@ func TestRevokedByOurOwnLostRequest(t *testing.T) {
 	w := b.worker(quick)
 	lost := b.claimsOne(w, 1, invitation.CallRevoke, second)
 	p := lost.People[0]
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		return w.closeOwnRevoke(t.Context(), tx, lost.AttemptID, p, "", invitation.ClosedNotThere, false)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	if a := w.api.Revoke(t.Context(), p.InvitationID); a.Class != clerk.Success {
 		t.Fatal(a)
 	}
@@ -292,13 +272,8 @@ func TestRowsBetweenHalvesOfTheVersionBefore(t *testing.T) {
 			first := b.sent(1)
 			second := b.unread(first, 2)
 			w := b.worker(quick)
-			if err := w.register(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			var id string
-			if err := b.pool.QueryRow(t.Context(), `select clerk_invitation_id from results where batch_id = $1`, first.ID).Scan(&id); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, w.register(t.Context()))
+			id := must.Read[string](t, b.pool, `select clerk_invitation_id from results where batch_id = $1`, first.ID)
 			b.exec(`
 				with first as (
 					insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, resolved_at, resolution)
@@ -373,13 +348,9 @@ func TestOwedRowGetsItsJob(t *testing.T) {
 	second := b.unread(first, 2)
 	w := b.worker(quick)
 	revoke := b.claimsOne(w, 1, invitation.CallRevoke, second)
-	if err := Pause(t.Context(), b.pool, b.read(second), "test"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, Pause(t.Context(), b.pool, b.read(second), "test"))
 	b.exec(`delete from river_job`)
 	w.send(t.Context(), revoke)
-	if n := b.jobs(second); n != 1 {
-		t.Errorf("%d jobs, want that of the row that is owed an invitation", n)
-	}
+	b.wantJobs(second, 1)
 	b.claimsOne(w, 3, ratelimit.Create, second)
 }

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,24 +15,11 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
-
-// ask sends one of the stand-in's own calls.
-func ask(t *testing.T, s *sandbox.Server, method, path string, body any) []byte {
-	t.Helper()
-	text, err := json.Marshal(body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(context.Background(), method, path, bytes.NewReader(text)))
-	if w.Code != http.StatusOK {
-		t.Fatalf("%s: %d %s", path, w.Code, w.Body)
-	}
-	return w.Body.Bytes()
-}
 
 // plant plants invitations and returns their ids by address.
 func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
@@ -45,11 +31,11 @@ func (b *bundle) plant(seeds ...sandbox.Seed) map[string]string {
 			list[i]["status"] = s.Status
 		}
 	}
-	ask(b.t, b.sandbox.Server, http.MethodPost, "/sandbox/invitations", list)
+	text, err := json.Marshal(list)
+	must.OK(b.t, err)
+	b.sandbox.Tell("invitations", string(text))
 	var all []struct{ ID, Email string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
-		b.t.Fatal(err)
-	}
+	b.sandbox.Ask("invitations", &all)
 	ids := map[string]string{}
 	for _, one := range all {
 		ids[one.Email] = one.ID
@@ -71,24 +57,10 @@ func (b *bundle) has(outcome, status string, ids map[string]string) int64 {
 	return batch
 }
 
-// is compares one value of the database, as text.
-func (b *bundle) is(want, sql string, args ...any) {
-	b.t.Helper()
-	var got string
-	if err := b.pool.QueryRow(b.t.Context(), `select coalesce((`+sql+`)::text, 'null')`, args...).Scan(&got); err != nil {
-		b.t.Fatalf("%s: %v", sql, err)
-	}
-	if got != want {
-		b.t.Errorf("%s: got %s, want %s", sql, got, want)
-	}
-}
-
 func (b *bundle) reconcile() *invitation.Reconcile {
 	b.t.Helper()
 	r, err := b.worker(Config{Settle: quick.Settle}).Reconcile(b.t.Context(), "maria")
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return r
 }
 
@@ -167,7 +139,7 @@ func TestReconcileFindsDrift(t *testing.T) {
 
 	// Again: the same, and when it was seen first stays.
 	b.exec(`update drift set first_seen = first_seen - interval '1 day', last_seen = last_seen - interval '1 hour'`)
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{"somebodys@example.com"}})
+	b.accept("somebodys@example.com")
 	if again := b.reconcile(); again.Drift != r.Drift {
 		t.Errorf("the second time: %+v", again)
 	}
@@ -204,15 +176,15 @@ func TestReconcileOfAPart(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/faults", []sandbox.Fault{{Call: "list", Kind: sandbox.FaultStatus, Status: 500}})
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": []string{person(0), person(7)}})
+	b.sandbox.Tell("faults", `[{"call":"list","kind":"status","status":500}]`)
+	b.accept(person(0), person(7))
 	r, err := b.worker(quick).Reconcile(t.Context(), "maria")
 	if err == nil || r.Complete {
 		t.Errorf("%v: %+v", err, r)
 	}
 	b.is("2", `select count(*) from drift where ended_at is null`)
 	b.is("true", `select error is not null and not complete and finished_at is not null from reconciles order by id desc limit 1`)
-	ask(t, b.sandbox.Server, http.MethodDelete, "/sandbox/faults", nil)
+	b.sandbox.Tell("faults", "[]")
 	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -244,9 +216,7 @@ func TestReconcileWhileTheListShifts(t *testing.T) {
 	ids := b.plant(seeds...)
 	batch := b.has("invited", "pending", ids)
 	api, err := clerk.New(clerk.Config{Key: "sk_test_other", URL: b.url})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	revoked, made := 0, 0
 	b.shifter(func(page int) {
 		for range map[int]int{1: 1, 2: 30, 3: 0, 4: 200, 5: 3}[page] {
@@ -290,9 +260,7 @@ func TestReconcileByWorkers(t *testing.T) {
 		}()
 	}
 	for range 3 {
-		if err := <-failed; err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, <-failed)
 	}
 	b.is("true", `select bool_and(gap is null or gap >= interval '500 ms') from (select started_at - lag(started_at) over (order by started_at) as gap from reconciles where complete) g`)
 	// One that waited for the lock while another was at it has nothing left to do.
@@ -313,9 +281,7 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 	if _, err := w.Reconcile(t.Context(), "maria"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	if _, err := w.pass(t.Context(), invitation.ReadPending, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
@@ -334,15 +300,11 @@ func hide(t *testing.T, sandbox http.Handler, w http.ResponseWriter, r *http.Req
 		Data  []map[string]any `json:"data"`
 		Total int              `json:"total_count"`
 	}
-	if err := json.Unmarshal(rec.Body.Bytes(), &list); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, json.Unmarshal(rec.Body.Bytes(), &list))
 	list.Data = slices.DeleteFunc(list.Data, func(i map[string]any) bool { return slices.Contains(hidden, i["id"].(string)) })
 	list.Total = len(list.Data)
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(list); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, json.NewEncoder(w).Encode(list))
 }
 
 // TestGoneNeedsReadsByID: a list that lacks an invitation does not make it gone.
@@ -375,14 +337,10 @@ func TestGoneNeedsReadsByID(t *testing.T) {
 	b.exec(`update results set status = 'accepted' where clerk_invitation_id = $1`, ids["joined@example.com"])
 	for _, person := range []string{"deleted@example.com", "joined@example.com"} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, direct+"/invitations/"+ids[person], nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		req.Header.Set("Authorization", "Bearer sk_test_secret")
 		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
 			t.Fatalf("delete %s: %s", person, resp.Status)
 		}

@@ -3,39 +3,21 @@ package jobs
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
-// mendClerk removes every fault from the sandbox.
-func (b *bundle) mendClerk() {
-	b.t.Helper()
-	r, err := http.NewRequestWithContext(b.t.Context(), http.MethodDelete, strings.TrimSuffix(b.url, "/v1")+"/sandbox/faults", nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		b.t.Fatalf("DELETE /sandbox/faults: %s", resp.Status)
-	}
-}
-
 // resume lets a paused batch go on.
 func (b *bundle) resume(batch int64) {
 	b.t.Helper()
-	if err := Resume(b.t.Context(), b.pool, b.read(batch), "maria"); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, Resume(b.t.Context(), b.pool, b.read(batch), "maria"))
 }
 
 // pauses is how often a batch was paused.
@@ -73,21 +55,13 @@ func TestInstanceRefusalPausesAndRejectsNobody(t *testing.T) {
 				if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, code) || !strings.Contains(one.Reason, "resume") {
 					t.Errorf("paused by %q: %q, want the code and what to do", one.PausedBy, one.Reason)
 				}
-				if b.read(other).State != invitation.Paused {
-					t.Error("the other batch of the instance goes on")
-				}
-				if got := b.outcomes(batch); got[""] != 30 {
-					t.Errorf("outcomes %v, want 30 undecided", got)
-				}
-				b.mendClerk()
+				expect.Equal(t, "the other batch of the instance", b.read(other).State, invitation.Paused)
+				b.want(batch, tally{"": 30})
+				b.sandbox.Tell("faults", "[]")
 				b.resume(batch)
 				b.run(b.worker(cfg), batch)
-				if got := b.outcomes(batch); got["invited"] != 30 {
-					t.Errorf("outcomes %v, want 30 invited", got)
-				}
-				if n := b.count(`select count(*) from results where alone`); n != 0 {
-					t.Errorf("%d people must go alone for what had nothing to do with them", n)
-				}
+				b.want(batch, tally{"invited": 30})
+				b.counts(0, "people must go alone for what had nothing to do with them", `select count(*) from results where alone`)
 				b.proven(batch)
 			})
 		}
@@ -122,30 +96,21 @@ func TestUnknownRefusalPausesThenFails(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, code) {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			if got := b.outcomes(batch); got["rejected"] != 0 || got["failed"] != 0 {
-				t.Errorf("outcomes %v when the batch paused, want nobody rejected or failed", got)
-			}
+			b.want(batch, tally{"rejected": 0, "failed": 0})
 			b.resume(batch)
 			b.run(b.worker(cfg), batch)
-			if got := b.outcomes(batch); got["invited"] != 19 || got["failed"] != 1 {
-				t.Errorf("outcomes %v, want 19 invited and 1 failed", got)
-			}
-			if n := b.count(`select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code); n != 1 {
-				t.Error("the failed row lacks the code or the attempt that proves it")
-			}
+			b.want(batch, tally{"invited": 19, "failed": 1})
+			b.counts(1, "failed rows with the code and the attempt that proves it",
+				`select count(*) from results where outcome = 'failed' and key = $1 and reason = $2 and attempt_id is not null`, person(3), code)
 			if b.pauses(batch) != 1 || b.read(other).State != invitation.Running {
 				t.Errorf("paused %d times and the other batch is %s, want once, and running", b.pauses(batch), b.read(other).State)
 			}
 			b.proven(batch)
 			// Once the reason is gone a retry invites them.
-			b.mendClerk()
-			if err := Retry(t.Context(), b.pool, b.read(batch), "maria"); err != nil {
-				t.Fatal(err)
-			}
+			b.sandbox.Tell("faults", "[]")
+			must.OK(t, Retry(t.Context(), b.pool, b.read(batch), "maria"))
 			b.run(b.worker(cfg), batch)
-			if got := b.outcomes(batch); got["invited"] != 20 {
-				t.Errorf("outcomes after the retry %v, want 20 invited", got)
-			}
+			b.want(batch, tally{"invited": 20})
 		})
 	}
 }
@@ -159,14 +124,10 @@ func TestTooLargeBulkGoesAlone(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refuse("bulk", 413, "request_body_too_large"), single}})
 	batch := b.batch(20, person)
 	one := b.until(b.worker(quick), batch, invitation.Paused)
-	if !strings.Contains(one.Reason, "request_body_too_large") {
-		t.Errorf("paused for %q, want the code", one.Reason)
-	}
+	expect.Text(t, one.Reason, "request_body_too_large")
 	b.resume(batch)
 	b.run(b.worker(quick), batch)
-	if got := b.outcomes(batch); got["invited"] != 19 || got["failed"] != 1 {
-		t.Errorf("outcomes %v, want 19 invited and 1 failed", got)
-	}
+	b.want(batch, tally{"invited": 19, "failed": 1})
 	b.proven(batch)
 }
 
@@ -193,9 +154,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, faults[0].Code) {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			if got := b.outcomes(second); got[""] != 3 {
-				t.Errorf("outcomes %v, want 3 undecided", got)
-			}
+			b.want(second, tally{"": 3})
 			// It is resumed once more in vain: who is owed an invitation is never given up.
 			b.resume(second)
 			tried := b.count(`select count(*) from attempts where http_status >= 400`)
@@ -205,17 +164,13 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 				return err == nil && (one.State == invitation.Paused || b.count(`select count(*) from attempts where http_status >= 400`) >= tried+3), err
 			})
 			stop()
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.mendClerk()
+			must.OK(t, err)
+			b.sandbox.Tell("faults", "[]")
 			if b.read(second).State == invitation.Paused {
 				b.resume(second)
 			}
 			b.run(b.worker(quick), second)
-			if got := b.outcomes(second); got["invited"] != 3 {
-				t.Errorf("outcomes %v, want 3 invited", got)
-			}
+			b.want(second, tally{"invited": 3})
 			b.sentAgain(first.ID, second)
 		})
 	}
@@ -233,12 +188,10 @@ func TestRefusedReadPauses(t *testing.T) {
 			if one.PausedBy != invitation.ByClerk || !strings.Contains(one.Reason, "api_version_invalid") {
 				t.Errorf("paused by %q: %q, want the code", one.PausedBy, one.Reason)
 			}
-			b.mendClerk()
+			b.sandbox.Tell("faults", "[]")
 			b.resume(batch)
 			b.run(b.worker(quick), batch)
-			if got := b.outcomes(batch); got["invited"] != 20 {
-				t.Errorf("outcomes %v, want 20 invited", got)
-			}
+			b.want(batch, tally{"invited": 20})
 		})
 	}
 }
@@ -272,12 +225,9 @@ func TestOwedDespiteUnreadableUsers(t *testing.T) {
 	first := b.sent(1)
 	second, _ := b.resend(first)
 	b.sandbox.Tell("faults", `[{"call":"create","kind":"status","status":500,"first":1}]`)
-	err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+	must.OK(t, b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
 		return b.count(`select count(*) from results where revoke_sent is not null and outcome is null and tries > 0`) == 1, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	b.sandbox.Tell("faults", `[{"call":"users","kind":"status","status":500}]`)
 	b.exec(`update results set tries = 0 where batch_id = $1`, second)
 	b.run(b.worker(quick), second) // its reads are its own
@@ -300,9 +250,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.sandbox.Tell("config", `{"blocked":[]}`)
-	if err := RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"))
 	b.run(b.worker(quick), of.ID)
 	if pending := b.pendingAtClerk(); pending[person(1)] || !pending[person(3)] {
 		t.Errorf("pending after the retry: %v, want all but %s", pending, person(1))
@@ -315,11 +263,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	if _, err := Correct(t.Context(), b.pool, b.read(of.ID), 3, other, other, "maria"); err != nil {
 		t.Fatal(err)
 	}
-	if err := RetryRejected(t.Context(), b.pool, b.read(again), "maria"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(again), "maria"))
 	open := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2))
-	if open != 0 {
-		t.Error("a row of the resend is taken up again, though the row that it stands for was corrected")
-	}
+	expect.Equal(t, "rows of a corrected row's resend that are taken up again", open, 0)
 }

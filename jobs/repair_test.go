@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 )
 
 // Rows whose jobs were deleted, cancelled or discarded, as River's page lets
@@ -37,9 +38,7 @@ func TestRowsThatLostTheirJobs(t *testing.T) {
 			b.exec(`update results set not_before = null where row_number > 1`)
 			b.await("all rows but the one that backs off are decided", func() bool { return b.outcomes(batch)[""] == 1 })
 			stop()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, <-ended)
 		})
 	}
 }

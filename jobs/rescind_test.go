@@ -2,15 +2,15 @@ package jobs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -28,9 +28,7 @@ func (b *bundle) rescind(keys []string) (*invitation.Sweep, *invitation.Withdraw
 	b.t.Helper()
 	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
 	w, err := Rescind(b.t.Context(), b.pool, sw, keys)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	if sw.Held {
 		return sw, w
 	}
@@ -43,27 +41,9 @@ func (b *bundle) finish(sweep int64) *invitation.Sweep {
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	done, err := b.worker(sweeper).Finish(ctx, sweep)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.sums(done)
 	return done
-}
-
-// pendingAtClerk are the addresses that have a pending invitation at Clerk.
-func (b *bundle) pendingAtClerk() map[string]bool {
-	b.t.Helper()
-	var all []struct{ Email, Status string }
-	if err := json.Unmarshal(ask(b.t, b.sandbox.Server, http.MethodGet, "/sandbox/invitations", nil), &all); err != nil {
-		b.t.Fatal(err)
-	}
-	pending := map[string]bool{}
-	for _, one := range all {
-		if one.Status == "pending" {
-			pending[one.Email] = true
-		}
-	}
-	return pending
 }
 
 // TestRescind withdraws people who are invited, who wait in several batches, who
@@ -78,7 +58,7 @@ func TestRescind(t *testing.T) {
 	b.exec(`update batches set state = 'paused' where id = $1`, second)
 	b.exec(`update batches set state = 'draft', started_at = null where id = $1`, third)
 	b.plant(sandbox.Seed{Email: person(90)}, sandbox.Seed{Email: person(91)})
-	ask(t, b.sandbox.Server, http.MethodPost, "/sandbox/accept", map[string]any{"addresses": persons(3, 4)})
+	b.accept(persons(3, 4)...)
 	b.exec(`update results set status = 'accepted' where key = $1`, person(3))
 	if r := b.reconcile(); r.Drift.Unexplained != 2 {
 		t.Fatalf("%+v", r)
@@ -93,9 +73,7 @@ func TestRescind(t *testing.T) {
 		t.Errorf("%+v", sw)
 	}
 	for _, batch := range []int64{second, third} {
-		if got := b.outcomes(batch); got["cancelled"] != 2 || got[""] != 18 {
-			t.Errorf("outcomes %v, want the two withdrawn cancelled and the others waiting", got)
-		}
+		b.want(batch, tally{"cancelled": 2, "": 18})
 	}
 	b.is("true", `select bool_and(reason = 'withdrawn') from results where outcome = 'cancelled'`)
 	b.is("3", `select count(*) from results where status = 'revoked'`)
@@ -130,15 +108,12 @@ func TestRescindInFlight(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{{Call: "bulk", Kind: c.fault, First: 1}}})
 			batch := b.batch(10, person)
-			err := b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
+			must.OK(t, b.worker(quick).Run(t.Context(), func(context.Context) (bool, error) {
 				return b.count(`select count(*) from attempts where answered_at is not null and resolved_at is null`) == 1, nil
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			// What Rescind's first transaction does; then the process dies.
 			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
-			err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 				w, err := b.store.Withdrawing(t.Context(), tx, b.instance.ID, persons(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), true)
 				if err != nil {
 					return err
@@ -147,20 +122,11 @@ func TestRescindInFlight(t *testing.T) {
 					return err
 				}
 				return b.store.TakeAway(t.Context(), tx, sw.ID, w.Waiting)
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			// Their requests are open: nothing is decided yet, and nothing over.
-			if err := follow(t.Context(), b.pool, b.instance.ID); err != nil {
-				t.Fatal(err)
-			}
-			if err := b.store.FinishSweeps(t.Context(), b.instance.ID); err != nil {
-				t.Fatal(err)
-			}
-			if got := b.outcomes(batch); got[""] != 10 {
-				t.Fatalf("outcomes %v while the answer is not known", got)
-			}
+			must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
+			must.OK(t, b.store.FinishSweeps(t.Context(), b.instance.ID))
+			b.want(batch, tally{"": 10})
 			done := b.finish(sw.ID)
 			if done.Revoked != c.revoked || done.Cancelled != c.cancelled || len(b.pendingAtClerk()) != 0 {
 				t.Errorf("%+v, outcomes %v, %d pending at Clerk", done, b.outcomes(batch), len(b.pendingAtClerk()))
@@ -199,20 +165,14 @@ func TestRescindWhileSending(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, <-ended)
 	}
 	done, err := b.store.Sweep(t.Context(), sw.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(done)
 	pending := b.pendingAtClerk()
 	for i := range n {
-		if pending[person(i)] != (i%2 == 1) {
-			t.Errorf("person %d: pending %v", i, pending[person(i)])
-		}
+		expect.Equal(t, fmt.Sprintf("person %d: pending", i), pending[person(i)], i%2 == 1)
 	}
 	if done.Revoked+done.Cancelled != n/2 || done.Revoked == 0 || done.Cancelled == 0 {
 		t.Errorf("%+v, want each of %d either revoked or cancelled", done, n/2)
@@ -260,14 +220,11 @@ func TestRescindFromADraft(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.sent(2)
 	var draft int64
-	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
 			FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	for i := range 5 { // two of them were invited
 		b.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
 			values ($1, $2, $3, $2, array[$4], $4, $4)`, draft, i+1, b.instance.ID, person(i))
@@ -275,15 +232,11 @@ func TestRescindFromADraft(t *testing.T) {
 	people := func() int {
 		t.Helper()
 		known, err := invitation.NewReader(b.pool).Preview(t.Context(), draft)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
 		s, err := SendingOf(t.Context(), b.pool, b.instance.ID, true)
 		s = s.Of(b.read(draft), known, waiting)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return s.People
 	}
 	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited)
@@ -292,7 +245,5 @@ func TestRescindFromADraft(t *testing.T) {
 		t.Fatalf("%d people are to be invited, want 3", n)
 	}
 	b.rescind(persons(0, 1))
-	if n := people(); n != 3 {
-		t.Errorf("%d people are to be invited after two others were rescinded, want 3", n)
-	}
+	expect.Equal(t, "people to invite after two others were rescinded", people(), 3)
 }

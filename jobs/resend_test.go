@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -24,15 +23,6 @@ func (b *bundle) sent(n int) *invitation.Batch {
 	return b.read(id)
 }
 
-func (b *bundle) read(id int64) *invitation.Batch {
-	b.t.Helper()
-	batch, err := b.store.Batch(b.t.Context(), id)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return batch
-}
-
 // resend makes a batch of those of another who have not accepted.
 func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch)) (id int64, rows int) {
 	b.t.Helper()
@@ -40,39 +30,11 @@ func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch))
 	for _, f := range change {
 		f(&batch)
 	}
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
 		id, rows, err = InsertResend(b.t.Context(), tx, b.store, batch, of, 0)
 		return err
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	return id, rows
-}
-
-// clerks are the invitations that the stand-in has, by address and status.
-func (b *bundle) clerks() map[string]map[string]int {
-	b.t.Helper()
-	resp, err := http.Get(strings.TrimSuffix(b.url, "/v1") + "/sandbox/invitations")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var all []struct {
-		Email  string `json:"email"`
-		Status string `json:"status"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
-		b.t.Fatal(err)
-	}
-	found := map[string]map[string]int{}
-	for _, one := range all {
-		if found[one.Email] == nil {
-			found[one.Email] = map[string]int{}
-		}
-		found[one.Email][one.Status]++
-	}
-	return found
 }
 
 // sentAgain checks what must hold of people whose resend is over: two mails at
@@ -92,9 +54,7 @@ func (b *bundle) sentAgain(of int64, resends ...int64) {
 		}
 		return nil
 	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	if len(seen) == 0 {
 		b.t.Error("nobody was invited again")
 	}
@@ -103,24 +63,20 @@ func (b *bundle) sentAgain(of int64, resends ...int64) {
 			b.t.Errorf("%s was invited again by %d batches", key, n)
 		}
 	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n > 0 {
-		b.t.Errorf("%d attempts are open", n)
-	}
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
 }
 
 func TestResendInvitesWhoHasNotAccepted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	first := b.sent(12)
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q,%q]}`, person(3), person(4)))
+	b.accept(person(3), person(4))
 	second, n := b.resend(first)
 	if n != 12 {
 		t.Fatalf("%d people in the resend, want all 12: nothing has told yet that two have accepted", n)
 	}
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 10 || got["already_registered"] != 2 {
-		t.Errorf("outcomes %v, want 10 invited, and two registered", got)
-	}
+	b.want(second, tally{"invited": 10, "already_registered": 2})
 	b.exec(`delete from results where batch_id = $1 and outcome <> 'invited'`, second) // who has accepted is not to be looked at
 	b.sentAgain(first.ID, second)
 	if mails := b.mails(); mails[person(3)] != 1 || mails[person(4)] != 1 {
@@ -138,17 +94,13 @@ func TestResendAcceptedAtTheRevocation(t *testing.T) {
 	first := b.sent(3)
 	second, _ := b.resend(first)
 	b.exec(`update batches set preflight = false where id = $1`, second)
-	b.sandbox.Tell("accept", fmt.Sprintf(`{"addresses":[%q]}`, person(1)))
+	b.accept(person(1))
 	b.run(b.worker(quick), second)
-	if got := b.outcomes(second); got["invited"] != 2 || got["already_registered"] != 1 {
-		t.Errorf("outcomes %v, want 2 invited and one registered", got)
-	}
-	if n := b.count(`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`); n != 1 {
-		t.Error("the answer to the revocation does not prove that they had accepted")
-	}
-	if n := b.count(`select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second); n != 2 {
-		t.Errorf("%d creates were claimed, want none for people who had accepted", n)
-	}
+	b.want(second, tally{"invited": 2, "already_registered": 1})
+	b.counts(1, "rows that the answer to a revocation proves to have accepted",
+		`select count(*) from results r join attempts a on a.id = r.attempt_id and a.call = 'revoke' and a.sweep_id is null where r.outcome = 'already_registered'`)
+	b.counts(2, "creates were claimed",
+		`select count(*) from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke' where p.batch_id = $1`, second)
 }
 
 // Whatever is lost between the halves, everybody ends with one open door and two
@@ -178,9 +130,7 @@ func TestFaultsBetweenTheHalves(t *testing.T) {
 			first := b.sent(8)
 			second, _ := b.resend(first)
 			body, err := json.Marshal([]sandbox.Fault{fault})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			b.sandbox.Tell("faults", string(body))
 			cfg := quick
 			if fault.Kind == sandbox.FaultSlow {
@@ -214,18 +164,15 @@ func TestResendCooldown(t *testing.T) {
 	file := b.batch(5, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
 	b.run(b.worker(quick), file)
-	if got := b.count(`select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file); got != 5 {
-		t.Errorf("%d people of the file cool down, want all 5", got)
-	}
+	b.counts(5, "people of the file who cool down",
+		`select count(*) from results where batch_id = $1 and outcome = 'already_invited' and reason = 'invited_again_recently'`, file)
 	b.sentAgain(first.ID, one, two)
 	later, n := b.resend(first, func(b *invitation.Batch) { b.Cooldown = time.Millisecond })
 	if n != 5 {
 		t.Fatalf("%d people after the cooldown, want all 5", n)
 	}
 	b.run(b.worker(quick), later)
-	if got := b.outcomes(later); got["invited"] != 5 {
-		t.Errorf("after the cooldown: %v, want 5 invited", got)
-	}
+	b.want(later, tally{"invited": 5})
 }
 
 // On a duplicate, a file that asks for it invites again, and others for the first time.
@@ -237,9 +184,7 @@ func TestOnDuplicateResend(t *testing.T) {
 	file := b.batch(12, person)
 	b.exec(`update batches set on_duplicate = 'resend' where id = $1`, file)
 	b.run(b.worker(quick), file)
-	if got := b.outcomes(file); got["invited"] != 12 {
-		t.Errorf("outcomes %v, want 12 invited", got)
-	}
+	b.want(file, tally{"invited": 12})
 	mails, doors := b.mails(), b.clerks()
 	for i := range 12 {
 		want := 1
@@ -262,16 +207,12 @@ func TestResendLeavesWhatWasTakenBack(t *testing.T) {
 			first := b.sent(2)
 			second, _ := b.resend(first)
 			b.exec(`update batches set preflight = $2 where id = $1`, second, preflight)
-			var id string
-			if err := b.pool.QueryRow(t.Context(), `select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0)).Scan(&id); err != nil {
-				t.Fatal(err)
-			}
+			id := must.Read[string](t, b.pool,
+				`select clerk_invitation_id from results where batch_id = $1 and key = $2`, first.ID, person(0))
 			api := b.worker(quick).api
 			api.Revoke(t.Context(), id)
 			b.run(b.worker(quick), second)
-			if got := b.outcomes(second); got["invited"] != 1 || got["cancelled"] != 1 {
-				t.Errorf("outcomes %v, want one invited and one cancelled", got)
-			}
+			b.want(second, tally{"invited": 1, "cancelled": 1})
 			if mails := b.mails(); mails[person(0)] != 1 {
 				t.Errorf("whose invitation was taken back got %d mails, want the first alone", mails[person(0)])
 			}
@@ -307,18 +248,14 @@ func TestOwedRowsGoOn(t *testing.T) {
 			b.await("rows are owed an invitation", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) > 2
 			})
-			if err := stop(b, b.read(second)); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, stop(b, b.read(second)))
 			owed := b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null`, second)
 			b.sandbox.Tell("faults", `[]`)
 			b.await("owed rows are decided", func() bool {
 				return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and outcome is null`, second) == 0
 			})
 			cancel()
-			if err := <-ran; err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, <-ran)
 			got := b.outcomes(second)
 			if got["invited"] < owed || got["invited"] == 40 {
 				t.Errorf("outcomes %v, want the %d that were owed invited, and the others not", got, owed)
@@ -353,18 +290,14 @@ func TestOwedRowsGoFirst(t *testing.T) {
 		return b.count(`select count(*) from results where batch_id = $1 and revoke_sent is not null and tries > 0`, second) == 1
 	})
 	cancel()
-	if err := <-ran; err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, <-ran)
 	b.exec(`update attempts set resolved_at = now(), resolution = 'read' where resolved_at is null`)
 	b.exec(`update attempt_people set open = false, resolution = 'not_there' where open`)
 	b.exec(`update results set not_before = null`)
 	urgent := b.batch(5, func(i int) string { return "urgent" + person(i) })
 	b.exec(`update batches set priority = 1 where id = $1`, urgent)
 	ids, err := b.store.Peek(t.Context(), b.instance.ID, 3, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(ids) != 3 || ids[0].Batch != second || ids[1].Batch != urgent {
 		t.Errorf("first in line are %v, want the row of batch %d, then batch %d", ids, second, urgent)
 	}
@@ -385,7 +318,5 @@ func TestResendUnderBudget(t *testing.T) {
 	second, _ := b.resend(b.read(id))
 	b.run(b.worker(cfg), second)
 	b.sentAgain(id, second)
-	if n := b.count(`select count(*) from attempts where http_status = 429`); n > 0 {
-		t.Errorf("%d requests were over a limit", n)
-	}
+	b.counts(0, "requests were over a limit", `select count(*) from attempts where http_status = 429`)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -16,7 +17,7 @@ func (b *bundle) whileResending(of *invitation.Batch, do func() error) {
 	b.t.Helper()
 	ended := make(chan error, 1)
 	over := false
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
 		batch := invitation.Batch{Actor: "test", Priority: invitation.DefaultPriority}
 		if _, _, err := InsertResend(b.t.Context(), tx, b.store, batch, of, 0); err != nil {
 			return err
@@ -33,13 +34,8 @@ func (b *bundle) whileResending(of *invitation.Batch, do func() error) {
 				where datname = current_database() and wait_event_type = 'Lock'`) > 0
 		})
 		return nil
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		b.t.Fatal(err)
-	}
+	}))
+	must.OK(b.t, <-ended)
 }
 
 // settled works until nothing is left to do, and returns who has a pending
@@ -48,9 +44,7 @@ func (b *bundle) settled() map[string]bool {
 	b.t.Helper()
 	b.exec(`update revocations set not_before = clock_timestamp() + interval '3 s' where outcome is null`)
 	idle := func(ctx context.Context) (bool, error) { return Idle(ctx, b.pool, b.instance.ID) }
-	if err := b.worker(quick).Run(b.t.Context(), idle); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, b.worker(quick).Run(b.t.Context(), idle))
 	return b.pendingAtClerk()
 }
 

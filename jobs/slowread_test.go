@@ -3,11 +3,12 @@ package jobs
 import (
 	"bytes"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -18,7 +19,7 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
 		{Call: "list", Kind: sandbox.FaultSlow, Delay: sandbox.Duration(200 * time.Millisecond)}}})
-	seeds := make([]sandbox.Seed, 2500)
+	seeds := make([]sandbox.Seed, 1500)
 	for i := range seeds {
 		seeds[i].Email = person(1000 + i)
 	}
@@ -31,13 +32,9 @@ func TestListsSlowerThanFresh(t *testing.T) {
 	w := b.worker(cfg)
 	w.log = slog.New(slog.NewTextHandler(&log, nil))
 	b.run(w, batch)
-	if got := b.outcomes(batch); got["invited"] != 5 || got["already_invited"] != 15 {
-		t.Errorf("outcomes %v, want 5 invited and 15 already_invited", got)
-	}
+	b.want(batch, tally{"invited": 5, "already_invited": 15})
 	b.is("0", `select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.answer = 'exists'`)
-	if !strings.Contains(log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile") {
-		t.Errorf("nothing warned: %s", &log)
-	}
+	expect.Text(t, log.String(), "reading the lists of invitations is slow, and nobody is invited meanwhile")
 }
 
 // TestReadDuringImport reads Clerk between the moment that an import says its
@@ -48,16 +45,12 @@ func TestReadDuringImport(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.plant(sandbox.Seed{Email: person(0), Age: sandbox.Duration(time.Hour)})
 	w := b.worker(quick)
-	if err := w.register(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.register(t.Context()))
 	batch := b.batchWhile(2, person, func() {
 		back := time.Now().Add(-time.Hour)
 		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}),
 			b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 		}
 	})
 	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})

@@ -10,6 +10,8 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"
 )
 
@@ -26,9 +28,7 @@ func (b *bundle) notThere(batch int64, key string) {
 // claim has a worker that does not run claim so many requests.
 func (b *bundle) claim(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	if err := w.register(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, w.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
 	if err != nil || len(r.tickets) != n {
 		b.t.Fatalf("%d requests, want %d: %v", len(r.tickets), n, err)
@@ -55,12 +55,9 @@ func TestTwoRowsOneInvitation(t *testing.T) {
 	for _, batch := range []int64{one, two, strangers} {
 		b.run(b.worker(quick), batch)
 	}
-	if got := b.count(`select count(*) from results where key = $1 and outcome = 'invited'`, ada(1)); got != 1 {
-		t.Errorf("%d rows carry the invitation", got)
-	}
-	if got := b.mails()[ada(1)]; got != 1 {
-		t.Errorf("%d mails", got)
-	}
+	b.counts(1, "rows that carry the invitation",
+		`select count(*) from results where key = $1 and outcome = 'invited'`, ada(1))
+	expect.Equal(t, "mails", b.mails()[ada(1)], 1)
 }
 
 // A row of a batch that wants no preflight may have to be read all the same.
@@ -86,17 +83,13 @@ func TestSurveyOfTwoBatches(t *testing.T) {
 		users = append(users, fmt.Sprintf("%q", person(i)))
 	}
 	seeds := filepath.Join(t.TempDir(), "seeds.json")
-	if err := os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(seeds, []byte(`{"users":[`+strings.Join(users, ",")+`]}`), 0o600))
 	b := setup(t, sandbox.Config{Limits: unlimited, SeedFile: seeds})
 	w := Config{Create: ratelimit.Limit{N: 1, Window: time.Hour}, Bulk: ratelimit.Limit{Off: true}}
 	b.run(b.worker(w), b.batch(1, ada))
 	one, two := b.batch(20, person), b.batch(20, person)
 	b.run(b.worker(w), two)
-	if got := b.outcomes(one); got["already_registered"] != 20 {
-		t.Errorf("of the batch before: %v", got)
-	}
+	b.want(one, tally{"already_registered": 20})
 }
 
 // However many must go alone and wait for a single: others go by bulk meanwhile.
@@ -123,9 +116,7 @@ func TestRecordedTwice(t *testing.T) {
 	ticket := b.claim(w, 1)[0]
 	answer := w.ask(t.Context(), ticket)
 	for range 2 {
-		if err := w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}))
 	}
 	if n := b.count(`select count(*) from late_answers`); n != 0 || b.outcomes(batch)["invited"] != 10 {
 		t.Errorf("%d late answers, outcomes %v", n, b.outcomes(batch))
@@ -180,13 +171,7 @@ func TestAnswerAfterOneWasSettled(t *testing.T) {
 	ticket := b.claim(w, 1)[0]
 	b.exec(`update attempt_people set open = false, closed_at = clock_timestamp(), resolution = 'not_there' where row_number = 1`)
 	w.send(t.Context(), ticket)
-	if got := b.outcomes(batch); got["invited"] != 2 {
-		t.Errorf("outcomes %v", got)
-	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
-		t.Errorf("%d attempts are open", n)
-	}
-	if n := b.count(`select count(*) from attempt_people where open`); n != 0 {
-		t.Errorf("%d people are claimed", n)
-	}
+	b.want(batch, tally{"invited": 2})
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
+	b.counts(0, "people are claimed", `select count(*) from attempt_people where open`)
 }

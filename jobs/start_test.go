@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -24,14 +25,10 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 	b.exec(`update batches set state = 'draft', started_at = null, confirmed_at = null, rows = 3 where id = $1`, id)
 	draft := b.read(id)
 	slow, err := b.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer slow.Rollback(t.Context()) //nolint:errcheck // it is over where all went well
 	// No job can be inserted.
-	if _, err := slow.Exec(t.Context(), `lock table river_job in share mode`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, slow, `lock table river_job in share mode`)
 	var all sync.WaitGroup
 	var started, discarded, rescinded error
 	waiting := 0
@@ -59,9 +56,7 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 			t.Errorf("%d of start, discard and rescind wait, and claims with them: %v", waiting, err)
 		}
 	}
-	if err := slow.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, slow.Commit(t.Context()))
 	all.Wait()
 	var state *invitation.StateError
 	if started != nil || !errors.As(discarded, &state) || rescinded != nil {

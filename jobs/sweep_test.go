@@ -13,6 +13,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -48,7 +49,7 @@ func (b *bundle) sums(sw *invitation.Sweep) {
 func (b *bundle) takeBack(kind invitation.SweepKind, batch int64) int64 {
 	b.t.Helper()
 	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, Batch: batch, StartedBy: "maria", Apply: true, Allow: true}
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(b.t.Context(), `select row_number, key, clerk_invitation_id from results where batch_id = $1 and outcome = 'invited' and status = 'pending'`, batch)
 		targets, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t invitation.Target, err error) {
 			t.Batch = batch
@@ -58,10 +59,7 @@ func (b *bundle) takeBack(kind invitation.SweepKind, batch int64) int64 {
 			return err
 		}
 		return BeginSweep(b.t.Context(), tx, b.store, sw, targets)
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	}))
 	return sw.ID
 }
 
@@ -72,9 +70,7 @@ func TestSweepLeavesWhoWaits(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.aged(3)
 	before, err := b.worker(sweeper).BeginSweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"}) // it has chosen all three
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	again := b.batch(1, person)
 	b.exec(`update batches set state = 'paused' where id = $1`, again)
 	for _, sweep := range []func() (*invitation.Sweep, error){
@@ -84,17 +80,13 @@ func TestSweepLeavesWhoWaits(t *testing.T) {
 		},
 	} {
 		sw, err := sweep()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		b.sums(sw)
 		if sw.Skipped[invitation.SkipWaitingRow] != 1 {
 			t.Errorf("sweep %+v, want the person who waits left alone", *sw)
 		}
 	}
-	if n := b.count(`select count(*) from results where status = 'revoked'`); n != 2 {
-		t.Errorf("%d are revoked, want the two who wait for nothing", n)
-	}
+	b.counts(2, "are revoked", `select count(*) from results where status = 'revoked'`)
 }
 
 // A sweep of too much revokes nothing until a person allows it; then it revokes
@@ -104,13 +96,9 @@ func TestHeldSweep(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.aged(30)
 	first, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	second, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if !second.Held || second.Threshold != 20 || second.Stale != 30 {
 		t.Errorf("sweep %+v, want it held at 20", *second)
 	}
@@ -122,19 +110,14 @@ func TestHeldSweep(t *testing.T) {
 		t.Errorf("the older sweep is %+v, want it superseded", *first)
 	}
 	idle, err := Idle(t.Context(), b.pool, b.instance.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if n := b.count(`select count(*) from attempts where call = 'revoke'`); n != 0 || !idle {
 		t.Errorf("%d requests of a held sweep, idle %v; want none, and true", n, idle)
 	}
-	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
+		func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }))
 	done, err := b.worker(sweeper).Finish(t.Context(), second.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(done)
 	if done.Revoked != 30 || done.Held || done.AllowedBy != "tom" {
 		t.Errorf("sweep %+v, want 30 revoked as tom allowed", *done)
@@ -148,15 +131,11 @@ func TestRevokesFindLostJobs(t *testing.T) {
 	b.aged(5)
 	w := b.worker(sweeper)
 	sw, err := w.BeginSweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.exec(`delete from river_job where kind = 'revoke' and args->>'invitation' <> (select min(clerk_invitation_id) from revocations)`)
 	b.exec(`update river_job set state = 'scheduled', scheduled_at = now() + interval '10 minutes' where kind = 'revoke'`) // one that comes late must not hold up the others
 	done, err := w.Finish(t.Context(), sw.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(done)
 	if done.Revoked != 5 {
 		t.Errorf("sweep %+v, want 5 revoked", *done)
@@ -173,9 +152,8 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	w := b.worker(sweeper)
 	begin := func(kind invitation.SweepKind, targets ...invitation.Target) *invitation.Sweep {
 		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true, Scanned: 3}
-		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
+			func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }))
 		return sw
 	}
 	var targets []invitation.Target
@@ -205,15 +183,11 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 		one, err := b.store.Sweep(ctx, sweep.ID)
 		return err == nil && !one.FinishedAt.IsZero() && b.count(`select count(*) from revocations where not_before is not null`) == 1, err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.exec(`update attempt_people set open = false, resolution = 'not_there' where attempt_id in (select id from attempts where worker_id = 'other')`)
 	b.exec(`update attempts set resolved_at = clock_timestamp(), resolution = 'read' where worker_id = 'other'`)
 	done, err := b.worker(sweeper).Finish(ctx, rescind.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(done)
 	if done.Revoked != 2 {
 		t.Errorf("rescind %+v, want both revoked", *done)
@@ -225,9 +199,8 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	if !maps.Equal(done.Skipped, map[string]int{invitation.SkipOpenAttempt: 1}) {
 		t.Errorf("sweep %+v, want the one with an open attempt left alone", *done)
 	}
-	if n := b.count(`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`); n != 1 {
-		t.Errorf("%d lost revokes of somebody without a row were settled by reading, want 1", n)
-	}
+	b.counts(1, "lost revokes of somebody without a row were settled by reading",
+		`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where p.batch_id is null and p.resolution = 'read' and a.resolution = 'read'`)
 }
 
 // Two sweeps of one night at one moment: one of them is it.
@@ -263,9 +236,7 @@ func TestOneSweepANight(t *testing.T) {
 func TestNights(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, c := range []struct {
 		name  string
 		set   time.Time   // when the schedule was first set
@@ -298,16 +269,12 @@ func TestNights(t *testing.T) {
 					}()
 				}
 				for range 2 {
-					if err := <-errs; err != nil {
-						t.Fatal(err)
-					}
+					must.OK(t, <-errs)
 				}
 			}
 			rows, _ := b.pool.Query(t.Context(), `select night from sweeps order by night`)
 			nights, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			var got []string
 			for _, night := range nights {
 				got = append(got, night.In(berlin).Format("2006-01-02 15:04"))
@@ -338,9 +305,7 @@ func TestNightIsTriedAgain(t *testing.T) {
 	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(`select count(*) from sweeps`); n != 0 {
-		t.Errorf("%d sweeps as the schedule is set, want none", n)
-	}
+	b.counts(0, "sweeps as the schedule is set", `select count(*) from sweeps`)
 	later := time.Now().Add(time.Minute)
 	w.now = func() time.Time { return later }
 	b.exec(`alter table revocations rename to away`)
@@ -351,9 +316,8 @@ func TestNightIsTriedAgain(t *testing.T) {
 	if _, err := w.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count(`select count(*) from sweeps where night is not null and finished_at is null`); n != 1 {
-		t.Errorf("%d nightly sweeps after the failure, want 1", n)
-	}
+	b.counts(1, "nightly sweeps after the failure",
+		`select count(*) from sweeps where night is not null and finished_at is null`)
 }
 
 // A nightly sweep of too much is held, once, and nothing tries it again.
@@ -366,13 +330,9 @@ func TestNightIsHeld(t *testing.T) {
 	b.exec(`insert into schedules (instance_id, expression, tz, since) values ($1, $2, '', now() - interval '2 days')`, b.instance.ID, cfg.SweepAt)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	if err := b.worker(cfg).Run(ctx, func(context.Context) (bool, error) { return b.count(`select count(*) from sweeps`) > 0, nil }); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.worker(cfg).Run(ctx, func(context.Context) (bool, error) { return b.count(`select count(*) from sweeps`) > 0, nil }))
 	held, err := invitation.NewReader(b.pool).Sweeps(t.Context(), invitation.SweepFilter{Instance: b.instance.ID, Held: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(held) != 1 || held[0].Night.IsZero() || held[0].Undecided != 30 || b.count(`select count(*) from attempts where call = 'revoke'`) != 0 || b.count(`select count(*) from river_job where kind = 'revoke'`) != 0 {
 		t.Errorf("held %+v, want the night, with no job and no request", held)
 	}
@@ -395,7 +355,7 @@ func TestStale(t *testing.T) {
 	b.exec(`update results set invited_at = now() - interval '13 days', revoke_on = '2026-11-22' where row_number = 8`)
 	stale := func(older time.Duration) (rows []int, pending int, skipped map[string]int) {
 		t.Helper()
-		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 			targets, n, why, err := b.store.Stale(t.Context(), tx, b.instance.ID, invitation.Policy{OlderThan: older, Today: today})
 			for _, one := range targets {
 				rows = append(rows, one.Row)
@@ -403,10 +363,7 @@ func TestStale(t *testing.T) {
 			slices.Sort(rows)
 			pending, skipped = n, why
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))
 		return rows, pending, skipped
 	}
 	check := func(what string, older time.Duration, want []int, wantSkipped map[string]int) {
@@ -458,9 +415,7 @@ func TestExpired(t *testing.T) {
 			}
 			b.exec(`update batches set state = 'done', finished_at = now() where id = $1`, batch)
 			sw, err := w.Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			b.sums(sw)
 			if !maps.Equal(sw.Skipped, c.want) || sw.Stale != 2 || sw.Failed != 0 {
 				t.Errorf("sweep %+v, want skipped %v and no failure", *sw, c.want)
@@ -485,18 +440,14 @@ func TestSweepOfAll(t *testing.T) {
 	b.sandbox.Tell("invitations", `[{"email":"old@example.com","age":"500h"},{"email":"older@example.com","age":"600h"},{"email":"twice@example.com","age":"500h"},
 		{"email":"twice@example.com","age":"500h"},{"email":"new@example.com","age":"24h"},{"email":"expired@example.com","age":"900h"},{"email":"odd@xn--a.example","age":"500h"}]`)
 	ours, err := b.worker(sweeper).Sweep(t.Context(), SweepOptions{Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if ours.Scanned != 2 || ours.Stale != 2 {
 		t.Errorf("of ours alone: %+v, want 2 of 2", *ours)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	all, err := b.worker(sweeper).Sweep(ctx, SweepOptions{Scope: ScopeAll, Apply: true, Actor: "maria"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.sums(all)
 	if all.Scanned != 8 || all.Stale != 7 || all.Revoked != 7 || all.Scope != ScopeAll {
 		t.Errorf("of all: %+v, want 7 revoked of 8", *all)
@@ -505,7 +456,5 @@ func TestSweepOfAll(t *testing.T) {
 	if len(list.Invitations) != 1 || list.Invitations[0].Email != "new@example.com" {
 		t.Errorf("%d invitations are pending at Clerk, want the new one", len(list.Invitations))
 	}
-	if n := b.count(`select count(*) from attempts where resolved_at is null`); n != 0 {
-		t.Errorf("%d attempts are open", n)
-	}
+	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
 }

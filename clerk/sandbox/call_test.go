@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 func TestCreateAnswersAnInvitation(t *testing.T) {
@@ -184,9 +187,7 @@ func TestBulkSwitch(t *testing.T) {
 		same(t, setting+": mails", b.mailbox().Mails, want.mails)
 		if r.status == http.StatusOK {
 			var list []invitationBody
-			if err := json.Unmarshal([]byte(r.body), &list); err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, json.Unmarshal([]byte(r.body), &list))
 			same(t, setting+": answered", len(list), want.answered)
 		}
 		b.post("/v1/invitations/bulk", items("pending@example.com")).wants(t, 400, "duplicate_record")
@@ -487,9 +488,7 @@ func FuzzBulk(f *testing.F) {
 	f.Add(`[{"email_address":"\"a b\"@example.com"},null]`)
 	f.Fuzz(func(t *testing.T, body string) {
 		s, err := New(Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		r := httptest.NewRequest("POST", "/v1/invitations/bulk", strings.NewReader(body))
 		r.Header.Set("Authorization", "Bearer sk_test_x")
 		w := httptest.NewRecorder()

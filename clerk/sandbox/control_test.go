@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 func TestAcceptByAddress(t *testing.T) {
@@ -136,14 +138,10 @@ func TestDemoMeetsTheExamples(t *testing.T) {
 func demoOutcomes(t *testing.T, example string) map[string]int {
 	t.Helper()
 	file, err := os.Open("../../examples/" + example)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer file.Close()
 	rows, err := csv.NewReader(file).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b := setup(t, Demo())
 	column := slices.Index(rows[0], "Email")
 	seen := map[string]bool{}

@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 func TestFaults(t *testing.T) {
@@ -117,9 +120,7 @@ func TestFaultsChooseRequests(t *testing.T) {
 			got := run()
 			if test.want == "" {
 				same(t, "the same seed again", run(), got)
-				if !strings.Contains(got, "x") || !strings.Contains(got, ".") {
-					t.Errorf("pattern %s", got)
-				}
+				expect.Text(t, got, "x", ".")
 				return
 			}
 			same(t, "pattern", got, test.want)
@@ -186,9 +187,7 @@ func TestSlowRequestIsDoneAfterItsClientLeft(t *testing.T) {
 	b := setup(t, Config{Faults: []Fault{{Kind: FaultSlow, Delay: Duration(500 * time.Millisecond), First: 1}}})
 	ctx, leave := context.WithCancel(t.Context())
 	req, err := http.NewRequestWithContext(ctx, "POST", b.url+"/v1/invitations", strings.NewReader(item("late@example.com")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	req.Header.Set("Authorization", "Bearer sk_test_x")
 	gone := make(chan error, 1)
 	go func() {
@@ -226,9 +225,7 @@ func TestCloseEndsDelaysWithoutEffect(t *testing.T) {
 	for len(log) == 0 {
 		b.ok("GET", "/sandbox/requests", "", &log)
 	}
-	if err := b.server.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, b.server.Close())
 	if err := <-done; err == nil {
 		t.Error("answered")
 	}
@@ -239,20 +236,14 @@ func TestRequestCutShortIsNone(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "POST /v1/invitations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\nContent-Length: 100\r\n\r\n"+item("a@example.com")); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, conn.(*net.TCPConn).CloseWrite())
 	answer, err := io.ReadAll(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	same(t, "answer", string(answer), "")
 	same(t, "mails", b.mailbox().Mails, 0)
 	var log []entry

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestConfig: each setting is shown with its value and where that is from, in
@@ -16,9 +20,7 @@ func TestConfig(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:planted@127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS=authorization=planted")
 	path := filepath.Join(t.TempDir(), "bulkinvite.yaml")
 	text := "limit-create: 5/1h\nlimit-bulk: 6/1h\nsettle: 4s\nrequest-timeout: 9s\nwork:\n  sweep-at: 0 2 * * *\n  reconcile-every: 1m\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(path, []byte(text), 0o600))
 	list := decode[[]inForce](t, b.run("config", "--config", path, "--settle", "7s", "--json").want(t, exitOK))
 	for _, want := range []inForce{
 		{"settle", "7s", "flag", ""},
@@ -60,9 +62,7 @@ func TestConfigHidesSecrets(t *testing.T) {
 			if strings.Contains(o.out+o.err, "planted") {
 				t.Errorf("%s: a secret is shown:\n%s%s", url, o.out, o.err)
 			}
-			if !strings.Contains(o.out, "database-url") || !strings.Contains(o.out, keyVariable) {
-				t.Errorf("%s: a line is missing:\n%s", url, o.out)
-			}
+			expect.Text(t, o.out, "database-url", keyVariable)
 		}
 	}
 }
@@ -82,25 +82,6 @@ func TestCompletion(t *testing.T) {
 		asking.env = append(slices.Clone(b.env), "COMP_LINE="+line)
 		words := strings.Fields(asking.run().want(t, exitOK).out)
 		slices.Sort(words)
-		if got := strings.Join(words, " "); got != want {
-			t.Errorf("%q goes on with %q, want %q", line, got, want)
-		}
-	}
-}
-
-// TestCompletionScript: bash takes what completion prints, and asks the program by it.
-func TestCompletionScript(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		script := b.run("completion", shell).want(t, exitOK).out
-		if !strings.Contains(script, b.program) {
-			t.Errorf("%s: the script does not name the program:\n%s", shell, script)
-		}
-	}
-	b.run("completion", "tcsh").want(t, exitUsage)
-	script := b.run("completion", "bash").out
-	if out, err := b.shell(script + "complete -p bulkinvite"); err != nil || !strings.Contains(out, "-C") {
-		t.Errorf("bash says %q, %v", out, err)
+		expect.Equal(t, fmt.Sprintf("%q goes on with", line), strings.Join(words, " "), want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -22,8 +23,7 @@ func answers(pairs ...string) func(*terminal) {
 // yes erases and revokes nothing.
 func TestEraseAsks(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_erase", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_test_erase", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("all.csv", listOf(0, 3))).want(t, exitOK)
 	everybody := []string{"p000@example.com", "p001@example.com", "p002@example.com"}
 	whole := func(what string) {
@@ -37,9 +37,7 @@ func TestEraseAsks(t *testing.T) {
 	}
 	for _, args := range [][]string{{}, {"--revoke"}} {
 		o := b.run(append([]string{"erase", "p000@example.com", "--json"}, args...)...).want(t, exitHeld)
-		if e := decode[errorDocument](t, o).Error; e.Code != "not_confirmed" || !strings.Contains(e.Remedy, "--yes") {
-			t.Errorf("%+v", e)
-		}
+		refuses(t, o, "not_confirmed", "--yes")
 		whole("off a terminal")
 	}
 	const revoke, erase = "Revoke it first? [y/N] ", "for good? [y/N] "
@@ -67,9 +65,7 @@ func TestEraseAsks(t *testing.T) {
 	for _, address := range everybody {
 		b.run("why", address).want(t, exitUsage)
 	}
-	if open := s.openTo(t); !slices.Equal(open, []string{"p000@example.com", "p002@example.com"}) {
-		t.Errorf("open at Clerk at the end: %v", open)
-	}
+	s.wantOpen(t, "p000@example.com", "p002@example.com")
 }
 
 // On a terminal rescind --apply and sweep --apply ask: of a production instance for
@@ -85,8 +81,7 @@ func TestTakingBackAsks(t *testing.T) {
 	} {
 		t.Run(c.environment, func(t *testing.T) {
 			t.Parallel()
-			s := newStand(t, sandbox.Config{})
-			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY="+c.key, "BULKINVITE_SETTLE=1ms")
+			b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY="+c.key, "BULKINVITE_SETTLE=1ms")
 			b.run("send", "--yes", b.file("all.csv", listOf(0, 9))).want(t, exitOK)
 			list := b.file("gone.csv", listOf(0, 2))
 			for _, answer := range c.no {
@@ -142,8 +137,7 @@ func TestTakingBackAsks(t *testing.T) {
 // A held sweep that is allowed on a terminal asks too.
 func TestAllowingASweepAsks(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_allows", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_allows", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("all.csv", listOf(0, 25))).want(t, exitOK)
 	b.run("sweep", "--older-than", "1ms", "--apply").want(t, exitHeld)
 	const question = "Type the number of invitations to revoke them: "
@@ -156,7 +150,5 @@ func TestAllowingASweepAsks(t *testing.T) {
 	if exit, text := b.sit(answers(question, "25"), "sweep", "1", "--allow"); exit != exitOK {
 		t.Errorf("%d\n%s", exit, text)
 	}
-	if n := len(s.openTo(t)); n != 0 {
-		t.Errorf("%d are open", n)
-	}
+	expect.Equal(t, "invitations open", len(s.openTo(t)), 0)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"gopkg.in/yaml.v3"
+
+	"bulkinvite/internal/must"
 )
 
 // TestDeployedCommandLines parses what the manifests and the compose file have
@@ -20,9 +22,7 @@ func TestDeployedCommandLines(t *testing.T) {
 		Args []string
 	}
 	manifests, err := os.ReadFile("../../deploy/kubernetes/bulkinvite.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for d := yaml.NewDecoder(bytes.NewReader(manifests)); ; {
 		type template struct {
 			Spec struct{ Containers []container }
@@ -38,9 +38,7 @@ func TestDeployedCommandLines(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for _, c := range append(doc.Spec.Template.Spec.Containers, doc.Spec.JobTemplate.Spec.Template.Spec.Containers...) {
 			lines[doc.Kind+" "+c.Name] = c.Args
 		}
@@ -55,9 +53,7 @@ func TestDeployedCommandLines(t *testing.T) {
 	if err == nil {
 		err = yaml.Unmarshal(text, &compose)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for name, s := range compose.Services {
 		if s.Image == "bulkinvite" {
 			lines["service "+name] = s.Command
@@ -69,9 +65,7 @@ func TestDeployedCommandLines(t *testing.T) {
 	for where, args := range lines {
 		var c cli
 		parser, err := newParser(&c, io.Discard)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if _, err := parser.Parse(args); err != nil || len(args) == 0 {
 			t.Errorf("%s: bulkinvite %q: %v", where, args, err)
 		}

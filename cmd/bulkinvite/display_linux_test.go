@@ -12,6 +12,8 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -49,9 +51,7 @@ func tables(t *testing.T) (b *bench, commands [][]string) {
 	b.run("token", "create", "nightly-export-of-human-resources", "--actor", "maria.of.human.resources").want(t, exitOK)
 	_, err := open(t, b.url).Exec(context.Background(), `insert into web_sessions (hash, user_name, role, via)
 		values ('\x00', 'maria.of.human.resources@subsidiary.example.com', 'operator', 'openid')`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return b, [][]string{
 		{"batches"}, {"results", "1"}, {"audit"}, {"drift"}, {"limits"}, {"token", "list"}, {"sessions", "list"},
 		{"sweep", "--list"}, {"sweep", "1"}, {"status", "1"}, {"status", later}, {"check", file}, {"config"},
@@ -160,9 +160,7 @@ func TestASCIILocale(t *testing.T) {
 			if !c.ascii && !strings.Contains(others, "·") {
 				t.Errorf("the text is ASCII alone")
 			}
-			if !strings.Contains(seen, name) {
-				t.Errorf("the name of the file is not as it is")
-			}
+			expect.Text(t, seen, name)
 		})
 	}
 }
@@ -175,9 +173,7 @@ func TestASCIIProgress(t *testing.T) {
 	_, text := b.sitAt(50, func(term *terminal) {
 		term.await("next window in")
 		term.frames(2)
-		if err := term.process.Signal(os.Interrupt); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, term.process.Signal(os.Interrupt))
 	}, "send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", b.file("five.csv", people(5)))
 	if i := strings.IndexFunc(text, func(r rune) bool { return r >= 0x80 }); i >= 0 {
 		t.Errorf("outside ASCII at %d: %q", i, text[max(0, i-40):i+20])

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 func TestSignsOf(t *testing.T) {
@@ -28,9 +32,7 @@ func TestSignsOf(t *testing.T) {
 		{"", "", "en_US", asciiSigns},
 	} {
 		env := map[string]string{"LC_ALL": c.all, "LC_CTYPE": c.ctype, "LANG": c.lang}
-		if got := signsOf(func(name string) string { return env[name] }); got != c.want {
-			t.Errorf("%v: %v", env, got)
-		}
+		expect.Equal(t, fmt.Sprintf("%v", env), signsOf(func(name string) string { return env[name] }), c.want)
 	}
 }
 
@@ -52,9 +54,7 @@ func TestFit(t *testing.T) {
 		{8, "名前名前 名前", "名前名前\n名前"},
 		{10, "\x1b[31mred\x1b[0m words here", "\x1b[31mred\x1b[0m words\nhere"},
 	} {
-		if got := (display{columns: c.columns}).fit(c.text); got != c.want {
-			t.Errorf("%d columns: %q, want %q", c.columns, got, c.want)
-		}
+		expect.Equal(t, fmt.Sprintf("%d columns", c.columns), (display{columns: c.columns}).fit(c.text), c.want)
 	}
 }
 
@@ -98,9 +98,7 @@ func TestTextIsASCII(t *testing.T) {
 			}
 			set := token.NewFileSet()
 			file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			ast.Inspect(file, func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.FuncDecl:
@@ -138,15 +136,11 @@ func TestComplete(t *testing.T) {
 			"bulkinvite user NAME, the bulkinvite that"},
 	} {
 		parser, err := newParser(&cli{}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		var command *kong.Context
 		if command, err = parser.Parse(slices.Clone(c.args)); err != nil {
 			t.Fatal(err)
 		}
-		if got := (&program{place: placeGiven(command)}).complete(c.text); got != c.want {
-			t.Errorf("%v: %q, want %q", c.args, got, c.want)
-		}
+		expect.Equal(t, fmt.Sprintf("%v", c.args), (&program{place: placeGiven(command)}).complete(c.text), c.want)
 	}
 }

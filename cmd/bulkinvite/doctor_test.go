@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -26,22 +26,11 @@ func (d diagnosis) has(t *testing.T, check, verdict, word string) {
 	t.Errorf("no %s of %s says %q: %+v", verdict, check, word, d.Findings)
 }
 
-func connectTo(t *testing.T, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
-}
-
 // TestDoctor: where all is well nothing is wrong, and each thing that can be
 // wrong is found, with what to do.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	stand := newStand(t, sandbox.Config{})
-	b := newBench(t, keyVariable+"=sk_test_planted", "CLERK_API_URL="+stand.url)
+	b, stand := newPair(t, sandbox.Config{}, keyVariable+"=sk_test_planted")
 	fresh := newBench(t, keyVariable+"=sk_test_planted", "CLERK_API_URL="+stand.url)
 	fresh.private()
 	decode[diagnosis](t, fresh.run("doctor", "--json").want(t, exitOK)).has(t, "schema", verdictWarning, "new and empty")
@@ -59,7 +48,7 @@ func TestDoctor(t *testing.T) {
 	if ill.OK {
 		t.Error("all is said to be well while rows wait and nobody works")
 	}
-	pool := connectTo(t, b.url)
+	pool := open(t, b.url)
 	plant := func(sql string) { t.Helper(); postgrestest.Plant(t, pool, sql) }
 	plant(`insert into workers (id, instance_id, host, pid, version, lock_key) select 'w', id, 'h', 1, 'v', 1 from instances`)
 	plant(`insert into attempts (instance_id, bucket, call, worker_id, started_at, deadline) select id, 'create', 'create', 'w', now() - interval '1 hour', now() - interval '1 hour' from instances`)
@@ -77,18 +66,12 @@ func TestDoctor(t *testing.T) {
 	ill.has(t, "batches", verdictWarning, "resume")
 	ill.has(t, "sweeps", verdictWarning, "--allow")
 	ill.has(t, "reads", verdictWarning, "took 8")
-	if strings.Contains(o.out+o.err, "planted") || strings.Contains(o.out+o.err, "example.com") {
-		t.Error("a key or an address is told")
-	}
+	expect.NoText(t, o.out+o.err, "planted", "example.com")
 	plant(`insert into goose_db_version (version_id, is_applied) values (9999, true)`)
 	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed)).has(t, "schema", verdictWrong, "9999")
 	b.env = append(b.env, "CLERK_API_URL=http://127.0.0.1:1/v1", "DATABASE_URL=postgres://127.0.0.1:1/none")
 	text := b.run("doctor", "--after-restore").want(t, exitFailed).out
-	for _, want := range []string{"wrong", "database", "key", "restore", "→ "} {
-		if !strings.Contains(text, want) {
-			t.Errorf("it does not say %q:\n%s", want, text)
-		}
-	}
+	expect.Text(t, text, "wrong", "database", "key", "restore", "→ ")
 }
 
 // TestRestoredBackup takes a backup in the middle of a run, with requests under
@@ -98,24 +81,20 @@ func TestDoctor(t *testing.T) {
 func TestRestoredBackup(t *testing.T) {
 	t.Parallel()
 	const people = 300
-	free := sandbox.Limit{N: -1}
-	stand := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free},
+	stand := newStand(t, sandbox.Config{Limits: noLimits,
 		Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultSlow, After: true,
 			Delay: sandbox.Duration(2 * time.Second), Every: 4}}})
 	b := newBench(t, keyVariable+"=sk_live_secret", "CLERK_API_URL="+stand.url, "BULKINVITE_SETTLE=100ms", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_REQUEST_TIMEOUT=3s",
 		"BULKINVITE_LIMIT_CREATE=off", "BULKINVITE_LIMIT_BULK=none")
 	b.run("import", "--yes", b.file("people.csv", listOf(0, people))).want(t, exitOK)
-	pool := connectTo(t, b.url)
+	pool := open(t, b.url)
 	// Twelve bulk calls an hour, of which every fourth is slow: the first are answered, one is not.
 	c := b.start("work", "--limit-bulk", "12/1h")
 	awaitCount(t, pool, 12, `select count(*) from attempts`)
 	awaitCount(t, pool, 60, `select count(*) from results where outcome = 'invited'`)
 	// One that is killed before it came to Clerk would be made by somebody else later.
 	awaitMails(t, stand, 120)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	c.ends()
+	c.kill(t)
 	pool.Close()
 	backup := copyDatabase(t, b.url)
 	b.run("work", "--until-idle").want(t, exitOK)
@@ -124,23 +103,20 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	// Some are taken back: Clerk would mail them again, where it refuses the others.
 	b.run("rescind", b.file("gone.csv", listOf(people-20, people)), "--apply", "--yes").want(t, exitOK)
-	var invited, already, open int
+	var invited, already, asked int
 	count := func() {
 		t.Helper()
-		if err := connectTo(t, backup).QueryRow(t.Context(), `
+		must.OK(t, open(t, backup).QueryRow(t.Context(), `
 			select count(*) filter (where outcome = 'invited'), count(*) filter (where outcome = 'already_invited'),
-			       (select count(*) from attempt_people where open) from results`).Scan(&invited, &already, &open); err != nil {
-			t.Fatal(err)
-		}
+			       (select count(*) from attempt_people where open) from results`).Scan(&invited, &already, &asked))
 	}
-	if count(); open == 0 || invited < 60 || invited > 120 {
-		t.Fatalf("the backup has %d invited, and %d people of open requests", invited, open)
+	if count(); asked == 0 || invited < 60 || invited > 120 {
+		t.Fatalf("the backup has %d invited, and %d people of open requests", invited, asked)
 	}
-	inFlight := open
-	restored := *b
-	restored.env = append(restored.env[:len(restored.env):len(restored.env)], "DATABASE_URL="+backup)
+	inFlight := asked
+	restored := b.with("DATABASE_URL=" + backup)
 	found := decode[diagnosis](t, restored.run("doctor", "--after-restore", "--json"))
-	found.has(t, "restore", verdictWarning, fmt.Sprintf("lacks %d", people-invited-open))
+	found.has(t, "restore", verdictWarning, fmt.Sprintf("lacks %d", people-invited-asked))
 	restored.run("work", "--until-idle").want(t, exitOK)
 	m := stand.mailbox(t)
 	if m.Mails != people || len(m.Doubled) > 0 || len(m.Addresses) != people {
@@ -148,7 +124,7 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	before := invited
 	// What the open requests made is found to be theirs; what came after the backup is somebody's.
-	if count(); invited != before+inFlight || already != people-before-inFlight || open != 0 {
+	if count(); invited != before+inFlight || already != people-before-inFlight || asked != 0 {
 		t.Errorf("%d invited, %d already; there were %d, and %d of open requests", invited, already, before, inFlight)
 	}
 }
@@ -158,12 +134,10 @@ func TestRestoredBackup(t *testing.T) {
 func copyDatabase(t *testing.T, from string) string {
 	t.Helper()
 	u, err := url.Parse(from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	name := strings.TrimPrefix(u.Path, "/")
 	u.Path = "/postgres"
-	admin := connectTo(t, u.String())
+	admin := open(t, u.String())
 	var made error
 	for range 100 { // the sessions of a process that was killed end a moment later
 		if _, made = admin.Exec(t.Context(), fmt.Sprintf(`create database %q template %q`, name+"_backup", name)); made == nil {

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -32,20 +34,14 @@ func (b *bench) on(pool *pgxpool.Pool) *bench {
 func dumped(t *testing.T, path string) map[string]string {
 	t.Helper()
 	file, err := zip.OpenReader(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer file.Close() // only read
 	all := map[string]string{}
 	for _, entry := range file.File {
 		r, err := entry.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		all[entry.Name] = string(text)
 		if strings.HasSuffix(entry.Name, ".copy") {
 			all[entry.Name] = strings.Join(slices.Sorted(strings.Lines(string(text))), "")
@@ -63,13 +59,9 @@ func shape(t *testing.T, pool *pgxpool.Pool) []string {
 		where connamespace = current_schema()::regnamespace
 		union all
 		select tgrelid::regclass || ' ' || tgname || ' ' || tgenabled::text from pg_trigger where not tgisinternal order by 1`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return list
 }
 
@@ -77,20 +69,14 @@ func shape(t *testing.T, pool *pgxpool.Pool) []string {
 // program was killed. It goes on there, and nobody is mailed twice.
 func TestMove(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 1000, Window: time.Second}}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_move")
+	b, s := newPair(t, sandbox.Config{Limits: sandbox.Limits{Create: sandbox.Limit{N: 1000, Window: time.Second}}},
+		"CLERK_SECRET_KEY=sk_live_move")
 	b.private()
 	args := []string{"send", "--yes", "--json", "--limit-create", "1000/1s", "--limit-bulk", "off",
 		"--settle", "2s", "--request-timeout", "5s", "--recover-after", "5s", b.file("moves.csv", people(300))}
-	c := b.command(args...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	c := b.start(args...)
 	awaitMails(t, s, 50)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait() // it was killed
+	c.kill(t)
 	file := filepath.Join(t.TempDir(), "moves.bulkinvite")
 	o := decode[moved](t, b.run("dump", file, "--json").want(t, exitOK))
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || o.Rows < 300 {
@@ -118,9 +104,7 @@ func TestMove(t *testing.T) {
 		t.Errorf("%d tables were dumped, %d loaded", len(was)-1, len(is)-1)
 	}
 	d := decode[document](t, real.run(args...).want(t, exitOK))
-	if m := s.mailbox(t); d.Batch != 1 || d.Outcomes["invited"] != 300 || m.Mails != 300 || len(m.Doubled) > 0 {
-		t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
-	}
+	d.once(t, s, 300)
 	real.run("verify", "1").want(t, exitOK)
 	var reads bool
 	if err := pool.QueryRow(t.Context(), `select has_table_privilege('bulkinvite_auditor', 'results', 'select')`).Scan(&reads); err != nil || !reads {
@@ -128,9 +112,7 @@ func TestMove(t *testing.T) {
 	}
 	// Numbers go on after those that were given before.
 	next := decode[document](t, real.run("send", "--yes", "--json", real.file("next.csv", "email\nnext@example.com\n")).want(t, exitOK))
-	if next.Batch != 2 {
-		t.Errorf("the next batch is %d", next.Batch)
-	}
+	expect.Equal(t, "the next batch", next.Batch, 2)
 	if real.run("load", file).want(t, exitHeld); s.mailbox(t).Mails != 301 {
 		t.Errorf("%d mails", s.mailbox(t).Mails)
 	}
@@ -145,9 +127,7 @@ func TestLoadRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dump")
 	b.run("dump", file).want(t, exitOK)
 	good, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, test := range []struct {
 		name string
 		file []byte
@@ -180,15 +160,11 @@ func TestLoadRefuses(t *testing.T) {
 			t.Parallel()
 			pool := postgrestest.Empty(t)
 			if test.sql != "" {
-				if _, err := pool.Exec(t.Context(), test.sql); err != nil {
-					t.Fatal(err)
-				}
+				must.Exec(t, pool, test.sql)
 			}
 			to := b.on(pool)
 			path := to.file("dump", string(test.file))
-			if o := to.run("load", path).want(t, test.exit); !strings.Contains(o.err, test.says) {
-				t.Errorf("it does not say %q: %s", test.says, o.err)
-			}
+			expect.Text(t, to.run("load", path).want(t, test.exit).err, test.says)
 			if test.sql != "" {
 				var n int
 				if err := pool.QueryRow(t.Context(), `select count(*) from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`).Scan(&n); err != nil || n != 1 {
@@ -205,20 +181,14 @@ func TestLoadRefuses(t *testing.T) {
 func altered(t *testing.T, file []byte, change func(name, text string) (string, bool)) []byte {
 	t.Helper()
 	in, err := zip.NewReader(bytes.NewReader(file), int64(len(file)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)
 	for _, entry := range in.File {
 		r, err := entry.Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		text, err := io.ReadAll(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		changed, keep := change(entry.Name, string(text))
 		if !keep {
 			continue
@@ -229,8 +199,6 @@ func altered(t *testing.T, file []byte, change func(name, text string) (string, 
 			t.Fatal(err)
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, w.Close())
 	return out.Bytes()
 }

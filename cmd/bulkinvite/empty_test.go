@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -21,8 +23,7 @@ import (
 // batch, and never takes a whole roster back.
 func TestFileWithoutRows(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_empty", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_test_empty", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("all.csv", listOf(0, 3))).want(t, exitOK)
 	empty := b.file("empty.csv", "email,Name\n")
 	for _, args := range [][]string{{"check"}, {"send"}, {"send", "--yes"}, {"import"}, {"import", "--draft", "--yes"}} {
@@ -42,13 +43,9 @@ func TestFileWithoutRows(t *testing.T) {
 		{"rescind", "--apply", "--allow", "--batch", "1", "--not-in", empty}, {"rescind", "--batch", "1", "--not-in", empty},
 	} {
 		o := b.run(append(args, "--json")...).want(t, exitUsage)
-		if e := decode[errorDocument](t, o).Error; e.Code != "no_rows" || !strings.Contains(e.Message, "empty.csv") {
-			t.Errorf("%v: %+v", args, e)
-		}
+		refuses(t, o, "no_rows", "empty.csv")
 	}
-	if n := len(s.openTo(t)); n != 3 {
-		t.Errorf("%d of 3 invitations are open", n)
-	}
+	expect.Equal(t, "invitations open", len(s.openTo(t)), 3)
 }
 
 // A file of links that can't be written is refused before anything is imported, and a
@@ -58,16 +55,12 @@ func TestLinksAreOpenedBeforeTheImport(t *testing.T) {
 	b := newBench(t)
 	file := b.file("all.csv", listOf(0, 2))
 	shared := b.file("shared.csv", "")
-	if err := os.Chmod(shared, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Chmod(shared, 0o644))
 	fresh := filepath.Join(t.TempDir(), "fresh.csv")
 	for _, command := range []string{"send", "import"} {
 		for _, links := range []string{filepath.Join(b.dir, "none", "links.csv"), shared, b.dir} {
 			o := b.run(command, "--sandbox", "--yes", "--json", "--no-notify", "--links", links, file).want(t, exitUsage)
-			if e := decode[errorDocument](t, o).Error; e.Code != "links" || !strings.Contains(e.Message, links) {
-				t.Errorf("%s --links %s: %+v", command, links, e)
-			}
+			refuses(t, o, "links", links)
 		}
 		b.run(command, "--sandbox", "--no-notify", "--links", fresh, file).want(t, exitHeld) // nobody confirmed it
 		if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
@@ -103,14 +96,10 @@ func TestDatabaseAdvice(t *testing.T) {
 	pool := open(t, b.url)
 	role := fmt.Sprintf("poor_%d", os.Getpid())
 	for _, sql := range []string{"create role " + role + " login", "grant connect on database " + pool.Config().ConnConfig.Database + " to " + role} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+		must.Exec(t, pool, sql)
 	}
 	u, err := url.Parse(b.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	u.User = url.User(role)
 	for _, args := range [][]string{{"batches"}, {"send", "--sandbox", "--yes", b.file("one.csv", listOf(0, 1))}} {
 		o := b.run(append(args, "--database-url", u.String(), "--json")...).want(t, exitFailed)
@@ -130,10 +119,7 @@ func TestDataDirectoryIsAFile(t *testing.T) {
 	for _, dir := range []string{file, filepath.Join(file, "below")} {
 		for _, args := range [][]string{{"batches"}, {"send", "--sandbox", "--yes", list}, {"check", list}} {
 			o := b.run(append(args, "--data-dir", dir, "--json")...).want(t, exitFailed)
-			e := decode[errorDocument](t, o).Error
-			if e.Code != "data_dir" || !strings.Contains(e.Message, file+" is a file") || !strings.Contains(e.Remedy, "--data-dir") {
-				t.Errorf("%v: %+v", args, e)
-			}
+			refuses(t, o, "data_dir", file+" is a file", "--data-dir")
 		}
 	}
 }
@@ -146,9 +132,7 @@ func TestNobodyToInvite(t *testing.T) {
 	}
 	b := newBench(t)
 	o := b.run("send", "--sandbox", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitHeld)
-	if e := decode[errorDocument](t, o).Error; strings.Contains(e.Message, "0 people") {
-		t.Errorf("%+v", e)
-	}
+	expect.NoText(t, decode[errorDocument](t, o).Error.Message, "0 people")
 	d := decode[invitation.Report](t, b.run("send", "--sandbox", "--yes", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitRows))
 	if d.Outcomes[invitation.Invalid] != 1 {
 		t.Errorf("%+v", d)

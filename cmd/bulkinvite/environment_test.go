@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"slices"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // exported are settings as a person who works with the program has them in
@@ -20,9 +22,7 @@ var exported = []string{
 func TestExportedSettings(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	c := exec.CommandContext(t.Context(), self, "-test.count=1", "-test.run=^(TestConfig|TestConfigFileFaults|TestDefaults)$")
 	c.Env = slices.Concat(os.Environ(), exported, []string{programFile + "=" + programPath(t)})
 	if out, err := c.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS")) {

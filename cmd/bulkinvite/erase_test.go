@@ -10,14 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
 
 func TestEraseCommand(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_erase", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_erase", "BULKINVITE_SETTLE=1ms")
 	batch := decode[invitation.Report](t, b.run("send", "--yes", "--json", b.file("all.csv", listOf(0, 4))).want(t, exitOK))
 	if batch.Certificate == nil {
 		t.Fatal("the batch has ended without a certificate")
@@ -33,9 +34,7 @@ func TestEraseCommand(t *testing.T) {
 	if gone.Rows != 1 || gone.Revoked != 1 || gone.Pending != 0 {
 		t.Errorf("%+v", gone)
 	}
-	if open := s.openTo(t); !slices.Equal(open, []string{"p000@example.com", "p002@example.com", "p003@example.com"}) {
-		t.Errorf("open at Clerk: %v", open)
-	}
+	s.wantOpen(t, "p000@example.com", "p002@example.com", "p003@example.com")
 	b.run("why", "p000@example.com").want(t, exitUsage)
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 	for _, format := range []string{"table", "csv", "json"} {
@@ -75,9 +74,7 @@ func TestEraseWhoIsKeptOutOfADraft(t *testing.T) {
 		with s as (insert into sweeps (instance_id, started_by, older_than, apply, kind, finished_at)
 			select instance_id, 'maria', '0', true, 'rescind', clock_timestamp() from batches returning id)
 		insert into draft_withdrawals (batch_id, key, sweep_id) select b.id, 'kept@example.com', s.id from batches b, s`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.run("erase", "kept@example.com", "--yes", "--json").want(t, exitOK)
 	var left int
 	if err := pool.QueryRow(t.Context(), `select count(*) from draft_withdrawals`).Scan(&left); err != nil || left != 0 {
@@ -95,9 +92,7 @@ func TestPurgeCommand(t *testing.T) {
 	if done.Erasure != 1 || done.Rows != 4 || !slices.Equal(done.Batches, []int64{1}) {
 		t.Errorf("%+v", done)
 	}
-	if o := b.run("why", "p000@example.com").want(t, exitOK); !strings.Contains(o.out, "A purge removed") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("why", "p000@example.com").want(t, exitOK).out, "A purge removed")
 	b.run("verify", "1").want(t, exitOK)
 	if d := decode[purgeDocument](t, b.run("purge", "--older-than", "1ms", "--json").want(t, exitOK)); d.Erasure != 0 || d.Rows != 0 {
 		t.Errorf("once more: %+v", d)
@@ -123,12 +118,8 @@ func TestRetention(t *testing.T) {
 	}
 	w := b.start("work", "--sandbox")
 	awaitCount(t, pool, 1, `select count(*) from batches where purged_by is not null`)
-	if err := w.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if exit := w.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
-	}
+	must.OK(t, w.Process.Signal(syscall.SIGTERM))
+	w.endsWith(t, exitOK)
 	rows, _ := pool.Query(t.Context(), `
 		select concat_ws(' ', batch_id, count(email), count(key) filter (where key like '%@%'), count(*) filter (where original <> '{}'), count(private_hash)) from results group by batch_id order by batch_id`)
 	left, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -147,14 +138,12 @@ func TestRetention(t *testing.T) {
 // row failed and could be taken up again.
 func TestErasedWhereverTheyAre(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
+	b, s := newPair(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "bulk", Kind: sandbox.FaultCutAfter, First: 1}}},
+		"CLERK_SECRET_KEY=sk_live_wherever", "BULKINVITE_REQUEST_TIMEOUT=1s", "BULKINVITE_RECOVER_AFTER=500ms", "BULKINVITE_LIMIT_CREATE=off")
 	pool := open(t, b.url)
 	number := func(sql string) (n int) {
 		t.Helper()
-		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, pool.QueryRow(t.Context(), sql).Scan(&n))
 		return n
 	}
 	jane := "jane@xn--bcher-kva.example"
@@ -166,10 +155,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	if code := decode[errorDocument](t, held).Error.Code; code != "under_way" || number(`select count(*) from results where email is not null`) != 4 {
 		t.Errorf("while it is not known what a request did: %s", held.out)
 	}
-	if err := w.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	w.ends()
+	w.kill(t)
 	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
 
 	serve := b.serve()
@@ -195,9 +181,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	b.run("verify", "1").want(t, exitOK)
 	rows, _ := pool.Query(t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	tables = append(tables, `(select convert_from(data, 'utf8') from upload_chunks)`) // files are kept as bytes
 	for _, table := range tables {
 		for _, mark := range []string{"bücher", "bcher-kva", "zora", "sixth"} {
@@ -218,9 +202,7 @@ func TestErasedWhereverTheyAre(t *testing.T) {
 	if status != http.StatusConflict && status != http.StatusUnprocessableEntity {
 		t.Errorf("another way to read a file that is gone: %d %s", status, text)
 	}
-	if n := number(`select count(*) from results where batch_id = 2`); n != 5 {
-		t.Errorf("the draft has %d rows left of 5", n)
-	}
+	expect.Equal(t, "rows left of the draft", number(`select count(*) from results where batch_id = 2`), 5)
 	b.run("start", "2", "--yes").want(t, exitOK)
 	b.run("retry", "3").want(t, exitOK)
 	b.run("work", "--until-idle", "--settle", "1ms").want(t, exitOK)
@@ -258,8 +240,7 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStand(t, sandbox.Config{})
-			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
+			b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_waits", "BULKINVITE_SETTLE=1ms")
 			pool := open(t, b.url)
 			b.run("send", "--yes", b.file("sent.csv", listOf(0, 2))).want(t, exitOK)
 			b.run("import", "--yes", b.file("waiting.csv", listOf(10, 12))).want(t, exitOK)
@@ -267,9 +248,7 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 			if err == nil {
 				err = c.hold(t, tx)
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			waiting := b.start(c.command...)
 			awaitCount(t, pool, 1, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`)
 			worker := b.start("work", "--until-idle")
@@ -278,12 +257,8 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 			if err := tx.Rollback(t.Context()); err != nil {
 				t.Fatalf("claims went on only when what %s waited for was over: %v", name, err)
 			}
-			if exit := waiting.ends(); exit != exitOK {
-				t.Errorf("%v ended with %d: %s", c.command, exit, &waiting.errs)
-			}
-			if exit := worker.ends(); exit != exitOK {
-				t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
-			}
+			waiting.endsWith(t, exitOK)
+			worker.endsWith(t, exitOK)
 		})
 	}
 }

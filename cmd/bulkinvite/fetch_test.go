@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -79,43 +82,29 @@ var packed struct {
 func pack(t *testing.T) (archive []byte, release string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), postgrestest.URL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var bin, lib, share, major string
 	err = conn.QueryRow(t.Context(), `
 		select (select setting from pg_config where name = 'BINDIR'), (select setting from pg_config where name = 'PKGLIBDIR'),
 		       (select setting from pg_config where name = 'SHAREDIR'), (current_setting('server_version_num')::int / 10000)::text`).Scan(&bin, &lib, &share, &major)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, conn.Close(t.Context()))
 	var out bytes.Buffer
 	outer := zip.NewWriter(&out)
 	inner, err := outer.Create("postgres.txz")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	xz := exec.CommandContext(t.Context(), programPath(t))
 	xz.Env = []string{asXZ + "=1"}
 	xz.Stdout, xz.Stderr = inner, t.Output()
 	compressed, err := xz.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := xz.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, xz.Start())
 	files := tar.NewWriter(compressed)
 	add(t, files, "bin", bin, "initdb", "postgres")
 	add(t, files, "lib", lib, "plpgsql.so", "dict_snowball.so")
 	add(t, files, "share", share, ".")
 	for _, closes := range []func() error{files.Close, compressed.Close, xz.Wait, outer.Close} {
-		if err := closes(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, closes())
 	}
 	return out.Bytes(), major + ".0.0"
 }
@@ -124,7 +113,7 @@ func pack(t *testing.T) (archive []byte, release string) {
 func add(t *testing.T, files *tar.Writer, as, dir string, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		err := filepath.WalkDir(filepath.Join(dir, name), func(file string, _ os.DirEntry, err error) error {
+		must.OK(t, filepath.WalkDir(filepath.Join(dir, name), func(file string, _ os.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
@@ -146,10 +135,7 @@ func add(t *testing.T, files *tar.Writer, as, dir string, names ...string) {
 			defer content.Close() // only read
 			_, err = io.Copy(files, content)
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))
 	}
 }
 
@@ -161,8 +147,8 @@ func TestFetchPostgres(t *testing.T) {
 	b := newBench(t)
 	b.umask = "077"
 	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
-	b.env = append(b.env, "BULKINVITE_DATA_DIR="+filepath.Join(b.dir, "new"))
-	at = filepath.Join(b.dir, "new", filepath.Base(at))
+	b.env = append(b.env, "BULKINVITE_DATA_DIR="+filepath.Join(b.dir, "new", "deeper"))
+	at = filepath.Join(b.dir, "new", "deeper", filepath.Base(at))
 	b.run("check", hires).want(t, exitOK) // starts no database, and so fetches none
 	if _, err := os.Stat(at); !os.IsNotExist(err) || m.asked.Load() != 0 {
 		t.Fatalf("check has fetched PostgreSQL: %v", err)
@@ -171,47 +157,65 @@ func TestFetchPostgres(t *testing.T) {
 	group.Go(func() { b.run("batches").want(t, exitOK) })
 	group.Go(func() {
 		o := b.run("send", "--sandbox", "--yes", "--json", hires).want(t, exitOK)
-		decode[document](t, o).addsUp(t)
+		first := decode[document](t, o)
+		first.addsUp(t)
+		want := map[string]int{"invited": 15, "already_invited": 2, "already_registered": 2, "duplicate_row": 1}
+		for outcome, n := range first.Outcomes {
+			expect.Equal(t, outcome, n, want[outcome])
+		}
+		for line := range strings.Lines(o.err) { // nobody looks on: it writes its log and nothing else
+			expect.Equal(t, "JSON: "+line, json.Valid([]byte(line)), true)
+		}
 		if n := strings.Count(o.err, "PostgreSQL is fetched"); n > 1 || n == 1 && !strings.Contains(o.err, m.url) {
 			t.Errorf("it says: %s", o.err)
 		}
 	})
 	group.Wait()
-	if n := m.asked.Load(); n != 1 {
-		t.Errorf("fetched %d times", n)
-	}
+	expect.Equal(t, "fetched", m.asked.Load(), 1)
 	o := b.run("status", "1", "--json").want(t, exitOK)
 	if n := m.asked.Load(); n != 1 || strings.Contains(o.err, "fetched") {
 		t.Errorf("fetched %d times; it says %s", n, o.err)
 	}
 	// Without the binaries the data is theirs alone: they are fetched anew, and others never touch it.
-	if err := os.RemoveAll(at); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.RemoveAll(at))
 	other := *b
 	other.env = append(slices.Clone(b.env), release+"=99.0.0")
 	o = other.run("status", "1").want(t, exitFailed)
 	if !strings.Contains(o.err, "was made by PostgreSQL") || m.asked.Load() != 1 {
 		t.Errorf("data of another major version: %s", o.err)
 	}
-	decode[document](t, b.run("status", "1", "--json").want(t, exitOK)).addsUp(t)
+	b.status("1").addsUp(t)
 }
 
-// TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so.
+// TestFetchAsks: at a terminal PostgreSQL is fetched only if a person says so. Each step that takes time is named
+// before it begins.
 func TestFetchAsks(t *testing.T) {
 	t.Parallel()
 	m := newMirror(t)
+	slow, serve := slowMirror(t, m)
 	b := newBench(t)
-	at := b.bare("BULKINVITE_POSTGRES_FROM="+m.url, release+"="+m.release)
-	question := "Fetch PostgreSQL " + m.release + " (some 20 MB) from " + m.url + " and keep it in " + at + "? [y/N]"
+	at := b.bare("BULKINVITE_POSTGRES_FROM="+slow, release+"="+m.release)
+	question := "Fetch PostgreSQL " + m.release + " (some 20 MB) from " + slow + " and keep it in " + at + "? [y/N]"
 	exit, text := b.sit(func(term *terminal) { term.answer(question, "") }, "batches")
 	if exit != exitHeld || m.asked.Load() != 0 {
 		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
 	}
-	exit, text = b.sit(func(term *terminal) { term.answer(question, "y") }, "batches")
+	exit, text = b.sit(func(term *terminal) {
+		term.answer(question, "y")
+		term.await("Fetching PostgreSQL " + m.release + " (about 20 MB) from " + slow)
+		serve()
+	}, "batches")
 	if exit != exitOK || m.asked.Load() != 1 {
 		t.Errorf("exit status %d, fetched %d times:\n%s", exit, m.asked.Load(), text)
 	}
+	inOrder(t, text, "Fetching PostgreSQL", "and storing it in "+at,
+		"Creating a PostgreSQL database in "+b.dir, "Bringing the database up to date")
+	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", messy)
+	if exit != exitRows {
+		t.Errorf("exit status %d:\n%s", exit, text)
+	}
+	inOrder(t, text, "Starting the sandbox", "Starting PostgreSQL", "Batch 1 is done")
+	expect.NoText(t, text, "Fetching", "Creating", "level=")
 }
 
 // TestFetchFails: a machine without PostgreSQL and without the repository is told
@@ -223,11 +227,7 @@ func TestFetchFails(t *testing.T) {
 	gone.Close()
 	at := b.bare("BULKINVITE_POSTGRES_FROM=" + gone.URL)
 	o := b.run("send", "--sandbox", "--yes", hires).want(t, exitFailed)
-	for _, says := range []string{"refused", "apt-get install postgresql", "DATABASE_URL"} {
-		if !strings.Contains(o.err, says) {
-			t.Errorf("it does not say %q: %s", says, o.err)
-		}
-	}
+	expect.Text(t, o.err, "refused", "apt-get install postgresql", "DATABASE_URL")
 	if left, err := os.ReadDir(at); err != nil || len(left) > 1 {
 		t.Errorf("left: %v, %v", left, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -14,8 +15,7 @@ import (
 // so, and a later file invites the person again, once.
 func TestDeletedAtClerk(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_gone", "BULKINVITE_SETTLE=100ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_gone", "BULKINVITE_SETTLE=100ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
 	status := func(person string) map[string]any {
 		t.Helper()
@@ -36,15 +36,9 @@ func TestDeletedAtClerk(t *testing.T) {
 	if again.Deleted != 1 || again.Drift.Gone != 1 || again.Requests != 4 {
 		t.Errorf("%+v", again)
 	}
-	if got := status("person1@example.com")["status"]; got != "gone" {
-		t.Errorf("the row's status is %v", got)
-	}
-	if got := status("person2@example.com")["status"]; got != "pending" {
-		t.Errorf("another row's status is %v", got)
-	}
-	if o := b.run("reconcile").want(t, exitOK); !strings.Contains(o.out, "0  deleted at Clerk") {
-		t.Errorf("once more: %s", o.out)
-	}
+	expect.Equal(t, "the row's status", status("person1@example.com")["status"], "gone")
+	expect.Equal(t, "another row's status", status("person2@example.com")["status"], "pending")
+	expect.Text(t, b.run("reconcile").want(t, exitOK).out, "0  deleted at Clerk")
 	for _, args := range [][]string{{"results", "1"}, {"why", "person1@example.com"}, {"audit", "--status", "gone"}} {
 		if o := b.run(args...).want(t, exitOK); strings.Count(strings.ToLower(o.out), "deleted at clerk") != 1 {
 			t.Errorf("%v: %s", args, o.out)

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
+
+	"bulkinvite/internal/must"
 )
 
 // TestHelp compares each command's help with its golden file, and checks that
@@ -16,9 +18,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	var model cli
 	parser, err := newParser(&model, &bytes.Buffer{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	commands := []*kong.Node{parser.Model.Node}
 	for _, child := range parser.Model.Children {
 		commands = append(append(commands, child), child.Children...)
@@ -60,9 +60,7 @@ func help(t *testing.T, command *kong.Node) string {
 	var c cli
 	var out bytes.Buffer
 	parser, err := newParser(&c, &out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	args := []string{"--help"}
 	if command.Parent != nil {
 		args = append(strings.Fields(command.Path()), "--help")

@@ -11,6 +11,8 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -82,21 +84,8 @@ func TestForeignInstanceAnswer(t *testing.T) {
 			t.Errorf("%s: the body or the key is told: %s%s", name, o.out, o.err)
 		}
 	}
-	if n := countOf(t, b, `select count(*) from instances`); n != 0 {
-		t.Errorf("%d instances were made", n)
-	}
-	if n := stand.mailbox(t).Mails; n != 0 {
-		t.Errorf("%d mails were sent", n)
-	}
-}
-
-func countOf(t *testing.T, b *bench, sql string) int {
-	t.Helper()
-	var n int
-	if err := open(t, b.url).QueryRow(t.Context(), sql).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	expect.Equal(t, "instances made", must.Read[int](t, open(t, b.url), `select count(*) from instances`), 0)
+	stand.mailed(t, 0)
 }
 
 // TestOneIdentity puts a proxy before Clerk that answers GET /instance with a
@@ -106,9 +95,7 @@ func TestOneIdentity(t *testing.T) {
 	t.Parallel()
 	stand := newStand(t, sandbox.Config{})
 	to, err := url.Parse(strings.TrimSuffix(stand.url, "/v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var status atomic.Int64
 	through := httputil.NewSingleHostReverseProxy(to)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -129,12 +116,8 @@ func TestOneIdentity(t *testing.T) {
 	}
 	status.Store(0)
 	b.run("send", "--yes", file).want(t, exitHeld)
-	if n := countOf(t, b, `select count(*) from instances`); n != 1 {
-		t.Errorf("%d instances, want 1", n)
-	}
-	if m := stand.mailbox(t); m.Mails != 2 {
-		t.Errorf("%d mails, want 2", m.Mails)
-	}
+	expect.Equal(t, "instances", must.Read[int](t, open(t, b.url), `select count(*) from instances`), 1)
+	stand.mailed(t, 2)
 }
 
 // TestFingerprintInstanceAdopted starts from a database of the time when the
@@ -147,7 +130,7 @@ func TestFingerprintInstanceAdopted(t *testing.T) {
 	b := newBench(t, keyVariable+"="+key, "CLERK_API_URL="+stand.url)
 	file := b.file("two.csv", people(2))
 	b.run("send", "--yes", file).want(t, exitOK)
-	pool := connectTo(t, b.url)
+	pool := open(t, b.url)
 	postgrestest.Plant(t, pool, `update instances set clerk_id = 'key:`+clerk.Fingerprint(key)+`'`)
 	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment)
 		values ('key:0123456789abcdef', 'production')`) // another key's
@@ -155,28 +138,20 @@ func TestFingerprintInstanceAdopted(t *testing.T) {
 	plan := decode[struct {
 		Known int `json:"already_invited"`
 	}](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
-	if plan.Known != 2 {
-		t.Errorf("check knows %d people, want 2", plan.Known)
-	}
+	expect.Equal(t, "people that check knows", plan.Known, 2)
 	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitOK)).has(t, "instance", verdictWarning, "fingerprint")
-	if n := countOf(t, b, `select count(*) from instances where clerk_id = 'ins_adopts'`); n != 0 {
+	if n := must.Read[int](t, open(t, b.url), `select count(*) from instances where clerk_id = 'ins_adopts'`); n != 0 {
 		t.Fatal("doctor or check has renamed the instance")
 	}
 	held := decode[errorDocument](t, b.run("send", "--yes", "--json", file).want(t, exitHeld))
-	if !strings.Contains(held.Error.Message, "batch 1 already") {
-		t.Errorf("%+v", held)
-	}
-	if n := countOf(t, b, `select count(*) from instances
+	expect.Text(t, held.Error.Message, "batch 1 already")
+	if n := must.Read[int](t, open(t, b.url), `select count(*) from instances
 		where clerk_id = 'ins_adopts' and id = (select instance_id from batches)`); n != 1 {
 		t.Error("the batch's instance has not become Clerk's")
 	}
-	if n := countOf(t, b, `select count(*) from instances`); n != 2 {
-		t.Errorf("%d instances, want 2: this one and the other key's", n)
-	}
+	expect.Equal(t, "instances", must.Read[int](t, open(t, b.url), `select count(*) from instances`), 2)
 	decode[document](t, b.run("send", "--yes", "--json", "--again", file).want(t, exitOK))
-	if m := stand.mailbox(t); m.Mails != 2 {
-		t.Errorf("%d mails, want 2", m.Mails)
-	}
+	stand.mailed(t, 2)
 }
 
 // TestTwoIdentities has a database in which one key made two instances. Their
@@ -187,7 +162,7 @@ func TestTwoIdentities(t *testing.T) {
 	stand := newStand(t, sandbox.Config{InstanceID: "ins_two"})
 	const key = "sk_live_two"
 	b := newBench(t, keyVariable+"="+key, "CLERK_API_URL="+stand.url)
-	pool := connectTo(t, b.url)
+	pool := open(t, b.url)
 	b.run("send", "--yes", b.file("two.csv", people(2))).want(t, exitOK)
 	postgrestest.Plant(t, pool, `insert into instances (clerk_id, environment)
 		values ('key:`+clerk.Fingerprint(key)+`', 'production')`)
@@ -210,9 +185,7 @@ func TestTwoIdentities(t *testing.T) {
 		}
 	}
 	decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed)).has(t, "instance", verdictWrong, "retired:")
-	if m := stand.mailbox(t); m.Mails != 2 {
-		t.Errorf("%d mails, want 2", m.Mails)
-	}
+	stand.mailed(t, 2)
 	// As the remedy says.
 	postgrestest.Plant(t, pool, `update instances set clerk_id = 'retired:' || clerk_id
 		where clerk_id = 'key:`+clerk.Fingerprint(key)+`'`)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // made counts the batches, rows and jobs in a database.
@@ -20,9 +21,7 @@ func made(t *testing.T, b *bench) (n int) {
 	t.Helper()
 	err := open(t, b.url).QueryRow(t.Context(), `select (select count(*) from batches) + (select count(*) from results) +
 		(select count(*) from river_job where kind = 'invite') + (select count(*) from events)`).Scan(&n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return n
 }
 
@@ -30,8 +29,7 @@ func made(t *testing.T, b *bench) (n int) {
 // where the program is killed at the question: it can be sent without --again.
 func TestUnconfirmedLeavesNothing(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_unconfirmed")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_unconfirmed")
 	file := b.file("people.csv", people(3))
 	const question = "Type the number of people to invite them: "
 	for _, command := range [][]string{{"send"}, {"import"}, {"import", "--draft"}} {
@@ -42,9 +40,7 @@ func TestUnconfirmedLeavesNothing(t *testing.T) {
 		}
 		exit, text = b.sit(func(term *terminal) {
 			term.await(question)
-			if err := term.process.Kill(); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, term.process.Kill())
 		}, args...)
 		if n := made(t, b); exit != -1 || n != 0 {
 			t.Errorf("%v, killed at its question, ended with %d and made %d things: %s", command, exit, n, text)
@@ -53,9 +49,7 @@ func TestUnconfirmedLeavesNothing(t *testing.T) {
 	if exit, text := b.sit(func(term *terminal) { term.answer(question, "3") }, "send", file); exit != exitOK {
 		t.Errorf("sent again it ends with %d: %s", exit, text)
 	}
-	if m := s.mailbox(t); m.Mails != 3 || len(m.Doubled) > 0 {
-		t.Errorf("%+v", m)
-	}
+	s.mailed(t, 3)
 }
 
 // TestCheckedBeforeAnythingIsWritten: neither a bad key nor a bad file leaves anything behind, and import --draft
@@ -73,10 +67,7 @@ func TestCheckedBeforeAnythingIsWritten(t *testing.T) {
 			mine := *b
 			mine.env = append(b.env[:len(b.env):len(b.env)], "CLERK_SECRET_KEY="+one.key)
 			mine.run(append(command, one.file)...).want(t, one.exit)
-			var instances int
-			if err := open(t, b.url).QueryRow(t.Context(), `select count(*) from instances`).Scan(&instances); err != nil {
-				t.Fatal(err)
-			}
+			instances := must.Read[int](t, open(t, b.url), `select count(*) from instances`)
 			if n := made(t, b); n+instances != 0 {
 				t.Errorf("%v of %s with %s made %d things, and %d instances", command, one.file, one.key, n, instances)
 			}
@@ -132,15 +123,11 @@ func command(name string) way {
 // page is the way in by the browser's forms.
 func page(serve *serving) way {
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		serve.t.Fatal(err)
-	}
+	must.OK(serve.t, err)
 	browser := &http.Client{Jar: jar}
 	read := func(answer *http.Response, err error) (status int, at, text string) {
 		serve.t.Helper()
-		if err != nil {
-			serve.t.Fatal(err)
-		}
+		must.OK(serve.t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil {
 			serve.t.Fatal(err)
@@ -253,9 +240,7 @@ func TestOneIntakeForAll(t *testing.T) {
 					b.run("work", "--until-idle").want(t, exitOK)
 				}
 			}
-			if m := s.mailbox(t); m.Mails != 101 || len(m.Doubled) > 0 {
-				t.Errorf("%d mails, want 101; doubled %v", m.Mails, m.Doubled)
-			}
+			s.mailed(t, 101)
 		})
 	}
 }

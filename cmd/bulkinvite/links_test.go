@@ -12,18 +12,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // links reads a file of links: the last link of each address.
 func links(t *testing.T, path string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	rows, err := csv.NewReader(strings.NewReader(string(text))).ReadAll()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -42,9 +41,7 @@ func links(t *testing.T, path string) map[string]string {
 func (s *stand) everyLink(t *testing.T, path string, n int) {
 	t.Helper()
 	found := links(t, path)
-	if len(found) != n {
-		t.Errorf("%d people are in the file, want %d", len(found), n)
-	}
+	expect.Equal(t, "people in the file", len(found), n)
 	for address, d := range s.doors(t) {
 		if strings.HasPrefix(address, "mailed") {
 			continue
@@ -108,20 +105,10 @@ func TestLinksAreNotLost(t *testing.T) {
 	args := append([]string{"send", "--yes", "--json", "--no-notify", "--links", out, file}, swift...)
 	// Both calls have as many requests under way as a process sends at a time; the others wait.
 	s.Tell("faults", `[{"call":"bulk","kind":"slow","after":true,"delay":"30s"},{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
-	c := b.command(args...)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 2*time.Minute {
-			t.Fatal("nobody was invited")
-		}
-	}
+	c := b.start(args...)
+	eventually(t, "somebody is invited", func() bool { return len(s.doors(t)) > 0 })
 	b.run(args...).want(t, exitHeld) // somebody has the file
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait() // killed
+	c.kill(t)
 	s.Tell("faults", `[{"call":"bulk","kind":"cut_after","first":1},{"call":"create","kind":"cut_after","every":3,"first":9}]`)
 	before := len(links(t, out))
 	b.swift("import", "--yes", "--priority", "4", b.file("mailed.csv", "email\nmailed1@example.com\nmailed2@example.com\n")).want(t, exitOK)
@@ -129,7 +116,7 @@ func TestLinksAreNotLost(t *testing.T) {
 	if after := len(links(t, out)); after != before {
 		t.Errorf("another worker wrote %d links", after-before)
 	}
-	if left := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); left.Undecided == 0 || left.State != "running" {
+	if left := b.status("1"); left.Undecided == 0 || left.State != "running" {
 		t.Errorf("another worker worked on it: %+v", left)
 	}
 	b.swift("send", "--yes", file).want(t, exitUsage)
@@ -140,30 +127,13 @@ func TestLinksAreNotLost(t *testing.T) {
 	s.everyLink(t, out, 80)
 }
 
-// A file that others may read gets no link.
-func TestLinksFileIsClosed(t *testing.T) {
-	t.Parallel()
-	b, s := newSwift(t)
-	out := filepath.Join(t.TempDir(), "links.csv")
-	if err := os.WriteFile(out, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	b.swift("send", "--yes", "--no-notify", "--links", out, b.file("people.csv", people(2))).want(t, exitUsage)
-	if n := len(s.doors(t)); n != 0 {
-		t.Errorf("%d people were invited", n)
-	}
-}
-
 // Where Clerk's answers have no link, the rows end and say so, instead of being made
 // again for ever.
 func TestAnswersWithoutLinks(t *testing.T) {
 	t.Parallel()
-	free := sandbox.Limit{N: -1}
-	s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
+	s := newStand(t, sandbox.Config{Limits: noLimits})
 	target, err := url.Parse(strings.TrimSuffix(s.url, "/v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ModifyResponse = func(r *http.Response) error {
 		body, err := io.ReadAll(r.Body)
@@ -182,9 +152,8 @@ func TestAnswersWithoutLinks(t *testing.T) {
 	if done.Outcomes["invited"] != 12 {
 		t.Errorf("%+v", done)
 	}
-	if n := strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"); n != 12 {
-		t.Errorf("%d rows say that there was no link, want 12", n)
-	}
+	expect.Equal(t, "rows that had no link",
+		strings.Count(b.run("results", "1", "--format", "csv").want(t, exitOK).out, ",no_link,"), 12)
 	if found := links(t, out); len(found) != 0 {
 		t.Errorf("the file has lines for %d people", len(found))
 	}

@@ -3,12 +3,13 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // listening returns the local addresses, as /proc has them, on which a process
@@ -18,9 +19,7 @@ func listening(t *testing.T, pid int) []string {
 	at := map[string]string{} // of each socket that listens, by its inode
 	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		table, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for line := range strings.Lines(string(table)) {
 			const local, state, inode, listens = 1, 3, 9, "0A" // proc_net_tcp(5)
 			if fields := strings.Fields(line); len(fields) > inode && fields[state] == listens {
@@ -30,9 +29,7 @@ func listening(t *testing.T, pid int) []string {
 	}
 	files := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(files)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var all []string
 	for _, entry := range entries {
 		to, err := os.Readlink(filepath.Join(files, entry.Name()))
@@ -58,84 +55,18 @@ func TestSandboxListensNowhere(t *testing.T) {
 	s.stop()
 	worker := b.command("work", "--sandbox", "--metrics-listen", "127.0.0.1:0", "--log-format", "json")
 	errs, err := worker.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, worker.Start())
 	lines := bufio.NewScanner(errs)
 	for lines.Scan() && !strings.Contains(lines.Text(), "working") {
 	}
 	if all := listening(t, worker.Process.Pid); len(all) != 1 {
 		t.Errorf("work --sandbox listens on %q, want the address of its metrics alone", all)
 	}
-	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Process.Signal(syscall.SIGTERM))
 	for lines.Scan() { // until it has ended
 	}
 	if err := worker.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
-	}
-}
-
-// The stand-in as a server answers programs on this machine, without a key for
-// its own calls, but no page of a site that a browser has open.
-func TestSandboxServerRefusesBrowsers(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	c := b.command("sandbox", "--listen", "127.0.0.1:0")
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := strings.TrimSuffix(strings.TrimSpace(line), "/v1")
-	for _, test := range []struct {
-		name, method, path, host, origin string
-		want                             int
-	}{
-		{"its own call", "GET", "/sandbox/mailbox", "", "", http.StatusOK},
-		{"by the name of this machine", "GET", "/sandbox/mailbox", "localhost:8091", "", http.StatusOK},
-		{"by IPv6", "GET", "/sandbox/mailbox", "[::1]:8091", "", http.StatusOK},
-		{"Clerk's call without a key", "GET", "/v1/instance", "", "", http.StatusUnauthorized},
-		{"a site's page", "POST", "/sandbox/faults", "", "https://evil.example", http.StatusForbidden},
-		{"a page of a file", "POST", "/sandbox/users", "", "null", http.StatusForbidden},
-		{"a page of this machine", "GET", "/sandbox/mailbox", "", base, http.StatusForbidden},
-		{"Clerk's call from a page", "POST", "/v1/invitations", "", "https://evil.example", http.StatusForbidden},
-		{"a name that a site points to this machine", "GET", "/sandbox/mailbox", "evil.example:8091", "", http.StatusForbidden},
-		{"a name that begins as an address does", "GET", "/sandbox/mailbox", "127.0.0.1.evil.example", "", http.StatusForbidden},
-		{"the address of all networks", "GET", "/sandbox/mailbox", "0.0.0.0:8091", "", http.StatusForbidden},
-	} {
-		r, err := http.NewRequestWithContext(t.Context(), test.method, base+test.path, strings.NewReader("[]"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Host = test.host; test.origin != "" {
-			r.Header.Set("Origin", test.origin)
-		}
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := answer.Body.Close(); err != nil {
-			t.Error(err)
-		}
-		if answer.StatusCode != test.want {
-			t.Errorf("%s: %d, want %d", test.name, answer.StatusCode, test.want)
-		}
-	}
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Wait(); err != nil {
-		t.Error(err)
 	}
 }

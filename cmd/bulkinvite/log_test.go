@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // logLine is a line of the log as json has it.
@@ -80,9 +82,7 @@ func TestOneLineARow(t *testing.T) {
 	}
 	pool := open(t, b.url)
 	rows, err := pool.Query(t.Context(), `select batch_id || ' ' || row_number || ' ' || outcome from results`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	want, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(want) != 47 {
 		t.Fatal(len(want), err)
@@ -92,19 +92,13 @@ func TestOneLineARow(t *testing.T) {
 			t.Errorf("row %s: %d lines for its outcome, %d others; want one, and one at most", row, outcomes[row], others[row])
 		}
 	}
-	if len(outcomes) != len(want) {
-		t.Errorf("%d rows have lines with outcomes, want %d", len(outcomes), len(want))
-	}
-	var attempts int
-	if err := pool.QueryRow(t.Context(), `select count(*) from attempts where http_status is not null or resolved_at is not null`).Scan(&attempts); err != nil {
-		t.Fatal(err)
-	}
+	expect.Equal(t, "rows that have lines with outcomes", len(outcomes), len(want))
+	attempts := must.Read[int](t, pool,
+		`select count(*) from attempts where http_status is not null or resolved_at is not null`)
 	for attempt, n := range calls {
 		if n != 1 {
 			t.Errorf("attempt %s has %d lines, want one", attempt, n)
 		}
 	}
-	if len(calls) != attempts {
-		t.Errorf("%d of %d attempts are in the log", len(calls), attempts)
-	}
+	expect.Equal(t, "attempts in the log", len(calls), attempts)
 }

@@ -18,6 +18,8 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/words"
 )
@@ -74,9 +76,7 @@ func (b *bench) private() {
 	b.t.Helper()
 	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
 	for _, dir := range []string{filepath.Dir(b.dir), b.dir} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			b.t.Fatal(err)
-		}
+		must.OK(b.t, os.Chmod(dir, 0o711))
 	}
 }
 
@@ -153,9 +153,7 @@ func decode[T any](t *testing.T, o outcome) T {
 func (b *bench) file(name, text string) string {
 	b.t.Helper()
 	path := filepath.Join(b.t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -177,13 +175,9 @@ func (s *stand) mailbox(*testing.T) sandboxtest.Mailbox { return s.Mailbox() }
 func (b *bench) mailbox() sandboxtest.Mailbox {
 	b.t.Helper()
 	s, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(b.dir, "sandbox", "state.jsonl")})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	defer func() {
-		if err := s.Close(); err != nil {
-			b.t.Error(err)
-		}
+		expect.OK(b.t, s.Close())
 	}()
 	return sandboxtest.ReadMailbox(b.t, s)
 }
@@ -193,17 +187,11 @@ func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.MkdirAll("testdata", 0o755))
+		must.OK(t, os.WriteFile(path, []byte(got), 0o644))
 	}
 	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if got != string(want) {
 		t.Errorf("%s differs (-update writes it anew)\ngot:\n%s\nwant:\n%s", path, got, want)
 	}

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -31,16 +28,12 @@ func newServer(t *testing.T) *ownServer {
 	dir := t.TempDir()
 	// As root the server runs as another user, who must be able to enter.
 	for _, d := range []string{filepath.Dir(dir), dir} {
-		if err := os.Chmod(d, 0o711); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.Chmod(d, 0o711))
 	}
 	s := &ownServer{t: t, config: postgres.Config{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}}
 	s.start()
 	t.Cleanup(func() {
-		if err := s.server.Close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, s.server.Close())
 	})
 	return s
 }
@@ -49,9 +42,7 @@ func newServer(t *testing.T) *ownServer {
 func (s *ownServer) start() {
 	s.t.Helper()
 	server, err := postgres.Start(s.t.Context(), s.config)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	if s.server != nil {
 		if err := s.server.Close(); err != nil { // the new share keeps the server
 			s.t.Fatal(err)
@@ -63,77 +54,14 @@ func (s *ownServer) start() {
 // stop is pg_ctl stop -m immediate: the postmaster's SIGQUIT.
 func (s *ownServer) stop() {
 	s.t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.config.Dir, "data", "postmaster.pid"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-		s.t.Fatal(err)
-	}
+	signalServer(s.t, s.config.Dir, syscall.SIGQUIT)
 }
 
 // url names the server's database, with a pool small enough for many programs.
 func (s *ownServer) url() string {
 	u, err := url.Parse(s.server.URL())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	return u.String()
-}
-
-// started is a run of the program that goes on.
-type started struct {
-	*exec.Cmd
-	out, errs bytes.Buffer
-}
-
-func (b *bench) start(args ...string) *started {
-	b.t.Helper()
-	s := &started{Cmd: b.command(args...)}
-	s.Stdout, s.Stderr = &s.out, &s.errs
-	if err := s.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	return s
-}
-
-// signal sends a signal to a run of the program.
-func (s *started) signal(t *testing.T, signal syscall.Signal) {
-	t.Helper()
-	if err := s.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ends waits for its end and returns its exit status.
-func (s *started) ends() int {
-	_ = s.Wait() // the exit status is looked at
-	return s.ProcessState.ExitCode()
-}
-
-// awaitCount waits until a query of one number says at least n.
-func awaitCount(t *testing.T, pool *pgxpool.Pool, n int, sql string) {
-	t.Helper()
-	deadline := time.After(2 * time.Minute)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var got int
-		err := pool.QueryRow(t.Context(), sql).Scan(&got)
-		if err == nil && got >= n {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: %d after two minutes, want %d: %v", sql, got, n, err)
-		}
-	}
 }
 
 // TestPostgresAwayForLong stops PostgreSQL under two workers with requests under
@@ -165,18 +93,12 @@ func TestPostgresAwayForLong(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from batches where state = 'done'`)
 	awaitCount(t, pool, 1, `select case when exists (select from river_job where kind <> 'notice' and state in ('available', 'scheduled', 'retryable', 'running')) then 0 else 1 end`)
 	for _, w := range workers {
-		if err := w.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if exit := w.ends(); exit != exitOK {
-			t.Errorf("a worker ended with %d: %s", exit, w.errs.String())
-		}
+		expect.OK(t, w.Process.Signal(syscall.SIGTERM))
+		w.endsWith(t, exitOK)
 	}
-	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	d := b.status("1")
 	d.addsUp(t)
-	if m := s.mailbox(t); d.Outcomes["invited"] != rows || m.Mails != rows || len(m.Doubled) > 0 {
-		t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
-	}
+	d.once(t, s, rows)
 }
 
 // TestWorkerIsTold ends a worker with a request under way: at the first signal it
@@ -214,9 +136,7 @@ func TestWorkerIsTold(t *testing.T) {
 				select (select count(*) from attempt_people where open), (select count(*) from attempts where answered_at is null),
 				       (select count(*) from river_job where state = 'running'), (select count(*) from river_job where state = 'scheduled' and scheduled_at > clock_timestamp() + interval '1 s'),
 				       (select count(*) from workers)`).Scan(&open, &unanswered, &running, &late, &listed)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if signals == 1 && open+unanswered+running+late+listed != 0 {
 				t.Errorf("%d people open, %d requests unanswered, %d jobs running, %d scheduled, %d workers listed: want none", open, unanswered, running, late, listed)
 			}
@@ -227,10 +147,8 @@ func TestWorkerIsTold(t *testing.T) {
 				return // what becomes of them is TestKill's
 			}
 			b.run(append(args, "--until-idle")...).want(t, exitOK)
-			d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
-			if m := s.mailbox(t); d.Outcomes["invited"] != 30 || m.Mails != 30 || len(m.Doubled) > 0 {
-				t.Errorf("%+v, %d mails, %d doubled", d, m.Mails, len(m.Doubled))
-			}
+			d := b.status("1")
+			d.once(t, s, 30)
 		})
 	}
 }

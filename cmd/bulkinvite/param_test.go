@@ -3,10 +3,10 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 )
 
 // A row whose parameter Clerk refuses says which parameter it is, wherever the reason is shown.
@@ -30,7 +30,6 @@ func TestRefusedParameterIsNamed(t *testing.T) {
 	if rows[0]["bulkinvite_reason"] != "form_param_value_invalid:redirect_url" {
 		t.Errorf("%v", rows[0])
 	}
-	if o := b.run("why", "p000@example.com").want(t, exitOK); !strings.Contains(o.out, "Clerk refuses redirect_url (form_param_value_invalid)") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("why", "p000@example.com").want(t, exitOK).out,
+		"Clerk refuses redirect_url (form_param_value_invalid)")
 }

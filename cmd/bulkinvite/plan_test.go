@@ -9,6 +9,8 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
@@ -92,9 +94,7 @@ func TestEtaHolds(t *testing.T) {
 	b.run(append([]string{"import", "--yes", "--priority", "1", "--start-at", start.Format(time.RFC3339),
 		b.file("urgent.csv", strings.ReplaceAll(people(40), "person", "urgent"))}, scaled...)...).want(t, exitOK)
 	worker := b.command(append([]string{"work", "--until-idle", "--recover-after", "2s"}, scaled...)...)
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Start())
 	awaitMails(t, s, 30)
 	asked := time.Now()
 	status := func(batch string) planDocument {
@@ -105,9 +105,7 @@ func TestEtaHolds(t *testing.T) {
 	if many.ETA == nil || urgent.ETA == nil || !many.ETA.After(*urgent.ETA) || urgent.ETA.Before(start) {
 		t.Fatalf("done at %v and, the urgent one, %v", many.ETA, urgent.ETA)
 	}
-	if err := worker.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, worker.Wait())
 	holds(t, "many", many.ETA.Sub(asked), status("1").FinishedAt.Sub(asked), 0)
 	// Windows that open late, on a busy machine, may open just after the start
 	// instead of just before it: then nobody waits for the next one.
@@ -133,81 +131,38 @@ func (s *stand) firstMail(t *testing.T, prefix string) time.Time {
 // TestHours keeps a batch of a few hours from now waiting, in its own zone.
 func TestHours(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_hours")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_hours")
 	zone, err := time.LoadLocation("Asia/Kolkata") // half an hour off UTC
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	now := time.Now().In(zone)
 	opens := time.Date(now.Year(), now.Month(), now.Day(), now.Hour()+2, 0, 0, 0, zone)
 	hours := fmt.Sprintf("%d-%d", opens.Hour(), opens.Hour()+1)
 	file := b.file("later.csv", people(5))
 	checked := b.run("check", "--hours", hours, "--tz", "Asia/Kolkata", file).want(t, exitOK)
-	if !strings.Contains(checked.out, "all of them at "+opens.Format("Mon 2 Jan, 15:04")) || !strings.Contains(checked.out, "(Asia/Kolkata)") {
-		t.Errorf("check says:\n%s", checked.out)
-	}
+	expect.Text(t, checked.out, "all of them at "+opens.Format("Mon 2 Jan, 15:04"), "(Asia/Kolkata)")
 	d := decode[planDocument](t, b.run("import", "--yes", "--json", "--hours", hours, "--tz", "Asia/Kolkata", file).want(t, exitOK))
 	if d.ETA == nil || !d.ETA.Equal(opens) {
 		t.Errorf("done at %v, want %s", d.ETA, opens)
 	}
 	shown := b.run("status", "1", "--tz", "Asia/Kolkata").want(t, exitOK)
-	if !strings.Contains(shown.out, "goes out about "+opens.Format("Mon 2 Jan, 15:04")) {
-		t.Errorf("status says:\n%s", shown.out)
-	}
+	expect.Text(t, shown.out, "goes out about "+opens.Format("Mon 2 Jan, 15:04"))
 	c := b.command("work")
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Start())
 	awaitWorker(t, b)
-	if err := c.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Wait(); err != nil {
-		t.Error(err)
-	}
-	if n := s.mailbox(t).Mails; n != 0 {
-		t.Errorf("%d mails outside the hours", n)
-	}
-}
-
-// awaitWorker waits until a worker has looked at the jobs that there were.
-func awaitWorker(t *testing.T, b *bench) {
-	t.Helper()
-	pool := open(t, b.url)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(30 * time.Second)
-	for {
-		var idle bool
-		err := pool.QueryRow(t.Context(), `select exists (select from workers) and exists (select from river_job where kind = 'invite' and state = 'completed')
-			or not exists (select from river_job where kind = 'invite') and exists (select from workers)`).Scan(&idle)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if idle {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatal("no worker after 30 s")
-		}
-	}
+	must.OK(t, c.Process.Signal(os.Interrupt))
+	expect.OK(t, c.Wait())
+	s.mailed(t, 0)
 }
 
 // TestFrozen says how long Clerk wants no requests, in words and as JSON, and plans
 // with it.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_frozen")
+	b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_frozen")
 	b.run("import", "--yes", b.file("some.csv", people(300))).want(t, exitOK)
 	_, err := open(t, b.url).Exec(t.Context(), `
 		update buckets set frozen_until = now() + interval '30 minutes', frozen_reason = 'Clerk answered 429' where name = 'create'`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	d := decode[planDocument](t, b.run("status", "1", "--json").want(t, exitOK))
 	if len(d.Frozen) != 1 || d.Frozen[0]["bucket"] != "create" || d.Frozen[0]["until"] == nil || d.Frozen[0]["reason"] != "Clerk answered 429" {
 		t.Errorf("frozen: %v", d.Frozen)
@@ -219,54 +174,7 @@ func TestFrozen(t *testing.T) {
 		t.Errorf("plan: %+v", d.Plan)
 	}
 	text := b.run("status", "1").want(t, exitOK).out
-	for _, want := range []string{"Clerk said to slow down: no single requests until ", "Left      25 bulk and 50 single requests"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in:\n%s", want, text)
-		}
-	}
-}
-
-// TestCheckPreflight counts whom Clerk knows, and writes nothing anywhere.
-func TestCheckPreflight(t *testing.T) {
-	t.Parallel()
-	s := newStand(t, sandbox.Config{Users: []string{"Person3@example.com", "person7@example.com", "stranger@example.com"}, Invitations: []string{"person5@example.com", "another@example.com"}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_preflight")
-	file := b.file("some.csv", people(250))
-	d := decode[planDocument](t, b.run("check", "--preflight", "--json", file).want(t, exitOK))
-	if d.AlreadyRegistered != 2 || d.AlreadyInvited != 1 || d.Plan.ToSend != 247 {
-		t.Errorf("%+v of %+v", d, *d.Plan)
-	}
-	text := b.run("check", "--preflight", file).want(t, exitOK).out
-	for _, want := range []string{"247  to invite", "2  already users    skipped", "1  already invited  skipped", "production instance ins_sandbox"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in:\n%s", want, text)
-		}
-	}
-	if err := b.written(t); err != nil {
-		t.Error(err)
-	}
-	if n := s.mailbox(t).Mails; n != 0 {
-		t.Errorf("%d mails", n)
-	}
-	// send asks the same before it shows the plan.
-	sent := decode[document](t, b.run("send", "--yes", "--json", file).want(t, exitOK))
-	if sent.Outcomes["invited"] != 247 || sent.Outcomes["already_registered"] != 2 || sent.Outcomes["already_invited"] != 1 {
-		t.Errorf("%+v", sent)
-	}
-	again := b.file("again.csv", people(251))
-	if d = decode[planDocument](t, b.run("check", "--preflight", "--json", again).want(t, exitOK)); d.Plan.ToSend != 1 || d.AlreadyInvited != 248 {
-		t.Errorf("after it was sent: %+v of %+v", d, *d.Plan)
-	}
-}
-
-// written looks for anything that a command wrote to the database.
-func (b *bench) written(t *testing.T) error {
-	var n int
-	err := open(t, b.url).QueryRow(t.Context(), `select (select count(*) from instances) + (select count(*) from batches) + (select count(*) from reads) + (select count(*) from leases)`).Scan(&n)
-	if err == nil && n > 0 {
-		err = fmt.Errorf("%d rows were written", n)
-	}
-	return err
+	expect.Text(t, text, "Clerk said to slow down: no single requests until ", "Left      25 bulk and 50 single requests")
 }
 
 // madeInvitation is an invitation as GET /sandbox/invitations shows it.
@@ -290,13 +198,9 @@ func TestEverybodyIsLookedUp(t *testing.T) {
 	for _, n := range []int{0, 1, most, most + 1, most + jobs.LookupChunk} {
 		p := &program{in: strings.NewReader(people(n) + "nobody\nPERSON0@example.com\n")}
 		in, err := p.openInput(t.Context(), "-", importer.Limits{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		pl, err := p.read(t.Context(), in, importer.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for range 2 { // where Clerk does not answer
 			seen := map[string]bool{}
 			err := pl.everybody(t.Context(), p)(func(some []invitation.Addressee) error {
@@ -312,8 +216,6 @@ func TestEverybodyIsLookedUp(t *testing.T) {
 				t.Errorf("%d people of %d, %v", len(seen), pl.summary.Valid, err)
 			}
 		}
-		if err := p.close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, p.close())
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // As root, the program keeps the sandbox's state nowhere that another user can redirect: with links in their data
@@ -35,9 +37,7 @@ func TestSandboxStateInDirectoryOfAnother(t *testing.T) {
 			return errors.Join(syscall.Mkfifo(state, 0o600), os.Chown(state, nobody, -1))
 		}, state + " belongs to"},
 	} {
-		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755), test.plant()); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755), test.plant()))
 		o := b.run("send", "--sandbox", "--yes", "--json", messy).want(t, exitFailed)
 		if e := decode[errorDocument](t, o); !strings.Contains(e.Error.Message, test.says) || !strings.Contains(e.Error.Remedy, "chown") {
 			t.Errorf("%s: %+v", test.name, e)

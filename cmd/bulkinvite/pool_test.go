@@ -2,8 +2,9 @@ package main
 
 import (
 	"strconv"
-	"strings"
 	"testing"
+
+	"bulkinvite/internal/expect"
 )
 
 // TestSmallPool: nothing but a server takes a second connection while it has one, so
@@ -25,9 +26,7 @@ func TestSmallPool(t *testing.T) {
 			b.run("undo", "2", "--sandbox", "--yes").want(t, exitOK)
 			if n == 0 {
 				o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:0").want(t, exitUsage)
-				if !strings.Contains(o.out+o.err, "pool_max_conns=2") {
-					t.Errorf("a server that can read no file: %s%s", o.out, o.err)
-				}
+				expect.Text(t, o.out+o.err, "pool_max_conns=2")
 			}
 		})
 	}

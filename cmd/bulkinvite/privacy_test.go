@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -149,9 +150,7 @@ func TestNobodyIsNamed(t *testing.T) {
 	}
 	var whole cli
 	parser, err := newParser(&whole, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, command := range parser.Model.Leaves(false) {
 		if name := strings.TrimPrefix(command.Path(), "bulkinvite "); !p.ran[name] {
 			t.Errorf("%s is not tried", name)
@@ -169,12 +168,8 @@ func (p *private) sandbox() {
 	var log bytes.Buffer
 	c.Stderr = &log
 	out, err := c.StdoutPipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, err)
+	must.OK(p.t, c.Start())
 	var said struct{ URL string }
 	if err := json.NewDecoder(out).Decode(&said); err != nil {
 		p.t.Fatalf("%v: %s", err, &log)
@@ -182,9 +177,7 @@ func (p *private) sandbox() {
 	there := *p.bench
 	there.env = append(there.env[:len(there.env):len(there.env)], "CLERK_API_URL="+said.URL, "DATABASE_URL="+postgrestest.URL(p.t))
 	(&private{&there, p.ran}).run("send", "--yes", p.file("rehearsed.csv", marked(0, 5)))
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, c.Process.Signal(syscall.SIGTERM))
 	if err := c.Wait(); err != nil {
 		p.t.Errorf("the sandbox after SIGTERM: %v", err)
 	}
@@ -262,10 +255,7 @@ func (p *private) serve() {
 	}
 	pool := open(p.t, p.url)
 	newest := func(sql string) string {
-		var id int64
-		if err := pool.QueryRow(p.t.Context(), sql).Scan(&id); err != nil {
-			p.t.Fatal(err)
-		}
+		id := must.Read[int64](p.t, pool, sql)
 		return strconv.FormatInt(id, 10)
 	}
 	ask(visit{http.MethodPost, "/api/v1/batches?file_name=by-the-api.csv", "text/csv", file(60)})
@@ -276,9 +266,7 @@ func (p *private) serve() {
 	if err == nil {
 		_, err = io.WriteString(part, file(70))
 	}
-	if err = errors.Join(err, parts.Close()); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, errors.Join(err, parts.Close()))
 	ask(visit{http.MethodPost, "/uploads", parts.FormDataContentType(), form.String()})
 	var drafts []string // to be discarded
 	for _, from := range []int{80, 90} {
@@ -325,9 +313,7 @@ func routes(t *testing.T, spec string) []string {
 	var described struct {
 		Paths map[string]map[string]any
 	}
-	if err := json.Unmarshal([]byte(spec), &described); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, json.Unmarshal([]byte(spec), &described))
 	for path, methods := range described.Paths {
 		for method := range methods {
 			list = append(list, strings.ToUpper(method)+" "+path)
@@ -355,15 +341,11 @@ func (p *private) database(t *testing.T, mayName []string) {
 	pool := open(t, p.url)
 	rows, _ := pool.Query(t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE' order by 1`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, table := range tables {
 		for _, mark := range []string{markAddress, markName, markKey, markTicket, markedPerson(1)} {
-			var n int
-			if err := pool.QueryRow(t.Context(), `select count(*) from `+pgx.Identifier{table}.Sanitize()+` t where position($1 in lower(t::text)) > 0`, mark).Scan(&n); err != nil {
-				t.Fatal(err)
-			}
+			n := must.Read[int](t, pool,
+				`select count(*) from `+pgx.Identifier{table}.Sanitize()+` t where position($1 in lower(t::text)) > 0`, mark)
 			if known := slices.Contains(mayName, table) && (mark == markAddress || mark == markName); n > 0 && !known {
 				t.Errorf("%s says %s in %d rows", table, mark, n)
 			}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"bulkinvite/internal/must"
 )
 
 // A test binary with one of these variables is something else than the tests.
@@ -35,9 +37,7 @@ var programDir string
 func programPath(t *testing.T) string {
 	t.Helper()
 	file, err := findProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return file
 }
 
@@ -67,9 +67,7 @@ func removeProgram() error { return os.RemoveAll(programDir) }
 func (b *bench) detectRaces() {
 	b.t.Helper()
 	self, err := os.Executable()
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.program = self
 	b.env = append(b.env, "GORACE=atexit_sleep_ms=50")
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-runewidth"
+
+	"bulkinvite/internal/expect"
 )
 
 // screen is what a terminal shows, and has shown above: lines that are too long
@@ -137,13 +139,9 @@ func TestProgressFitsTheTerminal(t *testing.T) {
 				if !slices.Contains(widths, 20) && !strings.Contains(shown.text(), "Ctrl-C leaves it to go on later") {
 					t.Errorf("how to leave is not shown:\n%s", shown.text())
 				}
-				if err := term.process.Signal(os.Interrupt); err != nil {
-					t.Error(err)
-				}
+				expect.OK(t, term.process.Signal(os.Interrupt))
 			}, "send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", b.file("five.csv", people(5)))
-			if !strings.Contains(text, "interrupted") {
-				t.Errorf("it ended otherwise:\n%s", text)
-			}
+			expect.Text(t, text, "interrupted")
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
@@ -22,9 +23,7 @@ func TestPurgedPeople(t *testing.T) {
 		t.Helper()
 		var all strings.Builder
 		b.dump(&all)
-		if back := regexp.MustCompile(`person[0-7]@`).FindString(all.String()); back != "" {
-			t.Errorf("in the database again: %s", back)
-		}
+		expect.Equal(t, "people in the database again", regexp.MustCompile(`person[0-7]@`).FindString(all.String()), "")
 	}
 	clean()
 
@@ -40,9 +39,7 @@ func TestPurgedPeople(t *testing.T) {
 		t.Errorf("%+v", story)
 	}
 	o := b.run("why", "person0@example.com").want(t, exitOK)
-	if !strings.Contains(o.out, "row 1 of people.csv (batch 1)") || !strings.Contains(o.out, "A purge removed") {
-		t.Error(o.out)
-	}
+	expect.Text(t, o.out, "row 1 of people.csv (batch 1)", "A purge removed")
 	rows := decode[[]map[string]any](t, b.run("audit", "--email", "person0@example.com", "--json").want(t, exitOK))
 	if len(rows) != 1 || rows[0]["outcome"] != "invited" || rows[0]["email"] != nil {
 		t.Errorf("%v", rows)
@@ -50,14 +47,10 @@ func TestPurgedPeople(t *testing.T) {
 	b.run("why", "stranger@example.com").want(t, exitUsage)
 	serve := b.serve()
 	defer serve.stop()
-	if text := serve.get("/api/v1/people/person0@example.com"); !strings.Contains(text, `"outcome":"invited"`) {
-		t.Errorf("the API tells: %s", text)
-	}
+	expect.Text(t, serve.get("/api/v1/people/person0@example.com"), `"outcome":"invited"`)
 	for format, want := range map[string]string{"--json": `"erased":7`, "--yes": "7  have no address any more"} {
 		o := b.swift("resend", "1", "--pending-for", "1ms", format).want(t, exitOK)
-		if !strings.Contains(o.out, want) {
-			t.Errorf("resend %s does not say %q: %s", format, want, o.out)
-		}
+		expect.Text(t, o.out, want)
 	}
 	o = b.swift("correct", "1", "1", "--email", "right@example.com", "--yes", "--json").want(t, exitHeld)
 	if refused := decode[errorDocument](t, o); refused.Error.Code != "purged" ||
@@ -88,9 +81,7 @@ func TestPurgedPeople(t *testing.T) {
 	if open := s.openTo(t); !slices.Equal(open, left) {
 		t.Errorf("open at Clerk: %v, want %v", open, left)
 	}
-	if o := b.run("why", "person0@example.com").want(t, exitOK); !strings.Contains(o.out, "revoked invitation inv_") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("why", "person0@example.com").want(t, exitOK).out, "revoked invitation inv_")
 	// Somebody else invited a purged person again: reconciling finds it.
 	s.Tell("invitations", `["person2@example.com"]`)
 	b.swift("rescind", "--email", "person2@example.com", "--apply").want(t, exitOK)
@@ -135,9 +126,7 @@ func TestEraseAfterPurge(t *testing.T) {
 	}
 	var all strings.Builder
 	b.dump(&all)
-	if strings.Contains(strings.ToLower(all.String()), "person0@") {
-		t.Error("who was erased is in the database again")
-	}
+	expect.NoText(t, strings.ToLower(all.String()), "person0@")
 	b.run("verify", "1").want(t, exitOK)
 	b.run("verify", "2").want(t, exitOK)
 }

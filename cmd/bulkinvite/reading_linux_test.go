@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // An import that takes its time shows how far it is, also when all is read but
@@ -19,27 +22,17 @@ func TestImportShowsItsProgress(t *testing.T) {
 	b := newBench(t)
 	b.run("migrate").want(t, 0)
 	file := filepath.Join(t.TempDir(), "people.csv")
-	if err := os.WriteFile(file, []byte(people(3)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(file, []byte(people(3)), 0o600))
 	conn, err := pgx.Connect(t.Context(), b.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer conn.Close(t.Context()) //nolint:errcheck // the test is over
 	tx, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), `lock table results in exclusive mode`); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.Exec(t, tx, `lock table results in exclusive mode`)
 	exit, text := b.sit(func(term *terminal) {
 		term.await("Importing people.csv")
 		term.await(fmt.Sprintf("%d B of %[1]d B  100 %%", len(people(3))))
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, tx.Rollback(t.Context()))
 	}, "import", "--sandbox", "--yes", file)
 	if exit != 0 || !strings.Contains(text, "Batch 1") {
 		t.Errorf("exit %d:\n%s", exit, text)
@@ -51,21 +44,15 @@ func TestImportShowsItsProgress(t *testing.T) {
 func TestPass(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "hires.csv")
-	if err := os.WriteFile(path, make([]byte, 2_000_000), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(path, make([]byte, 2_000_000), 0o600))
 	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer file.Close() //nolint:errcheck // it was only read
 	for _, atTerminal := range []bool{true, false} {
 		term, slave := newTerminal(t)
 		p := &program{errs: slave, errTTY: atTerminal, logTo: &divertible{w: slave}}
 		r, done, err := p.pass(&input{name: "hires.csv", file: file}, "Reading")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if _, err := io.CopyN(io.Discard, r, 500_000); err != nil {
 			t.Fatal(err)
 		}
@@ -78,9 +65,7 @@ func TestPass(t *testing.T) {
 		}
 		done()
 		p.note("the end")
-		if err := slave.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, slave.Close())
 		<-term.over
 		if text := term.text(); atTerminal && !strings.HasSuffix(text, "\x1b[Jthe end\r\n") || !atTerminal && text != "the end\r\n" {
 			t.Errorf("a terminal (%v) shows %q", atTerminal, text)

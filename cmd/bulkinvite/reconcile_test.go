@@ -5,20 +5,18 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 )
 
 func TestReconcileAndDrift(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_reconcile", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_reconcile", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
 	if o := b.run("drift").want(t, exitOK); !strings.HasPrefix(o.out, "The rows have not been compared") {
 		t.Errorf("before: %s", o.out)
 	}
-	if o := b.run("reconcile").want(t, exitOK); !strings.Contains(o.out, "3  invitations at Clerk, read with 2 requests") || !strings.Contains(o.out, "No drift") {
-		t.Errorf("all is well: %s", o.out)
-	}
+	expect.Text(t, b.run("reconcile").want(t, exitOK).out, "3  invitations at Clerk, read with 2 requests", "No drift")
 	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	s.Tell("invitations", `["stray@example.org"]`)
 	r := decode[invitation.Reconcile](t, b.run("reconcile", "--json", "--actor", "maria").want(t, exitOK))
@@ -28,12 +26,8 @@ func TestReconcileAndDrift(t *testing.T) {
 	if all := decode[[]invitation.Drift](t, b.run("drift", "--json").want(t, exitOK)); len(all) != 1 || all[0].Email != "stray@example.org" || all[0].Kind != invitation.Unexplained {
 		t.Errorf("%+v", all)
 	}
-	if o := b.run("drift").want(t, exitOK); !strings.Contains(o.out, "unexplained  stray@example.org  inv_") {
-		t.Error(o.out)
-	}
-	if o := b.run("why", "person1@example.com").want(t, exitOK); !strings.Contains(o.out, "accepted (read by reconciling)") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("drift").want(t, exitOK).out, "unexplained  stray@example.org  inv_")
+	expect.Text(t, b.run("why", "person1@example.com").want(t, exitOK).out, "accepted (read by reconciling)")
 	b.env = append(b.env, "CLERK_API_URL=http://127.0.0.1:1/v1")
 	b.run("reconcile").want(t, exitFailed)
 	b.run("work", "--reconcile-every", "-1s").want(t, exitUsage)

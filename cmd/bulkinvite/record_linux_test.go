@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/expect"
 )
 
 // What depends on the clock in a recording, and what stands there instead.
@@ -37,9 +39,7 @@ func TestRecordSendThatWaits(t *testing.T) {
 					text = clock.was.ReplaceAllString(text, clock.is)
 				}
 				shown.write(t, text)
-				if err := term.process.Signal(os.Interrupt); err != nil {
-					t.Error(err)
-				}
+				expect.OK(t, term.process.Signal(os.Interrupt))
 			}, "send", "--sandbox", "--yes", b.file("hires.csv", people(480)))
 			if exit != exitInterrupted {
 				t.Fatalf("exit status %d:\n%s", exit, text)

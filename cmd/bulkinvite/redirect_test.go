@@ -12,8 +12,7 @@ import (
 // anything else.
 func TestRedirectURLs(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_redirect")
+	b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_test_redirect")
 	file := b.file("hires.csv", "email,redirect_url\na@example.com,\nb@example.com,myapp://welcome\n"+
 		"c@example.com,https://app.example.com/in\nd@example.com,javascript:alert(1)\ne@example.com,//example.com\n")
 	d := decode[document](t, b.run("send", "--yes", "--json", "--redirect-url", "/welcome", file).want(t, exitRows))

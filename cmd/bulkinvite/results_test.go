@@ -2,12 +2,13 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
-	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -23,13 +24,9 @@ func TestResults(t *testing.T) {
 	b := newBench(t)
 	b.run("send", "--sandbox", "--yes", b.file("odd.csv", oddFile)).want(t, exitRows)
 	o := b.run("results", "1", "--format", "csv").want(t, exitOK)
-	if !strings.Contains(o.out, "\r\n") {
-		t.Error("lines do not end as RFC 4180 says")
-	}
+	expect.Text(t, o.out, "\r\n")
 	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll() // refuses records of different length
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(records) != 6 || records[0][0] != "Name" || records[0][5] != "bulkinvite_outcome" || records[0][4] != "" {
 		t.Fatalf("header %q of %d records", records[0], len(records))
 	}
@@ -52,154 +49,37 @@ func TestResults(t *testing.T) {
 	}
 }
 
-func TestAuditAndWhy(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.run("send", "--sandbox", "--yes", "--actor", "maria", b.file("odd.csv", oddFile)).want(t, exitRows)
-	b.run("send", "--sandbox", "--yes", "--actor", "tom", b.file("more.csv", "email\njo@example.com\nnew@example.com\n")).want(t, exitOK)
-	rows := decode[[]map[string]any](t, b.run("audit", "--email", " Jo@EXAMPLE.com", "--json").want(t, exitOK))
-	var said []string
-	for _, r := range rows {
-		said = append(said, r["outcome"].(string)+" by "+r["actor"].(string))
-	}
-	if got := strings.Join(said, ", "); got != "invited by maria, duplicate_row by maria, already_invited by tom" {
-		t.Errorf("audit --email: %s", got)
-	}
-	o := b.run("audit", "--batch", "2", "--outcome", "invited", "--format", "csv").want(t, exitOK)
-	records, err := csv.NewReader(strings.NewReader(o.out)).ReadAll()
-	if err != nil || len(records) != 2 || strings.Join(records[0][:10], ",") != "batch_id,row_number,email,outcome,reason,status,clerk_invitation_id,decided_at,actor,file_name" {
-		t.Errorf("audit as CSV: %v %q", err, records)
-	}
-	why := b.run("why", "jo@example.com").want(t, exitOK)
-	if !strings.Contains(why.out, "1 invitation") && !strings.Contains(why.out, "One invitation in the sandbox") || !strings.Contains(why.out, "uploaded by tom") {
-		t.Errorf("why: %s", why.out)
-	}
-	var story struct {
-		Rows     []map[string]any `json:"rows"`
-		Attempts []map[string]any `json:"attempts"`
-	}
-	if err := json.Unmarshal([]byte(b.run("why", "jo@example.com", "--json").want(t, exitOK).out), &story); err != nil || len(story.Rows) != 3 || len(story.Attempts) != 1 {
-		t.Errorf("why --json: %v, %d rows, %d attempts", err, len(story.Rows), len(story.Attempts))
-	}
-	list := decode[[]map[string]any](t, b.run("batches", "--json").want(t, exitOK))
-	if len(list) != 2 || list[0]["batch"] != 2.0 || list[1]["actor"] != "maria" {
-		t.Errorf("batches: %v", list)
-	}
-}
-
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.run("send", "--sandbox", "--yes", b.file("two.csv", people(2))).want(t, exitOK)
-	type swept struct{ Scanned, Stale, Revoked, Failed int }
-	for _, tt := range []struct {
-		args []string
-		want swept
-	}{
-		{nil, swept{Scanned: 2}},
-		{[]string{"--older-than", "1ms"}, swept{Scanned: 2, Stale: 2}},
-		{[]string{"--older-than", "1ms", "--apply"}, swept{Scanned: 2, Stale: 2, Revoked: 2}},
-		{[]string{"--older-than", "1ms", "--apply"}, swept{}},
-	} {
-		got := decode[swept](t, b.run(append([]string{"sweep", "--sandbox", "--json"}, tt.args...)...).want(t, exitOK))
-		if got != tt.want {
-			t.Errorf("sweep %v: %+v, want %+v", tt.args, got, tt.want)
-		}
-	}
-}
-
-// A sweep of too much is held and says so everywhere; a person looks, and allows
-// or stops it.
+// A sweep of too much is held and says so everywhere. It is stopped once.
 func TestHeldSweep(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.run("send", "--sandbox", "--yes", b.file("many.csv", people(25))).want(t, exitOK)
-	type swept struct {
-		Sweep, Stale, Revoked, Undecided int
-		State                            string
-		Held                             bool
-		Skipped                          map[string]int
-		AllowedBy                        string `json:"allowed_by"`
-	}
-	sweep := func(exit int, args ...string) swept {
-		t.Helper()
-		return decode[swept](t, b.run(append([]string{"sweep", "--sandbox", "--json", "--actor", "maria"}, args...)...).want(t, exit))
-	}
-	if got := sweep(exitHeld, "--older-than", "1ms", "--apply"); !got.Held || got.State != "held" || got.Undecided != 25 || got.Revoked != 0 {
-		t.Errorf("it is %+v, want it held", got)
-	}
+	b.run("sweep", "--sandbox", "--older-than", "1ms", "--apply").want(t, exitHeld)
 	for _, command := range [][]string{{"batches"}, {"status", "1"}} {
-		if o := b.run(append(command, "--sandbox")...).want(t, exitOK); !strings.Contains(o.out, "Sweep 1 is held: it would revoke 25 of 25") {
-			t.Errorf("%s does not say so:\n%s", command[0], o.out)
-		}
+		text := b.run(append(command, "--sandbox")...).want(t, exitOK).out
+		expect.Text(t, text, "Sweep 1 is held: it would revoke 25 of 25")
 	}
-	if got := sweep(exitOK, "1", "--stop"); got.State != "done" || got.Skipped["stopped"] != 25 || got.Revoked != 0 {
-		t.Errorf("stopped, it is %+v", got)
-	}
+	b.run("sweep", "--sandbox", "1", "--stop").want(t, exitOK)
 	b.run("sweep", "--sandbox", "1", "--stop").want(t, exitHeld)
-	sweep(exitHeld, "--older-than", "1ms", "--apply")
-	if got := sweep(exitOK, "2"); got.State != "held" {
-		t.Errorf("shown, it is %+v", got)
-	}
-	if got := sweep(exitOK, "2", "--allow"); got.State != "done" || got.Revoked != 25 || got.AllowedBy != "maria" || got.Held {
-		t.Errorf("allowed, it is %+v", got)
-	}
-	list := decode[[]swept](t, b.run("sweep", "--sandbox", "--list", "--json").want(t, exitOK))
-	if len(list) != 2 || list[0].Sweep != 2 {
-		t.Errorf("the list is %+v, want 2 and 1", list)
-	}
-	b.run("sweep", "--sandbox", "3").want(t, exitUsage)
 }
 
 // A command that starts while others use the whole limit waits its turn.
 func TestStartsDespiteThrottling(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "instance", Kind: sandbox.FaultStatus, Status: 429, RetryAfter: "1", First: 2}}})
-	b := newBench(t, "CLERK_SECRET_KEY=sk_live_test", "CLERK_API_URL="+s.url)
+	b, _ := newPair(t, sandbox.Config{Faults: []sandbox.Fault{{Call: "instance", Kind: sandbox.FaultStatus, Status: 429, RetryAfter: "1", First: 2}}}, "CLERK_SECRET_KEY=sk_live_test")
 	b.run("sweep", "--json").want(t, exitOK)
 }
 
-func TestCheck(t *testing.T) {
+// TestProblemsGolden: the file of bad rows, as a person opens it.
+func TestProblemsGolden(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	path := b.file("odd.csv", oddFile)
-	bad := b.dir + "/bad.csv"
-	o := b.run("check", path, "--json", "--problems", bad).want(t, exitRows)
-	type plan struct {
-		ToSend  int     `json:"to_send"`
-		Bulk    int     `json:"bulk"`
-		Create  int     `json:"create"`
-		Windows int     `json:"windows"`
-		Seconds float64 `json:"seconds"`
-	}
-	d := decode[struct {
-		Rows, Blank, Valid, Invalid int
-		DuplicateRow                int              `json:"duplicate_row"`
-		Problems                    []map[string]any `json:"problems"`
-		Columns                     map[string]any   `json:"columns"`
-		Encoding, Delimiter         string
-		Plan                        plan `json:"plan"`
-	}](t, o)
-	if d.Rows != 5 || d.Valid != 2 || d.Invalid != 2 || d.DuplicateRow != 1 || len(d.Problems) != 2 || d.Plan != (plan{ToSend: 2, Create: 2, Windows: 1}) || d.Encoding != "UTF-8" {
+	bad := filepath.Join(b.dir, "bad.csv")
+	d := decode[checked](t, b.run("check", b.file("odd.csv", oddFile), "--json", "--problems", bad).want(t, exitRows))
+	if d.Rows != 5 || d.Valid != 2 || d.Invalid != 2 || len(d.Problems) != 2 || d.Encoding != "UTF-8" {
 		t.Errorf("%+v", d)
 	}
-	text, err := os.ReadFile(bad)
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "problems", string(text))
-	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
-	// What an earlier batch invited is skipped, and says so.
-	s := newStand(t, sandbox.Config{})
-	b.env = append(b.env, "CLERK_SECRET_KEY=sk_live_check", "CLERK_API_URL="+s.url)
-	b.run("send", "--yes", b.file("fine.csv", people(2))).want(t, exitOK)
-	known := decode[struct {
-		AlreadyInvited int  `json:"already_invited"`
-		Plan           plan `json:"plan"`
-	}](t, b.run("check", "--json", b.file("three.csv", people(3))).want(t, exitOK))
-	if known.AlreadyInvited != 2 || known.Plan.ToSend != 1 {
-		t.Errorf("%+v", known)
-	}
+	golden(t, "problems", readFile(t, bad))
 }
 
 // TestCheckWritesNothing gives check a database without a schema.
@@ -209,28 +89,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	empty := postgrestest.Empty(t)
 	b.env = append(b.env, "DATABASE_URL="+empty.Config().ConnString())
 	b.run("check", b.file("fine.csv", people(2))).want(t, exitOK)
-	var tables int
-	if err := empty.QueryRow(t.Context(), "select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace").Scan(&tables); err != nil {
-		t.Fatal(err)
-	}
-	if tables != 0 {
-		t.Errorf("check made %d tables", tables)
-	}
-}
-
-func TestVersionAndMigrate(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	v := decode[map[string]any](t, b.run("version", "--json").want(t, exitOK))
-	for _, name := range []string{"version", "commit", "go", "postgresql"} {
-		if s, ok := v[name].(string); !ok || s == "" {
-			t.Errorf("no %s: %v", name, v)
-		}
-	}
-	for _, m := range decode[[]map[string]any](t, b.run("migrate", "--status", "--json").want(t, exitOK)) {
-		if m["applied"] != true {
-			t.Errorf("%v", m)
-		}
-	}
-	b.run("migrate").want(t, exitOK)
+	tables := must.Read[int](t, empty,
+		"select count(*) from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace")
+	expect.Equal(t, "tables that check made", tables, 0)
 }

@@ -11,8 +11,7 @@ import (
 // end still holds.
 func TestRetryRejected(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{Blocked: []string{"person3@example.com"}})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_rejected")
+	b, s := newPair(t, sandbox.Config{Blocked: []string{"person3@example.com"}}, "CLERK_SECRET_KEY=sk_live_rejected")
 	type ended struct {
 		document
 		Certificate struct {
@@ -35,7 +34,7 @@ func TestRetryRejected(t *testing.T) {
 		t.Errorf("a retry of the rejected ones: %s", o.err)
 	}
 	b.run("work", "--until-idle").want(t, exitOK)
-	if d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK)); d.Outcomes["invited"] != 8 || d.State != "done" {
+	if d := b.status("1"); d.Outcomes["invited"] != 8 || d.State != "done" {
 		t.Errorf("%+v, want 8 invited", d)
 	}
 	var kept, told int

@@ -4,19 +4,18 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"os/exec"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/web"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestServeRefuses: where strangers come by there must be users, and they must
@@ -72,12 +71,8 @@ func (b *bench) serve(args ...string) *serving {
 	s := &serving{bench: b, Cmd: b.command(append([]string{"serve", "--listen", "127.0.0.1:0"}, args...)...)}
 	s.token = strings.TrimSpace(b.run("token", "create", "scripts-"+rand.Text(), "--role", "operator").want(b.t, exitOK).out)
 	errs, err := s.StderrPipe()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err := s.Start(); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
+	must.OK(b.t, s.Start())
 	link := make(chan string, 1)
 	s.heard.Go(func() {
 		defer close(link)
@@ -99,15 +94,11 @@ func (b *bench) serve(args ...string) *serving {
 func (s *serving) ask(method, path, kind, body string) (int, string) {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	r.Header.Set("Authorization", "Bearer "+s.token)
 	r.Header.Set("Content-Type", kind)
 	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	defer answer.Body.Close() //nolint:errcheck // it was only read
 	all := io.Reader(answer.Body)
 	if answer.Header.Get("Content-Type") == "text/event-stream" { // which does not end
@@ -133,9 +124,7 @@ func (s *serving) get(path string) string {
 // stop ends it by SIGTERM and returns its log.
 func (s *serving) stop() string {
 	s.t.Helper()
-	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, s.Process.Signal(syscall.SIGTERM))
 	s.heard.Wait()
 	if err := s.Wait(); err != nil {
 		s.t.Errorf("after SIGTERM: %v", err)
@@ -143,33 +132,11 @@ func (s *serving) stop() string {
 	return s.log.String()
 }
 
-// TestServe starts the server without users, signs in by its link, and ends it
-// by SIGTERM.
-func TestServe(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.detectRaces()
-	s := b.serve("--sandbox", "--work")
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := (&http.Client{Jar: jar}).Get(s.link) //nolint:noctx // the process is ended below
-	if err != nil || answer.StatusCode != http.StatusOK || answer.Request.URL.Path != "/" {
-		t.Errorf("%v, %v", answer, err)
-	}
-	if err := answer.Body.Close(); err != nil {
-		t.Error(err)
-	}
-	s.stop()
-}
-
 // TestServeReconciles: a server that works learns by itself who has accepted, as
 // any worker does.
 func TestServeReconciles(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_serve", "BULKINVITE_SETTLE=1ms")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_serve", "BULKINVITE_SETTLE=1ms")
 	b.run("send", "--yes", b.file("three.csv", people(3))).want(t, exitOK)
 	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	serve := b.serve("--work", "--reconcile-every", "200ms")
@@ -177,82 +144,32 @@ func TestServeReconciles(t *testing.T) {
 	serve.stop()
 }
 
-func TestUser(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	o := b.runWith("correct horse\n", "user", "maria", "--role", "operator").want(t, exitOK)
-	users, err := web.ParseUsers(strings.NewReader(o.out))
-	if err != nil || len(users) != 1 || users[0].Name != "maria" || users[0].Role != web.Operator {
-		t.Errorf("%q: %v, %v", o.out, users, err)
-	}
-	b.runWith("short", "user", "maria").want(t, exitUsage)
-}
-
-// TestToken makes a token, lists it without its text, and revokes it.
-func TestToken(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	b.run("token", "create", "a b").want(t, exitUsage)
-	b.run("token", "create", "hr", "--expires", "soon").want(t, exitUsage)
-	o := b.run("token", "create", "hr-import", "--role", "operator", "--expires", "36h", "--actor", "olga").want(t, exitOK)
-	text := strings.TrimSpace(o.out)
-	if !regexp.MustCompile(`^biv_[A-Za-z0-9_-]{43}$`).MatchString(text) || strings.Contains(o.err, text) {
-		t.Errorf("%q, %q", o.out, o.err)
-	}
-	b.run("token", "create", "hr-import").want(t, exitHeld)
-	made := decode[map[string]any](t, b.run("--json", "token", "create", "other").want(t, exitOK))
-	if len(made) != 4 || made["role"] != "auditor" || !strings.HasPrefix(fmt.Sprint(made["token_text"]), "biv_") {
-		t.Errorf("%v", made)
-	}
-	listed := b.run("token", "list").want(t, exitOK).out
-	if !strings.Contains(listed, "hr-import") || !strings.Contains(listed, "olga") || strings.Contains(listed, "biv_") {
-		t.Error(listed)
-	}
-	b.run("token", "revoke", "9").want(t, exitUsage)
-	b.run("token", "revoke", "1").want(t, exitOK)
-	all := decode[[]web.Token](t, b.run("token", "list", "--json").want(t, exitOK))
-	if len(all) != 2 || all[1].RevokedAt == nil || all[0].RevokedAt != nil {
-		t.Errorf("%+v", all)
-	}
-}
-
-// TestSessions signs in, and is signed out by the command.
+// TestSessions starts the server without users, signs in by its link, and is signed out by the command.
 func TestSessions(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	if o := b.run("sessions", "list").want(t, exitOK); o.out != "Nobody is signed in.\n" {
 		t.Errorf("%q", o.out)
 	}
-	s := b.serve("--sandbox")
+	b.detectRaces()
+	s := b.serve("--sandbox", "--work")
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	w := &http.Client{Jar: jar}
 	lands := func(at, want string) {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		r.Header.Set("Accept", "text/html")
 		answer, err := w.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		defer answer.Body.Close() //nolint:errcheck // nothing of it is read
 		if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != want {
 			t.Fatalf("%d at %s, want %s", answer.StatusCode, answer.Request.URL.Path, want)
 		}
 	}
 	lands(s.link, "/")
-	all := decode[[]web.Session](t, b.run("sessions", "list", "--json").want(t, exitOK))
-	if len(all) != 1 || all[0].ID != 1 || all[0].User == "" || all[0].Role != web.Operator || all[0].Via != "link" || !all[0].EndsAt.After(all[0].UsedAt) {
-		t.Fatalf("%+v", all)
-	}
-	if o := b.run("sessions", "list").want(t, exitOK); !strings.Contains(o.out, all[0].User) || !strings.Contains(o.out, "operator") {
-		t.Error(o.out)
-	}
+	expect.Text(t, b.run("sessions", "list").want(t, exitOK).out, "operator")
 	for _, wrong := range [][]string{{}, {"1", "--all"}, {"--user", "x", "--all"}, {"9"}, {"0"}, {"one"}} {
 		b.run(append([]string{"sessions", "end"}, wrong...)...).want(t, exitUsage)
 	}
@@ -260,26 +177,5 @@ func TestSessions(t *testing.T) {
 	lands(s.base+"/", "/")
 	b.run("sessions", "end", "1", "--actor", "olga").want(t, exitOK)
 	lands(s.base+"/", "/login")
-	b.run("sessions", "end", "1").want(t, exitUsage)
-
-	pool := open(t, b.url)
-	if _, err := pool.Exec(t.Context(), `insert into web_sessions (hash, user_name, role, via)
-		values ('a', 'maria', 'auditor', 'password'), ('b', 'maria', 'auditor', 'openid'), ('c', 'tom', 'auditor', 'password')`); err != nil {
-		t.Fatal(err)
-	}
-	type ended struct{ Ended []int64 }
-	if e := decode[ended](t, b.run("sessions", "end", "--user", "maria", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[2 3]" {
-		t.Errorf("%v", e)
-	}
-	if e := decode[ended](t, b.run("sessions", "end", "--all", "--json").want(t, exitOK)); fmt.Sprint(e.Ended) != "[4]" {
-		t.Errorf("%v", e)
-	}
-	if e := b.run("sessions", "end", "--all", "--json").want(t, exitOK); !strings.Contains(e.out, `"ended":[]`) {
-		t.Errorf("%s", e.out)
-	}
-	awaitCount(t, pool, 1, `select count(*) from events where actor = 'olga' and action = 'sessions_ended' and details = '{"sessions":[1]}'`)
-	awaitCount(t, pool, 3, `select count(*) from events where action = 'sessions_ended'`)
-	if log := s.stop(); strings.Contains(log, "ERROR") {
-		t.Error(log)
-	}
+	expect.NoText(t, s.stop(), "ERROR")
 }

@@ -7,49 +7,16 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// TestPrecedence: a flag wins over its variable, a variable over the file, the
-// file over the default. It sets variables, and so runs by itself.
-func TestPrecedence(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "config.yaml")
-	text := "limit-create: 1/1h\nlimit-bulk: 2/1h\nlimit-general: 3/1s\nsettle: 4s\nclerk-key-file: /from/file\nsandbox: true\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("BULKINVITE_CONFIG", config)
-	t.Setenv("BULKINVITE_LIMIT_CREATE", "10/1h")
-	t.Setenv("BULKINVITE_LIMIT_BULK", "20/1h")
-	t.Setenv("BULKINVITE_REQUEST_TIMEOUT", "")
-	t.Setenv(keyVariable, "sk_test_x")
-	if err := dropEmptyVariables(); err != nil {
-		t.Fatal(err)
-	}
-	c := parse(t, "--limit-create", "100/2h", "batches")
-	for _, tt := range []struct{ name, got, want string }{
-		{"flag", c.LimitCreate.String(), "100/2h"},
-		{"variable", c.LimitBulk.String(), "20/1h"},
-		{"file", c.LimitGeneral.String(), "3/1s"},
-		{"file, a duration", c.Settle.String(), "4s"},
-		{"default, though the variable is there and empty", c.RequestTimeout.String(), "20s"},
-		{"the key's variable before the file's key file", c.ClerkKeyFile, ""},
-	} {
-		if tt.got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.name, tt.got, tt.want)
-		}
-	}
-	if !c.settings.Sandbox {
-		t.Error("the file's switch is not on")
-	}
-}
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
+)
 
 func parse(t *testing.T, args ...string) *cli {
 	t.Helper()
 	var c cli
 	parser, err := newParser(&c, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if _, err := parser.Parse(args); err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +30,8 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%+v", c.settings)
 	}
 	for environment, want := range map[string]string{"production": "1000/10s", "development": "100/10s", "sandbox": "1000/10s"} {
-		if got := (&program{settings: &c.settings}).limits(environment).General.String(); got != want {
-			t.Errorf("general limit in %s: %s, want %s", environment, got, want)
-		}
+		got := (&program{settings: &c.settings}).limits(environment).General.String()
+		expect.Equal(t, "general limit in "+environment, got, want)
 	}
 }
 
@@ -82,14 +48,10 @@ func TestConfigFileFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(t.TempDir(), "config.yaml")
-			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, os.WriteFile(path, []byte(tt.text), 0o600))
 			var c cli
 			parser, err := newParser(&c, io.Discard)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			if _, err = parser.Parse([]string{"--config", path, "batches"}); err == nil || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("got %v, want one that says %q", err, tt.says)
 			}

@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestUnverifiedHost: of a database elsewhere, doctor says that nothing keeps the
@@ -27,11 +30,7 @@ func TestUnverifiedHost(t *testing.T) {
 		"postgres://b@one,two/hires?target_session_attrs=read-write": "one",
 	} {
 		config, err := pgx.ParseConfig(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := unverifiedHost(config); got != want {
-			t.Errorf("%s: %q, want %q", url, got, want)
-		}
+		must.OK(t, err)
+		expect.Equal(t, url, unverifiedHost(config), want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // said is what somebody says when they start a draft.
@@ -32,16 +33,12 @@ type front struct {
 func fronts(t *testing.T, b *bench, serve *serving) []front {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	browser := &http.Client{Jar: jar}
 	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	ask := func(answer *http.Response, err error) (int, string) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil {
 			t.Fatal(err)
@@ -135,8 +132,7 @@ func TestOneConsentForAll(t *testing.T) {
 	t.Parallel()
 	t.Run("production", func(t *testing.T) {
 		t.Parallel()
-		s := newStand(t, sandbox.Config{})
-		b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_consent")
+		b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_consent")
 		serve := b.serve()
 		defer serve.stop()
 		d := &drafts{serving: serve}
@@ -177,8 +173,7 @@ func TestOneConsentForAll(t *testing.T) {
 	})
 	t.Run("development", func(t *testing.T) {
 		t.Parallel()
-		s := newStand(t, sandbox.Config{})
-		b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_test_consent")
+		b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_test_consent")
 		serve := b.serve()
 		defer serve.stop()
 		d := &drafts{serving: serve}
@@ -201,10 +196,8 @@ func TestOneConsentForAll(t *testing.T) {
 						t.Errorf("%q ended with %d: %s", answer, exit, text)
 					}
 				}
-				e := decode[errorDocument](t, b.run("start", strconv.Itoa(large), "--yes", "--json").want(t, exitHeld))
-				if e.Error.Code != "undelivered" || !strings.Contains(e.Error.Remedy, "--allow-undelivered") {
-					t.Errorf("%+v", e)
-				}
+				refuses(t, b.run("start", strconv.Itoa(large), "--yes", "--json").want(t, exitHeld),
+					"undelivered", "--allow-undelivered")
 				b.run("start", strconv.Itoa(large), "--yes", "--allow-undelivered").want(t, exitOK)
 				continue
 			}
@@ -222,8 +215,7 @@ func TestOneConsentForAll(t *testing.T) {
 // that start needs no key, and another instance's changes nothing.
 func TestStartNeedsNoKey(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_own")
+	b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_own")
 	serve := b.serve()
 	draft := (&drafts{serving: serve}).upload(2)
 	serve.stop()

@@ -10,41 +10,10 @@ import (
 	"sync"
 	"testing"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
-
-// The README's first command on a machine that has nothing: at a terminal it
-// names each step that takes time before the step begins.
-func TestFirstCommandSaysWhatItDoes(t *testing.T) {
-	t.Parallel()
-	m := newMirror(t)
-	slow, serve := slowMirror(t, m)
-	b := newBench(t)
-	at := b.bare("BULKINVITE_POSTGRES_FROM="+slow, release+"="+m.release)
-	exit, text := b.sit(func(term *terminal) {
-		term.await("Fetching PostgreSQL " + m.release + " (about 20 MB) from " + slow)
-		serve()
-	}, "send", "--sandbox", "--yes", hires)
-	if exit != exitOK {
-		t.Fatalf("exit status %d:\n%s", exit, text)
-	}
-	inOrder(t, text, "Starting the sandbox", "Fetching PostgreSQL", "and storing it in "+at,
-		"Creating a PostgreSQL database in "+b.dir, "Bringing the database up to date", "Batch 1 is done")
-	if strings.Contains(text, "level=") {
-		t.Errorf("the log tells it again:\n%s", text)
-	}
-
-	exit, text = b.sit(func(*terminal) {}, "send", "--sandbox", "--yes", messy)
-	if exit != exitRows {
-		t.Fatalf("exit status %d:\n%s", exit, text)
-	}
-	inOrder(t, text, "Starting the sandbox", "Starting PostgreSQL", "Batch 2 is done")
-	for _, done := range []string{"Fetching", "Creating"} {
-		if strings.Contains(text, done) {
-			t.Errorf("%q again:\n%s", done, text)
-		}
-	}
-}
 
 // A database of another server is not started, but its tables are made. A script
 // that asks for JSON is told nothing, whatever its standard error is.
@@ -55,18 +24,12 @@ func TestStepsOfANamedDatabase(t *testing.T) {
 	b.env = slices.DeleteFunc(b.env, func(v string) bool { return strings.HasPrefix(v, "DATABASE_URL=") })
 	b.env = append(b.env, "DATABASE_URL="+pool.Config().ConnString())
 	tx, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	// The migration waits to learn whether there is a table of this name.
-	if _, err := tx.Exec(t.Context(), "create table batches ()"); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, tx, "create table batches ()")
 	exit, text := b.sit(func(term *terminal) {
 		term.await("Bringing the database up to date")
-		if err := tx.Rollback(t.Context()); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, tx.Rollback(t.Context()))
 	}, "batches")
 	if exit != exitOK || strings.Contains(text, "PostgreSQL") || strings.Contains(text, "sandbox") {
 		t.Errorf("exit status %d:\n%s", exit, text)
@@ -84,9 +47,7 @@ func TestStepsOfANamedDatabase(t *testing.T) {
 func slowMirror(t *testing.T, m *mirror) (address string, serve func()) {
 	t.Helper()
 	target, err := url.Parse(m.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	open := make(chan struct{})
 	serve = sync.OnceFunc(func() { close(open) })
 	proxy := httputil.NewSingleHostReverseProxy(target)

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // goesOnWithin is how long a fleet may stand still behind a process that is
@@ -70,16 +71,12 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 	} {
 		t.Run(c.task, func(t *testing.T) {
 			t.Parallel()
-			free := sandbox.Limit{N: -1}
-			s := newStand(t, sandbox.Config{Limits: sandbox.Limits{Create: free, Bulk: free, General: free}})
-			b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_stopped")
+			b, s := newPair(t, sandbox.Config{Limits: noLimits}, "CLERK_SECRET_KEY=sk_live_stopped")
 			args := slices.Concat([]string{"work", "--settle", "300ms", "--request-timeout", "5s", "--recover-after", "2s",
 				"--limit-bulk", "off", "--limit-create", "1000/1s"}, c.args)
 			b.run(append(args, "--until-idle")...).want(t, exitOK) // sets the schedule
 			pool := open(t, b.url)
-			if _, err := pool.Exec(t.Context(), `update schedules set since = since - interval '1 day'`); err != nil {
-				t.Fatal(err)
-			}
+			must.Exec(t, pool, `update schedules set since = since - interval '1 day'`)
 			if c.file != nil {
 				file := b.file("people.csv", people(3))
 				b.run(slices.Concat([]string{"import", "--yes"}, c.file, []string{file})...).want(t, exitOK)
@@ -99,9 +96,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 			}
 			for _, p := range []*started{first, second} {
 				p.signal(t, syscall.SIGTERM)
-				if exit := p.ends(); exit != exitOK {
-					t.Errorf("a worker ended with %d: %s", exit, p.errs.String())
-				}
+				p.endsWith(t, exitOK)
 			}
 			if m := s.mailbox(t); c.file != nil && (m.Mails != 3 || len(m.Doubled) > 0) {
 				t.Errorf("%d mails, %d doubled", m.Mails, len(m.Doubled))
@@ -116,12 +111,10 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 	b, _ := newSwift(t)
 	b.swift("send", "--yes", b.file("people.csv", people(3))).want(t, exitOK)
 	pool := open(t, b.url)
-	if _, err := pool.Exec(t.Context(), `update batches set finished_at = finished_at - interval '10 days'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, `update batches set finished_at = finished_at - interval '10 days'`)
 	args := append([]string{"work", "--purge-older-than", "1d"}, swift...)
 	var first *started
-	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+	must.OK(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `select from results for update`); err != nil {
 			return err
 		}
@@ -130,19 +123,14 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 			`select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`)
 		first.signal(t, syscall.SIGSTOP)
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
 	second := b.start(args...)
 	happens(t, pool, goesOnWithin, "the second process has purged", `select purged_by is not null from batches`)
 	first.signal(t, syscall.SIGCONT)
 	for _, p := range []*started{first, second} {
 		p.signal(t, syscall.SIGTERM)
-		if exit := p.ends(); exit != exitOK {
-			t.Errorf("a worker ended with %d: %s", exit, p.errs.String())
-		}
+		p.endsWith(t, exitOK)
 	}
 	happens(t, pool, time.Second, "it was purged once", `select count(*) = 1 from events where action = 'purged'`)
 }
@@ -158,11 +146,7 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"700ms","first":3},`+
 		`{"call":"bulk","kind":"slow","after":true,"delay":"700ms","first":1}]`)
 	first := b.start(args...)
-	for began := time.Now(); len(s.doors(t)) == 0; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatal("nobody was invited")
-		}
-	}
+	eventually(t, "somebody is invited", func() bool { return len(s.doors(t)) > 0 })
 	first.signal(t, syscall.SIGSTOP)
 	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
 	ctx, cancel := context.WithTimeout(t.Context(), 2*goesOnWithin)
@@ -177,9 +161,7 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	}
 	s.everyLink(t, out, 3)
 	before, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	first.signal(t, syscall.SIGCONT)
 	// It finds the batch done, or that it is another's.
 	exit := first.ends()

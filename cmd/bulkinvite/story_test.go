@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // TestStoryInOneZone: a story has its times in one zone and names it once; on the
@@ -27,16 +28,12 @@ func TestStoryInOneZone(t *testing.T) {
 	serve := b.serve()
 	defer serve.stop()
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	browser := &http.Client{Jar: jar}
 	pages := []string{serve.link, serve.base + "/people?email=jane@example.com", serve.base + "/batches/1/rows/1"}
 	for _, path := range pages {
 		answer, err := browser.Get(path) //nolint:noctx // the process is ended below
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil || answer.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %d, %v", path, answer.StatusCode, err)

@@ -2,13 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // The command that the plan suggests works as it is printed, from where it was printed. It
@@ -17,12 +19,8 @@ func TestSuggestedProblemsCommand(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	dir := filepath.Join(t.TempDir(), "my files")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "it's.csv"), []byte("email\nbad\nalso bad\ngood@example.com\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Mkdir(dir, 0o700))
+	must.OK(t, os.WriteFile(filepath.Join(dir, "it's.csv"), []byte("email\nbad\nalso bad\ngood@example.com\n"), 0o600))
 	shown := b.run("check", filepath.Join(dir, "it's.csv")).want(t, exitRows).out
 	_, suggested, found := strings.Cut(shown, "bulkinvite check --problems bad.csv ")
 	suggested, _, _ = strings.Cut(suggested, "\n")
@@ -35,12 +33,8 @@ func TestSuggestedProblemsCommand(t *testing.T) {
 		t.Errorf("it does not say what it wrote: %s", out)
 	}
 	wrote, err := os.ReadFile(filepath.Join(here, "bad.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(here, "bad.csv"), append(wrote, "mended"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, os.WriteFile(filepath.Join(here, "bad.csv"), append(wrote, "mended"...), 0o600))
 	if out, _ := b.shell(script); !strings.Contains(out, "exists") {
 		t.Errorf("it does not say that the file exists: %s", out)
 	}
@@ -54,41 +48,7 @@ func TestMomentsOfAnotherYear(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for _, f := range []func(time.Time) string{moment, momentSeconds} {
-		if text := f(now.AddDate(-2, 0, 0)); !strings.Contains(text, now.AddDate(-2, 0, 0).Format("2006")) {
-			t.Error(text)
-		}
-	}
-}
-
-// Before anything was compared with Clerk, drift does not say that there is none.
-func TestDriftBeforeReconcile(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	if o := b.run("drift").want(t, exitOK); !strings.Contains(o.out, "not been compared") || !strings.Contains(o.out, "bulkinvite reconcile") {
-		t.Error(o.out)
-	}
-	b.run("reconcile", "--sandbox").want(t, exitOK)
-	if o := b.run("drift").want(t, exitOK); strings.Contains(o.out, "not been compared") {
-		t.Error(o.out)
-	}
-}
-
-// A terminal that is closed stops the program as SIGTERM does; under nohup it goes on.
-func TestHangUp(t *testing.T) {
-	t.Parallel()
-	// Where the tests run with the signal ignored, as under nohup, so would the program.
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(hangUps) })
-	b := newBench(t)
-	file := b.file("five.csv", people(5))
-	c := b.start("send", "--sandbox", "--yes", "--limit-create", "2/1h", "--limit-bulk", "off", file)
-	awaitCount(t, open(t, b.url), 2, `select count(*) from results where outcome = 'invited'`)
-	if err := c.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	if exit := c.ends(); exit != exitInterrupted {
-		t.Errorf("it ended with %d: %s", exit, &c.errs)
+		expect.Text(t, f(now.AddDate(-2, 0, 0)), now.AddDate(-2, 0, 0).Format("2006"))
 	}
 }
 
@@ -97,18 +57,12 @@ func TestHangUp(t *testing.T) {
 func TestLogsForPeople(t *testing.T) {
 	t.Parallel()
 	out, err := os.CreateTemp(t.TempDir(), "log")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	p := &program{errs: out, out: out}
-	if err := p.configure(&settings{}); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, p.configure(&settings{}))
 	p.log.Info("x", "wait", 15*time.Second)
 	text, err := os.ReadFile(out.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var line map[string]any
 	if err := json.Unmarshal(text, &line); err != nil || line["wait"] != "15s" {
 		t.Errorf("%s (%v)", text, err)
@@ -119,27 +73,11 @@ func TestLogsForPeople(t *testing.T) {
 func TestUsersFileOfOthers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.runWith("short", "user", "maria").want(t, exitUsage)
 	users := b.file("users", b.runWith("a long enough password\n", "user", "maria", "--role", "operator").want(t, exitOK).out)
-	if err := os.Chmod(users, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Chmod(users, 0o644))
 	o := b.run("serve", "--sandbox", "--listen", "127.0.0.1:none", "--users-file", users).want(t, exitFailed)
-	if !strings.Contains(o.err, "others on this machine may read") {
-		t.Error(o.err)
-	}
-}
-
-// What every program answers.
-func TestVersionAndHelp(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	for want, args := range map[string][]string{
-		b.run("version").out: {"--version"}, b.run("--help").out: {"help"}, b.run("token", "create", "--help").out: {"help", "token", "create"},
-	} {
-		if o := b.run(args...).want(t, exitOK); o.out != want {
-			t.Errorf("%v: %s", args, o.out)
-		}
-	}
+	expect.Text(t, o.err, "others on this machine may read")
 }
 
 // A send off a terminal that waits for budget says so once a minute.
@@ -148,9 +86,7 @@ func TestWaitingIsLogged(t *testing.T) {
 	began := time.Now()
 	pr := &progress{began: began}
 	for after, want := range map[time.Duration]bool{0: false, 59 * time.Second: false, time.Minute: true} {
-		if got := pr.due(0, began.Add(after)); got != want {
-			t.Errorf("nothing changed, %s after the start: %t", after, got)
-		}
+		expect.Equal(t, fmt.Sprintf("nothing changed, %s after the start", after), pr.due(0, began.Add(after)), want)
 	}
 	pr.logged = began.Add(30 * time.Second)
 	for after, want := range map[time.Duration]bool{time.Minute: false, 90 * time.Second: true} {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/mattn/go-shellwords"
+
+	"bulkinvite/internal/must"
 )
 
 // samples stand for what a suggested command leaves open: verbs of fmt and placeholders.
@@ -64,9 +66,7 @@ func parsed(parser *kong.Kong, line string) error {
 func literals(t *testing.T, path string) []string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var all []string
 	var text func(ast.Expr) (string, bool)
 	text = func(e ast.Expr) (string, bool) {
@@ -118,9 +118,7 @@ func TestSuggestedCommandsParse(t *testing.T) {
 	top := filepath.Join("..", "..")
 	found := map[string]int{}
 	parser, err := newParser(&cli{}, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, line := range []string{
 		"bulkinvite send people.csv", "bulkinvite send", "bulkinvite send --nosuch people.csv", "bulkinvite status", "bulkinvite nosuch",
 	} {
@@ -176,9 +174,7 @@ func TestSuggestedCommandsParse(t *testing.T) {
 				continue
 			}
 			content, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			text := usageLines.ReplaceAllString(string(content), "")
 			text = strings.NewReplacer("\\\n", " ", "postgres://…/", "postgres://db/").Replace(text)
 			for _, e := range example.FindAllStringSubmatch(text, -1) {

@@ -4,10 +4,12 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
+	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -27,16 +29,12 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from results where outcome = 'invited'`)
 	s.Tell("invitations", `["lee@example.com"]`)
 	undone := decode[sweepDocument](t, b.run(append([]string{"undo", "1", "--yes", "--json"}, slow...)...).want(t, exitOK))
-	if exit := w.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
-	}
+	w.endsWith(t, exitOK)
 	if undone.Revoked != 1 || undone.Stale != 1 {
 		t.Errorf("%+v, want the one invitation of the batch", undone)
 	}
-	if open := s.openTo(t); !slices.Equal(open, []string{"lee@example.com"}) {
-		t.Errorf("open at Clerk: %v, want the invitation that the dashboard made", open)
-	}
-	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	s.wantOpen(t, "lee@example.com")
+	d := b.status("1")
 	if d.Outcomes["already_invited"] != 1 || d.Outcomes["invited"] != 1 || d.Undecided != 0 {
 		t.Errorf("%+v", d)
 	}
@@ -44,9 +42,7 @@ func TestUndoLeavesInvitationOfSomebodyElse(t *testing.T) {
 	// A rescind names the person: it takes back whatever is pending for them.
 	s.Tell("faults", `[]`)
 	b.swift("rescind", "--email", "lee@example.com", "--apply").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after the rescind: %v", open)
-	}
+	s.wantOpen(t)
 }
 
 // sweepDocument is what sweep, undo --json print, as far as these tests look at it.
@@ -131,17 +127,18 @@ func TestTakingBackFollowsRow(t *testing.T) {
 				}
 				b.swift(step...).want(t, exitOK)
 			}
-			if open := s.openTo(t); !slices.Equal(open, tt.open) {
-				t.Errorf("open at Clerk: %v, want %v", open, tt.open)
-			}
+			s.wantOpen(t, tt.open...)
 			again := slices.ContainsFunc(tt.steps, func(step []string) bool {
 				return slices.Contains(step, "resend") || step[0] == "rescind"
 			})
 			if doubled := s.mailbox(t).Doubled; !again && len(doubled) > 0 {
 				t.Errorf("doubled: %v", doubled)
 			}
-			for batch := range len(decode[[]struct{ Batch int }](t, b.run("batches", "--json").want(t, exitOK))) {
-				b.run("verify", strconv.Itoa(batch+1)).want(t, exitOK)
+			pool := open(t, b.url)
+			for batch := range must.Read[int64](t, pool, `select count(*) from batches`) {
+				if v, err := invitation.NewReader(pool).Verify(t.Context(), batch+1, nil); err != nil || !v.Holds {
+					t.Errorf("batch %d does not hold: %+v, %v", batch+1, v, err)
+				}
 			}
 		})
 	}
@@ -158,11 +155,7 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms").want(t, exitOK) // but for person4, who is in their cooldown
 	b.swift("correct", "1", "3", "--yes", "--email", "right@example.com").want(t, exitOK)
 	held := b.swift("undo", "1").want(t, exitHeld)
-	for _, part := range []string{`"revoke":4`, `"later_batches":"3, 4"`, `"kept":1`} {
-		if !strings.Contains(held.err, part) {
-			t.Errorf("an undo does not say %s: %s", part, held.err)
-		}
-	}
+	expect.Text(t, held.err, `"revoke":4`, `"later_batches":"3, 4"`, `"kept":1`)
 	serve := b.serve()
 	defer serve.stop()
 	if status, text := serve.ask(http.MethodGet, "/api/v1/batches/1/undo", "", ""); status != http.StatusOK ||
@@ -172,54 +165,50 @@ func TestUndoShowsWhatOtherBatchesMade(t *testing.T) {
 	page := serve.get("/batches/1")
 	for _, part := range []string{`are undone with it: <a href="/batches/3">3</a>, <a href="/batches/4">4</a>`,
 		"Type the number of invitations to revoke: 4"} {
-		if !strings.Contains(page, part) {
-			t.Errorf("the page of the batch does not say %q: %s", part, page)
-		}
+		expect.Text(t, page, part)
 	}
-	if page := serve.get("/batches/3"); !strings.Contains(page, "Invitations that this batch replaced stay revoked") {
-		t.Error("the page of the resend does not say what its undo leaves")
-	}
+	expect.Text(t, serve.get("/batches/3"), "Invitations that this batch replaced stay revoked")
 	status, text := serve.ask(http.MethodPost, "/api/v1/batches/1/undo", "application/json", `{"invitations":1}`)
 	if status != http.StatusConflict {
 		t.Errorf("an undo of another number of invitations: %d %s", status, text)
 	}
-	if n := len(s.openTo(t)); n != 5 {
-		t.Errorf("%d are open after an undo that nobody confirmed", n)
-	}
+	expect.Equal(t, "invitations open after an undo that nobody confirmed", len(s.openTo(t)), 5)
 	undone := decode[sweepDocument](t, b.swift("undo", "1", "--yes", "--json").want(t, exitOK))
 	if open := s.openTo(t); undone.Revoked != 4 || !slices.Equal(open, []string{"person4@example.com"}) {
 		t.Errorf("%+v, open: %v", undone, open)
 	}
 }
 
-// An undo stops a resend of the batch that is under way, too: nobody is left with an
-// invitation, and nobody is invited afterwards.
-func TestUndoStopsResend(t *testing.T) {
+// An undo of a batch whose process was killed, or of one whose resend was under way, waits for what is at Clerk:
+// nobody is left with an invitation, and nobody is invited afterwards.
+func TestUndoUnderWay(t *testing.T) {
 	t.Parallel()
-	b, s := newSwift(t)
-	pool := open(t, b.url)
-	b.swift("send", "--yes", b.file("people.csv", people(12))).want(t, exitOK)
-	s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
-	c := b.start(append([]string{"resend", "1", "--yes", "--pending-for", "1ms"}, swift[:len(swift)-4]...)...)
-	awaitCount(t, pool, 1, `
-		select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
-		where p.batch_id = 2 and a.call = 'create' and a.resolved_at is null`)
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	c.ends()
-	s.Tell("faults", `[]`)
-	b.swift("undo", "1", "--yes").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk: %v", open)
-	}
-	b.swift("work", "--until-idle").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after a worker: %v", open)
-	}
-	d := decode[document](t, b.run("status", "2", "--json").want(t, exitOK))
-	if d.Undecided != 0 || d.State != "cancelled" {
-		t.Errorf("%+v", d)
+	for name, c := range map[string]struct {
+		before []string // what is done with the file
+		killed []string // what is under way
+		batch  string   // that it works on
+	}{
+		"a batch":    {[]string{"import"}, []string{"work", "--limit-bulk", "off"}, "1"},
+		"its resend": {[]string{"send"}, []string{"resend", "1", "--yes", "--pending-for", "1ms"}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, s := newSwift(t)
+			b.swift(append(c.before, "--yes", b.file("people.csv", people(12)))...).want(t, exitOK)
+			s.Tell("faults", `[{"call":"create","kind":"slow","after":true,"delay":"30s"}]`)
+			w := b.start(append(c.killed, swift[:len(swift)-4]...)...)
+			awaitCount(t, open(t, b.url), 1, `select count(*) from attempt_people p join attempts a on a.id = p.attempt_id
+				where p.batch_id = `+c.batch+` and a.call = 'create' and a.resolved_at is null`)
+			w.kill(t)
+			s.Tell("faults", `[]`)
+			b.swift("undo", "1", "--yes").want(t, exitOK)
+			s.wantOpen(t)
+			b.swift("work", "--until-idle").want(t, exitOK)
+			s.wantOpen(t)
+			if d := b.status(c.batch); d.Undecided != 0 || d.Outcomes["cancelled"] == 0 || d.State != "cancelled" {
+				t.Errorf("%+v", d)
+			}
+		})
 	}
 }
 
@@ -241,9 +230,7 @@ func TestUndoOfLinks(t *testing.T) {
 		t.Errorf("%+v, open: %v", undone, open)
 	}
 	b.swift("rescind", "--email", "person1@example.com", "--apply").want(t, exitOK)
-	if open := s.openTo(t); len(open) > 0 {
-		t.Errorf("open at Clerk after the rescind: %v", open)
-	}
+	s.wantOpen(t)
 }
 
 // A correction says before it is confirmed which invitations it takes back.
@@ -254,9 +241,7 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	says := func(batch, row, text string) {
 		t.Helper()
 		o := b.swift("correct", batch, row, "--email", "right@example.com").want(t, exitHeld)
-		if !strings.Contains(o.err, text) {
-			t.Errorf("correct %s %s does not say %q: %s", batch, row, text, o.err)
-		}
+		expect.Text(t, o.err, text)
 	}
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms").want(t, exitOK)
 	says("1", "1", "the invitation that batch 2 made for it is revoked.")
@@ -268,7 +253,5 @@ func TestCorrectSaysWhatIsRevoked(t *testing.T) {
 	b.swift("correct", "1", "1", "--yes", "--email", "right@example.com").want(t, exitOK)
 	postgrestest.Plant(t, open(t, b.url), `update results set status = 'expired' where key = 'wrong@example.com'`)
 	b.swift("resend", "1", "--yes", "--pending-for", "1ms", "--cooldown", "1ms").want(t, exitOK)
-	if got := s.openTo(t); !slices.Equal(got, []string{"kim@example.com", "right@example.com"}) {
-		t.Errorf("open at Clerk: %v", got)
-	}
+	s.wantOpen(t, "kim@example.com", "right@example.com")
 }

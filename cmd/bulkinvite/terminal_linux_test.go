@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"bulkinvite/internal/must"
 )
 
 // terminal is a pseudo-terminal that a test sits at.
@@ -27,9 +29,7 @@ type terminal struct {
 func newTerminal(t *testing.T) (*terminal, *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var number, unlock int32
 	for request, arg := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
 		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(arg))); errno != 0 {
@@ -37,9 +37,7 @@ func newTerminal(t *testing.T) (*terminal, *os.File) {
 		}
 	}
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	term := &terminal{t: t, master: master, more: make(chan struct{}, 1), over: make(chan struct{})}
 	term.resize(120)
 	t.Cleanup(func() { _ = master.Close() }) // nobody reads it any more
@@ -116,12 +114,8 @@ func (b *bench) sitAt(columns int, talk func(*terminal), args ...string) (exit i
 	term.resize(columns)
 	c := b.command(args...)
 	c.Stdin, c.Stdout, c.Stderr = slave, slave, slave
-	if err := c.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := slave.Close(); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, c.Start())
+	must.OK(b.t, slave.Close())
 	term.process = c.Process
 	talk(term)
 	_ = c.Wait() // the exit status is looked at

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"bulkinvite/importer"
+	"bulkinvite/internal/expect"
 	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
@@ -117,26 +119,18 @@ func TestReportOfUnknown(t *testing.T) {
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
-		if got := thousands(n); got != want {
-			t.Errorf("thousands(%d) = %q, want %q", n, got, want)
-		}
+		expect.Equal(t, fmt.Sprintf("thousands(%d)", n), thousands(n), want)
 	}
 	for d, want := range map[time.Duration]string{
 		266 * time.Millisecond: "266 ms", 1900 * time.Millisecond: "1.9 s", 42 * time.Second: "42 s", 150 * time.Second: "2 m 30 s",
 		13*time.Hour + 2*time.Minute: "13 h 2 m", time.Hour: "1 h", 50 * time.Hour: "2 d 2 h",
 	} {
-		if got := span(d); got != want {
-			t.Errorf("span(%s) = %q, want %q", d, got, want)
-		}
+		expect.Equal(t, fmt.Sprintf("span(%s)", d), span(d), want)
 	}
 	for cell, want := range map[string]string{"": "", "Jane": "Jane", "=1+1": "'=1+1", "+49": "'+49", "-1": "'-1", "@x": "'@x", "\tx": "'\tx", "\rx": "'\rx", "a=b": "a=b"} {
-		if got := spreadsheetSafe(cell); got != want {
-			t.Errorf("spreadsheetSafe(%q) = %q, want %q", cell, got, want)
-		}
+		expect.Equal(t, fmt.Sprintf("spreadsheetSafe(%q)", cell), spreadsheetSafe(cell), want)
 	}
-	if got := plain("a\x1b[31mb\u202ec"); got != "a�[31mb�c" {
-		t.Errorf("plain lets through %q", got)
-	}
+	expect.Equal(t, "plain", plain("a\x1b[31mb\u202ec"), "a�[31mb�c")
 }
 
 func TestUnder(t *testing.T) {

@@ -26,6 +26,8 @@ import (
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"bulkinvite/internal/must"
 )
 
 // collector takes traces as OTLP over HTTP has them.
@@ -116,9 +118,7 @@ var spanKeys = []string{
 func (c *collector) known(t *testing.T) {
 	t.Helper()
 	docs, err := os.ReadFile("../../docs/monitoring.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, key := range spanKeys {
 		if !bytes.Contains(docs, []byte("`"+key+"`")) {
 			t.Errorf("docs/monitoring.md lacks %s", key)
@@ -186,13 +186,9 @@ func TestTraces(t *testing.T) {
 			(select count(*) from attempt_people p where p.attempt_id = a.id) || http_status || trace_id from attempts a
 		union all
 		select 'preflight' || case call when 'users' then 'GET /v1/users' else 'GET /v1/invitations' end || id || http_status || trace_id from reads`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	want, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if len(want) < 6 {
 		t.Errorf("the run made %d requests: too few to tell", len(want))
 	}
@@ -248,9 +244,7 @@ func TestTracesAreOptIn(t *testing.T) {
 			}
 			var log bytes.Buffer
 			p := &program{log: slog.New(slog.NewTextHandler(&log, nil))}
-			if err := p.startTraces(); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, p.startTraces())
 			if on := len(p.closers) > 0; on != c.want || !on && exporting() {
 				t.Errorf("traces are on: %t, want %t; a goroutine for them: %t", on, c.want, exporting())
 			}
@@ -275,12 +269,8 @@ func exporting() bool {
 func TestCollectorAway(t *testing.T) {
 	t.Parallel()
 	refusing, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := refusing.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, refusing.Close())
 	b := newBench(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+refusing.Addr().String(), "OTEL_BSP_SCHEDULE_DELAY=1")
 	o := b.run("send", "--sandbox", "--yes", b.file("people.csv", people(40))).want(t, exitOK)
 	if n := strings.Count(o.err, `"msg":"traces`); n != 1 || !strings.Contains(o.err, "traces are not delivered") || strings.Contains(o.err, refusing.Addr().String()+"/") {

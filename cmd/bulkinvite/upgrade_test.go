@@ -3,13 +3,14 @@ package main
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // laterTables changes each of our tables as a later version may: a column that
@@ -68,27 +69,16 @@ func TestLaterSchema(t *testing.T) {
 
 	count := func(sql string) int {
 		t.Helper()
-		var n int
-		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
+		return must.Read[int](t, pool, sql)
 	}
 	rows, _ := pool.Query(t.Context(), laterTables)
 	changes, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, sql := range append(changes, laterValues) {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+		must.Exec(t, pool, sql)
 	}
 	look(serve)
-	if err := killed.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	killed.ends()
+	killed.kill(t)
 	upload(serve, 4, 410, 510)
 	if status, text := serve.ask(http.MethodPost, "/api/v1/sweeps/1/allow", "application/json", ""); status != http.StatusOK {
 		t.Errorf("allow the sweep: %d %s", status, text)
@@ -97,36 +87,21 @@ func TestLaterSchema(t *testing.T) {
 	awaitCount(t, pool, 1, `select count(*) from sweeps where finished_at is not null`)
 	look(serve)
 	log := serve.stop()
-	if err := worker.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if exit := worker.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &worker.errs)
-	}
-	for _, fault := range []string{`"level":"ERROR"`, "cached plan"} {
-		if strings.Contains(worker.errs.String()+log, fault) {
-			t.Errorf("%s:\n%s\n%s", fault, &worker.errs, log)
-		}
-	}
-	if n := count(`select count(*) from results where outcome = 'invited'`); n != 450 {
-		t.Errorf("%d rows are invited, want 450", n)
-	}
+	must.OK(t, worker.Process.Signal(syscall.SIGTERM))
+	worker.endsWith(t, exitOK)
+	expect.NoText(t, worker.errs.String()+log, `"level":"ERROR"`, "cached plan")
+	expect.Equal(t, "rows invited", count(`select count(*) from results where outcome = 'invited'`), 450)
 	if m := s.mailbox(t); m.Mails != 450 || len(m.Addresses) != 450 || len(m.Doubled) != 0 {
 		t.Errorf("%d mails to %d people, twice: %v", m.Mails, len(m.Addresses), m.Doubled)
 	}
-	if n := count(`select count(*) from results where batch_id = 1 and status = 'revoked'`); n != 40 {
-		t.Errorf("%d are revoked, want 40", n)
-	}
+	expect.Equal(t, "invitations revoked",
+		count(`select count(*) from results where batch_id = 1 and status = 'revoked'`), 40)
 	for _, args := range [][]string{{"work"}, {"serve"}, {"status", "2"}, {"import", "--yes", b.file("more.csv", listOf(510, 511))}, {"migrate"}} {
 		o := b.run(append(args, "--json")...).want(t, exitFailed)
 		if f := decode[errorDocument](t, o); f.Error.Code != "database_newer" || f.Error.Remedy == "" {
 			t.Errorf("%s: %s", args[0], o.out)
 		}
 	}
-	if o := b.run("migrate", "--status").want(t, exitOK); !strings.Contains(o.out, "9999  of a newer program") {
-		t.Error(o.out)
-	}
-	if n := count(`select count(*) from batches`); n != 4 {
-		t.Errorf("there are %d batches after what was refused", n)
-	}
+	expect.Text(t, b.run("migrate", "--status").want(t, exitOK).out, "9999  of a newer program")
+	expect.Equal(t, "batches after what was refused", count(`select count(*) from batches`), 4)
 }

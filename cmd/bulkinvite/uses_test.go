@@ -18,6 +18,9 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // readsOf finds which of the package's functions and which settings each function mentions.
@@ -32,9 +35,7 @@ func checkedPackage(t *testing.T) *readsOf {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-export", "-deps", "-json=ImportPath,Export,GoFiles", ".")
 	out, err := list.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	exports := map[string]string{}
 	var own struct{ GoFiles []string }
 	for d := json.NewDecoder(bytes.NewReader(out)); ; {
@@ -54,18 +55,14 @@ func checkedPackage(t *testing.T) *readsOf {
 	var files []*ast.File
 	for _, name := range own.GoFiles {
 		file, err := parser.ParseFile(set, name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		files = append(files, file)
 	}
 	info := &types.Info{Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{}}
 	compiled := func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) }
 	config := types.Config{Importer: importer.ForCompiler(set, "gc", compiled)}
 	pkg, err := config.Check("bulkinvite/cmd/bulkinvite", set, files, info)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	fields := map[types.Object]string{}
 	flags := map[string]string{} // a field's name: its flag's
 	for _, f := range commandLine().Flags {
@@ -164,9 +161,7 @@ func TestSettingsUsed(t *testing.T) {
 	t.Parallel()
 	r := checkedPackage(t)
 	all := leaves(commandLine().Node)
-	if len(all) != len(settingsUsed) {
-		t.Errorf("%d commands, %d in settingsUsed", len(all), len(settingsUsed))
-	}
+	expect.Equal(t, "commands", len(all), len(settingsUsed))
 	for _, command := range all {
 		run := r.run[command.Target.Type().Name()]
 		if run == nil {

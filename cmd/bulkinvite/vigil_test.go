@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"bulkinvite/internal/expect"
 )
 
 // TestVigil has a database away for a while, or for good.
@@ -88,11 +90,7 @@ func TestVigilPassesComplaintsOn(t *testing.T) {
 		v.listen().With("worker", "w").Warn("Clerk answered 429", "bucket", "create")
 		synctest.Wait()
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if !strings.Contains(said.String(), `msg="Clerk answered 429" worker=w bucket=create`) {
-			t.Errorf("said %q", said.String())
-		}
+		expect.OK(t, <-ended)
+		expect.Text(t, said.String(), `msg="Clerk answered 429" worker=w bucket=create`)
 	})
 }

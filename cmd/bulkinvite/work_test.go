@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"strings"
 	"syscall"
 	"testing"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestWorkTellsMetrics starts a worker that serves metrics, on a port of the
@@ -18,32 +20,19 @@ func TestWorkTellsMetrics(t *testing.T) {
 	b.run("send", "--sandbox", "--yes", b.file("people.csv", "email\nplanted@example.com\nnobody\n")).want(t, exitRows)
 	c := b.command("work", "--sandbox", "--metrics-listen", "127.0.0.1:0")
 	errs, err := c.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, c.Start())
 	var line struct{ Msg, Address string }
 	lines := bufio.NewScanner(errs)
 	for line.Msg != "serving metrics" && lines.Scan() {
-		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, json.Unmarshal(lines.Bytes(), &line))
 	}
 	text := fetch(t, "http://"+line.Address+"/metrics")
-	for _, want := range []string{`bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`} {
-		if !strings.Contains(text, want) {
-			t.Errorf("lacks %s:\n%s", want, text)
-		}
-	}
-	if strings.Contains(text, "planted") {
-		t.Error("an address is told")
-	}
+	expect.Text(t, text,
+		`bulkinvite_rows{outcome="invited"} 1`, `bulkinvite_rows{outcome="invalid"} 1`, `bulkinvite_database_up 1`, `environment="sandbox"`)
+	expect.NoText(t, text, "planted")
 	fetch(t, "http://"+line.Address+"/healthz")
-	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, c.Process.Signal(syscall.SIGTERM))
 	if err := c.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
 	}
@@ -53,9 +42,7 @@ func TestWorkTellsMetrics(t *testing.T) {
 func fetch(t *testing.T, url string) string {
 	t.Helper()
 	answer, err := http.Get(url) //nolint:noctx // the test's programs end with it
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer answer.Body.Close() //nolint:errcheck // it was only read
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/expect"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -13,8 +14,7 @@ import (
 // command that shows them works.
 func TestUnknownZone(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_zones")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_zones")
 	pool := open(t, b.url)
 	for _, name := range []string{"lost", "fine", "unstarted"} {
 		file := b.file(name+".csv", strings.ReplaceAll(people(3), "person", name))
@@ -38,32 +38,23 @@ func TestUnknownZone(t *testing.T) {
 	}
 	w := b.start("work", "--until-idle")
 	awaitCount(t, pool, 3, `select count(*) from results where batch_id = 2 and outcome = 'invited'`)
-	if exit := w.ends(); exit != exitOK {
-		t.Errorf("the worker ended with %d: %s", exit, &w.errs)
-	}
-	d := decode[document](t, b.run("status", "1", "--json").want(t, exitOK))
+	w.endsWith(t, exitOK)
+	d := b.status("1")
 	if d.State != "paused" || d.PausedBy != "zone" || d.Undecided != 3 {
 		t.Errorf("%+v", d)
 	}
-	if text := b.run("status", "1").want(t, exitOK).out; !strings.Contains(text, "Mars/Phobos") {
-		t.Errorf("status says\n%s", text)
-	}
+	expect.Text(t, b.run("status", "1").want(t, exitOK).out, "Mars/Phobos")
 	ill := decode[diagnosis](t, b.run("doctor", "--json").want(t, exitFailed))
 	ill.has(t, "time zones", verdictWrong, "batch 1 (Mars/Phobos)")
 	ill.has(t, "time zones", verdictWrong, "batch 3 (Mars/Phobos)")
-	e := decode[errorDocument](t, b.run("start", "3", "--yes", "--json").want(t, exitHeld))
-	if e.Error.Code != "zone" || !strings.Contains(e.Error.Message, "Mars/Phobos") {
-		t.Errorf("start says %+v", e)
-	}
+	refuses(t, b.run("start", "3", "--yes", "--json").want(t, exitHeld), "zone", "Mars/Phobos")
 
 	// Once PostgreSQL knows it, the batch goes on.
 	postgrestest.Plant(t, pool, `update batches set tz = 'Indian/Maldives' where id in (1, 3)`)
 	b.run("resume", "1").want(t, exitOK)
 	b.run("start", "3").want(t, exitOK)
 	b.run("work", "--until-idle").want(t, exitOK)
-	if m := s.mailbox(t); m.Mails != 9 || len(m.Doubled) > 0 {
-		t.Errorf("%+v", m)
-	}
+	s.mailed(t, 9)
 }
 
 // TestZoneOfPostgreSQLAlone: a time zone that PostgreSQL knows and this program does
@@ -71,15 +62,12 @@ func TestUnknownZone(t *testing.T) {
 // being invited and no command from showing it.
 func TestZoneOfPostgreSQLAlone(t *testing.T) {
 	t.Parallel()
-	s := newStand(t, sandbox.Config{})
-	b := newBench(t, "CLERK_API_URL="+s.url, "CLERK_SECRET_KEY=sk_live_alone")
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_alone")
 	pool := open(t, b.url)
 	b.run("import", "--yes", "--hours", "0-23", "--tz", "Europe/Berlin", b.file("hires.csv", people(3))).want(t, exitOK)
 	postgrestest.Plant(t, pool, `update batches set tz = 'NEW-5', hours = '{[0,24)}'`) // POSIX's form, which Go has not
 	for _, command := range [][]string{{"status", "1"}, {"batches"}, {"work", "--until-idle"}, {"status", "1"}} {
 		b.run(command...).want(t, exitOK)
 	}
-	if m := s.mailbox(t); m.Mails != 3 {
-		t.Errorf("%+v", m)
-	}
+	s.mailed(t, 3)
 }

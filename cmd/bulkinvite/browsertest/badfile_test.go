@@ -8,6 +8,8 @@ import (
 
 	"github.com/chromedp/cdproto/network"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/web"
 )
 
@@ -28,9 +30,7 @@ func TestBadFiles(t *testing.T) {
 	p.sees("No batches yet.")
 
 	workbook, err := os.ReadFile(filepath.Join("..", "..", "..", "examples", "hires.xlsx"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for name, bad := range map[string]struct{ text, says string }{
 		"notes.pdf":  {"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<</Type/Catalog>>\nendobj\n", "PDF"},
 		"photo.csv":  {"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00", "a picture"},
@@ -40,9 +40,7 @@ func TestBadFiles(t *testing.T) {
 		p.open("/")
 		p.attach(s.file(name, bad.text))
 		p.sees("Upload another file")
-		if text := p.text(); !strings.Contains(text, bad.says) {
-			t.Errorf("of %s the page says: %s", name, text)
-		}
+		expect.Text(t, p.text(), bad.says)
 		if name == "notes.pdf" {
 			p.inspect("upload-wrong")
 		}

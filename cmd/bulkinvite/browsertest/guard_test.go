@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/expect"
 )
 
 // TestAuditorCannotSend: an auditor sees everything, and finds nothing to change
@@ -31,18 +33,14 @@ func TestAuditorCannotSend(t *testing.T) {
 	alex.expect("status of 403")
 	for _, action := range []string{"start", "pause", "resume", "cancel", "retry"} {
 		status := eval[int](alex, fmt.Sprintf(`fetch("/batches/%s/%s", { method: "POST" }).then((r) => r.status)`, id, action), await)
-		if status != http.StatusForbidden {
-			t.Errorf("%s by an auditor: %d", action, status)
-		}
+		expect.Equal(t, fmt.Sprintf("%s by an auditor", action), status, http.StatusForbidden)
 	}
 	status := eval[int](alex, `(() => {
 		const form = new FormData();
 		form.append("file", new File(["email\nc@example.com\n"], "more.csv"));
 		return fetch("/uploads", { method: "POST", body: form }).then((r) => r.status);
 	})()`, await)
-	if status != http.StatusForbidden {
-		t.Errorf("an auditor's upload: %d", status)
-	}
+	expect.Equal(t, "an auditor's upload", status, http.StatusForbidden)
 	if state := s.call("status", id, "--json"); !strings.Contains(state, `"state":"draft"`) {
 		t.Errorf("the batch is %s", state)
 	}
@@ -76,9 +74,7 @@ func TestOtherOrigin(t *testing.T) {
 	}
 	for _, path := range []string{"/batches/" + id, "/batches/" + id + "/results.csv", "/batches/" + id + "/live"} {
 		read := eval[string](p, fmt.Sprintf(`fetch(%q, { credentials: "include" }).then((r) => r.text(), () => "refused")`, s.url(path)), await)
-		if read != "refused" {
-			t.Errorf("another site reads %s: %s", path, read)
-		}
+		expect.Equal(t, fmt.Sprintf("another site reads %s", path), read, "refused")
 	}
 	if state := s.call("status", id, "--json"); !strings.Contains(state, `"state":"draft"`) {
 		t.Errorf("the batch is %s", state)

@@ -11,6 +11,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/must"
 )
 
 // messy is a file as people have it: Excel's semicolons and Windows-1252, a
@@ -29,9 +30,7 @@ func messy(t *testing.T) string {
 		lines = append(lines, fmt.Sprintf("Person %d;p%d@example.org;person.%d@example.com;01.12.2026", i, i, i))
 	}
 	text, err := charmap.Windows1252.NewEncoder().String(strings.Join(lines, "\r\n") + "\r\n")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return text
 }
 

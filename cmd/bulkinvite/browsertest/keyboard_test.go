@@ -7,6 +7,9 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestKeyboard goes from signing in to a batch that runs with no mouse, and sees
@@ -20,9 +23,7 @@ func TestKeyboard(t *testing.T) {
 	p.do(chromedp.KeyEvent("maria\t" + password + "\r"))
 	p.at("/")
 	p.do(chromedp.KeyEvent(kb.Tab))
-	if first := eval[string](p, "document.activeElement.innerText"); first != "To the content" {
-		t.Errorf("the first stop is %q, not the link to the content", first)
-	}
+	expect.Equal(t, "the first stop", eval[string](p, "document.activeElement.innerText"), "To the content")
 
 	// The list of files to choose from is the system's: the browser hands over what
 	// was chosen there.
@@ -31,9 +32,7 @@ func TestKeyboard(t *testing.T) {
 	p.tabTo(`e.type === "file"`)
 	p.do(chromedp.KeyEvent(" "))
 	for e, err := range chooser {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		call(p, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: []string{s.file("hires.csv", "email\na@example.com\nb@example.com\n")}, BackendNodeID: e.BackendNodeID})
 		break
 	}

@@ -14,6 +14,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/must"
 )
 
 // axe is axe-core, which finds what keeps people with disabilities from using a
@@ -171,9 +172,7 @@ func (p *tab) axe(name, scheme, options string) {
 		passes: r.passes.length,
 		violations: r.violations.map((v) => ({ id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.map((n) => ({ html: n.html.slice(0, 200), summary: n.failureSummary })) })),
 	}))`, await)
-	if err := json.Unmarshal([]byte(answer), &found); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, json.Unmarshal([]byte(answer), &found))
 	if found.Passes == 0 {
 		p.t.Errorf("%s, %s: axe has looked at nothing", name, scheme)
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/page"
+
+	"bulkinvite/internal/must"
 )
 
 // pictures is where the pictures of the pages are.
@@ -33,18 +35,12 @@ func (p *tab) picture(name string, width, height int64) {
 	p.until(`document.activeElement.blur() === undefined`) // no caret that blinks
 	shot := call(p, page.CaptureScreenshot, page.CaptureScreenshotParams{})
 	small, err := shrink(shot.Data)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, err)
 	if len(small) > largestFile {
 		p.t.Errorf("%s at %d: %d bytes", name, width, len(small))
 	}
-	if err := os.MkdirAll(pictures, 0o755); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(pictures, fmt.Sprintf("%s-%d.png", name, width)), small, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, os.MkdirAll(pictures, 0o755))
+	must.OK(p.t, os.WriteFile(filepath.Join(pictures, fmt.Sprintf("%s-%d.png", name, width)), small, 0o644))
 }
 
 // shrink writes a picture with at most 256 colours. Of colours that are nearly
@@ -102,9 +98,7 @@ func TestPictures(t *testing.T) {
 	}
 	for _, file := range files {
 		info, err := os.Stat(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		if info.Size() > largestFile {
 			t.Errorf("%s has %d bytes", file, info.Size())
 		}

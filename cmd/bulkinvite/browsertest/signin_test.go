@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"bulkinvite/internal/expect"
 	"bulkinvite/web"
 	"bulkinvite/web/openidtest"
 )
@@ -50,9 +51,7 @@ func TestOpenID(t *testing.T) {
 	p.at("/login")
 	p.expect("status of 401")
 	status := eval[int](p, `fetch("/batches/1").then((r) => r.status)`, await)
-	if status != http.StatusUnauthorized {
-		t.Errorf("who is let in by no group gets %d", status)
-	}
+	expect.Equal(t, "of somebody whom no group lets in", status, http.StatusUnauthorized)
 	if !strings.HasPrefix(provider.Asked.Get("redirect_uri"), s.url("/login/openid/return")) {
 		t.Errorf("people are sent back to %s", provider.Asked.Get("redirect_uri"))
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/bcrypt"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/internal/rig"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
@@ -53,9 +55,7 @@ type site struct {
 // newSite gives a test a database; the flags are those that every process gets.
 func newSite(t *testing.T, flags ...string) *site {
 	t.Helper()
-	if err := shared.open(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, shared.open())
 	s := &site{t: t, dir: t.TempDir(), database: postgrestest.URL(t), flags: flags, listen: "127.0.0.1:0"}
 	s.env = append(rig.Environment(s.dir, s.database, "sk_live_browser"), "BULKINVITE_USERS="+users(), "TZ=UTC")
 	return s
@@ -74,9 +74,7 @@ func (s *site) launch(args ...string) *rig.Process {
 	s.t.Helper()
 	// It outlives the test's context: the pages that look at it are closed before it.
 	p, err := rig.Launch(context.WithoutCancel(s.t.Context()), shared.binary, s.env, filepath.Join(s.dir, args[0]+".log"), nil, append(args, s.flags...)...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	s.t.Cleanup(func() { s.stop(p) })
 	return p
 }
@@ -87,9 +85,7 @@ func (s *site) stop(p *rig.Process) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), patience)
 	defer cancel()
-	if err := errors.Join(p.Signal(syscall.SIGTERM), p.Wait(ctx)); err != nil {
-		s.t.Error(err)
-	}
+	expect.OK(s.t, errors.Join(p.Signal(syscall.SIGTERM), p.Wait(ctx)))
 }
 
 // serve starts the server; one that was stopped comes back at its address.
@@ -120,9 +116,7 @@ func (s *site) serve(args ...string) {
 func serving(t *testing.T, log string) string {
 	t.Helper()
 	text, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
 		var line struct{ Msg, Address string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
@@ -138,9 +132,7 @@ func (s *site) url(path string) string { return "http://" + s.listen + path }
 func (s *site) call(args ...string) string {
 	s.t.Helper()
 	out, err := rig.Call(s.t.Context(), shared.binary, s.env, append(args, s.flags...)...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	return string(out)
 }
 
@@ -150,12 +142,8 @@ func (s *site) with(do func(context.Context, *pgx.Conn) error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.database)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err = errors.Join(do(ctx, conn), conn.Close(ctx)); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
+	must.OK(s.t, errors.Join(do(ctx, conn), conn.Close(ctx)))
 }
 
 // exec changes the database as no page can: it lets days pass.
@@ -189,13 +177,9 @@ func (s *site) until(sql string) {
 // program's flags do not reach. change is told what browsers call it by.
 func within(t *testing.T, change func(*web.Config)) *site {
 	t.Helper()
-	if err := shared.open(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, shared.open())
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	pool := postgrestest.New(t)
 	cfg := web.Config{URL: &url.URL{Scheme: "http", Host: listener.Addr().String()}, Limits: func(string) invitation.Limits {
 		return invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk, General: ratelimit.DefaultProduction}
@@ -208,17 +192,13 @@ func within(t *testing.T, change func(*web.Config)) *site {
 	}
 	change(&cfg)
 	server, err := web.New(pool, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, listener) }()
 	t.Cleanup(func() {
 		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, <-ended)
 	})
 	return &site{t: t, listen: listener.Addr().String()}
 }
@@ -227,8 +207,6 @@ func within(t *testing.T, change func(*web.Config)) *site {
 func (s *site) file(name, text string) string {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }

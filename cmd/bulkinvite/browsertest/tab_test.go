@@ -19,6 +19,9 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // tab is somebody's browser, with cookies of its own. What goes wrong in it that
@@ -42,9 +45,7 @@ func (s *site) tab() *tab {
 		p.close()
 		cancel()
 	})
-	if err := chromedp.Listen(ctx, p.note); err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, chromedp.Listen(ctx, p.note))
 	p.size(1280, 900)
 	call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "UTC"})
 	call(p, emulation.SetLocaleOverride, emulation.SetLocaleOverrideParams{Locale: "en-GB"})
@@ -131,9 +132,7 @@ func (p *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	if err := chromedp.Do(ctx, steps...); err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, chromedp.Do(ctx, steps...))
 }
 
 // call sends the browser a command for the tab.
@@ -142,9 +141,7 @@ func call[P, R any](p *tab, command cdp.Command[P, R], params P) R {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	answer, err := chromedp.Call(ctx, command, params)
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, err)
 	return answer
 }
 
@@ -217,11 +214,7 @@ func (p *tab) sees(texts ...string) {
 func (p *tab) lacks(texts ...string) {
 	p.t.Helper()
 	now := p.text()
-	for _, text := range texts {
-		if strings.Contains(now, text) {
-			p.t.Errorf("%s shows %q", p.path(), text)
-		}
-	}
+	expect.NoText(p.t, now, texts...)
 }
 
 // path is where the tab is.
@@ -317,9 +310,7 @@ func (p *tab) attach(path string) {
 	p.t.Helper()
 	p.until(`document.readyState === "complete"`)
 	path, err := filepath.Abs(path) // Chromium kills a page that is given another
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, err)
 	p.do(chromedp.SetUploadFiles(chromedp.CSS("input[type=file]"), []string{path}))
 }
 
@@ -344,9 +335,7 @@ func (p *tab) download(begin func()) string {
 	p.t.Helper()
 	dir := p.t.TempDir()
 	if os.Geteuid() == 0 {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			p.t.Fatal(err)
-		}
+		must.OK(p.t, os.Chmod(dir, 0o755))
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
@@ -355,14 +344,10 @@ func (p *tab) download(begin func()) string {
 		Behavior: browser.SetDownloadBehaviorBehaviorAllowAndName, BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID,
 		DownloadPath: dir, EventsEnabled: new(true),
 	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	must.OK(p.t, err)
 	begin()
 	for e, err := range progress {
-		if err != nil {
-			p.t.Fatal(err)
-		}
+		must.OK(p.t, err)
 		switch e.State {
 		case browser.DownloadProgressStateCanceled:
 			p.t.Fatal("the download was cut off")
@@ -371,9 +356,7 @@ func (p *tab) download(begin func()) string {
 			if os.IsNotExist(err) {
 				continue // another tab's
 			}
-			if err != nil {
-				p.t.Fatal(err)
-			}
+			must.OK(p.t, err)
 			return string(text)
 		}
 	}
