@@ -166,7 +166,7 @@ func filled(cells []string) (n int) {
 }
 
 // resolve maps a header's columns.
-func resolve(t *table, rec *record, o Options) (*columns, error) {
+func resolve(t *table, rec record, o Options) (*columns, error) {
 	c := &columns{line: rec.line, redirect: -1, expire: -1, revoke: -1}
 	c.mapped, c.numbers = map[string]string{}, map[string]int{}
 	for _, cell := range rec.cells {

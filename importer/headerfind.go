@@ -1,18 +1,11 @@
 package importer
 
 import (
-	"errors"
 	"fmt"
-	"io"
+	"math"
 	"slices"
 	"strings"
 )
-
-// above is a record that was read before the header was found.
-type above struct {
-	record
-	gap bool // a blank record stands before it
-}
 
 // maxSkipped is how many records with an address may stand above the header: the
 // name of who made the report, the host of a meeting. More of them are people.
@@ -21,70 +14,51 @@ const maxSkipped = 3
 // readHeader finds the header, under title lines where there are some, and
 // leaves the table at the first row.
 func readHeader(t *table, o Options) (*columns, error) {
-	header, over, err := search(t, o)
+	first, err := t.peek(titleLines, math.MaxInt)
 	if err != nil {
 		return nil, err
 	}
-	if header == nil {
-		return guess(t, over, o)
+	at := findHeader(first, o)
+	if at < 0 {
+		at, err = guess(first)
+	} else {
+		at, err = below(first, at, o)
 	}
-	if header, over, err = below(t, header, over, o); err != nil {
-		return nil, err
-	}
-	c, err := resolve(t, header, o)
 	if err != nil {
 		return nil, err
 	}
-	for _, rec := range over {
-		if holdsAddress(rec.record) {
+	t.ahead = t.ahead[at+1:]
+	c, err := resolve(t, first[at], o)
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range first[:at] {
+		if holdsAddress(rec) {
 			c.skipped = append(c.skipped, rec.line)
 		}
 	}
 	return c, nil
 }
 
-// findHeader gives the record that has a name for the e-mail column; nil: none of
+// findHeader gives the record that has a name for the e-mail column; -1: none of
 // the first has one.
-func findHeader(t *table, o Options) (*record, error) {
-	header, _, err := search(t, o)
-	return header, err
-}
-
-// search gives the header and the records above it, or those that were looked
-// through in vain.
-func search(t *table, o Options) (header *record, over []above, err error) {
-	for len(over) < titleLines {
-		rec, gap, err := t.nextWithGap()
-		if errors.Is(err, io.EOF) {
-			break
+func findHeader(first []record, o Options) int {
+	for i, rec := range first[:min(len(first), titleLines)] {
+		if isHeader(rec, o) && areTitles(first[:i], rec) {
+			return i
 		}
-		if err != nil {
-			return nil, nil, err
-		}
-		if isHeader(rec, o) && areTitles(over, rec, gap) {
-			return &rec, over, nil
-		}
-		over = append(over, above{rec, gap})
 	}
-	return nil, over, nil
-}
-
-// nextWithGap gives the next record to keep, and whether a blank one stands before it.
-func (t *table) nextWithGap() (rec record, gap bool, err error) {
-	blank := t.blank
-	rec, err = t.next()
-	rec.cells = slices.Clone(rec.cells)
-	return rec, t.blank > blank, err
+	return -1
 }
 
 // areTitles reports whether the records above a header can be titles. A title has
 // fewer cells than the table under it, or a blank line below it. A row that happens
 // to have the word email in it is no header for the rows above.
-func areTitles(over []above, header record, gap bool) bool {
-	width, addresses := filled(header.cells), 0
-	for i := len(over) - 1; i >= 0; i-- {
-		n := filled(over[i].cells)
-		if holdsAddress(over[i].record) {
+func areTitles(above []record, header record) bool {
+	width, addresses, gap := filled(header.cells), 0, header.gap
+	for _, rec := range slices.Backward(above) {
+		n := filled(rec.cells)
+		if holdsAddress(rec) {
 			if addresses++; addresses > maxSkipped || !gap && (n > 2 || n >= width) {
 				return false
 			}
@@ -92,7 +66,7 @@ func areTitles(over []above, header record, gap bool) bool {
 		if !gap && n > 1 && n >= width {
 			return false
 		}
-		gap = gap || over[i].gap
+		gap = gap || rec.gap
 	}
 	return true
 }
@@ -101,29 +75,21 @@ func areTitles(over []above, header record, gap bool) bool {
 // Above a list of people some reports have a table of one row, such as Zoom's of the
 // meeting. Any other second table is a fault: read by the first one's header, its
 // cells would be taken for what they are not.
-func below(t *table, header *record, over []above, o Options) (*record, []above, error) {
-	var read []above
-	for len(over)+1+len(read) < titleLines {
-		rec, gap, err := t.nextWithGap()
-		if errors.Is(err, io.EOF) {
-			break
+func below(first []record, at int, o Options) (int, error) {
+	header := first[at]
+	for i, rec := range first[at+1:] {
+		if !rec.gap || filled(rec.cells) < 2 || !isHeader(rec, o) || slices.Equal(rec.cells, header.cells) {
+			continue
 		}
-		if err != nil {
-			return nil, nil, err
+		if i < 2 {
+			return at + 1 + i, nil
 		}
-		if gap && filled(rec.cells) > 1 && isHeader(rec, o) && !slices.Equal(rec.cells, header.cells) {
-			if len(read) < 2 {
-				return &rec, append(append(over, above{record: *header}), read...), nil
-			}
-			if !sameEmailColumns(rec, *header) {
-				what := fmt.Sprintf("a second table begins here, which the header on line %d does not fit", header.line)
-				return nil, nil, &FileError{Line: rec.line, What: what, Fix: "Save each table as a file of its own."}
-			}
+		if !sameEmailColumns(rec, header) {
+			what := fmt.Sprintf("a second table begins here, which the header on line %d does not fit", header.line)
+			return 0, &FileError{Line: rec.line, What: what, Fix: "Save each table as a file of its own."}
 		}
-		read = append(read, above{rec, gap})
 	}
-	t.unread(read)
-	return header, over, nil
+	return at, nil
 }
 
 func sameEmailColumns(a, b record) bool {
@@ -135,55 +101,37 @@ func sameEmailColumns(a, b record) bool {
 	return true
 }
 
-// unread gives records back, to be read again.
-func (t *table) unread(read []above) {
-	records := make([]record, 0, len(read)+len(t.ahead))
-	for _, rec := range read {
-		records = append(records, rec.record)
-	}
-	t.ahead = append(records, t.ahead...)
-}
-
 // guess takes the record for the header that looks most like one, where no record
 // has a header that is known. It is read only if somebody has said which of its
 // columns holds the addresses; otherwise the error asks for that.
-func guess(t *table, over []above, o Options) (*columns, error) {
-	first := slices.IndexFunc(over, func(a above) bool { return holdsAddress(a.record) })
-	if first < 0 {
-		first = len(over)
-	}
+func guess(first []record) (int, error) {
+	people := slices.IndexFunc(first, holdsAddress)
 	switch {
-	case len(over) == 0:
-		return nil, emptyFile()
-	case first == 0:
-		return nil, noHeader(over[0].line)
+	case len(first) == 0:
+		return 0, emptyFile()
+	case people == 0:
+		return 0, noHeader(first[0].line)
+	case people > 0:
+		first = first[:people]
 	}
 	at := 0
-	for i, rec := range over[:first] {
-		best, now := aboutAvoided(over[at].record), aboutAvoided(rec.record)
-		if now && !best || now == best && filled(rec.cells) > filled(over[at].cells) {
+	for i, rec := range first {
+		best, now := aboutAvoided(first[at]), aboutAvoided(rec)
+		if now && !best || now == best && filled(rec.cells) > filled(first[at].cells) {
 			at = i
 		}
 	}
-	header := over[at].record
+	header := first[at]
 	if header.broken {
-		return nil, &FileError{Line: header.line, What: "the header's quotation marks are not closed",
+		return 0, &FileError{Line: header.line, What: "the header's quotation marks are not closed",
 			Fix: "Mend that line; a quotation mark inside a quoted name is doubled."}
 	}
 	for _, cell := range header.cells {
 		if strings.ContainsRune(cell, '@') {
-			return nil, noHeader(header.line) // and an address, if a bad one, is not to be shown
+			return 0, noHeader(header.line) // and an address, if a bad one, is not to be shown
 		}
 	}
-	t.unread(over[at+1:])
-	if want := o.Map[emailColumn]; want != "" && len(lookUpColumn(header.cells, want)) == 0 {
-		names := make([]string, 0, len(header.cells))
-		for _, cell := range header.cells {
-			names = append(names, title(cell))
-		}
-		return nil, noSuchColumn(emailColumn, want, names)
-	}
-	return resolve(t, &header, o)
+	return at, nil
 }
 
 func noHeader(line int) *FileError {

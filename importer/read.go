@@ -53,15 +53,11 @@ func readTable(ctx context.Context, t *table, o Options, yield func(*Row) error)
 		return nil, err
 	}
 	s := &Summary{Problems: []Problem{}, Warnings: []Problem{}, Columns: columns.report(), HeaderLine: columns.line}
-	firm, err := companyOf(t, columns.email, o.Domain)
+	first, err := t.look()
 	if err != nil {
 		return nil, err
 	}
-	shape, err := shapeOf(t, columns)
-	if err != nil {
-		return nil, err
-	}
-	c := &checker{columns: columns, company: firm, shape: shape}
+	c := &checker{columns: columns, company: companyOf(first, columns.email, o.Domain), shape: shapeOf(first, columns)}
 	if w, ok := t.from.(*workbook); ok {
 		c.merged = w.sheet.swallows
 	}
@@ -113,12 +109,12 @@ func (t *table) slice(most int) (records []record, err error) {
 
 // open finds out how a file is written, and leaves it at its first record.
 func open(ctx context.Context, src *source, o Options) (*table, error) {
-	in, kind, err := unpack(src, o.Limits.FileBytes)
+	in, isWorkbook, err := unpack(src, o.Limits.FileBytes)
 	if err != nil {
 		return nil, err
 	}
 	var from records
-	if kind == aWorkbook {
+	if isWorkbook {
 		from, err = openWorkbook(ctx, in, src, o)
 	} else {
 		from, err = openText(in, o)
@@ -214,15 +210,9 @@ type checker struct {
 func (c *checker) check(rec *record) *Row {
 	c.rows++
 	row := &Row{Number: c.rows, Line: rec.line, Cells: rec.cells}
-	c.checkRecord(row, rec)
-	return row
-}
-
-// checkRecord adds to a row what there is to say of its record.
-func (c *checker) checkRecord(row *Row, rec *record) {
 	if rec.broken {
 		c.invalid(row, -1, BadQuotes, remedies[BadQuotes])
-		return
+		return row
 	}
 	length := c.shape.judge(rec.cells)
 	if length == ragged {
@@ -234,14 +224,14 @@ func (c *checker) checkRecord(row *Row, rec *record) {
 		if c.shape.again && len(rec.cells) == len(c.columns.names) {
 			c.invalid(row, -1, RaggedRow, "is still marked as ragged_row, and looks shifted or incomplete; "+
 				"see that each cell stands under its header, then empty the cell that says ragged_row")
-			return
+			return row
 		}
 		if len(rec.cells) == len(c.columns.names) {
 			than = fmt.Sprintf("other rows have %d", c.shape.usual)
 			do = "see that none stands under another column's header"
 		}
 		c.invalid(row, -1, RaggedRow, fmt.Sprintf("has %s where %s; %s", english.Plural(len(rec.cells), "cell", ""), than, do))
-		return
+		return row
 	}
 	if rec.lost {
 		c.lost(row, rec)
@@ -261,6 +251,7 @@ func (c *checker) checkRecord(row *Row, rec *record) {
 	if length == whole && row.Problem == nil {
 		c.shape.learn(rec.cells)
 	}
+	return row
 }
 
 // lost rejects a row with lost characters in a cell that is sent.

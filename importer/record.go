@@ -194,6 +194,7 @@ type record struct {
 	nul    bool // some of those are NUL
 	unsure bool // it has characters outside ASCII, and the encoding is a guess
 	hidden bool // its row is hidden in the sheet
+	gap    bool // a blank record stands before it
 	size   int  // bytes
 	values      // of the columns that we use
 }
@@ -220,9 +221,10 @@ func (t *table) next() (record, error) {
 		t.ahead = t.ahead[1:]
 		return rec, nil
 	}
-	for {
+	for gap := false; ; gap = true {
 		rec, err := t.from.next()
 		if err != nil || rec.cells != nil {
+			rec.gap = gap
 			return rec, err
 		}
 		t.blank++
@@ -232,12 +234,16 @@ func (t *table) next() (record, error) {
 // lookahead bounds how many records are read before the first is checked.
 const lookahead = 1000
 
-// look gives the next records, up to some number or size, and leaves them to be
-// read.
-func (t *table) look() ([]record, error) {
+// look gives the next records and leaves them to be read: so many that something is
+// known of the columns.
+func (t *table) look() ([]record, error) { return t.peek(lookahead, t.limits.LineBytes) }
+
+// peek gives the next records, up to some number or size in bytes, and leaves them to
+// be read.
+func (t *table) peek(most, bytes int) ([]record, error) {
 	var read []record
 	size := 0
-	for len(read) < lookahead && size < t.limits.LineBytes {
+	for len(read) < most && size < bytes {
 		rec, err := t.next()
 		if err == io.EOF {
 			break

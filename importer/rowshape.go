@@ -50,8 +50,8 @@ type rowShape struct {
 	beside map[string]bool // what complete rows have behind the e-mail column, in lower case
 }
 
-// shapeOf looks at the header and at the next thousand rows.
-func shapeOf(t *table, c *columns) (rowShape, error) {
+// shapeOf looks at the header and at the first rows.
+func shapeOf(records []record, c *columns) rowShape {
 	s := rowShape{
 		names: c.names, email: c.email, sent: max(c.email, c.redirect, c.expire, c.revoke),
 		holds: make([]bool, len(c.names)), domain: map[string]bool{}, longer: map[string]bool{},
@@ -59,10 +59,6 @@ func shapeOf(t *table, c *columns) (rowShape, error) {
 	}
 	for _, m := range c.metadata {
 		s.sent = max(s.sent, m.index)
-	}
-	records, err := t.look()
-	if err != nil {
-		return s, err
 	}
 	s.usual = usualLength(records, len(s.names))
 	s.end = len(s.names)
@@ -100,9 +96,10 @@ func shapeOf(t *table, c *columns) (rowShape, error) {
 		}
 	}
 	for i, name := range s.names {
-		s.holds[i] = s.holds[i] || !filled[i] && namesAddress(name)
+		h := readHeaderCell(name) // Invoice Email, or Manager
+		s.holds[i] = s.holds[i] || !filled[i] && (h.mail || h.avoided())
 	}
-	return s, nil
+	return s
 }
 
 // usualLength returns the number of cells that most records have, of equals the one
@@ -123,13 +120,6 @@ func usualLength(records []record, header int) int {
 		}
 	}
 	return usual
-}
-
-// namesAddress reports whether a header has a word for e-mail in it, as Invoice Email
-// has, or one for somebody else, as Manager has.
-func namesAddress(name string) bool {
-	h := readHeaderCell(name)
-	return h.mail || h.avoided()
 }
 
 // learn remembers which columns hold addresses.

@@ -78,11 +78,7 @@ type company struct {
 }
 
 // companyOf finds the company's domain in the first rows, unless it is given.
-func companyOf(t *table, column int, domain string) (company, error) {
-	records, err := t.look()
-	if err != nil {
-		return company{}, err
-	}
+func companyOf(records []record, column int, domain string) company {
 	rows, all := map[string]int{}, 0
 	for _, rec := range records {
 		if a, _, code := clean(cell(rec.cells, column)); code == "" && !providers[a.ascii] {
@@ -100,7 +96,7 @@ func companyOf(t *table, column int, domain string) (company, error) {
 	if own, ok := invitation.ASCIIDomain(domain); ok && !providers[own] {
 		c.domain = own
 	}
-	return c, nil
+	return c
 }
 
 // slip tells whether a domain differs from the company's by one letter: one

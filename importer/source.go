@@ -72,44 +72,36 @@ func unreadable(err error) error {
 	return &FileError{What: "the file can't be read", Reason: err}
 }
 
-// kind is what a file turns out to be by its first bytes.
-type kind int
-
-const (
-	aText kind = iota
-	aWorkbook
-)
-
 // unpack takes gzip's wrapping off, and refuses what is neither text nor
 // workbook by its first bytes.
-func unpack(r io.Reader, limit int64) (*bufio.Reader, kind, error) {
+func unpack(r io.Reader, limit int64) (text *bufio.Reader, isWorkbook bool, err error) {
 	in := bufio.NewReaderSize(r, window)
 	head, err := in.Peek(8)
 	if err != nil && err != io.EOF {
-		return nil, 0, err
+		return nil, false, err
 	}
 	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
 		zip, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, 0, damaged(err)
+			return nil, false, damaged(err)
 		}
 		in = bufio.NewReaderSize(&inflater{r: zip, left: limit, limit: limit}, window)
 		if head, err = in.Peek(8); err != nil && err != io.EOF {
-			return nil, 0, err
+			return nil, false, err
 		}
 	}
 	switch {
 	case len(head) == 0:
-		return nil, 0, emptyFile()
+		return nil, false, emptyFile()
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
-		return in, aWorkbook, nil
+		return in, true, nil
 	case bytes.HasPrefix(head, []byte("\xd0\xcf\x11\xe0")):
-		return nil, 0, oldWorkbook(in)
+		return nil, false, oldWorkbook(in)
 	}
 	if what := format(head); what != "" {
-		return nil, 0, &FileError{What: "this is " + what + ", not a CSV file or an Excel workbook", Fix: "Open it in its program and save it as CSV (UTF-8)."}
+		return nil, false, &FileError{What: "this is " + what + ", not a CSV file or an Excel workbook", Fix: "Open it in its program and save it as CSV (UTF-8)."}
 	}
-	return in, aText, nil
+	return in, false, nil
 }
 
 func emptyFile() *FileError {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,27 +148,26 @@ func (w *workbook) choose(o Options) error {
 		if s.last == 0 {
 			continue
 		}
-		found, err := w.hasHeader(s, o)
-		switch {
-		case err != nil:
+		if err := w.start(s); err != nil {
 			return err
+		}
+		// The header of a sheet with people may be one that isn't known.
+		records, err := (&table{from: w}).peek(2*titleLines, math.MaxInt)
+		if err != nil {
+			return err
+		}
+		found := findHeader(records, o) >= 0
+		switch {
 		case s.hidden && found && hidden == "":
 			hidden = s.name
 		case s.hidden:
 		case found && chosen == nil:
 			chosen = s
-		case found:
+		case found || slices.ContainsFunc(records, holdsAddress):
 			w.others = append(w.others, s.name)
-		default:
-			if first == nil {
-				first = s
-			}
-			if found, err = w.holdsAddress(s); err != nil {
-				return err
-			}
-			if found {
-				w.others = append(w.others, s.name)
-			}
+		}
+		if !s.hidden && !found && first == nil {
+			first = s
 		}
 	}
 	switch {
@@ -180,36 +180,6 @@ func (w *workbook) choose(o Options) error {
 		return w.start(first)
 	}
 	return emptyFile()
-}
-
-// hasHeader tells whether a sheet has an e-mail column.
-func (w *workbook) hasHeader(s *sheet, o Options) (bool, error) {
-	if err := w.start(s); err != nil {
-		return false, err
-	}
-	header, err := findHeader(&table{from: w, limits: w.limits}, o)
-	return header != nil, err
-}
-
-// holdsAddress tells whether one of a sheet's first records has an address in it: its
-// header may be one that isn't known.
-func (w *workbook) holdsAddress(s *sheet) (bool, error) {
-	if err := w.start(s); err != nil {
-		return false, err
-	}
-	t := &table{from: w, limits: w.limits}
-	for range 2 * titleLines {
-		rec, err := t.next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return false, nil
-		case err != nil:
-			return false, err
-		case holdsAddress(rec):
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // start goes to a sheet's beginning.
