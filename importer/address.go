@@ -384,19 +384,9 @@ func validLocal(local string) bool {
 	return before != '.'
 }
 
-// atoms are the characters of ASCII that a Dot-string has besides its dots.
-var atoms = func() (all [utf8.RuneSelf]bool) {
-	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~" {
-		all[c] = true
-	}
-	return all
-}()
-
+// atomRune finds the characters that a Dot-string has besides its dots.
 func atomRune(r rune) bool {
-	if r < utf8.RuneSelf {
-		return atoms[r]
-	}
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
 }
 
 func quotedString(s string) bool {

@@ -1,9 +1,9 @@
 package importer
 
 import (
+	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -16,20 +16,13 @@ import (
 // A domain is honest if mapping changes nothing but capitals and the width of dots,
 // and each label is made of letters, digits and hyphens of one script.
 func honestDomain(domain, name string) bool {
-	shown, err := idna.Lookup.ToUnicode(name)
-	if err != nil {
+	written := strings.ToLower(strings.Map(asciiDot, domain))
+	if same, err := idna.Registration.ToASCII(written); err != nil || same != name { // that maps nothing
 		return false
 	}
-	written := strings.Split(strings.ToLower(strings.Map(asciiDot, domain)), ".")
-	mapped := strings.Split(shown, ".")
-	if len(written) != len(mapped) {
-		return false
-	}
-	for i, label := range written {
-		if strings.HasPrefix(label, "xn--") {
-			continue // it was written in ASCII, and stays as it is
-		}
-		if label != mapped[i] || !honestLabel(label) {
+	for label := range strings.SplitSeq(written, ".") {
+		// One that was written in ASCII stays as it is.
+		if !strings.HasPrefix(label, "xn--") && !honestLabel(label) {
 			return false
 		}
 	}
@@ -77,74 +70,36 @@ func honestLabel(label string) bool {
 			return false
 		}
 	}
-	return oneScript(runes)
+	return oneScript(label)
 }
 
 func isKana(r rune) bool { return unicode.In(r, unicode.Hiragana, unicode.Katakana) || r == '\u30fc' }
 
 func isJapanese(r rune) bool { return isKana(r) || unicode.Is(unicode.Han, r) }
 
-// often are the scripts that domains have most, to be looked through first.
-var often = []struct {
-	name  string
-	table *unicode.RangeTable
-}{
-	{"Latin", unicode.Latin}, {"Han", unicode.Han}, {"Hiragana", unicode.Hiragana}, {"Katakana", unicode.Katakana},
-	{"Hangul", unicode.Hangul}, {"Cyrillic", unicode.Cyrillic}, {"Greek", unicode.Greek}, {"Arabic", unicode.Arabic},
-	{"Hebrew", unicode.Hebrew}, {"Thai", unicode.Thai}, {"Devanagari", unicode.Devanagari},
-	{"", unicode.Common}, {"", unicode.Inherited},
-}
-
-// script names a character's script; empty: any script has it, as digits and accents.
-func script(r rune) string {
-	if r < utf8.RuneSelf {
-		if unicode.IsLetter(r) {
-			return "Latin"
-		}
-		return ""
+// scripts are those that one word may have at once. Latin goes with those of Japanese,
+// Korean and Chinese, the "highly restrictive" level of UTS 39 (5.2); any other script
+// stands alone.
+var scripts = func() [][]*unicode.RangeTable {
+	all := [][]*unicode.RangeTable{
+		{unicode.Latin, unicode.Han, unicode.Hiragana, unicode.Katakana},
+		{unicode.Latin, unicode.Han, unicode.Hangul},
+		{unicode.Latin, unicode.Han, unicode.Bopomofo},
 	}
-	for _, s := range often {
-		if unicode.Is(s.table, r) {
-			return s.name
-		}
+	for _, script := range unicode.Scripts {
+		all = append(all, []*unicode.RangeTable{script})
 	}
-	for name, table := range unicode.Scripts {
-		if unicode.Is(table, r) {
-			return name
-		}
-	}
-	return ""
-}
-
-// together are the scripts that one word may have at once, each of them with Latin:
-// those of Japanese, Korean and Chinese. It is the "highly restrictive" level of
-// UTS 39 (5.2).
-var together = []string{" Latin Han Hiragana Katakana ", " Latin Han Hangul ", " Latin Han Bopomofo "}
+	return all
+}()
 
 // oneScript reports whether a label's characters are of one script, or of scripts
 // that are written together. A Cyrillic letter in a Latin name is a look-alike.
-func oneScript(label []rune) bool {
-	var found []string
-	for _, r := range label {
-		s := script(r)
-		if s == "" || len(found) > 0 && found[len(found)-1] == s {
-			continue
-		}
-		found = append(found, s)
-	}
-	if len(found) < 2 {
-		return true
-	}
-	for _, set := range together {
-		all := true
-		for _, s := range found {
-			all = all && strings.Contains(set, " "+s+" ")
-		}
-		if all {
-			return true
-		}
-	}
-	return false
+func oneScript(label string) bool {
+	return slices.ContainsFunc(scripts, func(set []*unicode.RangeTable) bool {
+		return !strings.ContainsFunc(label, func(r rune) bool {
+			return !unicode.In(r, set...) && !unicode.In(r, unicode.Common, unicode.Inherited)
+		})
+	})
 }
 
 // inside are endings of domains that exist inside a company's network at most. Mail
@@ -158,12 +113,7 @@ var inside = []string{
 
 // isInside reports whether a domain in lower case is one of a company's network.
 func isInside(domain string) bool {
-	for _, ending := range inside {
-		if strings.HasSuffix(domain, ending) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(inside, func(ending string) bool { return strings.HasSuffix(domain, ending) })
 }
 
 // isGuest reports whether a local part is the name that Microsoft Entra gives to a

@@ -129,7 +129,7 @@ var lookAlikes = func() map[rune]rune {
 // latinAgain writes look-alikes in a label of several scripts as the Latin letters
 // that they stand for.
 func latinAgain(label string) string {
-	if oneScript([]rune(label)) {
+	if oneScript(label) {
 		return label
 	}
 	return strings.Map(func(r rune) rune {
