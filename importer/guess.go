@@ -47,11 +47,33 @@ type legacy struct {
 	wide      *wide   // nil: each byte is a character
 }
 
-// wide describes an encoding whose characters take several bytes.
+// wide describes an encoding whose characters take several bytes. The standards have
+// common characters in some rows and rare ones in others; the first byte of a character
+// tells its row.
 type wide struct {
-	width func(text []byte) int // of the first character, in bytes
-	// unseen is the logarithm of how likely a character is that the model doesn't have.
-	unseen func(char []byte) float64
+	width        func(text []byte) int // of the first character, in bytes
+	marks        string                // the rows of punctuation
+	kana, common string                // the first and the last row of each
+	extended     bool                  // characters with a byte below 0xa1 were added later, and are rare
+}
+
+// unseen is the logarithm of how likely a character is that the model doesn't have.
+func (w *wide) unseen(char []byte) float64 {
+	lead := string(char[:1])
+	within := func(rows string) bool { return rows != "" && rows[:1] <= lead && lead <= rows[1:] }
+	switch {
+	case w.extended && (len(char) == 4 || min(char[0], char[len(char)-1]) < 0xa1):
+		return -14
+	case len(char) == 1: // kana of half width
+		return -5.4
+	case strings.Contains(w.marks, lead):
+		return -9
+	case within(w.kana):
+		return -8
+	case within(w.common):
+		return -10
+	}
+	return -12.5
 }
 
 // legacies are the encodings that a file is tried in. Where several read it alike,
@@ -71,11 +93,11 @@ var legacies = []legacy{
 	{charset{"IBM850", charmap.CodePage850}, languages("de fr es pt it da sv fi is"), 5, nil},
 	{charset{"IBM852", charmap.CodePage852}, languages("cs sk pl hu hr sl ro de"), 5, nil},
 	{charset{"KOI8-R", charmap.KOI8R}, languages("ru"), 3, nil},
-	{charset{"Shift-JIS", japanese.ShiftJIS}, languages("ja"), 1, &wide{shiftJISWidth, shiftJISUnseen}},
-	{charset{"EUC-JP", japanese.EUCJP}, languages("ja"), 2, &wide{eucJPWidth, eucJPUnseen}},
-	{charset{"GB18030", simplifiedchinese.GB18030}, languages("zh"), 1, &wide{gb18030Width, gb18030Unseen}},
-	{charset{"Big5", traditionalchinese.Big5}, languages("zh-Hant"), 1, &wide{twoBytes, big5Unseen}},
-	{charset{"EUC-KR", korean.EUCKR}, languages("ko"), 1, &wide{twoBytes, eucKRUnseen}},
+	{charset{"Shift-JIS", japanese.ShiftJIS}, languages("ja"), 1, &wide{shiftJISWidth, "\x81", "\x82\x83", "\x88\x97", false}},
+	{charset{"EUC-JP", japanese.EUCJP}, languages("ja"), 2, &wide{eucJPWidth, "\xa1", "\xa4\xa5", "\xb0\xcf", false}},
+	{charset{"GB18030", simplifiedchinese.GB18030}, languages("zh"), 1, &wide{gb18030Width, "\xa1\xa3", "", "\xb0\xd7", true}},
+	{charset{"Big5", traditionalchinese.Big5}, languages("zh-Hant"), 1, &wide{twoBytes, "\xa1", "", "\xa4\xc6", false}},
+	{charset{"EUC-KR", korean.EUCKR}, languages("ko"), 1, &wide{twoBytes, "\xa1", "", "\xb0\xc8", true}},
 }
 
 func languages(names string) []string { return strings.Fields(names) }
@@ -112,76 +134,6 @@ func gb18030Width(text []byte) int {
 		return 4
 	}
 	return 2
-}
-
-// The standards have common characters in some rows and rare ones in others.
-const (
-	kana       = -8.0
-	narrowKana = -5.4
-	common     = -10.0
-	widePunct  = -9.0
-	uncommon   = -12.5
-	extended   = -14.0
-)
-
-func shiftJISUnseen(char []byte) float64 {
-	switch lead := char[0]; {
-	case len(char) == 1:
-		return narrowKana
-	case lead == 0x81:
-		return widePunct
-	case lead == 0x82, lead == 0x83:
-		return kana
-	case 0x88 <= lead && lead <= 0x97:
-		return common
-	}
-	return uncommon
-}
-
-func eucJPUnseen(char []byte) float64 {
-	switch lead := char[0]; {
-	case lead == 0xa1:
-		return widePunct
-	case lead == 0xa4, lead == 0xa5:
-		return kana
-	case 0xb0 <= lead && lead <= 0xcf:
-		return common
-	}
-	return uncommon
-}
-
-func gb18030Unseen(char []byte) float64 {
-	switch lead := char[0]; {
-	case len(char) == 4, lead < 0xa1, char[len(char)-1] < 0xa1:
-		return extended
-	case lead == 0xa1, lead == 0xa3:
-		return widePunct
-	case 0xb0 <= lead && lead <= 0xd7:
-		return common
-	}
-	return uncommon
-}
-
-func big5Unseen(char []byte) float64 {
-	switch lead := char[0]; {
-	case lead == 0xa1:
-		return widePunct
-	case 0xa4 <= lead && lead <= 0xc6:
-		return common
-	}
-	return uncommon
-}
-
-func eucKRUnseen(char []byte) float64 {
-	switch lead := char[0]; {
-	case lead < 0xa1, char[len(char)-1] < 0xa1:
-		return extended
-	case lead == 0xa1:
-		return widePunct
-	case 0xb0 <= lead && lead <= 0xc8:
-		return common
-	}
-	return uncommon
 }
 
 // foreignWords are the different words of a file that are not ASCII alone. A word
