@@ -8,6 +8,7 @@
 package importer
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 
@@ -41,22 +42,11 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.Rows == 0 {
-		l.Rows = DefaultRows
+	return Limits{
+		Rows: cmp.Or(l.Rows, DefaultRows), Columns: cmp.Or(l.Columns, DefaultColumns),
+		CellBytes: cmp.Or(l.CellBytes, DefaultCellBytes), LineBytes: cmp.Or(l.LineBytes, DefaultLineBytes),
+		FileBytes: cmp.Or(l.FileBytes, DefaultFileBytes),
 	}
-	if l.Columns == 0 {
-		l.Columns = DefaultColumns
-	}
-	if l.CellBytes == 0 {
-		l.CellBytes = DefaultCellBytes
-	}
-	if l.LineBytes == 0 {
-		l.LineBytes = DefaultLineBytes
-	}
-	if l.FileBytes == 0 {
-		l.FileBytes = DefaultFileBytes
-	}
-	return l
 }
 
 // Options say how to read a file. The zero value finds everything out.

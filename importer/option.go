@@ -27,11 +27,13 @@ type link struct {
 	bad  bool
 }
 
-// UnmarshalCSV reads a cell. What is wrong with it is the row's problem, and no
-// reason to stop reading others.
+// UnmarshalCSV reads a cell with where the invitation leads; empty: as the batch says.
+// What is wrong with it is the row's problem, and no reason to stop reading others.
 func (l *link) UnmarshalCSV(cell string) error {
-	text, ok := redirectURL(cell)
-	*l = link{text, !ok}
+	l.text = strings.TrimFunc(cell, isSpace)
+	if l.text != "" && invitation.CheckRedirectURL(l.text) != nil {
+		*l = link{bad: true}
+	}
 	return nil
 }
 
@@ -40,10 +42,16 @@ type days struct {
 	bad bool
 }
 
-// UnmarshalCSV reads a cell.
-func (d *days) UnmarshalCSV(cell string) error {
-	n, ok := expiresInDays(cell)
-	*d = days{n, !ok}
+// UnmarshalCSV reads a cell with a number of days; empty: as the batch says.
+func (d *days) UnmarshalCSV(cell string) (err error) {
+	text := strings.TrimFunc(cell, isSpace)
+	if text == "" {
+		return nil
+	}
+	d.n, err = strconv.Atoi(text)
+	if err != nil || text[0] == '+' || invitation.CheckExpiresInDays(d.n) != nil {
+		*d = days{bad: true}
+	}
 	return nil
 }
 
@@ -70,31 +78,6 @@ func (g grid) ReadAll() ([][]string, error) { return g, nil }
 
 // Read is there for gocsv's interface alone.
 func (g grid) Read() ([]string, error) { return nil, io.EOF }
-
-// redirectURL reads a cell with where the invitation leads; empty: as the batch says.
-func redirectURL(cell string) (string, bool) {
-	text := strings.TrimFunc(cell, isSpace)
-	if text == "" {
-		return "", true
-	}
-	if invitation.CheckRedirectURL(text) != nil {
-		return "", false
-	}
-	return text, true
-}
-
-// expiresInDays reads a cell with a number of days; empty: as the batch says.
-func expiresInDays(cell string) (int, bool) {
-	text := strings.TrimFunc(cell, isSpace)
-	if text == "" {
-		return 0, true
-	}
-	days, err := strconv.Atoi(text)
-	if err != nil || text[0] == '+' || invitation.CheckExpiresInDays(days) != nil {
-		return 0, false
-	}
-	return days, true
-}
 
 // metadata makes a JSON object of a row's metadata cells; empty ones are left out.
 func metadata(cells []string, columns []metaColumn) (json.RawMessage, bool) {
