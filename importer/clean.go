@@ -134,7 +134,7 @@ func fraction(id int, code string) bool {
 func (v *survey) write(path string, sheets []sheet) (err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("keep a copy of the workbook: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	out := zip.NewWriter(file)
@@ -169,17 +169,14 @@ func (v *survey) write(path string, sheets []sheet) (err error) {
 		{stylesPart, v.styles.text(main)},
 	} {
 		w, err := out.Create(part[0])
-		if err == nil {
-			_, err = io.WriteString(w, xml.Header+part[1])
-		}
 		if err != nil {
-			return fmt.Errorf("keep a copy of the workbook: %w", err)
+			return err
+		}
+		if _, err := io.WriteString(w, xml.Header+part[1]); err != nil {
+			return err
 		}
 	}
-	if err := out.Close(); err != nil {
-		return fmt.Errorf("keep a copy of the workbook: %w", err)
-	}
-	return nil
+	return out.Close()
 }
 
 // copy copies a part under another name, without unpacking it.
@@ -192,13 +189,11 @@ func (v *survey) copy(out *zip.Writer, part, name string) error {
 	header := f.FileHeader
 	header.Name, header.Extra = name, nil
 	w, err := out.CreateRaw(&header)
-	if err == nil {
-		_, err = io.Copy(w, &called{v.ctx, in})
-	}
 	if err != nil {
-		return fmt.Errorf("keep a copy of the workbook: %w", err)
+		return err
 	}
-	return nil
+	_, err = io.Copy(w, &called{v.ctx, in})
+	return err
 }
 
 // text writes the styles as a part.

@@ -94,6 +94,9 @@ const (
 	maxToken         = 4 << 20 // bytes from one mark-up to the next, which the decoder holds in memory
 )
 
+// markUp is what must not have more than maxToken bytes.
+const markUp = "mark-up of the workbook"
+
 // excess refuses a workbook with more of something than such a limit.
 func excess(most int, what string) *FileError {
 	return &FileError{What: fmt.Sprintf("the workbook has more than %d %s", most, what), Fix: saveAsCSV}
@@ -142,12 +145,12 @@ func (d *directory) ReadAt(p []byte, at int64) (int, error) {
 func surveyWorkbook(ctx context.Context, name, clean string, limits Limits, allow allowances) ([]sheet, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("keep a copy of the workbook: %w", err)
+		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // it was only read
 	info, err := file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("keep a copy of the workbook: %w", err)
+		return nil, err
 	}
 	at := &directory{file, maxDirectory}
 	archive, err := zip.NewReader(at, info.Size())
@@ -372,7 +375,7 @@ func (v *survey) related(book string, rels map[string]relationship, kind, usual 
 func (v *survey) sharedStrings(part string) error {
 	var n, spent int64
 	var text escapes
-	return v.tokens(part, func(in []string, token xml.Token) error {
+	return v.tokens(part, "si", maxToken, markUp, func(in []string, token xml.Token) error {
 		switch t := token.(type) {
 		case xml.StartElement:
 			if t.Name.Local != "si" || slices.Contains(in, "si") {
@@ -393,7 +396,7 @@ func (v *survey) sharedStrings(part string) error {
 			}
 		}
 		return nil
-	}, "si")
+	})
 }
 
 // escapes measures what it takes excelize to unescape a text: each escape, such as
@@ -453,7 +456,7 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 
 // elements calls use with each element of a part and the names of those around it.
 func (v *survey) elements(name string, use func(in []string, e xml.StartElement) error) error {
-	return v.tokens(name, func(in []string, token xml.Token) error {
+	return v.tokens(name, "", maxToken, markUp, func(in []string, token xml.Token) error {
 		if e, ok := token.(xml.StartElement); ok {
 			return use(in, e)
 		}
@@ -462,11 +465,11 @@ func (v *survey) elements(name string, use func(in []string, e xml.StartElement)
 }
 
 // tokens calls use with each token of a part and the names of the elements around it.
-// What is inside of an element named in whole has to be no longer than a row may be:
-// the library holds it in memory.
-func (v *survey) tokens(name string, use func(in []string, token xml.Token) error, whole ...string) error {
+// What is inside of an element named whole, and any other mark-up between two tokens,
+// has to be no longer than most: the decoder and the library hold it in memory.
+func (v *survey) tokens(name, whole string, most int, what string, use func(in []string, token xml.Token) error) error {
 	return v.read(name, func(r io.Reader) error {
-		in := &allowance{Reader: bufio.NewReaderSize(r, window), most: maxToken, what: "mark-up of the workbook"}
+		in := &allowance{Reader: bufio.NewReaderSize(r, window), most: most, what: what}
 		decoder := xml.NewDecoder(in)
 		var around []string
 		inside := 0 // how deep the element is that has to be whole; 0: in none
@@ -481,32 +484,27 @@ func (v *survey) tokens(name string, use func(in []string, token xml.Token) erro
 			if err != nil {
 				return err
 			}
-			switch e := token.(type) {
-			case xml.StartElement:
+			start, begins := token.(xml.StartElement)
+			if begins {
 				if len(around) == maxDepth {
-					return errDepth
+					return fmt.Errorf("it has more than %d elements inside one another", maxDepth)
 				}
-				if err := v.element(e); err != nil {
+				if err := v.element(start); err != nil {
 					return err
 				}
-				if err := use(around, e); err != nil {
-					return err
-				}
-				around = append(around, e.Name.Local)
-				if inside == 0 && slices.Contains(whole, e.Name.Local) {
-					inside = len(around)
-				}
-			case xml.EndElement:
+			} else if _, ends := token.(xml.EndElement); ends {
 				if inside == len(around) {
 					inside = 0
 				}
 				around = around[:len(around)-1]
-				if err := use(around, e); err != nil {
-					return err
-				}
-			default:
-				if err := use(around, e); err != nil {
-					return err
+			}
+			if err := use(around, token); err != nil {
+				return err
+			}
+			if begins {
+				around = append(around, start.Name.Local)
+				if inside == 0 && start.Name.Local == whole {
+					inside = len(around)
 				}
 			}
 		}
@@ -530,16 +528,13 @@ func (v *survey) element(e xml.StartElement) error {
 	return nil
 }
 
-var errDepth = fmt.Errorf("it has more than %d elements inside one another", maxDepth)
-
 // worksheet surveys one sheet.
 func (v *survey) worksheet(part string) (*sheet, error) {
-	w := &worksheet{survey: v, cost: v.styles.cost, most: v.allow.effort}
-	err := v.read(part, func(r io.Reader) error {
-		w.in = &allowance{Reader: bufio.NewReaderSize(r, window), most: v.limits.LineBytes, what: "a row"}
-		w.xml = xml.NewDecoder(w.in)
-		return w.walk(v.ctx)
-	})
+	w := &worksheet{cost: v.styles.cost, most: v.allow.effort}
+	err := v.tokens(part, "row", v.limits.LineBytes, "a row", w.token)
+	if err == nil && !w.ended {
+		err = damagedWorkbook(errors.New("it has no cells"))
+	}
 	return &w.sheet, err
 }
 
@@ -562,12 +557,8 @@ func (a *allowance) ReadByte() (byte, error) {
 // worksheet is a sheet on the way through its XML (ECMA-376, part 1, 18.3).
 type worksheet struct {
 	sheet
-	survey         *survey
-	in             *allowance
-	xml            *xml.Decoder
 	inData, inRow  bool
 	ended          bool
-	depth          int
 	row, column    int // where the walk is
 	value, formula bool
 	style          int     // of the cell
@@ -581,79 +572,48 @@ type worksheet struct {
 
 var errOrder = errors.New("its rows or cells are out of order")
 
-func (w *worksheet) walk(ctx context.Context) error {
-	for n := 0; ; n++ {
+func (w *worksheet) token(in []string, token xml.Token) error {
+	switch e := token.(type) {
+	case xml.StartElement:
+		return w.start(e, len(in)+1)
+	case xml.EndElement:
+		w.end(e.Name.Local, len(in)+1)
+		if w.spent > w.most {
+			return swollen("formatted cells, or more escaped characters,")
+		}
+	case xml.CharData:
 		if !w.inRow {
-			w.in.used = 0
-		}
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		token, err := w.xml.Token()
-		if err == io.EOF {
-			if !w.ended {
-				return errors.New("it has no cells")
-			}
 			return nil
 		}
-		if err != nil {
-			return err
+		w.text.add(e)
+		if len(in) == w.numberDepth {
+			w.number = append(w.number, e...)
 		}
-		switch e := token.(type) {
-		case xml.StartElement:
-			if w.depth++; w.depth > maxDepth {
-				return errDepth
-			}
-			if err := w.survey.element(e); err != nil {
-				return err
-			}
-			if err := w.start(e); err != nil {
-				return err
-			}
-		case xml.EndElement:
-			w.depth--
-			w.end(e.Name.Local)
-			if w.spent > w.most {
-				return swollen("formatted cells, or more escaped characters,")
-			}
-		case xml.CharData:
-			if w.inRow {
-				w.chars(e)
-			}
-		}
-	}
-}
-
-func (w *worksheet) start(e xml.StartElement) error {
-	switch {
-	case e.Name.Local == "sheetData":
-		if w.ended || w.inData {
-			return errOrder
-		}
-		w.inData = true
-	case e.Name.Local == "row" && w.inData:
-		return w.startRow(e.Attr)
-	case e.Name.Local == "c" && w.inRow:
-		return w.startCell(e.Attr)
-	case e.Name.Local == "f" && w.inRow:
-		w.formula = true
-	case (e.Name.Local == "v" || e.Name.Local == "is") && w.inRow:
-		w.value = true
-		if e.Name.Local == "v" {
-			w.number, w.numberDepth = w.number[:0], w.depth
-		}
-	case e.Name.Local == "mergeCell" && w.ended:
-		return w.merge(attribute(e.Attr, "ref"))
 	}
 	return nil
 }
 
-// chars takes a piece of text in a row.
-func (w *worksheet) chars(piece []byte) {
-	w.text.add(piece)
-	if w.depth == w.numberDepth {
-		w.number = append(w.number, piece...)
+func (w *worksheet) start(e xml.StartElement, depth int) error {
+	switch name := e.Name.Local; {
+	case name == "sheetData":
+		if w.ended || w.inData {
+			return errOrder
+		}
+		w.inData = true
+	case name == "row" && w.inData:
+		return w.startRow(e.Attr)
+	case name == "c" && w.inRow:
+		return w.startCell(e.Attr)
+	case name == "f" && w.inRow:
+		w.formula = true
+	case name == "v" && w.inRow:
+		w.value, w.number, w.numberDepth = true, w.number[:0], depth
+	case name == "is" && w.inRow:
+		w.value = true
+	case name == "mergeCell" && w.ended:
+		return w.merge(attribute(e.Attr, "ref"))
 	}
+	return nil
 }
 
 // digitsOf returns how many digits a number has where it is written out, since
@@ -670,10 +630,10 @@ func digitsOf(text []byte) int {
 	return len(strconv.FormatFloat(number, 'f', -1, 64))
 }
 
-func (w *worksheet) end(name string) {
+func (w *worksheet) end(name string, depth int) {
 	switch {
 	case name == "v" && w.inRow:
-		if w.depth+1 == w.numberDepth {
+		if depth == w.numberDepth {
 			w.digits, w.numberDepth = max(w.digits, digitsOf(w.number)), 0
 		}
 	case name == "sheetData":
@@ -708,7 +668,7 @@ func (w *worksheet) startRow(attributes []xml.Attr) error {
 	if w.inRow {
 		return errOrder
 	}
-	w.inRow, w.row, w.column, w.in.used = true, number, 0, 0
+	w.inRow, w.row, w.column = true, number, 0
 	return nil
 }
 

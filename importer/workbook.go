@@ -71,8 +71,14 @@ func openWorkbook(ctx context.Context, in io.Reader, src *source, o Options) (*w
 // unpack copies a workbook to a file, because the list of what is in it stands
 // at its end, and opens it.
 func (w *workbook) unpack(ctx context.Context, in io.Reader, src *source) (err error) {
+	defer func() {
+		var fault *FileError
+		if err != nil && !errors.As(err, &fault) {
+			err = fmt.Errorf("keep a copy of the workbook: %w", err)
+		}
+	}()
 	if w.dir, err = os.MkdirTemp("", "bulkinvite-*"); err != nil {
-		return fmt.Errorf("keep a copy of the workbook: %w", err)
+		return err
 	}
 	w.alone = context.AfterFunc(ctx, func() { empty(w.dir) })
 	path := filepath.Join(w.dir, "workbook.xlsx")
@@ -114,12 +120,10 @@ func empty(dir string) {
 func spool(in io.Reader, path string) error {
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("keep a copy of the workbook: %w", err)
+		return err
 	}
 	n, err := io.Copy(out, io.LimitReader(in, maxWorkbook+1))
-	if closing := out.Close(); err == nil && closing != nil {
-		err = fmt.Errorf("keep a copy of the workbook: %w", closing)
-	}
+	err = errors.Join(err, out.Close())
 	if err == nil && n > maxWorkbook {
 		err = &FileError{What: fmt.Sprintf("the workbook is larger than %d bytes", maxWorkbook), Fix: "Save the sheet as CSV (UTF-8)."}
 	}
