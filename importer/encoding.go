@@ -32,36 +32,29 @@ var (
 // charsetNamed finds an encoding by any name that the Encoding Standard lists.
 func charsetNamed(name string) (charset, error) {
 	label := strings.ToLower(strings.TrimSpace(name))
-	for _, l := range legacies {
-		if label == strings.ToLower(l.name) {
-			return l.charset, nil
-		}
-	}
+	known := label
 	codec, err := htmlindex.Get(label)
 	if err == nil {
-		name, err = htmlindex.Name(codec)
+		known, err = htmlindex.Name(codec)
 	}
-	switch {
-	case err != nil || name == "replacement" || name == "x-user-defined":
-		return charset{}, &FileError{
-			What: fmt.Sprintf("no encoding is called %q", label),
-			Fix:  "Among those known: UTF-8, UTF-16LE, UTF-16BE, " + strings.Join(legacyNames(), ", ") + ".",
-		}
-	case name == "utf-8":
-		return utf8Text, nil
-	case name == "utf-16le":
-		return utf16LE, nil
-	case name == "utf-16be":
-		return utf16BE, nil
-	case name == "gbk": // GB18030 has all of its characters at the same places
-		name = "gb18030"
+	if known == "gbk" { // GB18030 has all of its characters at the same places
+		known = "gb18030"
 	}
+	all := []charset{utf8Text, utf16LE, utf16BE}
 	for _, l := range legacies {
-		if same, err := htmlindex.Name(l.codec); err == nil && same == name {
-			return l.charset, nil
-		}
+		all = append(all, l.charset)
 	}
-	return charset{name, codec}, nil
+	fix := "Among those known:"
+	for _, c := range all {
+		if strings.EqualFold(c.name, strings.ReplaceAll(known, "_", "-")) {
+			return c, nil
+		}
+		fix += " " + c.name + ","
+	}
+	if err != nil || known == "replacement" || known == "x-user-defined" {
+		return charset{}, &FileError{What: fmt.Sprintf("no encoding is called %q", label), Fix: strings.TrimSuffix(fix, ",") + "."}
+	}
+	return charset{known, codec}, nil
 }
 
 // decoder turns a file's bytes into UTF-8. It decides on an encoding when it has
@@ -169,10 +162,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 		if _, err := d.in.Peek(1); err != nil {
 			return 0, err
 		}
-		b, err := d.in.Peek(min(d.in.Buffered(), len(p)))
-		if err != nil {
-			return 0, err
-		}
+		b, _ := d.in.Peek(min(d.in.Buffered(), len(p))) // it is there
 		if n, err := d.pass(p, b); n > 0 || err != nil {
 			return n, err
 		}
@@ -187,14 +177,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 
 // pass reads the lines of b that are the same in all likely encodings.
 func (d *decoder) pass(p, b []byte) (int, error) {
-	n := 0
-	if d.agreed == nil {
-		n = ascii(b)
-	} else {
-		for n < len(b) && (b[n] < utf8.RuneSelf || d.agreed[b[n]]) {
-			n++
-		}
-	}
+	n := d.alike(b)
 	if n < len(b) {
 		n = bytes.LastIndexByte(b[:n], '\n') + 1 // a word is judged as a whole
 	}
@@ -208,6 +191,16 @@ func (d *decoder) pass(p, b []byte) (int, error) {
 	}
 	_, err = d.in.Discard(n)
 	return wrote, err
+}
+
+// alike tells how many bytes there are before the first that the likely encodings read
+// differently.
+func (d *decoder) alike(b []byte) int {
+	n := ascii(b)
+	for d.agreed != nil && n < len(b) && (b[n] < utf8.RuneSelf || d.agreed[b[n]]) {
+		n++
+	}
+	return n
 }
 
 // judge decides on an encoding by the sample that comes next, or puts that off.
@@ -224,31 +217,22 @@ func (d *decoder) judge(sample []byte) {
 	case len(v.doubt) > 0:
 		d.guesses = d.words.guesses(append([]charset{v.best}, v.doubt...), sample)
 	case !v.wide && len(d.words.all) > known && !d.words.full():
-		if agreed := agreement(v.best, v.alike); !d.blocked(agreed, sample) {
-			d.charset, d.agreed = v.best, agreed
+		d.charset, d.agreed = v.best, agreement(v.best, v.alike)
+		if line, _, _ := bytes.Cut(sample, []byte{'\n'}); d.alike(line) == len(line) {
 			return
 		}
 	}
 	d.decide(v.best)
 }
 
-// blocked tells whether the next line has bytes that the likely encodings read
-// differently.
-func (d *decoder) blocked(agreed *[256]bool, sample []byte) bool {
-	line, _, _ := bytes.Cut(sample, []byte{'\n'})
-	for _, b := range line {
-		if b >= utf8.RuneSelf && !agreed[b] {
-			return true
-		}
-	}
-	return false
-}
-
 // agreement lists the bytes that single-byte encodings read alike.
 func agreement(one charset, others []charset) *[256]bool {
 	var agreed [256]bool
 	for b := range 256 {
-		agreed[b] = !slices.ContainsFunc(others, func(c charset) bool { return !sameText(one, c, []byte{byte(b)}) })
+		text := []byte{byte(b)}
+		agreed[b] = !slices.ContainsFunc(others, func(c charset) bool {
+			return !bytes.Equal(decoded(one, text), decoded(c, text))
+		})
 	}
 	return &agreed
 }
@@ -280,14 +264,7 @@ func (d *decoder) undecoded(text []byte) bool {
 	if d.charset.codec == nil {
 		return !utf8.Valid(text) || bytes.Contains(text, []byte("\ufffd"))
 	}
-	return bytes.ContainsFunc(text, func(r rune) bool {
-		return r == utf8.RuneError || 0x80 <= r && r < 0xa0
-	})
-}
-
-// sameText tells whether a text reads the same in two encodings.
-func sameText(a, b charset, text []byte) bool {
-	return bytes.Equal(decoded(a, text), decoded(b, text))
+	return bytes.ContainsFunc(text, isOddity)
 }
 
 // decoded is a text in UTF-8, with U+FFFD for what it can't be in an encoding.

@@ -102,14 +102,6 @@ var legacies = []legacy{
 
 func languages(names string) []string { return strings.Fields(names) }
 
-func legacyNames() []string {
-	names := make([]string, 0, len(legacies))
-	for _, l := range legacies {
-		names = append(names, l.name)
-	}
-	return names
-}
-
 func twoBytes([]byte) int { return 2 }
 
 // shiftJISWidth knows the kana of half width, which take one byte.
@@ -207,8 +199,10 @@ func (f *foreignWords) judge() verdict {
 	}
 	slices.SortStableFunc(all, func(a, b scored) int { return cmp.Compare(b.score, a.score) })
 	foreign := 0
-	for _, word := range f.all {
-		foreign += len(word) - plainBytes(word)
+	for _, b := range bytes.Join(f.all, nil) {
+		if b >= utf8.RuneSelf {
+			foreign++
+		}
 	}
 	top := all[0]
 	v := verdict{best: top.charset, wide: top.wide != nil}
@@ -317,13 +311,4 @@ func (f *foreignWords) guesses(among []charset, text []byte) []EncodingGuess {
 		all = append(all, guess)
 	}
 	return all
-}
-
-func plainBytes(text []byte) (n int) {
-	for _, b := range text {
-		if b < utf8.RuneSelf {
-			n++
-		}
-	}
-	return n
 }

@@ -94,6 +94,8 @@ func fold(r rune) rune {
 	return edge
 }
 
+// isOddity finds what decoders write for bytes without a meaning: U+FFFD, and those of
+// Windows code pages a control character that no text has.
 func isOddity(r rune) bool { return r == utf8.RuneError || 0x80 <= r && r < 0xa0 }
 
 // word is how likely a word is in the language, of which only what stands in
