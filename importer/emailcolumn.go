@@ -10,8 +10,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/dustin/go-humanize/english"
 )
 
 // Choice is a column that may hold the addresses to invite.
@@ -92,9 +90,6 @@ func (c *candidate) isShared(others []*candidate) bool {
 	return n < c.filled && slices.ContainsFunc(others, func(other *candidate) bool { return n < other.distinct() })
 }
 
-// known reports whether the header alone is enough to take the column.
-func (c *candidate) known() bool { return c.header.isEmail() }
-
 // holds reports whether the column holds addresses. Where its header says nothing of
 // e-mail, most cells have to be one: a note may be an address now and then.
 func (c *candidate) holds() bool {
@@ -106,20 +101,7 @@ func (c *candidate) holds() bool {
 
 // likelier puts the columns that people mean most often first.
 func likelier(a, b *candidate) int {
-	rank := func(c *candidate) int {
-		switch c.header.kind {
-		case workHeader:
-			return 0
-		case neutralHeader:
-			return 1
-		case unsureHeader:
-			return 2
-		case plainHeader:
-			return 3
-		default:
-			return 4
-		}
-	}
+	rank := func(c *candidate) headerKind { return min(c.header.kind, privateHeader) }
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), -cmp.Compare(a.addresses, b.addresses), cmp.Compare(a.index, b.index))
 }
 
@@ -178,7 +160,7 @@ func (c *columns) pick(t *table) error {
 			if one.holds() {
 				avoided = append(avoided, one)
 			}
-		case one.known():
+		case one.header.isEmail():
 			known = append(known, one)
 			if one.filled > 0 {
 				used = append(used, one)
@@ -198,32 +180,29 @@ func (c *columns) pick(t *table) error {
 	}
 	open = slices.DeleteFunc(slices.Clone(open), func(one *candidate) bool {
 		return slices.ContainsFunc(open, func(other *candidate) bool {
-			return holds && one != other && other.known() && likelier(other, one) < 0 && one.repeats(other)
+			return holds && one != other && other.header.isEmail() && likelier(other, one) < 0 && one.repeats(other)
 		})
 	})
 	work := slices.DeleteFunc(slices.Clone(open), func(one *candidate) bool { return one.header.kind != workHeader })
+	var chosen *candidate
 	switch {
 	case len(work) == 1 && !work[0].isShared(open):
-		c.choose(work[0], known)
-		return nil
-	case len(open) == 1 && open[0].known():
-		c.choose(open[0], known)
-		return nil
+		chosen = work[0]
+	case len(open) == 1 && open[0].header.isEmail():
+		chosen = open[0]
+	default:
+		return c.question(all, known, open, avoided)
 	}
-	return c.question(all, known, open, avoided)
-}
-
-// choose takes a column for the one with the addresses. Those that are known by their
-// header too, and empty so far, must stay so: a row further down that fills one of
-// them is invalid.
-func (c *columns) choose(chosen *candidate, known []*candidate) {
 	c.email = chosen.index
 	c.mapped[emailColumn], c.numbers[emailColumn] = c.names[c.email], c.email+1
+	// Other columns that are known by their header, and empty so far, must stay so: a row
+	// further down that fills one of them is invalid.
 	for _, one := range known {
 		if one != chosen && one.filled == 0 && (chosen.header.kind != workHeader || one.header.kind == workHeader) {
 			c.unused = append(c.unused, one.index)
 		}
 	}
+	return nil
 }
 
 // question asks which column holds the addresses to invite.
@@ -234,14 +213,14 @@ func (c *columns) question(all, known, open, avoided []*candidate) *FileError {
 	switch {
 	case len(open) > 1:
 		f.What = "more than one column may hold the addresses to invite: " + c.shown(open)
-		f.Fix = "Name the right one: " + mapFlag(c.names, open[0].index)
+		f.Fix = "Name the right one: " + mapFlag + quotedValue(c.names, open[0].index)
 	case len(open) == 1:
 		f.What = "no e-mail column. Found: " + list(c.names)
 		if len(known) > 0 {
 			f.What = "no address in the e-mail column: " + c.shown(known)
 		}
-		f.Fix = fmt.Sprintf("%s holds addresses. If people are to be invited at these, name it: %s",
-			c.shown(open), mapFlag(c.names, open[0].index))
+		f.Fix = fmt.Sprintf("%s holds addresses. If people are to be invited at these, name it: %s%s",
+			c.shown(open), mapFlag, quotedValue(c.names, open[0].index))
 	case len(avoided) > 0 && len(known) > 0:
 		f.What = "no address in the e-mail column: " + c.shown(known)
 		f.Fix = "Fill it in, or name another column by its name or number: --map email=COLUMN"
@@ -249,7 +228,7 @@ func (c *columns) question(all, known, open, avoided []*candidate) *FileError {
 		f.What = "no e-mail column but one that is never chosen automatically: " + c.shown(avoided)
 		f.Fix = "Add a column with the addresses to invite, or name one by its name or number: --map email=COLUMN"
 		if first := avoided[0]; first.header.kind == privateHeader {
-			f.Fix = "Add a column with work addresses. Only if people are to be invited at these: " + mapFlag(c.names, first.index)
+			f.Fix = "Add a column with work addresses. Only if people are to be invited at these: " + mapFlag + quotedValue(c.names, first.index)
 		}
 	default:
 		f.What, f.Fix = "no e-mail column. Found: "+list(c.names), c.nearEmail(all)
@@ -309,43 +288,22 @@ func (c *columns) nearEmail(all []*candidate) string {
 			words = append(words, word)
 		}
 	}
-	slices.Sort(words)
 	if i := nearest(names, words); i >= 0 {
-		return suggestion(emailColumn, c.names, i)
+		return suggestion(mapFlag, c.names, i)
 	}
 	return "Name the column that holds the addresses, by its name or number: --map email=COLUMN"
 }
 
-// suggestion proposes a column for one of our names.
-func suggestion(ours string, names []string, i int) string {
+// mapFlag is the flag that takes a column for the one with the addresses, up to the column.
+const mapFlag = "--map " + emailColumn + "="
+
+// suggestion proposes a column for a flag.
+func suggestion(flag string, names []string, i int) string {
 	what := "is meant"
-	if ours == emailColumn {
+	if flag == mapFlag {
 		what = "holds the addresses"
 	}
-	return fmt.Sprintf("If one of them %s, name it: --map %s=%s", what, ours, quotedValue(names, i))
-}
-
-func noSuchColumn(ours, want string, names []string) *FileError {
-	if n := numbered(want); n > 0 {
-		what := fmt.Sprintf("no column %s for %s: the header has %s", want, ours, english.Plural(len(names), "column", ""))
-		return &FileError{What: what, Fix: "Columns count from #1."}
-	}
-	fix := fmt.Sprintf("Name one of them, by its name or number: --map %s=COLUMN", ours)
-	if i := nearest(names, []string{normal(want)}); i >= 0 && mapValue(names, i) != "" {
-		fix = suggestion(ours, names, i)
-	}
-	return &FileError{What: fmt.Sprintf("no column %q for %s. Found: %s", want, ours, list(names)), Fix: fix}
-}
-
-// sameName says that a name is that of several columns.
-func (c *columns) sameName(flag, theirs string, found []int) *FileError {
-	return &FileError{What: fmt.Sprintf("%d columns are called %q", len(found), theirs),
-		Fix: fmt.Sprintf("Name the right one by its number: %s#%d or %s#%d", flag, found[0]+1, flag, found[1]+1)}
-}
-
-// mapFlag is the flag that takes a column for the one with the addresses.
-func mapFlag(names []string, i int) string {
-	return "--map email=" + quotedValue(names, i)
+	return fmt.Sprintf("If one of them %s, name it: %s%s", what, flag, quotedValue(names, i))
 }
 
 func quotedValue(names []string, i int) string {

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/dustin/go-humanize/english"
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -58,20 +59,17 @@ type columns struct {
 	redirect, expire int
 	revoke           int
 	metadata         []metaColumn
-	unused           []int // other columns with an e-mail header, empty as far as was looked
-	mapped           map[string]string
-	numbers          map[string]int // as Columns has them
-	skipped          []int          // lines above the header that hold addresses
+	unused           []int             // other columns with an e-mail header, empty as far as was looked
+	mapped           map[string]string // as Columns has them
+	numbers          map[string]int
+	skipped          []int // lines above the header that hold addresses
 }
 
 func (c *columns) report() Columns {
 	found := Columns{Found: c.names, Mapped: c.mapped, Numbers: c.numbers, Ignored: []string{}}
-	used := map[int]bool{c.email: true, c.redirect: true, c.expire: true, c.revoke: true}
-	for _, m := range c.metadata {
-		used[m.index] = true
-	}
+	used := slices.Collect(maps.Values(c.numbers))
 	for i, name := range c.names {
-		if !used[i] && name != "" {
+		if !slices.Contains(used, i+1) && name != "" {
 			found.Ignored = append(found.Ignored, name)
 		}
 	}
@@ -167,8 +165,7 @@ func filled(cells []string) (n int) {
 
 // resolve maps a header's columns.
 func resolve(t *table, rec record, o Options) (*columns, error) {
-	c := &columns{line: rec.line, redirect: -1, expire: -1, revoke: -1}
-	c.mapped, c.numbers = map[string]string{}, map[string]int{}
+	c := &columns{line: rec.line, mapped: map[string]string{}, numbers: map[string]int{}}
 	for _, cell := range rec.cells {
 		c.names = append(c.names, title(cell))
 	}
@@ -187,17 +184,24 @@ func resolve(t *table, rec record, o Options) (*columns, error) {
 			return nil, err
 		}
 	}
-	if err := c.findRevoke(o.RevokeOn); err != nil {
-		return nil, err
+	if o.RevokeOn != "" { // this one may be another one of ours too
+		i, err := c.find("--revoke-on ", "--revoke-on", o.RevokeOn)
+		if err != nil {
+			return nil, err
+		}
+		c.mapped[revokeColumn], c.numbers[revokeColumn] = c.names[i], i+1
 	}
-	slices.SortFunc(c.metadata, func(a, b metaColumn) int { return strings.Compare(a.name, b.name) })
+	for _, name := range slices.Sorted(maps.Keys(c.numbers)) {
+		if after, ok := strings.CutPrefix(name, metadataPrefix); ok {
+			c.metadata = append(c.metadata, metaColumn{c.numbers[name] - 1, after})
+		}
+	}
+	c.email, c.redirect = c.numbers[emailColumn]-1, c.numbers[redirectColumn]-1
+	c.expire, c.revoke = c.numbers[expiresColumn]-1, c.numbers[revokeColumn]-1
 	if _, chosen := o.Map[emailColumn]; chosen {
 		return c, nil
 	}
-	if err := c.pick(t); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, c.pick(t)
 }
 
 // taken reports whether a column is mapped to something else than the address.
@@ -209,21 +213,19 @@ func (c *columns) taken(i int) bool {
 
 // mapOne follows one entry of Options.Map.
 func (c *columns) mapOne(ours, theirs string) error {
-	found := lookUpColumn(c.names, theirs)
-	switch {
-	case !isOurs(ours):
+	if !isOurs(ours) {
 		return &FileError{What: fmt.Sprintf("--map knows no %q", ours), Fix: "Its names are email, redirect_url, expires_in_days and public_metadata.NAME."}
-	case len(found) == 0:
-		return noSuchColumn(ours, theirs, c.names)
-	case len(found) > 1:
-		return c.sameName("--map "+ours+"=", theirs, found)
 	}
-	return c.set(ours, found[0])
+	i, err := c.find("--map "+ours+"=", ours, theirs)
+	if err != nil {
+		return err
+	}
+	return c.set(ours, i)
 }
 
 // addMetadata follows one entry of Options.Metadata.
 func (c *columns) addMetadata(theirs string) error {
-	i, err := c.find("--metadata", theirs)
+	i, err := c.find("--metadata ", "--metadata", theirs)
 	if err != nil {
 		return err
 	}
@@ -238,31 +240,29 @@ func (c *columns) addMetadata(theirs string) error {
 	return c.set(metadataPrefix+name, i)
 }
 
-// findRevoke follows Options.RevokeOn. The column may be another one of ours too.
-func (c *columns) findRevoke(theirs string) (err error) {
-	if theirs == "" {
-		return nil
-	}
-	if c.revoke, err = c.find("--revoke-on", theirs); err == nil {
-		c.mapped[revokeColumn], c.numbers[revokeColumn] = c.names[c.revoke], c.revoke+1
-	}
-	return err
-}
-
-// find finds the column that a flag names.
-func (c *columns) find(flag, theirs string) (int, error) {
+// find finds the column that a flag names, as it is typed up to there, for some use.
+func (c *columns) find(flag, use, theirs string) (int, error) {
 	found := lookUpColumn(c.names, theirs)
-	switch {
-	case len(found) == 0:
-		fix := flag + " takes names of columns, or their numbers: #3."
-		if near := nearest(c.names, []string{normal(theirs)}); near >= 0 && mapValue(c.names, near) != "" {
-			fix = fmt.Sprintf("If one of them is meant, name it: %s %s", flag, quotedValue(c.names, near))
-		}
-		return -1, &FileError{What: fmt.Sprintf("no column %q for %s. Found: %s", theirs, flag, list(c.names)), Fix: fix}
-	case len(found) > 1:
-		return -1, c.sameName(flag+" ", theirs, found)
+	if len(found) == 1 {
+		return found[0], nil
 	}
-	return found[0], nil
+	f := &FileError{What: fmt.Sprintf("no column %q for %s. Found: %s", theirs, use, list(c.names))}
+	near := nearest(c.names, []string{normal(theirs)})
+	switch n := numbered(theirs); {
+	case len(found) > 1:
+		f.What = fmt.Sprintf("%d columns are called %q", len(found), theirs)
+		f.Fix = fmt.Sprintf("Name the right one by its number: %s#%d or %s#%d", flag, found[0]+1, flag, found[1]+1)
+	case n > 0 && isOurs(use):
+		f.What = fmt.Sprintf("no column %s for %s: the header has %s", theirs, use, english.Plural(len(c.names), "column", ""))
+		f.Fix = "Columns count from #1."
+	case near >= 0 && mapValue(c.names, near) != "":
+		f.Fix = suggestion(flag, c.names, near)
+	case isOurs(use):
+		f.Fix = "Name one of them, by its name or number: " + flag + "COLUMN"
+	default:
+		f.Fix = use + " takes names of columns, or their numbers: #3."
+	}
+	return -1, f
 }
 
 func isOurs(name string) bool {
@@ -275,9 +275,6 @@ func (c *columns) recognise(i int, name string) error {
 	lower := strings.ToLower(strings.NewReplacer(" ", "_", "-", "_").Replace(name))
 	switch {
 	case lower == redirectColumn || lower == expiresColumn:
-		if _, mapped := c.mapped[lower]; mapped {
-			return c.again(lower, i)
-		}
 		return c.set(lower, i)
 	case strings.HasPrefix(lower, metadataPrefix) && len(name) > len(metadataPrefix):
 		return c.set(metadataPrefix+name[len(metadataPrefix):], i)
@@ -285,34 +282,13 @@ func (c *columns) recognise(i int, name string) error {
 	return nil
 }
 
+// set takes a column for one of ours. It refuses a second one of that name.
 func (c *columns) set(ours string, i int) error {
-	switch ours {
-	case emailColumn:
-		c.email = i
-	case redirectColumn:
-		c.redirect = i
-	case expiresColumn:
-		c.expire = i
-	default:
-		meta := metaColumn{i, ours[len(metadataPrefix):]}
-		if slices.Contains(c.metadata, meta) {
-			return nil // named by the map and by its own header
-		}
-		if _, mapped := c.mapped[ours]; mapped {
-			return c.again(ours, i)
-		}
-		c.metadata = append(c.metadata, meta)
+	if n, set := c.numbers[ours]; set && n != i+1 {
+		return &FileError{What: fmt.Sprintf("two columns could be %s: %s", ours, list([]string{c.mapped[ours], c.names[i]})), Fix: "Rename one of them in the file."}
 	}
 	c.mapped[ours], c.numbers[ours] = c.names[i], i+1
 	return nil
-}
-
-// again refuses a second column for one name, unless it is the first once more.
-func (c *columns) again(ours string, i int) error {
-	if ours == redirectColumn && i == c.redirect || ours == expiresColumn && i == c.expire {
-		return nil
-	}
-	return &FileError{What: fmt.Sprintf("two columns could be %s: %s", ours, list([]string{c.mapped[ours], c.names[i]})), Fix: "Rename one of them in the file."}
 }
 
 // edits is Levenshtein's distance.

@@ -53,16 +53,19 @@ func slip(domain string) string {
 
 // providers give addresses to anybody, so that none of their domains is a
 // company's own, and none a misspelling of one.
-var providers = func() map[string]bool {
-	providers := map[string]bool{}
-	for domain := range strings.FieldsSeq(`gmail.com googlemail.com hotmail.com hotmail.fr hotmail.de hotmail.co.uk outlook.com outlook.de outlook.fr live.com msn.com
+var providers = setOf(`gmail.com googlemail.com hotmail.com hotmail.fr hotmail.de hotmail.co.uk outlook.com outlook.de outlook.fr live.com msn.com
 		yahoo.com yahoo.de yahoo.fr yahoo.co.uk yahoo.co.jp ymail.com icloud.com me.com mac.com aol.com mail.com email.com gmx.de gmx.net gmx.at gmx.ch gmx.com
 		web.de t-online.de freenet.de orange.fr wanadoo.fr free.fr laposte.net sfr.fr libero.it mail.ru yandex.ru yandex.com rambler.ru ukr.net
-		qq.com 163.com 126.com sina.com foxmail.com naver.com daum.net proton.me protonmail.com pm.me fastmail.com zoho.com seznam.cz wp.pl onet.pl o2.pl interia.pl`) {
-		providers[domain] = true
+		qq.com 163.com 126.com sina.com foxmail.com naver.com daum.net proton.me protonmail.com pm.me fastmail.com zoho.com seznam.cz wp.pl onet.pl o2.pl interia.pl`)
+
+// setOf makes a set of words.
+func setOf(words string) map[string]bool {
+	set := map[string]bool{}
+	for word := range strings.FieldsSeq(words) {
+		set[word] = true
 	}
-	return providers
-}()
+	return set
+}
 
 // A domain is taken for the company's if so many rows have it, and more than half of those
 // whose domain is no provider's. So many rows of another near it are no slip.
@@ -125,18 +128,12 @@ func oneEdit(a, b string) bool {
 }
 
 // roles are the mailboxes that RFC 2142 names, and those that offices share.
-var roles = func() map[string]bool {
-	roles := map[string]bool{}
-	for name := range strings.FieldsSeq(`abuse accounting accounts admin administrator all alle allstaff all-staff billing bewerbung buchhaltung
+var roles = setOf(`abuse accounting accounts admin administrator all alle allstaff all-staff billing bewerbung buchhaltung
 		careers compras comptabilite contact contacto contato contatti correo customerservice datenschutz desk dev dpo einkauf email empfang enquiries
 		equipe everyone everybody finance feedback help helpdesk hello hostmaster hr humanresources info infos it jobs karriere kontakt legal list mail
 		mailbox marketing media news newsletter no-reply noreply do-not-reply donotreply office people personal personalabteilung post postmaster presse press
 		privacy recruiting recruitment reception rechnung registrar rh root sales secretariat security sekretariat service soporte staff subscribe support
-		team test treasurer usenet users vendas ventas verkauf vertrieb verwaltung webmaster welcome www`) {
-		roles[name] = true
-	}
-	return roles
-}()
+		team test treasurer usenet users vendas ventas verkauf vertrieb verwaltung webmaster welcome www`)
 
 // isRole tells whether a local part names a role; what follows a plus counts not.
 func isRole(local string) bool {
