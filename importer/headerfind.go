@@ -139,18 +139,15 @@ func noHeader(line int) *FileError {
 		Fix: "Write a line above it with a name for each column, one of them email."}
 }
 
-func (c *columns) skippedLines() string {
-	if len(c.skipped) == 1 {
-		return fmt.Sprintf("line %d", c.skipped[0])
-	}
-	return fmt.Sprintf("line %d (the first of %d)", c.skipped[0], len(c.skipped))
-}
-
 // warnings are what there is to say of the lines above the header.
 func (c *columns) warnings() []Problem {
 	if len(c.skipped) == 0 {
 		return nil
 	}
-	const message = "%s above the header holds an address and is no row; if that is a person to invite, move it below the header"
-	return []Problem{{Line: c.skipped[0], Code: AddressesAbove, Message: fmt.Sprintf(message, c.skippedLines())}}
+	first, more := c.skipped[0], ""
+	if n := len(c.skipped); n > 1 {
+		more = fmt.Sprintf(" (the first of %d)", n)
+	}
+	const message = "line %d%s above the header holds an address and is no row; if that is a person to invite, move it below the header"
+	return []Problem{{Line: first, Code: AddressesAbove, Message: fmt.Sprintf(message, first, more)}}
 }

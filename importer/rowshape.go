@@ -155,7 +155,7 @@ func (s *rowShape) judge(cells []string) length {
 	case s.again || s.sent > s.email || have <= s.email || !s.sole(cells):
 		return ragged
 	case have > full:
-		if s.maybeFromLeft(cells, have-full) {
+		if s.maybeMoved(cells, have-full, 0) {
 			return ragged
 		}
 		return whole
@@ -166,7 +166,7 @@ func (s *rowShape) judge(cells []string) length {
 		return verdict // whatever the others are, nobody is invited
 	case code != "" && have >= want:
 		return verdict // the address says what is wrong
-	case code != "", s.maybeFromRight(cells, full-have), !s.settled(a.ascii, cells[s.email+1:], have < want):
+	case code != "", s.maybeMoved(cells, full-have, len(s.names)-1), !s.settled(a.ascii, cells[s.email+1:], have < want):
 		return ragged
 	}
 	return verdict
@@ -204,32 +204,26 @@ func (s *rowShape) sole(cells []string) bool {
 	return true
 }
 
-// maybeFromRight reports whether the address in a row's e-mail column may be one that
-// belongs further right, as after a delimiter is lost before it. With so many cells
-// missing, it can have come from a column as many places away at most, and only from
-// one that holds addresses. The cell of that column came from the right too then: if
-// it has an address, from a third such column, and so on. If that chain has to end
-// beyond the row, there was no shift.
-func (s *rowShape) maybeFromRight(cells []string, missing int) bool {
-	nearest := len(s.names) + missing // the next column whose address may have moved left
-	for i := len(s.names) - 1; i > s.email; i-- {
-		if s.holds[i] && (i >= len(cells) || strings.IndexByte(cells[i], '@') < 0 || nearest-i <= missing) {
+// maybeMoved reports whether the address in a row's e-mail column may be one that belongs
+// further to one end of the row: to the right after a delimiter is lost before it, to the
+// left where one stands inside an earlier cell. With so many cells missing, or too many,
+// it can have come from a column as many places away at most, and only from one that
+// holds addresses. The cell of that column was moved too then: if it has an address, that
+// came from a third such column, and so on. If that chain has to end beyond the row,
+// nothing was moved.
+func (s *rowShape) maybeMoved(cells []string, by, end int) bool {
+	step := 1
+	if end > s.email {
+		step = -1
+	}
+	away := func(i, from int) int { return max(i-from, from-i) }
+	nearest := end - step*(by+1) // the next column whose address may have been moved
+	for i := end; i != s.email; i += step {
+		if s.holds[i] && (!strings.Contains(cell(cells, i), "@") || away(i, nearest) <= by) {
 			nearest = i
 		}
 	}
-	return nearest-s.email <= missing
-}
-
-// maybeFromLeft is the same for a row with too many cells, as a delimiter inside an
-// earlier cell makes it.
-func (s *rowShape) maybeFromLeft(cells []string, more int) bool {
-	nearest := -1 - more
-	for i := range s.email {
-		if s.holds[i] && (strings.IndexByte(cells[i], '@') < 0 || i-nearest <= more) {
-			nearest = i
-		}
-	}
-	return s.email-nearest <= more
+	return away(s.email, nearest) <= by
 }
 
 // settled reports whether a domain ends where its cell did. A delimiter that is lost
