@@ -161,24 +161,18 @@ type macLines struct {
 }
 
 func (m *macLines) Read(p []byte) (int, error) {
-	for {
-		n, err := m.r.Read(p)
-		out := p[:0]
-		for _, b := range p[:n] {
-			if b != '\n' || !m.cr {
-				out = append(out, b)
-			}
-			m.cr = b == '\r'
+	n, err := m.r.Read(p)
+	out := p[:0]
+	for _, b := range p[:n] {
+		again := m.cr && b == '\n'
+		if m.cr = b == '\r'; m.cr {
+			b = '\n'
 		}
-		for i := range out {
-			if out[i] == '\r' {
-				out[i] = '\n'
-			}
-		}
-		if len(out) > 0 || err != nil || len(p) == 0 {
-			return len(out), err
+		if !again {
+			out = append(out, b)
 		}
 	}
+	return len(out), err
 }
 
 // cell gives a record's cell in a column, and nothing for a column that the file

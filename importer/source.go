@@ -55,11 +55,7 @@ func tooLarge(limit int64) *FileError {
 // out, which whoever opened the file says. A read that was called off is
 // nobody's fault.
 func unreadable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	var fault *FileError
-	if errors.As(err, &fault) {
+	if isSettled(err) {
 		return err
 	}
 	if errors.Is(err, syscall.EISDIR) {
@@ -70,6 +66,13 @@ func unreadable(err error) error {
 		err = path.Err
 	}
 	return &FileError{What: "the file can't be read", Reason: err}
+}
+
+// isSettled reports whether an error says what is wrong already, or that a read was
+// called off.
+func isSettled(err error) bool {
+	var fault *FileError
+	return errors.As(err, &fault) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // unpack takes gzip's wrapping off, and refuses what is neither text nor
@@ -147,11 +150,7 @@ func (f *inflater) Read(p []byte) (int, error) {
 	if f.left -= int64(n); f.left < 0 {
 		return 0, tooLarge(f.limit)
 	}
-	var fault *FileError
-	switch {
-	case err == nil || err == io.EOF || errors.As(err, &fault):
-		return n, err
-	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+	if err == nil || err == io.EOF || isSettled(err) {
 		return n, err
 	}
 	return n, damaged(err)
