@@ -8,12 +8,13 @@ import (
 	"bulkinvite/invitation"
 )
 
+// TestClean: what was mended is noted. TestAddressCorpus has what is refused.
 func TestClean(t *testing.T) {
 	t.Parallel()
 	label63 := strings.Repeat("x", 63)
 	for _, test := range []struct {
-		cell, email, code string
-		notes             []string
+		cell, email string
+		notes       []string
 	}{
 		{cell: "jane@example.com", email: "jane@example.com"},
 		{cell: "Jane.Doe+x@Example.COM", email: "Jane.Doe+x@Example.COM"},
@@ -42,44 +43,10 @@ func TestClean(t *testing.T) {
 		{cell: "mu\u0308ller@example.com", email: "müller@example.com", notes: []string{noteForm}},
 		{cell: strings.Repeat("x", 64) + "@example.com", email: strings.Repeat("x", 64) + "@example.com"},
 		{cell: "a@" + label63 + ".com", email: "a@" + label63 + ".com"},
-		{cell: "", code: MissingEmail},
-		{cell: " \u00a0\u200b", code: MissingEmail},
-		{cell: "jane", code: NoAt},
-		{cell: "n/a", code: NoAt},
-		{cell: "...", code: NoAt},
-		{cell: "@example.com", code: BadLocal},
-		{cell: "jane doe@example.com", code: BadLocal},
-		{cell: ".jane@example.com", code: BadLocal},
-		{cell: "jane..doe@example.com", code: BadLocal},
-		{cell: "jane(work)@example.com", code: BadLocal},
-		{cell: `"jane"doe"@example.com`, code: BadLocal},
-		{cell: "jane@@example.com", code: BadLocal},
-		{cell: "jane@", code: BadDomain},
-		{cell: "jane@exam ple.com", code: BadDomain},
-		{cell: "jane@-example.com", code: BadDomain},
-		{cell: "jane@exam_ple.com", code: BadDomain},
-		{cell: "jane@example..com", code: BadDomain},
-		{cell: "jane@[192.0.2.1]", code: BadDomain},
-		{cell: "jane@192.0.2.1", code: BadDomain},
-		{cell: "jane@.com", code: BadDomain},
-		{cell: "jane@localhost", code: NoDotDomain},
-		{cell: "jane@bücher", code: NoDotDomain},
-		{cell: strings.Repeat("x", 65) + "@example.com", code: TooLong},
-		{cell: "a@" + label63 + "x.com", code: TooLong},
-		{cell: "a@" + strings.Repeat("x23456789.", 25) + "com", code: TooLong},
-		{cell: "a@x.com;b@x.com", code: SeveralAddresses},
-		{cell: "a@x.com, b@x.com", code: SeveralAddresses},
-		{cell: "a@x.com b@x.com", code: SeveralAddresses},
-		{cell: "a@x.com\nb@x.com", code: SeveralAddresses},
-		{cell: "a@x.com / b@x.com", code: SeveralAddresses},
-		{cell: "A <a@x.com>, B <b@x.com>", code: SeveralAddresses},
-		{cell: "a@x.com <b@x.com>", code: SeveralAddresses},
-		{cell: "jane\ufffd@example.com", code: BadEncoding},
-		{cell: "jane\xff@example.com", code: BadEncoding},
 	} {
 		email, notes, code := Clean(test.cell)
-		if email != test.email || code != test.code || code == "" && !slices.Equal(notes, test.notes) {
-			t.Errorf("Clean(%q) = %q, %q, %q; want %q, %q, %q", test.cell, email, notes, code, test.email, test.notes, test.code)
+		if email != test.email || code != "" || !slices.Equal(notes, test.notes) {
+			t.Errorf("Clean(%q) = %q, %q, %q; want %q, %q", test.cell, email, notes, code, test.email, test.notes)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func refused() map[string][]string {
 			"jane,doe@example.com", "jane;doe@example.com", "jane:doe@example.com", "ja<ne@example.com",
 			"ja>ne@example.com", "[jane]@example.com", `jane\@example.com`, `ja"ne@example.com`, `"jane@example.com`,
 			`jane"@example.com`, `""@example.com`, `"jane"doe@example.com`,
-			`"ja"ne"@example.com`, `"jane\"@example.com`, "\"ja\x01ne\"@example.com", "\"jané\"@example.com",
+			`"ja"ne"@example.com`, `"jane"doe"@example.com`, `"jane\"@example.com`, "\"ja\x01ne\"@example.com", "\"jané\"@example.com",
 			"ja\x7fne@example.com", "ja\x01ne@example.com", "ja\tne@example.com", "jane\n@example.com",
 			`"a"."b"@example.com`, `a."b"@example.com`, "jane@home@example.com", "E-Mail: jane@example.com",
 			"Jane Doe jane@example.com", "jane…doe@example.com", "ja½@example.com", "😀@example.com",

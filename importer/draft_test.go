@@ -18,9 +18,7 @@ func TestCreateDraft(t *testing.T) {
 	pool := postgrestest.New(t)
 	store := invitation.NewStore(pool)
 	instance, err := store.EnsureInstance(t.Context(), "ins_test", "development")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	create := func(text string, d Draft) (*invitation.Batch, error) {
 		t.Helper()
 		d.InstanceID, d.FileName, d.Actor = instance.ID, "people.csv", "olga"

@@ -102,31 +102,23 @@ func sameRecords(t *testing.T, file []byte, rows []*Row, s *Summary) {
 		return
 	}
 	in, _, err := unpack(bytes.NewReader(file), fuzzLimits.FileBytes)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o := Options{Limits: fuzzLimits}
 	l, err := openText(in, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	behind, blanks := 0, 0
 	for {
 		text, line, broken, err := l.split.next()
 		if err == io.EOF {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(text) == 0 {
 			blanks++
 			continue
 		}
 		rec, err := l.record(text, line, broken)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if !rec.broken && !rec.lost && blank(rec.cells) {
 			blanks++
 		} else if line > s.HeaderLine {

@@ -20,9 +20,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*_*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, name := range files {
 		if strings.HasSuffix(name, ".golden") {
 			continue
@@ -32,14 +30,10 @@ func TestGolden(t *testing.T) {
 			got := digest(t, name)
 			golden := name + ".golden"
 			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
+				must(t, os.WriteFile(golden, []byte(got), 0o644))
 			}
 			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if got != string(want) {
 				t.Errorf("got:\n%swant:\n%s", got, want)
 			}
@@ -54,9 +48,7 @@ func TestGolden(t *testing.T) {
 func digest(t *testing.T, name string) string {
 	t.Helper()
 	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	var out strings.Builder
 	var rows []*Row
@@ -68,9 +60,7 @@ func digest(t *testing.T, name string) string {
 	if errors.As(err, &fault) {
 		return fmt.Sprintf("! %v\n  %s\n", fault, fault.Remedy())
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	account(t, rows, s)
 	fmt.Fprintf(&out, "%s, %q, %d rows (%d valid, %d invalid, %d duplicate), %d blank, header on line %d\n", s.Encoding, s.Delimiter, s.Rows, s.Valid, s.Invalid, s.DuplicateRow, s.Blank, s.HeaderLine)
 	for _, ours := range slices.Sorted(maps.Keys(s.Columns.Mapped)) {
@@ -102,13 +92,9 @@ func digest(t *testing.T, name string) string {
 func TestReadHundredRows(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/bad_hundred.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, s, err := read(t, string(text), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := map[int]string{
 		3: MissingEmail, 7: NoAt, 12: BadLocal, 15: BadLocal, 21: BadDomain, 26: BadDomain, 30: NoDotDomain, 33: TooLong, 38: TooLong,
 		41: SeveralAddresses, 48: BadLocal, 52: BadDomain, 56: BadRedirectURL, 61: BadEncoding,
@@ -145,13 +131,9 @@ func TestExamples(t *testing.T) {
 		"mend-me.csv":            "UTF-8: 2 valid, 4 invalid, 0 duplicate",
 	} {
 		text, err := os.ReadFile(filepath.Join("../examples", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		_, s, err := read(t, string(text), Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if got := fmt.Sprintf("%s: %d valid, %d invalid, %d duplicate", s.Encoding, s.Valid, s.Invalid, s.DuplicateRow); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}

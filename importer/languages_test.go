@@ -83,9 +83,7 @@ func TestReadLanguages(t *testing.T) {
 	out.WriteString("\n")
 	for _, in := range spokenIn {
 		c, err := charsetNamed(in.encoding)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		people := speakers{strings.Fields(spoken[in.language][0]), strings.Fields(spoken[in.language][1])}
 		fmt.Fprintf(&out, "%-20s %-13s", in.language, in.encoding)
 		for _, size := range sizes {
@@ -124,14 +122,10 @@ func TestReadLanguages(t *testing.T) {
 	}
 	const golden = "testdata/languages.golden"
 	if *update {
-		if err := os.WriteFile(golden, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(golden, []byte(out.String()), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if out.String() != string(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", &out, want)
 	}

@@ -76,9 +76,7 @@ func TestLetters(t *testing.T) {
 		out.WriteString("\n")
 	}
 	if *update {
-		if err := os.WriteFile("letters.txt", []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile("letters.txt", []byte(out.String()), 0o644))
 		return
 	}
 	if out.String() != lettersText {

@@ -72,6 +72,21 @@ func account(t *testing.T, rows []*Row, s *Summary) {
 	}
 }
 
+// refuse reads a file that has to be refused, with an error and a remedy of one line that
+// have these texts in them.
+func refuse(t *testing.T, text string, o Options, what, fix string) *FileError {
+	t.Helper()
+	_, s, err := read(t, text, o)
+	var fault *FileError
+	if !errors.As(err, &fault) {
+		t.Fatalf("%.60q: got %+v, %v, want a FileError", text, s, err)
+	}
+	if remedy := fault.Remedy(); !strings.Contains(err.Error(), what) || !strings.Contains(remedy, fix) || strings.Contains(err.Error()+remedy, "\n") {
+		t.Errorf("%.60q: error %q, remedy %q, want %q and %q", text, err, remedy, what, fix)
+	}
+	return fault
+}
+
 // brief writes rows as one line each: number, line, and address or code.
 func brief(rows []*Row) string {
 	var out strings.Builder
@@ -134,9 +149,7 @@ func TestReadShapes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			rows, s, err := read(t, test.text, Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			if got := brief(rows); got != test.want {
 				t.Errorf("got:\n%swant:\n%s", got, test.want)
 			}
@@ -159,9 +172,7 @@ func TestReadSecondColumnLater(t *testing.T) {
 	t.Parallel()
 	text := "email,work email\n" + strings.Repeat("a@x.com,\n", lookahead+10) + "a@x.com,b@x.com\n"
 	rows, _, err := read(t, text, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if last := rows[len(rows)-1]; last.Problem == nil || last.Problem.Code != SeveralAddresses || last.Problem.Column != "work email" {
 		t.Errorf("the last row: %+v", last.Problem)
 	}
@@ -211,14 +222,10 @@ func TestReadEncodings(t *testing.T) {
 		t.Run(test.want+" "+test.text, func(t *testing.T) {
 			t.Parallel()
 			b, err := test.codec.NewEncoder().String(test.text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for _, o := range []Options{{}, {Encoding: strings.ToLower(test.want)}} {
 				rows, s, err := read(t, b, o)
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if s.Encoding != test.want {
 					t.Errorf("read as %s", s.Encoding)
 				}
@@ -252,9 +259,7 @@ func TestReadUndecodable(t *testing.T) {
 			t.Parallel()
 			for _, metadata := range [][]string{nil, {"name"}} {
 				rows, _, err := read(t, test.text, Options{Encoding: test.encoding, Metadata: metadata})
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if len(rows) != 2 || rows[1].Problem != nil || len(rows[1].Warnings) > 0 {
 					t.Fatalf("got:\n%s", brief(rows))
 				}
@@ -308,15 +313,7 @@ func TestReadFileErrors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := read(t, test.text, test.o)
-			var fault *FileError
-			if !errors.As(err, &fault) {
-				t.Fatalf("got %v, want a FileError", err)
-			}
-			if !strings.Contains(fault.Error(), test.what) || !strings.Contains(fault.Remedy(), test.fix) || strings.Contains(fault.Error()+fault.Remedy(), "\n") {
-				t.Errorf("error %q, remedy %q", fault.Error(), fault.Remedy())
-			}
-			if fault.Line != test.line {
+			if fault := refuse(t, test.text, test.o, test.what, test.fix); fault.Line != test.line {
 				t.Errorf("line %d, want %d", fault.Line, test.line)
 			}
 		})
@@ -326,9 +323,7 @@ func TestReadFileErrors(t *testing.T) {
 func TestReadDirectory(t *testing.T) {
 	t.Parallel()
 	dir, err := os.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer dir.Close()
 	_, err = Read(context.Background(), dir, Options{}, func(*Row) error { return nil })
 	var fault *FileError
@@ -362,9 +357,7 @@ func TestReadOpenQuoteInLargeFile(t *testing.T) {
 	const rows = 200_000
 	text := "email,name\nbad@x.com,\"A\n" + strings.Repeat("a@example.com,Jane Doe of Somewhere\n", rows)
 	_, s, err := read(t, text, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if s.Rows != rows+1 || s.Invalid != 1 || s.DuplicateRow != rows-1 {
 		t.Errorf("rows %d, invalid %d, duplicates %d", s.Rows, s.Invalid, s.DuplicateRow)
 	}
@@ -458,13 +451,9 @@ func TestReadGzip(t *testing.T) {
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
 	io.WriteString(w, "email\na@x.com\n")
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.Close())
 	rows, s, err := read(t, packed.String(), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if brief(rows) != "1@2 a@x.com\n" || s.SHA256 != sha256.Sum256(packed.Bytes()) || s.Bytes != int64(packed.Len()) {
 		t.Errorf("got %s, %d bytes", brief(rows), s.Bytes)
 	}
@@ -485,11 +474,7 @@ func TestReadGzipErrors(t *testing.T) {
 		{"in itself", gzipped(t, whole), "not a CSV file"},
 		{"endless", gzipped(t, "email\n"+strings.Repeat("a@x.com\n", 10_000)), "larger than 50000 bytes"},
 	} {
-		_, _, err := read(t, test.text, Options{Limits: Limits{FileBytes: 50_000}})
-		var fault *FileError
-		if !errors.As(err, &fault) || !strings.Contains(err.Error(), test.what) {
-			t.Errorf("%s: %v", test.name, err)
-		}
+		refuse(t, test.text, Options{Limits: Limits{FileBytes: 50_000}}, test.what, "")
 	}
 	if _, s, err := read(t, gzipped(t, "email\na@x.com\n")+gzipped(t, "b@x.com\n"), Options{}); err != nil || s.Valid != 2 {
 		t.Errorf("in pieces: %+v, %v", s, err)
@@ -511,9 +496,7 @@ func TestReadOptionsOfRows(t *testing.T) {
 		"a@x.com,,8,,\n" +
 		"b@x.com,,,,\n"
 	rows, s, err := read(t, text, Options{Map: map[string]string{"public_metadata.department": "Dept"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := "1@2 a@x.com\n2@3 b@x.com\n3@4 !bad_redirect_url\n4@5 !bad_redirect_url\n5@6 !bad_redirect_url\n6@7 !bad_expires_in_days\n" +
 		"7@8 !bad_expires_in_days\n8@9 !bad_expires_in_days\n9@10 !bad_metadata\n10@11 =1\n11@12 =2\n"
 	if got := brief(rows); got != want {
@@ -543,9 +526,7 @@ func TestReadOptionsOfRows(t *testing.T) {
 func TestReadWarnings(t *testing.T) {
 	t.Parallel()
 	_, s, err := read(t, "email\na@gmial.com\nb@corp.con\ninfo@corp.com\nmüller@corp.com\nc@corp.com\n", Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var got []string
 	for _, w := range s.Warnings {
 		got = append(got, fmt.Sprintf("%d %s %s", w.Row, w.Code, w.Message))
@@ -563,9 +544,7 @@ func TestReadWarnings(t *testing.T) {
 func TestReadManyProblems(t *testing.T) {
 	t.Parallel()
 	_, s, err := read(t, "email\n"+strings.Repeat("nobody\n", 1500), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if len(s.Problems) != 1000 || s.MoreProblems != 500 || s.Invalid != 1500 {
 		t.Errorf("kept %d, more %d, invalid %d", len(s.Problems), s.MoreProblems, s.Invalid)
 	}

@@ -35,9 +35,7 @@ func TestReadCompanySlips(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			_, s, err := read(t, "email\n"+test.text, Options{Domain: test.domain})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for _, w := range s.Warnings {
 				if w.Code != LikelySlip || strings.Contains(w.Message, ".com") {
 					t.Errorf("%+v", w)
