@@ -126,7 +126,7 @@ type benchArgs struct {
 
 func (benchArgs) Kind() string { return "bench" }
 
-// BenchmarkImport measures Import with a job for each row against a bare loop
+// BenchmarkImport measures an import with a job for each row against a bare loop
 // that parses with encoding/csv, copies the same rows into the same table by the
 // same chunks, and inserts the same jobs.
 func BenchmarkImport(b *testing.B) {
@@ -145,13 +145,13 @@ func BenchmarkImport(b *testing.B) {
 	}
 	for _, test := range []struct {
 		name string
-		run  func(tx pgx.Tx, to Target) error
+		run  func(tx pgx.Tx, to *Draft) error
 	}{
-		{"bare", func(tx pgx.Tx, to Target) error {
+		{"bare", func(tx pgx.Tx, to *Draft) error {
 			return bareImport(b.Context(), tx, to, rows, insert)
 		}},
-		{"import", func(tx pgx.Tx, to Target) error {
-			s, err := Import(b.Context(), tx, &hires{rows: rows}, Options{}, to)
+		{"import", func(tx pgx.Tx, to *Draft) error {
+			s, err := importFile(b.Context(), tx, &hires{rows: rows}, to)
 			if err == nil && s.Valid != rows {
 				err = fmt.Errorf("%d rows are valid", s.Valid)
 			}
@@ -162,7 +162,7 @@ func BenchmarkImport(b *testing.B) {
 			for i := range numbers {
 				numbers[i] = i + 1
 			}
-			return insert(b.Context(), tx, to.BatchID, numbers)
+			return insert(b.Context(), tx, to.ID, numbers)
 		}},
 	} {
 		b.Run(test.name, func(b *testing.B) {
@@ -172,7 +172,7 @@ func BenchmarkImport(b *testing.B) {
 				to := target(b, pool)
 				b.StartTimer()
 				began := time.Now()
-				if err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error { return test.run(tx, to) }); err != nil {
+				if err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error { return test.run(tx, &to) }); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportMetric(rows/time.Since(began).Seconds(), "rows/s")
@@ -182,7 +182,7 @@ func BenchmarkImport(b *testing.B) {
 	}
 }
 
-func bareImport(ctx context.Context, tx pgx.Tx, to Target, rows int, insert func(context.Context, pgx.Tx, int64, []int) error) error {
+func bareImport(ctx context.Context, tx pgx.Tx, to *Draft, rows int, insert func(context.Context, pgx.Tx, int64, []int) error) error {
 	in := csv.NewReader(&hires{rows: rows})
 	if _, err := in.Read(); err != nil {
 		return err
@@ -196,13 +196,13 @@ func bareImport(ctx context.Context, tx pgx.Tx, to Target, rows int, insert func
 			if err != nil {
 				return err
 			}
-			values = append(values, []any{to.BatchID, to.InstanceID, i, i + 1, cells, cells[2], strings.ToLower(cells[2])})
+			values = append(values, []any{to.ID, to.InstanceID, i, i + 1, cells, cells[2], strings.ToLower(cells[2])})
 			numbers = append(numbers, i)
 		}
 		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"results"}, columns, pgx.CopyFromRows(values)); err != nil {
 			return err
 		}
-		if err := insert(ctx, tx, to.BatchID, numbers); err != nil {
+		if err := insert(ctx, tx, to.ID, numbers); err != nil {
 			return err
 		}
 	}

@@ -14,9 +14,11 @@ type Draft struct {
 	// Batch has what is known before the file is read: the instance, the name, who sends it, and the options. With an
 	// ID it is a draft whose file is read again. With a FileSHA256 the file must be the one that has it.
 	invitation.Batch
-	Read          Options // how the file is read
-	Again         bool    // a batch of the same file that is over is no reason to refuse it
-	IncludeErased bool    // see [Target]
+	Read  Options // how the file is read
+	Again bool    // a batch of the same file that is over is no reason to refuse it
+	// IncludeErased invites also people who were erased. Otherwise their rows end
+	// as cancelled, and nothing is kept of what the file says of them.
+	IncludeErased bool
 }
 
 // CreateDraft makes a draft of a file in tx, a new one or the same read in another way. It is the way to a draft for
@@ -36,8 +38,7 @@ func CreateDraft(ctx context.Context, tx pgx.Tx, store *invitation.Store, r io.R
 	if err != nil {
 		return nil, err
 	}
-	to := Target{BatchID: d.ID, InstanceID: d.InstanceID, SHA256: d.FileSHA256, IncludeErased: d.IncludeErased}
-	s, err := Import(ctx, tx, r, d.Read, to)
+	s, err := importFile(ctx, tx, r, d)
 	if err != nil {
 		return nil, err
 	}

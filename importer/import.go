@@ -31,42 +31,25 @@ var ErrChanged = errors.New("the file has changed since it was checked")
 // provider.
 var tracer = otel.Tracer("bulkinvite/importer")
 
-// Target is where rows go.
-type Target struct {
-	BatchID    int64 // the row in batches is there already
-	InstanceID int64
-	// SHA256 is the hash of the file that was checked; where it is not zero and
-	// the file now has another, Import fails with [ErrChanged].
-	SHA256 [32]byte
-	// IncludeErased invites also people who were erased. Otherwise their rows end
-	// as cancelled, and nothing is kept of what the file says of them.
-	IncludeErased bool
-}
-
-// Import reads a file as [Read] does and writes each row into results: an
+// importFile reads a file as [Read] does and writes each row into results: an
 // invalid row with the outcome invalid and its problem's code as the reason, a
 // duplicate with duplicate_row and the number of the row that counts, a valid row
-// undecided. Everything happens in tx, which the caller commits, or rolls back after
-// an error.
-func Import(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target) (s *Summary, err error) {
-	ctx, span := tracer.Start(ctx, "import", trace.WithAttributes(otelattr.Int64("bulkinvite.batch.id", batch.BatchID)))
+// undecided. The batch is in the database already. Everything happens in tx, which
+// the caller commits, or rolls back after an error.
+func importFile(ctx context.Context, tx pgx.Tx, r io.Reader, d *Draft) (s *Summary, err error) {
+	ctx, span := tracer.Start(ctx, "import", trace.WithAttributes(otelattr.Int64("bulkinvite.batch.id", d.ID)))
 	defer func() {
-		if err != nil { // what it says is for the log, which keeps addresses out of it
-			span.SetStatus(codes.Error, "")
-		} else {
+		var fault *FileError
+		if err == nil {
 			span.SetAttributes(otelattr.Int("bulkinvite.rows", s.Rows))
+		} else {
+			span.SetStatus(codes.Error, "") // what it says is for the log, which keeps addresses out of it
+		}
+		if err != nil && !errors.As(err, &fault) {
+			err = fmt.Errorf("import batch %d: %w", d.ID, err)
 		}
 		span.End()
 	}()
-	s, err = importRows(ctx, tx, r, o, batch)
-	var fault *FileError
-	if err != nil && !errors.As(err, &fault) {
-		return nil, fmt.Errorf("import batch %d: %w", batch.BatchID, err)
-	}
-	return s, err
-}
-
-func importRows(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Target) (*Summary, error) {
 	var now time.Time
 	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
 		return nil, err
@@ -77,13 +60,13 @@ func importRows(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Ta
 	}
 	var included []string // people who were erased and are invited all the same
 	var c chunk
-	s, err := Read(ctx, r, o, func(row *Row) error {
+	s, err = Read(ctx, r, d.Read, func(row *Row) error {
 		gone := erased.Row(row.Key, row.Cells)
-		if gone != nil && batch.IncludeErased {
+		if gone != nil && d.IncludeErased {
 			included = append(included, gone.Key)
 			gone = nil
 		}
-		c.add(batch, now, row, gone)
+		c.add(d, now, row, gone)
 		if len(c.rows) < chunkRows && c.bytes < chunkBytes {
 			return nil
 		}
@@ -95,11 +78,11 @@ func importRows(ctx context.Context, tx pgx.Tx, r io.Reader, o Options, batch Ta
 	if err := c.write(ctx, tx); err != nil {
 		return nil, err
 	}
-	if batch.SHA256 != [32]byte{} && batch.SHA256 != s.SHA256 {
+	if d.FileSHA256 != [32]byte{} && d.FileSHA256 != s.SHA256 {
 		return nil, ErrChanged
 	}
 	if len(included) > 0 {
-		if err := erased.Lift(ctx, tx, batch.BatchID, included); err != nil {
+		if err := erased.Lift(ctx, tx, d.ID, included); err != nil {
 			return nil, err
 		}
 	}
@@ -122,7 +105,7 @@ var resultColumns = []string{
 // add adds a row. now is the time of the decision for rows that the file alone
 // decides. erased is what replaces an erased person; nothing of what the file says
 // about them is kept.
-func (c *chunk) add(batch Target, now time.Time, row *Row, erased *invitation.ErasedRow) {
+func (c *chunk) add(d *Draft, now time.Time, row *Row, erased *invitation.ErasedRow) {
 	if len(c.rows) == 0 {
 		c.from = row.Number
 	}
@@ -150,7 +133,7 @@ func (c *chunk) add(batch Target, now time.Time, row *Row, erased *invitation.Er
 		metadataValue = metadata
 	}
 	c.rows = append(c.rows, []any{
-		batch.BatchID, batch.InstanceID, row.Number, row.Line, cells,
+		d.ID, d.InstanceID, row.Number, row.Line, cells,
 		orNull(email), orNull(key), orNull(redirect), orNull(row.ExpiresInDays), metadataValue,
 		notes, outcome, reason, duplicateOf, decidedAt, orNull(row.RevokeOn), erasedBy, privateHash,
 	})

@@ -11,37 +11,36 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // target makes an instance and a batch in a new database.
-func target(t testing.TB, pool *pgxpool.Pool) Target {
+func target(t testing.TB, pool *pgxpool.Pool) Draft {
 	t.Helper()
-	var to Target
+	var to Draft
 	err := pool.QueryRow(t.Context(), `
 		with i as (insert into instances (clerk_id, environment) values ('ins_test', 'development') returning id)
 		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
-		select id, 'test.csv', '', 0, '', '', '{}', 'test', 'draft' from i returning id, instance_id`).Scan(&to.BatchID, &to.InstanceID)
-	if err != nil {
-		t.Fatal(err)
-	}
+		select id, 'test.csv', '', 0, '', '', '{}', 'test', 'draft' from i returning id, instance_id`).Scan(&to.ID, &to.InstanceID)
+	must(t, err)
 	return to
 }
 
 // load imports a text and commits, or rolls back.
-func load(t testing.TB, pool *pgxpool.Pool, to Target, text string) (*Summary, error) {
+func load(t testing.TB, pool *pgxpool.Pool, to Draft, text string) (*Summary, error) {
 	t.Helper()
 	s, _, err := loadInChunks(t, pool, to, text)
 	return s, err
 }
 
 // loadInChunks is load, and says in how many chunks the rows were written.
-func loadInChunks(t testing.TB, pool *pgxpool.Pool, to Target, text string) (s *Summary, chunks int, err error) {
+func loadInChunks(t testing.TB, pool *pgxpool.Pool, to Draft, text string) (s *Summary, chunks int, err error) {
 	t.Helper()
 	err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
-		s, err = Import(t.Context(), copies{tx, &chunks}, strings.NewReader(text), Options{}, to)
+		s, err = importFile(t.Context(), copies{tx, &chunks}, strings.NewReader(text), &to)
 		return err
 	})
 	return s, chunks, err
@@ -61,9 +60,7 @@ func (c copies) CopyFrom(ctx context.Context, table pgx.Identifier, columns []st
 
 func count(t testing.TB, pool *pgxpool.Pool) (n int) {
 	t.Helper()
-	if err := pool.QueryRow(t.Context(), `select count(*) from results`).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
+	must(t, pool.QueryRow(t.Context(), `select count(*) from results`).Scan(&n))
 	return n
 }
 
@@ -78,9 +75,7 @@ func TestImportWritesEachRow(t *testing.T) {
 		"jane@EXAMPLE.com,,,,Jane\n" +
 		"joe@x.com,,,,Joe\n"
 	s, err := load(t, pool, to, text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if s.Rows != 5 || s.Valid != 2 || s.Invalid != 2 || s.DuplicateRow != 1 {
 		t.Errorf("summary %+v", s)
 	}
@@ -88,14 +83,10 @@ func TestImportWritesEachRow(t *testing.T) {
 		select concat_ws(' | ', row_number, line, array_to_string(original, '/'), coalesce(email, '-'), coalesce(key, '-'), coalesce(redirect_url, '-'),
 			coalesce(expires_in_days::text, '-'), coalesce(public_metadata::text, '-'), coalesce(array_to_string(notes, '/'), '-'),
 			coalesce(outcome, '-'), coalesce(reason, '-'), coalesce(duplicate_of::text, '-'), coalesce((abs(extract(epoch from clock_timestamp() - decided_at)) < 60)::text, '-'))
-		from results where batch_id = $1 and instance_id = $2 order by row_number`, to.BatchID, to.InstanceID)
-	if err != nil {
-		t.Fatal(err)
-	}
+		from results where batch_id = $1 and instance_id = $2 order by row_number`, to.ID, to.InstanceID)
+	must(t, err)
 	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := []string{
 		"1 | 2 |  Jane@Example.com/https://app.example.com//7/A/Doe,\nJane | Jane@Example.com | jane@example.com | https://app.example.com/ | 7 | {\"team\": \"A\"} | took off the spaces around it | - | - | - | -",
 		"2 | 4 | nobody////\ufffd | - | - | - | - | - | - | invalid | no_at | - | true",
@@ -115,25 +106,20 @@ func TestImportRevokeOn(t *testing.T) {
 	pool := postgrestest.New(t)
 	to := target(t, pool)
 	text := "email,Start Date\na@x.com,2026-12-01\nb@x.com,\nc@x.com,3/4/2026\na@x.com,2027-01-01\n"
+	to.Read = Options{RevokeOn: "start date"}
 	var s *Summary
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) (err error) {
-		s, err = Import(t.Context(), tx, strings.NewReader(text), Options{RevokeOn: "start date"}, to)
+		s, err = importFile(t.Context(), tx, strings.NewReader(text), &to)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if s.Columns.Mapped["revoke_on"] != "Start Date" || len(s.Warnings) != 1 || s.Warnings[0].Code != DifferentOptions {
 		t.Errorf("summary %+v, want the column mapped, and a warning that the second row of a@x.com asks for another day", s)
 	}
-	rows, err := pool.Query(t.Context(), `select concat_ws(' ', row_number, coalesce(revoke_on::text, '-'), outcome, reason) from results where batch_id = $1 order by row_number`, to.BatchID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows, err := pool.Query(t.Context(), `select concat_ws(' ', row_number, coalesce(revoke_on::text, '-'), outcome, reason) from results where batch_id = $1 order by row_number`, to.ID)
+	must(t, err)
 	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if want := []string{"1 2026-12-01", "2 -", "3 - invalid bad_revoke_on", "4 2027-01-01 duplicate_row"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -155,9 +141,7 @@ func TestImportInChunks(t *testing.T) {
 		fmt.Fprintf(&text, "p%d@x.com\n", i%(rows-1))
 	}
 	s, chunks, err := loadInChunks(t, pool, target(t, pool), text.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if chunks != 5 || s.Rows != rows || s.DuplicateRow != 1 || count(t, pool) != rows {
 		t.Errorf("%d chunks, %d rows in results, summary %+v", chunks, count(t, pool), s)
 	}
@@ -177,15 +161,15 @@ func TestImportFails(t *testing.T) {
 	many := "email\n" + strings.Repeat("a@x.com\n", 5*chunkRows)
 	for _, test := range []struct {
 		name, text string
-		to         Target
+		to         Draft
 		is         func(error) bool
 	}{
 		{"a fault late in the file", many + strings.Repeat("x", DefaultLineBytes+1), to, func(err error) bool {
 			var fault *FileError
 			return errors.As(err, &fault) && err == error(fault)
 		}},
-		{"changed", many, Target{BatchID: to.BatchID, InstanceID: to.InstanceID, SHA256: [32]byte{1}}, func(err error) bool { return errors.Is(err, ErrChanged) }},
-		{"no such batch", many, Target{BatchID: to.BatchID + 1, InstanceID: to.InstanceID}, func(err error) bool { return strings.Contains(err.Error(), "write rows 1 to") }},
+		{"changed", many, Draft{Batch: invitation.Batch{ID: to.ID, InstanceID: to.InstanceID, FileSHA256: [32]byte{1}}}, func(err error) bool { return errors.Is(err, ErrChanged) }},
+		{"no such batch", many, Draft{Batch: invitation.Batch{ID: to.ID + 1, InstanceID: to.InstanceID}}, func(err error) bool { return strings.Contains(err.Error(), "write rows 1 to") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := load(t, pool, test.to, test.text); err == nil || !test.is(err) {
@@ -204,10 +188,8 @@ func TestImportSameFile(t *testing.T) {
 	to := target(t, pool)
 	text := "email\na@x.com\n"
 	_, s, err := read(t, text, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	to.SHA256 = s.SHA256
+	must(t, err)
+	to.FileSHA256 = s.SHA256
 	if _, err := load(t, pool, to, text); err != nil || count(t, pool) != 1 {
 		t.Errorf("err %v, %d rows", err, count(t, pool))
 	}

@@ -1,6 +1,6 @@
 // Package importer reads the files that people have: CSV in any of the usual
 // encodings and dialects, with headers in people's words. Read turns a file
-// into rows, each of them checked; Import writes those rows into the results
+// into rows, each of them checked; CreateDraft writes those rows into the results
 // table in the caller's transaction.
 //
 // Every record of a file but its header and its blank ones is one row: valid,
