@@ -386,7 +386,8 @@ func validLocal(local string) bool {
 
 // atomRune finds the characters that a Dot-string has besides its dots.
 func atomRune(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) ||
+		strings.ContainsRune("!#$%&'*+-/=?^_`{|}~", r)
 }
 
 func quotedString(s string) bool {

@@ -228,7 +228,8 @@ func (c *columns) question(all, known, open, avoided []*candidate) *FileError {
 		f.What = "no e-mail column but one that is never chosen automatically: " + c.shown(avoided)
 		f.Fix = "Add a column with the addresses to invite, or name one by its name or number: --map email=COLUMN"
 		if first := avoided[0]; first.header.kind == privateHeader {
-			f.Fix = "Add a column with work addresses. Only if people are to be invited at these: " + mapFlag + quotedValue(c.names, first.index)
+			f.Fix = "Add a column with work addresses. Only if people are to be invited at these: " +
+				mapFlag + quotedValue(c.names, first.index)
 		}
 	default:
 		f.What, f.Fix = "no e-mail column. Found: "+list(c.names), c.nearEmail(all)

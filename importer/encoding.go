@@ -52,7 +52,8 @@ func charsetNamed(name string) (charset, error) {
 		fix += " " + c.name + ","
 	}
 	if err != nil || known == "replacement" || known == "x-user-defined" {
-		return charset{}, &FileError{What: fmt.Sprintf("no encoding is called %q", label), Fix: strings.TrimSuffix(fix, ",") + "."}
+		what := fmt.Sprintf("no encoding is called %q", label)
+		return charset{}, &FileError{What: what, Fix: strings.TrimSuffix(fix, ",") + "."}
 	}
 	return charset{known, codec}, nil
 }

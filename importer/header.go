@@ -253,7 +253,8 @@ func (c *columns) find(flag, use, theirs string) (int, error) {
 		f.What = fmt.Sprintf("%d columns are called %q", len(found), theirs)
 		f.Fix = fmt.Sprintf("Name the right one by its number: %s#%d or %s#%d", flag, found[0]+1, flag, found[1]+1)
 	case n > 0 && isOurs(use):
-		f.What = fmt.Sprintf("no column %s for %s: the header has %s", theirs, use, english.Plural(len(c.names), "column", ""))
+		f.What = fmt.Sprintf("no column %s for %s: the header has %s", theirs, use,
+			english.Plural(len(c.names), "column", ""))
 		f.Fix = "Columns count from #1."
 	case near >= 0 && mapValue(c.names, near) != "":
 		f.Fix = suggestion(flag, c.names, near)
@@ -285,7 +286,8 @@ func (c *columns) recognise(i int, name string) error {
 // set takes a column for one of ours. It refuses a second one of that name.
 func (c *columns) set(ours string, i int) error {
 	if n, set := c.numbers[ours]; set && n != i+1 {
-		return &FileError{What: fmt.Sprintf("two columns could be %s: %s", ours, list([]string{c.mapped[ours], c.names[i]})), Fix: "Rename one of them in the file."}
+		what := fmt.Sprintf("two columns could be %s: %s", ours, list([]string{c.mapped[ours], c.names[i]}))
+		return &FileError{What: what, Fix: "Rename one of them in the file."}
 	}
 	c.mapped[ours], c.numbers[ours] = c.names[i], i+1
 	return nil

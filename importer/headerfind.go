@@ -148,6 +148,7 @@ func (c *columns) warnings() []Problem {
 	if n := len(c.skipped); n > 1 {
 		more = fmt.Sprintf(" (the first of %d)", n)
 	}
-	const message = "line %d%s above the header holds an address and is no row; if that is a person to invite, move it below the header"
+	const message = "line %d%s above the header holds an address and is no row; " +
+		"if that is a person to invite, move it below the header"
 	return []Problem{{Line: first, Code: AddressesAbove, Message: fmt.Sprintf(message, first, more)}}
 }

@@ -68,8 +68,8 @@ var dictionary = func() (d struct {
 	longest int                  // the word with the most runes
 }) {
 	d.words, d.endings = map[string]wordClass{}, map[string]wordClass{}
-	classes := map[string]wordClass{"mail": mailWord, "electronic": electronicWord, "post": postWord, "filler": fillerWord,
-		"work": workWord, "private": privateWord, "others": othersWord}
+	classes := map[string]wordClass{"mail": mailWord, "electronic": electronicWord, "post": postWord,
+		"filler": fillerWord, "work": workWord, "private": privateWord, "others": othersWord}
 	for line := range strings.Lines(headerWords) {
 		name, words, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		class, ok := classes[name]

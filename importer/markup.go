@@ -11,8 +11,10 @@ var markups = []struct {
 	what string
 	like *regexp.Regexp
 }{
-	{"a spreadsheet in XML (Excel 2003)", regexp.MustCompile(`(?is)^(<\?xml|<(ss:)?workbook).*urn:schemas-microsoft-com:office:spreadsheet`)},
-	{"a web page (HTML)", regexp.MustCompile(`(?is)^(<!doctype html|<html|<head|<meta|<style|<body|<div|<table|<!--|<\?xml.*<html)`)},
+	{"a spreadsheet in XML (Excel 2003)", regexp.MustCompile(
+		`(?is)^(<\?xml|<(ss:)?workbook).*urn:schemas-microsoft-com:office:spreadsheet`)},
+	{"a web page (HTML)", regexp.MustCompile(
+		`(?is)^(<!doctype html|<html|<head|<meta|<style|<body|<div|<table|<!--|<\?xml.*<html)`)},
 	{"a web archive (MHTML)", regexp.MustCompile(`(?i)^mime-version:`)},
 	{"an XML document", regexp.MustCompile(`(?i)^<\?xml`)},
 }
