@@ -126,7 +126,7 @@ func (r *Reader) busy(ctx context.Context, instance int64, bucket string, limit 
 	rows, _ := r.pool.Query(ctx, `
 		select least(coalesce(answered_at, deadline), clock_timestamp()) + $3::interval - clock_timestamp() from attempts
 		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`, instance, bucket, limit.Weight())
+		  and coalesce(answered_at, deadline) > (select clock_timestamp() - $3::interval)`, instance, bucket, limit.Weight())
 	busy, err := pgx.CollectRows(rows, pgx.RowTo[time.Duration])
 	if err != nil {
 		return nil, fmt.Errorf("read the budget of instance %d: %w", instance, err)

@@ -54,7 +54,7 @@ func (r *Reader) Course(ctx context.Context, batch int64, steps int) (Course, er
 func (r *Reader) InvitedLately(ctx context.Context, b *Batch, since time.Duration) (n int, err error) {
 	err = r.pool.QueryRow(ctx, `
 		select count(*) from attempts a join attempt_people p on p.attempt_id = a.id
-		where a.instance_id = $1 and a.bucket in ('create', 'bulk') and a.resolution is distinct from 'not_sent' and coalesce(a.answered_at, a.deadline) > clock_timestamp() - $3::interval
+		where a.instance_id = $1 and a.bucket in ('create', 'bulk') and a.resolution is distinct from 'not_sent' and coalesce(a.answered_at, a.deadline) > (select clock_timestamp() - $3::interval)
 		  and p.batch_id = $2 and (p.answer = 'created' or p.resolution = 'ours')`, b.InstanceID, b.ID, since).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count who of batch %d was invited lately: %w", b.ID, err)

@@ -85,12 +85,24 @@ const (
 		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
+	// A request without an HTTP status may have reached Clerk up to its deadline, also if its loss was
+	// recorded before. Each part of the union has an index. The time stands in a subquery because no
+	// index is searched for a function that changes from row to row.
 	weighing = `
-		select coalesce(array_agg(coalesce(answered_at, deadline)), '{}'), clock_timestamp(),
-		       count(*) filter (where answered_at is null and deadline > clock_timestamp())
-		from attempts
-		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-		  and coalesce(answered_at, deadline) > clock_timestamp() - $3::interval`
+		with since as materialized (select clock_timestamp() - $3::interval as at)
+		select coalesce(array_agg(ended), '{}'), clock_timestamp(), count(*) filter (where pending)
+		from (
+			select case when http_status is null then deadline else answered_at end as ended,
+			       answered_at is null and deadline > clock_timestamp() as pending
+			from attempts
+			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+			  and coalesce(answered_at, deadline) > (select at from since)
+			union all
+			select deadline, false
+			from attempts
+			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
+			  and answered_at <= (select at from since) and http_status is null
+			  and deadline > (select at from since)) a`
 )
 
 // count runs the queued statements and then counts. It keeps the caller's limit and those that live

@@ -21,14 +21,14 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // bundle is a database with an instance and its buckets.
 type bundle struct {
-	*testing.T
+	testing.TB
 	pool     *pgxpool.Pool
 	instance int64
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{T: t, pool: postgrestest.New(t)}
+	b := &bundle{TB: t, pool: postgrestest.New(t)}
 	b.instance = b.newInstance("ins_one")
 	return b
 }
@@ -73,6 +73,7 @@ type attempt struct {
 	started    string // intervals; default 0
 	deadline   string // default 20 s
 	answered   string // default: no answer
+	lost       bool   // what was recorded is that no answer came
 	resolution string // default: open
 	other      bool   // of another instance
 }
@@ -84,12 +85,12 @@ func (b *bundle) insert(a attempt) (id int64) {
 		instance++
 	}
 	err := b.pool.QueryRow(b.Context(), `
-		insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, answered_at, resolution, resolved_at)
+		insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, answered_at, resolution, resolved_at, http_status)
 		select $1, 'w', case bucket when 'general' then 'revoke' else bucket end, bucket,
 		       clock_timestamp() + coalesce(nullif($3, ''), '0 s')::interval, clock_timestamp() + coalesce(nullif($4, ''), '20 s')::interval,
-		       clock_timestamp() + nullif($5, '')::interval, nullif($6, ''), case when $6 <> '' then clock_timestamp() end
+		       clock_timestamp() + nullif($5, '')::interval, nullif($6, ''), case when $6 <> '' then clock_timestamp() end, case when $5 <> '' and not $7 then 200 end
 		from (select coalesce(nullif($2, ''), 'create') as bucket) b returning id`,
-		instance, a.bucket, a.started, a.deadline, a.answered, a.resolution).Scan(&id)
+		instance, a.bucket, a.started, a.deadline, a.answered, a.resolution, a.lost).Scan(&id)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -126,6 +127,9 @@ func TestCountWeighs(t *testing.T) {
 		{"lost: started before the window, its deadline is within", attempt{started: "-2 hours", deadline: "-50 min"}, 1, 0},
 		{"lost long ago, and still not resolved", attempt{started: "-2 hours", deadline: "-3604 s"}, 0, 0},
 		{"lost, found by reading", attempt{started: "-30 s", deadline: "-10 s", resolution: "read"}, 1, 0},
+		{"found to be lost before the window, its deadline is within", attempt{started: "-2 hours", answered: "-61 min", lost: true, deadline: "-50 min"}, 1, 0},
+		{"found to be lost within the window, its deadline is before", attempt{started: "-2 hours", answered: "-10 min", lost: true, deadline: "-3604 s"}, 0, 0},
+		{"found to be lost before its deadline", attempt{started: "-10 s", answered: "-5 s", lost: true}, 1, 0},
 		{"refused with 429", attempt{answered: "0", resolution: "refused"}, 1, 0},
 		{"never written", attempt{answered: "0", resolution: "not_sent"}, 0, 0},
 		{"never written, and not answered", attempt{resolution: "not_sent"}, 0, 0},
@@ -381,5 +385,19 @@ func TestLockOrder(t *testing.T) {
 	})
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// BenchmarkCount counts a bucket whose window holds 3,600 of 200,000 attempts.
+func BenchmarkCount(b *testing.B) {
+	f := setup(b)
+	f.exec(`insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, answered_at, resolution, resolved_at, http_status)
+		select 1, 'w', 'create', 'create', at, at + interval '20 s', at + interval '1 s', 'answered', at + interval '1 s', 200
+		from (select clock_timestamp() - i * interval '1 s' as at from generate_series(1, 200000) i) a`)
+	limit := ratelimit.Limit{N: 100, Window: time.Hour}
+	for b.Loop() {
+		if got := f.count(ratelimit.Create, limit); got.Weighs < 3500 {
+			b.Fatal(got)
+		}
 	}
 }

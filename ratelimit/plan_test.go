@@ -1,0 +1,29 @@
+package ratelimit
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/postgres/postgrestest"
+)
+
+// TestCountReadsOneWindow checks that counting a bucket reads the attempts of one window, and not
+// the whole ledger: each part of the query searches an index by time.
+func TestCountReadsOneWindow(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.New(t)
+	rows, _ := pool.Query(t.Context(), `explain `+weighing, 1, Create, time.Hour)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := strings.Join(lines, "\n")
+	for _, search := range []string{"(COALESCE(answered_at, deadline) > ", "(deadline > "} {
+		if !strings.Contains(plan, search) || strings.Contains(plan, "Filter: "+search) {
+			t.Errorf("no index is searched by %s…:\n%s", search, plan)
+		}
+	}
+}
