@@ -123,7 +123,7 @@ var _ = promised("pause, resume, cancel", []string{
 })
 
 var _ = promised("retry: rows that failed, and with --rejected those that were rejected", []string{
-	"| `retry BATCH` | takes up the rows that ended `failed`, and says how many on standard error; `--rejected` takes up those that ended `rejected` too; rows that `correct` set right or `rescind` withdrew stay as they are |",
+	"| `retry BATCH` | takes up the rows that ended `failed`, and says how many on standard error; `--rejected` takes up those that ended `rejected` too; rows that `correct` set right stay as they are |",
 }, func(c *check) {
 	k, b := c.stage("sk_live_x", "--block", "no@example.com", "--block", "wrong@example.com")
 	o := b.run("send", "--yes", "--json", b.people("a@example.com", "no@example.com", "wrong@example.com")).
