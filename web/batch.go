@@ -229,8 +229,8 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who 
 	return s.store.Sweep(ctx, sw.ID)
 }
 
-// typedNumber reads a number of a form as people type it; nil: there is none, 0: it is
-// no number.
+// typedNumber reads a number of a form as people type it. It returns nil if the field is empty,
+// and -1, which confirms nothing, if it is no number.
 func typedNumber(form url.Values, name string) *int {
 	text := strings.NewReplacer(",", "", ".", "", " ", "", "\u00a0", "", "\u202f", "").Replace(form.Get(name))
 	if text == "" {
@@ -238,7 +238,7 @@ func typedNumber(form url.Values, name string) *int {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {
-		n = 0
+		n = -1
 	}
 	return &n
 }

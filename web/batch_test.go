@@ -53,6 +53,10 @@ func TestUndo(t *testing.T) {
 		t.Error("who waited is not cancelled")
 	}
 	w.get("/batches/1").want(http.StatusOK).says("Being undone", "by <bdi>olga</bdi>", "0 of 1 invitation revoked")
+
+	w.draft("waits.csv", "email\ny@example.com\n").want(http.StatusOK)
+	w.post("/batches/3/start", nil).want(http.StatusSeeOther)
+	w.post("/batches/3/undo", url.Values{"invitations": {"all"}}).want(http.StatusConflict).says("not the number of invitations to revoke: 0")
 }
 
 // TestCourse draws what there is, and nothing of nothing.

@@ -19,6 +19,7 @@ const (
 	lookEvery  = time.Second
 	lookSeldom = 10 * time.Second // at one that is over, and whose invitations may still be accepted
 	lookShare  = 100
+	lookRarest = time.Minute      // however long a look takes: a page must not stay silent for longer
 	aliveEvery = 15 * time.Second // a word into a silent stream, so that no proxy thinks it dead
 )
 
@@ -69,17 +70,21 @@ func (s *Server) look(id watched, w *watch) (text []byte, at, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if began := time.Now(); !began.Before(w.next) {
-		text, state, err := s.livePart(s.life, id)
-		wait := lookEvery
-		if state != invitation.Running && state != invitation.Paused {
-			wait = lookSeldom
-		}
-		if err == nil {
+		within, cancel := context.WithTimeout(s.life, aliveEvery) // all who watch wait for it
+		defer cancel()
+		text, state, err := s.livePart(within, id)
+		wait := lookSeldom
+		switch {
+		case err == nil:
+			if state == invitation.Running || state == invitation.Paused {
+				wait = lookEvery
+			}
+			wait = max(wait, min(lookShare*time.Since(began), lookRarest))
 			w.text, w.at = text, began
-		} else if s.life.Err() == nil {
+		case s.life.Err() == nil:
 			s.log.Warn("look at a watched batch", "batch", id.batch, "error", err)
 		}
-		w.next = time.Now().Add(max(wait, lookShare*time.Since(began)))
+		w.next = time.Now().Add(wait)
 	}
 	return w.text, w.at, w.next
 }

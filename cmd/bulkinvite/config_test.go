@@ -19,7 +19,7 @@ func TestConfig(t *testing.T) {
 	b := newBench(t, "BULKINVITE_LIMIT_BULK=20/1h", "CLERK_SECRET_KEY=sk_live_planted", "BULKINVITE_RECONCILE_EVERY=9m",
 		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:planted@127.0.0.1:1", "OTEL_EXPORTER_OTLP_HEADERS=authorization=planted")
 	path := filepath.Join(t.TempDir(), "bulkinvite.yaml")
-	text := "limit-create: 5/1h\nlimit-bulk: 6/1h\nsettle: 4s\nrequest-timeout: 9s\nwork:\n  sweep-at: 0 2 * * *\n  reconcile-every: 1m\n"
+	text := "limit-create: 5/1h\nlimit-bulk: 6/1h\nsettle: 4s\nrequest-timeout: 9s\nwork:\n  sweep-at: 0 2 * * *\n  reconcile-every: 1m\nsandbox:\n  listen: 127.0.0.1:9999\n"
 	must.OK(t, os.WriteFile(path, []byte(text), 0o600))
 	list := decode[[]inForce](t, b.run("config", "--config", path, "--settle", "7s", "--json").want(t, exitOK))
 	for _, want := range []inForce{
@@ -30,6 +30,7 @@ func TestConfig(t *testing.T) {
 		{"recover-after", "20s", "default", ""},
 		{"limit-general", "1000/10s; on development instances 100/10s", "default", ""},
 		{"work sweep-at", "0 2 * * *", "file", path},
+		{"sandbox listen", "127.0.0.1:9999", "file", path}, // the section of a command that is a setting too
 		{"work reconcile-every", "9m", "environment", "BULKINVITE_RECONCILE_EVERY"},
 		{keyVariable, "set, and hidden", "environment", keyVariable},
 		{otelEndpoint, "http://me:xxxxx@127.0.0.1:1", "environment", otelEndpoint},

@@ -202,6 +202,9 @@ func (f fileResolver) Resolve(_ *kong.Context, parent *kong.Path, flag *kong.Fla
 		}
 	}
 	if parent.Command == nil {
+		if _, section := f[flag.Name].(map[string]any); section { // of the command that has this name too, such as sandbox
+			return nil, nil
+		}
 		return f[flag.Name], nil
 	}
 	own, _ := f[parent.Command.Name].(map[string]any)
