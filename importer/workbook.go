@@ -155,12 +155,17 @@ func (w *workbook) choose(o Options) error {
 		if err := w.start(s); err != nil {
 			return err
 		}
-		// The header of a sheet with people may be one that isn't known.
-		records, err := (&table{from: w}).peek(2*titleLines, math.MaxInt)
+		t := &table{from: w}
+		records, err := t.peek(titleLines, math.MaxInt)
 		if err != nil {
 			return err
 		}
 		found := findHeader(records, o) >= 0
+		if !found && !s.hidden { // the header of a sheet with people may be one that isn't known
+			if records, err = t.peek(2*titleLines, math.MaxInt); err != nil {
+				return err
+			}
+		}
 		switch {
 		case s.hidden && found && hidden == "":
 			hidden = s.name

@@ -92,7 +92,7 @@ const (
 		with since as materialized (select clock_timestamp() - $3::interval as at)
 		select coalesce(array_agg(ended), '{}'), clock_timestamp(), count(*) filter (where pending)
 		from (
-			select case when http_status is null then deadline else answered_at end as ended,
+			select case when http_status is null then greatest(deadline, answered_at) else answered_at end as ended,
 			       answered_at is null and deadline > clock_timestamp() as pending
 			from attempts
 			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'

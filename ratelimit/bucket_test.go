@@ -128,7 +128,7 @@ func TestCountWeighs(t *testing.T) {
 		{"lost long ago, and still not resolved", attempt{started: "-2 hours", deadline: "-3604 s"}, 0, 0},
 		{"lost, found by reading", attempt{started: "-30 s", deadline: "-10 s", resolution: "read"}, 1, 0},
 		{"found to be lost before the window, its deadline is within", attempt{started: "-2 hours", answered: "-61 min", lost: true, deadline: "-50 min"}, 1, 0},
-		{"found to be lost within the window, its deadline is before", attempt{started: "-2 hours", answered: "-10 min", lost: true, deadline: "-3604 s"}, 0, 0},
+		{"found to be lost within the window, its deadline is before", attempt{started: "-2 hours", answered: "-10 min", lost: true, deadline: "-3604 s"}, 1, 0},
 		{"found to be lost before its deadline", attempt{started: "-10 s", answered: "-5 s", lost: true}, 1, 0},
 		{"refused with 429", attempt{answered: "0", resolution: "refused"}, 1, 0},
 		{"never written", attempt{answered: "0", resolution: "not_sent"}, 0, 0},
