@@ -215,12 +215,13 @@ func (n *node) stand(d time.Duration) {
 	n.mu.Unlock()
 	n.r.note(n, "stands still for %s", d)
 	n.r.rare.count("a worker stood still")
-	if n.r.inFlight(n) && d > 5*second {
+	flying := n.r.inFlight(n)
+	if flying && d > 5*second {
 		n.r.rare.count("a worker stood still for longer than a lease while a request of its was under way")
 	}
 	held := n.r.leases(n)
 	time.AfterFunc(d, func() {
-		n.r.lostLeases(n, held)
+		n.r.lostLeases(n, held, flying)
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.thawed == thawed {

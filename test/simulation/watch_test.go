@@ -157,14 +157,15 @@ func (r *run) taken(g guard) bool {
 }
 
 // lostLeases counts the leases that others took from a node while it stood still, and whether it
-// was declared dead.
-func (r *run) lostLeases(n *node, held map[string]string) {
+// was declared dead. flying says that a request of its was under way when it stopped: from its side
+// the request still is.
+func (r *run) lostLeases(n *node, held map[string]string, flying bool) {
 	for name, holder := range held {
 		var other bool
 		err := r.pool.QueryRow(r.ctx, `select holder <> $2 from task_leases where name = $1`, name, holder).Scan(&other)
 		if err == nil && other {
 			r.rare.count("a worker that stood still lost the lease of " + name)
-			if r.inFlight(n) {
+			if flying {
 				r.rare.count("a worker lost a lease while a request of its was under way")
 			}
 		}
