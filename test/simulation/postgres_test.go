@@ -79,7 +79,10 @@ func (c *toPostgres) Write(p []byte) (int, error) {
 
 // guard is the check of a transaction that its process still holds a lease. It comes before writes
 // that only the holder may do.
-type guard struct{ task, holder string }
+type guard struct {
+	task, holder string
+	term         int64
+}
 
 // firstOfRecord is the first statement that records an answer. If a worker stands still before it,
 // others settle the attempt meanwhile.
@@ -242,7 +245,7 @@ func (c *toPostgres) message(kind byte, body []byte) string {
 		c.add(c.names[name])
 		if c.names[name] == "guard" {
 			values := parameters(rest)
-			c.guard = &guard{task: values[1], holder: values[3]}
+			c.guard = &guard{task: values[1], holder: values[3], term: int64(binary.BigEndian.Uint64([]byte(values[2])))}
 		}
 	case 'E':
 		c.execute = true

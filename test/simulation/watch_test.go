@@ -145,10 +145,12 @@ func (r *run) leases(n *node) map[string]string {
 	return held
 }
 
-// taken reports whether another process has taken the lease that a guard is about to check.
+// taken reports whether the lease that a guard is about to check was taken since, by another process or by the same one
+// in a later term.
 func (r *run) taken(g guard) bool {
 	var taken bool
-	err := r.pool.QueryRow(r.ctx, `select holder <> $2 from task_leases where name = $1`, g.task, g.holder).Scan(&taken)
+	err := r.pool.QueryRow(r.ctx, `select (holder, term) <> ($2, $3) from task_leases where name = $1`,
+		g.task, g.holder, g.term).Scan(&taken)
 	if r.failed("look at a lease", err) || !taken {
 		return false
 	}
