@@ -114,7 +114,7 @@ type pass struct {
 	seed   maphash.Seed
 	hashes []uint64 // of the ids that were read
 	passes []int64  // first reads of the lists
-	told   []int64  // reads that showed something new
+	told   []int64  // reads that showed something new, or may have
 }
 
 // read reads the default list first and then the revoked invitations, so that it sees what is
@@ -141,7 +141,7 @@ func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitati
 		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
 	}
 	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
-	if told {
+	if told || err != nil { // an error may be a commit that is done, and whose answer was lost
 		p.told = append(p.told, g.ID)
 	}
 	return err

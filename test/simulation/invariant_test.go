@@ -37,6 +37,9 @@ var invariants = []struct{ name, sql string }{
 		select format('row %s of batch %s', r.row_number, r.batch_id) from results r
 		where r.read_id is not null and not exists (select from reads d where d.id = r.read_id
 			and d.ended_at is not null and d.http_status = 200)`},
+	{"the read that showed a status is kept", `
+		select format('row %s of batch %s', r.row_number, r.batch_id) from results r
+		where r.status_read_id is not null and not exists (select from reads d where d.id = r.status_read_id)`},
 	{"who is known already has the attempt or the read that proves it", `
 		select format('row %s of batch %s is %s (%s)', r.row_number, r.batch_id, r.outcome, r.reason) from results r
 		where r.outcome in ('already_invited', 'already_registered', 'rejected', 'failed') and r.attempt_id is null
