@@ -106,7 +106,7 @@ func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Bud
 		if one.limit.None || one.name == ratelimit.GeneralCall {
 			continue
 		}
-		if one.use.Busy, err = r.busy(ctx, instance, one.name, *one.limit); err != nil {
+		if one.use.Busy, err = ratelimit.Busy(ctx, r.pool, instance, one.name, *one.limit); err != nil {
 			return b, err
 		}
 	}
@@ -118,20 +118,6 @@ func (r *Reader) Budget(ctx context.Context, instance int64, limits Limits) (Bud
 		return b, fmt.Errorf("read the limits of the workers of instance %d: %w", instance, err)
 	}
 	return b, nil
-}
-
-// busy lists how much longer each request counts against a limit. A request without an answer can
-// be answered at any moment, so it is treated as answered now.
-func (r *Reader) busy(ctx context.Context, instance int64, bucket string, limit ratelimit.Limit) ([]time.Duration, error) {
-	rows, _ := r.pool.Query(ctx, `
-		select least(coalesce(answered_at, deadline), clock_timestamp()) + $3::interval - clock_timestamp() from attempts
-		where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
-		  and coalesce(answered_at, deadline) > (select clock_timestamp() - $3::interval)`, instance, bucket, limit.Weight())
-	busy, err := pgx.CollectRows(rows, pgx.RowTo[time.Duration])
-	if err != nil {
-		return nil, fmt.Errorf("read the budget of instance %d: %w", instance, err)
-	}
-	return busy, nil
 }
 
 // Loads returns the waiting people of an instance's running batches. It leaves out people in a

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The names of the buckets. A transaction that locks create and bulk locks create first.
@@ -85,13 +86,13 @@ const (
 		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
-	// A request without an HTTP status may have reached Clerk up to its deadline, also if its loss was
-	// recorded before. Each part of the union has an index. The time stands in a subquery because no
-	// index is searched for a function that changes from row to row.
-	weighing = `
-		with since as materialized (select clock_timestamp() - $3::interval as at)
-		select coalesce(array_agg(ended), '{}'), clock_timestamp(), count(*) filter (where pending)
-		from (
+	// counted has the requests that count against a limit, and when each was over. A request
+	// without an HTTP status may have reached Clerk up to its deadline, also if its loss was recorded
+	// before. Each part of the union has an index. The time stands in a subquery because no index is
+	// searched for a function that changes from row to row.
+	counted = `
+		since as materialized (select clock_timestamp() - $3::interval as at),
+		counted as (
 			select case when http_status is null then greatest(deadline, answered_at) else answered_at end as ended,
 			       answered_at is null and deadline > clock_timestamp() as pending
 			from attempts
@@ -102,8 +103,24 @@ const (
 			from attempts
 			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
 			  and answered_at <= (select at from since) and http_status is null
-			  and deadline > (select at from since)) a`
+			  and deadline > (select at from since))`
+
+	weighing = `with ` + counted + `
+		select coalesce(array_agg(ended), '{}'), clock_timestamp(), count(*) filter (where pending) from counted`
 )
+
+// Busy lists for how much longer each request of a bucket counts against a limit. A request that is
+// under way, or whose loss is known before its deadline, is treated as answered now.
+func Busy(ctx context.Context, pool *pgxpool.Pool, instance int64, name string, limit Limit) ([]time.Duration, error) {
+	rows, _ := pool.Query(ctx, `with `+counted+`
+		select least(ended, clock_timestamp()) + $3::interval - clock_timestamp() from counted`,
+		instance, name, limit.Weight())
+	busy, err := pgx.CollectRows(rows, pgx.RowTo[time.Duration])
+	if err != nil {
+		return nil, fmt.Errorf("read the budget of bucket %s of instance %d: %w", name, instance, err)
+	}
+	return busy, nil
+}
 
 // count runs the queued statements and then counts. It keeps the caller's limit and those that live
 // workers of the instance state. It reads these after the lock, so it sees every worker that

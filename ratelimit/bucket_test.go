@@ -143,6 +143,9 @@ func TestCountWeighs(t *testing.T) {
 		if got.Weighs != tt.weighs || got.Pending != tt.pending || got.Free != limit.N-tt.weighs || !got.Opens.IsZero() {
 			t.Errorf("%s: %+v; want %d to weigh, %d pending", tt.name, got, tt.weighs, tt.pending)
 		}
+		if busy, err := ratelimit.Busy(t.Context(), b.pool, b.instance, ratelimit.Create, limit); err != nil || len(busy) != tt.weighs {
+			t.Errorf("%s: busy for %v, %v; want %d", tt.name, busy, err, tt.weighs)
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func (resumeCmd) Help() string {
     bulkinvite resume 12
     bulkinvite resume 12 --actor maria
 
-Lets a paused batch go on, whoever or whatever paused it. Workers (bulkinvite work), or the same send, go on with it.` + changeStatus
+Lets a paused batch go on, no matter who or what paused it. Workers (bulkinvite work), or the same send, resume it.` + changeStatus
 }
 
 // Run lets a paused batch run again.

@@ -233,7 +233,7 @@ func emailColumn(c importer.Columns) string {
 	return fmt.Sprintf("#%d", c.Numbers["email"])
 }
 
-// text is the plan as a person reads it. clerk is whom it would be sent to, or nothing.
+// text is the plan as a person reads it. clerk names the instance that it would be sent to, or is empty.
 func (pl *plan) text(clerk string, now time.Time, on display) string {
 	var b strings.Builder
 	s := pl.summary

@@ -15,7 +15,7 @@ import (
 type resendCmd struct {
 	Batch            int64 `arg:"" help:"The batch whose people are invited again; bulkinvite batches lists them."`
 	PendingFor       age   `default:"7d" placeholder:"AGE" help:"How long an invitation must have been pending: 7d, or 36h. Default: 7d."`
-	Cooldown         age   `default:"3d" placeholder:"AGE" help:"Leave out whom any batch invited again less than this long ago. Default: 3d."`
+	Cooldown         age   `default:"3d" placeholder:"AGE" help:"Leave out people who were invited again less than this long ago. Default: 3d."`
 	AllowUndelivered bool  `help:"Go past the 100 mails a month of a development instance; Clerk drops the rest silently. Default: off."`
 	Actor            actor `placeholder:"NAME" help:"Who sends it, for the record. Default: the login name."`
 }

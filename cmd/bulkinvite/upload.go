@@ -86,7 +86,7 @@ type upload struct {
 	batch int64
 	links *jobs.Links // the file of its links; nil: none, or not open yet
 	draft bool        // it is not started
-	sweep int64       // takes back whom the new version of a roster lacks; 0: none
+	sweep int64       // revokes the people who are missing from the new version of a roster; 0: none
 }
 
 // openUpload reads the file, finds out which instance it is for, and opens the database,
