@@ -176,7 +176,9 @@ func readUnknown(ctx context.Context, tx pgx.Tx, r *Report) (*Unknown, error) {
 	rows, _ := tx.Query(ctx, `
 		select ended_at, http_status, error_code from (
 			select ended_at, http_status, error_code from reads
-			where instance_id = $1 and begun_at >= $2 and ended_at is not null order by begun_at desc limit 1) last
+			where instance_id = $1 and begun_at >= $2 and ended_at is not null
+			  and error_code is distinct from 'canceled' -- broken off by a process that stopped
+			order by begun_at desc limit 1) last
 		where http_status is distinct from 200`, r.InstanceID, u.Since)
 	failed, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[FailedRead])
 	if err != nil {

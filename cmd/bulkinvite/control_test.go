@@ -134,6 +134,9 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			_ = c.Wait() // the exit status is looked at
 			held := decode[errorDocument](t, outcome{c.ProcessState.ExitCode(), out.String(), errs.String()}.want(t, exitHeld))
 			expect.Text(t, errs.String(), "waiting for what became of 1 person under way")
+			// A read that a process broke off as it stopped says nothing of Clerk.
+			must.Exec(t, pool, `insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at, error_code)
+				values (1, 'w', 'users', clock_timestamp(), clock_timestamp(), 'canceled')`)
 			o := b.run("status", "1", "--json").want(t, exitOK)
 			d := decode[document](t, o)
 			unknown := decode[struct{ Unknown *invitation.Unknown }](t, o).Unknown
@@ -143,7 +146,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 				}
 				return
 			}
-			if d.Undecided != 2 || unknown == nil || unknown.Rows != 1 || unknown.LastRead == nil || *unknown.LastRead.HTTPStatus != 503 || unknown.Workers != 0 {
+			if d.Undecided != 2 || unknown == nil || unknown.Rows != 1 || unknown.LastRead == nil || unknown.LastRead.HTTPStatus == nil || *unknown.LastRead.HTTPStatus != 503 || unknown.Workers != 0 {
 				t.Errorf("%+v, not known: %+v", d, unknown)
 			}
 			expect.Text(t, held.Error.Message, "1 not known until Clerk can be read")
