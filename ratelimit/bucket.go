@@ -22,7 +22,7 @@ type Bucket struct {
 	Name    string
 	Free    int       // how many requests may start now
 	Weighs  int       // requests that count against Limit
-	Pending int       // the part of Weighs that has no answer yet
+	Pending int       // the part of Weighs that Clerk may still be working on
 	Opens   time.Time // if Free is 0: the earliest start, by PostgreSQL's clock; pending answers can delay it
 	Probe   bool      // the bucket thaws: the one free request is a probe
 	Frozen  time.Time // if frozen: the end of the freeze
@@ -82,7 +82,7 @@ const (
 	readBucket = `
 		select clock_timestamp(), b.frozen_until, b.frozen_at, coalesce(b.frozen_reason, ''),
 		       exists (select from attempts a where a.id = b.probe_attempt
-		               and a.answered_at is null and a.resolved_at is null and a.deadline > clock_timestamp()),
+		               and a.http_status is null and a.resolved_at is null and a.deadline > clock_timestamp()),
 		       ` + statedLimits + `
 		from buckets b where b.instance_id = $1 and b.name = $2`
 
@@ -94,7 +94,7 @@ const (
 		since as materialized (select clock_timestamp() - $3::interval as at),
 		counted as (
 			select case when http_status is null then greatest(deadline, answered_at) else answered_at end as ended,
-			       answered_at is null and deadline > clock_timestamp() as pending
+			       http_status is null and resolved_at is null and deadline > clock_timestamp() as pending
 			from attempts
 			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
 			  and coalesce(answered_at, deadline) > (select at from since)
