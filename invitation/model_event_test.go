@@ -197,16 +197,23 @@ func (m *model) readEvents(w *world, list []event) []event {
 	return list
 }
 
-// due is when a read for an attempt may begin: after its answer, if one came
-// that did not decide, though for many kinds it is only read later.
+// due is when a read for an attempt may begin: after its answer, if one came that did not decide, though for many
+// kinds it is only read later.
 func (w *world) due(k int) moment {
-	switch t := w.tries[k]; {
-	case t.again:
-		return t.answered.plus(settleTicks)
-	case !t.answered.zero():
-		return t.answered
+	t := w.tries[k]
+	if t.answered.zero() || t.again {
+		return t.ended().plus(settleTicks)
 	}
-	return w.tries[k].started.plus(timeout + settleTicks)
+	return t.answered
+}
+
+// ended is when Clerk has finished with an attempt at the latest. An answer that decides says so at once.
+func (t try) ended() moment {
+	end := t.started.plus(timeout)
+	if t.answer != 0 || end.before(t.answered) {
+		end = t.answered
+	}
+	return end
 }
 
 // wanted says which reads a claim asks for: see Worker.preflight.
@@ -296,7 +303,7 @@ func (m *model) happen(w *world, e event) {
 		}
 	case evCut:
 		w.faults--
-		w.requests[a] = request{phase: orphan, reply: replyLost, until: moment{w.now.tick, 0}}
+		w.requests[a] = request{phase: orphan, reply: replyLost, until: moment{w.tries[a].started.tick + timeout, 0}}
 	case evArrive:
 		w.requests[a].phase, w.requests[a].until = 0, moment{}
 		m.make(w, a)

@@ -104,11 +104,7 @@ func (m *model) overlookOpen(w *world, k int, settled moment, act invitation.Act
 	if !slices.Contains(answers[act.Close], modelAnswers[t.answer]) {
 		m.breaks("attempt %d, of whose answer %q is known, is closed as %s", k+1, modelAnswers[t.answer], act.Close)
 	}
-	end := t.started.plus(timeout)
-	if !t.answered.zero() {
-		end = t.answered
-	}
-	if act.Close != invitation.ClosedOurs && t.answer == 0 && settled.before(end.plus(settleTicks)) {
+	if act.Close != invitation.ClosedOurs && t.answer == 0 && settled.before(t.ended().plus(settleTicks)) {
 		m.breaks("attempt %d is closed as %s without a read that began a settle time after its end", k+1, act.Close)
 	}
 	if act.Close == invitation.ClosedNotThere && act.ReadID != settleRead {

@@ -222,8 +222,10 @@ func nextOpen(row Row, ev Evidence, a Attempt) Action {
 	if s, at, ok := ours(ev); ok {
 		return found(row, s, at)
 	}
+	// An answer that says nothing of the person, or a connection that was cut, does not prove that
+	// Clerk has finished. It may work on the request until the deadline.
 	after := a.Deadline
-	if !a.Answered.IsZero() {
+	if a.Answered.After(after) {
 		after = a.Answered
 	}
 	after = after.Add(ev.Settle)

@@ -514,8 +514,8 @@ func TestNextUnknown(t *testing.T) {
 		{"a read after the deadline, before the settle time", waitingRow(), nothingKnown(attempts(lost()), settled(1034.999)), with(read, from(1035))},
 		{"not there", waitingRow(), nothingKnown(attempts(lost()), settled(1035)), notThere},
 		{"not there, to go alone", waitingRow(func(r *invitation.Row) { r.Alone = true }), nothingKnown(attempts(lost()), settled(1035)), with(notThere, alone)},
-		{"a 500 is read a settle time after it came", waitingRow(), nothingKnown(attempts(lost(answered(1002))), settled(1016)), with(read, from(1017))},
-		{"a 500, not there", waitingRow(), nothingKnown(attempts(lost(answered(1002))), settled(1017)), notThere},
+		{"a 500 is read a settle time after the deadline", waitingRow(), nothingKnown(attempts(lost(answered(1002))), settled(1034)), with(read, from(1035))},
+		{"a 500, not there", waitingRow(), nothingKnown(attempts(lost(answered(1002))), settled(1035)), notThere},
 		{"an answer that was recorded late", waitingRow(), nothingKnown(attempts(lost(answered(1500))), settled(1100)), with(read, from(1515))},
 
 		{"there, and ours", waitingRow(), nothingKnown(attempts(lost()), seen(made()), settled(1035)), ours(made(), 31)},
@@ -533,11 +533,11 @@ func TestNextUnknown(t *testing.T) {
 				a.InvitationID, a.Status = "inv_2", invitation.Pending
 			})},
 
-		{"refused for somebody unnamed among others", waitingRow(), nothingKnown(attempts(inCrowd), settled(1020)), with(notThere, alone)},
-		{"refused for somebody unnamed, unread", waitingRow(), nothingKnown(attempts(inCrowd), settled(1019)), with(read, from(1020))},
+		{"refused for somebody unnamed among others", waitingRow(), nothingKnown(attempts(inCrowd), settled(1035)), with(notThere, alone)},
+		{"refused for somebody unnamed, unread", waitingRow(), nothingKnown(attempts(inCrowd), settled(1034)), with(read, from(1035))},
 		{"refused for somebody unnamed: this one, a user", waitingRow(), nothingKnown(attempts(inCrowd), seen(user(3480)), settled(3490)), registered},
 		{"failed over again and again among others", waitingRow(func(r *invitation.Row) { r.Tries = 2 }), nothingKnown(attempts(lost()), settled(1035)), with(notThere, alone)},
-		{"refused, being alone", waitingRow(), nothingKnown(attempts(single), settled(1020)), notThere},
+		{"refused, being alone", waitingRow(), nothingKnown(attempts(single), settled(1035)), notThere},
 	}
 	ends := map[invitation.State]invitation.Action{
 		invitation.Paused:         notThere,

@@ -17,7 +17,7 @@ type Reply struct {
 	Code    string
 	TraceID string
 	Read    bool          // only a read can show what the request did
-	Soon    bool          // that read may begin at once; if false, a settle time after the answer
+	Soon    bool          // that read may begin at once; if false, a settle time after the answer and the deadline
 	Backoff time.Duration // how long its people back off; 0: not at all
 	People  map[string]Said
 }
@@ -62,7 +62,7 @@ func (s *Store) Note(ctx context.Context, tx pgx.Tx, settle time.Duration, answe
 	}
 	rows, _ := tx.Query(ctx, `
 		update attempts a set answered_at = clock_timestamp(), http_status = nullif(d.status, 0), error_code = nullif(d.code, ''), trace_id = nullif(d.trace, ''),
-		       read_after = case when not d.read then null when d.soon then clock_timestamp() else clock_timestamp() + $7::interval end
+		       read_after = case when not d.read then null when d.soon then clock_timestamp() else greatest(clock_timestamp(), a.deadline) + $7::interval end
 		from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::bool[], $6::bool[], $8::timestamptz[])
 			as d (id, status, code, trace, read, soon, started)
 		where a.id = d.id and a.started_at = d.started and a.answered_at is null and a.resolved_at is null returning a.id`,

@@ -84,15 +84,16 @@ func TestNoteReadAfter(t *testing.T) {
 	for i, tt := range []struct {
 		name  string
 		reply invitation.Reply
-		want  string // seconds after the answer
+		from  string
+		want  string // seconds after it
 	}{
-		{"a", invitation.Reply{Status: 200}, "null"},
-		{"b", invitation.Reply{Status: 500, Read: true}, "15"},
-		{"c", invitation.Reply{Status: 400, Read: true, Soon: true}, "0"},
+		{"a", invitation.Reply{Status: 200}, "answered_at", "null"},
+		{"b", invitation.Reply{Status: 500, Read: true}, "deadline", "15"},
+		{"c", invitation.Reply{Status: 400, Read: true, Soon: true}, "answered_at", "0"},
 	} {
 		id := l.attempt(single(person(batch, i+1, tt.name)))
 		l.note(id, tt.reply)
-		l.is(tt.want, `select round(extract(epoch from read_after - answered_at)) from attempts where id = $1`, id)
+		l.is(tt.want, `select round(extract(epoch from read_after - `+tt.from+`)) from attempts where id = $1`, id)
 	}
 }
 

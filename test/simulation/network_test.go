@@ -121,6 +121,7 @@ type ledger struct {
 const (
 	cLostBefore  = "lost before Clerk had it"
 	cLostAfter   = "answer lost"
+	cCut         = "its connection was cut, and Clerk worked on it until shortly before the deadline"
 	cSlowBefore  = "slow to come"
 	cSlowAfter   = "answer slow"
 	cError       = "500, nothing done"
@@ -310,6 +311,17 @@ func (r *run) serve(w http.ResponseWriter, q *request) {
 		}
 		problem(w, http.StatusTooManyRequests, "too_many_requests")
 		return
+	case cCut:
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			r.wrong("cut a connection: %v", err)
+			return
+		}
+		conn.Close()
+		left := max(0, time.Until(q.ledger.deadline))
+		time.Sleep(between(dice, left/2, left*19/20))
+		r.act(q)
+		return
 	case cSlowBefore:
 		time.Sleep(between(dice, second/4, requestTimeout/2))
 	case cStandBefore:
@@ -404,7 +416,7 @@ func (r *run) faultOf(q *request) (string, *rand.Rand) {
 	}
 	if q.changes() {
 		kinds = append(kinds, weighted[string]{cErrorAfter, 2}, weighted[string]{cConflict, 1},
-			weighted[string]{cKey, 2})
+			weighted[string]{cKey, 2}, weighted[string]{cCut, 4})
 	}
 	if q.call == "create" || q.call == "bulk" {
 		kinds = append(kinds, weighted[string]{cQuota, 2}, weighted[string]{cUnknown, 2},
