@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/lease"
+	"bulkinvite/internal/null"
 )
 
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
@@ -34,7 +35,7 @@ func scanBatch(row pgx.Row) (*Batch, error) {
 	if from != nil && to != nil {
 		b.Hours = Hours{From: *from, To: *to, TZ: tz}
 	}
-	b.StartedAt, b.FinishedAt, b.StartAt = deref(started), deref(finished), deref(startAt)
+	b.StartedAt, b.FinishedAt, b.StartAt = null.Value(started), null.Value(finished), null.Value(startAt)
 	return &b, nil
 }
 
@@ -94,7 +95,7 @@ func (s *Store) CreateBatch(ctx context.Context, tx pgx.Tx, b Batch) (int64, err
 		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), nullif($15, 0), nullif($16, interval '0'),
 		        $17, $18, nullif($19, 0), nullif($20, 0), nullif($21, 0), nullif($22, ''), case when $23 then clock_timestamp() end, 'draft') returning id`,
 		b.InstanceID, b.FileName, b.FileSHA256[:], b.FileBytes, b.Encoding, b.Delimiter, b.Columns, b.Actor, b.Options, cmp.Or(b.Priority, DefaultPriority), b.Preflight,
-		nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter,
+		null.Time(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.Canary, b.RevokeAfter,
 		cmp.Or(b.Duplicates, Skip), cmp.Or(b.Cooldown, DefaultCooldown), b.ResendOf, b.Corrects.Batch, b.Corrects.Row, b.LinksFile, b.Confirmed).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("create a batch: %w", err)

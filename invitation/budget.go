@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/null"
 	"bulkinvite/ratelimit"
 )
 
@@ -158,7 +159,7 @@ func (r *Reader) loads(ctx context.Context, where string, arg int64) ([]Load, er
 	var from, to *int
 	loads := []Load{}
 	_, err := pgx.ForEachRow(rows, []any{&l.Batch, &l.Priority, &start, &from, &to, &l.Hours.TZ, &l.People, &l.Held, &l.Canary, &wait}, func() error {
-		l.StartAt, l.NotBefore = deref(start), deref(wait)
+		l.StartAt, l.NotBefore = null.Value(start), null.Value(wait)
 		if from != nil && to != nil {
 			l.Hours.From, l.Hours.To = *from, *to
 		} else {

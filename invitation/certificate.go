@@ -65,7 +65,7 @@ func (c *Certificate) afterRows() int {
 // ended, a retry opened it again, or its certificate is not made yet.
 func (r *Reader) Certificate(ctx context.Context, batch int64) (*Certificate, error) {
 	var c *Certificate
-	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) (err error) {
 		c, err = readCertificate(ctx, tx, batch)
 		return err
 	})
@@ -204,9 +204,6 @@ func certify(ctx context.Context, tx pgx.Tx, batch int64, format int) error {
 // written.
 const (
 	moment = `to_char(%s at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
-
-	// privateCells are the cells of row r that an erasure removes.
-	privateCells = `array[r.email, r.key, r.redirect_url, r.public_metadata::text, cardinality(r.notes)::text] || r.notes || array[cardinality(r.original)::text] || r.original`
 )
 
 var (
@@ -376,14 +373,6 @@ func (c *Certificate) follow(ctx context.Context, tx pgx.Tx, against *Certificat
 		w.differs = append(w.differs, Difference{What: DiffersBatch})
 	}
 	return w.differs, nil
-}
-
-func pointers(texts []string) []*string {
-	list := make([]*string, len(texts))
-	for i := range texts {
-		list[i] = &texts[i]
-	}
-	return list
 }
 
 // walk is a chain that is being computed.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // ErrDeclaredDead says that the process is not registered any more: other processes have declared
@@ -36,35 +37,45 @@ func Alive(ctx context.Context, tx pgx.Tx, worker string) error {
 	return nil
 }
 
+// Picker finds the rows that a process may send. It is safe for concurrent use.
+type Picker struct {
+	pool  *pgxpool.Pool
+	links int64 // the one batch whose rows it picks; 0: all batches except those whose links go to a file
+}
+
+// NewPicker returns a Picker of the rows of one batch whose links go to a file, or, for links 0, of
+// the rows of all other batches.
+func NewPicker(pool *pgxpool.Pool, links int64) *Picker { return &Picker{pool: pool, links: links} }
+
 // Pick locks up to n waiting rows of an instance: owed rows first, then by priority and age of
 // their batches, then in file order. It skips rows that another transaction has locked. The caller
 // must hold the buckets. Every transaction that changes a batch's state takes them first, so the
 // batches that Pick sees as running do run.
 //
 // alone says whether to include owed rows and rows that must go in a call of their own.
-func (s *Store) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool) ([]RowID, error) {
-	return s.pick(ctx, tx, instance, n, alone, `for update of r skip locked`)
+func (p *Picker) Pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool) ([]RowID, error) {
+	return p.pick(ctx, tx, instance, n, alone, `for update of r skip locked`)
 }
 
 // Peek is Pick without locks, for a caller that only reads ahead.
-func (s *Store) Peek(ctx context.Context, instance int64, n int, alone bool) (ids []RowID, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		ids, err = s.pick(ctx, tx, instance, n, alone, ``)
+func (p *Picker) Peek(ctx context.Context, instance int64, n int, alone bool) (ids []RowID, err error) {
+	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+		ids, err = p.pick(ctx, tx, instance, n, alone, ``)
 		return err
 	})
 	return ids, err
 }
 
-// open says that this store's process may send the waiting rows of batch b now.
-func (s *Store) open() string { return isOpen + ` and ` + s.mine() }
+// open says that the picker's process may send the waiting rows of batch b now.
+func (p *Picker) open() string { return isOpen + ` and ` + p.mine() }
 
-// mine says that the rows of batch b are for this store's process. Links go to one file, so only
+// mine says that the rows of batch b are for the picker's process. Links go to one file, so only
 // the process that has the file works on that batch, and it works on no other.
-func (s *Store) mine() string {
-	if s.links == 0 {
+func (p *Picker) mine() string {
+	if p.links == 0 {
 		return `b.links_file is null`
 	}
-	return fmt.Sprintf(`b.id = %d`, s.links)
+	return fmt.Sprintf(`b.id = %d`, p.links)
 }
 
 // isOpen says that batch b may send now. It is false if PostgreSQL does not know the batch's time
@@ -90,12 +101,12 @@ const owed = `r.revoke_sent is not null and r.outcome is null`
 // ownRevoke says that attempt a revokes an invitation for a row, which then makes another.
 const ownRevoke = `a.call = 'revoke' and a.sweep_id is null`
 
-func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
+func (p *Picker) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]RowID, error) {
 	rows, _ := tx.Query(ctx, `
 		select 0 as id, 0 as priority, 0 as last where $2 and exists (
-			select from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
+			select from results r join batches b on b.id = r.batch_id and `+p.mine()+` where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null)
 		union all
-		select b.id, b.priority, `+lastRow+` from batches b where b.instance_id = $1 and `+s.open()+` order by priority, id`, instance, alone)
+		select b.id, b.priority, `+lastRow+` from batches b where b.instance_id = $1 and `+p.open()+` order by priority, id`, instance, alone)
 	type turn struct {
 		Batch    int64 // 0: the owed rows of all batches
 		Priority int
@@ -114,7 +125,7 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 			where r.batch_id = $1 and r.row_number <= $4 and ($3 or not r.alone) and r.revoke_sent is null and `+waiting+`
 			order by r.row_number limit $2 `, []any{batch.Batch, n - len(ids), alone, batch.Last}
 		if batch.Batch == 0 {
-			sql, args = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+`
+			sql, args = `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+p.mine()+`
 				where r.instance_id = $1 and $3 and `+owed+` and `+waiting+` order by r.revoke_sent limit $2 `, []any{instance, n - len(ids), alone}
 		}
 		rows, _ := tx.Query(ctx, sql+lock, args...)
@@ -127,13 +138,13 @@ func (s *Store) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alon
 	return ids, nil
 }
 
-// Waits reports whether a row waits: it may be claimed now by this store's process. See the
+// Waits reports whether a row waits: it may be claimed now by the picker's process. See the
 // glossary for waiting and owed.
-func (s *Store) Waits(ctx context.Context, id RowID) (waits bool, err error) {
-	err = s.pool.QueryRow(ctx, `select exists (
+func (p *Picker) Waits(ctx context.Context, id RowID) (waits bool, err error) {
+	err = p.pool.QueryRow(ctx, `select exists (
 		select from (select * from results r where r.batch_id = $1 and r.row_number = $2 and `+waiting+` offset 0) r
 		join batches b on b.id = r.batch_id
-		where r.row_number <= `+lastRow+` and r.revoke_sent is null and `+s.open()+` or `+owed+` and `+s.mine()+`)`, id.Batch, id.Row).Scan(&waits)
+		where r.row_number <= `+lastRow+` and r.revoke_sent is null and `+p.open()+` or `+owed+` and `+p.mine()+`)`, id.Batch, id.Row).Scan(&waits)
 	if err != nil {
 		return false, fmt.Errorf("look whether row %d of batch %d waits: %w", id.Row, id.Batch, err)
 	}
@@ -143,12 +154,12 @@ func (s *Store) Waits(ctx context.Context, id RowID) (waits bool, err error) {
 // Telling counts rows of an instance's running batches, looking at no more than limit. undecided
 // counts the undecided rows. telling counts those that a worker may be able to decide without
 // budget: rows that still need a preflight read, and rows whose person has a sighting.
-func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecided, telling int, err error) {
-	err = s.pool.QueryRow(ctx, `
+func (p *Picker) Telling(ctx context.Context, instance int64, limit int) (undecided, telling int, err error) {
+	err = p.pool.QueryRow(ctx, `
 		select count(*), count(*) filter (where preflight and users_read_id is null or exists (
 			select from sightings s where s.key = w.key and s.instance_id = $1)) from (
 			select b.preflight, r.users_read_id, r.key from batches b join results r on r.batch_id = b.id
-			where b.instance_id = $1 and b.state = 'running' and `+s.mine()+` and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &telling)
+			where b.instance_id = $1 and b.state = 'running' and `+p.mine()+` and r.outcome is null limit $2) w`, instance, limit).Scan(&undecided, &telling)
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the undecided rows of instance %d: %w", instance, err)
 	}
@@ -157,15 +168,15 @@ func (s *Store) Telling(ctx context.Context, instance int64, limit int) (undecid
 
 // LastWaiting returns up to n waiting rows of an instance, the last in line first. Owed rows fill
 // up the list.
-func (s *Store) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID, error) {
-	rows, _ := s.pool.Query(ctx, `
+func (p *Picker) LastWaiting(ctx context.Context, instance int64, n int) ([]RowID, error) {
+	rows, _ := p.pool.Query(ctx, `
 		select w.batch_id, w.row_number from batches b cross join lateral (
 			select r.batch_id, r.row_number from results r
 			where r.batch_id = b.id and r.row_number <= `+lastRow+` and `+waiting+` order by r.row_number desc limit $2) w
-		where b.instance_id = $1 and `+s.open()+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
+		where b.instance_id = $1 and `+p.open()+` order by b.priority desc, b.id desc, w.row_number desc limit $2`, instance, n)
 	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 	if err == nil && len(ids) < n {
-		rows, _ = s.pool.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+s.mine()+` where r.instance_id = $1 and `+owed+` and `+waiting+` limit $2`, instance, n-len(ids))
+		rows, _ = p.pool.Query(ctx, `select r.batch_id, r.row_number from results r join batches b on b.id = r.batch_id and `+p.mine()+` where r.instance_id = $1 and `+owed+` and `+waiting+` limit $2`, instance, n-len(ids))
 		var more []RowID
 		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RowID])
 		ids = append(ids, more...)

@@ -15,10 +15,10 @@ import (
 	"bulkinvite/invitation"
 )
 
-func (l *ledger) pick(n int) (ids []invitation.RowID) {
+func (l *bundle) pick(n int) (ids []invitation.RowID) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
-		ids, err = l.store.Pick(ctx, tx, l.instance, n, true)
+		ids, err = l.picker.Pick(ctx, tx, l.instance, n, true)
 		return err
 	})
 	return ids
@@ -27,7 +27,7 @@ func (l *ledger) pick(n int) (ids []invitation.RowID) {
 // Which rows wait, and in which order they are taken.
 func TestPick(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	late := l.batch("a", "b", "c", "d", "e")
 	urgent := l.batchOf(invitation.Batch{Priority: 1}, "f", "g")
 	paused, draft, cancelled := l.batch("h"), l.batch("i"), l.batch("j")
@@ -48,19 +48,19 @@ func TestPick(t *testing.T) {
 	if got := l.pick(3); !slices.Equal(got, want[:3]) {
 		t.Errorf("picked three: %v, want %v", got, want[:3])
 	}
-	if got, err := l.store.Peek(t.Context(), l.instance, 10, true); err != nil || !slices.Equal(got, want) {
+	if got, err := l.picker.Peek(t.Context(), l.instance, 10, true); err != nil || !slices.Equal(got, want) {
 		t.Errorf("peeked at %v, want %v: %v", got, want, err)
 	}
-	if got, err := l.store.LastWaiting(t.Context(), l.instance, 3); err != nil || !slices.Equal(got, []invitation.RowID{row(late, 5), row(late, 4), row(urgent, 2)}) {
+	if got, err := l.picker.LastWaiting(t.Context(), l.instance, 3); err != nil || !slices.Equal(got, []invitation.RowID{row(late, 5), row(late, 4), row(urgent, 2)}) {
 		t.Errorf("the last in line are %v: %v", got, err)
 	}
 	for _, id := range []invitation.RowID{row(late, 1), row(late, 2), row(late, 3), row(paused, 1), row(draft, 1), row(cancelled, 1), row(same, 1)} {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || yes {
+		if yes, err := l.picker.Waits(t.Context(), id); err != nil || yes {
 			t.Errorf("row %v waits: %v", id, err)
 		}
 	}
 	for _, id := range want {
-		if yes, err := l.store.Waits(t.Context(), id); err != nil || !yes {
+		if yes, err := l.picker.Waits(t.Context(), id); err != nil || !yes {
 			t.Errorf("row %v does not wait: %v", id, err)
 		}
 	}
@@ -69,10 +69,10 @@ func TestPick(t *testing.T) {
 // A row that another claim has picked is passed over, not waited for.
 func TestPickPassesOver(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		first, err := l.store.Pick(ctx, tx, l.instance, 2, true)
+		first, err := l.picker.Pick(ctx, tx, l.instance, 2, true)
 		if err != nil || !slices.Equal(first, []invitation.RowID{row(batch, 1), row(batch, 2)}) {
 			t.Errorf("first: %v, %v", first, err)
 		}
@@ -85,7 +85,7 @@ func TestPickPassesOver(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	claimed := l.open(single(person(batch, 3, "c")), bulk(person(batch, 2, "b"), person(batch, 1, "a")))
 	if len(claimed) != 2 || len(claimed[0].People) != 1 || len(claimed[1].People) != 2 || claimed[0].Call != "create" || claimed[1].Call != "bulk" {
@@ -107,7 +107,7 @@ func TestOpenIsTheClaim(t *testing.T) {
 	for name, commits := range map[string]bool{"the first commits": true, "the first rolls back": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLedger(t)
+			l := newBundle(t)
 			one, two := l.batch("jane", "joe"), l.batch("max", "jane")
 			rolledBack := errors.New("rolled back")
 			var second []invitation.Claimed
@@ -151,24 +151,24 @@ func TestOpenIsTheClaim(t *testing.T) {
 // requests of one claim, and in two claims.
 func TestOpenSamePersonTwice(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(l *ledger, one, two int64) []invitation.Claimed{
-		"in one request": func(l *ledger, one, two int64) []invitation.Claimed {
+	for name, ask := range map[string]func(l *bundle, one, two int64) []invitation.Claimed{
+		"in one request": func(l *bundle, one, two int64) []invitation.Claimed {
 			return l.open(bulk(person(one, 1, "jane"), person(two, 1, "jane"), person(two, 2, "joe")))
 		},
-		"in two requests": func(l *ledger, one, two int64) []invitation.Claimed {
+		"in two requests": func(l *bundle, one, two int64) []invitation.Claimed {
 			return l.open(bulk(person(one, 1, "jane")), bulk(person(two, 1, "jane"), person(two, 2, "joe")))
 		},
-		"in two claims": func(l *ledger, one, two int64) []invitation.Claimed {
+		"in two claims": func(l *bundle, one, two int64) []invitation.Claimed {
 			return append(l.open(bulk(person(one, 1, "jane"))), l.open(bulk(person(two, 1, "jane"), person(two, 2, "joe")))...)
 		},
-		"as a revoke too": func(l *ledger, one, two int64) []invitation.Claimed {
+		"as a revoke too": func(l *bundle, one, two int64) []invitation.Claimed {
 			return append(l.open(invitation.Request{Call: "revoke", Bucket: "general", People: []invitation.Person{person(one, 1, "jane")}}),
 				l.open(bulk(person(two, 1, "jane"), person(two, 2, "joe")))...)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLedger(t)
+			l := newBundle(t)
 			asked := map[string]int{}
 			for _, c := range ask(l, l.batch("jane"), l.batch("jane", "joe")) {
 				for _, p := range c.People {
@@ -186,7 +186,7 @@ func TestOpenSamePersonTwice(t *testing.T) {
 // At another instance it is another person.
 func TestOpenAtAnotherInstance(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	l.attempt(single(person(l.batch("jane"), 1, "jane")))
 	l.instance = l.newInstance("ins_two")
 	l.attempt(single(person(l.batch("jane"), 1, "jane")))
@@ -197,7 +197,7 @@ func TestOpenAtAnotherInstance(t *testing.T) {
 // person, it holds those before and none of those after.
 func TestOpenInKeyOrder(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch, other := l.batch("z", "a", "m"), l.batch("a", "m", "z")
 	done := make(chan error, 1)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
@@ -223,7 +223,7 @@ func TestOpenInKeyOrder(t *testing.T) {
 }
 
 // free reports whether a person can be claimed without waiting, and leaves it at that.
-func free(t *testing.T, pool *pgxpool.Pool, l *ledger, p invitation.Person) bool {
+func free(t *testing.T, pool *pgxpool.Pool, l *bundle, p invitation.Person) bool {
 	t.Helper()
 	tx, err := pool.Begin(t.Context())
 	must.OK(t, err)
@@ -235,7 +235,7 @@ func free(t *testing.T, pool *pgxpool.Pool, l *ledger, p invitation.Person) bool
 
 func TestWithdraw(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c", "d")
 	var kept []invitation.Claimed
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
@@ -257,7 +257,7 @@ func TestWithdraw(t *testing.T) {
 // A claim that is cut in the middle leaves nothing.
 func TestOpenCut(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	p := person(l.batch("jane"), 1, "jane")
 	conn, err := pgx.ConnectConfig(t.Context(), l.pool.Config().ConnConfig.Copy())
 	must.OK(t, err)
@@ -276,7 +276,7 @@ func TestOpenCut(t *testing.T) {
 // rows reads none of the many behind it. A claim does so with the buckets locked.
 func TestCanaryReadsNoRest(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	const rows = 20_000
 	batch := l.batchOf(invitation.Batch{Canary: 2}, "a", "b", "c")
 	l.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key)
@@ -289,7 +289,7 @@ func TestCanaryReadsNoRest(t *testing.T) {
 	must.OK(t, err)
 	t.Cleanup(one.Close)
 	must.Exec(t, one, `vacuum analyze results`)
-	store := invitation.NewStore(one)
+	picker := invitation.NewPicker(one, 0)
 	read := func() (n int) {
 		t.Helper()
 		must.Exec(t, one, `select pg_stat_force_next_flush()`)
@@ -300,13 +300,13 @@ func TestCanaryReadsNoRest(t *testing.T) {
 	for name, look := range map[string]func() ([]invitation.RowID, error){
 		"a claim": func() (ids []invitation.RowID, err error) {
 			err = pgx.BeginFunc(t.Context(), one, func(tx pgx.Tx) error {
-				ids, err = store.Pick(t.Context(), tx, l.instance, 10, true)
+				ids, err = picker.Pick(t.Context(), tx, l.instance, 10, true)
 				return err
 			})
 			return ids, err
 		},
-		"reading ahead": func() ([]invitation.RowID, error) { return store.Peek(t.Context(), l.instance, 10, true) },
-		"the repair":    func() ([]invitation.RowID, error) { return store.LastWaiting(t.Context(), l.instance, 10) },
+		"reading ahead": func() ([]invitation.RowID, error) { return picker.Peek(t.Context(), l.instance, 10, true) },
+		"the repair":    func() ([]invitation.RowID, error) { return picker.LastWaiting(t.Context(), l.instance, 10) },
 	} {
 		before := read()
 		ids, err := look()

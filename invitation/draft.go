@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -116,13 +118,13 @@ func setOptions(ctx context.Context, tx pgx.Tx, b, before *Batch, actor string) 
 	}
 	_, err := tx.Exec(ctx, `
 		update batches set confirmed_at = null, options = $2, priority = $3, canary = nullif($4, 0), on_duplicate = $5, start_at = $6, hours = $7, tz = nullif($8, ''), revoke_after = nullif($9, interval '0')
-		where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), nullTime(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
+		where id = $1`, b.ID, b.Options, b.Priority, b.Canary, cmp.Or(b.Duplicates, Skip), null.Time(b.StartAt), b.Hours.multirange(), b.Hours.TZ, b.RevokeAfter)
 	if err != nil {
 		return fmt.Errorf("set the options of batch %d: %w", b.ID, err)
 	}
 	b.Confirmed = false
 	return event(ctx, tx, b.InstanceID, b.ID, actor, "set", map[string]any{
-		"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": nullTime(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
+		"options": b.Options, "priority": b.Priority, "canary": b.Canary, "on_duplicate": cmp.Or(b.Duplicates, Skip), "start_at": null.Time(b.StartAt), "hours": b.Hours.String(), "tz": b.Hours.TZ, "revoke_after": b.RevokeAfter.String(),
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"bulkinvite/internal/lease"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -30,9 +32,9 @@ func (h *hasher) person(key string) string {
 	return "erased:" + hex.EncodeToString(mac[:])
 }
 
-// former maps the replacements of keys to the keys. It returns an empty map if nobody was ever
-// erased or purged.
-func former(ctx context.Context, q Queryer, keys []string) (map[string]string, error) {
+// Former maps the keys that a purge would have put in place of these keys to these keys. It returns
+// an empty map if nobody was ever erased or purged.
+func Former(ctx context.Context, q Queryer, keys []string) (map[string]string, error) {
 	var any bool
 	if err := q.QueryRow(ctx, `select exists (select from erasures)`).Scan(&any); err != nil {
 		return nil, fmt.Errorf("look whether anybody was erased: %w", err)
@@ -51,16 +53,10 @@ func former(ctx context.Context, q Queryer, keys []string) (map[string]string, e
 	return of, nil
 }
 
-// Former maps the keys that a purge would have put in place of these keys to these keys. It returns
-// an empty map if nobody was ever erased or purged.
-func (r *Reader) Former(ctx context.Context, keys []string) (map[string]string, error) {
-	return former(ctx, r.pool, keys)
-}
-
 // purgedAs returns the replacement of a key if a purge has emptied rows of the person. It returns
 // "" if there are no such rows, or if the person was erased: then nothing is reported about them.
 func purgedAs(ctx context.Context, q Queryer, key string) (string, error) {
-	of, err := former(ctx, q, []string{key})
+	of, err := Former(ctx, q, []string{key})
 	if err != nil {
 		return "", err
 	}
@@ -83,26 +79,26 @@ const purged = `(exists (
 		select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)
 	and not exists (select from erased_people p where p.hash = r.key))`
 
-// lockErasures makes erasures wait for imports and for each other until the transaction ends, so
-// that no person is imported while they are erased.
+// LockErasures makes the transaction wait for imports and other erasures, and makes them wait for
+// the transaction. An erasure calls it first, before it locks anything that claims need, because an
+// import may take minutes.
 //
-// The lock is the row of hash_key: imports lock it for share, erasures for update. Nothing else
-// locks it, and only a login that may write it can.
-func lockErasures(ctx context.Context, tx pgx.Tx, mode string) error {
-	if _, err := tx.Exec(ctx, `select from hash_key for `+mode); err != nil {
+// The lock is the row of hash_key. Nothing else locks it, and only a login that may write it can.
+func LockErasures(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `select from hash_key for update`); err != nil {
 		return fmt.Errorf("wait for imports and erasures: %w", err)
 	}
 	return nil
 }
 
-// LockErasures makes the transaction wait for imports and other erasures, and makes them wait for
-// the transaction. An erasure calls it first, before it locks anything that claims need, because an
-// import may take minutes.
-func LockErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "update") }
-
 // ShareErasures waits for an erasure that is under way and lets no other begin until the
 // transaction ends. Every transaction that imports people calls it first.
-func ShareErasures(ctx context.Context, tx pgx.Tx) error { return lockErasures(ctx, tx, "share") }
+func ShareErasures(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, `select from hash_key for share`); err != nil {
+		return fmt.Errorf("wait for erasures: %w", err)
+	}
+	return nil
+}
 
 // Erased has the people who were erased, for imports. A nil Erased has none.
 type Erased struct {
@@ -113,7 +109,7 @@ type Erased struct {
 // LoadErased returns the people who were erased and must not be invited, or nil if there are none.
 // No erasure can begin until the transaction ends.
 func LoadErased(ctx context.Context, tx pgx.Tx) (*Erased, error) {
-	if err := lockErasures(ctx, tx, "share"); err != nil {
+	if err := ShareErasures(ctx, tx); err != nil {
 		return nil, err
 	}
 	e := &Erased{by: map[string]int64{}}
@@ -179,7 +175,7 @@ type Erasure struct {
 // is being revoked.
 func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasure, error) {
 	fault := func(err error) (*Erasure, error) { return nil, fmt.Errorf("erase a person: %w", err) }
-	if err := lockErasures(ctx, tx, "update"); err != nil {
+	if err := LockErasures(ctx, tx); err != nil {
 		return fault(err)
 	}
 	// This is a separate statement: what the next ones read cannot change meanwhile.
@@ -211,12 +207,12 @@ func (s *Store) Erase(ctx context.Context, tx pgx.Tx, keys []string, actor strin
 	if err != nil {
 		return fault(err)
 	}
-	rows, err := h.blot(ctx, tx, e.ID, `r.key = any($1)`, keys)
+	rows, err := blot(ctx, tx, h, e.ID, `r.key = any($1)`, keys)
 	if err != nil {
 		return fault(err)
 	}
 	e.Rows = len(rows)
-	if err := h.forget(ctx, tx, keys, true); err != nil {
+	if err := forget(ctx, tx, h, keys, true); err != nil {
 		return fault(err)
 	}
 	people := make([]string, len(keys))
@@ -249,7 +245,7 @@ type blotted struct {
 }
 
 // blot removes the private cells of the rows that a condition selects. Their keyed hash stays.
-func (h *hasher) blot(ctx context.Context, tx pgx.Tx, erasure int64, where string, args ...any) ([]blotted, error) {
+func blot(ctx context.Context, tx pgx.Tx, h *hasher, erasure int64, where string, args ...any) ([]blotted, error) {
 	rows, _ := tx.Query(ctx, `select r.batch_id, r.row_number, r.instance_id, r.key, `+privateCells+` from results r where r.erased_by is null and `+where, args...)
 	var gone []blotted
 	var batches []int64
@@ -281,7 +277,7 @@ func (h *hasher) blot(ctx context.Context, tx pgx.Tx, erasure int64, where strin
 
 // forget replaces the keys of people in all tables except results, and deletes their sightings. If
 // all is false, it leaves out people who still have rows under their own key.
-func (h *hasher) forget(ctx context.Context, tx pgx.Tx, keys []string, all bool) error {
+func forget(ctx context.Context, tx pgx.Tx, h *hasher, keys []string, all bool) error {
 	people := make([]string, len(keys))
 	for i, key := range keys {
 		people[i] = h.person(key)
@@ -324,13 +320,13 @@ func recordErasure(ctx context.Context, tx pgx.Tx, action, actor string, erasure
 // certificate, in transactions of up to 2,000 rows. If it is interrupted, the next purge completes
 // it. Purged people can be invited later. Purge leaves out a batch with an open request or an
 // undecided revocation. guard is nil for a purge that a person asked for.
-func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard Guard) (*Erasure, error) {
+func (s *Store) Purge(ctx context.Context, olderThan time.Duration, actor string, guard lease.Guard) (*Erasure, error) {
 	e := &Erasure{Batches: []int64{}}
 	ids, err := NewReader(s.pool).Purgeable(ctx, olderThan)
 	if err != nil || len(ids) == 0 {
 		return e, err
 	}
-	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+	err = guard.Begin(ctx, s.pool, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `insert into erasures (kind, actor, older_than) values ('purge', $1, $2) returning id`,
 			actor, olderThan).Scan(&e.ID)
 	})
@@ -365,9 +361,9 @@ func (r *Reader) Purgeable(ctx context.Context, olderThan time.Duration) ([]int6
 // purgeRows is the number of rows that a purge empties in one transaction.
 const purgeRows = 2000
 
-func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string, guard Guard) (n int, err error) {
+func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor string, guard lease.Guard) (n int, err error) {
 	for done := false; !done; {
-		err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
+		err := guard.Begin(ctx, s.pool, func(tx pgx.Tx) error {
 			rows, _ := tx.Query(ctx, `select row_number, coalesce(key, '') from results where batch_id = $1 and erased_by is null order by row_number limit $2 for update`, batch, purgeRows)
 			var numbers []int
 			var keys []string
@@ -384,7 +380,7 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 			if err != nil {
 				return err
 			}
-			gone, err := h.blot(ctx, tx, erasure, `r.batch_id = $1 and r.row_number = any($2)`, batch, numbers)
+			gone, err := blot(ctx, tx, h, erasure, `r.batch_id = $1 and r.row_number = any($2)`, batch, numbers)
 			if err != nil {
 				return err
 			}
@@ -395,7 +391,7 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 			if err != nil {
 				return err
 			}
-			if err := h.forget(ctx, tx, keys, false); err != nil || !done {
+			if err := forget(ctx, tx, h, keys, false); err != nil || !done {
 				return err
 			}
 			if _, err := tx.Exec(ctx, `delete from draft_withdrawals where batch_id = $1`, batch); err != nil {

@@ -13,7 +13,7 @@ import (
 	"bulkinvite/invitation"
 )
 
-func (l *ledger) erase(keys ...string) (e *invitation.Erasure, err error) {
+func (l *bundle) erase(keys ...string) (e *invitation.Erasure, err error) {
 	err = pgx.BeginFunc(l.Context(), l.pool, func(tx pgx.Tx) error {
 		e, err = l.store.Erase(l.Context(), tx, keys, "maria")
 		return err
@@ -22,7 +22,7 @@ func (l *ledger) erase(keys ...string) (e *invitation.Erasure, err error) {
 }
 
 // holds lists the tables' rows that hold a text, in any column.
-func (l *ledger) holds(text string) (tables []string) {
+func (l *bundle) holds(text string) (tables []string) {
 	l.Helper()
 	rows, _ := l.pool.Query(l.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE' order by 1`)
 	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -37,7 +37,7 @@ func (l *ledger) holds(text string) (tables []string) {
 
 func TestErase(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(20)
 	c := l.certify(batch)
 	waits := l.batch("p7", "b")
@@ -99,7 +99,7 @@ func TestErase(t *testing.T) {
 
 func TestPurge(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	old, young := l.ended(2500), l.batch("a")
 	c := l.certify(old)
 	l.exec(`update batches set finished_at = now() - interval '400 days' where id = $1`, old)

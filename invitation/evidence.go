@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -101,7 +103,7 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		if err != nil {
 			return err
 		}
-		c.BatchStarted, c.NotBefore, c.Since, c.Resumed = deref(started), deref(notBefore), deref(since), deref(resumed)
+		c.BatchStarted, c.NotBefore, c.Since, c.Resumed = null.Value(started), null.Value(notBefore), null.Value(since), null.Value(resumed)
 		if redirect != nil {
 			c.Options.RedirectURL = *redirect
 		}
@@ -111,8 +113,8 @@ func scanCases(rows pgx.Rows, rules Rules, settled Coverage, add func(*Case)) er
 		c.PublicMetadata = json.RawMessage(metadata)
 		c.Settle, c.GiveUp, c.Fresh, c.Slack, c.Least = rules.Settle, rules.GiveUp, rules.Fresh, rules.Slack, rules.Least
 		c.Coverage = settled
-		if u := deref(users); u.After(c.Coverage.Users) {
-			c.Coverage.Users, c.Coverage.UsersEnded = u, deref(usersEnded)
+		if u := null.Value(users); u.After(c.Coverage.Users) {
+			c.Coverage.Users, c.Coverage.UsersEnded = u, null.Value(usersEnded)
 		}
 		add(c)
 	}
@@ -143,7 +145,7 @@ func scanAttempts(rows pgx.Rows, rules Rules, byRow map[RowID]*Case) error {
 		if err != nil {
 			return err
 		}
-		a.Answered = deref(answered)
+		a.Answered = null.Value(answered)
 		somebody, unexplained := rules.NamesNobody(a.Code, status)
 		a.Refused = refused != nil && *refused && somebody
 		a.Unexplained = unexplained && (a.Answer == NoAnswer || a.Answer == AnswerRefused)
@@ -177,7 +179,7 @@ func scanOthers(rows pgx.Rows, byKey map[string][]*Case) error {
 		if err != nil {
 			return err
 		}
-		o.DecidedAt, o.ExpiresAt = deref(decided), deref(expires)
+		o.DecidedAt, o.ExpiresAt = null.Value(decided), null.Value(expires)
 		for _, c := range byKey[key] {
 			if c.RowID != o.RowID {
 				c.Others = append(c.Others, o)
@@ -207,7 +209,7 @@ func scanSightings(rows pgx.Rows, byKey map[string][]*Case) error {
 		if err != nil {
 			return err
 		}
-		s.CreatedAt, s.ExpiresAt = deref(created), deref(expires)
+		s.CreatedAt, s.ExpiresAt = null.Value(created), null.Value(expires)
 		for _, c := range byKey[key] {
 			s.Taken = slices.ContainsFunc(carriers, func(id string) bool { return id != fmt.Sprintf("%d:%d", c.Batch, c.Row.RowID.Row) })
 			s.Guessed = s.Taken && guessed
@@ -252,11 +254,4 @@ func scanCoverage(rows pgx.Rows, cases []*Case) error {
 		c.Coverage.Invitations, c.Coverage.InvitationsEnded = passes[c.Batch].begun, passes[c.Batch].ended
 	}
 	return rows.Err()
-}
-
-func deref(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return *t
 }

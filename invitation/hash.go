@@ -72,3 +72,14 @@ func (h *hasher) private(cells []*string) Hash {
 	mac.Write(h.record(cells))
 	return Hash(mac.Sum(nil))
 }
+
+func pointers(texts []string) []*string {
+	list := make([]*string, len(texts))
+	for i := range texts {
+		list[i] = &texts[i]
+	}
+	return list
+}
+
+// privateCells are the cells of row r that an erasure removes.
+const privateCells = `array[r.email, r.key, r.redirect_url, r.public_metadata::text, cardinality(r.notes)::text] || r.notes || array[cardinality(r.original)::text] || r.original`

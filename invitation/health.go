@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -31,7 +33,7 @@ type Health struct {
 // Health reads the health of an instance.
 func (r *Reader) Health(ctx context.Context, instance int64) (Health, error) {
 	h := Health{Batches: map[State]int{Running: 0, Paused: 0}, Taken: map[string]int{}}
-	err := r.snapshot(ctx, func(tx pgx.Tx) error {
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) error {
 		for _, read := range []func(context.Context, pgx.Tx, int64) error{
 			h.readRows, h.readSweeps, h.readDrift, h.readLists,
 		} {
@@ -74,7 +76,7 @@ func (h *Health) readSweeps(ctx context.Context, tx pgx.Tx, instance int64) erro
 		       max(finished_at) filter (where kind = 'sweep'), coalesce(sum(revoked), 0), coalesce(sum(failed), 0),
 		       coalesce(sum((select sum(n::bigint) from jsonb_each_text(skipped) s(why, n))), 0)
 		from sweeps where instance_id = $1 and apply`, instance).Scan(&h.Held, &h.Sweeping, &swept, &revoked, &failed, &skipped)
-	h.Swept = deref(swept)
+	h.Swept = null.Value(swept)
 	h.Taken["revoked"], h.Taken["failed"], h.Taken["skipped"] = revoked, failed, skipped
 	return err
 }
@@ -87,7 +89,7 @@ func (h *Health) readDrift(ctx context.Context, tx pgx.Tx, instance int64) error
 		       count(*) filter (where kind = 'unexplained'), count(*) filter (where kind = 'gone'), count(*) filter (where kind = 'pending_again')
 		from drift where instance_id = $1 and ended_at is null`, instance).
 		Scan(&read, &h.Unread, &h.Drift.Unexplained, &h.Drift.Gone, &h.Drift.PendingAgain)
-	h.Read = deref(read)
+	h.Read = null.Value(read)
 	return err
 }
 

@@ -53,9 +53,7 @@ func (r *Reader) LimitsOfAll(
 }
 
 // listInstances returns every instance in the database, in the order in which they were first met.
-func listInstances(ctx context.Context, q interface {
-	Query(context.Context, string, ...any) (pgx.Rows, error)
-}) ([]Instance, error) {
+func listInstances(ctx context.Context, q Queryer) ([]Instance, error) {
 	rows, _ := q.Query(ctx, `select id, clerk_id, environment from instances order by id`)
 	instances, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Instance])
 	if err != nil {

@@ -36,9 +36,7 @@ func (r *Reader) Preview(ctx context.Context, batch int64) (*Preview, error) {
 	return preview(ctx, r.pool, batch)
 }
 
-func preview(ctx context.Context, q interface {
-	QueryRow(context.Context, string, ...any) pgx.Row
-}, batch int64) (*Preview, error) {
+func preview(ctx context.Context, q Queryer, batch int64) (*Preview, error) {
 	var p Preview
 	err := q.QueryRow(ctx, `select registered, invited, pending, lapsed, asked_clerk, coalesce(problem, ''), begun_at, looked_at from previews where batch_id = $1`, batch).
 		Scan(&p.Registered, &p.Invited, &p.Pending, &p.Lapsed, &p.AskedClerk, &p.Problem, &p.BegunAt, &p.LookedAt)

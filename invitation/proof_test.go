@@ -18,7 +18,7 @@ import (
 
 // ended makes a batch of as many people that has ended: of each ten, nine were
 // invited by a bulk call, and the tenth failed. Its first retry is still to come.
-func (l *ledger) ended(n int) int64 {
+func (l *bundle) ended(n int) int64 {
 	l.Helper()
 	batch := l.batch()
 	l.exec(`insert into results (batch_id, row_number, instance_id, line, original, email, key, public_metadata, notes)
@@ -37,7 +37,7 @@ func (l *ledger) ended(n int) int64 {
 	return batch
 }
 
-func (l *ledger) certify(batch int64) *invitation.Certificate {
+func (l *bundle) certify(batch int64) *invitation.Certificate {
 	l.Helper()
 	if _, err := l.store.Certify(l.Context(), l.instance); err != nil {
 		l.Fatal(err)
@@ -49,7 +49,7 @@ func (l *ledger) certify(batch int64) *invitation.Certificate {
 	return c
 }
 
-func (l *ledger) verify(batch int64, head *invitation.Hash) *invitation.Verification {
+func (l *bundle) verify(batch int64, head *invitation.Hash) *invitation.Verification {
 	l.Helper()
 	v, err := invitation.NewReader(l.pool).Verify(l.Context(), batch, head)
 	must.OK(l, err)
@@ -63,7 +63,7 @@ func (l *ledger) verify(batch int64, head *invitation.Hash) *invitation.Verifica
 // get past the triggers.
 func TestCertificateFindsWhatWasChanged(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(2500)
 	c := l.certify(batch)
 	if c.Number != 1 || c.Rows != 2500 || c.Attempts != 2500 || c.Outcomes[invitation.Invited] != 2250 || c.Outcomes[invitation.Failed] != 250 {
@@ -108,7 +108,7 @@ func TestCertificateFindsWhatWasChanged(t *testing.T) {
 		{"the certificate's counts", `update certificates set outcomes = '{"invited": 2500}' where batch_id = $1`, []invitation.Difference{whole}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := &ledger{T: t, pool: l.pool, store: l.store, instance: l.instance}
+			l := &bundle{T: t, pool: l.pool, store: l.store, instance: l.instance}
 			undo := errors.New("undo")
 			err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(t.Context(), `set local session_replication_role = replica`); err != nil {
@@ -148,7 +148,7 @@ func TestCertificateFindsWhatWasChanged(t *testing.T) {
 // TestCertificatesOfRetries: each end has its own, and those before hold for ever.
 func TestCertificatesOfRetries(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(40)
 	first := l.certify(batch)
 	retry := func() {
@@ -201,7 +201,7 @@ func TestCertificatesOfRetries(t *testing.T) {
 }
 
 // answered closes an attempt for one person and decides the row.
-func (l *ledger) answered(attempt int64, id invitation.RowID, outcome invitation.Outcome) {
+func (l *bundle) answered(attempt int64, id invitation.RowID, outcome invitation.Outcome) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		k := get[string](l, `select key from results where batch_id = $1 and row_number = $2`, id.Batch, id.Row)
@@ -219,7 +219,7 @@ func (l *ledger) answered(attempt int64, id invitation.RowID, outcome invitation
 // batch, whose answer may still be recorded.
 func TestOpenAttemptPutsOffTheCertificate(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	one, other := l.batch("a"), l.batch("b")
 	id := l.attempt(bulk(person(one, 1, "a"), person(other, 1, "b")))
 	l.answered(id, row(one, 1), invitation.Invited)
@@ -253,7 +253,7 @@ func TestOpenAttemptPutsOffTheCertificate(t *testing.T) {
 // TestEvidenceFillsOnce tries as the program's own role what must not be done.
 func TestEvidenceFillsOnce(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(20)
 	l.certify(batch)
 	running := l.batch("a")
@@ -309,7 +309,7 @@ func TestEvidenceFillsOnce(t *testing.T) {
 // TestAuditFilters: each narrows, alone and together.
 func TestAuditFilters(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(20)
 	other := l.batch("a", "b")
 	l.exec(`update batches set actor = 'tom', created_at = '2026-05-01' where id = $1`, other)
@@ -350,7 +350,7 @@ func TestAuditFilters(t *testing.T) {
 // and can't be taken for one that does.
 func TestCertificateFromBefore(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.ended(2500)
 	l.exec(`insert into reads (instance_id, worker_id, call, pass_begun_at, ended_at) values ($1, 'w', 'users', now(), now())`, l.instance)
 	l.exec(`update results set outcome = 'already_registered', clerk_invitation_id = null, clerk_user_id = 'user_1', attempt_id = null, read_id = 1, status = null

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -74,7 +76,7 @@ func (s *Store) EndRead(ctx context.Context, instance int64, g GET, end ReadEnd)
 			update reads set ended_at = clock_timestamp(), http_status = nullif($2, 0), error_code = nullif($3, ''), trace_id = nullif($4, ''),
 			       items = $5, complete = $6, reached = $7
 			where id = $1 returning ended_at`,
-			g.ID, end.Status, end.Code, end.TraceID, end.Items, end.Complete, nullTime(end.Reached)).Scan(&ended)
+			g.ID, end.Status, end.Code, end.TraceID, end.Items, end.Complete, null.Time(end.Reached)).Scan(&ended)
 		if err != nil {
 			return err
 		}
@@ -113,7 +115,7 @@ func (s *Store) see(ctx context.Context, tx pgx.Tx, instance int64, g GET, ended
 			kind = "user"
 		}
 		ids, keys, kinds, statuses = append(ids, s.ID), append(keys, s.Key), append(kinds, kind), append(statuses, string(s.Status))
-		created, expires = append(created, nullTime(s.CreatedAt)), append(expires, nullTime(s.ExpiresAt))
+		created, expires = append(created, null.Time(s.CreatedAt)), append(expires, null.Time(s.ExpiresAt))
 	}
 	// last_seen is when the pass began: what it shows was so then or later. Accepted and revoked
 	// are final, so a page that shows an earlier status does not replace them, whichever of two
@@ -178,7 +180,7 @@ func (s *Store) Due(ctx context.Context, instance int64, settle time.Duration) (
 		if err := rows.Scan(&a.ID, &a.Call, &a.Sweep, &a.Started, &a.Exists, &unnamed, &a.Status, &a.Code, &invited, &a.Due, &now); err != nil {
 			return nil, next, fmt.Errorf("list open attempts of instance %d: %w", instance, err)
 		}
-		a.Unnamed, a.Invited = unnamed != nil && *unnamed, deref(invited)
+		a.Unnamed, a.Invited = unnamed != nil && *unnamed, null.Value(invited)
 		if !a.Due.After(now) {
 			due = append(due, a)
 		} else if next.IsZero() || a.Due.Before(next) {
@@ -240,5 +242,5 @@ func (s *Store) Starts(ctx context.Context, instance int64) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("find when the batches of instance %d began: %w", instance, err)
 	}
-	return deref(t), nil
+	return null.Value(t), nil
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"time"
 
+	"bulkinvite/internal/lease"
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -105,7 +108,7 @@ const explained = `(exists (select from results r where r.instance_id = $1 and r
 // shows. settle is the minimum age of a row's status before it counts against Clerk's lists, which
 // may lag. anything reports whether the page showed anything new.
 func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read int64, page []Seen,
-	settle time.Duration, guard Guard) (anything bool, err error) {
+	settle time.Duration, guard lease.Guard) (anything bool, err error) {
 	if len(page) == 0 {
 		return false, nil
 	}
@@ -116,7 +119,7 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 	var created, expires []*time.Time
 	for _, one := range page {
 		ids, keys, statuses = append(ids, one.ID), append(keys, one.Key), append(statuses, string(one.Status))
-		created, expires = append(created, nullTime(one.CreatedAt)), append(expires, nullTime(one.ExpiresAt))
+		created, expires = append(created, null.Time(one.CreatedAt)), append(expires, null.Time(one.ExpiresAt))
 	}
 	var b pgx.Batch
 	b.Queue(learnStatus, instance, ids, keys, statuses, created, expires, read).Query(func(rows pgx.Rows) error {
@@ -136,7 +139,7 @@ func (s *Store) Learn(ctx context.Context, instance int64, r *Reconcile, read in
 	b.Queue(learnSightings, instance, ids, keys, statuses, created, expires, read, r.StartedAt).Query(news)
 	b.Queue(learnUnexplained, instance, ids, keys, statuses, created, expires, r.StartedAt).Query(news)
 	b.Queue(learnPendingAgain, instance, ids, keys, statuses, created, expires, r.StartedAt, settle).Query(news)
-	err = s.guarded(ctx, guard, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &b).Close() })
+	err = guard.Begin(ctx, s.pool, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &b).Close() })
 	if err != nil {
 		return false, fmt.Errorf("hold read %d against our rows: %w", read, err)
 	}
@@ -215,7 +218,7 @@ type Unlisted struct {
 // to be over: they may have been deleted, or the lists may lag. Call it only for a complete
 // reconcile.
 func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settle time.Duration,
-	shown func(id string) bool, guard Guard) ([]Unlisted, error) {
+	shown func(id string) bool, guard lease.Guard) ([]Unlisted, error) {
 	rows, err := s.pool.Query(ctx, `select clerk_invitation_id from results
 		where instance_id = $1 and clerk_invitation_id is not null and decided_at < $2::timestamptz - $3::interval`, instance, r.StartedAt, settle)
 	if err != nil {
@@ -232,7 +235,7 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 	if err != nil {
 		return nil, fmt.Errorf("list the invitations of instance %d: %w", instance, err)
 	}
-	err = s.guarded(ctx, guard, func(tx pgx.Tx) error {
+	err = guard.Begin(ctx, s.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 		insert into drift (instance_id, kind, clerk_invitation_id, key, batch_id, row_number, status, created_at, first_seen, last_seen)
 		select distinct on (r.clerk_invitation_id) $1, 'gone', r.clerk_invitation_id, r.key, r.batch_id, r.row_number, r.status, r.invited_at, $2::timestamptz, $2::timestamptz
@@ -258,9 +261,9 @@ func (s *Store) Missing(ctx context.Context, instance int64, r *Reconcile, settl
 // MarkDeleted records that an invitation is gone, as proven by read, the last of the reads by its
 // id. A status that is accepted or revoked meanwhile stays. MarkDeleted reports whether it changed
 // a row.
-func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, read GET, guard Guard) (bool, error) {
+func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, read GET, guard lease.Guard) (bool, error) {
 	var rows int64
-	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
+	err := guard.Begin(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			update results set status = 'gone', status_at = clock_timestamp(), status_read_id = $4
 			where instance_id = $1 and clerk_invitation_id = $2 and key = $3 and outcome in ('invited', 'already_invited')
@@ -292,11 +295,11 @@ func (s *Store) MarkDeleted(ctx context.Context, instance int64, u Unlisted, rea
 // find. EndReconcile deletes the reads of these passes that showed nothing new; told are the reads
 // that stay. guard protects a complete reconcile.
 func (s *Store) EndReconcile(ctx context.Context, instance int64, r *Reconcile, passes, told []int64,
-	guard Guard) error {
+	guard lease.Guard) error {
 	if !r.Complete {
 		guard = nil // an incomplete one changes only its own records
 	}
-	err := s.guarded(ctx, guard, func(tx pgx.Tx) error {
+	err := guard.Begin(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `delete from reads where coalesce(pass_id, id) = any($1) and id <> all($2)`, passes, told); err != nil {
 			return err
 		}

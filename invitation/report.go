@@ -103,7 +103,7 @@ type FailedRead struct {
 // Report returns the state of a batch. It fails with [ErrNoBatch] if the batch does not exist.
 func (r *Reader) Report(ctx context.Context, batch int64) (*Report, error) {
 	var report *Report
-	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) (err error) {
 		report, err = readReport(ctx, tx, batch)
 		return err
 	})
@@ -114,8 +114,8 @@ func (r *Reader) Report(ctx context.Context, batch int64) (*Report, error) {
 }
 
 // snapshot runs f over one state of the database, so that sums are consistent while workers write.
-func (r *Reader) snapshot(ctx context.Context, f func(pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+func snapshot(ctx context.Context, pool *pgxpool.Pool, f func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
 func readReport(ctx context.Context, tx pgx.Tx, batch int64) (*Report, error) {

@@ -15,9 +15,9 @@ import (
 
 // Reasons of rows that a resend does not invite.
 const (
-	reasonCooldown = "invited_again_recently" // another row invited the person again within the cooldown
-	reasonRevoked  = "revoked_elsewhere"      // somebody revoked the invitation meanwhile
-	reasonAccepted = "accepted"               // the person has accepted
+	ReasonCooldown = "invited_again_recently" // another row invited the person again within the cooldown
+	ReasonRevoked  = "revoked_elsewhere"      // somebody revoked the invitation meanwhile
+	ReasonAccepted = "accepted"               // the person has accepted
 )
 
 // withoutRevoked returns the evidence without invitations that are known to be revoked, even if a
@@ -78,20 +78,20 @@ func blocking(row Row, ev Evidence) (revoke string, act Action, decided bool) {
 		if !o.DecidedAt.Before(row.BatchStarted) {
 			return "", Action{}, false // it was made since the batch began: known decides
 		}
-		act = Action{Kind: Decide, Outcome: AlreadyInvited, Reason: reasonCooldown, InvitationID: o.InvitationID, Status: o.Status}
+		act = Action{Kind: Decide, Outcome: AlreadyInvited, Reason: ReasonCooldown, InvitationID: o.InvitationID, Status: o.Status}
 		revoke = o.InvitationID
 	}
 	if s, ok := standing(ev, recently(row, ev)); ok && revoke == "" {
 		if !s.FirstSeen.Before(row.BatchStarted) && !s.CreatedAt.Before(row.BatchStarted.Add(-ev.Slack)) {
 			return "", Action{}, false
 		}
-		act, revoke = already(s, reasonCooldown), s.ID
+		act, revoke = already(s, ReasonCooldown), s.ID
 	}
 	if revoke != "" && !ev.Resent.IsZero() && ev.Now.Sub(ev.Resent) < row.Cooldown {
 		return "", act, true
 	}
 	if revoke == "" && row.Repeat && takenBack(ev) {
-		return "", Action{Kind: Decide, Outcome: Cancelled, Reason: reasonRevoked}, true
+		return "", Action{Kind: Decide, Outcome: Cancelled, Reason: ReasonRevoked}, true
 	}
 	if revoke == "" && slices.ContainsFunc(ev.Attempts, func(a Attempt) bool { return a.Answer == AnswerExists }) {
 		revoke = expired(ev)
@@ -133,9 +133,9 @@ func acceptedBefore(row Row, ev Evidence) (Action, bool) {
 		seen := slices.IndexFunc(ev.Sightings, func(s Sighting) bool { return !s.User && s.ID == o.InvitationID && s.Status == Accepted })
 		switch {
 		case o.Status == Accepted:
-			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted, AttemptID: ev.Accepted}, true
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: ReasonAccepted, AttemptID: ev.Accepted}, true
 		case seen >= 0:
-			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: reasonAccepted, ReadID: ev.Sightings[seen].ReadID}, true
+			return Action{Kind: Decide, Outcome: AlreadyRegistered, Reason: ReasonAccepted, ReadID: ev.Sightings[seen].ReadID}, true
 		}
 	}
 	return Action{}, false
@@ -290,11 +290,11 @@ const promiseFor = 10 * time.Minute
 // one, for [promiseFor] after the revoke. Each of them needs a create. Rows whose create is under
 // way do not count, because that attempt uses budget already. ready counts the rows whose create
 // can be claimed now.
-func (s *Store) Promised(ctx context.Context, db Queryer, instance int64) (promised, ready int, err error) {
+func (p *Picker) Promised(ctx context.Context, db Queryer, instance int64) (promised, ready int, err error) {
 	err = db.QueryRow(ctx, `
 		select count(*) filter (where r.revoke_sent > clock_timestamp() - $2::interval),
 		       count(*) filter (where `+owed+` and `+waiting+`
-		           and exists (select from batches b where b.id = r.batch_id and `+s.mine()+`))
+		           and exists (select from batches b where b.id = r.batch_id and `+p.mine()+`))
 		from results r where r.instance_id = $1 and r.revoke_sent is not null and r.outcome is null and r.withdrawn_by is null
 		  and not exists (
 			select from attempt_people p join attempts a on a.id = p.attempt_id and a.call <> 'revoke'

@@ -181,7 +181,7 @@ func TestNextLinks(t *testing.T) {
 // same when its batch is cancelled.
 func TestCancelKeepsTheLostLink(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	l.exec(`update batches set links_file = '/links.csv' where id = $1`, batch)
 	made := l.attempt(single(person(batch, 1, "a")))

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -75,7 +77,7 @@ func scanRevocation(row pgx.Row) (*Revocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.InvitationID, r.ExpiresAt, r.NotBefore = r.Invitation, deref(expires), deref(notBefore)
+	r.InvitationID, r.ExpiresAt, r.NotBefore = r.Invitation, null.Value(expires), null.Value(notBefore)
 	return &r, nil
 }
 

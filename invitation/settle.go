@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -190,7 +192,7 @@ func (s *Store) decide(ctx context.Context, tx pgx.Tx, verdicts []Verdict) error
 		ids[i] = v.RowID
 		outcomes, reasons, closes = append(outcomes, string(v.Outcome)), append(reasons, v.Reason), append(closes, v.Close)
 		invitations, users, statuses = append(invitations, v.InvitationID), append(users, v.UserID), append(statuses, string(v.Status))
-		invited, expires = append(invited, nullTime(v.InvitedAt)), append(expires, nullTime(v.ExpiresAt))
+		invited, expires = append(invited, null.Time(v.InvitedAt)), append(expires, null.Time(v.ExpiresAt))
 		attempts, reads = append(attempts, v.AttemptID), append(reads, v.ReadID)
 	}
 	batches, numbers := split(ids)
@@ -277,11 +279,4 @@ func freed(ctx context.Context, tx pgx.Tx, instance int64, keys []string) ([]Fre
 		return nil, fmt.Errorf("look for the rows of %d people that wait: %w", len(keys), err)
 	}
 	return freed, nil
-}
-
-func nullTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }

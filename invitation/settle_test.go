@@ -16,7 +16,7 @@ import (
 )
 
 // noted is the answer to an attempt that is in the ledger now.
-func (l *ledger) noted(attempt int64, r invitation.Reply) invitation.Noted {
+func (l *bundle) noted(attempt int64, r invitation.Reply) invitation.Noted {
 	l.Helper()
 	started := get[*time.Time](l, `select max(started_at) from attempts where id = $1`, attempt)
 	n := invitation.Noted{Attempt: attempt, Reply: r}
@@ -26,7 +26,7 @@ func (l *ledger) noted(attempt int64, r invitation.Reply) invitation.Noted {
 	return n
 }
 
-func (l *ledger) note(attempt int64, r invitation.Reply) (open bool) {
+func (l *bundle) note(attempt int64, r invitation.Reply) (open bool) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
 		noted, err := l.store.Note(ctx, tx, settle, l.noted(attempt, r))
@@ -36,7 +36,7 @@ func (l *ledger) note(attempt int64, r invitation.Reply) (open bool) {
 	return open
 }
 
-func (l *ledger) settle(verdicts ...invitation.Verdict) (freed []invitation.Freed) {
+func (l *bundle) settle(verdicts ...invitation.Verdict) (freed []invitation.Freed) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
 		freed, err = l.store.Settle(ctx, tx, l.instance, verdicts)
@@ -60,7 +60,7 @@ func decides(id invitation.RowID, name string, outcome invitation.Outcome, close
 
 func TestNote(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
 	open := l.note(id, invitation.Reply{Status: 200, TraceID: "trace", People: map[string]invitation.Said{
@@ -79,7 +79,7 @@ func TestNote(t *testing.T) {
 // When what an answer leaves unknown can be read.
 func TestNoteReadAfter(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	for i, tt := range []struct {
 		name  string
@@ -103,22 +103,22 @@ func TestNoteLate(t *testing.T) {
 	t.Parallel()
 	answer := invitation.Reply{Status: 200, Code: "late", TraceID: "trace", Backoff: time.Hour, People: map[string]invitation.Said{
 		key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"}}}
-	for name, before := range map[string]func(*ledger, int64, int64){
-		"resolved by reading": func(l *ledger, batch, id int64) {
+	for name, before := range map[string]func(*bundle, int64, int64){
+		"resolved by reading": func(l *bundle, batch, id int64) {
 			l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
 		},
-		"answered": func(l *ledger, _, id int64) { l.note(id, invitation.Reply{Status: 500, Read: true}) },
-		"resolved, and the row claimed again": func(l *ledger, batch, id int64) {
+		"answered": func(l *bundle, _, id int64) { l.note(id, invitation.Reply{Status: 500, Read: true}) },
+		"resolved, and the row claimed again": func(l *bundle, batch, id int64) {
 			l.settle(closes(row(batch, 1), "a", invitation.ClosedNotThere))
 			l.attempt(single(person(batch, 1, "a")))
 		},
-		"resolved, and the row decided": func(l *ledger, batch, id int64) {
+		"resolved, and the row decided": func(l *bundle, batch, id int64) {
 			l.settle(decides(row(batch, 1), "a", invitation.AlreadyInvited, invitation.ClosedExists))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLedger(t)
+			l := newBundle(t)
 			batch := l.batch("a")
 			id := l.attempt(single(person(batch, 1, "a")))
 			before(l, batch, id)
@@ -138,7 +138,7 @@ func TestNoteLate(t *testing.T) {
 // A transient answer puts off those of whom it says nothing.
 func TestNoteBacksOff(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
 	l.exec(`update results set outcome = 'cancelled', decided_at = clock_timestamp() where row_number = 3`)
@@ -146,7 +146,7 @@ func TestNoteBacksOff(t *testing.T) {
 	l.is("{1}", `select array_agg(row_number) from results where tries = 1 and last_error = 'internal_clerk_error' and transient_since is not null
 		and not_before - clock_timestamp() between interval '50 s' and interval '60 s'`)
 	l.is("2", `select count(*) from results where tries = 0 and not_before is null and transient_since is null`)
-	if yes, err := l.store.Waits(t.Context(), row(batch, 1)); err != nil || yes {
+	if yes, err := l.picker.Waits(t.Context(), row(batch, 1)); err != nil || yes {
 		t.Errorf("a row that backs off waits: %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestNoteBacksOff(t *testing.T) {
 // between the end of a backoff and the next attempt, in a pause, say.
 func TestNoteCountsTries(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	transient := invitation.Reply{Status: 500, Code: "internal_clerk_error", Read: true, Backoff: time.Minute}
 	try := func() {
@@ -186,7 +186,7 @@ func TestNoteCountsTries(t *testing.T) {
 
 func TestSettleDecides(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	id := l.attempt(single(person(batch, 1, "a")))
 	read := l.read("w", invitation.ReadAll, invitation.ReadEnd{})
@@ -206,7 +206,7 @@ func TestSettleDecides(t *testing.T) {
 // A row is decided once: what comes later changes nothing, whoever says it.
 func TestSettleOnce(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b")
 	l.settle(decides(row(batch, 1), "a", invitation.AlreadyInvited, ""))
 	was := get[string](l, `select row(r)::text from results r where row_number = 1`)
@@ -224,7 +224,7 @@ func TestSettleOnce(t *testing.T) {
 // Two who settle one row at the same time: the second sees what the first did.
 func TestSettleTogether(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	done := make(chan error, 1)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
@@ -247,7 +247,7 @@ func TestSettleTogether(t *testing.T) {
 // One invitation is one row's.
 func TestSettleOneInvitation(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	one, two := decides(row(l.batch("a"), 1), "a", invitation.Invited, ""), decides(row(l.batch("a"), 1), "a", invitation.Invited, "")
 	one.InvitationID, two.InvitationID = "inv_1", "inv_1"
 	l.settle(one)
@@ -263,7 +263,7 @@ func TestSettleOneInvitation(t *testing.T) {
 // Closing an attempt frees every undecided row of its people in running batches.
 func TestSettleFrees(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch, urgent, paused, decided, later := l.batch("a", "b", "c"), l.batchOf(invitation.Batch{Priority: 1}, "x", "a"), l.batch("a"), l.batch("a", "z"), l.batch("a")
 	l.setState(paused, invitation.Paused)
 	l.decide(row(decided, 1), invitation.AlreadyInvited)
@@ -312,7 +312,7 @@ func TestSettleResolves(t *testing.T) {
 	} {
 		t.Run(strings.Join(tt.hows, " and "), func(t *testing.T) {
 			t.Parallel()
-			l := newLedger(t)
+			l := newBundle(t)
 			batch := l.batch("a", "b")
 			id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b")))
 			for i, how := range tt.hows {
@@ -328,7 +328,7 @@ func TestSettleResolves(t *testing.T) {
 // What earlier attempts came to is history.
 func TestSettleLeavesHistory(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	first := l.attempt(single(person(batch, 1, "a")))
 	l.settle(closes(row(batch, 1), "a", invitation.ClosedNotSent))
@@ -345,7 +345,7 @@ func TestSettleLeavesHistory(t *testing.T) {
 // a decided one stays as it is.
 func TestSettleAlone(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c")
 	l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b"), person(batch, 3, "c")))
 	alone, decided, crowd := closes(row(batch, 1), "a", invitation.ClosedNotThere), decides(row(batch, 2), "b", invitation.AlreadyRegistered, invitation.ClosedUser), closes(row(batch, 3), "c", invitation.ClosedNotThere)
@@ -359,7 +359,7 @@ func TestSettleAlone(t *testing.T) {
 // must not be written again and again.
 func TestAnswerToAForgottenAttempt(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	said := map[string]invitation.Said{key("a"): {Answer: invitation.AnswerCreated, InvitationID: "inv_1"}}
 	if l.note(4711, invitation.Reply{Status: 200, TraceID: "trace", People: said}) {
 		t.Error("the attempt is open")
@@ -373,7 +373,7 @@ func TestAnswerToAForgottenAttempt(t *testing.T) {
 // the request is still under way, and its person would be mailed twice.
 func TestAnswerToAnEarlierAttemptOfTheNumber(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a")
 	id := l.attempt(single(person(batch, 1, "a")))
 	for _, r := range []invitation.Reply{

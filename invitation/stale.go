@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -74,7 +76,7 @@ func (s *Store) staleOurs(ctx context.Context, tx pgx.Tx, instance int64, p Poli
 			skipped[why]++
 			return nil
 		}
-		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+		t.InvitedAt, t.ExpiresAt = null.Value(invited), null.Value(expires)
 		targets = append(targets, t)
 		return nil
 	})
@@ -91,7 +93,7 @@ func (s *Store) staleTheirs(ctx context.Context, tx pgx.Tx, instance int64, p Po
 	var created, expires []*time.Time
 	for _, one := range p.Listed {
 		ids, keys = append(ids, one.ID), append(keys, one.Key)
-		created, expires = append(created, nullTime(one.CreatedAt)), append(expires, nullTime(one.ExpiresAt))
+		created, expires = append(created, null.Time(one.CreatedAt)), append(expires, null.Time(one.ExpiresAt))
 	}
 	rows, err := tx.Query(ctx, `
 		select t.id, t.key, t.invited_at, t.expires_at, coalesce(t.invited_at < clock_timestamp() - $2::interval, false),
@@ -112,7 +114,7 @@ func (s *Store) staleTheirs(ctx context.Context, tx pgx.Tx, instance int64, p Po
 		case stale && why != "":
 			skipped[why]++
 		case stale:
-			t.InvitedAt, t.ExpiresAt = deref(invited), deref(expiring)
+			t.InvitedAt, t.ExpiresAt = null.Value(invited), null.Value(expiring)
 			targets = append(targets, t)
 		}
 		return nil

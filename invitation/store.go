@@ -14,21 +14,18 @@ import (
 
 // Store contains the SQL of the domain. It is safe for concurrent use.
 type Store struct {
-	pool  *pgxpool.Pool
-	links int64 // the one batch whose rows it picks; 0: all batches except those whose links go to a file
+	pool *pgxpool.Pool
 }
 
 // Queryer is a pool or a transaction. Code in a transaction must use the transaction for every
 // query: if the pool is small, a second connection may never be free.
 type Queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // NewStore returns a Store of a migrated database.
 func NewStore(pool *pgxpool.Pool) *Store { return &Store{pool: pool} }
-
-// ForLinks returns a Store that picks only the rows of one batch whose links go to a file.
-func (s *Store) ForLinks(batch int64) *Store { return &Store{pool: s.pool, links: batch} }
 
 // Instance is a Clerk instance that this database has talked to.
 type Instance struct {
@@ -144,22 +141,6 @@ func (s *Store) Reap(ctx context.Context, instance int64, after time.Duration) (
 		return 0, fmt.Errorf("look for dead workers of instance %d: %w", instance, err)
 	}
 	return int(tag.RowsAffected()), nil
-}
-
-// Guard begins a transaction whose writes only the holder of a lease may make; see
-// [lease.Lease.Guard]. A nil Guard means that any process may make them.
-type Guard func(context.Context, pgx.Tx) error
-
-// guarded runs f in a transaction that begins with the guard.
-func (s *Store) guarded(ctx context.Context, guard Guard, f func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if guard != nil {
-			if err := guard(ctx, tx); err != nil {
-				return err
-			}
-		}
-		return f(tx)
-	})
 }
 
 // ErrNoBatch says that no batch has this number.

@@ -19,55 +19,56 @@ import (
 	"bulkinvite/postgres/postgrestest"
 )
 
-// ledger is a database with an instance and a worker, w, that lives.
-type ledger struct {
+// bundle is a database with an instance and a worker, w, that lives.
+type bundle struct {
 	*testing.T
 	pool     *pgxpool.Pool
 	store    *invitation.Store
+	picker   *invitation.Picker
 	instance int64
 }
 
-func newLedger(t *testing.T) *ledger {
+func newBundle(t *testing.T) *bundle {
 	t.Helper()
-	l := &ledger{T: t, pool: postgrestest.New(t)}
-	l.store = invitation.NewStore(l.pool)
+	l := &bundle{T: t, pool: postgrestest.New(t)}
+	l.store, l.picker = invitation.NewStore(l.pool), invitation.NewPicker(l.pool, 0)
 	l.instance = l.newInstance("ins_one")
 	l.beat("w")
 	return l
 }
 
-func (l *ledger) newInstance(name string) int64 {
+func (l *bundle) newInstance(name string) int64 {
 	l.Helper()
 	in, err := l.store.EnsureInstance(l.Context(), name, "production")
 	must.OK(l, err)
 	return in.ID
 }
 
-func (l *ledger) beat(worker string) (since time.Time) {
+func (l *bundle) beat(worker string) (since time.Time) {
 	l.Helper()
 	since, err := l.store.Beat(l.Context(), invitation.WorkerInfo{ID: worker, InstanceID: l.instance, Host: "host", PID: 1, Version: "v", Lives: 20 * time.Second})
 	must.OK(l, err)
 	return since
 }
 
-func (l *ledger) tx(f func(context.Context, pgx.Tx) error) {
+func (l *bundle) tx(f func(context.Context, pgx.Tx) error) {
 	l.Helper()
 	ctx := l.Context()
 	must.OK(l, pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error { return f(ctx, tx) }))
 }
 
-func (l *ledger) exec(sql string, args ...any) {
+func (l *bundle) exec(sql string, args ...any) {
 	l.Helper()
 	postgrestest.Plant(l, l.pool, sql, args...)
 }
 
 // get reads one value.
-func get[T any](l *ledger, sql string, args ...any) T {
+func get[T any](l *bundle, sql string, args ...any) T {
 	l.Helper()
 	return must.Read[T](l, l.pool, sql, args...)
 }
 
-func (l *ledger) is(want string, sql string, args ...any) {
+func (l *bundle) is(want string, sql string, args ...any) {
 	l.Helper()
 	if got := get[string](l, `select coalesce((`+sql+`)::text, 'null')`, args...); got != want {
 		l.Errorf("%s: got %s, want %s", sql, got, want)
@@ -75,12 +76,12 @@ func (l *ledger) is(want string, sql string, args ...any) {
 }
 
 // batch imports people as rows 1 to n and starts them.
-func (l *ledger) batch(people ...string) int64 {
+func (l *bundle) batch(people ...string) int64 {
 	l.Helper()
 	return l.batchOf(invitation.Batch{Preflight: true}, people...)
 }
 
-func (l *ledger) batchOf(b invitation.Batch, people ...string) (id int64) {
+func (l *bundle) batchOf(b invitation.Batch, people ...string) (id int64) {
 	l.Helper()
 	if b.InstanceID == 0 {
 		b.InstanceID = l.instance
@@ -122,7 +123,7 @@ func single(p invitation.Person) invitation.Request {
 }
 
 // open claims people for requests that are about to be sent.
-func (l *ledger) open(requests ...invitation.Request) (claimed []invitation.Claimed) {
+func (l *bundle) open(requests ...invitation.Request) (claimed []invitation.Claimed) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) (err error) {
 		claimed, err = l.store.Open(ctx, tx, l.instance, "w", 20*time.Second, requests)
@@ -132,7 +133,7 @@ func (l *ledger) open(requests ...invitation.Request) (claimed []invitation.Clai
 }
 
 // attempt opens one request and returns its number.
-func (l *ledger) attempt(r invitation.Request) int64 {
+func (l *bundle) attempt(r invitation.Request) int64 {
 	l.Helper()
 	claimed := l.open(r)
 	if len(claimed) != 1 || len(claimed[0].People) != len(r.People) {
@@ -141,18 +142,18 @@ func (l *ledger) attempt(r invitation.Request) int64 {
 	return claimed[0].AttemptID
 }
 
-func (l *ledger) decide(id invitation.RowID, outcome invitation.Outcome) {
+func (l *bundle) decide(id invitation.RowID, outcome invitation.Outcome) {
 	l.Helper()
 	l.exec(`update results set outcome = $3, decided_at = clock_timestamp() where batch_id = $1 and row_number = $2`, id.Batch, id.Row, outcome)
 }
 
-func (l *ledger) setState(batch int64, s invitation.State) {
+func (l *bundle) setState(batch int64, s invitation.State) {
 	l.Helper()
 	l.exec(`update batches set state = $2 where id = $1`, batch, string(s))
 }
 
 // awaitBlocked waits until a session of the test's database waits for a lock.
-func (l *ledger) awaitBlocked() {
+func (l *bundle) awaitBlocked() {
 	l.Helper()
 	for began := time.Now(); get[int](l, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == 0; {
 		if time.Since(began) > 2*time.Minute {
@@ -164,7 +165,7 @@ func (l *ledger) awaitBlocked() {
 
 func TestEnsureInstance(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	expect.Equal(t, "the same instance", l.newInstance("ins_one"), l.instance)
 	if other := l.newInstance("ins_two"); other == l.instance {
 		t.Error("two instances are one")
@@ -174,7 +175,7 @@ func TestEnsureInstance(t *testing.T) {
 
 func TestBeat(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	since := l.beat("a")
 	l.exec(`update workers set heartbeat_at = heartbeat_at - interval '1 hour', lives_until = lives_until - interval '1 hour'`)
 	if again := l.beat("a"); !again.Equal(since) {
@@ -191,7 +192,7 @@ func TestBeat(t *testing.T) {
 // be stopped. One of an older version says nothing of how long it lives.
 func TestReap(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	for _, w := range []string{"late", "in_time", "claims", "patient"} {
 		l.beat(w)
 	}
@@ -219,7 +220,7 @@ func TestReap(t *testing.T) {
 // A process that was declared dead can't claim.
 func TestAlive(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		if err := invitation.Alive(ctx, tx, "w"); err != nil {
 			t.Errorf("a worker that lives: %v", err)
@@ -234,7 +235,7 @@ func TestAlive(t *testing.T) {
 // A process that stands still within a claim does not hold the buckets for ever.
 func TestClaimMayNotStandStill(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	conn, err := l.pool.Acquire(t.Context())
 	must.OK(t, err)
 	defer conn.Release()
@@ -259,7 +260,7 @@ func TestClaimMayNotStandStill(t *testing.T) {
 
 func TestBatchIsKept(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	want := invitation.Batch{
 		InstanceID: l.instance, FileSHA256: [32]byte{1, 2, 3}, FileBytes: 42, Priority: 1, Preflight: true,
 		Options: invitation.Options{RedirectURL: "https://app.example.com", ExpiresInDays: 7, Template: "invitation"},
@@ -291,7 +292,7 @@ func TestBatchIsKept(t *testing.T) {
 // Two imports of one file wait for each other; others don't.
 func TestLockFile(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	done := make(chan error, 1)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		if err := invitation.LockFile(ctx, tx, l.instance, [32]byte{1}); err != nil {
@@ -314,7 +315,7 @@ func TestLockFile(t *testing.T) {
 
 func TestFinish(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	empty := l.batch()
 	l.is("done", `select state from batches where id = $1`, empty)
 	decided, half, paused, draft := l.batch("a", "b"), l.batch("c", "d"), l.batch("e"), l.batch("f")
@@ -335,7 +336,7 @@ func TestFinish(t *testing.T) {
 
 func TestPauseInstance(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	one, two, draft, done := l.batch("a"), l.batch("b"), l.batch("c"), l.batch()
 	l.setState(draft, invitation.Draft)
 	other := l.batchOf(invitation.Batch{InstanceID: l.newInstance("ins_two")}, "a")
@@ -356,7 +357,7 @@ func TestPauseInstance(t *testing.T) {
 // Which open attempts a read that begins now can settle.
 func TestDue(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b", "c", "d", "e", "f", "g")
 	attempt := func(n int, name, set string) int64 {
 		id := l.attempt(single(person(batch, n, name)))
@@ -403,7 +404,7 @@ func TestDue(t *testing.T) {
 // An attempt that is being settled is locked against its answer.
 func TestLockAttempt(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b")
 	id := l.attempt(bulk(person(batch, 2, "b"), person(batch, 1, "a")))
 	done := make(chan error, 1)
@@ -437,7 +438,7 @@ func TestLockAttempt(t *testing.T) {
 }
 
 // read makes a complete read.
-func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GET {
+func (l *bundle) read(worker, call string, end invitation.ReadEnd) invitation.GET {
 	l.Helper()
 	g, err := l.store.BeginRead(l.Context(), l.instance, worker, call, nil)
 	must.OK(l, err)
@@ -449,7 +450,7 @@ func (l *ledger) read(worker, call string, end invitation.ReadEnd) invitation.GE
 }
 
 // load returns what is known of a row.
-func (l *ledger) load(id invitation.RowID) (c *invitation.Case) {
+func (l *bundle) load(id invitation.RowID) (c *invitation.Case) {
 	l.Helper()
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
 		rules := invitation.Rules{Settle: settle, GiveUp: giveUp, Fresh: fresh, Slack: slack, NamesNobody: clerk.NamesNobody}
@@ -468,7 +469,7 @@ func (l *ledger) load(id invitation.RowID) (c *invitation.Case) {
 
 func TestLoadRow(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batchOf(invitation.Batch{Preflight: true, Options: invitation.Options{RedirectURL: "https://batch.example", ExpiresInDays: 30, Template: "invitation"}}, "jane", "joe")
 	l.exec(`update results set redirect_url = 'https://row.example', expires_in_days = 7, public_metadata = '{"team": "a"}', alone = true, tries = 3,
 		last_error = 'internal_clerk_error', not_before = '2026-01-01', transient_since = '2025-01-01' where row_number = 2`)
@@ -490,7 +491,7 @@ func TestLoadRow(t *testing.T) {
 // Which reads guard a claim: complete ones, by a process that lives.
 func TestLoadCoverage(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	l.beat("dead")
 	batch := l.batch("jane", "joe")
 	began := l.load(row(batch, 1)).BatchStarted
@@ -550,7 +551,7 @@ func TestLoadCoverage(t *testing.T) {
 // The attempts of a row, and what they say of it.
 func TestLoadAttempts(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch, other := l.batch("a", "b", "c"), l.batch("a")
 	id := l.attempt(bulk(person(batch, 1, "a"), person(batch, 2, "b")))
 	a := l.load(row(batch, 1)).Attempts
@@ -591,7 +592,7 @@ func TestLoadAttempts(t *testing.T) {
 // takes back what a newer one showed.
 func TestSightings(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch, other := l.batch("a"), l.batch("a")
 	show := func(st invitation.Status) []invitation.Seen {
 		return []invitation.Seen{{ID: "inv_1", Key: key("a"), Status: st, CreatedAt: at(1), ExpiresAt: at(2)}, {ID: "inv_2", Key: key("stranger"), Status: st, CreatedAt: at(1)}}
@@ -643,7 +644,7 @@ func TestSightingsOfTwoPasses(t *testing.T) {
 		for _, order := range []string{"final begins first, ends first", "final begins first, ends last", "final begins last, ends first", "final begins last, ends last"} {
 			t.Run(string(final)+" "+order, func(t *testing.T) {
 				t.Parallel()
-				l := newLedger(t)
+				l := newBundle(t)
 				batch := l.batch("a")
 				calls := []string{invitation.ReadRevoked, invitation.ReadPending}
 				statuses := []invitation.Status{final, invitation.Pending}
@@ -680,7 +681,7 @@ func TestSightingsOfTwoPasses(t *testing.T) {
 // keeps the read that it was decided by.
 func TestEndRead(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("a", "b")
 	l.decide(row(batch, 2), invitation.Invited)
 	g, err := l.store.BeginRead(t.Context(), l.instance, "w", invitation.ReadUsers, nil)
@@ -704,7 +705,7 @@ func TestEndRead(t *testing.T) {
 
 func TestStarts(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	if got, err := l.store.Starts(t.Context(), l.instance); err != nil || !got.IsZero() {
 		t.Errorf("without batches: %v, %v", got, err)
 	}
@@ -720,7 +721,7 @@ func TestStarts(t *testing.T) {
 // Errors name numbers, never a person.
 func TestErrorsNameNobody(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
 		_, err := l.store.Open(t.Context(), tx, l.instance, "w", time.Second, []invitation.Request{single(person(99, 1, "secret"))}) // no such row
 		return err

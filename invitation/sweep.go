@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/lease"
+	"bulkinvite/internal/null"
 )
 
 // SweepKind says why invitations are revoked. sweeps.kind stores it.
@@ -134,7 +135,7 @@ func (s *Store) BeginSweep(ctx context.Context, tx pgx.Tx, sw *Sweep, targets []
 		insert into sweeps (instance_id, kind, batch_id, started_by, older_than, scope, apply, night, scanned, stale, skipped, threshold, held, allowed_by, allowed_at, finished_at)
 		values ($1, $2, nullif($3, 0), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, ''), case when $14 <> '' then clock_timestamp() end, case when not $7 then clock_timestamp() end)
 		on conflict (instance_id, night) do nothing returning id, started_at, finished_at`,
-		sw.InstanceID, sw.Kind, sw.Batch, sw.StartedBy, older, sw.Scope, sw.Apply, nullTime(sw.Night), sw.Scanned, sw.Stale, sw.Skipped, sw.Threshold, sw.Held, sw.AllowedBy).
+		sw.InstanceID, sw.Kind, sw.Batch, sw.StartedBy, older, sw.Scope, sw.Apply, null.Time(sw.Night), sw.Scanned, sw.Stale, sw.Skipped, sw.Threshold, sw.Held, sw.AllowedBy).
 		Scan(&sw.ID, &sw.StartedAt, &finished)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrSwept
@@ -142,7 +143,7 @@ func (s *Store) BeginSweep(ctx context.Context, tx pgx.Tx, sw *Sweep, targets []
 	if err != nil {
 		return fmt.Errorf("begin a sweep: %w", err)
 	}
-	sw.FinishedAt = deref(finished)
+	sw.FinishedAt = null.Value(finished)
 	if !sw.Apply {
 		sw.Undecided = 0 // a dry run is over
 		return nil
@@ -164,7 +165,7 @@ func (s *Store) insertTargets(ctx context.Context, tx pgx.Tx, sw *Sweep, targets
 		if t.Row != 0 {
 			batch, number = t.Batch, t.Row
 		}
-		rows[i] = []any{sw.ID, t.InvitationID, sw.InstanceID, t.Key, batch, number, nullTime(t.InvitedAt), nullTime(t.ExpiresAt)}
+		rows[i] = []any{sw.ID, t.InvitationID, sw.InstanceID, t.Key, batch, number, null.Time(t.InvitedAt), null.Time(t.ExpiresAt)}
 	}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"revocations"},
 		[]string{"sweep_id", "clerk_invitation_id", "instance_id", "key", "batch_id", "row_number", "invited_at", "expires_at"}, pgx.CopyFromRows(rows))
@@ -299,7 +300,7 @@ func scanSweep(row pgx.Row) (*Sweep, error) {
 	if older != nil {
 		sw.OlderThan = *older
 	}
-	sw.Night, sw.AllowedAt, sw.FinishedAt = deref(night), deref(allowed), deref(finished)
+	sw.Night, sw.AllowedAt, sw.FinishedAt = null.Value(night), null.Value(allowed), null.Value(finished)
 	return &sw, nil
 }
 
@@ -404,7 +405,7 @@ type SweepDocument struct {
 func (s *Sweep) MarshalJSON() ([]byte, error) {
 	d := SweepDocument{Sweep: s.ID, Kind: s.Kind, State: s.State(), Apply: s.Apply, StartedBy: s.StartedBy, Scope: s.Scope,
 		Scanned: s.Scanned, Stale: s.Stale, Revoked: s.Revoked, Skipped: s.Skipped, Failed: s.Failed, Undecided: s.Undecided,
-		Threshold: s.Threshold, Held: s.Held, Night: nullTime(s.Night), StartedAt: s.StartedAt, AllowedAt: nullTime(s.AllowedAt), FinishedAt: nullTime(s.FinishedAt)}
+		Threshold: s.Threshold, Held: s.Held, Night: null.Time(s.Night), StartedAt: s.StartedAt, AllowedAt: null.Time(s.AllowedAt), FinishedAt: null.Time(s.FinishedAt)}
 	if s.Batch != 0 {
 		d.Batch = &s.Batch
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -22,18 +24,8 @@ const followUps = `
 
 // FollowUps lists the follow-ups of a batch, without the batch: its resends, the batches that
 // correct one of its rows, and their follow-ups in turn.
-func (r *Reader) FollowUps(ctx context.Context, batch int64) ([]int64, error) {
-	rows, _ := r.pool.Query(ctx, followUps, batch)
-	return collectFollowUps(rows, batch)
-}
-
-// FollowUps is [Reader.FollowUps] in a transaction.
-func (s *Store) FollowUps(ctx context.Context, tx pgx.Tx, batch int64) ([]int64, error) {
-	rows, _ := tx.Query(ctx, followUps, batch)
-	return collectFollowUps(rows, batch)
-}
-
-func collectFollowUps(rows pgx.Rows, batch int64) ([]int64, error) {
+func FollowUps(ctx context.Context, q Queryer, batch int64) ([]int64, error) {
+	rows, _ := q.Query(ctx, followUps, batch)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("list the resends and corrections of batch %d: %w", batch, err)
@@ -52,7 +44,7 @@ const sentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = '
 func scanTarget(row pgx.CollectableRow) (t Target, err error) {
 	var invited, expires *time.Time
 	err = row.Scan(&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires)
-	t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+	t.InvitedAt, t.ExpiresAt = null.Value(invited), null.Value(expires)
 	return t, err
 }
 
@@ -96,9 +88,8 @@ type UndoPlan struct {
 // UndoPlan returns what undoing a batch would do.
 func (r *Reader) UndoPlan(ctx context.Context, batch int64) (*UndoPlan, error) {
 	var p UndoPlan
-	err := r.snapshot(ctx, func(tx pgx.Tx) (err error) {
-		rows, _ := tx.Query(ctx, followUps, batch)
-		if p.FollowUps, err = collectFollowUps(rows, batch); err != nil {
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) (err error) {
+		if p.FollowUps, err = FollowUps(ctx, tx, batch); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, `

@@ -46,7 +46,7 @@ type Verification struct {
 // [ErrNoCertificate].
 func (r *Reader) Verify(ctx context.Context, batch int64, head *Hash) (*Verification, error) {
 	v := &Verification{Batch: batch, Given: head, Differences: []Difference{}}
-	err := r.snapshot(ctx, func(tx pgx.Tx) error { return v.run(ctx, tx) })
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) error { return v.run(ctx, tx) })
 	if err != nil {
 		return nil, fmt.Errorf("verify batch %d: %w", batch, err)
 	}

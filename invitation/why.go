@@ -121,7 +121,7 @@ type StorySum struct {
 // Why returns a person's story. If no file names the person, the story has no rows.
 func (r *Reader) Why(ctx context.Context, key string) (*Story, error) {
 	s := &Story{Key: key, Keys: []string{key}}
-	err := r.snapshot(ctx, func(tx pgx.Tx) error {
+	err := snapshot(ctx, r.pool, func(tx pgx.Tx) error {
 		hash, err := purgedAs(ctx, tx, key)
 		if err != nil {
 			return err

@@ -54,7 +54,7 @@ func TestWhyProvesWhatItSays(t *testing.T) {
 // story names that read; not one that began too early, or reached not far enough.
 func TestWhyNamesTheRead(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newBundle(t)
 	batch := l.batch("jane", "joe")
 	id := l.attempt(single(person(batch, 1, "jane")))
 	second := l.attempt(single(person(batch, 2, "joe")))

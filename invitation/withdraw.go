@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"bulkinvite/internal/null"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -38,7 +40,7 @@ func (s *Store) Withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 }
 
 func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, lock bool, w *Withdrawal) error {
-	of, err := former(ctx, tx, keys)
+	of, err := Former(ctx, tx, keys)
 	if err != nil {
 		return err
 	}
@@ -78,7 +80,7 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	var invited, expires *time.Time
 	if _, err := pgx.ForEachRow(rows, []any{&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires}, func() error {
 		known[person(t.Key)] = true
-		t.InvitedAt, t.ExpiresAt = deref(invited), deref(expires)
+		t.InvitedAt, t.ExpiresAt = null.Value(invited), null.Value(expires)
 		w.Targets = append(w.Targets, t)
 		return nil
 	}); err != nil {
@@ -174,9 +176,9 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 
 // Roster returns the people of a batch: those of its rows that could be sent. Each entry has the
 // key of the row's address, followed by the keys of its corrections. If a purge replaced a key, the
-// entry has the replacement; see [Reader.Former].
+// entry has the replacement; see [Former].
 func (r *Reader) Roster(ctx context.Context, batch int64) (people [][]string, err error) {
-	err = r.snapshot(ctx, func(tx pgx.Tx) error {
+	err = snapshot(ctx, r.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			with recursive fix (number, batch) as (
 				select c.corrects_row, c.id from batches c where c.corrects = $1 and c.state <> 'cancelled'

@@ -299,7 +299,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	case !r.alone:
 		// If no row waits, the budget of bulk calls is left for rows to come.
 		var left []invitation.RowID
-		if left, err = c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(left) > 0 {
+		if left, err = c.w.picker.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(left) > 0 {
 			r.full = create.Free > 0
 			r.opens = untilSingle(create)
 		}
@@ -324,7 +324,7 @@ func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
 // invitation for a whole window.
 func (w *Worker) withhold(ctx context.Context, db invitation.Queryer,
 	create, bulk *ratelimit.Bucket) (promised int, err error) {
-	promised, ready, err := w.store.Promised(ctx, db, w.cfg.Instance.ID)
+	promised, ready, err := w.picker.Promised(ctx, db, w.cfg.Instance.ID)
 	if b := w.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
 		b.Free, b.Opens = 0, b.Now.Add(w.cfg.paced(2*time.Second))
 	}
@@ -409,7 +409,7 @@ type picked struct {
 // pick locks waiting rows and decides those that enough is known of. With survey it only decides
 // rows and requests no reads: there is no budget, or the process stops.
 func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool) (p picked, err error) {
-	ids, err := c.w.store.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
+	ids, err := c.w.picker.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
 	if err != nil || len(ids) == 0 {
 		return p, err
 	}

@@ -217,11 +217,11 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if create.Free == 0 && bulk.Free > 0 && !cfg.Create.Off {
-		crowd, err := g.w.store.Peek(ctx, cfg.Instance.ID, 1, false)
+		crowd, err := g.w.picker.Peek(ctx, cfg.Instance.ID, 1, false)
 		if err != nil {
 			return 0, err
 		}
-		lone, err := g.w.store.Peek(ctx, cfg.Instance.ID, 1, true)
+		lone, err := g.w.picker.Peek(ctx, cfg.Instance.ID, 1, true)
 		if err != nil {
 			return 0, err
 		}

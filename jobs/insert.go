@@ -103,7 +103,7 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Fre
 // kick inserts a few jobs for the rows that are last in line. Each of them works until its own row
 // does not wait any more, and so until all rows before it are done.
 func (w *Worker) kick(ctx context.Context) error {
-	rows, err := w.store.LastWaiting(ctx, w.cfg.Instance.ID, 3*inFlight)
+	rows, err := w.picker.LastWaiting(ctx, w.cfg.Instance.ID, 3*inFlight)
 	if err != nil || len(rows) == 0 {
 		return err
 	}
@@ -165,7 +165,7 @@ func (w *Worker) repair(ctx context.Context) error {
 	if err != nil || !lost {
 		return err
 	}
-	rows, err := w.store.LastWaiting(ctx, w.cfg.Instance.ID, 100_000)
+	rows, err := w.picker.LastWaiting(ctx, w.cfg.Instance.ID, 100_000)
 	if err != nil || len(rows) == 0 {
 		return err
 	}

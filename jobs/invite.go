@@ -32,7 +32,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		// row does not wait any more.
 		waits, err := owed, error(nil)
 		if !owed {
-			waits, err = w.store.Waits(ctx, row)
+			waits, err = w.picker.Waits(ctx, row)
 		}
 		owed = false
 		if err == nil && !waits {
@@ -53,7 +53,7 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 			w.gate.hold(ctx)
 		}
 		// A pause or a cancel may have come meanwhile. It must leave no job behind.
-		if waits, err := w.store.Waits(ctx, row); err == nil && !waits {
+		if waits, err := w.picker.Waits(ctx, row); err == nil && !waits {
 			return nil
 		}
 		switch {

@@ -160,6 +160,7 @@ func (c Config) workers() int {
 type Worker struct {
 	pool     *pgxpool.Pool
 	store    *invitation.Store
+	picker   *invitation.Picker
 	api      *clerk.Client
 	cfg      Config
 	log      *slog.Logger
@@ -196,9 +197,11 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		id:      processID(),
 		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
+	var links int64
 	if cfg.Links != nil {
-		w.store = w.store.ForLinks(cfg.Links.Batch)
+		links = cfg.Links.Batch
 	}
+	w.picker = invitation.NewPicker(pool, links)
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}

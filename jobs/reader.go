@@ -333,7 +333,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	if err := w.store.SeeBatches(ctx, w.cfg.Instance.ID); err != nil {
 		return err
 	}
-	ids, err := w.store.Peek(ctx, w.cfg.Instance.ID, n, alone)
+	ids, err := w.picker.Peek(ctx, w.cfg.Instance.ID, n, alone)
 	if err != nil {
 		return err
 	}
@@ -417,7 +417,7 @@ func (w *Worker) lists(ctx context.Context, also time.Time) error {
 // survey decides rows that need no budget while there is none. If few rows are left, people that
 // Clerk knows already should not wait an hour for that result.
 func (w *Worker) survey(ctx context.Context) error {
-	undecided, telling, err := w.store.Telling(ctx, w.cfg.Instance.ID, surveyLimit+1)
+	undecided, telling, err := w.picker.Telling(ctx, w.cfg.Instance.ID, surveyLimit+1)
 	if err != nil || telling == 0 || undecided > surveyLimit {
 		return err
 	}

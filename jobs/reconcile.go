@@ -110,7 +110,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 type pass struct {
 	w      *Worker
 	r      *invitation.Reconcile
-	guard  invitation.Guard
+	guard  lease.Guard
 	seed   maphash.Seed
 	hashes []uint64 // of the ids that were read
 	passes []int64  // first reads of the lists

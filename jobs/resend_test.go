@@ -296,12 +296,12 @@ func TestOwedRowsGoFirst(t *testing.T) {
 	b.exec(`update results set not_before = null`)
 	urgent := b.batch(5, func(i int) string { return "urgent" + person(i) })
 	b.exec(`update batches set priority = 1 where id = $1`, urgent)
-	ids, err := b.store.Peek(t.Context(), b.instance.ID, 3, true)
+	ids, err := invitation.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, true)
 	must.OK(t, err)
 	if len(ids) != 3 || ids[0].Batch != second || ids[1].Batch != urgent {
 		t.Errorf("first in line are %v, want the row of batch %d, then batch %d", ids, second, urgent)
 	}
-	if ids, err = b.store.Peek(t.Context(), b.instance.ID, 3, false); err != nil || ids[0].Batch != urgent {
+	if ids, err = invitation.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, false); err != nil || ids[0].Batch != urgent {
 		t.Errorf("without a single left: %v, %v", ids, err)
 	}
 }

@@ -31,7 +31,7 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		if sw, err = store.Undoing(ctx, tx, b.ID); err != nil || sw != nil {
 			return err
 		}
-		batches, err := store.FollowUps(ctx, tx, b.ID)
+		batches, err := invitation.FollowUps(ctx, tx, b.ID)
 		if err != nil {
 			return err
 		}

@@ -148,7 +148,7 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 	v := &undoState{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
 	var err error
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
-		if v.FollowUps, err = s.reader.FollowUps(ctx, b.ID); err != nil {
+		if v.FollowUps, err = invitation.FollowUps(ctx, s.pool, b.ID); err != nil {
 			return v, err
 		}
 		sent, err := s.reader.CountSent(ctx, v.FollowUps...)
@@ -210,7 +210,7 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who 
 	case b.State == invitation.Draft:
 		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
-	followUps, err := s.reader.FollowUps(ctx, id)
+	followUps, err := invitation.FollowUps(ctx, s.pool, id)
 	if err != nil {
 		return nil, err
 	}

@@ -213,7 +213,7 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if err != nil {
 		return nil, err
 	}
-	former, err := t.reader.Former(ctx, l.keys())
+	former, err := invitation.Former(ctx, t.pool, l.keys())
 	if err != nil {
 		return nil, err
 	}

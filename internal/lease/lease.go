@@ -116,6 +116,21 @@ func (l *Lease) Explain(err error) error {
 	return fmt.Errorf("%w: %w", cause, err)
 }
 
+// Guard is [Lease.Guard] of a lease. A nil Guard means that any process may write.
+type Guard func(context.Context, pgx.Tx) error
+
+// Begin runs f in a transaction that begins with the guard.
+func (g Guard) Begin(ctx context.Context, pool *pgxpool.Pool, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if g != nil {
+			if err := g(ctx, tx); err != nil {
+				return err
+			}
+		}
+		return f(tx)
+	})
+}
+
 // Guard protects a transaction whose writes only the holder may make. It fails with [ErrLost] if
 // another process has taken the lease, and no process can take it until the transaction ends. Call
 // it first, unless the transaction itself chooses what it writes. Keep the transaction short,
