@@ -60,6 +60,7 @@ type Revocation struct {
 	Kind      SweepKind
 	Held      bool // the sweep waits for a person
 	Outcome   Revoking
+	Dropped   string // why it is not to be tried again, if it is undecided: its sweep was stopped
 	ExpiresAt time.Time
 	NotBefore time.Time
 	Begun     time.Time // when the sweep began or was allowed
@@ -68,12 +69,14 @@ type Revocation struct {
 }
 
 const revocationColumns = `v.sweep_id, v.clerk_invitation_id, coalesce(v.batch_id, 0), coalesce(v.row_number, 0), v.key,
-	s.kind, s.held, coalesce(v.outcome, ''), v.expires_at, v.not_before, coalesce(s.allowed_at, s.started_at), v.tries, clock_timestamp()`
+	s.kind, s.held, coalesce(v.outcome, ''), case when v.outcome is null then coalesce(v.reason, '') else '' end,
+	v.expires_at, v.not_before, coalesce(s.allowed_at, s.started_at), v.tries, clock_timestamp()`
 
 func scanRevocation(row pgx.Row) (*Revocation, error) {
 	var r Revocation
 	var expires, notBefore *time.Time
-	err := row.Scan(&r.Sweep, &r.Invitation, &r.Batch, &r.Row, &r.Key, &r.Kind, &r.Held, &r.Outcome, &expires, &notBefore, &r.Begun, &r.Tries, &r.Now)
+	err := row.Scan(&r.Sweep, &r.Invitation, &r.Batch, &r.Row, &r.Key, &r.Kind, &r.Held, &r.Outcome, &r.Dropped,
+		&expires, &notBefore, &r.Begun, &r.Tries, &r.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -191,14 +191,20 @@ func (s *Store) supersede(ctx context.Context, tx pgx.Tx, instance int64) error 
 	return nil
 }
 
-// drop decides the revocations of a sweep without an open attempt as skipped. It ends the sweep if
-// none is left. The caller must hold the sweep's lock (for update).
+// drop decides the revocations of a sweep without an open attempt as skipped. The others keep the
+// reason: they are skipped for it if their attempt proves to have revoked nothing. drop ends the
+// sweep if no revocation is left. The caller must hold the sweep's lock (for update).
 func (s *Store) drop(ctx context.Context, tx pgx.Tx, sweep int64, reason string) error {
-	_, err := tx.Exec(ctx, `
-		update revocations v set outcome = 'skipped', reason = $2, decided_at = clock_timestamp(), not_before = null
+	_, err := tx.Exec(ctx, `update revocations set reason = $2 where sweep_id = $1 and outcome is null`, sweep, reason)
+	if err != nil {
+		return fmt.Errorf("stop sweep %d: %w", sweep, err)
+	}
+	_, err = tx.Exec(ctx, `
+		update revocations v set outcome = 'skipped', decided_at = clock_timestamp(), not_before = null
 		where v.sweep_id = $1 and v.outcome is null and not exists (
 			select from attempts a join attempt_people p on p.attempt_id = a.id
-			where a.sweep_id = $1 and p.clerk_invitation_id = v.clerk_invitation_id and p.open and p.key = v.key and p.instance_id = v.instance_id)`, sweep, reason)
+			where a.sweep_id = $1 and p.clerk_invitation_id = v.clerk_invitation_id and p.open
+			  and p.key = v.key and p.instance_id = v.instance_id)`, sweep)
 	if err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
@@ -228,8 +234,9 @@ func (s *Store) AllowSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor st
 	return ids, event(ctx, tx, instance, batch, actor, "sweep_allowed", map[string]any{"sweep": sweep, "invitations": len(ids)})
 }
 
-// StopSweep ends a held or running sweep. Revocations without an open attempt are skipped, and an
-// answer decides the others. It does nothing to a sweep that has ended.
+// StopSweep ends a held or running sweep. Revocations without an open attempt are skipped. An
+// answer or a read decides the others, and none is tried again. It does nothing to a sweep that has
+// ended.
 func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor string) error {
 	var instance, batch int64
 	err := tx.QueryRow(ctx, `select instance_id, coalesce(batch_id, 0) from sweeps where id = $1 and apply and finished_at is null for update`, sweep).Scan(&instance, &batch)
@@ -241,6 +248,11 @@ func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor str
 	}
 	// A row whose request is under way continues with its batch.
 	if _, err := tx.Exec(ctx, `update results set withdrawn_by = null where withdrawn_by = $1 and outcome is null`, sweep); err != nil {
+		return fmt.Errorf("stop sweep %d: %w", sweep, err)
+	}
+	// What its other rows made is counted as skipped, and nothing is left to follow. This is a new
+	// statement: it sees the rows that were decided while the statement before waited for them.
+	if _, err := insertFollowed(ctx, tx, `s.id = $1`, sweep); err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
 	if err := s.drop(ctx, tx, sweep, SkipStopped); err != nil {

@@ -158,20 +158,26 @@ func (s *Store) FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) 
 	if err != nil {
 		return nil, fmt.Errorf("cancel withdrawn rows of instance %d: %w", instance, err)
 	}
+	ids, err := insertFollowed(ctx, tx, `s.instance_id = $1`, instance)
+	if err != nil {
+		return nil, fmt.Errorf("take back what withdrawn rows of instance %d made: %w", instance, err)
+	}
+	return ids, nil
+}
+
+// insertFollowed records revocations for the decided rows that the sweeps which selects have
+// withdrawn and that need one. The caller must hold the lock of these sweeps (for update).
+func insertFollowed(ctx context.Context, tx pgx.Tx, which string, arg int64) ([]RevocationID, error) {
 	rows, _ := tx.Query(ctx, `
 		with late as (
 			insert into revocations (sweep_id, clerk_invitation_id, instance_id, key, batch_id, row_number, invited_at, expires_at)
 			select s.id, r.clerk_invitation_id, r.instance_id, r.key, r.batch_id, r.row_number, coalesce(r.invited_at, r.decided_at), r.expires_at
 			from sweeps s join results r on r.withdrawn_by = s.id
-			where s.instance_id = $1 and s.apply and s.finished_at is null and r.outcome is not null and `+unfollowed+`
+			where `+which+` and s.apply and s.finished_at is null and r.outcome is not null and `+unfollowed+`
 			on conflict do nothing returning sweep_id, clerk_invitation_id),
 		counted as (update sweeps s set stale = s.stale + l.n from (select sweep_id, count(*) as n from late group by 1) l where l.sweep_id = s.id)
-		select sweep_id, clerk_invitation_id from late`, instance)
-	ids, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationID])
-	if err != nil {
-		return nil, fmt.Errorf("take back what withdrawn rows of instance %d made: %w", instance, err)
-	}
-	return ids, nil
+		select sweep_id, clerk_invitation_id from late`, arg)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationID])
 }
 
 // Roster returns the people of a batch: those of its rows that could be sent. Each entry has the

@@ -12,6 +12,7 @@ import (
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
+	"bulkinvite/ratelimit"
 )
 
 // persons are the keys of person i for each i.
@@ -246,4 +247,71 @@ func TestRescindFromADraft(t *testing.T) {
 	}
 	b.rescind(persons(0, 1))
 	expect.Equal(t, "people to invite after two others were rescinded", people(), 3)
+}
+
+// stop stops a sweep.
+func (b *bundle) stop(sweep int64) {
+	b.t.Helper()
+	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
+		return b.store.StopSweep(b.t.Context(), tx, sweep, "maria")
+	}))
+}
+
+// TestStopRevokesNothingMore stops a rescind after the request of a withdrawn row has made an invitation, and before
+// that invitation has a revocation. The sweep ends at once, counts the invitation as skipped, and revokes nothing.
+func TestStopRevokesNothingMore(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(2, person)
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	w := b.worker(Config{Bulk: ratelimit.Limit{Off: true}})
+	tickets := b.claims(w, 2)
+	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	_, err := Rescind(t.Context(), b.pool, sw, persons(0))
+	must.OK(t, err)
+	for _, ticket := range tickets {
+		w.send(t.Context(), ticket)
+	}
+	b.want(batch, tally{"invited": 2})
+
+	b.stop(sw.ID)
+	b.is("true", `select finished_at is not null from sweeps where id = $1`, sw.ID)
+	must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
+	done := b.finish(sw.ID)
+	if done.Stale != 1 || done.Skipped[invitation.SkipStopped] != 1 || done.Revoked != 0 {
+		t.Errorf("%+v, want the invitation skipped", done)
+	}
+	if pending := b.pendingAtClerk(); !pending[person(0)] || !pending[person(1)] {
+		t.Errorf("pending at Clerk: %v, want both", pending)
+	}
+}
+
+// TestStopTriesNothingAgain stops a sweep while the answers to its revokes are lost. The revoke that reached Clerk is
+// found, and the other is not tried again.
+func TestStopTriesNothingAgain(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{
+		{Call: "revoke", Kind: sandbox.FaultCutAfter, Address: person(0), First: 1},
+		{Call: "revoke", Kind: sandbox.FaultCutBefore, Address: person(1), First: 1}}})
+	batch := b.batch(2, person)
+	b.run(b.worker(quick), batch)
+	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	_, err := Rescind(t.Context(), b.pool, sw, persons(0, 1))
+	must.OK(t, err)
+	cfg := sweeper
+	cfg.Settle = time.Minute // the lost answers stay open
+	must.OK(t, b.worker(cfg).Run(t.Context(), func(context.Context) (bool, error) {
+		return b.count(`select count(*) from attempts
+			where call = 'revoke' and answered_at is not null and resolved_at is null`) == 2, nil
+	}))
+	b.stop(sw.ID)
+	b.exec(`update attempts set read_after = clock_timestamp() where resolved_at is null`)
+	done := b.finish(sw.ID)
+	if done.Revoked != 1 || done.Skipped[invitation.SkipStopped] != 1 {
+		t.Errorf("%+v, want one revoked and one skipped", done)
+	}
+	b.counts(2, "requests to revoke", `select count(*) from attempts where call = 'revoke'`)
+	if pending := b.pendingAtClerk(); pending[person(0)] || !pending[person(1)] {
+		t.Errorf("pending at Clerk: %v, want the second person", pending)
+	}
 }

@@ -210,6 +210,10 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 		if err != nil || !r.Waits() {
 			return err
 		}
+		if r.Dropped != "" {
+			end := invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: r.Dropped}
+			return w.store.EndRevocation(claiming, tx, id, end)
+		}
 		open, err := w.store.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
 			[]invitation.Request{{Call: invitation.CallRevoke, Bucket: ratelimit.GeneralCall, People: []invitation.Person{r.Person}, Sweep: id.Sweep}})
 		if err != nil {
