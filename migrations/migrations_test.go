@@ -269,3 +269,40 @@ func TestRiverVersion(t *testing.T) {
 		t.Errorf("River's tables are at version %d, River has %d", got, want)
 	}
 }
+
+// TestUpEndsWithdrawnRows migrates a database with rows that sweeps withdrew and a retry of an earlier version opened
+// again. Those of an ended sweep are cancelled, those of a stopped one wait again, and the others stay as they are.
+func TestUpEndsWithdrawnRows(t *testing.T) {
+	t.Parallel()
+	pool := postgrestest.Empty(t)
+	upTo(t, pool, 30)
+	_, err := pool.Exec(t.Context(), `
+		insert into instances (clerk_id, environment) values ('ins_1', 'production');
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
+			values (1, 'a.csv', '', 1, 'UTF-8', ',', '{email}', 'maria', 'running');
+		insert into sweeps (instance_id, kind, started_by, apply, finished_at)
+			values (1, 'rescind', 'maria', true, now()), (1, 'undo', 'maria', true, now()), (1, 'rescind', 'maria', true, null);
+		insert into events (instance_id, actor, action, details) values (1, 'maria', 'sweep_stopped', '{"sweep": 2}');
+		insert into results (batch_id, row_number, instance_id, line, original, email, key, withdrawn_by, outcome, decided_at)
+		select 1, n, 1, n, '{x}', 'x', 'x' || n, by, outcome, case when outcome is not null then now() end
+		from (values (1, 1, null), (2, 2, null), (3, 3, null), (4, null, null), (5, 1, 'rejected'), (6, 1, null))
+			as r (n, by, outcome);
+		insert into attempts (instance_id, bucket, call, worker_id, deadline) values (1, 'create', 'create', 'w', now());
+		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number, open)
+			values (1, 1, 'x6', 1, 6, true)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.Up(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	rows, _ := pool.Query(t.Context(), `
+		select concat_ws(' ', row_number, coalesce(outcome, 'undecided'), reason, 'by ' || withdrawn_by)
+		from results order by row_number`)
+	got, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	want := []string{"1 cancelled withdrawn by 1", "2 undecided", "3 undecided by 3", "4 undecided",
+		"5 rejected by 1", "6 undecided by 1"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("rows %q, %v; want %q", got, err, want)
+	}
+}
