@@ -246,8 +246,7 @@ func (s *Store) StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor str
 	if err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
-	// A row whose request is under way continues with its batch.
-	if _, err := tx.Exec(ctx, `update results set withdrawn_by = null where withdrawn_by = $1 and outcome is null`, sweep); err != nil {
+	if err := giveBack(ctx, tx, sweep); err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
 	// What its other rows made is counted as skipped, and nothing is left to follow. This is a new
@@ -282,7 +281,7 @@ const sweepCounts = `
 func finishSweeps(ctx context.Context, tx pgx.Tx, which string, arg int64) error {
 	_, err := tx.Exec(ctx, `
 		update sweeps o set finished_at = clock_timestamp(), revoked = c.revoked, failed = c.failed, skipped = c.skipped,
-		       cancelled = (select count(*) from results r where r.withdrawn_by = s.id and r.outcome = 'cancelled')
+		       cancelled = (select count(*) from `+taken+` r where r.outcome = 'cancelled')
 		from sweeps s cross join lateral (`+sweepCounts+`) c
 		where o.id = s.id and o.finished_at is null and `+which+` and s.apply and not s.held and s.finished_at is null
 		  and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null) and not `+following, arg)

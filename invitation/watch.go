@@ -30,7 +30,8 @@ func (s *Store) Chores(ctx context.Context, instance int64) (Chores, error) {
 		       coalesce(bool_or(state = 'cancelled'), false),
 		       exists (select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null and not s.held
 		               and not exists (select from revocations v where v.sweep_id = s.id and v.outcome is null)),
-		       exists (select from sweeps s join results r on r.withdrawn_by = s.id where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`),
+		       exists (select from sweeps s cross join lateral `+taken+` r
+		               where s.instance_id = $1 and s.apply and s.finished_at is null and `+unfollowed+`),
 		       exists (select from batches where instance_id = $1 and finished_at is not null and certificate is null)
 		from batches b where instance_id = $1 and (state in ('running', 'paused') or state = 'cancelled' and finished_at is null)`, instance).
 		QueryRow(func(row pgx.Row) error {

@@ -110,12 +110,17 @@ func (s *Store) withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys
 	return err
 }
 
-// TakeAway marks undecided rows as withdrawn by a sweep, so that no worker claims them. The caller
-// must hold the instance's create and bulk buckets, so that no claim slips in between.
-// [Store.FollowWithdrawn] does the rest.
+// TakeAway marks undecided rows as withdrawn by a sweep, so that no worker claims them. It keeps the
+// marks of other sweeps. The caller must hold the instance's create and bulk buckets, so that no
+// claim slips in between. [Store.FollowWithdrawn] does the rest.
 func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []RowID) error {
 	batches, numbers := split(rows)
-	_, err := tx.Exec(ctx, `update results r set withdrawn_by = $1 from unnest($2::bigint[], $3::int[]) as w (batch, number)
+	_, err := tx.Exec(ctx, `
+		update results r set withdrawn_by = coalesce(o.id, $1),
+		       also_withdrawn_by = case when o.id is not null then array_append(r.also_withdrawn_by, $1) end
+		from unnest($2::bigint[], $3::int[]) as w (batch, number)
+		join results h on h.batch_id = w.batch and h.row_number = w.number
+		left join sweeps o on o.id = h.withdrawn_by and o.finished_at is null
 		where r.batch_id = w.batch and r.row_number = w.number and r.outcome is null`, sweep, batches, numbers)
 	if err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
@@ -126,6 +131,26 @@ func (s *Store) TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []Row
 	}
 	return nil
 }
+
+// giveBack removes a sweep's marks from undecided rows. A row that no other sweep has withdrawn
+// continues with its batch, also if a request for it is under way.
+func giveBack(ctx context.Context, tx pgx.Tx, sweep int64) error {
+	_, err := tx.Exec(ctx, `
+		with marks as (
+			select r.batch_id, r.row_number,
+			       array_remove(array_prepend(r.withdrawn_by, r.also_withdrawn_by), $1::bigint) as rest
+			from results r
+			where (r.withdrawn_by = $1 or r.also_withdrawn_by @> array[$1::bigint]) and r.outcome is null
+			order by r.batch_id, r.row_number for no key update of r)
+		update results r set withdrawn_by = m.rest[1], also_withdrawn_by = nullif(m.rest[2:], '{}')
+		from marks m where r.batch_id = m.batch_id and r.row_number = m.row_number`, sweep)
+	return err
+}
+
+// taken lists the rows that sweep s has taken away. More than one sweep may have taken a row. Each of
+// them follows it by itself, as if there were no other.
+const taken = `(select * from results where withdrawn_by = s.id
+	union all select * from results where also_withdrawn_by @> array[s.id])`
 
 // unfollowed says that row r, which sweep s has taken away, needs work: it is undecided without an
 // open request, or it carries a pending invitation that has no revocation yet. An undo revokes only
@@ -138,7 +163,7 @@ const unfollowed = `(r.outcome is null and not exists (
 	   and not exists (select from revocations v where v.sweep_id = s.id and v.clerk_invitation_id = r.clerk_invitation_id))`
 
 // following says that sweep s has rows that need work or are undecided.
-const following = `exists (select from results r where r.withdrawn_by = s.id and (r.outcome is null or ` + unfollowed + `))`
+const following = `exists (select from ` + taken + ` r where r.outcome is null or ` + unfollowed + `)`
 
 // FollowWithdrawn follows the rows that sweeps of an instance have taken away. It cancels undecided
 // rows without an open request. It records revocations for rows whose request made an invitation
@@ -172,7 +197,7 @@ func insertFollowed(ctx context.Context, tx pgx.Tx, which string, arg int64) ([]
 		with late as (
 			insert into revocations (sweep_id, clerk_invitation_id, instance_id, key, batch_id, row_number, invited_at, expires_at)
 			select s.id, r.clerk_invitation_id, r.instance_id, r.key, r.batch_id, r.row_number, coalesce(r.invited_at, r.decided_at), r.expires_at
-			from sweeps s join results r on r.withdrawn_by = s.id
+			from sweeps s cross join lateral `+taken+` r
 			where `+which+` and s.apply and s.finished_at is null and r.outcome is not null and `+unfollowed+`
 			on conflict do nothing returning sweep_id, clerk_invitation_id),
 		counted as (update sweeps s set stale = s.stale + l.n from (select sweep_id, count(*) as n from late group by 1) l where l.sweep_id = s.id)

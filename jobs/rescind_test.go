@@ -315,3 +315,97 @@ func TestStopTriesNothingAgain(t *testing.T) {
 		t.Errorf("pending at Clerk: %v, want the second person", pending)
 	}
 }
+
+// TestWithdrawnByTwoSweeps withdraws a person twice while their request is under way, by two rescinds or by a rescind
+// and an undo, and stops one, both or none of the two. Each sweep that goes on gets what it wants, as if the other did
+// not exist. A rescind revokes what the request made or met, an undo only what it made.
+func TestWithdrawnByTwoSweeps(t *testing.T) {
+	t.Parallel()
+	const rescind, undo = invitation.KindRescind, invitation.KindUndo
+	for _, kinds := range [][2]invitation.SweepKind{{rescind, rescind}, {rescind, undo}, {undo, rescind}} {
+		for _, end := range []string{"made", "met", "nothing"} {
+			t.Run(fmt.Sprint(kinds[0], " ", kinds[1], " ", end), func(t *testing.T) {
+				t.Parallel()
+				b := setup(t, sandbox.Config{Limits: unlimited})
+				cfg := quick
+				cfg.Bulk = ratelimit.Limit{Off: true}
+				w := b.worker(cfg)
+				for i, stopped := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
+					b.withdrawTwice(w, i, kinds, end, stopped)
+				}
+			})
+		}
+	}
+}
+
+// withdrawTwice is one case of TestWithdrawnByTwoSweeps, for person i.
+func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]invitation.SweepKind, end string, stopped [2]bool) {
+	b.t.Helper()
+	ctx := b.t.Context()
+	batch := b.batch(1, func(int) string { return person(i) })
+	b.exec(`update batches set preflight = false where id = $1`, batch)
+	ticket := b.claimsOne(w, 1, "create", batch)
+	var sweeps [2]int64
+	for n, kind := range kinds {
+		if kind == invitation.KindUndo {
+			sw, err := Undo(ctx, b.pool, b.read(batch), "maria")
+			must.OK(b.t, err)
+			sweeps[n] = sw.ID
+			continue
+		}
+		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true}
+		_, err := Rescind(ctx, b.pool, sw, persons(i))
+		must.OK(b.t, err)
+		sweeps[n] = sw.ID
+	}
+	for n, stop := range stopped {
+		if stop {
+			b.stop(sweeps[n])
+		}
+	}
+	must.OK(b.t, follow(ctx, b.pool, b.instance.ID))
+	must.OK(b.t, b.store.FinishSweeps(ctx, b.instance.ID))
+	for n, stop := range stopped {
+		b.is(fmt.Sprint(stop), `select finished_at is not null from sweeps where id = $1`, sweeps[n])
+	}
+	switch end {
+	case "met":
+		b.plant(sandbox.Seed{Email: person(i)})
+	case "nothing":
+		b.sandbox.Tell("faults", `[{"call":"create","kind":"cut_before","first":1}]`)
+	}
+	w.send(ctx, ticket)
+	worker := b.worker(quick)
+	err := worker.Run(ctx, func(context.Context) (bool, error) {
+		return b.count(`select count(*) from results where outcome is null`)+
+			b.count(`select count(*) from sweeps where finished_at is null`) == 0, nil
+	})
+	must.OK(b.t, err)
+
+	// A sweep that was not stopped wants it to be revoked.
+	wanted, revokes := false, false
+	for n, kind := range kinds {
+		wanted = wanted || !stopped[n]
+		revokes = revokes || !stopped[n] && (kind == invitation.KindRescind || end != "met")
+		sw, err := b.store.Sweep(ctx, sweeps[n])
+		must.OK(b.t, err)
+		b.sums(sw)
+		if want := end == "nothing" && !stopped[n]; (sw.Cancelled == 1) != want {
+			b.t.Errorf("stopped %v: the %s cancelled %d rows, want %v", stopped, kind, sw.Cancelled, want)
+		}
+	}
+	undone := kinds[0] == invitation.KindUndo || kinds[1] == invitation.KindUndo // the batch stays cancelled
+	pending := !revokes
+	if end == "nothing" {
+		pending = !wanted && !undone
+	}
+	expect.Equal(b.t, fmt.Sprintf("stopped %v: pending", stopped), b.pendingAtClerk()[person(i)], pending)
+	outcome := map[string]string{"made": "invited", "met": "already_invited", "nothing": "cancelled"}[end]
+	if end == "nothing" && pending {
+		outcome = "invited"
+	}
+	b.want(batch, tally{outcome: 1})
+	b.counts(map[bool]int{false: 0, true: 1}[revokes && end != "nothing"], fmt.Sprintf("stopped %v: revokes", stopped),
+		`select count(*) from attempts a join attempt_people p on p.attempt_id = a.id where a.call = 'revoke' and p.key = $1`,
+		person(i))
+}
