@@ -87,11 +87,11 @@ func (s *Store) CreateCorrection(ctx context.Context, tx pgx.Tx, of *Batch, row 
 	fault := func(err error) (int64, []Target, error) {
 		return 0, nil, fmt.Errorf("correct row %d of batch %d: %w", row, of.ID, err)
 	}
-	erased, err := LoadErased(ctx, tx)
+	removed, err := LoadErased(ctx, tx)
 	if err != nil {
 		return fault(err)
 	}
-	if erased.Row(key, nil) != nil {
+	if removed.Row(key, nil) != nil {
 		return fault(ErrErased)
 	}
 	// This is a separate statement. It waits for answers that are being recorded for the person,

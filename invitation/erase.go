@@ -413,11 +413,11 @@ func (s *Store) purgeBatch(ctx context.Context, batch, erasure int64, actor stri
 // Veil replaces the keys of erased and purged people in what a read showed, so that their addresses
 // do not return to the database. A person whose own key is in a row again keeps it.
 func (s *Store) Veil(ctx context.Context, instance int64, seen []Seen) error {
-	var erased bool
-	if err := s.pool.QueryRow(ctx, `select exists (select from erasures)`).Scan(&erased); err != nil {
+	var some bool
+	if err := s.pool.QueryRow(ctx, `select exists (select from erasures)`).Scan(&some); err != nil {
 		return fmt.Errorf("look whether anybody was erased: %w", err)
 	}
-	if !erased || len(seen) == 0 {
+	if !some || len(seen) == 0 {
 		return nil
 	}
 	h, err := newHasher(ctx, s.pool)

@@ -146,15 +146,15 @@ func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row 
 		if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
-		batch, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
+		id, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
 		if err != nil {
 			return err
 		}
-		c.Batch = batch
-		if err := InsertInvites(ctx, tx, of.InstanceID, of.Priority, batch, []int{1}); err != nil {
+		c.Batch = id
+		if err := InsertInvites(ctx, tx, of.InstanceID, of.Priority, id, []int{1}); err != nil {
 			return err
 		}
-		if err := store.StartBatch(ctx, tx, batch, actor, 1, 0); err != nil || len(targets) == 0 {
+		if err := store.StartBatch(ctx, tx, id, actor, 1, 0); err != nil || len(targets) == 0 {
 			return err
 		}
 		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor,

@@ -154,7 +154,7 @@ func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 		text, at, next := s.look(id, w)
 		if at.After(since) && !bytes.Equal(text, shown) {
 			shown = text
-			if _, err := out.Write(event(text)); err != nil {
+			if _, err := out.Write(eventText(text)); err != nil {
 				return // who watched is gone
 			}
 		}
@@ -180,8 +180,8 @@ func (s *Server) stream(out http.ResponseWriter, r *http.Request, id watched) {
 	}
 }
 
-// event writes a text as a server-sent event without a name, which htmx swaps in.
-func event(text []byte) []byte {
+// eventText writes a text as a server-sent event without a name, which htmx swaps in.
+func eventText(text []byte) []byte {
 	var b bytes.Buffer
 	for line := range bytes.Lines(text) {
 		b.WriteString("data: ")

@@ -460,16 +460,16 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 
 // draftFailure puts an error of a check into a [failure], where it says what is wrong with
 // the file or the draft.
-func draftFailure(batch int64, err error) error {
+func draftFailure(id int64, err error) error {
 	var state *invitation.StateError
 	var same *invitation.SameFileError
 	var fault *importer.FileError
 	switch {
 	case errors.As(err, &state):
-		return &failure{What: upperFirst(state.Error()) + ".", Batch: batch}
+		return &failure{What: upperFirst(state.Error()) + ".", Batch: id}
 	case errors.Is(err, invitation.ErrCorrectedDraft):
 		return &failure{
-			What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", batch),
+			What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", id),
 			Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",
 		}
 	case errors.As(err, &fault):

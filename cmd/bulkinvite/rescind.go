@@ -197,19 +197,19 @@ func (l *roster) keys() []string { return slices.Sorted(maps.Keys(l.people)) }
 // compare holds a new version of a roster against the batch of the old one. A
 // row that can't be read may be anybody: nobody is taken for gone then. Who was
 // corrected is in the file under either address.
-func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rosterPlan, error) {
+func (t *takingBack) compare(ctx context.Context, l *roster, id int64) (*rosterPlan, error) {
 	if l.unreadable > 0 {
 		return nil, fail(exitHeld, "unreadable_rows", "fix the file: bulkinvite check --problems bad.csv "+shellWord(l.path)+" writes its bad rows to bad.csv",
 			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
 	}
-	b, err := t.store.Batch(ctx, batch)
+	b, err := t.store.Batch(ctx, id)
 	if err != nil {
 		return nil, noBatch(err)
 	}
 	if b.InstanceID != t.instance.ID {
-		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", batch)
+		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", id)
 	}
-	before, err := t.reader.Roster(ctx, batch)
+	before, err := t.reader.Roster(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (t *takingBack) compare(ctx context.Context, l *roster, batch int64) (*rost
 	if err != nil {
 		return nil, err
 	}
-	d := &rosterPlan{of: batch}
+	d := &rosterPlan{of: id}
 	for _, keys := range before {
 		if slices.ContainsFunc(keys, func(key string) bool { return l.people[key] || former[key] != "" }) {
 			d.unchanged++
