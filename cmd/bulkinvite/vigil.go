@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -21,7 +21,16 @@ type vigil struct {
 	ping     func(context.Context) error
 	patience time.Duration
 	log      *slog.Logger
-	over     atomic.Bool // it watches no more
+
+	mu   sync.Mutex
+	held []complaint // since the vigil last looked
+	over bool        // it watches no more
+}
+
+// complaint is a warning or an error of the worker's, and the handler that it is for.
+type complaint struct {
+	to     slog.Handler
+	record slog.Record
 }
 
 // vigil waits for a server of somebody else's to come back. The private one has
@@ -48,7 +57,8 @@ func (v *vigil) answers(ctx context.Context) bool {
 // watch returns nil when ctx is done, and an error once the database has not
 // answered for too long.
 func (v *vigil) watch(ctx context.Context) error {
-	defer v.over.Store(true)
+	there := true
+	defer func() { v.release(there, true) }()
 	tick := time.NewTicker(v.every())
 	defer tick.Stop()
 	answered, said := time.Now(), time.Time{}
@@ -58,10 +68,12 @@ func (v *vigil) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		there := v.answers(ctx)
+		before, now := there, v.answers(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
+		there = now
+		v.release(before && there, false)
 		gone := time.Since(answered)
 		switch {
 		case there:
@@ -79,11 +91,36 @@ func (v *vigil) watch(ctx context.Context) error {
 	}
 }
 
-// listen returns the log for the worker: its warnings and errors are left out
-// while the database is away.
+// listen returns the log for the worker. Its warnings and errors wait, 4 s at most, until the vigil
+// has looked, and are left out if the database was away meanwhile.
 func (v *vigil) listen() *slog.Logger { return slog.New(&ear{v.log.Handler(), v}) }
 
-// ear is a log handler that looks for the database before it passes a complaint on.
+// hold keeps a complaint until the next look. It reports false once the vigil watches no more.
+func (v *vigil) hold(c complaint) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.over {
+		v.held = append(v.held, c)
+	}
+	return !v.over
+}
+
+// release passes on the complaints that it holds, or drops them. After the last release none is held.
+func (v *vigil) release(pass, last bool) {
+	v.mu.Lock()
+	held := v.held
+	v.held, v.over = nil, last
+	v.mu.Unlock()
+	if !pass {
+		return
+	}
+	for _, c := range held {
+		_ = c.to.Handle(context.Background(), c.record) // nobody can be told that the log fails
+	}
+}
+
+// ear is a log handler that leaves complaints to the vigil. It does no I/O for them: the worker may
+// be in a transaction, and other requests wait for that.
 type ear struct {
 	slog.Handler
 	v *vigil
@@ -91,7 +128,7 @@ type ear struct {
 
 // Handle takes a record.
 func (e *ear) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn && !e.v.over.Load() && !e.v.answers(context.WithoutCancel(ctx)) {
+	if r.Level >= slog.LevelWarn && e.v.hold(complaint{e.Handler, r.Clone()}) {
 		return nil
 	}
 	return e.Handler.Handle(ctx, r)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -92,5 +93,28 @@ func TestVigilPassesComplaintsOn(t *testing.T) {
 		cancel()
 		expect.OK(t, <-ended)
 		expect.Text(t, said.String(), `msg="Clerk answered 429" worker=w bucket=create`)
+	})
+}
+
+// TestVigilHoldsNobodyUp: a complaint returns at once while the database does not answer, because
+// the worker may hold a transaction open meanwhile.
+func TestVigilHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vigil{ping: func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, patience: time.Minute, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- v.watch(ctx) }()
+		for range 10 {
+			began := time.Now()
+			v.listen().Warn("Clerk does not say whether somebody is a user")
+			expect.Equal(t, "the wait of a complaint", time.Since(began), 0)
+			time.Sleep(700 * time.Millisecond)
+		}
+		cancel()
+		expect.OK(t, <-ended)
 	})
 }
