@@ -59,14 +59,17 @@ func (e *SameFileError) Error() string {
 	return fmt.Sprintf("this file is batch %d already (%s)", e.Batch.ID, e.Batch.State)
 }
 
-// BatchByFile returns the newest batch of an instance whose file has this SHA-256, or nil. It
-// ignores a draft that was cancelled, because nothing was sent for it. With again it also ignores
-// the newest batch if that is over. except is a batch to leave out, or 0.
+// BatchByFile returns the batch of an instance that stands in the way of the same file, by its
+// SHA-256, or nil: the newest that runs or is paused, else the newest draft, else, without again,
+// the newest that is over. It ignores a draft that was cancelled, because nothing was sent for it.
+// except is a batch to leave out, or 0.
 func BatchByFile(ctx context.Context, db Queryer, instance int64, sha [32]byte, except int64,
 	again bool) (*Batch, error) {
 	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
 		where instance_id = $1 and file_sha256 = $2 and id <> $3
-		  and not (state = 'cancelled' and started_at is null) order by id desc limit 1`, instance, sha[:], except))
+		  and not (state = 'cancelled' and started_at is null)
+		order by state in ('running', 'paused') desc, state = 'draft' desc, id desc limit 1`,
+		instance, sha[:], except))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}

@@ -258,6 +258,52 @@ func TestClaimMayNotStandStill(t *testing.T) {
 	}
 }
 
+// TestBatchByFile: a newer batch of the same file does not hide an older one that still runs, as
+// after a retry.
+func TestBatchByFile(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		states      string // of the batches of the file, the oldest first; discarded: a cancelled draft
+		once, again int64  // the batch that is found, without again and with it; 0: none
+	}{
+		{"", 0, 0},
+		{"discarded", 0, 0},
+		{"draft", 1, 1},
+		{"running", 1, 1},
+		{"paused", 1, 1},
+		{"done", 1, 0},
+		{"cancelled", 1, 0},
+		{"done done", 2, 0},
+		{"done cancelled", 2, 0},
+		{"done draft", 2, 2},
+		{"done discarded", 1, 0},
+		{"running discarded", 1, 1},
+		{"running done", 1, 1},
+		{"paused cancelled", 1, 1},
+		{"running draft", 1, 1},
+		{"running paused", 2, 2},
+	} {
+		l := newLedger(t)
+		for _, state := range strings.Fields(c.states) {
+			id := l.batchOf(invitation.Batch{FileSHA256: [32]byte{1}}, "jane")
+			stored, started := state, state != "draft" && state != "discarded"
+			if state == "discarded" {
+				stored = "cancelled"
+			}
+			l.exec(`update batches set state = $2, started_at = case when $3 then now() end where id = $1`, id, stored, started)
+		}
+		for again, want := range map[bool]int64{false: c.once, true: c.again} {
+			b, err := invitation.BatchByFile(t.Context(), l.pool, l.instance, [32]byte{1}, 0, again)
+			must.OK(t, err)
+			var got int64
+			if b != nil {
+				got = b.ID
+			}
+			expect.Equal(t, fmt.Sprintf("%q, again %t: the batch", c.states, again), got, want)
+		}
+	}
+}
+
 func TestBatchIsKept(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)

@@ -245,6 +245,14 @@ func TestSameFile(t *testing.T) {
 	// A draft that is discarded is as if it had never been.
 	w.post(strings.Split(a.location, "?")[0]+"/discard", nil).want(http.StatusSeeOther)
 	w.draft("copy.csv", messy).want(http.StatusOK).says("This file is batch 1 already")
+	// A newer batch that is over does not hide an older one that runs, as after a retry.
+	b.exec(`update batches set state = 'done', started_at = now() where id <> 1`)
+	b.exec(`update batches set state = 'running' where id = 1`)
+	w.draft("copy.csv", messy).want(http.StatusOK)
+	w.again("/uploads/5", url.Values{"again": {"yes"}}).want(http.StatusOK)
+	if n := b.count(`select count(*) from batches`); n != 2 {
+		t.Errorf("%d batches, want 2: one of the same file runs", n)
+	}
 }
 
 // TestCheckOutlivesServer: what was received is checked by the next server, if
