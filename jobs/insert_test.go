@@ -44,6 +44,30 @@ func TestEachRowGetsItsJob(t *testing.T) {
 	}
 }
 
+// TestDepthsOfLinks: the jobs of a batch whose links go to a file are counted for its instance,
+// although they have a queue of their own.
+func TestDepthsOfLinks(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	other := must.Read[int64](t, b.pool,
+		`insert into instances (clerk_id, environment) values ('ins_other', 'development') returning id`)
+	for id, instance := range map[int64]int64{7: b.instance.ID, 8: b.instance.ID, 9: other} {
+		b.exec(`
+			insert into batches (id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns,
+			                     actor, state, links_file) overriding system value
+			values ($1::bigint, $2, 'people.csv', '', 0, '', '', '{}',
+			        'test', 'draft', case when $1 <> 8 then '/links.csv' end)`, id, instance)
+		must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			return InsertInvites(t.Context(), tx, instance, 3, id, []int{1, 2})
+		}))
+	}
+	depths, err := Depths(t.Context(), b.pool, b.instance.ID)
+	must.OK(t, err)
+	if want := []Depth{{"invite", "available", 4}}; !slices.Equal(depths, want) {
+		t.Errorf("got %v, want %v", depths, want)
+	}
+}
+
 // dueByDatabase fails the test unless so many jobs are due since the transaction began, by the database's clock.
 func dueByDatabase(t *testing.T, tx pgx.Tx, want int) {
 	t.Helper()
