@@ -60,9 +60,10 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock that is compared with deadlines. Nil means time.Now.
 	Now func() time.Time
-	// Answered is called with each answer before the call returns. Nil means no function. It is not
-	// called for a call that fails a check of this package (invalid_id, no_addresses,
-	// too_many_addresses).
+	// Answered is called with each answer before the call returns, also with NotSent. Nil means no
+	// function. It is not called for a call that fails a check of this package (invalid_id,
+	// no_addresses, too_many_addresses): that is a mistake of the caller and no request, and it says
+	// nothing about Clerk or the network, which metrics and alerts judge by these answers.
 	Answered func(Answer)
 }
 
