@@ -36,6 +36,7 @@ func charsetNamed(name string) (charset, error) {
 	codec, err := htmlindex.Get(label)
 	if err == nil {
 		known, err = htmlindex.Name(codec)
+		known = strings.ReplaceAll(known, "_", "-") // shift_jis
 	}
 	if known == "gbk" { // GB18030 has all of its characters at the same places
 		known = "gb18030"
@@ -46,7 +47,7 @@ func charsetNamed(name string) (charset, error) {
 	}
 	fix := "Among those known:"
 	for _, c := range all {
-		if strings.EqualFold(c.name, strings.ReplaceAll(known, "_", "-")) {
+		if strings.EqualFold(c.name, known) {
 			return c, nil
 		}
 		fix += " " + c.name + ","

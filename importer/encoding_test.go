@@ -11,6 +11,20 @@ import (
 	"golang.org/x/text/encoding/simplifiedchinese"
 )
 
+// TestCharsetNames: an encoding has the names of the Encoding Standard, and those that messages show.
+func TestCharsetNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"utf-8": "UTF-8", "UTF8": "UTF-8", " latin1 ": "Windows-1252", "gbk": "GB18030", "ibm850": "IBM850",
+		"Shift_JIS": "Shift-JIS", "shift-jis": "Shift-JIS", "sjis": "Shift-JIS", "ISO-8859-5": "iso-8859-5",
+		"utf_8": "", "windows_1252": "", "gb_18030": "", "replacement": "", "klingon": "",
+	} {
+		if c, err := charsetNamed(name); c.name != want || (err == nil) != (want != "") {
+			t.Errorf("%q is %q, want %q: %v", name, c.name, want, err)
+		}
+	}
+}
+
 // In files of three lines, with one name in them, the encoding is found; or the
 // name makes as much sense in another, and that is said.
 func TestReadShortFiles(t *testing.T) {
