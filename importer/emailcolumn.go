@@ -101,8 +101,8 @@ func (c *candidate) holds() bool {
 
 // likelier puts the columns that people mean most often first.
 func likelier(a, b *candidate) int {
-	rank := func(c *candidate) headerKind { return min(c.header.kind, privateHeader) }
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), -cmp.Compare(a.addresses, b.addresses), cmp.Compare(a.index, b.index))
+	rank := func(c *candidate) headerKind { return max(c.header.kind, privateHeader) }
+	return cmp.Or(-cmp.Compare(rank(a), rank(b)), -cmp.Compare(a.addresses, b.addresses), cmp.Compare(a.index, b.index))
 }
 
 // candidates are the columns that are not mapped to something else, with what the

@@ -417,4 +417,7 @@ func TestEmailHeaders(t *testing.T) {
 	if h := readHeaderCell("Work Email"); h.kind != workHeader {
 		t.Errorf("Work Email is %+v", h)
 	}
+	if h := (header{}); !h.avoided() {
+		t.Error("a header that was not read is taken for the address")
+	}
 }

@@ -11,16 +11,16 @@ import (
 )
 
 // headerKind is what a header says of the addresses in its column, the likeliest to be
-// meant first.
+// meant last. The zero value is one that is never chosen automatically.
 type headerKind uint8
 
 const (
-	workHeader    headerKind = iota // the work address: Work Email
-	neutralHeader                   // e-mail, and nothing of whose or which: Email Address
-	unsureHeader                    // e-mail, and words that this package doesn't know: Invoice Email
-	plainHeader                     // nothing: Name, Login
+	othersHeader  headerKind = iota // an address of somebody else: Manager Email
 	privateHeader                   // a private or second address of the person: Personal Email
-	othersHeader                    // an address of somebody else: Manager Email
+	plainHeader                     // nothing: Name, Login
+	unsureHeader                    // e-mail, and words that this package doesn't know: Invoice Email
+	neutralHeader                   // e-mail, and nothing of whose or which: Email Address
+	workHeader                      // the work address: Work Email
 )
 
 // header is what the words of a header cell say.
