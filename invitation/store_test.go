@@ -283,7 +283,7 @@ func TestBatchByFile(t *testing.T) {
 		{"running draft", 1, 1},
 		{"running paused", 2, 2},
 	} {
-		l := newLedger(t)
+		l := newBundle(t)
 		for _, state := range strings.Fields(c.states) {
 			id := l.batchOf(invitation.Batch{FileSHA256: [32]byte{1}}, "jane")
 			stored, started := state, state != "draft" && state != "discarded"
