@@ -1,8 +1,8 @@
-package ratelimit_test
+package ratelimit
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
-	"bulkinvite/ratelimit"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
@@ -48,9 +48,7 @@ func (b *bundle) newInstance(name string) (id int64) {
 func (b *bundle) tx(f func(context.Context, pgx.Tx) error) {
 	b.Helper()
 	ctx := b.Context()
-	if err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return f(ctx, tx) }); err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return f(ctx, tx) }))
 }
 
 func (b *bundle) exec(sql string, args ...any) {
@@ -58,12 +56,10 @@ func (b *bundle) exec(sql string, args ...any) {
 	postgrestest.Plant(b, b.pool, sql, args...)
 }
 
-func (b *bundle) count(name string, limit ratelimit.Limit) ratelimit.Bucket {
+func (b *bundle) count(name string, limit Limit) Bucket {
 	b.Helper()
-	got, err := ratelimit.Count(b.Context(), b.pool, b.instance, name, limit)
-	if err != nil {
-		b.Fatal(err)
-	}
+	got, err := Count(b.Context(), b.pool, b.instance, name, limit)
+	must.OK(b, err)
 	return got
 }
 
@@ -91,9 +87,7 @@ func (b *bundle) insert(a attempt) (id int64) {
 		       clock_timestamp() + nullif($5, '')::interval, nullif($6, ''), case when $6 <> '' then clock_timestamp() end, case when $5 <> '' and not $7 then 200 end
 		from (select coalesce(nullif($2, ''), 'create') as bucket) b returning id`,
 		instance, a.bucket, a.started, a.deadline, a.answered, a.resolution, a.lost).Scan(&id)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, err)
 	return id
 }
 
@@ -111,7 +105,7 @@ func TestCountWeighs(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.newInstance("ins_two")
-	limit := ratelimit.Limit{N: 10, Window: time.Hour}
+	limit := Limit{N: 10, Window: time.Hour}
 	for _, tt := range []struct {
 		name            string
 		attempt         attempt
@@ -140,11 +134,11 @@ func TestCountWeighs(t *testing.T) {
 	} {
 		b.exec(`delete from attempts`)
 		b.insert(tt.attempt)
-		got := b.count(ratelimit.Create, limit)
+		got := b.count(Create, limit)
 		if got.Weighs != tt.weighs || got.Pending != tt.pending || got.Free != limit.N-tt.weighs || !got.Opens.IsZero() {
 			t.Errorf("%s: %+v; want %d to weigh, %d pending", tt.name, got, tt.weighs, tt.pending)
 		}
-		if busy, err := ratelimit.Busy(t.Context(), b.pool, b.instance, ratelimit.Create, limit); err != nil || len(busy) != tt.weighs {
+		if busy, err := Busy(t.Context(), b.pool, b.instance, Create, limit); err != nil || len(busy) != tt.weighs {
 			t.Errorf("%s: busy for %v, %v; want %d", tt.name, busy, err, tt.weighs)
 		}
 	}
@@ -153,45 +147,23 @@ func TestCountWeighs(t *testing.T) {
 func TestCountOpens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	limit := ratelimit.Limit{N: 2, Window: time.Hour}
+	limit := Limit{N: 2, Window: time.Hour}
 	b.insertAll(attempt{answered: "-10 min"}, attempt{answered: "-20 min"})
-	got := b.count(ratelimit.Create, limit)
-	var want time.Time
-	if err := b.pool.QueryRow(t.Context(), `select min(answered_at) + interval '3603.6 s' from attempts`).Scan(&want); err != nil {
-		t.Fatal(err)
-	}
+	got := b.count(Create, limit)
+	want := must.Read[time.Time](t, b.pool, `select min(answered_at) + interval '3603.6 s' from attempts`)
 	if got.Free != 0 || !got.Opens.Equal(want) {
 		t.Errorf("%d free, opens at %v; want 0, at %v, when the older one stops weighing", got.Free, got.Opens, want)
 	}
-	if lower := b.count(ratelimit.Create, ratelimit.Limit{N: 1, Window: time.Hour}); !lower.Opens.After(want) || lower.Weighs != 2 {
+	if lower := b.count(Create, Limit{N: 1, Window: time.Hour}); !lower.Opens.After(want) || lower.Weighs != 2 {
 		t.Errorf("under a limit of 1: %+v; want it to open when the younger one stops weighing", lower)
-	}
-}
-
-func TestCountUncounted(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	b.insertAll(times(5, attempt{})...)
-	if got := b.count(ratelimit.Create, ratelimit.Limit{None: true}); got.Free < 1000 {
-		t.Errorf("without a limit %d are free", got.Free)
-	}
-	if got := b.count(ratelimit.Create, ratelimit.Limit{Off: true}); got.Free != 0 {
-		t.Errorf("of a call that is off %d are free", got.Free)
 	}
 }
 
 // awaitBlocked waits until a session of the test's database waits for a lock.
 func (b *bundle) awaitBlocked() {
 	b.Helper()
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		var n int
-		err := b.pool.QueryRow(b.Context(), `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).Scan(&n)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if n > 0 {
-			return
-		}
+	for began := time.Now(); must.Read[int](b, b.pool, `select count(*) from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock'`) == 0; time.Sleep(time.Millisecond) {
 		if time.Since(began) > 2*time.Minute {
 			b.Fatal("nobody waits for a lock")
 		}
@@ -199,8 +171,8 @@ func (b *bundle) awaitBlocked() {
 }
 
 // reserve takes one request of a bucket if there is one.
-func reserve(ctx context.Context, tx pgx.Tx, instance int64, limit ratelimit.Limit) (id int64, b ratelimit.Bucket, err error) {
-	if b, err = ratelimit.Reserve(ctx, tx, instance, ratelimit.Create, limit); err != nil || b.Free == 0 {
+func reserve(ctx context.Context, tx pgx.Tx, instance int64, limit Limit) (id int64, b Bucket, err error) {
+	if b, err = Reserve(ctx, tx, instance, Create, limit); err != nil || b.Free == 0 {
 		return 0, b, err
 	}
 	err = tx.QueryRow(ctx, `insert into attempts (instance_id, worker_id, call, bucket, deadline)
@@ -208,37 +180,58 @@ func reserve(ctx context.Context, tx pgx.Tx, instance int64, limit ratelimit.Lim
 	return id, b, err
 }
 
-// A reservation waits for the one before it and then sees what that took:
-// locking and counting are two statements. That holds without a limit too,
-// since whoever takes rows away relies on the lock.
+// inLine runs first in a transaction, and second in another, which has to wait for it. It runs
+// meanwhile before the first commits.
+func (b *bundle) inLine(first, second, meanwhile func(context.Context, pgx.Tx) error) {
+	b.Helper()
+	done := make(chan error, 1)
+	b.tx(func(ctx context.Context, tx pgx.Tx) error {
+		if err := first(ctx, tx); err != nil {
+			return err
+		}
+		go func() { done <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return second(ctx, tx) }) }()
+		b.awaitBlocked()
+		return meanwhile(ctx, tx)
+	})
+	must.OK(b, <-done)
+}
+
+// TestReserveWaits checks that a reservation waits for the one before it and then sees what that
+// took, and the limits of a worker that registered meanwhile. It waits without a limit too, because
+// code that takes rows away relies on the lock.
 func TestReserveWaits(t *testing.T) {
 	t.Parallel()
-	for _, limit := range []ratelimit.Limit{{N: 1, Window: time.Hour}, {None: true}} {
-		t.Run(limit.String(), func(t *testing.T) {
+	for _, tt := range []struct {
+		limit  Limit
+		strict string // the limit of a worker that registers meanwhile
+		free   int
+	}{
+		{Limit{N: 1, Window: time.Hour}, "", 0},
+		{tenAnHour, "", 9},
+		{tenAnHour, "3/1h", 2},
+		{Limit{None: true}, "", unlimited},
+	} {
+		t.Run(tt.limit.String()+" "+tt.strict, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			var second ratelimit.Bucket
-			done := make(chan error, 1)
-			b.tx(func(ctx context.Context, tx pgx.Tx) error {
-				_, first, err := reserve(ctx, tx, b.instance, limit)
-				if err != nil || first.Free == 0 {
-					return fmt.Errorf("the first found %d free: %w", first.Free, err)
+			b.inLine(func(ctx context.Context, tx pgx.Tx) error {
+				id, _, err := reserve(ctx, tx, b.instance, tt.limit)
+				if err == nil && id == 0 {
+					err = errors.New("the first found nothing free")
 				}
-				go func() {
-					done <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) (err error) {
-						second, err = ratelimit.Reserve(ctx, tx, b.instance, ratelimit.Create, limit)
-						return err
-					})
-				}()
-				b.awaitBlocked()
+				return err
+			}, func(ctx context.Context, tx pgx.Tx) error {
+				second, err := Reserve(ctx, tx, b.instance, Create, tt.limit)
+				if err == nil && second.Free != tt.free {
+					t.Errorf("the second found %d free, %d weighing; want %d free", second.Free, second.Weighs, tt.free)
+				}
+				return err
+			}, func(context.Context, pgx.Tx) error {
+				if tt.strict != "" {
+					b.worker("strict", tt.strict)
+				}
 				return nil
 			})
-			if err := <-done; err != nil {
-				t.Fatal(err)
-			}
-			if !limit.None && (second.Free != 0 || second.Weighs != 1) {
-				t.Errorf("the second found %d free, %d weighing", second.Free, second.Weighs)
-			}
 		})
 	}
 }
@@ -246,7 +239,7 @@ func TestReserveWaits(t *testing.T) {
 func TestReserveConcurrently(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	limit := ratelimit.Limit{N: 25, Window: time.Hour}
+	limit := Limit{N: 25, Window: time.Hour}
 	var group errgroup.Group
 	for range 60 {
 		group.Go(func() error {
@@ -256,10 +249,8 @@ func TestReserveConcurrently(t *testing.T) {
 			})
 		})
 	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.count(ratelimit.Create, limit); got.Weighs != 25 {
+	must.OK(t, group.Wait())
+	if got := b.count(Create, limit); got.Weighs != 25 {
 		t.Errorf("60 transactions took %d of 25", got.Weighs)
 	}
 }
@@ -268,18 +259,18 @@ func TestReserveConcurrently(t *testing.T) {
 // when each request arrived.
 type fleet struct {
 	*bundle
-	limit ratelimit.Limit
+	limit Limit
 	most  int // requests to send
 
 	mu       sync.Mutex
 	arrivals []time.Time
 }
 
-// send reserves and sends one request, or waits until one may be free. Some
-// answers come late, and some not at all.
+// send reserves and sends one request, or waits until one may be free. Every request is answered:
+// one without an answer counts until its deadline, 20 s later.
 func (f *fleet) send(ctx context.Context) error {
 	var id int64
-	var bucket ratelimit.Bucket
+	var bucket Bucket
 	err := pgx.BeginFunc(ctx, f.pool, func(tx pgx.Tx) (err error) {
 		id, bucket, err = reserve(ctx, tx, f.instance, f.limit)
 		return err
@@ -296,7 +287,7 @@ func (f *fleet) send(ctx context.Context) error {
 	f.arrivals = append(f.arrivals, time.Now())
 	f.mu.Unlock()
 	time.Sleep(time.Duration(rand.IntN(30)) * time.Millisecond)
-	_, err = f.pool.Exec(ctx, `update attempts set answered_at = clock_timestamp() where id = $1`, id)
+	_, err = f.pool.Exec(ctx, `update attempts set answered_at = clock_timestamp(), http_status = 200 where id = $1`, id)
 	return err
 }
 
@@ -308,7 +299,7 @@ func (f *fleet) sent() int {
 
 func TestReserveKeepsEveryWindow(t *testing.T) {
 	t.Parallel()
-	f := &fleet{bundle: setup(t), limit: ratelimit.Limit{N: 10, Window: 500 * time.Millisecond}, most: 40}
+	f := &fleet{bundle: setup(t), limit: Limit{N: 10, Window: 500 * time.Millisecond}, most: 40}
 	group, ctx := errgroup.WithContext(t.Context())
 	for range 6 {
 		group.Go(func() error {
@@ -320,15 +311,13 @@ func TestReserveKeepsEveryWindow(t *testing.T) {
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, group.Wait())
 	checkWindows(t, f.arrivals, f.limit)
 }
 
 // checkWindows looks for a window, wherever it may begin, in which more arrived
 // than the limit allows.
-func checkWindows(t *testing.T, arrivals []time.Time, limit ratelimit.Limit) {
+func checkWindows(t *testing.T, arrivals []time.Time, limit Limit) {
 	t.Helper()
 	slices.SortFunc(arrivals, time.Time.Compare)
 	for i := limit.N; i < len(arrivals); i++ {
@@ -343,16 +332,12 @@ func checkWindows(t *testing.T, arrivals []time.Time, limit ratelimit.Limit) {
 func TestReserveCut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	limit := ratelimit.Limit{N: 1, Window: time.Hour}
+	limit := Limit{N: 1, Window: time.Hour}
 	conn, err := pgx.ConnectConfig(t.Context(), b.pool.Config().ConnConfig.Copy())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) }) // it is cut
 	tx, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if id, _, err := reserve(t.Context(), tx, b.instance, limit); err != nil || id == 0 {
 		t.Fatalf("reserved %d: %v", id, err)
 	}
@@ -373,23 +358,14 @@ func TestLockOrder(t *testing.T) {
 	b := setup(t)
 	b.exec(`delete from buckets where name = 'create'`)
 	b.exec(`insert into buckets (instance_id, name) values ($1, 'create')`, b.instance) // now the last of the table
-	done := make(chan error, 1)
-	b.tx(func(ctx context.Context, tx pgx.Tx) error {
-		if err := ratelimit.Lock(ctx, tx, b.instance, ratelimit.Create); err != nil {
-			return err
-		}
-		go func() {
-			done <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
-				return ratelimit.Lock(ctx, tx, b.instance, ratelimit.Bulk, ratelimit.Create)
-			})
-		}()
-		b.awaitBlocked()
+	b.inLine(func(ctx context.Context, tx pgx.Tx) error {
+		return Lock(ctx, tx, b.instance, Create)
+	}, func(ctx context.Context, tx pgx.Tx) error {
+		return Lock(ctx, tx, b.instance, Bulk, Create)
+	}, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `select from buckets where instance_id = $1 and name = 'bulk' for update nowait`, b.instance)
 		return err
 	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }
 
 // BenchmarkCount counts a bucket whose window holds 3,600 of 200,000 attempts.
@@ -398,9 +374,9 @@ func BenchmarkCount(b *testing.B) {
 	f.exec(`insert into attempts (instance_id, worker_id, call, bucket, started_at, deadline, answered_at, resolution, resolved_at, http_status)
 		select 1, 'w', 'create', 'create', at, at + interval '20 s', at + interval '1 s', 'answered', at + interval '1 s', 200
 		from (select clock_timestamp() - i * interval '1 s' as at from generate_series(1, 200000) i) a`)
-	limit := ratelimit.Limit{N: 100, Window: time.Hour}
+	limit := Limit{N: 100, Window: time.Hour}
 	for b.Loop() {
-		if got := f.count(ratelimit.Create, limit); got.Weighs < 3500 {
+		if got := f.count(Create, limit); got.Weighs < 3500 {
 			b.Fatal(got)
 		}
 	}

@@ -1,4 +1,4 @@
-package ratelimit_test
+package ratelimit
 
 import (
 	"context"
@@ -8,28 +8,24 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/ratelimit"
+	"bulkinvite/internal/must"
 )
 
-var tenAnHour = ratelimit.Limit{N: 10, Window: time.Hour}
+var tenAnHour = Limit{N: 10, Window: time.Hour}
 
-func (b *bundle) freeze(name string, limit ratelimit.Limit, attempt int64, wait time.Duration, told bool) time.Time {
+func (b *bundle) freeze(name string, limit Limit, attempt int64, wait time.Duration, told bool) time.Time {
 	b.Helper()
-	until, err := ratelimit.Freeze(b.Context(), b.pool, b.instance, name, limit, attempt, wait, told)
-	if err != nil {
-		b.Fatal(err)
-	}
+	until, err := Freeze(b.Context(), b.pool, b.instance, name, limit, attempt, wait, told)
+	must.OK(b, err)
 	return until
 }
 
 // lasts is how long the bucket's freeze was set to last, as it was set last.
-func (b *bundle) lasts(name string) (d time.Duration) {
+func (b *bundle) lasts(name string) time.Duration {
 	b.Helper()
-	err := b.pool.QueryRow(b.Context(), `select frozen_until - frozen_at from buckets where instance_id = $1 and name = $2`, b.instance, name).Scan(&d)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return d
+	return must.Read[time.Duration](b, b.pool,
+		`select frozen_until - frozen_at from buckets where instance_id = $1 and name = $2`,
+		b.instance, name)
 }
 
 // near allows for two readings of the clock in one statement.
@@ -37,9 +33,7 @@ func near(got, want time.Duration) bool { return (got - want).Abs() < 500*time.M
 
 func (b *bundle) thaw(name string, attempt int64) {
 	b.Helper()
-	if err := ratelimit.Thaw(b.Context(), b.pool, b.instance, name, attempt); err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, Thaw(b.Context(), b.pool, b.instance, name, attempt))
 }
 
 // pass lets a freeze end, as if the time had passed.
@@ -52,7 +46,7 @@ func (b *bundle) pass(name string) {
 func (b *bundle) probe() (id int64) {
 	b.Helper()
 	b.tx(func(ctx context.Context, tx pgx.Tx) error {
-		var got ratelimit.Bucket
+		var got Bucket
 		var err error
 		id, got, err = reserve(ctx, tx, b.instance, tenAnHour)
 		if err != nil {
@@ -61,7 +55,7 @@ func (b *bundle) probe() (id int64) {
 		if !got.Probe || got.Free != 1 {
 			b.Fatalf("a bucket that thaws: %+v; want one request, a probe", got)
 		}
-		return ratelimit.Probing(ctx, tx, b.instance, ratelimit.Create, id)
+		return Probing(ctx, tx, b.instance, Create, id)
 	})
 	return id
 }
@@ -75,27 +69,27 @@ func TestFreezeForRetryAfter(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.newInstance("ins_two")
-	until := b.freeze(ratelimit.Create, tenAnHour, 0, 90*time.Second, true)
-	if d := b.lasts(ratelimit.Create); !near(d, 90*time.Second) {
+	until := b.freeze(Create, tenAnHour, 0, 90*time.Second, true)
+	if d := b.lasts(Create); !near(d, 90*time.Second) {
 		t.Errorf("frozen for %v, want 90 s", d)
 	}
-	got := b.count(ratelimit.Create, tenAnHour)
+	got := b.count(Create, tenAnHour)
 	if got.Free != 0 || !got.Frozen.Equal(until) || got.Opens.Before(until) || got.Reason != "Clerk answered 429" {
 		t.Errorf("frozen: %+v; want nothing free until %v", got, until)
 	}
-	if none := b.count(ratelimit.Create, ratelimit.Limit{None: true}); none.Free != 0 {
+	if none := b.count(Create, Limit{None: true}); none.Free != 0 {
 		t.Errorf("without a limit %d are free while the bucket is frozen", none.Free)
 	}
-	for _, name := range []string{ratelimit.Bulk, ratelimit.GeneralCall} {
+	for _, name := range []string{Bulk, GeneralCall} {
 		if other := b.count(name, tenAnHour); other.Free != 10 || !other.Frozen.IsZero() {
 			t.Errorf("bucket %s, which Clerk did not refuse: %+v", name, other)
 		}
 	}
-	if other, err := ratelimit.Count(t.Context(), b.pool, b.instance+1, ratelimit.Create, tenAnHour); err != nil || other.Free != 10 {
+	if other, err := Count(t.Context(), b.pool, b.instance+1, Create, tenAnHour); err != nil || other.Free != 10 {
 		t.Errorf("another instance's bucket: %+v, %v", other, err)
 	}
 	// A 429 that names a shorter time, or was on its way longer, takes nothing back.
-	if again := b.freeze(ratelimit.Create, tenAnHour, 0, time.Second, true); !again.Equal(until) {
+	if again := b.freeze(Create, tenAnHour, 0, time.Second, true); !again.Equal(until) {
 		t.Errorf("frozen until %v after a shorter Retry-After, want %v", again, until)
 	}
 }
@@ -105,13 +99,13 @@ func TestFreezeOfAFullBucket(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.insertAll(times(10, attempt{answered: "-50 min"})...)
-	full := b.count(ratelimit.Create, tenAnHour)
-	b.freeze(ratelimit.Create, tenAnHour, 0, time.Minute, true)
-	if got := b.count(ratelimit.Create, tenAnHour); !got.Opens.Equal(full.Opens) {
+	full := b.count(Create, tenAnHour)
+	b.freeze(Create, tenAnHour, 0, time.Minute, true)
+	if got := b.count(Create, tenAnHour); !got.Opens.Equal(full.Opens) {
 		t.Errorf("opens at %v, want %v, when the first stops weighing", got.Opens, full.Opens)
 	}
-	until := b.freeze(ratelimit.Create, tenAnHour, 0, time.Hour, true)
-	if got := b.count(ratelimit.Create, tenAnHour); !got.Opens.Equal(until) {
+	until := b.freeze(Create, tenAnHour, 0, time.Hour, true)
+	if got := b.count(Create, tenAnHour); !got.Opens.Equal(until) {
 		t.Errorf("opens at %v, want %v, when the freeze ends", got.Opens, until)
 	}
 }
@@ -119,21 +113,21 @@ func TestFreezeOfAFullBucket(t *testing.T) {
 func TestFreezeWithoutRetryAfter(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		limit ratelimit.Limit
+		limit Limit
 		want  []time.Duration // seconds
 	}{
-		{ratelimit.Limit{N: 1, Window: 10 * time.Second}, []time.Duration{1, 2, 4, 8, 10, 10}},
-		{ratelimit.Limit{N: 1, Window: time.Hour}, []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600}},
-		{ratelimit.Limit{N: 1, Window: 100 * time.Millisecond}, []time.Duration{1, 1}},
-		{ratelimit.Limit{None: true}, []time.Duration{1, 1}},
+		{Limit{N: 1, Window: 10 * time.Second}, []time.Duration{1, 2, 4, 8, 10, 10}},
+		{Limit{N: 1, Window: time.Hour}, []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600}},
+		{Limit{N: 1, Window: 100 * time.Millisecond}, []time.Duration{1, 1}},
+		{Limit{None: true}, []time.Duration{1, 1}},
 	} {
 		t.Run(tt.limit.String(), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			for i, want := range tt.want {
-				b.pass(ratelimit.Bulk)
-				b.freeze(ratelimit.Bulk, tt.limit, 0, 0, false)
-				if d := b.lasts(ratelimit.Bulk); !near(d, want*time.Second) {
+				b.pass(Bulk)
+				b.freeze(Bulk, tt.limit, 0, 0, false)
+				if d := b.lasts(Bulk); !near(d, want*time.Second) {
 					t.Errorf("429 number %d in a row froze for %v, want %d s", i+1, d, want)
 				}
 			}
@@ -145,25 +139,25 @@ func TestFreezeWithoutRetryAfter(t *testing.T) {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
-	b.pass(ratelimit.Create)
+	b.freeze(Create, tenAnHour, 0, 0, false)
+	b.freeze(Create, tenAnHour, 0, 0, false)
+	b.pass(Create)
 	id := b.probe()
-	got := b.count(ratelimit.Create, tenAnHour)
+	got := b.count(Create, tenAnHour)
 	if got.Free != 0 || got.Probe || got.Frozen.IsZero() || !got.Opens.After(got.Now) {
 		t.Errorf("while the probe is out: %+v; want nothing free, and a look again later", got)
 	}
 	b.answer(id, "answered")
-	b.thaw(ratelimit.Create, id+1)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 {
+	b.thaw(Create, id+1)
+	if got := b.count(Create, tenAnHour); got.Free != 1 {
 		t.Errorf("somebody else's answer thawed the bucket: %+v", got)
 	}
-	b.thaw(ratelimit.Create, id)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 1 || got.Probe || !got.Frozen.IsZero() || got.Reason != "" {
+	b.thaw(Create, id)
+	if got := b.count(Create, tenAnHour); got.Free != 1 || got.Probe || !got.Frozen.IsZero() || got.Reason != "" {
 		t.Errorf("after the probe: %+v; want one free at a time, nothing frozen", got)
 	}
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
-	if d := b.lasts(ratelimit.Create); !near(d, time.Second) {
+	b.freeze(Create, tenAnHour, 0, 0, false)
+	if d := b.lasts(Create); !near(d, time.Second) {
 		t.Errorf("the first 429 of a new row froze for %v, want 1 s", d)
 	}
 }
@@ -171,7 +165,7 @@ func TestProbe(t *testing.T) {
 func TestProbeGoesToOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
+	b.freeze(Create, tenAnHour, 0, 0, true)
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
@@ -180,14 +174,12 @@ func TestProbeGoesToOne(t *testing.T) {
 				if err != nil || !got.Probe {
 					return err
 				}
-				return ratelimit.Probing(t.Context(), tx, b.instance, ratelimit.Create, id)
+				return Probing(t.Context(), tx, b.instance, Create, id)
 			})
 		})
 	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.count(ratelimit.Create, tenAnHour); got.Weighs != 1 {
+	must.OK(t, group.Wait())
+	if got := b.count(Create, tenAnHour); got.Weighs != 1 {
 		t.Errorf("%d requests probe the bucket, want one", got.Weighs)
 	}
 }
@@ -205,31 +197,31 @@ func TestProbeWithoutSuccess(t *testing.T) {
 		},
 		"it is refused": func(b *bundle, id int64) {
 			b.answer(id, "refused")
-			b.freeze(ratelimit.Create, tenAnHour, id, 0, false)
-			if d := b.lasts(ratelimit.Create); !near(d, 2*time.Second) {
+			b.freeze(Create, tenAnHour, id, 0, false)
+			if d := b.lasts(Create); !near(d, 2*time.Second) {
 				b.Errorf("a refused probe froze for %v, want 2 s", d)
 			}
-			if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 {
+			if got := b.count(Create, tenAnHour); got.Free != 0 {
 				b.Errorf("after a refused probe: %+v", got)
 			}
-			b.pass(ratelimit.Create)
-			b.thaw(ratelimit.Create, id) // it is no probe any more
+			b.pass(Create)
+			b.thaw(Create, id) // it is no probe any more
 		},
 		"another request is refused meanwhile": func(b *bundle, id int64) {
-			until := b.freeze(ratelimit.Create, tenAnHour, id+1, time.Minute, true)
+			until := b.freeze(Create, tenAnHour, id+1, time.Minute, true)
 			b.answer(id, "answered")
-			b.thaw(ratelimit.Create, id)
-			if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || !got.Frozen.Equal(until) {
+			b.thaw(Create, id)
+			if got := b.count(Create, tenAnHour); got.Free != 0 || !got.Frozen.Equal(until) {
 				b.Errorf("the probe ended a later freeze: %+v", got)
 			}
-			b.pass(ratelimit.Create)
+			b.pass(Create)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.freeze(ratelimit.Create, tenAnHour, 0, 0, false)
-			b.pass(ratelimit.Create)
+			b.freeze(Create, tenAnHour, 0, 0, false)
+			b.pass(Create)
 			end(b, b.probe())
 			b.probe() // the next one
 		})
@@ -243,11 +235,11 @@ func TestProbeNeedsRoom(t *testing.T) {
 	b := setup(t)
 	b.insertAll(times(5, attempt{answered: "-1 s"})...)
 	b.insert(attempt{})
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
+	b.freeze(Create, tenAnHour, 0, 0, true)
 	b.answer(b.probe(), "answered")
 	b.insertAll(times(3, attempt{answered: "-1 s"})...) // the limit is reached
-	b.freeze(ratelimit.Create, tenAnHour, 0, 0, true)
-	if got := b.count(ratelimit.Create, tenAnHour); got.Free != 0 || got.Probe {
+	b.freeze(Create, tenAnHour, 0, 0, true)
+	if got := b.count(Create, tenAnHour); got.Free != 0 || got.Probe {
 		t.Errorf("a full bucket that thaws: %+v; want no probe", got)
 	}
 }
@@ -256,7 +248,7 @@ func TestProbeNeedsRoom(t *testing.T) {
 // limit too, and then only one request is refused.
 func TestOneAtATimeAfterRefusal(t *testing.T) {
 	t.Parallel()
-	limit := ratelimit.Limit{N: 100, Window: time.Hour}
+	limit := Limit{N: 100, Window: time.Hour}
 	for _, tt := range []struct {
 		name string
 		ago  string // how long ago the 429 was
@@ -273,11 +265,11 @@ func TestOneAtATimeAfterRefusal(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			b.freeze(ratelimit.Create, limit, 0, 0, true)
-			b.thaw(ratelimit.Create, 0)
+			b.freeze(Create, limit, 0, 0, true)
+			b.thaw(Create, 0)
 			b.insertAll(tt.sent...)
 			b.exec(`update buckets set frozen_at = clock_timestamp() - $1::interval where name = 'create'`, tt.ago)
-			got := b.count(ratelimit.Create, limit)
+			got := b.count(Create, limit)
 			if got.Free != tt.free || !got.Frozen.IsZero() {
 				t.Errorf("%+v, want %d free", got, tt.free)
 			}

@@ -5,88 +5,41 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 const hour = time.Hour
 
-// leasers is a database with an instance, and as many processes as are asked for.
-type leasers struct {
-	*testing.T
-	pool     *pgxpool.Pool
-	instance int64
-}
-
-func setup(t *testing.T) *leasers {
-	t.Helper()
-	l := &leasers{T: t, pool: postgrestest.New(t)}
-	l.instance = l.newInstance("ins_one")
-	return l
-}
-
-func (l *leasers) newInstance(name string) (id int64) {
-	l.Helper()
-	err := pgx.BeginFunc(l.Context(), l.pool, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(l.Context(), `insert into instances (clerk_id, environment) values ($1, 'sandbox') returning id`, name).Scan(&id); err != nil {
-			return err
-		}
-		_, err := tx.Exec(l.Context(), `insert into buckets (instance_id, name) values ($1, 'create'), ($1, 'bulk'), ($1, 'general')`, id)
-		return err
-	})
-	if err != nil {
-		l.Fatal(err)
-	}
-	return id
-}
-
-func (l *leasers) process(name string, limit Limit) *General {
-	return NewGeneral(l.pool, l.instance, name, limit, 20*time.Second, slog.New(slog.NewTextHandler(l.Output(), nil)))
-}
-
-func (l *leasers) exec(sql string, args ...any) {
-	l.Helper()
-	if _, err := l.pool.Exec(l.Context(), sql, args...); err != nil {
-		l.Fatal(err)
-	}
-}
-
-func (l *leasers) number(sql string, args ...any) (n int) {
-	l.Helper()
-	if err := l.pool.QueryRow(l.Context(), sql, args...).Scan(&n); err != nil {
-		l.Fatal(err)
-	}
-	return n
+func (b *bundle) process(name string, limit Limit) *General {
+	return NewGeneral(b.pool, b.instance, name, limit, 20*time.Second, slog.New(slog.NewTextHandler(b.Output(), nil)))
 }
 
 // acquire takes a request that must be granted.
-func (l *leasers) acquire(g *General) func(*Throttled) {
-	l.Helper()
-	ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
+func (b *bundle) acquire(g *General) func(*Throttled) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	release, err := g.Acquire(ctx)
-	if err != nil {
-		l.Fatal(err)
-	}
+	must.OK(b, err)
 	return release
 }
 
 // refuse asks for a request that must not be granted. That it takes some time
 // only makes sure that there was time to grant it.
-func (l *leasers) refuse(g *General) {
-	l.Helper()
-	ctx, cancel := context.WithTimeout(l.Context(), 200*time.Millisecond)
+func (b *bundle) refuse(g *General) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), 200*time.Millisecond)
 	defer cancel()
 	if _, err := g.Acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		l.Errorf("a request was granted, or failed otherwise: %v", err)
+		b.Errorf("a request was granted, or failed otherwise: %v", err)
 	}
 }
 
@@ -94,7 +47,7 @@ func (l *leasers) refuse(g *General) {
 // more than the limit.
 func TestGeneralKeepsEveryWindow(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
+	b := setup(t)
 	limit := Limit{N: 20, Window: 500 * time.Millisecond}
 	const most = 100
 	var mu sync.Mutex
@@ -102,7 +55,7 @@ func TestGeneralKeepsEveryWindow(t *testing.T) {
 	sent := func() int { mu.Lock(); defer mu.Unlock(); return len(arrivals) }
 	group, ctx := errgroup.WithContext(t.Context())
 	for _, name := range []string{"one", "two", "three"} {
-		g := l.process(name, limit)
+		g := b.process(name, limit)
 		for range 4 {
 			group.Go(func() error {
 				for sent() < most {
@@ -121,24 +74,17 @@ func TestGeneralKeepsEveryWindow(t *testing.T) {
 			})
 		}
 	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	slices.SortFunc(arrivals, time.Time.Compare)
-	for i := limit.N; i < len(arrivals); i++ {
-		if d := arrivals[i].Sub(arrivals[i-limit.N]); d < limit.Window {
-			t.Errorf("%d requests arrived within %v, where %s is allowed", limit.N+1, d, limit)
-		}
-	}
+	must.OK(t, group.Wait())
+	checkWindows(t, arrivals, limit)
 }
 
 // What can be leased under a limit of 100 an hour, blocks being 5, where a
 // request takes at most 20 s and the margin is 3.6 s.
 func TestRoomOfLeases(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	l.newInstance("ins_two")
-	g := l.process("one", Limit{N: 100, Window: hour})
+	b := setup(t)
+	b.newInstance("ins_two")
+	g := b.process("one", Limit{N: 100, Window: hour})
 	for _, tt := range []struct {
 		name, leased, useBy, settled string
 		tokens, room                 int
@@ -153,46 +99,45 @@ func TestRoomOfLeases(t *testing.T) {
 		{"all, never settled: a request may have begun at the last moment", "-2 hours", "-3610 s", "", 100, 0},
 		{"all, never settled, long ago", "-2 hours", "-3624 s", "", 100, 5},
 	} {
-		l.exec(`delete from leases`)
-		l.exec(`insert into leases (instance_id, worker_id, tokens, leased_at, use_by, settled_at) select i.id, 'w', case i.id when $1 then $2 else 100 end,
+		must.Exec(t, b.pool, `delete from leases`)
+		must.Exec(t, b.pool, `insert into leases (instance_id, worker_id, tokens, leased_at, use_by, settled_at)
+			select i.id, 'w', case i.id when $1 then $2 else 100 end,
 			clock_timestamp() + $3::interval, clock_timestamp() + $4::interval, clock_timestamp() + nullif($5, '')::interval from instances i
-			where i.id = $1 or $2 = 97`, l.instance, tt.tokens, tt.leased, tt.useBy, tt.settled)
-		err := pgx.BeginFunc(t.Context(), l.pool, func(tx pgx.Tx) error {
+			where i.id = $1 or $2 = 97`, b.instance, tt.tokens, tt.leased, tt.useBy, tt.settled)
+		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 			got, next, err := g.room(t.Context(), tx, Bucket{Obeyed: []Limit{g.limit}})
 			if got = max(got, 0); err == nil && (got != tt.room || got == 0 && next <= 0) {
 				t.Errorf("%s: %d may be leased, the next in %v; want %d", tt.name, got, next, tt.room)
 			}
 			return err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 	}
 }
 
 // A block's unused requests are given back, and what it used weighs from then on.
 func TestGeneralSettles(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	g := l.process("one", Limit{N: 100, Window: hour})
-	first := l.acquire(g)
-	second := l.acquire(g)
-	if n := l.number(`select sum(tokens) from leases where settled_at is null`); n != 5 {
+	b := setup(t)
+	g := b.process("one", Limit{N: 100, Window: hour})
+	first := b.acquire(g)
+	second := b.acquire(g)
+	if n := must.Read[int](t, b.pool, `select sum(tokens) from leases where settled_at is null`); n != 5 {
 		t.Errorf("a block of %d was leased, want 5", n)
 	}
 	g.lease.useBy = time.Now() // nobody else is at it
-	third := l.acquire(g)      // of a new block
+	third := b.acquire(g)      // of a new block
 	first(nil)
-	if n := l.number(`select count(*) from leases where settled_at is not null`); n != 0 {
+	if n := must.Read[int](t, b.pool, `select count(*) from leases where settled_at is not null`); n != 0 {
 		t.Errorf("%d blocks were settled while a request was under way", n)
 	}
 	second(nil)
-	if n := l.number(`select tokens from leases where settled_at is not null`); n != 2 {
+	if n := must.Read[int](t, b.pool, `select tokens from leases where settled_at is not null`); n != 2 {
 		t.Errorf("a block that ended weighs %d, want the 2 that were used", n)
 	}
 	g.lease.left = 0
 	third(nil) // the last one of its block
-	if n := l.number(`select sum(tokens) from leases where settled_at is not null`); n != 3 {
+	if n := must.Read[int](t, b.pool, `select sum(tokens) from leases where settled_at is not null`); n != 3 {
 		t.Errorf("%d weigh after three requests", n)
 	}
 }
@@ -200,9 +145,9 @@ func TestGeneralSettles(t *testing.T) {
 // An answer is noted while somebody waits for budget: it may be what opens it.
 func TestReleaseWhileAnotherWaits(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	g := l.process("one", Limit{N: 1, Window: 100 * time.Millisecond})
-	release := l.acquire(g)
+	b := setup(t)
+	g := b.process("one", Limit{N: 1, Window: 100 * time.Millisecond})
+	release := b.acquire(g)
 	granted := make(chan error, 1)
 	go func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // before the lease would end by itself
@@ -216,18 +161,16 @@ func TestReleaseWhileAnotherWaits(t *testing.T) {
 		g.mu.Unlock()
 	}
 	release(nil)
-	if err := <-granted; err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, <-granted)
 }
 
 func TestAcquireGivesUp(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	g := l.process("one", Limit{N: 1, Window: hour})
-	l.acquire(g)
-	other := l.process("two", Limit{N: 1, Window: hour})
-	l.refuse(other)
+	b := setup(t)
+	g := b.process("one", Limit{N: 1, Window: hour})
+	b.acquire(g)
+	other := b.process("two", Limit{N: 1, Window: hour})
+	b.refuse(other)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { _, err := other.Acquire(ctx); done <- err }()
@@ -244,34 +187,35 @@ func TestThrottled(t *testing.T) {
 	for _, limit := range []Limit{{N: 1000, Window: hour}, {None: true}} {
 		t.Run(limit.String(), func(t *testing.T) {
 			t.Parallel()
-			l := setup(t)
-			one, two := l.process("one", limit), l.process("two", limit)
-			refused, fine := l.acquire(one), l.acquire(one)
+			b := setup(t)
+			one, two := b.process("one", limit), b.process("two", limit)
+			refused, fine := b.acquire(one), b.acquire(one)
 			refused(&Throttled{Wait: hour, Told: true})
 			fine(nil)
-			l.refuse(one)
-			l.refuse(two)
-			if n := l.number(`select count(*) from buckets where frozen_until is not null`); n != 1 {
+			b.refuse(one)
+			b.refuse(two)
+			if n := must.Read[int](t, b.pool, `select count(*) from buckets where frozen_until is not null`); n != 1 {
 				t.Errorf("%d buckets are frozen, want the general one", n)
 			}
 
-			l.exec(`update buckets set frozen_until = clock_timestamp() where name = 'general'`)
-			probe := l.acquire(one)
-			l.refuse(one)
-			l.refuse(two)
+			must.Exec(t, b.pool, `update buckets set frozen_until = clock_timestamp() where name = 'general'`)
+			probe := b.acquire(one)
+			b.refuse(one)
+			b.refuse(two)
 			probe(&Throttled{})
-			if n := l.number(`select freezes from buckets where name = 'general'`); n != 2 {
+			if n := must.Read[int](t, b.pool, `select freezes from buckets where name = 'general'`); n != 2 {
 				t.Errorf("%d freezes in a row, want 2", n)
 			}
-			l.refuse(two)
+			b.refuse(two)
 
-			l.exec(`update buckets set frozen_until = clock_timestamp() where name = 'general'`)
-			probe = l.acquire(two)
-			l.refuse(one)
+			must.Exec(t, b.pool, `update buckets set frozen_until = clock_timestamp() where name = 'general'`)
+			probe = b.acquire(two)
+			b.refuse(one)
 			probe(nil)
-			l.acquire(one)
-			l.acquire(two)
-			if n := l.number(`select count(*) from buckets where name = 'general' and frozen_until is null and freezes = 0`); n != 1 {
+			b.acquire(one)
+			b.acquire(two)
+			if n := must.Read[int](t, b.pool, `select count(*) from buckets
+				where name = 'general' and frozen_until is null and freezes = 0`); n != 1 {
 				t.Error("the limit is still frozen after its probe was answered")
 			}
 		})
@@ -281,34 +225,32 @@ func TestThrottled(t *testing.T) {
 // A process that dies with the probe does not hold the limit for ever.
 func TestProbeOfADeadProcess(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	one, two := l.process("one", Limit{N: 1000, Window: hour}), l.process("two", Limit{N: 1000, Window: hour})
-	l.acquire(one)(&Throttled{Told: true})
-	l.acquire(one)
-	l.refuse(two)
-	l.exec(`update leases set use_by = clock_timestamp() - interval '21 s' where settled_at is null`)
-	l.acquire(two)
+	b := setup(t)
+	one, two := b.process("one", Limit{N: 1000, Window: hour}), b.process("two", Limit{N: 1000, Window: hour})
+	b.acquire(one)(&Throttled{Told: true})
+	b.acquire(one)
+	b.refuse(two)
+	must.Exec(t, b.pool, `update leases set use_by = clock_timestamp() - interval '21 s' where settled_at is null`)
+	b.acquire(two)
 }
 
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	l := setup(t)
-	l.newInstance("ins_two")
-	l.exec(`insert into leases (instance_id, worker_id, tokens, use_by, settled_at)
+	b := setup(t)
+	b.newInstance("ins_two")
+	must.Exec(t, b.pool, `insert into leases (instance_id, worker_id, tokens, use_by, settled_at)
 		select i.id, 'w', 1, at, settled from instances i, (values
 			(clock_timestamp(), null),
 			(clock_timestamp() - interval '1 hour', clock_timestamp() - interval '59 min'),
 			(clock_timestamp() - interval '1 hour 1 min', null),
 			(clock_timestamp() - interval '3 hours', clock_timestamp() - interval '3 hours'),
 			(clock_timestamp() - interval '3 hours', null)) as l (at, settled)`)
-	g := l.process("one", Limit{N: 1, Window: hour})
-	if err := g.Prune(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := l.number(`select count(*) from leases where instance_id = $1`, l.instance); n != 3 {
+	g := b.process("one", Limit{N: 1, Window: hour})
+	must.OK(t, g.Prune(t.Context()))
+	if n := must.Read[int](t, b.pool, `select count(*) from leases where instance_id = $1`, b.instance); n != 3 {
 		t.Errorf("%d leases are left, want the 3 that may weigh", n)
 	}
-	if n := l.number(`select count(*) from leases where instance_id <> $1`, l.instance); n != 5 {
+	if n := must.Read[int](t, b.pool, `select count(*) from leases where instance_id <> $1`, b.instance); n != 5 {
 		t.Errorf("another instance has %d leases left of 5", n)
 	}
 }

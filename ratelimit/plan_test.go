@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -17,9 +18,7 @@ func TestCountReadsOneWindow(t *testing.T) {
 	pool := postgrestest.New(t)
 	rows, _ := pool.Query(t.Context(), `explain `+weighing, 1, Create, time.Hour)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	plan := strings.Join(lines, "\n")
 	for _, search := range []string{"(COALESCE(answered_at, deadline) > ", "(deadline > "} {
 		if !strings.Contains(plan, search) || strings.Contains(plan, "Filter: "+search) {
