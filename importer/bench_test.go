@@ -14,6 +14,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -132,9 +133,7 @@ func (benchArgs) Kind() string { return "bench" }
 func BenchmarkImport(b *testing.B) {
 	const rows = 100_000
 	jobs, err := river.NewClient(riverpgxv5.New(nil), &river.Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	must.OK(b, err)
 	insert := func(ctx context.Context, tx pgx.Tx, batch int64, numbers []int) error {
 		params := make([]river.InsertManyParams, len(numbers))
 		for i, n := range numbers {
@@ -172,9 +171,7 @@ func BenchmarkImport(b *testing.B) {
 				to := target(b, pool)
 				b.StartTimer()
 				began := time.Now()
-				if err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error { return test.run(tx, &to) }); err != nil {
-					b.Fatal(err)
-				}
+				must.OK(b, pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error { return test.run(tx, &to) }))
 				b.ReportMetric(rows/time.Since(began).Seconds(), "rows/s")
 				b.ReportMetric(float64(memory())/(1<<20), "MiB")
 			}

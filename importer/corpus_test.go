@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"bulkinvite/internal/must"
 )
 
 // The corpus of addresses. Its cases follow the rules of RFC 5321, 5322, 6531, 1035 and
@@ -275,7 +277,7 @@ func TestAddressCorpus(t *testing.T) {
 		for _, cell := range cells {
 			check(cell, cell, "", "", false)
 			rows, _, err := read(t, "email\n"+cell+"\n", Options{})
-			must(t, err)
+			must.OK(t, err)
 			if len(rows) != 1 || !slices.ContainsFunc(rows[0].Warnings,
 				func(w Problem) bool { return w.Code == code }) {
 				t.Errorf("%q has no warning %s", cell, code)

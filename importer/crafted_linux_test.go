@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // What a process of its own does: read a file, or write all crafted ones to a directory.
@@ -37,11 +38,11 @@ func TestCraftedFile(t *testing.T) {
 		var list []craftedOne
 		for i, c := range crafted(t) {
 			path := filepath.Join(dir, fmt.Sprintf("%d.xlsx", i))
-			must(t, os.WriteFile(path, []byte(c.text), 0o600))
+			must.OK(t, os.WriteFile(path, []byte(c.text), 0o600))
 			list = append(list, craftedOne{c.name, path, c.want})
 		}
 		text, err := json.Marshal(list)
-		must(t, errors.Join(err, os.WriteFile(filepath.Join(dir, craftedList), text, 0o600)))
+		must.OK(t, errors.Join(err, os.WriteFile(filepath.Join(dir, craftedList), text, 0o600)))
 		return
 	}
 	path := os.Getenv(craftedFile)
@@ -49,11 +50,11 @@ func TestCraftedFile(t *testing.T) {
 		return // the test below starts it
 	}
 	file, err := os.Open(path)
-	must(t, err)
+	must.OK(t, err)
 	defer file.Close() //nolint:errcheck // it was only read
 	defer func() {
 		status, err := os.ReadFile("/proc/self/status") // proc(5): the most memory that it had
-		must(t, err)
+		must.OK(t, err)
 		_, most, _ := strings.Cut(string(status), "VmHWM:")
 		fmt.Printf("memory: %s KiB\n", strings.Fields(most)[0])
 	}()
@@ -150,41 +151,27 @@ func crafted(t *testing.T) []struct{ name, text, want string } {
 	noise := make([]byte, 150_000)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // it never fails
 	padding := [2]string{"xl/media/a.png", string(noise)}
-	var stored, wrapped bytes.Buffer
-	z := zip.NewWriter(&stored)
-	for _, part := range craft(good, [2]string{"xl/media/a.png", strings.Repeat("\x00", 40*many)}) {
-		w, err := z.CreateHeader(&zip.FileHeader{Name: part[0], Method: zip.Store})
-		must(t, err)
-		_, err = io.WriteString(w, part[1])
-		must(t, err)
+	stored := zipped(t, zip.Store, craft(good, [2]string{"xl/media/a.png", strings.Repeat("\x00", 40*many)}))
+	parted := make([][2]string, 100_000)
+	for i := range parted {
+		parted[i][0] = fmt.Sprintf("xl/media/%d", i)
 	}
-	must(t, z.Close())
-	gz := gzip.NewWriter(&wrapped)
-	_, err := gz.Write(stored.Bytes())
-	must(t, errors.Join(err, gz.Close()))
-	var parted bytes.Buffer
-	z = zip.NewWriter(&parted)
-	for i := range 100_000 {
-		_, err := z.CreateHeader(&zip.FileHeader{Name: fmt.Sprintf("xl/media/%d", i), Method: zip.Store})
-		must(t, err)
-	}
-	must(t, z.Close())
 	var packed, lying bytes.Buffer
 	deflate, err := flate.NewWriter(&packed, flate.BestCompression)
-	must(t, err)
+	must.OK(t, err)
 	_, err = deflate.Write(make([]byte, 14*many))
-	must(t, errors.Join(err, deflate.Close()))
-	z = zip.NewWriter(&lying)
+	must.OK(t, errors.Join(err, deflate.Close()))
+	z := zip.NewWriter(&lying)
 	for _, part := range craft(good) {
 		w, err := z.Create(part[0])
-		must(t, err)
+		must.OK(t, err)
 		_, err = io.WriteString(w, part[1])
-		must(t, err)
+		must.OK(t, err)
 	}
 	w, err := z.CreateRaw(&zip.FileHeader{Name: "xl/media/a.png", Method: zip.Deflate, CompressedSize64: uint64(packed.Len()), UncompressedSize64: 10})
-	must(t, err)
+	must.OK(t, err)
 	_, err = w.Write(packed.Bytes())
-	must(t, errors.Join(err, z.Close()))
+	must.OK(t, errors.Join(err, z.Close()))
 	return []struct{ name, text, want string }{
 		{"sheets by relationships", pack(t, craft(good, [2]string{list, listOfSheets(50_000, same)}, [2]string{rels, listOfRelationships(50_000, func(int) (string, string) { return "rId1", "worksheets/sheet1.xml" })})), "more than 1000 sheets"},
 		{"relationships", pack(t, craft(good, [2]string{rels, listOfRelationships(100_000, func(i int) (string, string) { return own(i), "worksheets/sheet1.xml" })})), "more than 10000 relationships"},
@@ -258,8 +245,8 @@ func crafted(t *testing.T) []struct{ name, text, want string } {
 		{"drawings and links", pack(t, append(craft(good), [2]string{"xl/drawings/drawing1.xml", nested("a")}, [2]string{"xl/externalLinks/externalLink1.xml", `<a>`})), "read: 1 rows"},
 		{"drawings and links together", pack(t, append(craft(good), [2]string{"xl/drawings/drawing1.xml", nested("a")}, [2]string{"xl/externalLinks/externalLink1.xml", nested("a")})), "unpacks to more than"},
 		{"a part of a gigabyte", pack(t, append(craft(good), [2]string{"xl/calcChain.xml", strings.Repeat("\x00", 200*many)})), "unpacks to more than"},
-		{"zip in gzip", wrapped.String(), "unpacks to more than"},
-		{"parts", parted.String(), "too many parts"},
+		{"zip in gzip", gzipped(t, stored), "unpacks to more than"},
+		{"parts", zipped(t, zip.Store, parted), "too many parts"},
 		{"a part twice", pack(t, append(craft(good), [2]string{"xl/workbook.xml", "x"})), "two parts of one name"},
 		{"a part twice, by case", pack(t, append(craft(good), [2]string{"XL/Workbook.xml", "x"})), "two parts of one name"},
 		{"a part of a wrong size", lying.String(), "damaged"},
@@ -311,24 +298,26 @@ func TestCraftedWorkbooks(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, craftedList))
-	must(t, err)
+	must.OK(t, err)
 	var list []craftedOne
-	must(t, json.Unmarshal(text, &list))
+	must.OK(t, json.Unmarshal(text, &list))
 	if len(list) < 60 {
 		t.Fatalf("only %d workbooks", len(list))
 	}
 	for _, test := range list {
-		c, out, err := run(craftedFile + "=" + test.Path)
-		said, rest, _ := strings.Cut(out, "\n")
-		cpu := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
-		rss := 0
-		if _, scanning := fmt.Sscanf(rest, "memory: %d KiB", &rss); scanning != nil {
-			err = errors.Join(err, scanning)
-		}
-		line := fmt.Sprintf("%s: %.1f s, %d MiB, %.150s", test.Name, cpu.Seconds(), rss>>10, said)
-		t.Log(line)
-		if err != nil || !strings.Contains(said, test.Want) || cpu > most || rss > memory {
-			t.Errorf("%s: error %v, want %q", line, err, test.Want)
-		}
+		t.Run(test.Name, func(t *testing.T) {
+			t.Parallel()
+			c, out, err := run(craftedFile + "=" + test.Path)
+			said, rest, _ := strings.Cut(out, "\n")
+			cpu := c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+			rss := 0
+			if _, scanning := fmt.Sscanf(rest, "memory: %d KiB", &rss); scanning != nil {
+				err = errors.Join(err, scanning)
+			}
+			t.Logf("%.1f s, %d MiB, %.150s", cpu.Seconds(), rss>>10, said)
+			if err != nil || !strings.Contains(said, test.Want) || cpu > most || rss > memory {
+				t.Errorf("error %v, want %q", err, test.Want)
+			}
+		})
 	}
 }

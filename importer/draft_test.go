@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -18,7 +19,7 @@ func TestCreateDraft(t *testing.T) {
 	pool := postgrestest.New(t)
 	store := invitation.NewStore(pool)
 	instance, err := store.EnsureInstance(t.Context(), "ins_test", "development")
-	must(t, err)
+	must.OK(t, err)
 	create := func(text string, d Draft) (*invitation.Batch, error) {
 		t.Helper()
 		d.InstanceID, d.FileName, d.Actor = instance.ID, "people.csv", "olga"
@@ -40,7 +41,7 @@ func TestCreateDraft(t *testing.T) {
 	refused := func(again, want bool) {
 		t.Helper()
 		var same *invitation.SameFileError
-		_, err := create(text, Draft{Again: again})
+		_, err := create(text, Draft{Again: again, Batch: invitation.Batch{FileSHA256: b.FileSHA256}})
 		if errors.As(err, &same) != want || want && same.Batch.ID != b.ID {
 			t.Errorf("the same file, again %t: %v", again, err)
 		}
@@ -58,17 +59,11 @@ func TestCreateDraft(t *testing.T) {
 	if err != nil || read.ID != b.ID || read.Rows != 2 || count(t, pool) != 2 {
 		t.Errorf("read again: %+v, %v", read, err)
 	}
-	var private int
-	err = pool.QueryRow(t.Context(), `select count(*) from results where email like '%@y.com'`).Scan(&private)
-	if err != nil || private != 2 {
-		t.Errorf("%d rows are read in the other way, %v", private, err)
+	if private := must.Read[int](t, pool, `select count(*) from results where email like '%@y.com'`); private != 2 {
+		t.Errorf("%d rows are read in the other way", private)
 	}
-	if _, err := pool.Exec(t.Context(), `update results set outcome = 'rejected', decided_at = now()`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := pool.Exec(t.Context(), `update batches set state = 'done', started_at = now()`); err != nil {
-		t.Fatal(err)
-	}
+	must.Exec(t, pool, `update results set outcome = 'rejected', decided_at = now()`)
+	must.Exec(t, pool, `update batches set state = 'done', started_at = now()`)
 	refused(false, true)
 	refused(true, false)
 }

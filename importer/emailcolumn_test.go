@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"bulkinvite/internal/must"
 )
 
 // listOf is a file of columns with people in them. A column's cells are addresses
@@ -302,7 +304,7 @@ func TestTablesAbove(t *testing.T) {
 				return
 			}
 			rows, s, err := read(t, test.text, Options{})
-			must(t, err)
+			must.OK(t, err)
 			if got := brief(rows); got != test.want || s.HeaderLine != test.line {
 				t.Errorf("header on line %d, got:\n%swant:\n%s", s.HeaderLine, got, test.want)
 			}
@@ -324,7 +326,7 @@ func TestChoices(t *testing.T) {
 	text := "Name,Zugang,Personal Email,Team\n,a@x.com,a@y.com,\nB,,b@y.com,\nC,c@x.com,,\n" +
 		"D,d@x.com,d@y.com,\nE,e@x.com,e@y.com,\n"
 	choices, err := Choices(context.Background(), strings.NewReader(text), Options{})
-	must(t, err)
+	must.OK(t, err)
 	var got strings.Builder
 	for _, c := range choices {
 		fmt.Fprintf(&got, "%d %s %q %t %s\n", c.Number, c.Name, c.Map, c.Avoided, strings.Join(c.Samples, " "))

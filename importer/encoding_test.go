@@ -9,6 +9,8 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/japanese"
 	"golang.org/x/text/encoding/simplifiedchinese"
+
+	"bulkinvite/internal/must"
 )
 
 // TestCharsetNames: an encoding has the names of the Encoding Standard, and those that messages show.
@@ -43,9 +45,9 @@ func TestReadShortFiles(t *testing.T) {
 		for name := range strings.SplitSeq(test.names+","+test.unsure, ",") {
 			for _, form := range []string{"Name,Email\n%s,a@x.com\n", "Name;Email;Dept\r\n%s;a.b@example.com;IT\r\nJoe;joe@x.com;HR", "\"email\"\t\"name\"\n\"a@x.com\"\t\"%s\"\n"} {
 				text, err := test.codec.NewEncoder().String(fmt.Sprintf(form, name))
-				must(t, err)
+				must.OK(t, err)
 				rows, s, err := read(t, text, Options{})
-				must(t, err)
+				must.OK(t, err)
 				doubtful := strings.Contains(","+test.unsure+",", ","+name+",")
 				warned := len(s.Warnings) > 0 && s.Warnings[0].Code == UncertainEncoding
 				if warned != doubtful || !doubtful && s.Encoding != test.encoding {

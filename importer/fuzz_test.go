@@ -13,6 +13,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -75,18 +76,14 @@ func FuzzRead(f *testing.F) {
 func samples(f *testing.F) [][]byte {
 	f.Helper()
 	names, err := filepath.Glob("testdata/*_*")
-	if err != nil {
-		f.Fatal(err)
-	}
+	must.OK(f, err)
 	var texts [][]byte
 	for _, name := range names {
 		if strings.HasSuffix(name, ".golden") {
 			continue
 		}
 		text, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
+		must.OK(f, err)
 		texts = append(texts, text)
 	}
 	return texts
@@ -102,23 +99,23 @@ func sameRecords(t *testing.T, file []byte, rows []*Row, s *Summary) {
 		return
 	}
 	in, _, err := unpack(bytes.NewReader(file), fuzzLimits.FileBytes)
-	must(t, err)
+	must.OK(t, err)
 	o := Options{Limits: fuzzLimits}
 	l, err := openText(in, o)
-	must(t, err)
+	must.OK(t, err)
 	behind, blanks := 0, 0
 	for {
 		text, line, broken, err := l.split.next()
 		if err == io.EOF {
 			break
 		}
-		must(t, err)
+		must.OK(t, err)
 		if len(text) == 0 {
 			blanks++
 			continue
 		}
 		rec, err := l.record(text, line, broken)
-		must(t, err)
+		must.OK(t, err)
 		if !rec.broken && !rec.lost && blank(rec.cells) {
 			blanks++
 		} else if line > s.HeaderLine {

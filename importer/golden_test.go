@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -20,7 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/*_*")
-	must(t, err)
+	must.OK(t, err)
 	for _, name := range files {
 		if strings.HasSuffix(name, ".golden") {
 			continue
@@ -30,10 +32,10 @@ func TestGolden(t *testing.T) {
 			got := digest(t, name)
 			golden := name + ".golden"
 			if *update {
-				must(t, os.WriteFile(golden, []byte(got), 0o644))
+				must.OK(t, os.WriteFile(golden, []byte(got), 0o644))
 			}
 			want, err := os.ReadFile(golden)
-			must(t, err)
+			must.OK(t, err)
 			if got != string(want) {
 				t.Errorf("got:\n%swant:\n%s", got, want)
 			}
@@ -48,7 +50,7 @@ func TestGolden(t *testing.T) {
 func digest(t *testing.T, name string) string {
 	t.Helper()
 	f, err := os.Open(name)
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	var out strings.Builder
 	var rows []*Row
@@ -60,7 +62,7 @@ func digest(t *testing.T, name string) string {
 	if errors.As(err, &fault) {
 		return fmt.Sprintf("! %v\n  %s\n", fault, fault.Remedy())
 	}
-	must(t, err)
+	must.OK(t, err)
 	account(t, rows, s)
 	fmt.Fprintf(&out, "%s, %q, %d rows (%d valid, %d invalid, %d duplicate), %d blank, header on line %d\n", s.Encoding, s.Delimiter, s.Rows, s.Valid, s.Invalid, s.DuplicateRow, s.Blank, s.HeaderLine)
 	for _, ours := range slices.Sorted(maps.Keys(s.Columns.Mapped)) {
@@ -92,9 +94,9 @@ func digest(t *testing.T, name string) string {
 func TestReadHundredRows(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/bad_hundred.csv")
-	must(t, err)
+	must.OK(t, err)
 	_, s, err := read(t, string(text), Options{})
-	must(t, err)
+	must.OK(t, err)
 	want := map[int]string{
 		3: MissingEmail, 7: NoAt, 12: BadLocal, 15: BadLocal, 21: BadDomain, 26: BadDomain, 30: NoDotDomain, 33: TooLong, 38: TooLong,
 		41: SeveralAddresses, 48: BadLocal, 52: BadDomain, 56: BadRedirectURL, 61: BadEncoding,
@@ -131,9 +133,9 @@ func TestExamples(t *testing.T) {
 		"mend-me.csv":            "UTF-8: 2 valid, 4 invalid, 0 duplicate",
 	} {
 		text, err := os.ReadFile(filepath.Join("../examples", name))
-		must(t, err)
+		must.OK(t, err)
 		_, s, err := read(t, string(text), Options{})
-		must(t, err)
+		must.OK(t, err)
 		if got := fmt.Sprintf("%s: %d valid, %d invalid, %d duplicate", s.Encoding, s.Valid, s.Invalid, s.DuplicateRow); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}

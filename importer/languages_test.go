@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // spoken are made-up people of a language: given names and family names, none of
@@ -67,65 +69,81 @@ func (people speakers) file(t *testing.T, c charset, rows, variant int) (file st
 
 type speakers struct{ given, family []string }
 
+// languageSizes says how many files of how many rows are read in each language.
+var languageSizes = []struct{ rows, files int }{{1, 40}, {10, 20}, {100, 10}, {1000, 3}, {3000, 2}}
+
+// tally reads the files of one language in one encoding, and returns a line of counts.
+func tally(t *testing.T, language, encoding string) string {
+	t.Helper()
+	var out strings.Builder
+	c, err := charsetNamed(encoding)
+	must.OK(t, err)
+	people := speakers{strings.Fields(spoken[language][0]), strings.Fields(spoken[language][1])}
+	fmt.Fprintf(&out, "%-20s %-13s", language, encoding)
+	for _, size := range languageSizes {
+		right, first, other, wrong := 0, 0, 0, 0
+		for variant := range size.files {
+			file, names := people.file(t, c, size.rows, variant)
+			rows, s, err := read(t, file, Options{})
+			if err != nil || s.Valid != size.rows {
+				t.Fatalf("%d rows: %d valid, %v", size.rows, s.Valid, err)
+			}
+			same := true
+			for i, row := range rows {
+				same = same && row.Cells[1] == names[i]
+			}
+			switch unsure := len(s.EncodingGuesses) > 0; {
+			case same && !unsure:
+				right++
+			case same:
+				first++
+			case unsure:
+				other++
+			default:
+				wrong++
+				t.Logf("%d rows: read as %s, %q", size.rows, s.Encoding, rows[0].Cells[1])
+			}
+		}
+		fmt.Fprintf(&out, " | %2d/%2d/%2d/%2d", right, first, other, wrong)
+		if wrong > 0 && size.rows > 1 || wrong > size.files/20 {
+			t.Errorf("%d of %d files of %d rows are read wrong without a warning", wrong, size.files, size.rows)
+		}
+		if size.rows >= 1000 && right < size.files || size.rows >= 100 && 2*right < size.files {
+			t.Errorf("%d of %d files of %d rows are read without doubt", right, size.files, size.rows)
+		}
+	}
+	return out.String() + "\n"
+}
+
 // TestReadLanguages reads files of made-up people in the encodings of their
 // languages. A file is read right, or uncertain with the right encoding as the
 // first guess or another. Of one row some may be read wrong without a warning, since
 // a name of one language may be one of another; of more rows none.
 func TestReadLanguages(t *testing.T) {
 	t.Parallel()
-	sizes := []struct{ rows, files int }{{1, 40}, {10, 20}, {100, 10}, {1000, 3}, {3000, 2}}
 	var out strings.Builder
 	out.WriteString("read right / uncertain, right guess first / uncertain, another guess first / read wrong without a warning\n")
 	fmt.Fprintf(&out, "%-20s %-13s", "language", "encoding")
-	for _, size := range sizes {
+	for _, size := range languageSizes {
 		fmt.Fprintf(&out, " | %12s", fmt.Sprintf("%d rows", size.rows))
 	}
 	out.WriteString("\n")
-	for _, in := range spokenIn {
-		c, err := charsetNamed(in.encoding)
-		must(t, err)
-		people := speakers{strings.Fields(spoken[in.language][0]), strings.Fields(spoken[in.language][1])}
-		fmt.Fprintf(&out, "%-20s %-13s", in.language, in.encoding)
-		for _, size := range sizes {
-			right, first, other, wrong := 0, 0, 0, 0
-			for variant := range size.files {
-				file, names := people.file(t, c, size.rows, variant)
-				rows, s, err := read(t, file, Options{})
-				if err != nil || s.Valid != size.rows {
-					t.Fatalf("%s in %s, %d rows: %d valid, %v", in.language, in.encoding, size.rows, s.Valid, err)
-				}
-				same := true
-				for i, row := range rows {
-					same = same && row.Cells[1] == names[i]
-				}
-				switch unsure := len(s.EncodingGuesses) > 0; {
-				case same && !unsure:
-					right++
-				case same:
-					first++
-				case unsure:
-					other++
-				default:
-					wrong++
-					t.Logf("%s in %s, %d rows: read as %s, %q", in.language, in.encoding, size.rows, s.Encoding, rows[0].Cells[1])
-				}
-			}
-			fmt.Fprintf(&out, " | %2d/%2d/%2d/%2d", right, first, other, wrong)
-			if wrong > 0 && size.rows > 1 || wrong > size.files/20 {
-				t.Errorf("%s in %s: %d of %d files of %d rows are read wrong without a warning", in.language, in.encoding, wrong, size.files, size.rows)
-			}
-			if size.rows >= 1000 && right < size.files || size.rows >= 100 && 2*right < size.files {
-				t.Errorf("%s in %s: %d of %d files of %d rows are read without doubt", in.language, in.encoding, right, size.files, size.rows)
-			}
+	lines := make([]string, len(spokenIn))
+	t.Run("files", func(t *testing.T) {
+		for i, in := range spokenIn {
+			t.Run(in.language+" in "+in.encoding, func(t *testing.T) {
+				t.Parallel()
+				lines[i] = tally(t, in.language, in.encoding)
+			})
 		}
-		out.WriteString("\n")
-	}
+	})
+	out.WriteString(strings.Join(lines, ""))
 	const golden = "testdata/languages.golden"
 	if *update {
-		must(t, os.WriteFile(golden, []byte(out.String()), 0o644))
+		must.OK(t, os.WriteFile(golden, []byte(out.String()), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	must(t, err)
+	must.OK(t, err)
 	if out.String() != string(want) {
 		t.Errorf("got:\n%s\nwant:\n%s", &out, want)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/text/language"
 	"golang.org/x/text/language/display"
+
+	"bulkinvite/internal/must"
 )
 
 // corpus are the names that CLDR has for countries and languages in a language.
@@ -76,7 +78,7 @@ func TestLetters(t *testing.T) {
 		out.WriteString("\n")
 	}
 	if *update {
-		must(t, os.WriteFile("letters.txt", []byte(out.String()), 0o644))
+		must.OK(t, os.WriteFile("letters.txt", []byte(out.String()), 0o644))
 		return
 	}
 	if out.String() != lettersText {

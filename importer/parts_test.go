@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // replaced are the parts of a workbook, some of them under other names or with another
@@ -96,7 +98,7 @@ func TestReadWorkbook1904(t *testing.T) {
 		all := parts(sheet)
 		all[2][1] = strings.Replace(all[2][1], "<sheets>", test.pr+"<sheets>", 1)
 		rows, _, err := read(t, pack(t, append(all, [2]string{stylesPart, styles})), Options{})
-		must(t, err)
+		must.OK(t, err)
 		got := ""
 		for _, row := range rows {
 			got += fmt.Sprintf("%q", row.Cells)

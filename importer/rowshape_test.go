@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // Rows that end early are read where nothing but an optional cell is missing, and
@@ -106,7 +108,7 @@ func TestReadShortRows(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			rows, s, err := read(t, test.text, test.o)
-			must(t, err)
+			must.OK(t, err)
 			last := brief(rows[len(rows)-1:])
 			if !strings.HasSuffix(last, " "+test.want+"\n") {
 				t.Errorf("the last row is %swant %s", last, test.want)
@@ -134,7 +136,7 @@ func TestReadSampleOfPhones(t *testing.T) {
 	}
 	text += "u70,Jane,Doe,,last@acme.com,,last@acme.com,,,,,$2b$10$x\n"
 	_, s, err := read(t, text, Options{})
-	must(t, err)
+	must.OK(t, err)
 	codes := map[string]int{}
 	for _, p := range s.Problems {
 		codes[p.Code]++
@@ -173,7 +175,7 @@ func TestMutatedRows(t *testing.T) {
 	for _, text := range mutated {
 		email := map[string]string{"email": "email"}
 		right, _, err := read(t, text, Options{Map: email})
-		must(t, err)
+		must.OK(t, err)
 		comma := byte(',')
 		if strings.Contains(text, "email;") {
 			comma = ';'
@@ -184,7 +186,7 @@ func TestMutatedRows(t *testing.T) {
 			all := slices.Clone(lines)
 			all[line] = changed
 			rows, _, err := read(t, strings.Join(all, ""), Options{Map: email, Delimiter: string(comma)})
-			must(t, err)
+			must.OK(t, err)
 			for _, row := range rows {
 				if row.Line != line+1 || row.Problem != nil {
 					continue

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // Who is nearly in the company's domain is warned of; the company is found by
@@ -35,7 +37,7 @@ func TestReadCompanySlips(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			_, s, err := read(t, "email\n"+test.text, Options{Domain: test.domain})
-			must(t, err)
+			must.OK(t, err)
 			for _, w := range s.Warnings {
 				if w.Code != LikelySlip || strings.Contains(w.Message, ".com") {
 					t.Errorf("%+v", w)
