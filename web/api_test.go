@@ -21,6 +21,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"bulkinvite/importer"
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -38,9 +39,8 @@ func (b *bench) script(role Role) *script {
 	s := &script{browser: b.browser(), spec: b.server.api.huma.OpenAPI()}
 	if role != "" {
 		var err error
-		if s.token, err = CreateToken(b.t.Context(), b.pool, "hr-"+string(role), role, "olga", time.Now().Add(time.Hour)); err != nil {
-			b.t.Fatal(err)
-		}
+		s.token, err = CreateToken(b.t.Context(), b.pool, "hr-"+string(role), role, "olga", time.Now().Add(time.Hour))
+		must.OK(b.t, err)
 	}
 	return s
 }
@@ -117,9 +117,7 @@ func described(t *testing.T, b *bench, r *http.Request, a answer) {
 			} `json:"responses"`
 		} `json:"paths"`
 	}
-	if err := json.Unmarshal([]byte(text), &spec); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, json.Unmarshal([]byte(text), &spec))
 	_, pattern := b.server.api.mux.Handler(r)
 	_, path, _ := strings.Cut(pattern, " ")
 	op, ok := spec.Paths[path][strings.ToLower(r.Method)]
@@ -148,17 +146,11 @@ func described(t *testing.T, b *bench, r *http.Request, a answer) {
 	schema, ok := compiled.Load(place)
 	if !ok {
 		whole, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		c := jsonschema.NewCompiler()
-		if err := c.AddResource("api.json", whole); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, c.AddResource("api.json", whole))
 		one, err := c.Compile(strings.NewReplacer("{", "%7B", "}", "%7D").Replace(place))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		schema = one
 		compiled.Store(place, one)
 	}
@@ -178,12 +170,7 @@ func TestAPILargeBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	s := b.script(Operator)
-	var text strings.Builder
-	text.WriteString("email\n")
-	for i := range largeFrom {
-		fmt.Fprintf(&text, "p%d@example.com\n", i)
-	}
-	s.csv("", text.String()).want(http.StatusCreated)
+	s.csv("", people(largeFrom)).want(http.StatusCreated)
 	stands := func(state invitation.State, undecided, cancelled int) {
 		t.Helper()
 		a := s.get("/batches/1").want(http.StatusOK)
@@ -291,13 +278,9 @@ func TestAPIForm(t *testing.T) {
 		var body bytes.Buffer
 		w := multipart.NewWriter(&body)
 		part, err := w.CreateFormFile(field, name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		_, _ = io.WriteString(part, "email\na@example.com\n")
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, w.Close())
 		return s.ask(http.MethodPost, "/batches?file_name=other.csv", w.FormDataContentType(), body.String())
 	}
 	form("upload", "x.csv").refused(http.StatusUnprocessableEntity, "the part named file")
@@ -506,16 +489,10 @@ func TestAPICutOff(t *testing.T) {
 	s.csv("", messy).want(http.StatusCreated)
 	for path, kind := range map[string]string{"/batches": "text/csv", "/batches/1/start": jsonType} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		_, err = fmt.Fprintf(conn, "POST %s%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nIdempotency-Key: k\r\nContent-Type: %s\r\nContent-Length: 1000\r\n\r\n{\"people\":2", apiRoot, path, s.token, kind)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
+		must.OK(t, conn.(*net.TCPConn).CloseWrite())
 		text, err := io.ReadAll(conn)
 		if err != nil || !strings.HasPrefix(string(text), "HTTP/1.1 400 ") || !strings.Contains(string(text), "cut off") {
 			t.Errorf("%s: %v\n%s", path, err, text)
@@ -591,17 +568,14 @@ func TestAPILive(t *testing.T) {
 	b := setup(t, nil)
 	s := b.script(Operator)
 	s.csv("", messy).want(http.StatusCreated)
+	s.post("/batches/1/start", "").want(http.StatusOK) // a draft is looked at every ten seconds only
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+apiRoot+"/batches/1/live", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	r.Header.Set("Authorization", "Bearer "+s.token)
 	response, err := s.http.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer response.Body.Close() //nolint:errcheck // it is only read
 	if kind := response.Header.Get("Content-Type"); kind != "text/event-stream" {
 		t.Errorf("it is %s", kind)
@@ -616,14 +590,18 @@ func TestAPILive(t *testing.T) {
 			d = invitation.Document{}
 		}
 	}()
-	if d := <-events; d.Report == nil || d.State != invitation.Draft {
+	if d := <-events; d.Report == nil || d.State != invitation.Running || d.Plan == nil {
 		t.Fatalf("first: %+v", d)
 	}
-	s.post("/batches/1/start", "").want(http.StatusOK)
+	s.post("/batches/1/pause", "").want(http.StatusOK)
+	last := invitation.Running
 	for d := range events {
-		if d.State == invitation.Running && d.Plan != nil {
+		if last = d.State; last == invitation.Paused {
 			break
 		}
+	}
+	if last != invitation.Paused {
+		t.Errorf("the last event shows a batch that is %s", last)
 	}
 	b.server.end()
 	for range events { //nolint:revive // until the stream ends
@@ -666,14 +644,10 @@ func TestOpenAPI(t *testing.T) {
 	yaml := w.get(apiRoot + "/openapi.yaml").want(http.StatusOK).body
 	const golden = "../docs/openapi.yaml"
 	if *update {
-		if err := os.WriteFile(golden, []byte(yaml), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.WriteFile(golden, []byte(yaml), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if yaml != string(want) {
 		t.Error("the API is another than docs/openapi.yaml says. If that is meant: go test ./web -run TestOpenAPI -update")
 	}

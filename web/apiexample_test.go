@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/mattn/go-shellwords"
+
+	"bulkinvite/internal/must"
 )
 
 // curl makes a request of an example's words, as curl would. Of its flags it knows
@@ -57,13 +59,9 @@ func (s *script) curl(words []string, files map[string]string) *http.Request {
 			field, name, _ := strings.Cut(value, "=")
 			form := multipart.NewWriter(&body)
 			part, err := form.CreateFormFile(field, path.Base(strings.TrimPrefix(name, "@")))
-			if err != nil {
-				s.t.Fatal(err)
-			}
+			must.OK(s.t, err)
 			_, _ = io.WriteString(part, fileOf(name))
-			if err := form.Close(); err != nil {
-				s.t.Fatal(err)
-			}
+			must.OK(s.t, form.Close())
 			kind = form.FormDataContentType()
 		default:
 			s.t.Fatalf("the test knows no %s of curl", flag)
@@ -73,9 +71,7 @@ func (s *script) curl(words []string, files map[string]string) *http.Request {
 		method = map[bool]string{true: http.MethodPost, false: http.MethodGet}[kind != ""]
 	}
 	r, err := http.NewRequestWithContext(s.t.Context(), method, at, &body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
@@ -92,9 +88,7 @@ func TestAPIDocument(t *testing.T) {
 	b := setup(t, func(c *Config) { c.Real = true })
 	s := b.script(Operator)
 	text, err := os.ReadFile("../docs/api.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var hires strings.Builder
 	hires.WriteString("Name,E-Mail,Work Address\n")
 	for row := range 4912 {
@@ -195,9 +189,7 @@ func TestAPIDocument(t *testing.T) {
 func (s *script) first(r *http.Request) {
 	s.t.Helper()
 	answer, err := s.http.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.OK(s.t, err)
 	defer answer.Body.Close() //nolint:errcheck // it is only read
 	start := make([]byte, len("data: {"))
 	if _, err := io.ReadFull(answer.Body, start); err != nil || answer.StatusCode != http.StatusOK || string(start) != "data: {" {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/must"
 )
 
 // most keeps how many rows the largest of a pool's answers had.
@@ -50,14 +52,10 @@ func TestListsReadOnePage(t *testing.T) {
 	cfg := b.pool.Config()
 	cfg.ConnConfig.Tracer = watched
 	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer pool.Close()
 	server, err := New(pool, b.server.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	s := b.script(Auditor)
 	ask := func(path string) answer {
 		r := s.request(http.MethodGet, apiRoot+path, nil)

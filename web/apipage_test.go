@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/words"
 )
@@ -131,14 +132,10 @@ func TestAPIDoesWhatThePageDoes(t *testing.T) {
 	}
 	fields := regexp.MustCompile(`\sname="([^"{]+)"`)
 	entries, err := files.ReadDir("templates")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	for _, e := range entries {
 		text, err := files.ReadFile("templates/" + e.Name())
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		for _, found := range fields.FindAllStringSubmatch(string(text), -1) {
 			at, known := inForms[found[1]]
 			if !known {

@@ -2,13 +2,13 @@ package web
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -136,9 +136,7 @@ func TestShelf(t *testing.T) {
 			counts <- value
 			return value, value * largeFrom / 10, nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return n
 	}
 	for _, c := range []struct {
@@ -175,12 +173,7 @@ func TestLargeBatch(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
 	w := b.as("olga")
-	var text strings.Builder
-	text.WriteString("email\n")
-	for i := range largeFrom {
-		fmt.Fprintf(&text, "p%d@example.com\n", i)
-	}
-	w.draft("large.csv", text.String()).want(http.StatusOK).says("Invite 5,000 people")
+	w.draft("large.csv", people(largeFrom)).want(http.StatusOK).says("Invite 5,000 people")
 	w.get("/").want(http.StatusOK).says("5,000")
 	w.post("/batches/1/start", nil).want(http.StatusSeeOther)
 	w.get("/batches/1").want(http.StatusOK).says("<b>0</b> of 5,000 decided", "done about")

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/must"
 )
 
 // restart ends the server, as SIGTERM does, and starts another one on the same
@@ -21,9 +23,8 @@ func (b *bench) restart() time.Duration {
 	b.server.work.Wait()
 	took := time.Since(begun)
 	var err error
-	if b.server, err = New(b.pool, b.server.cfg); err != nil {
-		b.t.Fatal(err)
-	}
+	b.server, err = New(b.pool, b.server.cfg)
+	must.OK(b.t, err)
 	web := httptest.NewServer(b.server.Handler())
 	server := b.server
 	b.t.Cleanup(func() {
@@ -39,12 +40,8 @@ func (b *bench) restart() time.Duration {
 func (b *bench) holdResults() (release func()) {
 	b.t.Helper()
 	tx, err := b.pool.Begin(b.t.Context())
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := tx.Exec(b.t.Context(), `lock table results in exclusive mode`); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
+	must.Exec(b.t, tx, `lock table results in exclusive mode`)
 	release = func() {
 		if err := tx.Rollback(context.WithoutCancel(b.t.Context())); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
 			b.t.Error(err)

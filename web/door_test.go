@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"bulkinvite/internal/must"
 )
 
 // signIn tries a name and a password, with what proxies have put into
@@ -185,9 +187,7 @@ func TestUnknownUser(t *testing.T) {
 		var users []User
 		for i, cost := range costs {
 			u, err := newUser(fmt.Sprintf("user%d", i), Operator, password, cost)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			users = append(users, u)
 		}
 		hash := []byte(newDoor(users).unknown)

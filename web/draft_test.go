@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 )
 
@@ -202,18 +203,12 @@ func TestCutOffUpload(t *testing.T) {
 	address, _ := url.Parse(b.url)
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(t.Context(), "tcp", address.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	cookie := w.http.Jar.Cookies(address)[0]
 	body := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"hires.csv\"\r\n\r\nemail\n" + strings.Repeat("a@example.com\n", 200_000)
 	_, err = fmt.Fprintf(conn, "POST /uploads HTTP/1.1\r\nHost: %s\r\nCookie: %s=%s\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n%s", address.Host, cookie.Name, cookie.Value, 2*len(body), body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, conn.(*net.TCPConn).CloseWrite())
 	answer, _ := io.ReadAll(conn)
 	if !strings.Contains(string(answer), "400 Bad Request") {
 		t.Errorf("%.200s", answer)

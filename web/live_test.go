@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // TestLive watches a batch by many eyes: each sees it change, one look is made
@@ -24,9 +26,7 @@ func TestLive(t *testing.T) {
 		t.Cleanup(cancel)
 		r := w.request(http.MethodGet, "/batches/1/live", nil).WithContext(ctx)
 		response, err := w.http.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		go func() {
 			defer response.Body.Close() //nolint:errcheck // it was only read
 			last := ""
@@ -108,9 +108,7 @@ func TestLiveAfterAction(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		t.Cleanup(cancel) // it goes on watching
 		response, err := w.http.Do(w.request(http.MethodGet, "/batches/1/live", nil).WithContext(ctx))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		t.Cleanup(func() { _ = response.Body.Close() }) // it was only read
 		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 			if _, state, ok := strings.Cut(lines.Text(), `data-state="`); ok {

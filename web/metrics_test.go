@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/must"
 )
 
 // TestMetricsAreForReaders: who is not signed in gets none, and is sent to no
@@ -17,9 +19,7 @@ func TestMetricsAreForReaders(t *testing.T) {
 	stranger.get("/metrics").want(http.StatusUnauthorized)
 	b.as("alex").get("/metrics").want(http.StatusOK).says("planted_metric 1")
 	text, err := CreateToken(t.Context(), b.pool, "prometheus", Auditor, "olga", time.Now().Add(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	r := stranger.request(http.MethodGet, "/metrics", nil)
 	r.Header.Set("Authorization", "Bearer "+text)
 	stranger.do(r).want(http.StatusOK).says("planted_metric 1")

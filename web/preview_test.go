@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/must"
 )
 
 // stand is a stand-in for Clerk; before each request it waits for the gate, if
@@ -17,9 +18,7 @@ import (
 func stand(t *testing.T, cfg sandbox.Config, gate <-chan struct{}) func(*Config) {
 	t.Helper()
 	s, err := sandbox.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gate != nil {
 			<-gate
@@ -28,9 +27,7 @@ func stand(t *testing.T, cfg sandbox.Config, gate <-chan struct{}) func(*Config)
 	}))
 	t.Cleanup(server.Close)
 	api, err := clerk.New(clerk.Config{Key: "sk_live_test", URL: server.URL + "/v1"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return func(c *Config) { c.Clerk, c.RequestTimeout, c.Real = api, time.Minute, true }
 }
 

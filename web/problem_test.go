@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // TestChooseColumn: where nobody can tell which column holds the addresses, the
@@ -176,9 +178,7 @@ func rectangular(t *testing.T, file string) string {
 	r := csv.NewReader(strings.NewReader(file))
 	r.FieldsPerRecord = -1
 	records, err := r.ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	width := 0
 	for _, rec := range records {
 		width = max(width, len(rec))
@@ -187,8 +187,6 @@ func rectangular(t *testing.T, file string) string {
 		records[i] = append(records[i], make([]string, width-len(records[i]))...)
 	}
 	var text strings.Builder
-	if err := csv.NewWriter(&text).WriteAll(records); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, csv.NewWriter(&text).WriteAll(records))
 	return text.String()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
@@ -18,13 +19,9 @@ import (
 func (b *bench) whileHeld(batch int64, first func(pgx.Tx) error, requests ...func()) {
 	b.t.Helper()
 	tx, err := b.pool.Begin(b.t.Context())
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	defer tx.Rollback(b.t.Context()) //nolint:errcheck // it is over where all went well
-	if _, err := tx.Exec(b.t.Context(), `select from batches where id = $1 for update`, batch); err != nil {
-		b.t.Fatal(err)
-	}
+	must.Exec(b.t, tx, `select from batches where id = $1 for update`, batch)
 	var all sync.WaitGroup
 	for _, ask := range requests {
 		all.Go(ask)
@@ -32,12 +29,8 @@ func (b *bench) whileHeld(batch int64, first func(pgx.Tx) error, requests ...fun
 	b.until("everybody waits for the batch", func() bool {
 		return b.count(`select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == len(requests)
 	})
-	if err := first(tx); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := tx.Commit(b.t.Context()); err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, first(tx))
+	must.OK(b.t, tx.Commit(b.t.Context()))
 	all.Wait()
 }
 

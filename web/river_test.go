@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/must"
 	"bulkinvite/jobs"
 )
 
@@ -69,39 +69,23 @@ func TestDeletedJobsAreMadeAgain(t *testing.T) {
 	w := b.as("olga")
 	w.draft("hires.csv", "email\na@example.com\nb@example.com\nc@example.com\n")
 	w.post("/batches/1/start", url.Values{"people": {"3"}}).want(http.StatusSeeOther)
-	var ids []string
-	rows, err := b.pool.Query(t.Context(), `select id from river_job where kind = 'invite'`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, fmt.Sprintf(`"%d"`, id))
-	}
+	ids := must.Read[[]string](t, b.pool, `select array_agg(id::text) from river_job where kind = 'invite'`)
 	if len(ids) != 3 {
 		t.Fatalf("%d jobs", len(ids))
 	}
-	w.do(w.request(http.MethodPost, "/river/api/jobs/delete", strings.NewReader(`{"ids":[`+strings.Join(ids, ",")+`]}`))).want(http.StatusOK)
+	body := strings.NewReader(`{"ids":["` + strings.Join(ids, `","`) + `"]}`)
+	w.do(w.request(http.MethodPost, "/river/api/jobs/delete", body)).want(http.StatusOK)
 	if n := b.count(`select count(*) from river_job where kind = 'invite'`); n != 0 {
 		t.Fatalf("%d jobs are left", n)
 	}
 	api, err := clerk.New(clerk.Config{Key: "sk_test_secret", URL: stand.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	worker, err := jobs.New(b.pool, api, jobs.Config{Instance: b.server.cfg.Instance})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	err = worker.Run(ctx, func(ctx context.Context) (bool, error) { return jobs.Idle(ctx, b.pool, b.server.cfg.Instance.ID) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if n := b.count(`select count(*) from results where outcome = 'invited'`); n != 3 {
 		t.Errorf("%d of 3 were invited", n)
 	}

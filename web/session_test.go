@@ -3,11 +3,11 @@ package web
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"testing"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/web/openidtest"
 )
 
@@ -18,16 +18,9 @@ func (b *bench) another(change func(*Config)) *bench {
 	change(&cfg)
 	other := &bench{t: b.t, pool: b.pool, now: b.now}
 	var err error
-	if other.server, err = New(b.pool, cfg); err != nil {
-		b.t.Fatal(err)
-	}
-	web := httptest.NewServer(other.server.Handler())
-	b.t.Cleanup(func() {
-		web.Close()
-		other.server.end()
-		other.server.work.Wait()
-	})
-	other.url = web.URL
+	other.server, err = New(b.pool, cfg)
+	must.OK(b.t, err)
+	other.serve(other.server)
 	return other
 }
 
@@ -45,9 +38,7 @@ func TestSessionsFollowTheUsers(t *testing.T) {
 		return users[slices.IndexFunc(users, func(u User) bool { return u.Name == name })]
 	}
 	same, err := newUser("olga", Operator, password, 4) // the same password with another salt
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	auditor := the("olga")
 	auditor.Role = Auditor
 	olga.at(b.another(with(the("olga")))).get("/").want(http.StatusOK).says("olga · operator")

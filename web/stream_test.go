@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -22,9 +23,7 @@ func auditors(t *testing.T, n int) []User {
 	var all []User
 	for i := range n {
 		u, err := newUser(fmt.Sprintf("auditor%d", i), Auditor, password, 4)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		all = append(all, u)
 	}
 	return all
@@ -44,24 +43,16 @@ func (b *bench) large(rows int) {
 func (w *browser) download(path string) (*http.Response, net.Conn) {
 	w.t.Helper()
 	at, err := url.Parse(w.url + path)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	conn, err := net.Dial("tcp", at.Host)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	r := w.request(http.MethodGet, path, nil)
 	for _, cookie := range w.http.Jar.Cookies(at) {
 		r.AddCookie(cookie)
 	}
-	if err := r.Write(conn); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, r.Write(conn))
+	must.OK(w.t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
 	response, err := http.ReadResponse(bufio.NewReader(conn), r)
 	if err != nil {
 		w.t.Errorf("%s was not begun: %v", path, err)
@@ -117,14 +108,10 @@ func TestSlowDownloads(t *testing.T) {
 func (b *bench) four() {
 	b.t.Helper()
 	four, err := postgres.Open(b.t.Context(), b.pool.Config().ConnString()+"&pool_max_conns=4")
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.t.Cleanup(four.Close)
 	server, err := New(four, b.server.cfg)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	b.serve(server)
 }
 
@@ -177,9 +164,7 @@ func TestDownloadsOfOneUser(t *testing.T) {
 
 	// A row is decided in the middle of the slow one, which has every row all the same.
 	b.exec(`update results set outcome = 'rejected', decided_at = now() where row_number % 2 = 0`)
-	if err := first.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, first.SetReadDeadline(time.Now().Add(time.Minute)))
 	var got []struct {
 		Row int `json:"bulkinvite_row"`
 	}

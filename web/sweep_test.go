@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/ratelimit"
@@ -25,9 +26,7 @@ func (b *bench) sweep(targets int) *invitation.Sweep {
 		all = append(all, invitation.Target{Person: invitation.Person{Key: fmt.Sprintf("p%d@example.com", i), InvitationID: fmt.Sprintf("inv_%03d", i)}})
 	}
 	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error { return jobs.BeginSweep(b.t.Context(), tx, b.server.store, sw, all) })
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return sw
 }
 

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 // TestTokens makes a token, uses it, and takes each thing away that it needs.
@@ -16,9 +19,7 @@ func TestTokens(t *testing.T) {
 	make := func(name string, role Role, life time.Duration) string {
 		t.Helper()
 		text, err := CreateToken(t.Context(), b.pool, name, role, "olga", time.Now().Add(life))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		return text
 	}
 	ask := func(method, path, authorization string) answer {
@@ -62,9 +63,7 @@ func TestTokens(t *testing.T) {
 		t.Fatalf("%+v, %v", tokens, err)
 	}
 	for range 2 { // the second time does nothing
-		if err := RevokeToken(t.Context(), b.pool, tokens[2].ID, "alex"); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, RevokeToken(t.Context(), b.pool, tokens[2].ID, "alex"))
 	}
 	ask("GET", "/people", "Bearer "+good).want(http.StatusSeeOther)
 	if err := RevokeToken(t.Context(), b.pool, 99, "alex"); err == nil || !strings.Contains(err.Error(), "no such token") {
@@ -111,13 +110,9 @@ func TestTokenNamesAreUnique(t *testing.T) {
 	if n := b.count(`select count(*) from api_tokens`); good != 1 || n != 1 {
 		t.Errorf("%d tokens were made, and %d kept", good, n)
 	}
-	if err := create("HR-import", time.Hour); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, create("HR-import", time.Hour))
 	id := b.count(`select id from api_tokens where name = 'hr-import'`)
-	if err := RevokeToken(t.Context(), b.pool, int64(id), "olga"); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, RevokeToken(t.Context(), b.pool, int64(id), "olga"))
 	for _, life := range []time.Duration{-time.Second, time.Hour} {
 		if err := create("hr-import", life); err != nil {
 			t.Errorf("after a revoked one, and an expired one: %v", err)

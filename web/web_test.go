@@ -2,8 +2,6 @@ package web
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/must"
 	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
@@ -54,9 +53,7 @@ func setup(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, pool: postgrestest.New(t), now: time.Now()}
 	instance, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "ins_test", "production")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	cfg := Config{
 		Instance: instance, Users: users, Now: func() time.Time { return b.now },
 		Limits: func(string) invitation.Limits {
@@ -66,9 +63,8 @@ func setup(t *testing.T, change func(*Config)) *bench {
 	if change != nil {
 		change(&cfg)
 	}
-	if b.server, err = New(b.pool, cfg); err != nil {
-		t.Fatal(err)
-	}
+	b.server, err = New(b.pool, cfg)
+	must.OK(t, err)
 	b.serve(b.server)
 	return b
 }
@@ -92,9 +88,7 @@ type browser struct {
 
 func (b *bench) browser() *browser {
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	must.OK(b.t, err)
 	return &browser{b, &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
@@ -137,23 +131,17 @@ func (a answer) says(texts ...string) answer {
 func (w *browser) do(r *http.Request) answer {
 	w.t.Helper()
 	response, err := w.http.Do(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	defer response.Body.Close() //nolint:errcheck // it was only read
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	return answer{w.t, r.Method + " " + r.URL.Path, response.StatusCode, response.Header, string(body), strings.TrimPrefix(response.Header.Get("Location"), w.url)}
 }
 
 func (w *browser) request(method, path string, body io.Reader) *http.Request {
 	w.t.Helper()
 	r, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, body)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	r.Header.Set("Accept", "text/html,*/*;q=0.8") // as browsers do
 	return r
 }
@@ -176,13 +164,9 @@ func (w *browser) upload(name, text string) answer {
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	part, err := form.CreateFormFile("file", name)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, err)
 	_, _ = io.WriteString(part, text)
-	if err := form.Close(); err != nil {
-		w.t.Fatal(err)
-	}
+	must.OK(w.t, form.Close())
 	r := w.request(http.MethodPost, "/uploads", &body)
 	r.Header.Set("Content-Type", form.FormDataContentType())
 	return w.do(r)
@@ -201,6 +185,16 @@ func (w *browser) follow(a answer) answer {
 		}
 	}
 	return a
+}
+
+// people is a file of so many addresses: p00@example.com, p01@example.com and so on.
+func people(n int) string {
+	var text strings.Builder
+	text.WriteString("email\n")
+	for i := range n {
+		fmt.Fprintf(&text, "p%02d@example.com\n", i)
+	}
+	return text.String()
 }
 
 // draft uploads a file and waits until it is a draft, whose page it returns.
@@ -244,11 +238,7 @@ func (b *bench) until(what string, done func() bool) {
 
 func (b *bench) count(sql string, args ...any) int {
 	b.t.Helper()
-	var n int
-	if err := b.pool.QueryRow(b.t.Context(), sql, args...).Scan(&n); err != nil {
-		b.t.Fatal(err)
-	}
-	return n
+	return must.Read[int](b.t, b.pool, sql, args...)
 }
 
 func (b *bench) exec(sql string, args ...any) {
@@ -305,21 +295,6 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// TestNoTurnToHash: where the machine has no turn left for a password, whoever
-// asks is told so, and nothing is said of the password.
-func TestNoTurnToHash(t *testing.T) {
-	t.Parallel()
-	d := newDoor(users)
-	for range cap(d.turns) {
-		d.turns <- struct{}{}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := d.open(ctx, "192.0.2.1", "olga", password, time.Now()); !errors.Is(err, errNoTurn) {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestLinkSignsInOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.Users = nil })
@@ -337,32 +312,6 @@ func TestLinkSignsInOnce(t *testing.T) {
 		t.Fatalf("%d links were told, want a new one after the first", len(told))
 	}
 	b.browser().get(told[1]).want(http.StatusSeeOther)
-}
-
-// TestWhoMay asks for everything that changes something, as an auditor and from
-// another site.
-func TestWhoMay(t *testing.T) {
-	t.Parallel()
-	b := setup(t, nil)
-	olga, alex := b.as("olga"), b.as("alex")
-	page := olga.draft("hires.csv", "email\na@example.com\nb@example.com\n").want(http.StatusOK)
-	for _, path := range []string{"/batches/1/start", "/batches/1/pause", "/batches/1/resume", "/batches/1/cancel", "/batches/1/retry", "/batches/1/undo", "/batches/1/options", "/uploads/1"} {
-		alex.post(path, nil).want(http.StatusForbidden).says("not change anything")
-		r := olga.request(http.MethodPost, path, nil)
-		r.Header.Set("Sec-Fetch-Site", "cross-site")
-		olga.do(r).want(http.StatusForbidden).says("another site")
-		r = olga.request(http.MethodPost, path, nil)
-		r.Header.Set("Origin", "https://evil.example")
-		olga.do(r).want(http.StatusForbidden).says("another site")
-	}
-	alex.upload("x.csv", "email\n").want(http.StatusForbidden)
-	seen := alex.get(page.location).want(http.StatusOK).says("a@example.com")
-	if strings.Contains(seen.body, "<button class=\"primary\"") || strings.Contains(seen.body, "/start") {
-		t.Error("an auditor is offered to start")
-	}
-	if n := b.count(`select count(*) from events`); n != 1 {
-		t.Errorf("%d events, want the import alone", n)
-	}
 }
 
 func TestHeaders(t *testing.T) {
@@ -544,9 +493,7 @@ func TestAnotherInstance(t *testing.T) {
 	page := w.draft("hires.csv", "email\na@example.com\n").want(http.StatusOK).says("/start")
 	sw := b.sweep(60)
 	rehearsal, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "sandbox", "sandbox")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	b.server.cfg.Instance = rehearsal
 	if a := w.get(page.location).want(http.StatusOK).says("a@example.com", "another instance"); strings.Contains(a.body, "/start\"") {
 		t.Error("the page offers to start it")
@@ -564,12 +511,7 @@ func TestAnotherInstance(t *testing.T) {
 func TestPeopleAreFoundByPost(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	var file strings.Builder
-	file.WriteString("email\n")
-	for i := range pageRows + 1 {
-		fmt.Fprintf(&file, "p%02d@example.com\n", i)
-	}
-	b.as("olga").draft("hires.csv", file.String()).want(http.StatusOK)
+	b.as("olga").draft("hires.csv", people(pageRows+1)).want(http.StatusOK)
 	b.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, status, first_seen, last_seen)
 		values ($1, 'unexplained', 'inv_1', 'drift@example.com', 'pending', now(), now())`, b.server.cfg.Instance.ID)
 	w := b.as("alex")
