@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"bulkinvite/internal/must"
 )
 
 // TestPlaces creates fake installations where packages put PostgreSQL, below its own root. It
@@ -61,13 +63,10 @@ func TestPlaces(t *testing.T) {
 // plant creates a fake server that reports this version.
 func plant(t *testing.T, dir, version string) {
 	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.MkdirAll(dir, 0o755))
 	for _, name := range []string{"initdb", "postgres"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho '"+name+" (PostgreSQL) "+version+"'\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		script := "#!/bin/sh\necho '" + name + " (PostgreSQL) " + version + "'\n"
+		must.OK(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
 	}
 }
 
@@ -76,9 +75,7 @@ func TestStaySecure(t *testing.T) {
 	via := func(from, to string, times int) error {
 		request := func(text string) *http.Request {
 			u, err := url.Parse(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			return &http.Request{URL: u}
 		}
 		var before []*http.Request
@@ -108,9 +105,7 @@ func TestStaySecure(t *testing.T) {
 func TestRacingParents(t *testing.T) {
 	base := t.TempDir()
 	for _, dir := range []string{filepath.Dir(base), base} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.Chmod(dir, 0o711))
 	}
 	defer syscall.Umask(syscall.Umask(0o077))
 	own := owner{uid: -1, gid: -1, foreign: true}

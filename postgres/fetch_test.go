@@ -17,6 +17,8 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -46,27 +48,19 @@ func jar(t *testing.T, entries []entry) []byte {
 	var out bytes.Buffer
 	outer := zip.NewWriter(&out)
 	inner, err := outer.Create("postgres-linux-x86_64.txz")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	compressed, err := xz.NewWriter(inner)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	files := tar.NewWriter(compressed)
 	for _, e := range entries {
 		header := &tar.Header{Name: e.name, Typeflag: e.kind, Linkname: e.link, Mode: 0o755, Size: int64(len(e.text))}
-		if err := files.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, files.WriteHeader(header))
 		if _, err := files.Write([]byte(e.text)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, closes := range []func() error{files.Close, compressed.Close, outer.Close} {
-		if err := closes(); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, closes())
 	}
 	return out.Bytes()
 }
@@ -128,9 +122,7 @@ func TestFetch(t *testing.T) {
 	r := &repository{archive: archive, sum: sumOf(archive)}
 	c := fetching(t, r.serve(t))
 	for range 2 {
-		if err := postgres.Fetch(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, postgres.Fetch(t.Context(), c))
 	}
 	if n := r.asked.Load(); n != 1 {
 		t.Errorf("the archive was fetched %d times", n)
@@ -143,9 +135,7 @@ func TestFetch(t *testing.T) {
 		t.Errorf("initdb: %v, %v", info, err)
 	}
 	wantOnly(t, c.Fetched, postgres.DefaultRelease, "fetch.lock")
-	if err := os.Remove(filepath.Join(release, "bin", "initdb")); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Remove(filepath.Join(release, "bin", "initdb")))
 	if err := postgres.Fetch(t.Context(), c); err != nil || r.asked.Load() != 2 {
 		t.Errorf("what somebody took a part away of: %v, fetched %d times", err, r.asked.Load())
 	}
@@ -155,9 +145,7 @@ func TestFetch(t *testing.T) {
 func wantOnly(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.Name())
@@ -223,9 +211,7 @@ func TestRacingFetches(t *testing.T) {
 	var group sync.WaitGroup
 	for range 5 {
 		group.Go(func() {
-			if err := postgres.Fetch(t.Context(), c); err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, postgres.Fetch(t.Context(), c))
 			if _, err := os.Stat(filepath.Join(c.Fetched, postgres.DefaultRelease, "lib", "libpq.so")); err != nil {
 				t.Error(err)
 			}
@@ -245,9 +231,7 @@ func TestFetchAfterCrash(t *testing.T) {
 	c := fetching(t, r.serve(t))
 	write(t, filepath.Join(c.Fetched, "new", "archive.jar"), "half", 0o600)
 	write(t, filepath.Join(c.Fetched, "new", "tree", "bin", "postgres"), "half", 0o755)
-	if err := postgres.Fetch(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, postgres.Fetch(t.Context(), c))
 	wantOnly(t, c.Fetched, postgres.DefaultRelease, "fetch.lock")
 }
 

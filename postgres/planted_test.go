@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -24,9 +26,7 @@ func homeOf(t *testing.T) string {
 	t.Helper()
 	dir := newDir(t)
 	server, err := postgres.Start(t.Context(), config(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	stop(t, server)
 	return dir
 }
@@ -56,9 +56,7 @@ func TestPlantedFiles(t *testing.T) {
 			for _, kind := range kinds {
 				write(t, secret, text, 0o600)
 				before := owner(t, secret)
-				if err := errors.Join(os.RemoveAll(path), kind.plant(secret, path)); err != nil {
-					t.Fatal(err)
-				}
+				must.OK(t, errors.Join(os.RemoveAll(path), kind.plant(secret, path)))
 				err := refused(t, dir)
 				if !errors.Is(err, postgres.ErrAccess) || !strings.Contains(err.Error(), path) {
 					t.Errorf("%s: error %v, want one of %s", kind.name, err, path)
@@ -125,13 +123,9 @@ func TestPlantedData(t *testing.T) {
 	dir := homeOf(t)
 	data, moved := filepath.Join(dir, "data"), filepath.Join(filepath.Dir(dir), "moved")
 	uid := owner(t, data)
-	if err := errors.Join(os.Rename(data, moved), os.Symlink(moved, data), os.Lchown(data, uid, uid)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(os.Rename(data, moved), os.Symlink(moved, data), os.Lchown(data, uid, uid)))
 	wantError(t, refused(t, dir), postgres.ErrAccess, data, "remove it")
-	if err := os.Lchown(data, 0, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Lchown(data, 0, 0))
 	start(t, config(dir))
 }
 
@@ -142,9 +136,7 @@ func TestFileOfACrash(t *testing.T) {
 	dir := homeOf(t)
 	for _, name := range []string{"postgres.log", "start.lock", "users.lock"} {
 		path := filepath.Join(dir, name)
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.Remove(path))
 		write(t, path, "", 0o600)
 	}
 	start(t, config(dir))
@@ -166,9 +158,7 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	swap := func() {
 		fresh := filepath.Join(c.Fetched, "new")
 		err := errors.Join(os.Rename(fresh, fresh+".old"), os.Mkdir(fresh, 0o755), os.Symlink(secret, filepath.Join(fresh, "tree")))
-		if err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if strings.HasSuffix(req.URL.Path, ".jar") {
@@ -189,13 +179,9 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	c.Fetched = filepath.Join(dir, "fetched")
 	secret = filepath.Join(filepath.Dir(dir), "secret")
 	nobody, err := user.Lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	uid := number(t, nobody.Uid)
-	if err := errors.Join(os.Mkdir(secret, 0o700), os.Mkdir(dir, 0o755), os.Chown(dir, uid, -1)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(os.Mkdir(secret, 0o700), os.Mkdir(dir, 0o755), os.Chown(dir, uid, -1)))
 	fetched := postgres.Fetch(t.Context(), c)
 	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("root's directory: %v, %v", info.Mode(), err)
@@ -205,14 +191,10 @@ func TestFetchIntoDirectoryOfAnother(t *testing.T) {
 	wantOnly(t, dir)
 
 	// It also fails if a group may write there, or through a link of that user.
-	if err := errors.Join(os.Chown(dir, 0, 1), os.Chmod(dir, 0o775)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(os.Chown(dir, 0, 1), os.Chmod(dir, 0o775)))
 	wantError(t, postgres.Fetch(t.Context(), c), postgres.ErrAccess, dir+" ", "chmod")
 	link := filepath.Join(filepath.Dir(dir), "link")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Symlink(dir, link), os.Lchown(link, uid, -1)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(os.Chmod(dir, 0o755), os.Symlink(dir, link), os.Lchown(link, uid, -1)))
 	c.Fetched = filepath.Join(link, "fetched")
 	wantError(t, postgres.Fetch(t.Context(), c), postgres.ErrAccess, link+" ", "chown ")
 	wantOnly(t, dir)
@@ -230,24 +212,18 @@ func TestPlantedProcess(t *testing.T) {
 	data, moved, place := filepath.Join(dir, "data"), filepath.Join(dir, "moved"), filepath.Join(filepath.Dir(dir), "place")
 	uid := owner(t, data)
 	text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if err := errors.Join(os.Mkdir(place, 0o755), os.Chmod(place, 0o777|os.ModeSticky)); err != nil { // like /tmp
 		t.Fatal(err)
 	}
 	other := exec.Command("sleep", "600")
 	other.Dir = place
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, other.Start())
 	_, rest, _ := strings.Cut(string(text), "\n")
 	write(t, filepath.Join(place, "postmaster.pid"), strconv.Itoa(other.Process.Pid)+"\n"+rest, 0o600)
 	err = errors.Join(os.Chown(filepath.Join(place, "postmaster.pid"), uid, uid), os.Rename(data, moved), os.Symlink(place, data),
 		os.Lchown(data, uid, uid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Close() }()
 	var closed error
@@ -263,9 +239,7 @@ func TestPlantedProcess(t *testing.T) {
 	if err := other.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 		t.Errorf("root's process ended by another signal: %v", err)
 	}
-	if err := errors.Join(os.Remove(data), os.Rename(moved, data)); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(os.Remove(data), os.Rename(moved, data)))
 	stop(t, start(t, config(dir)))
 	wantError(t, closed, postgres.ErrAccess, data)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -20,9 +22,7 @@ func deafServer(t *testing.T) (address string, deafen func()) {
 	config := net.ListenConfig{KeepAlive: -1} // its kernel sends nothing by itself
 	config.SetMultipathTCP(false)             // multipath sockets take no filter
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(func() { _ = listener.Close() }) // the test is over
 	accepted := make(chan *net.TCPConn, 10)
 	go func() {
@@ -38,31 +38,51 @@ func deafServer(t *testing.T) (address string, deafen func()) {
 	return listener.Addr().String(), func() {
 		for range len(accepted) {
 			raw, err := (<-accepted).SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			// Unacknowledged data would be sent again, which would show that the server is alive.
 			for unsent := 1; unsent > 0; time.Sleep(time.Millisecond) {
 				var asking error
 				err := raw.Control(func(fd uintptr) { unsent, asking = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-				if err := errors.Join(err, asking); err != nil {
-					t.Fatal(err)
-				}
+				must.OK(t, errors.Join(err, asking))
 			}
 			nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
 			var setting error
 			err = raw.Control(func(fd uintptr) {
 				setting = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing})
 			})
-			if err := errors.Join(err, setting); err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, errors.Join(err, setting))
 		}
 	}
 }
 
-// TestConnectionsToADeadServerBreak checks that a connection breaks within half a minute on a
-// network that loses every packet, during a statement and while it waits for a notification.
+// hasten checks that the kernel breaks a connection within half a minute once every packet is lost,
+// and shortens the times to at most two seconds, since it would take so long to see it.
+func hasten(t *testing.T, c net.Conn) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	must.OK(t, err)
+	err = raw.Control(func(f uintptr) {
+		fd := int(f)
+		option := func(name, short int) (was int) {
+			was, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, name)
+			expect.OK(t, errors.Join(err, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, name, short)))
+			return was
+		}
+		unsent := time.Duration(option(unix.TCP_USER_TIMEOUT, 2000)) * time.Millisecond
+		idle, every, tries := option(unix.TCP_KEEPIDLE, 1), option(unix.TCP_KEEPINTVL, 1), option(unix.TCP_KEEPCNT, 1)
+		silent := time.Duration(idle+every*tries) * time.Second
+		if unsent <= 0 || unsent > 30*time.Second || silent > 30*time.Second {
+			t.Errorf("a dead server is noticed after %s of a statement, and after %s without one", unsent, silent)
+		}
+		alive, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		expect.OK(t, err)
+		expect.Equal(t, "keepalive", alive, 1)
+	})
+	must.OK(t, err)
+}
+
+// TestConnectionsToADeadServerBreak checks that a connection breaks on a network that loses every
+// packet, during a statement and while it waits for a notification.
 func TestConnectionsToADeadServerBreak(t *testing.T) {
 	t.Parallel()
 	for name, use := range map[string]func(context.Context, *pgx.Conn) error{
@@ -79,17 +99,14 @@ func TestConnectionsToADeadServerBreak(t *testing.T) {
 			t.Parallel()
 			address, deafen := deafServer(t)
 			pool, err := postgres.Open(t.Context(), "postgres://jane@"+address+"/x?sslmode=disable")
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			defer pool.Close()
 			conn, err := pool.Acquire(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.OK(t, err)
 			defer conn.Release()
+			hasten(t, conn.Conn().PgConn().Conn())
 			deafen()
-			ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 			defer cancel()
 			began := time.Now()
 			if err := use(ctx, conn.Conn()); err == nil || ctx.Err() != nil {

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -20,13 +22,9 @@ const password = "s3cr/et@pass"
 func fakeServer(t *testing.T, version string, refusal *pgproto3.ErrorResponse) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(func() {
-		if err := listener.Close(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, listener.Close())
 	})
 	go func() {
 		for {
@@ -198,37 +196,13 @@ func TestOpenForcesSettings(t *testing.T) {
 // longer than it takes to probe it three times. (On a Unix socket the values themselves read as 0.)
 func TestOpenAsksForTheLiving(t *testing.T) {
 	t.Parallel()
-	pool, err := postgres.Open(t.Context(), start(t, config(newDir(t))).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	var set int
-	err = pool.QueryRow(t.Context(), `select count(*) from pg_settings where source = 'session'
-		and name in ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout')`).Scan(&set)
-	if err != nil || set != 4 {
-		t.Errorf("%d of 4 settings are the session's own: %v", set, err)
-	}
-}
-
-// TestErrorTextHasNoRows checks an error's text, which is written to logs and to the queue's
-// tables.
-func TestErrorTextHasNoRows(t *testing.T) {
-	t.Parallel()
-	server := start(t, config(newDir(t)))
+	server, _ := lookedAt.start(t)
 	pool, err := postgres.Open(t.Context(), server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer pool.Close()
-	if _, err := pool.Exec(t.Context(), "create table people (email text unique)"); err != nil {
-		t.Fatal(err)
+	set := must.Read[int](t, pool, `select count(*) from pg_settings where source = 'session'
+		and name in ('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'tcp_user_timeout')`)
+	if set != 4 {
+		t.Errorf("%d of 4 settings are the session's own", set)
 	}
-	for range 2 {
-		_, err = pool.Exec(t.Context(), "insert into people values ('jane@secret.example')")
-	}
-	if err == nil || !strings.Contains(err.Error(), "people_email_key") {
-		t.Fatalf("error %v", err)
-	}
-	secrets(t, err.Error())
 }

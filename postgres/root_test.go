@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 )
 
@@ -18,9 +20,7 @@ import (
 func owner(t *testing.T, path string) int {
 	t.Helper()
 	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return int(info.Sys().(*syscall.Stat_t).Uid)
 }
 
@@ -48,16 +48,10 @@ func TestOrdinaryUser(t *testing.T) {
 	cmd := self(t)
 	if os.Geteuid() == 0 {
 		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
 		uid, gid := number(t, nobody.Uid), number(t, nobody.Gid)
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.Mkdir(dir, 0o700))
+		must.OK(t, os.Chown(dir, uid, gid))
 		// The test binary is in a directory that only root can enter.
 		cmd.Path = copyFile(t, cmd.Path, filepath.Join(filepath.Dir(dir), "test"))
 		cmd.Dir = filepath.Dir(dir)
@@ -88,29 +82,21 @@ func TestOrdinaryUser(t *testing.T) {
 func number(t *testing.T, text string) int {
 	t.Helper()
 	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return n
 }
 
 func copyFile(t *testing.T, from, to string) string {
 	t.Helper()
 	in, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer in.Close()
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if _, err := io.Copy(out, in); err != nil {
 		t.Fatal(err)
 	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, out.Close())
 	return to
 }
 
@@ -122,9 +108,7 @@ func TestClosedParent(t *testing.T) {
 	if os.Geteuid() != 0 {
 		mode = 0
 	}
-	if err := os.Mkdir(closed, mode); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Mkdir(closed, mode))
 	_, err := postgres.Start(t.Context(), config(filepath.Join(closed, "below", "pg")))
 	wantError(t, err, postgres.ErrAccess, closed)
 	if os.Geteuid() != 0 {
@@ -156,9 +140,7 @@ func TestReusedPid(t *testing.T) {
 	execute(t, server.URL(), "create table kept as select 42 as answer")
 	pidFile := filepath.Join(dir, "data", "postmaster.pid")
 	text, err := os.ReadFile(pidFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	stop(t, server)
 
 	uid := owner(t, filepath.Join(dir, "data"))
@@ -167,25 +149,17 @@ func TestReusedPid(t *testing.T) {
 	if uid != os.Geteuid() {
 		other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	}
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, other.Start())
 	t.Cleanup(func() {
-		if err := other.Process.Kill(); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, other.Process.Kill())
 		if err := other.Wait(); err == nil {
 			t.Error("the bystander ended well: something stopped it before us")
 		}
 	})
 	_, rest, _ := strings.Cut(string(text), "\n")
 	stale := strconv.Itoa(other.Process.Pid) + "\n" + rest
-	if err := os.WriteFile(pidFile, []byte(stale), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chown(pidFile, uid, -1); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.WriteFile(pidFile, []byte(stale), 0o600))
+	must.OK(t, os.Chown(pidFile, uid, -1))
 	if _, ok := running(t, dir); ok {
 		t.Error("it runs, by the word of a stale file")
 	}

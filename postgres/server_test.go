@@ -20,6 +20,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/postgres"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -40,7 +42,49 @@ func TestMain(m *testing.M) {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := lookedAt.end(); err != nil {
+		fmt.Println("error:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// lookedAt is a server for all tests that only look at one.
+var lookedAt sharedServer
+
+type sharedServer struct {
+	once   sync.Once
+	dir    string
+	server *postgres.Server
+	err    error
+}
+
+// start returns the server and its directory.
+func (s *sharedServer) start(t *testing.T) (*postgres.Server, string) {
+	t.Helper()
+	s.once.Do(func() {
+		var parent string
+		if parent, s.err = os.MkdirTemp(place(), "bulkinvite-"); s.err != nil {
+			return
+		}
+		s.dir = filepath.Join(parent, "pg")
+		if s.err = os.Chmod(parent, 0o755); s.err == nil {
+			s.server, s.err = postgres.Start(context.Background(), config(s.dir))
+		}
+	})
+	must.OK(t, s.err)
+	return s.server, s.dir
+}
+
+func (s *sharedServer) end() (err error) {
+	if s.server != nil {
+		err = s.server.Close()
+	}
+	if s.dir != "" {
+		err = errors.Join(err, os.RemoveAll(filepath.Dir(s.dir)))
+	}
+	return err
 }
 
 const secretKey = "sk_test_not_for_the_server"
@@ -77,23 +121,15 @@ func place() string {
 func newDir(t *testing.T) string {
 	t.Helper()
 	parent, err := os.MkdirTemp(place(), "bulkinvite-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(parent, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, os.Chmod(parent, 0o755))
 	dir := filepath.Join(parent, "pg")
 	t.Cleanup(func() {
 		if pid := postmaster(dir); pid != 0 && syscall.Kill(pid, 0) == nil {
 			t.Errorf("the server %d was left running", pid)
-			if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, syscall.Kill(pid, syscall.SIGQUIT))
 		}
-		if err := os.RemoveAll(parent); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, os.RemoveAll(parent))
 	})
 	return dir
 }
@@ -115,27 +151,21 @@ func postmaster(dir string) int {
 func start(t *testing.T, config postgres.Config) *postgres.Server {
 	t.Helper()
 	server, err := postgres.Start(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	t.Cleanup(func() { stop(t, server) })
 	return server
 }
 
 func stop(t *testing.T, server *postgres.Server) {
 	t.Helper()
-	if err := server.Close(); err != nil {
-		t.Error(err)
-	}
+	expect.OK(t, server.Close())
 }
 
 // query runs sql and returns the only value of its result.
 func query(t *testing.T, url, sql string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var value string
 	if err := errors.Join(conn.QueryRow(t.Context(), sql).Scan(&value), conn.Close(t.Context())); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -146,9 +176,7 @@ func query(t *testing.T, url, sql string) string {
 func running(t *testing.T, dir string) (string, bool) {
 	t.Helper()
 	url, ok, err := postgres.Running(t.Context(), postgres.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return url, ok
 }
 
@@ -185,7 +213,7 @@ func TestStartKeepsData(t *testing.T) {
 // is ever made to listen there.
 func TestNetworkIsRejected(t *testing.T) {
 	t.Parallel()
-	server := start(t, config(newDir(t)))
+	server, _ := lookedAt.start(t)
 	const rules = "select string_agg(distinct type || ' ' || auth_method, ', ') from pg_hba_file_rules"
 	if got := query(t, server.URL(), rules); got != "host reject, local trust" {
 		t.Errorf("the rules are: %s", got)
@@ -195,21 +223,24 @@ func TestNetworkIsRejected(t *testing.T) {
 func execute(t *testing.T, url, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_, err = conn.Exec(t.Context(), sql)
 	if err := errors.Join(err, conn.Close(t.Context())); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
+// TestLastUserStops checks that the server runs until its last user leaves. Starting is called for
+// each start, with the right value of first, and not if the server runs already.
 func TestLastUserStops(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
-	first := start(t, config(dir))
+	var told []bool
+	c := config(dir)
+	c.Starting = func(first bool) { told = append(told, first) }
+	first := start(t, c)
 	pid := postmaster(dir)
-	second := start(t, config(dir))
+	second := start(t, c)
 	if got := postmaster(dir); got != pid {
 		t.Errorf("a second start runs process %d beside %d", got, pid)
 	}
@@ -219,20 +250,7 @@ func TestLastUserStops(t *testing.T) {
 	if _, ok := running(t, dir); ok {
 		t.Error("it runs after its last user left")
 	}
-}
-
-// TestStartTells checks that Starting is called for each start, with the right value of first, and
-// is not called if a server is already running.
-func TestStartTells(t *testing.T) {
-	t.Parallel()
-	var told []bool
-	c := config(newDir(t))
-	c.Starting = func(first bool) { told = append(told, first) }
-	first := start(t, c)
-	second := start(t, c)
-	stop(t, second)
-	stop(t, first)
-	stop(t, start(t, c))
+	start(t, c)
 	if want := []bool{true, false}; !slices.Equal(told, want) {
 		t.Errorf("told %v, want %v", told, want)
 	}
@@ -243,16 +261,10 @@ func spawn(t *testing.T, cmd *exec.Cmd, dir string) (url string, end func() erro
 	t.Helper()
 	cmd.Env = append(os.Environ(), childDir+"="+dir)
 	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
+	must.OK(t, cmd.Start())
 	end = sync.OnceValue(func() error { return errors.Join(stdin.Close(), cmd.Wait()) })
 	url, err = bufio.NewReader(stdout).ReadString('\n')
 	if err != nil || !strings.HasPrefix(url, "postgres://") {
@@ -264,9 +276,7 @@ func spawn(t *testing.T, cmd *exec.Cmd, dir string) (url string, end func() erro
 func self(t *testing.T) *exec.Cmd {
 	t.Helper()
 	path, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return exec.Command(path)
 }
 
@@ -277,9 +287,7 @@ func TestAdoptAfterKill(t *testing.T) {
 	url, end := spawn(t, cmd, dir)
 	execute(t, url, "create table kept as select 42 as answer")
 	pid := postmaster(dir)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, cmd.Process.Kill())
 	if err := end(); err == nil {
 		t.Fatal("the child ended well")
 	}
@@ -304,9 +312,7 @@ func TestServerKilled(t *testing.T) {
 	dir := newDir(t)
 	server := start(t, config(dir))
 	execute(t, server.URL(), "create table kept as select 42 as answer")
-	if err := syscall.Kill(postmaster(dir), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, syscall.Kill(postmaster(dir), syscall.SIGKILL))
 	again := start(t, config(dir))
 	if got := query(t, again.URL(), "select answer::text from kept"); got != "42" {
 		t.Errorf("the table holds %s", got)
@@ -357,20 +363,14 @@ func tree(t *testing.T, dir string) string {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return list.String()
 }
 
 func write(t *testing.T, path, text string, mode fs.FileMode) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	must.OK(t, os.WriteFile(path, []byte(text), mode))
 }
 
 func TestStartRefuses(t *testing.T) {
@@ -437,21 +437,23 @@ func wantError(t *testing.T, err, kind error, says ...string) {
 	}
 }
 
-func TestDeepDirectory(t *testing.T) {
+// TestOddDirectories checks names that need quoting, and a path that is too long for a socket.
+func TestOddDirectories(t *testing.T) {
 	t.Parallel()
-	dir := newDir(t)
-	deep := filepath.Join(dir, strings.Repeat("deep/", 20))
-	if err := os.MkdirAll(deep, 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{`a "name", so to say`, "50%20 a+b ü", strings.Repeat("deep/", 20) + "pg"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(newDir(t), name)
+			must.OK(t, os.MkdirAll(filepath.Dir(dir), 0o755))
+			first, second := start(t, config(dir)), start(t, config(dir))
+			if first.URL() != second.URL() {
+				t.Errorf("%s and %s", first.URL(), second.URL())
+			}
+			query(t, second.URL(), "select 'here'")
+			stop(t, first)
+			removeSocket(t, second)
+		})
 	}
-	first := start(t, config(filepath.Join(deep, "pg")))
-	second := start(t, config(filepath.Join(deep, "pg")))
-	if first.URL() != second.URL() {
-		t.Errorf("%s and %s", first.URL(), second.URL())
-	}
-	query(t, second.URL(), "select 'here'")
-	stop(t, first)
-	removeSocket(t, second)
 }
 
 func TestSymbolicLinks(t *testing.T) {
@@ -459,20 +461,9 @@ func TestSymbolicLinks(t *testing.T) {
 	dir := newDir(t)
 	first := start(t, config(dir))
 	link := filepath.Join(filepath.Dir(dir), `a "link", so to say`)
-	if err := os.Symlink(dir, link); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Symlink(dir, link))
 	if second := start(t, config(link)); second.URL() != first.URL() {
 		t.Errorf("%s and %s", first.URL(), second.URL())
-	}
-}
-
-func TestOddName(t *testing.T) {
-	t.Parallel()
-	for _, name := range []string{`a "name", so to say`, "50%20 a+b ü"} {
-		server := start(t, config(filepath.Join(newDir(t), name)))
-		query(t, server.URL(), "select 'here'")
-		removeSocket(t, server)
 	}
 }
 
@@ -483,9 +474,7 @@ func removeSocket(t *testing.T, server *postgres.Server) {
 	socket := strings.Trim(query(t, server.URL(), "select current_setting('unix_socket_directories')"), `"`)
 	t.Cleanup(func() {
 		stop(t, server)
-		if err := os.RemoveAll(socket); err != nil {
-			t.Error(err)
-		}
+		expect.OK(t, os.RemoveAll(socket))
 	})
 }
 
@@ -522,41 +511,40 @@ func TestBadSetting(t *testing.T) {
 	}
 }
 
-func TestServerLogHasNoRows(t *testing.T) {
+// TestLogAndErrorsHaveNoRows checks the server's log, and the text of errors, which is written to
+// logs and to the queue's tables.
+func TestLogAndErrorsHaveNoRows(t *testing.T) {
 	t.Parallel()
-	dir := newDir(t)
-	server := start(t, config(dir))
+	server, dir := lookedAt.start(t)
 	pool, err := postgres.Open(t.Context(), server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	defer pool.Close()
-	for _, sql := range []string{
-		"create table people (email text unique)",
-		"insert into people values ('jane@secret.example')",
-		"insert into people values ('jane@secret.example')",
-		"select 'jane@secret.example'::integer",
-		"do $$ begin raise exception 'jane@secret.example'; end $$",
+	must.Exec(t, pool, "create table people (email text unique)")
+	must.Exec(t, pool, "insert into people values ('jane@secret.example')")
+	for sql, code := range map[string]string{
+		"insert into people values ('jane@secret.example')":         "23505",
+		"select 'jane@secret.example'::integer":                     "22P02",
+		"do $$ begin raise exception 'jane@secret.example'; end $$": "P0001",
 	} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil && strings.HasPrefix(sql, "create") {
-			t.Fatal(err)
+		_, err := pool.Exec(t.Context(), sql)
+		if err == nil || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s: error %v, want one with %s", sql, err, code)
+		} else if code == "23505" {
+			expect.Text(t, err.Error(), "people_email_key")
+			secrets(t, err.Error())
 		}
 	}
 	log, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(log), "ready to accept connections") || strings.Contains(string(log), "secret.example") {
-		t.Errorf("the log says:\n%s", log)
-	}
+	must.OK(t, err)
+	expect.Text(t, string(log), "ready to accept connections")
+	expect.NoText(t, string(log), "secret.example")
 }
 
 // TestServerHasNoKey checks the environment and the command line of the server's process, which may
 // belong to another user, who can read both.
 func TestServerHasNoKey(t *testing.T) {
 	t.Parallel()
-	dir := newDir(t)
-	start(t, config(dir))
+	_, dir := lookedAt.start(t)
 	for _, name := range []string{"environ", "cmdline"} {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", postmaster(dir), name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // macOS has no /proc, and nothing to check
@@ -573,35 +561,19 @@ func TestServerHasNoKey(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
-	s, err := postgres.Start(t.Context(), config(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := start(t, config(dir))
 	if s.DiskFull() {
 		t.Error("the disk is full before the log says so")
 	}
 	log, err := os.OpenFile(filepath.Join(dir, "postgres.log"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	_, err = log.WriteString("PANIC:  could not write to file \"pg_wal/xlogtemp.1\": No space left on device\n")
-	if err := errors.Join(err, log.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, errors.Join(err, log.Close()))
 	if !s.DiskFull() {
 		t.Error("the log says that the disk is full")
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	again, err := postgres.Start(t.Context(), config(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again.DiskFull() {
+	stop(t, s)
+	if start(t, config(dir)).DiskFull() {
 		t.Error("a disk that was full once is full for ever")
-	}
-	if err := again.Close(); err != nil {
-		t.Error(err)
 	}
 }

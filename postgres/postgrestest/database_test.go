@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -23,9 +26,7 @@ func TestNewIsMigratedAndAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			var jobs int
-			if err := pool.QueryRow(t.Context(), "select count(*) from river_job").Scan(&jobs); err != nil {
-				t.Error(err)
-			}
+			expect.OK(t, pool.QueryRow(t.Context(), "select count(*) from river_job").Scan(&jobs))
 			if got := pool.Config().MaxConns; got != maxConns {
 				t.Errorf("the pool has up to %d connections", got)
 			}
@@ -39,12 +40,8 @@ func TestDatabaseIsDropped(t *testing.T) {
 	t.Run("user", func(t *testing.T) {
 		url = URL(t)
 		conn, err := pgx.Connect(t.Context(), url) // left open, like a child that hangs
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := conn.Ping(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, err)
+		must.OK(t, conn.Ping(t.Context()))
 	})
 	conn, err := pgx.Connect(t.Context(), url)
 	if err == nil {
@@ -82,12 +79,8 @@ func TestDropStale(t *testing.T) {
 	kept := New(t)
 	ctx := t.Context()
 	old := databaseName(time.Now().Add(-2 * time.Hour))
-	if err := shared.exec(ctx, "create database "+quote(old)+" template template0"); err != nil {
-		t.Fatal(err)
-	}
-	if err := shared.dropStale(ctx, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, shared.exec(ctx, "create database "+quote(old)+" template template0"))
+	must.OK(t, shared.dropStale(ctx, time.Now()))
 	err := shared.do(ctx, func(conn *pgx.Conn) error {
 		names, err := databases(ctx, conn)
 		for _, name := range names {
@@ -97,10 +90,6 @@ func TestDropStale(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := kept.Ping(context.WithoutCancel(ctx)); err != nil {
-		t.Error(err)
-	}
+	must.OK(t, err)
+	expect.OK(t, kept.Ping(context.WithoutCancel(ctx)))
 }
