@@ -12,6 +12,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/must"
 )
 
 // alertRules is the part of a file of rules that these tests read.
@@ -63,12 +64,8 @@ func TestAlertsAndDashboardName(t *testing.T) {
 	}
 	manual := file(t, "../docs/monitoring.md")
 	text := file(t, "../deploy/prometheus/alerts.yaml")
-	if err := yaml.Unmarshal([]byte(text), &rules); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal([]byte(file(t, "../deploy/grafana/bulkinvite.json")), &board); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, yaml.Unmarshal([]byte(text), &rules))
+	must.OK(t, json.Unmarshal([]byte(file(t, "../deploy/grafana/bulkinvite.json")), &board))
 	queries := map[string]string{}
 	for _, g := range rules.Groups {
 		for _, r := range g.Rules {
@@ -137,9 +134,7 @@ func TestAlertsAreTried(t *testing.T) {
 		}
 	}
 	for path, into := range map[string]any{"alerts.yaml": &rules, "alerts_test.yaml": &tried} {
-		if err := yaml.Unmarshal([]byte(file(t, "../deploy/prometheus/"+path)), into); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, yaml.Unmarshal([]byte(file(t, "../deploy/prometheus/"+path)), into))
 	}
 	fires, quiet := map[string]bool{}, map[string]bool{}
 	for _, one := range tried.Tests {
@@ -163,8 +158,6 @@ func TestAlertsAreTried(t *testing.T) {
 func file(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	return string(text)
 }
