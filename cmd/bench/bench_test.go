@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
 	"bulkinvite/internal/rig"
 )
 
@@ -84,26 +86,13 @@ func TestReport(t *testing.T) {
 			{Work: "fast", Runs: one, Limit: one, AtLeast: floor(0.9)}, {Work: "free", Runs: one},
 		}}
 	}
-	for _, r := range []*struct {
-		day  string
-		ours float64
-	}{{"monday", 1.5}, {"tuesday", 1}} {
-		if err := report(r.day, r.ours).write(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
+	must.OK(t, report("monday", 1.5).write(dir))
+	must.OK(t, report("tuesday", 1).write(dir))
 	text, err := os.ReadFile(filepath.Join(dir, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	page := strings.Join(strings.Fields(string(text)), " ")
-	for _, want := range []string{
-		"1 of 2 floors are kept. Missed: slow.", "| 0.50 | 0.75 | at least 0.90 | **no** |", "tuesday; it took 1m", "monday",
-	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("no %q in:\n%s", want, page)
-		}
-	}
+	expect.Text(t, page, "1 of 2 floors are kept. Missed: slow.", "| 0.50 | 0.75 | at least 0.90 | **no** |",
+		"tuesday; it took 1m", "monday")
 }
 
 var update = flag.Bool("update", false, "write docs/bench/README.md anew from bench.json")
@@ -113,19 +102,13 @@ func TestPageIsWritten(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join("..", "..", "docs", "bench")
 	report, err := readReport(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	path := filepath.Join(dir, "README.md")
 	if *update {
-		if err := os.WriteFile(path, []byte(report.page()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		must.OK(t, os.WriteFile(path, []byte(report.page()), 0o644))
 	}
 	page, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	if string(page) != report.page() {
 		t.Error("README.md is not what its bench.json says; go test -run TestPageIsWritten -update writes it")
 	}
@@ -155,13 +138,9 @@ func TestWithin(t *testing.T) {
 func TestWritePeople(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "people.csv")
-	if err := writePeople(path, 1000); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, writePeople(path, 1000))
 	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	records, err := csv.NewReader(strings.NewReader(string(text))).ReadAll()
 	if err != nil || len(records) != 1001 || records[1000][2] != personOf(1000) {
 		t.Errorf("%d records, the last of %q, %v", len(records), records[len(records)-1], err)
