@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bulkinvite/internal/must"
 )
 
 // TestProxySwallows checks that nothing is acknowledged and no connection is made or broken while
@@ -17,9 +19,7 @@ func TestProxySwallows(t *testing.T) {
 	say(t, c, "one")
 	hear(t, c, "one")
 	p.set(swallowed)
-	if err := p.failed(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, p.failed())
 	say(t, c, "two")
 	if n := unacknowledged(t, c); n != len("two") {
 		t.Fatalf("%d bytes are not acknowledged, want %d", n, len("two"))
@@ -31,9 +31,7 @@ func TestProxySwallows(t *testing.T) {
 	}
 	p.set(open)
 	hear(t, c, "two") // the kernel sends it again
-	if err := p.close(); err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, p.close())
 }
 
 // unacknowledged returns how many bytes of a connection the peer has not acknowledged. It waits a
@@ -42,9 +40,7 @@ func unacknowledged(t *testing.T, c net.Conn) int {
 	t.Helper()
 	time.Sleep(100 * time.Millisecond) // the absence of an acknowledgement can only be waited for
 	raw, err := c.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, err)
 	var n int
 	var asking error
 	if err := raw.Control(func(fd uintptr) { n, asking = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil || asking != nil {
