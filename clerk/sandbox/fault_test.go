@@ -40,6 +40,9 @@ func TestFaults(t *testing.T) {
 		"slow":             {fault: Fault{Kind: FaultSlow, Delay: 1}, status: 200, mails: 1},
 		"slow after":       {fault: Fault{Kind: FaultSlow, Delay: 1, After: true}, status: 200, mails: 1},
 		"another call":     {fault: Fault{Kind: FaultRefuse, Call: "bulk"}, status: 200, mails: 1},
+		"429, and when": {
+			fault: Fault{Kind: FaultStatus, Status: 429, RetryAfter: "7"}, status: 429, code: "too_many_requests",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +58,7 @@ func TestFaults(t *testing.T) {
 			case test.code != "":
 				r.wants(t, test.status, test.code)
 			}
-			same(t, "Retry-After", r.header.Get("Retry-After"), "")
+			same(t, "Retry-After", r.header.Get("Retry-After"), test.fault.RetryAfter)
 			same(t, "mails", b.mailbox().Mails, test.mails)
 			switch {
 			case test.fault.HTML && (!strings.Contains(r.body, "<html>") || r.header.Get("Clerk-Trace-Id") != "" || r.header.Get("Content-Type") != "text/html"):
@@ -69,14 +72,6 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestFaultAnswersRetryAfter(t *testing.T) {
-	t.Parallel()
-	b := setup(t, Config{Faults: []Fault{{Kind: FaultStatus, Status: 429, RetryAfter: "7"}}})
-	r := b.post("/v1/invitations", item("a@example.com"))
-	r.wants(t, 429, "too_many_requests")
-	same(t, "Retry-After", r.header.Get("Retry-After"), "7")
 }
 
 func TestPartialBulkLacksOneItem(t *testing.T) {
@@ -180,6 +175,15 @@ func TestThrottledRequestsUseUpNoFault(t *testing.T) {
 	b.post("/v1/invitations", item("b@example.com")).wants(t, 500, "internal_clerk_error")
 }
 
+// awaitRequest waits until the sandbox has a request.
+func (b *bench) awaitRequest() {
+	b.Helper()
+	var log []entry
+	for len(log) == 0 {
+		b.ok("GET", "/sandbox/requests", "", &log)
+	}
+}
+
 // TestSlowRequestIsDoneAfterItsClientLeft checks that a client that closes its connection does not
 // stop the work. In this way invitations exist whose answer was never received.
 func TestSlowRequestIsDoneAfterItsClientLeft(t *testing.T) {
@@ -197,10 +201,7 @@ func TestSlowRequestIsDoneAfterItsClientLeft(t *testing.T) {
 		}
 		gone <- err
 	}()
-	var log []entry
-	for len(log) == 0 {
-		b.ok("GET", "/sandbox/requests", "", &log)
-	}
+	b.awaitRequest()
 	leave()
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Fatalf("the client did not leave in time: %v", err)
@@ -221,10 +222,7 @@ func TestCloseEndsDelaysWithoutEffect(t *testing.T) {
 		_, err := b.try("POST", "/v1/invitations", item("a@example.com"))
 		done <- err
 	}()
-	var log []entry
-	for len(log) == 0 {
-		b.ok("GET", "/sandbox/requests", "", &log)
-	}
+	b.awaitRequest()
 	must.OK(t, b.server.Close())
 	if err := <-done; err == nil {
 		t.Error("answered")
@@ -238,9 +236,9 @@ func TestRequestCutShortIsNone(t *testing.T) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
 	must.OK(t, err)
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST /v1/invitations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\nContent-Length: 100\r\n\r\n"+item("a@example.com")); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(conn, "POST /v1/invitations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk_test_x\r\n"+
+		"Content-Length: 100\r\n\r\n"+item("a@example.com"))
+	must.OK(t, err)
 	must.OK(t, conn.(*net.TCPConn).CloseWrite())
 	answer, err := io.ReadAll(conn)
 	must.OK(t, err)

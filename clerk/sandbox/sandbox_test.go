@@ -53,9 +53,8 @@ func setup(t *testing.T, c Config) *bench {
 		c.Now = b.clock.now
 	}
 	var err error
-	if b.server, err = New(c); err != nil {
-		t.Fatal(err)
-	}
+	b.server, err = New(c)
+	must.OK(t, err)
 	srv := httptest.NewServer(b.server.Handler())
 	b.url = srv.URL
 	t.Cleanup(func() {
