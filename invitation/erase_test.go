@@ -38,8 +38,8 @@ func (l *bundle) holds(text string) (tables []string) {
 func TestErase(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)
-	batch := l.ended(20)
-	c := l.certify(batch)
+	id := l.ended(20)
+	c := l.certify(id)
 	waits := l.batch("p7", "b")
 	l.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, first_seen, last_seen) values ($1, 'gone', 'inv_7', 'p7@example.com', now(), now())`, l.instance)
 	sight := func(key string) {
@@ -61,7 +61,7 @@ func TestErase(t *testing.T) {
 	l.exec(`update attempts set resolved_at = now(), resolution = 'not_sent' where id = $1`, open)
 	l.exec(`update attempt_people set open = false, closed_at = now(), resolution = 'not_sent' where attempt_id = $1`, open)
 	e, err := l.erase("p7@example.com")
-	if err != nil || e.Rows != 2 || e.Cancelled != 1 || !slices.Equal(e.Batches, []int64{batch, waits}) {
+	if err != nil || e.Rows != 2 || e.Cancelled != 1 || !slices.Equal(e.Batches, []int64{id, waits}) {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	sight("p7@example.com") // Clerk still shows it
@@ -71,26 +71,26 @@ func TestErase(t *testing.T) {
 		}
 	}
 	l.is("cancelled erased", `select outcome || ' ' || reason from results where batch_id = $1 and row_number = 1`, waits)
-	l.is("invited inv_7", `select outcome || ' ' || clerk_invitation_id from results where batch_id = $1 and row_number = 7`, batch)
+	l.is("invited inv_7", `select outcome || ' ' || clerk_invitation_id from results where batch_id = $1 and row_number = 7`, id)
 	l.is("1", `select count(distinct key) from results where erased_by is not null`)
 	l.is("2", `select count(*) from events where action = 'erased' and actor = 'maria'`)
-	if v := l.verify(batch, &c.Head); !v.Holds {
+	if v := l.verify(id, &c.Head); !v.Holds {
 		t.Errorf("the certificate of before: %+v", v)
 	}
 
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		erased, err := invitation.LoadErased(ctx, tx)
+		gone, err := invitation.LoadErased(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if erased.Row("b@example.com", nil) != nil || erased.Row("p7@example.com", nil) == nil {
+		if gone.Row("b@example.com", nil) != nil || gone.Row("p7@example.com", nil) == nil {
 			t.Error("not the one who was erased")
 		}
-		if err := erased.Lift(ctx, tx, waits, []string{erased.Row("p7@example.com", nil).Key}); err != nil {
+		if err := gone.Lift(ctx, tx, waits, []string{gone.Row("p7@example.com", nil).Key}); err != nil {
 			return err
 		}
-		erased, err = invitation.LoadErased(ctx, tx)
-		if erased != nil {
+		gone, err = invitation.LoadErased(ctx, tx)
+		if gone != nil {
 			t.Error("erased again though they were included")
 		}
 		return err

@@ -149,11 +149,11 @@ func TestCertificateFindsWhatWasChanged(t *testing.T) {
 func TestCertificatesOfRetries(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)
-	batch := l.ended(40)
-	first := l.certify(batch)
+	id2 := l.ended(40)
+	first := l.certify(id2)
 	retry := func() {
 		l.tx(func(ctx context.Context, tx pgx.Tx) error {
-			rows, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
+			rows, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: id2, InstanceID: l.instance}, "maria")
 			if len(rows) != 4 && len(rows) != 3 {
 				t.Errorf("retried %v", rows)
 			}
@@ -161,41 +161,41 @@ func TestCertificatesOfRetries(t *testing.T) {
 		})
 	}
 	retry()
-	if c, err := invitation.NewReader(l.pool).Certificate(t.Context(), batch); c != nil || err != nil {
+	if c, err := invitation.NewReader(l.pool).Certificate(t.Context(), id2); c != nil || err != nil {
 		t.Errorf("a batch that was opened again has %+v, %v", c, err)
 	}
-	if v := l.verify(batch, &first.Head); !v.Holds {
+	if v := l.verify(id2, &first.Head); !v.Holds {
 		t.Errorf("the first end, while it is retried: %+v", v)
 	}
-	id := l.attempt(single(person(batch, 10, "p10")))
+	id := l.attempt(single(person(id2, 10, "p10")))
 	if n, err := l.store.Certify(t.Context(), l.instance); n != 0 || err != nil {
 		t.Errorf("certified %d, %v, with rows undecided", n, err)
 	}
-	l.answered(id, row(batch, 10), invitation.Invited)
-	l.exec(`update results set outcome = 'failed', reason = 'again', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, batch)
+	l.answered(id, row(id2, 10), invitation.Invited)
+	l.exec(`update results set outcome = 'failed', reason = 'again', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, id2)
 	if n, err := l.store.Finish(t.Context(), l.instance); n != 1 || err != nil {
 		t.Fatalf("finished %d, %v", n, err)
 	}
-	second := l.certify(batch)
+	second := l.certify(id2)
 	retry()
-	l.exec(`update results set outcome = 'rejected', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, batch)
+	l.exec(`update results set outcome = 'rejected', decided_at = clock_timestamp() where batch_id = $1 and outcome is null`, id2)
 	if _, err := l.store.Finish(t.Context(), l.instance); err != nil {
 		t.Fatal(err)
 	}
-	third := l.certify(batch)
+	third := l.certify(id2)
 	if first.Number != 1 || second.Number != 2 || third.Number != 3 || second.Attempts != first.Attempts+1 || second.Outcomes[invitation.Failed] != 3 || third.Outcomes[invitation.Rejected] != 3 {
 		t.Errorf("%+v\n%+v\n%+v", first, second, third)
 	}
 	for _, c := range []*invitation.Certificate{first, second, third} {
-		if v := l.verify(batch, &c.Head); !v.Holds || v.Certificate.Number != c.Number {
+		if v := l.verify(id2, &c.Head); !v.Holds || v.Certificate.Number != c.Number {
 			t.Errorf("certificate %d: %+v", c.Number, v)
 		}
 	}
-	l.exec(`update retries set reason = 'other' where batch_id = $1 and row_number = 20 and reason = 'timeout'`, batch)
-	if v := l.verify(batch, &first.Head); v.Holds {
+	l.exec(`update retries set reason = 'other' where batch_id = $1 and row_number = 20 and reason = 'timeout'`, id2)
+	if v := l.verify(id2, &first.Head); v.Holds {
 		t.Error("what a retry opened again was changed: the end before it holds all the same")
 	}
-	if v := l.verify(batch, &second.Head); !v.Holds {
+	if v := l.verify(id2, &second.Head); !v.Holds {
 		t.Errorf("the end after it: %+v", v)
 	}
 }
@@ -254,8 +254,8 @@ func TestOpenAttemptPutsOffTheCertificate(t *testing.T) {
 func TestEvidenceFillsOnce(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)
-	batch := l.ended(20)
-	l.certify(batch)
+	id := l.ended(20)
+	l.certify(id)
 	running := l.batch("a")
 	l.attempt(single(person(running, 1, "a")))
 	l.batch("z")
@@ -263,7 +263,7 @@ func TestEvidenceFillsOnce(t *testing.T) {
 	l.exec(`insert into attempts (instance_id, bucket, call, worker_id, deadline, resolved_at, resolution) values ($1, 'create', 'create', 'w', now(), now(), 'read')`, l.instance)
 	l.exec(`insert into erasures (kind, actor) values ('erase', 'maria')`)
 	l.tx(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: batch, InstanceID: l.instance}, "maria")
+		_, err := l.store.RetryBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: l.instance}, "maria")
 		return err
 	})
 	for _, sql := range []string{
@@ -300,7 +300,7 @@ func TestEvidenceFillsOnce(t *testing.T) {
 		}
 	}
 	// A failed row opens again on the record alone.
-	l.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1 and outcome is null`, batch)
+	l.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1 and outcome is null`, id)
 	if _, err := l.pool.Exec(t.Context(), `update results set outcome = null, decided_at = null where outcome = 'failed'`); err == nil || !strings.Contains(err.Error(), "on record") {
 		t.Errorf("opened again off the record: %v", err)
 	}

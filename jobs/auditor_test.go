@@ -46,7 +46,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	const people = 1000
-	batch := b.batch(people, person)
+	id := b.batch(people, person)
 	auditor, notifier := b.login(), b.login()
 
 	// What would keep others out is refused.
@@ -120,13 +120,13 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 			where l.locktype = 'advisory' and a.datname = current_database() and a.usename = current_user`)
 		listening += b.count(`select count(*) from pg_stat_activity
 			where datname = current_database() and usename = current_user and query ilike 'listen%'`)
-		one, err := b.store.Batch(ctx, batch)
+		one, err := b.store.Batch(ctx, id)
 		return err == nil && one.State == invitation.Done, err
 	})
 	if err != nil || ctx.Err() != nil {
-		t.Fatal("the batch was not done: ", err, ctx.Err(), b.outcomes(batch))
+		t.Fatal("the batch was not done: ", err, ctx.Err(), b.outcomes(id))
 	}
-	b.want(batch, tally{"invited": people})
+	b.want(id, tally{"invited": people})
 	if listening > 0 {
 		t.Error("the fleet listens to notifications, which any login can send")
 	}

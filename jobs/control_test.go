@@ -17,17 +17,17 @@ import (
 )
 
 // until runs a worker until the batch is in a state.
-func (b *bundle) until(w *Worker, batch int64, state invitation.State) *invitation.Batch {
+func (b *bundle) until(w *Worker, id int64, state invitation.State) *invitation.Batch {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	var one *invitation.Batch
 	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
-		one, err = b.store.Batch(ctx, batch)
+		one, err = b.store.Batch(ctx, id)
 		return err == nil && one.State == state, err
 	}))
 	if one == nil || one.State != state {
-		b.t.Fatalf("batch %d did not become %s: %v", batch, state, b.outcomes(batch))
+		b.t.Fatalf("batch %d did not become %s: %v", id, state, b.outcomes(id))
 	}
 	return one
 }

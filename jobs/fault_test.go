@@ -194,11 +194,11 @@ func TestUnauthorizedStopsTheProcess(t *testing.T) {
 func TestQuotaPauses(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Switches: sandbox.Switches{Quota: "user_quota_exceeded"}})
-	batch := b.batch(20, person)
+	id := b.batch(20, person)
 	must.OK(t, b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
-		one, err := b.store.Batch(ctx, batch)
+		one, err := b.store.Batch(ctx, id)
 		return err == nil && one.State == invitation.Paused, err
 	}))
-	one := b.read(batch)
+	one := b.read(id)
 	expect.Text(t, one.Reason, "user_quota_exceeded")
 }

@@ -229,9 +229,9 @@ func TestFailingBulkIsTakenApart(t *testing.T) {
 func TestFinishRacesRetry(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
-	batch := b.batch(3, person)
-	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, batch)
-	one := b.read(batch)
+	id := b.batch(3, person)
+	b.exec(`update results set outcome = 'failed', decided_at = now() where batch_id = $1`, id)
+	one := b.read(id)
 	finished := make(chan error, 1)
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
@@ -250,8 +250,8 @@ func TestFinishRacesRetry(t *testing.T) {
 		return nil
 	}))
 	must.OK(t, <-finished)
-	b.want(batch, tally{"": 3})
-	b.is("running", `select state from batches where id = $1`, batch)
+	b.want(id, tally{"": 3})
+	b.is("running", `select state from batches where id = $1`, id)
 }
 
 // A batch of which nothing is left to hold back is done, even if its last rows

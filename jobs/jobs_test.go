@@ -99,16 +99,16 @@ func (b *bundle) worker(cfg Config) *Worker {
 }
 
 // run works until the batch is done.
-func (b *bundle) run(w *Worker, batch int64) {
+func (b *bundle) run(w *Worker, id int64) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (bool, error) {
-		one, err := b.store.Batch(ctx, batch)
+		one, err := b.store.Batch(ctx, id)
 		return err == nil && one.State == invitation.Done, err
 	}))
 	if ctx.Err() != nil {
-		b.t.Fatal("the batch was not done in time: ", b.outcomes(batch))
+		b.t.Fatal("the batch was not done in time: ", b.outcomes(id))
 	}
 }
 

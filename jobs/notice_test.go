@@ -137,7 +137,7 @@ func TestNoticesComeWithWhatTheyTellOf(t *testing.T) {
 		return types
 	}
 	id := b.batch(2, func(i int) string { return string(rune('a'+i)) + "@example.com" })
-	batch := b.read(id)
+	b2 := b.read(id)
 	rolledBack := errors.New("no")
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		if _, err := b.store.PauseInstance(t.Context(), tx, b.instance.ID, "user_quota_exceeded"); err != nil {
@@ -153,10 +153,10 @@ func TestNoticesComeWithWhatTheyTellOf(t *testing.T) {
 		do   func() error
 		want []string
 	}{
-		{"a person pauses", func() error { return Pause(t.Context(), b.pool, batch, "maria") }, nil},
-		{"and resumes", func() error { return Resume(t.Context(), b.pool, batch, "maria") }, nil},
+		{"a person pauses", func() error { return Pause(t.Context(), b.pool, b2, "maria") }, nil},
+		{"and resumes", func() error { return Resume(t.Context(), b.pool, b2, "maria") }, nil},
 		{"Clerk refuses", func() error { return b.worker(Config{}).pause(t.Context(), "user_quota_exceeded") }, []string{"batch.paused"}},
-		{"a person gives up", func() error { return Cancel(t.Context(), b.pool, batch, "maria") }, []string{"batch.paused", "batch.cancelled"}},
+		{"a person gives up", func() error { return Cancel(t.Context(), b.pool, b2, "maria") }, []string{"batch.paused", "batch.cancelled"}},
 		{"a sweep is held", func() error {
 			_, err := b.pool.Exec(t.Context(), `insert into sweeps (instance_id, kind, started_by, apply, held) values ($1, 'sweep', 'nightly sweep', true, true), ($1, 'sweep', 'maria', true, false)`, b.instance.ID)
 			return err

@@ -203,16 +203,16 @@ func TestKeyRefusalStopsTheProcess(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refuse("create", status, code), refuse("bulk", status, code)}})
-			batch := b.batch(20, person)
+			id := b.batch(20, person)
 			err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
-				one, err := b.store.Batch(ctx, batch)
+				one, err := b.store.Batch(ctx, id)
 				return err == nil && one.State != invitation.Running, err
 			})
 			if err == nil || !strings.Contains(err.Error(), ErrUnauthorized.Error()) || !strings.Contains(err.Error(), code) {
 				t.Errorf("Run returned %v, want %v and the code", err, ErrUnauthorized)
 			}
-			if got := b.outcomes(batch); got[""] != 20 || b.read(batch).State != invitation.Running {
-				t.Errorf("outcomes %v and the batch is %s, want 20 undecided, and running", got, b.read(batch).State)
+			if got := b.outcomes(id); got[""] != 20 || b.read(id).State != invitation.Running {
+				t.Errorf("outcomes %v and the batch is %s, want 20 undecided, and running", got, b.read(id).State)
 			}
 		})
 	}

@@ -20,8 +20,8 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Limits: unlimited, Blocked: []string{person(0), person(1)}})
-			batch := b.batch(2, person)
-			b.exec(`update batches set preflight = false where id = $1`, batch)
+			id := b.batch(2, person)
+			b.exec(`update batches set preflight = false where id = $1`, id)
 			w := b.worker(Config{Bulk: ratelimit.Limit{Off: true}})
 			tickets := b.claims(w, 2)
 
@@ -38,8 +38,8 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			for _, ticket := range tickets {
 				w.send(t.Context(), ticket)
 			}
-			if got := b.outcomes(batch)["rejected"]; got != 2 {
-				t.Fatalf("%d rows were rejected, want 2: %v", got, b.outcomes(batch))
+			if got := b.outcomes(id)["rejected"]; got != 2 {
+				t.Fatalf("%d rows were rejected, want 2: %v", got, b.outcomes(id))
 			}
 			if c.stopped {
 				b.stop(sw.ID)
@@ -52,17 +52,17 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			}
 
 			b.sandbox.Tell("config", `{"blocked":[]}`)
-			if err := RetryRejected(t.Context(), b.pool, b.read(batch), "maria"); err != nil {
+			if err := RetryRejected(t.Context(), b.pool, b.read(id), "maria"); err != nil {
 				t.Fatal(err)
 			}
-			b.run(b.worker(quick), batch)
+			b.run(b.worker(quick), id)
 			mails := b.mails()
 			if mails[person(0)] != c.mails || mails[person(1)] != 1 {
 				t.Errorf("%d mails for the person who was rescinded, want %d; %d for the other, want 1",
 					mails[person(0)], c.mails, mails[person(1)])
 			}
-			b.is("done", `select state from batches where id = $1`, batch)
-			b.proven(batch)
+			b.is("done", `select state from batches where id = $1`, id)
+			b.proven(id)
 		})
 	}
 }

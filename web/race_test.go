@@ -92,11 +92,11 @@ func TestStartCountsLastRows(t *testing.T) {
 	w, s := b.as("olga"), b.script(Operator)
 	s.csv("", messy).want(http.StatusCreated)
 	reread := func(tx pgx.Tx) error {
-		batch := &invitation.Batch{ID: 1, Encoding: "UTF-8", Delimiter: ";", Columns: []string{"E-Mail-Adresse"}, Rows: 1, Blank: 3}
+		b2 := &invitation.Batch{ID: 1, Encoding: "UTF-8", Delimiter: ";", Columns: []string{"E-Mail-Adresse"}, Rows: 1, Blank: 3}
 		if err := b.server.store.EmptyDraft(t.Context(), tx, 1); err != nil {
 			return err
 		}
-		if err := b.server.store.DescribeDraft(t.Context(), tx, batch); err != nil {
+		if err := b.server.store.DescribeDraft(t.Context(), tx, b2); err != nil {
 			return err
 		}
 		_, err := tx.Exec(t.Context(), `insert into results (batch_id, instance_id, row_number, line, original, email, key) values (1, $1, 1, 2, '{jane2@example.com}', 'jane2@example.com', 'jane2@example.com')`, b.server.cfg.Instance.ID)
