@@ -125,12 +125,12 @@ const loadAttempts = `
 	select p.batch_id, p.row_number, a.id, a.started_at, a.deadline, a.answered_at, p.open, coalesce(p.answer, ''),
 	       coalesce(p.error_code, a.error_code, ''), coalesce(p.clerk_invitation_id, ''), coalesce(p.resolution, ''),
 	       a.http_status between 400 and 499 and not exists (
-	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours'))),
+	           select from attempt_people o where o.attempt_id = a.id and (o.answer is not null or o.resolution in ('exists', 'user', 'ours')) offset 0),
 	       coalesce(a.http_status, 0),
-	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key)
+	       not exists (select from attempt_people o where o.attempt_id = a.id and o.key <> p.key offset 0)
 	from unnest($1::bigint[], $2::int[]) as w (batch_id, row_number)
 	cross join lateral (select * from attempt_people p where p.batch_id = w.batch_id and p.row_number = w.row_number offset 0) p
-	join attempts a on a.id = p.attempt_id and a.call in ('create', 'bulk')
+	cross join lateral (select * from attempts a where a.id = p.attempt_id and a.call in ('create', 'bulk') offset 0) a
 	order by a.id`
 
 func scanAttempts(rows pgx.Rows, rules Rules, byRow map[RowID]*Case) error {
