@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // The lengths in octets that RFC 5321 (4.5.3.1) and RFC 1035 (2.3.4) allow. 254

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // TestClean: what was mended is noted. TestAddressCorpus has what is refused.

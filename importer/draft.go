@@ -6,7 +6,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/erased"
+	"bulkinvite/internal/invitation"
 )
 
 // Draft is a file on its way to being a draft.
@@ -22,18 +24,18 @@ type Draft struct {
 }
 
 // CreateDraft makes a draft of a file in tx, a new one or the same read in another way. It is the way to a draft for
-// commands, the page and the API. Errors: [FileError], [ErrChanged], [invitation.SameFileError], and of a draft that
-// is read again those of [invitation.Store.EmptyDraft].
-func CreateDraft(ctx context.Context, tx pgx.Tx, store *invitation.Store, r io.Reader, d *Draft) (*Summary, error) {
+// commands, the page and the API. Errors: [FileError], [ErrChanged], [batch.SameFileError], and of a draft that
+// is read again those of [batch.EmptyDraft].
+func CreateDraft(ctx context.Context, tx pgx.Tx, r io.Reader, d *Draft) (*Summary, error) {
 	var err error
 	if d.ID == 0 {
 		if d.Columns == nil {
 			d.Columns = []string{}
 		}
-		d.ID, err = store.CreateBatch(ctx, tx, d.Batch)
-	} else if err = invitation.ShareErasures(ctx, tx); err == nil {
+		d.ID, err = batch.CreateBatch(ctx, tx, d.Batch)
+	} else if err = erased.ShareErasures(ctx, tx); err == nil {
 		// In this order: an erasure may hold what a start of the draft waits for.
-		err = store.EmptyDraft(ctx, tx, d.ID)
+		err = batch.EmptyDraft(ctx, tx, d.ID)
 	}
 	if err != nil {
 		return nil, err
@@ -42,17 +44,17 @@ func CreateDraft(ctx context.Context, tx pgx.Tx, store *invitation.Store, r io.R
 	if err != nil {
 		return nil, err
 	}
-	if err := invitation.LockFile(ctx, tx, d.InstanceID, s.SHA256); err != nil {
+	if err := batch.LockFile(ctx, tx, d.InstanceID, s.SHA256); err != nil {
 		return nil, err
 	}
-	earlier, err := invitation.BatchByFile(ctx, tx, d.InstanceID, s.SHA256, d.ID, d.Again)
+	earlier, err := batch.BatchByFile(ctx, tx, d.InstanceID, s.SHA256, d.ID, d.Again)
 	if err != nil {
 		return nil, err
 	}
 	if earlier != nil {
-		return nil, &invitation.SameFileError{Batch: earlier}
+		return nil, &batch.SameFileError{Batch: earlier}
 	}
 	d.FileSHA256, d.FileBytes, d.Rows, d.Blank = s.SHA256, s.Bytes, s.Rows, s.Blank
 	d.Encoding, d.Delimiter, d.Columns = s.Encoding, s.Delimiter, s.Columns.Found
-	return s, store.DescribeDraft(ctx, tx, &d.Batch)
+	return s, batch.DescribeDraft(ctx, tx, &d.Batch)
 }

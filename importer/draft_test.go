@@ -7,8 +7,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -17,20 +18,19 @@ import (
 func TestCreateDraft(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
-	store := invitation.NewStore(pool)
-	instance, err := store.EnsureInstance(t.Context(), "ins_test", "development")
+	instance, err := batch.EnsureInstance(t.Context(), pool, "ins_test", "development")
 	must.OK(t, err)
 	create := func(text string, d Draft) (*invitation.Batch, error) {
 		t.Helper()
 		d.InstanceID, d.FileName, d.Actor = instance.ID, "people.csv", "olga"
 		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-			_, err := CreateDraft(t.Context(), tx, store, strings.NewReader(text), &d)
+			_, err := CreateDraft(t.Context(), tx, strings.NewReader(text), &d)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		return store.Batch(t.Context(), d.ID)
+		return batch.Batch(t.Context(), pool, d.ID)
 	}
 	const text = "name,email,private\nJane,jane@x.com,jane@y.com\n,,\nJoe,joe@x.com,joe@y.com\n"
 	b, err := create(text, Draft{})
@@ -40,7 +40,7 @@ func TestCreateDraft(t *testing.T) {
 	}
 	refused := func(again, want bool) {
 		t.Helper()
-		var same *invitation.SameFileError
+		var same *batch.SameFileError
 		_, err := create(text, Draft{Again: again, Batch: invitation.Batch{FileSHA256: b.FileSHA256}})
 		if errors.As(err, &same) != want || want && same.Batch.ID != b.ID {
 			t.Errorf("the same file, again %t: %v", again, err)

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 )
 
 // small limits, so that a fuzzer's inputs reach them.

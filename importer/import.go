@@ -13,7 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/erased"
 )
 
 // Rows are written by chunks of a few thousand; long rows make a chunk smaller, which
@@ -54,7 +54,7 @@ func importFile(ctx context.Context, tx pgx.Tx, r io.Reader, d *Draft) (s *Summa
 	if err := tx.QueryRow(ctx, `select clock_timestamp()`).Scan(&now); err != nil {
 		return nil, err
 	}
-	erased, err := invitation.LoadErased(ctx, tx)
+	erased, err := erased.LoadErased(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ var resultColumns = []string{
 // add adds a row. now is the time of the decision for rows that the file alone
 // decides. erased is what replaces an erased person; nothing of what the file says
 // about them is kept.
-func (c *chunk) add(d *Draft, now time.Time, row *Row, erased *invitation.ErasedRow) {
+func (c *chunk) add(d *Draft, now time.Time, row *Row, erased *erased.ErasedRow) {
 	if len(c.rows) == 0 {
 		c.from = row.Number
 	}

@@ -12,7 +12,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // The limits that hold where Limits has a zero.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/gocarina/gocsv"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // values are the cells of a record that we use, as gocsv maps them. The columns

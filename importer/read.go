@@ -10,7 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // Rows are read in slices, since gocsv maps several rows at a time much faster than

@@ -3,7 +3,7 @@ package importer
 import (
 	"strings"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // slips are misspellings of the domains that most private addresses have. They

@@ -13,9 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -120,7 +121,7 @@ func TestReadOnlyLoginStopsNobody(t *testing.T) {
 			where l.locktype = 'advisory' and a.datname = current_database() and a.usename = current_user`)
 		listening += b.count(`select count(*) from pg_stat_activity
 			where datname = current_database() and usename = current_user and query ilike 'listen%'`)
-		one, err := b.store.Batch(ctx, id)
+		one, err := batch.Batch(ctx, b.pool, id)
 		return err == nil && one.State == invitation.Done, err
 	})
 	if err != nil || ctx.Err() != nil {

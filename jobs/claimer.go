@@ -12,18 +12,20 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/db"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
 // ticket is a claimed request whose attempt is committed, so that it may be sent.
 type ticket struct {
-	invitation.Claimed
+	ledger.Claimed
 	deadline time.Time // by this process's clock, taken before the claim's transaction began
 	probe    bool
-	cases    map[string]*invitation.Case // by key
-	links    map[string]clerk.Link       // the links of new invitations that nobody was mailed, by key
-	linked   bool                        // the links are in their file
+	cases    map[string]*ledger.Case // by key
+	links    map[string]clerk.Link   // the links of new invitations that nobody was mailed, by key
+	linked   bool                    // the links are in their file
 }
 
 // granted is the reply to a job that asked for a request.
@@ -197,12 +199,12 @@ func (c *claimer) lastOwed(ctx context.Context) granted {
 // round is the result of one claim transaction.
 type round struct {
 	tickets  []*ticket
-	verdicts []invitation.Verdict // of rows that needed no request
-	alone    bool                 // rows that must go alone were picked too
-	unread   time.Duration        // reads that a claim needs fail: how long until they are tried again
-	again    bool                 // something was decided or read: ask again at once
-	full     bool                 // there is budget, but enough requests of this process are under way
-	opens    time.Duration        // no budget: how long until some can be free
+	verdicts []ledger.Verdict // of rows that needed no request
+	alone    bool             // rows that must go alone were picked too
+	unread   time.Duration    // reads that a claim needs fail: how long until they are tried again
+	again    bool             // something was decided or read: ask again at once
+	full     bool             // there is budget, but enough requests of this process are under way
+	opens    time.Duration    // no budget: how long until some can be free
 }
 
 // errRead says that a claim needs a read first. It rolls back the claim.
@@ -226,7 +228,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 		return r, nil
 	case errors.Is(err, errRead):
 		return round{again: true}, c.read(ctx, r.alone)
-	case errors.Is(err, invitation.ErrDeclaredDead):
+	case errors.Is(err, ledger.ErrDeclaredDead):
 		return round{again: true}, c.w.register(claiming)
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
@@ -322,7 +324,7 @@ func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
 // If the bucket has no more than these, and none of these rows can use it now, withhold treats the
 // bucket as empty. Otherwise other requests would use it, and a person would be without an
 // invitation for a whole window.
-func (w *Worker) withhold(ctx context.Context, db invitation.Queryer,
+func (w *Worker) withhold(ctx context.Context, db db.Queryer,
 	create, bulk *ratelimit.Bucket) (promised int, err error) {
 	promised, ready, err := w.picker.Promised(ctx, db, w.cfg.Instance.ID)
 	if b := w.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
@@ -368,7 +370,7 @@ func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimi
 	if _, err = c.w.cfg.Links.guard(ctx, tx); err != nil {
 		return create, bulk, err
 	}
-	if err = invitation.Alive(ctx, tx, c.w.id); err != nil {
+	if err = ledger.Alive(ctx, tx, c.w.id); err != nil {
 		return create, bulk, err
 	}
 	if create, err = ratelimit.Reserve(ctx, tx, c.w.cfg.Instance.ID, ratelimit.Create, c.w.cfg.Create); err != nil {
@@ -394,16 +396,16 @@ func opening(create, bulk ratelimit.Bucket, cfg Config) time.Duration {
 
 // candidate is a row that may be claimed.
 type candidate struct {
-	*invitation.Case
+	*ledger.Case
 	revoke string // the invitation to revoke first; empty: none
 }
 
 // picked is the result of picking rows for a claim.
 type picked struct {
-	ready    []candidate          // may be claimed
-	verdicts []invitation.Verdict // decisions, to be logged after the commit
-	decided  int                  // rows that were decided, or that go alone from now on
-	unread   bool                 // some rows need a read first
+	ready    []candidate      // may be claimed
+	verdicts []ledger.Verdict // decisions, to be logged after the commit
+	decided  int              // rows that were decided, or that go alone from now on
+	unread   bool             // some rows need a read first
 }
 
 // pick locks waiting rows and decides those that enough is known of. With survey it only decides
@@ -413,11 +415,11 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	if err != nil || len(ids) == 0 {
 		return p, err
 	}
-	cases, err := c.w.store.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	cases, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
 	if err != nil {
 		return p, err
 	}
-	var verdicts []invitation.Verdict
+	var verdicts []ledger.Verdict
 	var lone []invitation.RowID
 	said := map[string]bool{} // people with a decision, on which their other rows depend
 	for _, one := range cases {
@@ -427,7 +429,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 				continue
 			}
 			said[one.Key] = true
-			verdicts = append(verdicts, invitation.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
+			verdicts = append(verdicts, ledger.Verdict{RowID: one.RowID, Key: one.Key, Action: act})
 		case invitation.Claim:
 			if act.Alone && !one.Alone {
 				lone = append(lone, one.RowID)
@@ -447,10 +449,10 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	for i := range verdicts {
 		verdicts[i].Close = "" // none of their attempts is open
 	}
-	if _, err := c.w.store.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
+	if _, err := ledger.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
 		return p, err
 	}
-	if err := c.w.store.SetAlone(ctx, tx, lone); err != nil {
+	if err := ledger.SetAlone(ctx, tx, lone); err != nil {
 		return p, err
 	}
 	p.verdicts, p.decided = verdicts, len(verdicts)+len(lone)
@@ -458,7 +460,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 }
 
 // tell logs what was decided without a request.
-func (c *claimer) tell(verdicts []invitation.Verdict) {
+func (c *claimer) tell(verdicts []ledger.Verdict) {
 	for _, v := range verdicts {
 		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
 		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
@@ -467,8 +469,8 @@ func (c *claimer) tell(verdicts []invitation.Verdict) {
 
 // open opens attempts for the requests and claims their people. Then it loads their evidence again,
 // because an answer may have been recorded between pick and the claim.
-func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Request, probeCreate, probeBulk bool) ([]*ticket, error) {
-	claimed, err := c.w.store.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
+func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []ledger.Request, probeCreate, probeBulk bool) ([]*ticket, error) {
+	claimed, err := ledger.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -480,7 +482,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 			ids = append(ids, p.RowID)
 		}
 	}
-	again, err := c.w.store.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	again, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
 	if err != nil {
 		return nil, err
 	}
@@ -492,7 +494,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 			still[one.Key] = candidate{one, act.Revoke}
 		}
 	}
-	claimed, err = c.w.store.Withdraw(ctx, tx, claimed, func(p invitation.Person) bool {
+	claimed, err = ledger.Withdraw(ctx, tx, claimed, func(p ledger.Person) bool {
 		now, ok := still[p.Key]
 		return !ok || now.revoke != p.InvitationID
 	})
@@ -502,7 +504,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 	var revoking []invitation.RowID
 	tickets := make([]*ticket, len(claimed))
 	for i, cl := range claimed {
-		t := &ticket{Claimed: cl, cases: make(map[string]*invitation.Case, len(cl.People))}
+		t := &ticket{Claimed: cl, cases: make(map[string]*ledger.Case, len(cl.People))}
 		for _, p := range cl.People {
 			t.cases[p.Key] = still[p.Key].Case
 		}
@@ -512,12 +514,12 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []invitation.Req
 				return nil, err
 			}
 		}
-		if cl.Call == invitation.CallRevoke {
+		if cl.Call == ledger.CallRevoke {
 			revoking = append(revoking, cl.People[0].RowID)
 		}
 		tickets[i] = t
 	}
-	return tickets, c.w.store.MarkRevoking(ctx, tx, revoking)
+	return tickets, ledger.MarkRevoking(ctx, tx, revoking)
 }
 
 // bulkSize is how many people one bulk call takes, according to Clerk's documentation.
@@ -536,7 +538,7 @@ type budget struct {
 //
 // Owed rows come first. A revoke uses the budget of the create that follows it. While it is not
 // known whether Clerk accepts creates again, no revoke is sent if another row can probe.
-func pack(cases []candidate, b budget, want int, singlesOff bool) []invitation.Request {
+func pack(cases []candidate, b budget, want int, singlesOff bool) []ledger.Request {
 	one, single := &b.single, ratelimit.Create
 	if singlesOff {
 		one, single = &b.bulk, ratelimit.Bulk
@@ -554,14 +556,14 @@ func pack(cases []candidate, b budget, want int, singlesOff bool) []invitation.R
 			crowd = append(crowd, c)
 		}
 	}
-	var requests []invitation.Request
+	var requests []ledger.Request
 	add := func(call string, people []candidate) {
-		r := invitation.Request{Call: call, Bucket: call}
+		r := ledger.Request{Call: call, Bucket: call}
 		if people[0].revoke != "" { // a revoke goes alone
-			r.Call, r.Bucket = invitation.CallRevoke, ratelimit.GeneralCall
+			r.Call, r.Bucket = ledger.CallRevoke, ratelimit.GeneralCall
 		}
 		for _, p := range people {
-			r.People = append(r.People, invitation.Person{RowID: p.RowID, Key: p.Key, InvitationID: p.revoke})
+			r.People = append(r.People, ledger.Person{RowID: p.RowID, Key: p.Key, InvitationID: p.revoke})
 		}
 		requests = append(requests, r)
 	}

@@ -9,7 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/proof"
 	"bulkinvite/ratelimit"
 )
 
@@ -43,10 +46,10 @@ func forget(ctx context.Context, tx pgx.Tx, instance int64, batches ...int64) er
 }
 
 // Pause pauses a running batch because a person asked for it. Requests that were claimed before are
-// sent. It fails with a [invitation.StateError] if the batch is not running.
+// sent. It fails with a [batch.StateError] if the batch is not running.
 func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return change(ctx, pool, b.InstanceID, func(tx pgx.Tx) error {
-		if err := invitation.NewStore(pool).PauseBatch(ctx, tx, b, actor, ""); err != nil {
+		if err := batch.PauseBatch(ctx, tx, b, actor, ""); err != nil {
 			return err
 		}
 		return forget(ctx, tx, b.InstanceID, b.ID)
@@ -54,20 +57,19 @@ func Pause(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor s
 }
 
 // Cancel stops a batch for good. Rows without an open attempt end as cancelled now, except owed
-// rows; the others end when their attempt is resolved. It fails with a [invitation.StateError] if
+// rows; the others end when their attempt is resolved. It fails with a [batch.StateError] if
 // the batch is over.
 func Cancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return stop(ctx, pool, b, actor, invitation.NewStore(pool).CancelBatch)
+	return stop(ctx, pool, b, actor, batch.CancelBatch)
 }
 
-// Discard stops a draft for good. It fails with a [invitation.StateError] if the draft was started
+// Discard stops a draft for good. It fails with a [batch.StateError] if the draft was started
 // meanwhile.
 func Discard(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return stop(ctx, pool, b, actor, invitation.NewStore(pool).DiscardDraft)
+	return stop(ctx, pool, b, actor, batch.DiscardDraft)
 }
 
 func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, do func(context.Context, pgx.Tx, *invitation.Batch, string) error) error {
-	store := invitation.NewStore(pool)
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// Lock a draft first. Its start locks the buckets last, and claims wait for the transaction
 		// that holds the buckets.
@@ -86,20 +88,20 @@ func stop(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	if err != nil {
 		return err
 	}
-	if _, err = store.CancelRows(ctx, b.InstanceID); err != nil {
+	if _, err = ledger.CancelRows(ctx, pool, b.InstanceID); err != nil {
 		return err
 	}
-	_, err = store.CertifyBatch(ctx, b.ID)
+	_, err = proof.CertifyBatch(ctx, pool, b.ID)
 	return err
 }
 
-// Resume lets a paused batch run again. It fails with a [invitation.StateError] if the batch is not
+// Resume lets a paused batch run again. It fails with a [batch.StateError] if the batch is not
 // paused.
 func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return release(ctx, pool, b, actor, invitation.NewStore(pool).ResumeBatch)
+	return release(ctx, pool, b, actor, batch.ResumeBatch)
 }
 
-// Retry opens the failed rows of a batch again. It fails with a [invitation.StateError] if the
+// Retry opens the failed rows of a batch again. It fails with a [batch.StateError] if the
 // batch is neither running nor done.
 func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 	return retry(ctx, pool, b, actor)
@@ -113,7 +115,7 @@ func RetryRejected(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch,
 
 func retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, also ...invitation.Outcome) error {
 	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-		return invitation.NewStore(pool).RetryBatch(ctx, tx, b, actor, also...)
+		return batch.RetryBatch(ctx, tx, b, actor, also...)
 	})
 }
 
@@ -154,7 +156,7 @@ func (w *Worker) pauseUnexplained(ctx context.Context, t *ticket, a clerk.Answer
 func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error {
 	var ids []int64
 	err := change(ctx, w.pool, w.cfg.Instance.ID, func(tx pgx.Tx) (err error) {
-		if ids, err = w.store.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason, only...); err != nil {
+		if ids, err = batch.PauseInstance(ctx, tx, w.cfg.Instance.ID, reason, only...); err != nil {
 			return err
 		}
 		return forget(ctx, tx, w.cfg.Instance.ID, ids...)
@@ -172,7 +174,7 @@ func (w *Worker) pause(ctx context.Context, reason string, only ...int64) error 
 func (w *Worker) judge(ctx context.Context) error {
 	var doubt bool
 	err := w.pauseThose(ctx, "that have shown enough", func(ctx context.Context, tx pgx.Tx, instance int64) (paused []*invitation.Batch, err error) {
-		paused, doubt, err = w.store.Judge(ctx, tx, instance)
+		paused, doubt, err = batch.Judge(ctx, tx, instance)
 		return paused, err
 	})
 	if err == nil && doubt {

@@ -10,9 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -23,7 +24,7 @@ func (b *bundle) until(w *Worker, id int64, state invitation.State) *invitation.
 	defer cancel()
 	var one *invitation.Batch
 	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (_ bool, err error) {
-		one, err = b.store.Batch(ctx, id)
+		one, err = batch.Batch(ctx, b.pool, id)
 		return err == nil && one.State == state, err
 	}))
 	if one == nil || one.State != state {

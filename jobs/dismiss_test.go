@@ -8,8 +8,9 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 )
 
 // The jobs of claimed rows are deleted, and those of others stay. One that is being fetched is left to who fetches it.
@@ -23,13 +24,13 @@ func TestDismiss(t *testing.T) {
 	_, err = fetch.Exec(t.Context(),
 		`update river_job set state = 'running', attempted_at = now() where (args->>'row')::int = 1`)
 	must.OK(t, err)
-	claimed := invitation.Request{People: []invitation.Person{
+	claimed := ledger.Request{People: []ledger.Person{
 		{RowID: invitation.RowID{Batch: batch, Row: 1}}, {RowID: invitation.RowID{Batch: batch, Row: 2}}}}
 	dismissed := make(chan error, 1)
 	go func() {
 		ctx := context.WithoutCancel(t.Context())
 		dismissed <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
-			return b.worker(Config{}).dismiss(ctx, tx, []*ticket{{Claimed: invitation.Claimed{Request: claimed}}})
+			return b.worker(Config{}).dismiss(ctx, tx, []*ticket{{Claimed: ledger.Claimed{Request: claimed}}})
 		})
 	}()
 	b.await("the deletion waits for the fetch", func() bool {
@@ -54,9 +55,9 @@ func TestClaimDismissesJobs(t *testing.T) {
 	if n := b.jobs(batch); n != 12-len(ticket.People) {
 		t.Errorf("%d jobs are left of 12, when %d rows are claimed", n, len(ticket.People))
 	}
-	a := answered{ticket: ticket, said: invitation.Reply{NotSent: true, People: map[string]invitation.Said{}}}
+	a := answered{ticket: ticket, said: ledger.Reply{NotSent: true, People: map[string]ledger.Said{}}}
 	for _, p := range ticket.People {
-		a.said.People[p.Key] = invitation.Said{Answer: invitation.AnswerRefused}
+		a.said.People[p.Key] = ledger.Said{Answer: invitation.AnswerRefused}
 	}
 	w.recordAnswer(t.Context(), a)
 	b.wantJobs(batch, 12)

@@ -8,21 +8,22 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/erased"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
 	"bulkinvite/ratelimit"
 )
 
-// Erase removes what is known of a person; see [invitation.Store.Erase]. keys are the person's
-// keys. It fails with [invitation.ErrUnderWay] while a request for the person is open; a worker
+// Erase removes what is known of a person; see [proof.Erase]. keys are the person's
+// keys. It fails with [batch.ErrUnderWay] while a request for the person is open; a worker
 // resolves that.
-func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string) (*invitation.Erasure, error) {
-	store := invitation.NewStore(pool)
-	var e *invitation.Erasure
+func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string) (*proof.Erasure, error) {
+	var e *proof.Erasure
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// Take this lock first, so that no claim waits for the buckets while this waits for an
 		// import.
-		if err := invitation.LockErasures(ctx, tx); err != nil {
+		if err := erased.LockErasures(ctx, tx); err != nil {
 			return err
 		}
 		rows, _ := tx.Query(ctx, `select distinct instance_id from results where key = any($1) order by 1`, keys)
@@ -35,21 +36,21 @@ func Erase(ctx context.Context, pool *pgxpool.Pool, keys []string, actor string)
 				return err
 			}
 		}
-		e, err = store.Erase(ctx, tx, keys, actor)
+		e, err = proof.Erase(ctx, tx, keys, actor)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range e.Batches { // the erased row may have been the last undecided row of the batch
-		b, err := store.Batch(ctx, id)
+		b, err := batch.Batch(ctx, pool, id)
 		if err != nil {
 			return e, err
 		}
-		if _, err := store.Finish(ctx, b.InstanceID); err != nil {
+		if _, err := batch.Finish(ctx, pool, b.InstanceID); err != nil {
 			return e, err
 		}
-		if _, err := store.CertifyBatch(ctx, b.ID); err != nil {
+		if _, err := proof.CertifyBatch(ctx, pool, b.ID); err != nil {
 			return e, err
 		}
 	}
@@ -84,7 +85,7 @@ func (w *Worker) purge(ctx context.Context) (ours bool, err error) {
 		return false, err
 	}
 	defer func() { err = held.Explain(err); held.Release() }()
-	e, err := w.store.Purge(held.Context(), w.cfg.PurgeOlderThan, "bulkinvite", held.Guard)
+	e, err := proof.Purge(held.Context(), w.pool, w.cfg.PurgeOlderThan, "bulkinvite", held.Guard)
 	if err == nil && e.ID != 0 {
 		w.log.Info("old batches were purged", "erasure", e.ID, "batches", len(e.Batches), "rows", e.Rows)
 	}

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -196,7 +197,7 @@ func TestQuotaPauses(t *testing.T) {
 	b := setup(t, sandbox.Config{Switches: sandbox.Switches{Quota: "user_quota_exceeded"}})
 	id := b.batch(20, person)
 	must.OK(t, b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
-		one, err := b.store.Batch(ctx, id)
+		one, err := batch.Batch(ctx, b.pool, id)
 		return err == nil && one.State == invitation.Paused, err
 	}))
 	one := b.read(id)

@@ -17,9 +17,10 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -237,11 +238,11 @@ func TestFinishRacesRetry(t *testing.T) {
 		if err := ratelimit.Lock(t.Context(), tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
-		if _, err := b.store.RetryBatch(t.Context(), tx, one, "maria"); err != nil {
+		if _, err := batch.RetryBatch(t.Context(), tx, one, "maria"); err != nil {
 			return err
 		}
 		go func() {
-			_, err := b.store.Finish(t.Context(), b.instance.ID)
+			_, err := batch.Finish(t.Context(), b.pool, b.instance.ID)
 			finished <- err
 		}()
 		b.await("the finish waits for the retry", func() bool {
@@ -390,7 +391,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	must.OK(t, err)
 	must.OK(t, w.lists(t.Context(), time.Time{}))
 	leave()
-	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(invitation.KindUndo, first))
+	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(revocation.KindUndo, first))
 	must.OK(t, err)
 	if sw.Revoked != 1 {
 		t.Fatalf("%+v, want 1 revoked", *sw)

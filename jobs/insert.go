@@ -10,7 +10,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/ledger"
 )
 
 // InviteArgs wakes a worker for a row. It carries numbers only.
@@ -82,7 +83,7 @@ func InsertInvites(ctx context.Context, tx pgx.Tx, instance int64, priority int,
 
 // free inserts a job for each row that can be claimed again, scheduled for the time from which it
 // can.
-func free(ctx context.Context, tx pgx.Tx, instance int64, freed []invitation.Freed) error {
+func free(ctx context.Context, tx pgx.Tx, instance int64, freed []ledger.Freed) error {
 	if len(freed) == 0 {
 		return nil
 	}
@@ -107,9 +108,9 @@ func (w *Worker) kick(ctx context.Context) error {
 	if err != nil || len(rows) == 0 {
 		return err
 	}
-	freed := make([]invitation.Freed, len(rows))
+	freed := make([]ledger.Freed, len(rows))
 	for i, id := range rows {
-		freed[i] = invitation.Freed{RowID: id, Priority: 1, Links: w.cfg.Links != nil}
+		freed[i] = ledger.Freed{RowID: id, Priority: 1, Links: w.cfg.Links != nil}
 	}
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
 }
@@ -174,7 +175,7 @@ func (w *Worker) repair(ctx context.Context) error {
 		if byBatch[id.Batch] = append(byBatch[id.Batch], id.Row); len(byBatch[id.Batch]) > 1 {
 			continue
 		}
-		b, err := w.store.Batch(ctx, id.Batch)
+		b, err := batch.Batch(ctx, w.pool, id.Batch)
 		if err != nil {
 			return err
 		}

@@ -11,8 +11,10 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // TestEachRowGetsItsJob: the jobs that the database makes after the first are
@@ -81,7 +83,7 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
 	at := time.Now().Add(time.Hour)
-	freed := []invitation.Freed{
+	freed := []ledger.Freed{
 		{RowID: invitation.RowID{Batch: 7, Row: 1}, Priority: 1},
 		{RowID: invitation.RowID{Batch: 7, Row: 2}, Priority: 1, At: &at},
 	}
@@ -90,7 +92,7 @@ func TestJobsAreDueByTheDatabasesClock(t *testing.T) {
 			return err
 		}
 		dueByDatabase(t, tx, 1)
-		revoked := []invitation.RevocationID{{Sweep: 1, Invitation: "inv_1"}, {Sweep: 1, Invitation: "inv_2"}}
+		revoked := []revocation.RevocationID{{Sweep: 1, Invitation: "inv_1"}, {Sweep: 1, Invitation: "inv_2"}}
 		if err := InsertRevokes(t.Context(), tx, b.instance.ID, revoked); err != nil {
 			return err
 		}

@@ -8,8 +8,9 @@ import (
 	"github.com/riverqueue/river"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -74,7 +75,7 @@ func (w *Worker) send(ctx context.Context, t *ticket) (owed bool) {
 	ctx, span := beginInvite(context.WithoutCancel(ctx), t, t.deadline.Add(-w.cfg.RequestTimeout))
 	defer span.End()
 	defer poke(w.active)
-	if t.Call == invitation.CallRevoke {
+	if t.Call == ledger.CallRevoke {
 		return w.revokeOwn(ctx, t)
 	}
 	a := w.ask(ctx, t)
@@ -107,7 +108,7 @@ func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer) {
 	return a
 }
 
-func invite(c *invitation.Case) clerk.Invite {
+func invite(c *ledger.Case) clerk.Invite {
 	i := clerk.Invite{Email: c.Email, RedirectURL: c.Options.RedirectURL, ExpiresInDays: c.Options.ExpiresInDays,
 		Template: c.Options.Template, PublicMetadata: c.PublicMetadata}
 	if c.Links {
@@ -140,15 +141,15 @@ func (w *Worker) persist(ctx context.Context, write func(context.Context) error)
 }
 
 // reply converts an answer to what the ledger keeps.
-func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
-	r := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}}
+func (c Config) reply(t *ticket, a clerk.Answer) ledger.Reply {
+	r := ledger.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]ledger.Said{}}
 	code := a.Code
 	if a.Class == clerk.Rejected && a.Param != "" {
 		code += ":" + a.Param // the row's reason names the parameter to change
 	}
 	all := func(answer invitation.Answer) {
 		for _, p := range t.People {
-			r.People[p.Key] = invitation.Said{Answer: answer, Code: code}
+			r.People[p.Key] = ledger.Said{Answer: answer, Code: code}
 		}
 	}
 	named := func(answer invitation.Answer) {
@@ -158,7 +159,7 @@ func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 		}
 		for _, email := range a.Offenders {
 			if key, err := invitation.Key(email); err == nil && t.cases[key] != nil {
-				r.People[key] = invitation.Said{Answer: answer, Code: code}
+				r.People[key] = ledger.Said{Answer: answer, Code: code}
 			}
 		}
 	}
@@ -169,7 +170,7 @@ func (c Config) reply(t *ticket, a clerk.Answer) invitation.Reply {
 			if len(t.People) == 1 && len(a.Invitations) == 1 {
 				key, err = t.People[0].Key, nil // however Clerk spells the address
 			}
-			said := invitation.Said{Answer: invitation.AnswerCreated, InvitationID: i.ID,
+			said := ledger.Said{Answer: invitation.AnswerCreated, InvitationID: i.ID,
 				CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt}
 			if p := t.cases[key]; p != nil && p.Links && i.Link == "" {
 				said.Code = noLink

@@ -41,7 +41,8 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -159,8 +160,7 @@ func (c Config) workers() int {
 // Worker is a process of the fleet for one instance.
 type Worker struct {
 	pool     *pgxpool.Pool
-	store    *invitation.Store
-	picker   *invitation.Picker
+	picker   *ledger.Picker
 	api      *clerk.Client
 	cfg      Config
 	log      *slog.Logger
@@ -172,7 +172,7 @@ type Worker struct {
 	gate     *gate
 	working  sync.Map                  // ids of the jobs that this process is working
 	skew     skew                      // between PostgreSQL's clock and Clerk's
-	heard    atomic.Pointer[time.Time] // when it first registered; see [invitation.Rules]
+	heard    atomic.Pointer[time.Time] // when it first registered; see [ledger.Rules]
 	schedule cron.Schedule             // of the nightly sweep; nil: none
 	revoking *patience
 	now      func() time.Time // for the schedule
@@ -193,7 +193,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
 	}
 	w := &Worker{
-		pool: pool, store: invitation.NewStore(pool), api: api, cfg: cfg, now: time.Now,
+		pool: pool, api: api, cfg: cfg, now: time.Now,
 		id:      processID(),
 		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
 	}
@@ -201,7 +201,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	if cfg.Links != nil {
 		links = cfg.Links.Batch
 	}
-	w.picker = invitation.NewPicker(pool, links)
+	w.picker = ledger.NewPicker(pool, links)
 	w.log = cfg.Log.With("worker", w.id)
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
@@ -311,9 +311,9 @@ func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.Wi
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
 
 // rules returns the parameters of decisions.
-func (w *Worker) rules() invitation.Rules {
+func (w *Worker) rules() ledger.Rules {
 	least, most := w.skew.bounds()
-	r := invitation.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
+	r := ledger.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
 	if heard := w.heard.Load(); heard != nil {
 		r.Heard = *heard
 	}

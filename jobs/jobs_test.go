@@ -16,9 +16,10 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
@@ -30,7 +31,6 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 type bundle struct {
 	t        *testing.T
 	pool     *pgxpool.Pool
-	store    *invitation.Store
 	sandbox  *sandboxtest.Server
 	url      string
 	instance invitation.Instance
@@ -39,11 +39,10 @@ type bundle struct {
 func setup(t *testing.T, cfg sandbox.Config) *bundle {
 	t.Helper()
 	b := &bundle{t: t, pool: postgrestest.New(t)}
-	b.store = invitation.NewStore(b.pool)
 	b.sandbox = sandboxtest.New(t, cfg)
 	b.url = b.sandbox.URL
 	var err error
-	if b.instance, err = b.store.EnsureInstance(t.Context(), "ins_test", "production"); err != nil {
+	if b.instance, err = batch.EnsureInstance(t.Context(), b.pool, "ins_test", "production"); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -60,7 +59,7 @@ func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
 	b.t.Helper()
 	var id int64
 	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		id, err = b.store.CreateBatch(b.t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "people.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
+		id, err = batch.CreateBatch(b.t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID, FileName: "people.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		if err != nil {
 			return err
 		}
@@ -77,7 +76,7 @@ func (b *bundle) batchWhile(n int, email func(int) string, do func()) int64 {
 		if err := InsertInvites(b.t.Context(), tx, b.instance.ID, invitation.DefaultPriority, id, rows); err != nil {
 			return err
 		}
-		if err := b.store.StartBatch(b.t.Context(), tx, id, "test", n, 0); err != nil {
+		if err := batch.StartBatch(b.t.Context(), tx, id, "test", n, 0); err != nil {
 			return err
 		}
 		do()
@@ -104,7 +103,7 @@ func (b *bundle) run(w *Worker, id int64) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
 	must.OK(b.t, w.Run(ctx, func(ctx context.Context) (bool, error) {
-		one, err := b.store.Batch(ctx, id)
+		one, err := batch.Batch(ctx, b.pool, id)
 		return err == nil && one.State == invitation.Done, err
 	}))
 	if ctx.Err() != nil {
@@ -142,7 +141,7 @@ func (b *bundle) want(batch int64, want tally) {
 // read is a batch as it is now.
 func (b *bundle) read(id int64) *invitation.Batch {
 	b.t.Helper()
-	batch, err := b.store.Batch(b.t.Context(), id)
+	batch, err := batch.Batch(b.t.Context(), b.pool, id)
 	must.OK(b.t, err)
 	return batch
 }

@@ -18,8 +18,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/internal/files"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // Links is the file that gets the links of a batch whose invitations Clerk does not mail. A link is
@@ -143,7 +144,7 @@ var errLinksLate = errors.New("write links: the process stood still; it is tried
 
 // keepLinks writes the links of an answer that is about to be recorded. It writes them once, and
 // not after until.
-func (w *Worker) keepLinks(t *ticket, said invitation.Reply, until time.Time) error {
+func (w *Worker) keepLinks(t *ticket, said ledger.Reply, until time.Time) error {
 	if w.cfg.Links == nil || t.linked {
 		return nil
 	}

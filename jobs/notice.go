@@ -18,8 +18,12 @@ import (
 	"github.com/riverqueue/river"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/loopback"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 )
 
 // Webhook is the receiver of notices: a batch ended or paused itself, or a sweep is held. Notices
@@ -112,18 +116,18 @@ func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) err
 
 // batchNotice is what a notice says about a batch, as it is when the notice is sent.
 type batchNotice struct {
-	Batch       int64                   `json:"batch"`
-	State       invitation.State        `json:"state"`
-	PausedBy    invitation.Pauser       `json:"paused_by,omitempty"`
-	Reason      string                  `json:"reason,omitempty"`
-	Rows        int                     `json:"rows"`
-	Outcomes    invitation.Counts       `json:"outcomes"`
-	Undecided   int                     `json:"undecided"`
-	FileSHA256  string                  `json:"file_sha256"`
-	Environment string                  `json:"environment"`
-	StartedAt   *time.Time              `json:"started_at"`
-	FinishedAt  *time.Time              `json:"finished_at"`
-	Certificate *invitation.Certificate `json:"certificate"` // of the batch's end; nil: it has not ended
+	Batch       int64              `json:"batch"`
+	State       invitation.State   `json:"state"`
+	PausedBy    invitation.Pauser  `json:"paused_by,omitempty"`
+	Reason      string             `json:"reason,omitempty"`
+	Rows        int                `json:"rows"`
+	Outcomes    invitation.Counts  `json:"outcomes"`
+	Undecided   int                `json:"undecided"`
+	FileSHA256  string             `json:"file_sha256"`
+	Environment string             `json:"environment"`
+	StartedAt   *time.Time         `json:"started_at"`
+	FinishedAt  *time.Time         `json:"finished_at"`
+	Certificate *proof.Certificate `json:"certificate"` // of the batch's end; nil: it has not ended
 }
 
 // certificatePatience is how long a notice waits for the certificate of a batch that has ended, so
@@ -136,7 +140,7 @@ var errNoCertificate = errors.New("the batch has ended and has no certificate ye
 // sweepNotice is what a notice says about a sweep.
 type sweepNotice struct {
 	Sweep       int64                `json:"sweep"`
-	Kind        invitation.SweepKind `json:"kind"`
+	Kind        revocation.SweepKind `json:"kind"`
 	Scanned     int                  `json:"scanned"`
 	Stale       int                  `json:"stale"`
 	Threshold   int                  `json:"threshold"`
@@ -148,17 +152,17 @@ type sweepNotice struct {
 func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error) {
 	var data any
 	if args.Sweep != 0 {
-		sw, err := n.w.store.Sweep(ctx, args.Sweep)
+		sw, err := revocation.ReadSweep(ctx, n.w.pool, args.Sweep)
 		if err != nil {
 			return nil, err
 		}
 		data = sweepNotice{sw.ID, sw.Kind, sw.Scanned, sw.Stale, sw.Threshold, sw.Held, sw.Environment}
 	} else {
-		r, err := invitation.NewReader(n.w.pool).Report(ctx, args.Batch)
+		r, err := report.ReadReport(ctx, n.w.pool, args.Batch)
 		if err != nil {
 			return nil, err
 		}
-		b, err := n.w.store.Batch(ctx, args.Batch)
+		b, err := batch.Batch(ctx, n.w.pool, args.Batch)
 		if err != nil {
 			return nil, err
 		}

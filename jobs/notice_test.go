@@ -17,9 +17,10 @@ import (
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -140,7 +141,7 @@ func TestNoticesComeWithWhatTheyTellOf(t *testing.T) {
 	b2 := b.read(id)
 	rolledBack := errors.New("no")
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
-		if _, err := b.store.PauseInstance(t.Context(), tx, b.instance.ID, "user_quota_exceeded"); err != nil {
+		if _, err := batch.PauseInstance(t.Context(), tx, b.instance.ID, "user_quota_exceeded"); err != nil {
 			return err
 		}
 		return rolledBack

@@ -10,8 +10,10 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -62,7 +64,7 @@ func TestOwedRowsWeighOnTheBudget(t *testing.T) {
 	second := b.unread(first, 2)
 	used := b.count(`select count(*) from attempts where bucket = 'create'`)
 	w := b.worker(Config{Create: ratelimit.Limit{N: used + 2, Window: time.Hour}, Bulk: ratelimit.Limit{Off: true}})
-	revoke := b.claimsOne(w, 1, invitation.CallRevoke, second)
+	revoke := b.claimsOne(w, 1, ledger.CallRevoke, second)
 	urgent := b.batch(5, func(i int) string { return "urgent" + person(i) })
 	b.exec(`update batches set preflight = false, priority = 1 where id = $1`, urgent)
 	b.claimsOne(w, 5, ratelimit.Create, urgent)
@@ -114,7 +116,7 @@ func TestNoRevokeWhileFrozen(t *testing.T) {
 		t.Fatalf("claimed while a request probes: %v", claimed(got))
 	}
 	w.send(t.Context(), probe)
-	revoke := b.claimsOne(w, 3, invitation.CallRevoke, second)
+	revoke := b.claimsOne(w, 3, ledger.CallRevoke, second)
 	freeze(time.Hour)
 	if !w.send(t.Context(), revoke) {
 		t.Fatal("the row is owed nothing")
@@ -127,7 +129,7 @@ func TestNoRevokeWhileFrozen(t *testing.T) {
 	w.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
 	freeze(time.Hour)
 	b.exec(`update buckets set frozen_until = clock_timestamp() - interval '1 s' where name = 'create'`)
-	w.send(t.Context(), b.claimsOne(w, 3, invitation.CallRevoke, second))
+	w.send(t.Context(), b.claimsOne(w, 3, ledger.CallRevoke, second))
 	w.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
 	b.sentAgain(first.ID, second)
 }
@@ -197,7 +199,7 @@ func TestRevokeIsClaimedUnderTheBuckets(t *testing.T) {
 		if n := revokes(); n > 0 {
 			t.Errorf("%d revokes were claimed beside a cancel", n)
 		}
-		return b.store.CancelBatch(t.Context(), tx, of, "test")
+		return batch.CancelBatch(t.Context(), tx, of, "test")
 	}))
 	b.await("all rows are decided", func() bool { return b.outcomes(second)[""] == 0 })
 	cancel()
@@ -218,7 +220,7 @@ func TestRevokedByOurOwnLostRequest(t *testing.T) {
 	first := b.sent(1)
 	second := b.unread(first, 2)
 	w := b.worker(quick)
-	lost := b.claimsOne(w, 1, invitation.CallRevoke, second)
+	lost := b.claimsOne(w, 1, ledger.CallRevoke, second)
 	p := lost.People[0]
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
 		return w.closeOwnRevoke(t.Context(), tx, lost.AttemptID, p, "", invitation.ClosedNotThere, false)
@@ -226,7 +228,7 @@ func TestRevokedByOurOwnLostRequest(t *testing.T) {
 	if a := w.api.Revoke(t.Context(), p.InvitationID); a.Class != clerk.Success {
 		t.Fatal(a)
 	}
-	if !w.send(t.Context(), b.claimsOne(w, 1, invitation.CallRevoke, second)) {
+	if !w.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second)) {
 		t.Error("the row is owed nothing")
 	}
 	w.send(t.Context(), b.claimsOne(w, 1, ratelimit.Create, second))
@@ -241,7 +243,7 @@ func TestAnotherRowInvitesWhoIsOwed(t *testing.T) {
 	first := b.sent(1)
 	second := b.unread(first, 2)
 	w := b.worker(quick)
-	w.send(t.Context(), b.claimsOne(w, 1, invitation.CallRevoke, second))
+	w.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second))
 	b.exec(`update results set not_before = clock_timestamp() + interval '1 hour' where batch_id = $1`, second)
 	b.run(b.worker(quick), b.batch(1, person))
 	b.exec(`update results set not_before = null where batch_id = $1`, second)
@@ -347,7 +349,7 @@ func TestOwedRowGetsItsJob(t *testing.T) {
 	first := b.sent(3)
 	second := b.unread(first, 2)
 	w := b.worker(quick)
-	revoke := b.claimsOne(w, 1, invitation.CallRevoke, second)
+	revoke := b.claimsOne(w, 1, ledger.CallRevoke, second)
 	must.OK(t, Pause(t.Context(), b.pool, b.read(second), "test"))
 	b.exec(`delete from river_job`)
 	w.send(t.Context(), revoke)

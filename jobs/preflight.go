@@ -8,10 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 )
 
@@ -220,7 +222,7 @@ func (f *Preflight) readUsers(ctx context.Context, emails []string, users map[st
 
 // Lookup finds out which people need no invitation: in the results, at Clerk, or both.
 type Lookup struct {
-	Reader   *invitation.Reader // nil: there is no database
+	Pool     *pgxpool.Pool // nil: there is no database
 	Instance int64
 	Clerk    *Preflight // nil: do not ask Clerk
 	Batch    int64      // the draft of the people; 0: a file that is not a batch yet
@@ -266,13 +268,13 @@ func (l Lookup) Known(ctx context.Context, people People) (k invitation.Known, e
 // begin makes the reads that are needed once for all people. It returns false if nobody can be
 // known, because there is nothing to look them up in.
 func (l *Lookup) begin(ctx context.Context) (bool, error) {
-	if l.Reader != nil {
-		any, err := l.Reader.AnyInvited(ctx, l.Instance)
+	if l.Pool != nil {
+		any, err := report.AnyInvited(ctx, l.Pool, l.Instance)
 		if err != nil {
 			return false, err
 		}
 		if !any {
-			l.Reader = nil
+			l.Pool = nil
 		}
 	}
 	if l.Clerk != nil {
@@ -280,19 +282,19 @@ func (l *Lookup) begin(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	return l.Reader != nil || l.Clerk != nil, nil
+	return l.Pool != nil || l.Clerk != nil, nil
 }
 
 // count adds to k the people that need no invitation.
 func (l *Lookup) count(ctx context.Context, people []invitation.Addressee, k *invitation.Known) error {
 	var ours, users map[string]bool
 	var err error
-	if l.Reader != nil {
+	if l.Pool != nil {
 		keys := make([]string, len(people))
 		for i, p := range people {
 			keys[i] = p.Key
 		}
-		if ours, err = l.Reader.Known(ctx, l.Instance, keys); err != nil {
+		if ours, err = report.Known(ctx, l.Pool, l.Instance, keys); err != nil {
 			return err
 		}
 	}

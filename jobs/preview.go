@@ -8,44 +8,44 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // dropWithin is how long giving up a preview may take after its context has ended.
 const dropWithin = 5 * time.Second
 
 // LookUp finds out which of a draft's people need no invitation, and records it. begun is the
-// result of [invitation.Store.BeginPreview]. LookUp asks Clerk if clerk is not nil, the batch has
+// result of [batch.BeginPreview]. LookUp asks Clerk if clerk is not nil, the batch has
 // preflight, and there are at most [PreflightAtMost] people. If Clerk does not answer, it uses only
 // the results, and the preview says why.
 func LookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, begun time.Time, clerk *Preflight) error {
-	store := invitation.NewStore(pool)
 	found, err := lookUp(ctx, pool, b, clerk)
 	if err == nil {
-		err = store.EndPreview(ctx, b.ID, begun, found)
+		err = batch.EndPreview(ctx, pool, b.ID, begun, found)
 	}
 	if err != nil {
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropWithin)
 		defer cancel()
-		return errors.Join(err, store.DropPreview(within, b.ID, begun))
+		return errors.Join(err, batch.DropPreview(within, pool, b.ID, begun))
 	}
 	return nil
 }
 
 func lookUp(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, clerk *Preflight) (p invitation.Preview,
 	err error) {
-	waiting, _, err := invitation.NewStore(pool).Undecided(ctx, b.ID)
+	waiting, _, err := revocation.Undecided(ctx, pool, b.ID)
 	if err != nil {
 		return p, err
 	}
 	if !b.Preflight {
 		clerk = nil
 	}
-	reader := invitation.NewReader(pool)
-	from := Lookup{Reader: reader, Instance: b.InstanceID, Clerk: clerk, Batch: b.ID}
+	from := Lookup{Pool: pool, Instance: b.InstanceID, Clerk: clerk, Batch: b.ID}
 	known, silent, err := from.Preview(ctx, waiting, func(take func([]invitation.Addressee) error) error {
 		for after := 0; ; {
-			people, err := reader.Addressees(ctx, b.ID, after, LookupChunk)
+			people, err := batch.Addressees(ctx, pool, b.ID, after, LookupChunk)
 			if err != nil || len(people) == 0 {
 				return err
 			}

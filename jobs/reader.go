@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -29,15 +30,15 @@ const (
 )
 
 // get sends one GET under the general limit and records it in the ledger.
-func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, send func(context.Context) clerk.Answer, end func(clerk.Answer, *invitation.ReadEnd)) (invitation.GET, clerk.Answer, error) {
+func (w *Worker) get(ctx context.Context, call string, first *ledger.GET, send func(context.Context) clerk.Answer, end func(clerk.Answer, *ledger.ReadEnd)) (ledger.GET, clerk.Answer, error) {
 	release, err := w.general.Acquire(ctx)
 	if err != nil {
-		return invitation.GET{}, clerk.Answer{}, err
+		return ledger.GET{}, clerk.Answer{}, err
 	}
 	var throttled *ratelimit.Throttled
 	defer func() { release(throttled) }()
 	began := time.Now()
-	g, err := w.store.BeginRead(ctx, w.cfg.Instance.ID, w.id, call, first)
+	g, err := ledger.BeginRead(ctx, w.pool, w.cfg.Instance.ID, w.id, call, first)
 	if err != nil {
 		return g, clerk.Answer{}, err
 	}
@@ -47,11 +48,11 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 	if a.Class == clerk.Throttled {
 		throttled = &ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter}
 	}
-	e := invitation.ReadEnd{Status: a.Status, Code: a.Code, TraceID: a.TraceID}
+	e := ledger.ReadEnd{Status: a.Status, Code: a.Code, TraceID: a.TraceID}
 	if a.Class == clerk.Success {
 		end(a, &e)
 	}
-	ended, err := w.store.EndRead(context.WithoutCancel(ctx), w.cfg.Instance.ID, g, e)
+	ended, err := ledger.EndRead(context.WithoutCancel(ctx), w.pool, w.cfg.Instance.ID, g, e)
 	if err != nil {
 		return g, a, err
 	}
@@ -67,8 +68,8 @@ func (w *Worker) get(ctx context.Context, call string, first *invitation.GET, se
 // pass reads one of the lists of invitations in pages, newest first, back to a time by PostgreSQL's
 // clock. The zero time means to the end. It keeps what the list shows of people in rows, and
 // returns its first GET.
-func (w *Worker) pass(ctx context.Context, call string, back time.Time) (invitation.GET, error) {
-	status := map[string]invitation.Status{invitation.ReadPending: invitation.Pending, invitation.ReadRevoked: invitation.Revoked}[call]
+func (w *Worker) pass(ctx context.Context, call string, back time.Time) (ledger.GET, error) {
+	status := map[string]invitation.Status{ledger.ReadPending: invitation.Pending, ledger.ReadRevoked: invitation.Revoked}[call]
 	return w.walk(ctx, list{call: call, status: status, back: back, sight: true})
 }
 
@@ -79,7 +80,7 @@ type list struct {
 	back   time.Time         // newest first, to this time by PostgreSQL's clock; zero: to the end
 	sight  bool              // keep what it shows of people in rows
 	// take gets each page; some invitations come twice. It may be nil.
-	take  func(context.Context, invitation.GET, []clerk.Invitation) error
+	take  func(context.Context, ledger.GET, []clerk.Invitation) error
 	asked *int // counts the requests; may be nil
 }
 
@@ -88,8 +89,8 @@ type list struct {
 // A list shifts while it is read. A new invitation moves everything down, so some items come twice.
 // An invitation that is revoked or accepted leaves the list and moves everything up, which would
 // hide items. So pages overlap by one, and if the overlap is missing, walk steps back.
-func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
-	var first *invitation.GET
+func (w *Worker) walk(ctx context.Context, l list) (ledger.GET, error) {
+	var first *ledger.GET
 	var before []string // ids of the page before
 	offset, tries := 0, 0
 	for steps := 0; steps < 100; {
@@ -106,7 +107,7 @@ func (w *Worker) walk(ctx context.Context, l list) (invitation.GET, error) {
 			end := a.Total >= 0 && offset+len(page) >= a.Total || len(page) == 0 || slices.Equal(page, last(before))
 			done = end && !gap
 			return a.Answer
-		}, func(a clerk.Answer, e *invitation.ReadEnd) {
+		}, func(a clerk.Answer, e *ledger.ReadEnd) {
 			if n := len(page); n > 0 && !gap && !l.back.IsZero() && shows[n-1].CreatedAt.Before(l.back) {
 				done, e.Reached = true, l.back
 			}
@@ -161,8 +162,8 @@ func overlap(a, b []string) bool {
 	return slices.ContainsFunc(b, func(id string) bool { return slices.Contains(a, id) })
 }
 
-func seen(invitations []clerk.Invitation) []invitation.Seen {
-	out := make([]invitation.Seen, 0, len(invitations))
+func seen(invitations []clerk.Invitation) []ledger.Seen {
+	out := make([]ledger.Seen, 0, len(invitations))
 	for _, i := range invitations {
 		key, err := invitation.Key(i.Email)
 		if err != nil {
@@ -175,7 +176,7 @@ func seen(invitations []clerk.Invitation) []invitation.Seen {
 		case !status.AtClerk(): // a status that Clerk's documentation does not have
 			status = ""
 		}
-		out = append(out, invitation.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
+		out = append(out, ledger.Seen{ID: i.ID, Key: key, Status: status, CreatedAt: i.CreatedAt, ExpiresAt: i.ExpiresAt})
 	}
 	return out
 }
@@ -193,12 +194,12 @@ type unanswered struct {
 // cause. It returns the people that still get no answer when they are asked for alone. An address
 // that Clerk refuses as a parameter counts as read. If Clerk answers for none of the people, that
 // is an outage, and users returns an error.
-func (w *Worker) users(ctx context.Context, people []*invitation.Case) ([]unanswered, error) {
+func (w *Worker) users(ctx context.Context, people []*ledger.Case) ([]unanswered, error) {
 	return w.usersAmong(ctx, people, false)
 }
 
 // usersAmong is users with what is known before: answers says that Clerk answers for other people.
-func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answers bool) ([]unanswered, error) {
+func (w *Worker) usersAmong(ctx context.Context, people []*ledger.Case, answers bool) ([]unanswered, error) {
 	a, err := w.usersOnce(ctx, people)
 	switch {
 	case err == nil, !aboutThem(a), ctx.Err() != nil:
@@ -210,7 +211,7 @@ func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answ
 	_, first := w.usersOnce(ctx, people[:half])
 	_, second := w.usersOnce(ctx, people[half:])
 	answers = answers || first == nil || second == nil || a.Class == clerk.Rejected || w.answersFew(ctx, people[:half])
-	if !answers && len(people) > fewUnanswered && slices.ContainsFunc(people, func(c *invitation.Case) bool { return c.Tries == 0 }) {
+	if !answers && len(people) > fewUnanswered && slices.ContainsFunc(people, func(c *ledger.Case) bool { return c.Tries == 0 }) {
 		return nil, first
 	}
 	var left []unanswered
@@ -226,7 +227,7 @@ func (w *Worker) usersAmong(ctx context.Context, people []*invitation.Case, answ
 }
 
 // answersFew reports whether Clerk answers for a smaller part of the people, down to one.
-func (w *Worker) answersFew(ctx context.Context, people []*invitation.Case) bool {
+func (w *Worker) answersFew(ctx context.Context, people []*ledger.Case) bool {
 	for len(people) > 1 {
 		people = people[:len(people)/2]
 		if a, err := w.usersOnce(ctx, people); err == nil || !aboutThem(a) || ctx.Err() != nil {
@@ -254,7 +255,7 @@ func aboutThem(a clerk.Answer) bool {
 // usersOnce sends one request. If it is for one person and Clerk refuses the address, that is an
 // answer, and the read keeps it. The person counts as read, and the answer to the invitation will
 // say the same.
-func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (clerk.Answer, error) {
+func (w *Worker) usersOnce(ctx context.Context, people []*ledger.Case) (clerk.Answer, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
 	keys := make(map[string]bool, len(people))
@@ -262,19 +263,19 @@ func (w *Worker) usersOnce(ctx context.Context, people []*invitation.Case) (cler
 		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
 	}
 	var found []clerk.User
-	_, a, err := w.get(ctx, invitation.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
+	_, a, err := w.get(ctx, ledger.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
 		a := w.api.Users(ctx, spellings(emails))
 		found = a.Users
 		if a.Class == clerk.Rejected && len(people) == 1 {
 			a.Class = clerk.Success
 		}
 		return a.Answer
-	}, func(_ clerk.Answer, e *invitation.ReadEnd) {
+	}, func(_ clerk.Answer, e *ledger.ReadEnd) {
 		e.Items, e.Complete, e.Covers = len(found), true, rows
 		for _, u := range found {
 			for _, email := range u.Emails {
 				if key, err := invitation.Key(email); err == nil && keys[key] {
-					e.Seen = append(e.Seen, invitation.Seen{ID: u.ID, Key: key, User: true})
+					e.Seen = append(e.Seen, ledger.Seen{ID: u.ID, Key: key, User: true})
 				}
 			}
 		}
@@ -297,7 +298,7 @@ func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
 	})
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		for _, p := range people {
-			freed, err := w.store.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, w.cfg.backoff)
+			freed, err := ledger.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, w.cfg.backoff)
 			if err != nil {
 				return err
 			}
@@ -330,7 +331,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	if ever {
 		n = surveyLimit
 	}
-	if err := w.store.SeeBatches(ctx, w.cfg.Instance.ID); err != nil {
+	if err := ledger.SeeBatches(ctx, w.pool, w.cfg.Instance.ID); err != nil {
 		return err
 	}
 	ids, err := w.picker.Peek(ctx, w.cfg.Instance.ID, n, alone)
@@ -341,7 +342,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	if err != nil {
 		return err
 	}
-	var unread []*invitation.Case
+	var unread []*ledger.Case
 	lists := false
 	var also time.Time // start of the earliest batch without preflight that needs the lists
 	for _, c := range cases {
@@ -374,7 +375,7 @@ func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
 	var left []unanswered
 	group, reading := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
-	for chunk := range questions(unread, func(c *invitation.Case) string { return c.Email }) {
+	for chunk := range questions(unread, func(c *ledger.Case) string { return c.Email }) {
 		group.Go(func() error {
 			more, err := w.users(reading, chunk)
 			mu.Lock()
@@ -396,10 +397,10 @@ func (w *Worker) lists(ctx context.Context, also time.Time) error {
 				"took", took.Round(time.Millisecond))
 		}
 	}(time.Now())
-	if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
+	if _, err := w.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
 		return err
 	}
-	start, err := w.store.Starts(ctx, w.cfg.Instance.ID)
+	start, err := ledger.Starts(ctx, w.pool, w.cfg.Instance.ID)
 	if err == nil && !also.IsZero() && (start.IsZero() || also.Before(start)) {
 		start = also
 	}
@@ -407,10 +408,10 @@ func (w *Worker) lists(ctx context.Context, also time.Time) error {
 		return err
 	}
 	back := start.Add(-w.rules().Slack - 10*time.Second)
-	if _, err := w.pass(ctx, invitation.ReadAll, back); err != nil {
+	if _, err := w.pass(ctx, ledger.ReadAll, back); err != nil {
 		return err
 	}
-	_, err = w.pass(ctx, invitation.ReadRevoked, back)
+	_, err = w.pass(ctx, ledger.ReadRevoked, back)
 	return err
 }
 
@@ -441,9 +442,9 @@ func (w *Worker) survey(ctx context.Context) error {
 	}
 }
 
-func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*invitation.Case, err error) {
+func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*ledger.Case, err error) {
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		cases, err = w.store.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
+		cases, err = ledger.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
 		return err
 	})
 	return cases, err

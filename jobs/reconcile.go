@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -18,7 +19,7 @@ import (
 // records drift. One process of an instance does it at a time, and Reconcile waits for another
 // process that does. Use it with a worker that does not run. A running worker reconciles on its
 // own, every [Config.ReconcileEvery].
-func (w *Worker) Reconcile(ctx context.Context, actor string) (*invitation.Reconcile, error) {
+func (w *Worker) Reconcile(ctx context.Context, actor string) (*ledger.Reconcile, error) {
 	leave, err := w.attend(ctx)
 	if err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 		return
 	}
 	for ctx.Err() == nil {
-		wait, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every)
+		wait, err := ledger.ReconcileDue(ctx, w.pool, w.cfg.Instance.ID, every)
 		if err == nil && wait <= 0 {
 			_, err = w.reconcile(ctx, "every "+ratelimit.Interval(every), every)
 			wait = 0 // check again at once
@@ -61,7 +62,7 @@ func (w *Worker) reconcileLoop(ctx context.Context) {
 
 // reconcile reads everything once. It returns nil if another process is reconciling or, with every,
 // has done it meanwhile.
-func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *invitation.Reconcile, err error) {
+func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *ledger.Reconcile, err error) {
 	held, err := w.take(ctx, "reconcile")
 	if err != nil || held == nil {
 		return nil, err
@@ -69,28 +70,28 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 	defer func() { err = held.Explain(err); held.Release() }()
 	ctx = held.Context()
 	if every > 0 {
-		if due, err := w.store.ReconcileDue(ctx, w.cfg.Instance.ID, every); err != nil || due > 0 {
+		if due, err := ledger.ReconcileDue(ctx, w.pool, w.cfg.Instance.ID, every); err != nil || due > 0 {
 			return nil, err
 		}
 	}
 	ctx, span := tracer.Start(ctx, "reconcile")
 	defer func() { endSpan(span, err) }()
-	r = &invitation.Reconcile{StartedBy: actor}
-	if err := w.store.BeginReconcile(ctx, w.cfg.Instance.ID, w.id, r); err != nil {
+	r = &ledger.Reconcile{StartedBy: actor}
+	if err := ledger.BeginReconcile(ctx, w.pool, w.cfg.Instance.ID, w.id, r); err != nil {
 		return nil, err
 	}
 	p := &pass{w: w, r: r, guard: held.Guard, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
-	var unlisted []invitation.Unlisted
+	var unlisted []ledger.Unlisted
 	listed := p.read(ctx)
 	if listed == nil {
-		unlisted, listed = w.store.Missing(ctx, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
+		unlisted, listed = ledger.Missing(ctx, w.pool, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
 	}
 	err = errors.Join(listed, p.byID(ctx, unlisted))
 	end := func() error {
 		if r.Complete = listed == nil; listed != nil {
 			r.Error = held.Explain(listed).Error()
 		}
-		return w.store.EndReconcile(context.WithoutCancel(ctx), w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
+		return ledger.EndReconcile(context.WithoutCancel(ctx), w.pool, w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
 	}
 	endErr := end()
 	if listed == nil && errors.Is(endErr, lease.ErrLost) { // another process now decides what is there
@@ -109,7 +110,7 @@ func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duratio
 // nothing else.
 type pass struct {
 	w      *Worker
-	r      *invitation.Reconcile
+	r      *ledger.Reconcile
 	guard  lease.Guard
 	seed   maphash.Seed
 	hashes []uint64 // of the ids that were read
@@ -122,8 +123,8 @@ type pass struct {
 func (p *pass) read(ctx context.Context) error {
 	defer p.sum()
 	for _, l := range []list{
-		{call: invitation.ReadReconcile, take: p.take, asked: &p.r.Requests},
-		{call: invitation.ReadReconcileRevoked, status: invitation.Revoked, take: p.take, asked: &p.r.Requests},
+		{call: ledger.ReadReconcile, take: p.take, asked: &p.r.Requests},
+		{call: ledger.ReadReconcileRevoked, status: invitation.Revoked, take: p.take, asked: &p.r.Requests},
 	} {
 		if _, err := p.w.walk(ctx, l); err != nil {
 			return err
@@ -133,14 +134,14 @@ func (p *pass) read(ctx context.Context) error {
 }
 
 // take learns from a page.
-func (p *pass) take(ctx context.Context, g invitation.GET, page []clerk.Invitation) error {
+func (p *pass) take(ctx context.Context, g ledger.GET, page []clerk.Invitation) error {
 	if g.Pass == g.ID {
 		p.passes = append(p.passes, g.ID)
 	}
 	for _, one := range page {
 		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
 	}
-	told, err := p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
+	told, err := ledger.Learn(ctx, p.w.pool, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
 	if told || err != nil { // an error may be a commit that is done, and whose answer was lost
 		p.told = append(p.told, g.ID)
 	}
@@ -153,7 +154,7 @@ const mostByID = 500
 // byID finds out which invitations were deleted, of those that the lists did not show. Lists may
 // lag, so it waits a settle time after they were read. Then it reads each invitation by its id, in
 // every status.
-func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
+func (p *pass) byID(ctx context.Context, unlisted []ledger.Unlisted) error {
 	if len(unlisted) == 0 {
 		return nil
 	}
@@ -168,7 +169,7 @@ func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
 		if found {
 			continue
 		}
-		gone, err := p.w.store.MarkDeleted(ctx, p.w.cfg.Instance.ID, u, last, p.guard)
+		gone, err := ledger.MarkDeleted(ctx, p.w.pool, p.w.cfg.Instance.ID, u, last, p.guard)
 		if err != nil {
 			return err
 		}
@@ -181,9 +182,9 @@ func (p *pass) byID(ctx context.Context, unlisted []invitation.Unlisted) error {
 
 // find reads an invitation by its id, in every status, and learns from the result. It returns the
 // last read.
-func (p *pass) find(ctx context.Context, id string) (found bool, last invitation.GET, err error) {
-	var first *invitation.GET
-	for _, l := range []list{{call: invitation.ReadByID}, {call: invitation.ReadByIDRevoked, status: invitation.Revoked}} {
+func (p *pass) find(ctx context.Context, id string) (found bool, last ledger.GET, err error) {
+	var first *ledger.GET
+	for _, l := range []list{{call: ledger.ReadByID}, {call: ledger.ReadByIDRevoked, status: invitation.Revoked}} {
 		var page []clerk.Invitation
 		var others int
 		last, _, err = p.w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
@@ -193,7 +194,7 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last invitation
 			page = slices.DeleteFunc(a.Invitations, func(i clerk.Invitation) bool { return i.ID != id })
 			others = shown - len(page)
 			return a.Answer
-		}, func(_ clerk.Answer, e *invitation.ReadEnd) {
+		}, func(_ clerk.Answer, e *ledger.ReadEnd) {
 			e.Items, e.Complete = len(page), others == 0
 		})
 		if err != nil {
@@ -203,7 +204,7 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last invitation
 			return false, last, fmt.Errorf("clerk answered a query for one invitation with %d others", others)
 		}
 		if len(page) > 0 {
-			_, err = p.w.store.Learn(ctx, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)
+			_, err = ledger.Learn(ctx, p.w.pool, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)
 			return true, last, err
 		}
 		first = &last

@@ -16,8 +16,9 @@ import (
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -57,7 +58,7 @@ func (b *bundle) has(outcome, status string, ids map[string]string) int64 {
 	return batch
 }
 
-func (b *bundle) reconcile() *invitation.Reconcile {
+func (b *bundle) reconcile() *ledger.Reconcile {
 	b.t.Helper()
 	r, err := b.worker(Config{Settle: quick.Settle}).Reconcile(b.t.Context(), "maria")
 	must.OK(b.t, err)
@@ -89,7 +90,7 @@ func TestReconcileLearnsStatus(t *testing.T) {
 		}
 	}
 	r := b.reconcile()
-	if !r.Complete || r.Requests != 2 || r.Scanned != 32 || r.Learned != (invitation.Learned{Accepted: 4, Expired: 2, Revoked: 4}) {
+	if !r.Complete || r.Requests != 2 || r.Scanned != 32 || r.Learned != (ledger.Learned{Accepted: 4, Expired: 2, Revoked: 4}) {
 		t.Errorf("%+v", r)
 	}
 	for name, batch := range batches {
@@ -101,7 +102,7 @@ func TestReconcileLearnsStatus(t *testing.T) {
 	// What is over by our own row must not be open at Clerk.
 	b.is("3", `select count(*) from drift where kind = 'pending_again' and ended_at is null and batch_id is not null`)
 	b.is("0", `select count(*) from drift where kind <> 'pending_again'`)
-	if again := b.reconcile(); again.Learned != (invitation.Learned{}) || again.Drift != r.Drift {
+	if again := b.reconcile(); again.Learned != (ledger.Learned{}) || again.Drift != r.Drift {
 		t.Errorf("the second time: %+v, after %+v", again, r)
 	}
 	b.is("0", `select count(*) from reads r where not exists (select from results where status_read_id = r.id)`)
@@ -130,7 +131,7 @@ func TestReconcileFindsDrift(t *testing.T) {
 	b.exec(`insert into attempt_people (attempt_id, instance_id, key) values (2, $1, 'inflight@example.com')`, b.instance.ID)
 
 	r := b.reconcile()
-	if !r.Complete || r.Drift != (invitation.DriftCounts{Unexplained: 4, Gone: 2}) {
+	if !r.Complete || r.Drift != (ledger.DriftCounts{Unexplained: 4, Gone: 2}) {
 		t.Fatalf("%+v", r)
 	}
 	b.is("joined@example.com accepted, old@example.com expired, somebodys@example.com pending, taken@example.com revoked",
@@ -148,7 +149,7 @@ func TestReconcileFindsDrift(t *testing.T) {
 
 	// What has been explained, or is there again, is drift no more.
 	b.exec(`update results set clerk_invitation_id = $2 where batch_id = $1`, gone, ids["somebodys@example.com"])
-	if last := b.reconcile(); last.Drift != (invitation.DriftCounts{Unexplained: 3, Gone: 1}) {
+	if last := b.reconcile(); last.Drift != (ledger.DriftCounts{Unexplained: 3, Gone: 1}) {
 		t.Errorf("after it was mended: %+v", last)
 	}
 	b.is("2", `select count(*) from drift where ended_at is not null`)
@@ -172,7 +173,7 @@ func TestReconcileOfAPart(t *testing.T) {
 	delete(ids, person(0))
 	b.has("invited", "pending", ids)
 	b.has("invited", "pending", map[string]string{"gone@example.com": "inv_gone"})
-	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 1, Gone: 1}) || r.Requests != 3+2 { // two by id
+	if r := b.reconcile(); r.Drift != (ledger.DriftCounts{Unexplained: 1, Gone: 1}) || r.Requests != 3+2 { // two by id
 		t.Fatalf("%+v", r)
 	}
 	b.exec(`update results set status = 'pending', clerk_invitation_id = clerk_invitation_id || 'x' where clerk_invitation_id <> 'inv_gone' and row_number <= 5`)
@@ -185,7 +186,7 @@ func TestReconcileOfAPart(t *testing.T) {
 	b.is("2", `select count(*) from drift where ended_at is null`)
 	b.is("true", `select error is not null and not complete and finished_at is not null from reconciles order by id desc limit 1`)
 	b.sandbox.Tell("faults", "[]")
-	if r := b.reconcile(); r.Drift != (invitation.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
+	if r := b.reconcile(); r.Drift != (ledger.DriftCounts{Unexplained: 6, Gone: 6}) || r.Accepted != 1 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -282,7 +283,7 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	must.OK(t, w.register(t.Context()))
-	if _, err := w.pass(t.Context(), invitation.ReadPending, time.Time{}); err != nil {
+	if _, err := w.pass(t.Context(), ledger.ReadPending, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(`update reads set worker_id = $1`, w.id)

@@ -10,14 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // answered is a request with an answer to record.
 type answered struct {
 	*ticket
 	answer  clerk.Answer
-	said    invitation.Reply
+	said    ledger.Reply
 	written chan error // used by [recorder]
 }
 
@@ -80,13 +81,13 @@ func (w *Worker) recordAnswer(ctx context.Context, a answered) {
 func (w *Worker) record(ctx context.Context, all []answered) error {
 	// Every transaction that writes several attempts uses this order.
 	slices.SortFunc(all, func(a, b answered) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
-	var verdicts map[int64][]invitation.Verdict // by attempt
+	var verdicts map[int64][]ledger.Verdict // by attempt
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
 		until, err := w.cfg.Links.guard(ctx, tx)
 		if err != nil {
 			return err
 		}
-		var freed []invitation.Freed
+		var freed []ledger.Freed
 		if verdicts, freed, err = w.note(ctx, tx, all, until); err != nil {
 			return err
 		}
@@ -103,12 +104,12 @@ func (w *Worker) record(ctx context.Context, all []answered) error {
 
 // note records answers. It returns the decisions that follow, by attempt, and the rows that can be
 // claimed again. It writes links only before until.
-func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (map[int64][]invitation.Verdict, []invitation.Freed, error) {
-	notes := make([]invitation.Noted, len(all))
+func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (map[int64][]ledger.Verdict, []ledger.Freed, error) {
+	notes := make([]ledger.Noted, len(all))
 	for i, a := range all {
-		notes[i] = invitation.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
+		notes[i] = ledger.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
 	}
-	open, err := w.store.Note(ctx, tx, w.cfg.Settle, notes...)
+	open, err := ledger.Note(ctx, tx, w.cfg.Settle, notes...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,7 +117,7 @@ func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time
 	if err != nil {
 		return nil, nil, err
 	}
-	var every []invitation.Verdict
+	var every []ledger.Verdict
 	for _, a := range all {
 		if open[a.AttemptID] {
 			if err := w.keepLinks(a.ticket, a.said, until); err != nil {
@@ -125,13 +126,13 @@ func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time
 		}
 		every = append(every, verdicts[a.AttemptID]...)
 	}
-	freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, every)
+	freed, err := ledger.Settle(ctx, tx, w.cfg.Instance.ID, every)
 	return verdicts, freed, err
 }
 
 // verdict returns the decision that follows from an answer for one person.
-func (a answered) verdict(c *invitation.Case) invitation.Verdict {
-	v := invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
+func (a answered) verdict(c *ledger.Case) ledger.Verdict {
+	v := ledger.Verdict{RowID: c.RowID, Key: c.Key, Action: c.Next()}
 	if p, ok := a.said.People[c.Key]; ok && v.Outcome == invitation.Invited {
 		v.InvitedAt, v.ExpiresAt = p.CreatedAt, p.ExpiresAt
 	}
@@ -144,9 +145,9 @@ func (a answered) verdict(c *invitation.Case) invitation.Verdict {
 
 // verdicts returns the decisions that follow from answers, by attempt, for the people of attempts
 // that were open. The other people of these attempts must be read first.
-func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (map[int64][]invitation.Verdict, error) {
+func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (map[int64][]ledger.Verdict, error) {
 	of := map[invitation.RowID]answered{}
-	var cases []*invitation.Case
+	var cases []*ledger.Case
 	var unclear []invitation.RowID
 	for _, a := range all {
 		if !open[a.AttemptID] {
@@ -159,13 +160,13 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 		cases, unclear = append(cases, made...), append(unclear, rest...)
 	}
 	if len(unclear) > 0 {
-		more, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.rules(), invitation.Coverage{})
+		more, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.rules(), invitation.Coverage{})
 		if err != nil {
 			return nil, err
 		}
 		cases = append(cases, more...)
 	}
-	verdicts := map[int64][]invitation.Verdict{}
+	verdicts := map[int64][]ledger.Verdict{}
 	for _, c := range cases {
 		a := of[c.RowID]
 		if v := a.verdict(c); v.Kind == invitation.Decide || v.Close != "" {
@@ -179,7 +180,7 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 // were at the claim, and the rows of all others. Nothing else that could be known of a person
 // changes the meaning of such an answer, so their evidence need not be loaded. A row that was
 // decided meanwhile stays as it is.
-func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) {
+func (a answered) created() (cases []*ledger.Case, rest []invitation.RowID) {
 	for _, p := range a.People {
 		one := a.said.People[p.Key]
 		if one.Answer != invitation.AnswerCreated {
@@ -194,7 +195,7 @@ func (a answered) created() (cases []*invitation.Case, rest []invitation.RowID) 
 }
 
 // tell logs what was recorded for an answer.
-func (w *Worker) tell(a answered, verdicts []invitation.Verdict) {
+func (w *Worker) tell(a answered, verdicts []ledger.Verdict) {
 	for _, v := range verdicts {
 		if v.Kind != invitation.Decide {
 			continue

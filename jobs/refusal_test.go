@@ -8,9 +8,10 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -160,7 +161,7 @@ func TestInstanceRefusalDuringResend(t *testing.T) {
 			tried := b.count(`select count(*) from attempts where http_status >= 400`)
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			err := b.worker(quick).Run(ctx, func(ctx context.Context) (bool, error) {
-				one, err := b.store.Batch(ctx, second)
+				one, err := batch.Batch(ctx, b.pool, second)
 				return err == nil && (one.State == invitation.Paused || b.count(`select count(*) from attempts where http_status >= 400`) >= tried+3), err
 			})
 			stop()
@@ -205,7 +206,7 @@ func TestKeyRefusalStopsTheProcess(t *testing.T) {
 			b := setup(t, sandbox.Config{Limits: unlimited, Faults: []sandbox.Fault{refuse("create", status, code), refuse("bulk", status, code)}})
 			id := b.batch(20, person)
 			err := b.worker(quick).Run(t.Context(), func(ctx context.Context) (bool, error) {
-				one, err := b.store.Batch(ctx, id)
+				one, err := batch.Batch(ctx, b.pool, id)
 				return err == nil && one.State != invitation.Running, err
 			})
 			if err == nil || !strings.Contains(err.Error(), ErrUnauthorized.Error()) || !strings.Contains(err.Error(), code) {

@@ -7,7 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -18,43 +19,42 @@ import (
 //
 // A dry run is recorded and changes nothing. If the withdrawal exceeds its threshold and sw.Allow
 // is false, nothing is written: sw.Held is true and sw.ID is 0.
-func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys []string) (*invitation.Withdrawal, error) {
-	store := invitation.NewStore(pool)
-	var w *invitation.Withdrawal
+func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *revocation.Sweep, keys []string) (*revocation.Withdrawal, error) {
+	var w *revocation.Withdrawal
 	asked := *sw
 	begin := func(tx pgx.Tx) (err error) {
 		*sw = asked
 		if sw.Apply { // may take minutes, and claims must not wait for it
-			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
+			if err := batch.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil {
 				return err
 			}
 		}
-		if err := invitation.LockSweeps(ctx, tx, sw.InstanceID); err != nil {
+		if err := revocation.LockSweeps(ctx, tx, sw.InstanceID); err != nil {
 			return err
 		}
 		if sw.Apply { // claims read which rows are withdrawn after they hold the buckets
 			if err := ratelimit.Lock(ctx, tx, sw.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 				return err
 			}
-			if err := store.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil { // drafts that were made meanwhile
+			if err := batch.AwaitDrafts(ctx, tx, sw.InstanceID); err != nil { // drafts that were made meanwhile
 				return err
 			}
 		}
-		if w, err = store.Withdrawing(ctx, tx, sw.InstanceID, keys, sw.Apply); err != nil {
+		if w, err = revocation.Withdrawing(ctx, tx, sw.InstanceID, keys, sw.Apply); err != nil {
 			return err
 		}
 		sw.Scanned = w.Open
 		if sw.Apply && w.Over() {
 			if !sw.Allow {
-				sw.Held, sw.Threshold, sw.Stale = true, invitation.Threshold(w.Open), len(w.Targets)
+				sw.Held, sw.Threshold, sw.Stale = true, revocation.Threshold(w.Open), len(w.Targets)
 				return nil
 			}
 			sw.AllowedBy = sw.StartedBy
 		}
-		if err := BeginSweep(ctx, tx, store, sw, w.Targets); err != nil || !sw.Apply {
+		if err := BeginSweep(ctx, tx, sw, w.Targets); err != nil || !sw.Apply {
 			return err
 		}
-		return store.TakeAway(ctx, tx, sw.ID, w.Waiting)
+		return revocation.TakeAway(ctx, tx, sw.ID, w.Waiting)
 	}
 	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("withdraw %d people (nothing was done): %w", len(keys), err)
@@ -69,7 +69,7 @@ func Rescind(ctx context.Context, pool *pgxpool.Pool, sw *invitation.Sweep, keys
 // follow completes the work on rows that sweeps have taken away.
 func follow(ctx context.Context, pool *pgxpool.Pool, instance int64) error {
 	return retryDeadlock(ctx, pool, func(tx pgx.Tx) error {
-		ids, err := invitation.NewStore(pool).FollowWithdrawn(ctx, tx, instance)
+		ids, err := revocation.FollowWithdrawn(ctx, tx, instance)
 		if err != nil {
 			return err
 		}

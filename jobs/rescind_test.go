@@ -9,9 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -25,9 +27,9 @@ func persons(numbers ...int) []string {
 }
 
 // rescind withdraws people and works until that is done.
-func (b *bundle) rescind(keys []string) (*invitation.Sweep, *invitation.Withdrawal) {
+func (b *bundle) rescind(keys []string) (*revocation.Sweep, *revocation.Withdrawal) {
 	b.t.Helper()
-	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 	w, err := Rescind(b.t.Context(), b.pool, sw, keys)
 	must.OK(b.t, err)
 	if sw.Held {
@@ -37,7 +39,7 @@ func (b *bundle) rescind(keys []string) (*invitation.Sweep, *invitation.Withdraw
 }
 
 // finish works until a sweep has ended, a minute at the most.
-func (b *bundle) finish(sweep int64) *invitation.Sweep {
+func (b *bundle) finish(sweep int64) *revocation.Sweep {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
 	defer cancel()
@@ -113,20 +115,20 @@ func TestRescindInFlight(t *testing.T) {
 				return b.count(`select count(*) from attempts where answered_at is not null and resolved_at is null`) == 1, nil
 			}))
 			// What Rescind's first transaction does; then the process dies.
-			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+			sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 			must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
-				w, err := b.store.Withdrawing(t.Context(), tx, b.instance.ID, persons(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), true)
+				w, err := revocation.Withdrawing(t.Context(), tx, b.instance.ID, persons(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), true)
 				if err != nil {
 					return err
 				}
-				if err := BeginSweep(t.Context(), tx, b.store, sw, w.Targets); err != nil {
+				if err := BeginSweep(t.Context(), tx, sw, w.Targets); err != nil {
 					return err
 				}
-				return b.store.TakeAway(t.Context(), tx, sw.ID, w.Waiting)
+				return revocation.TakeAway(t.Context(), tx, sw.ID, w.Waiting)
 			}))
 			// Their requests are open: nothing is decided yet, and nothing over.
 			must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
-			must.OK(t, b.store.FinishSweeps(t.Context(), b.instance.ID))
+			must.OK(t, revocation.FinishSweeps(t.Context(), b.pool, b.instance.ID))
 			b.want(batch, tally{"": 10})
 			done := b.finish(sw.ID)
 			if done.Revoked != c.revoked || done.Cancelled != c.cancelled || len(b.pendingAtClerk()) != 0 {
@@ -161,14 +163,14 @@ func TestRescindWhileSending(t *testing.T) {
 		}()
 	}
 	b.await("some are invited", func() bool { return b.outcomes(batch)["invited"] >= n/10 })
-	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
 	if _, err := Rescind(ctx, b.pool, sw, even); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		must.OK(t, <-ended)
 	}
-	done, err := b.store.Sweep(t.Context(), sw.ID)
+	done, err := revocation.ReadSweep(t.Context(), b.pool, sw.ID)
 	must.OK(t, err)
 	b.sums(done)
 	pending := b.pendingAtClerk()
@@ -197,14 +199,14 @@ func TestRescindOfTooMany(t *testing.T) {
 	if !sw.Held || sw.ID != 0 || b.count(`select count(*) from sweeps`) != 0 || b.count(`select count(*) from results where withdrawn_by is not null`) != 0 {
 		t.Errorf("%+v, want it held and nothing written", sw)
 	}
-	dry := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria"}
+	dry := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria"}
 	if _, err := Rescind(t.Context(), b.pool, dry, keys); err != nil || dry.Stale != 15 || b.count(`select count(*) from revocations`) != 0 || b.outcomes(waits)["cancelled"] != 0 {
 		t.Errorf("a dry run: %+v, %v", dry, err)
 	}
 	if sw, _ := b.rescind(keys[:24]); sw.Revoked != 15 || sw.Cancelled != 9 {
 		t.Errorf("%+v", sw)
 	}
-	all := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
+	all := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true, Allow: true}
 	for i := range 60 {
 		keys = append(keys, person(i))
 	}
@@ -222,7 +224,7 @@ func TestRescindFromADraft(t *testing.T) {
 	b.sent(2)
 	var draft int64
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		draft, err = b.store.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
+		draft, err = batch.CreateBatch(t.Context(), tx, invitation.Batch{InstanceID: b.instance.ID,
 			FileName: "draft.csv", Columns: []string{"email"}, Actor: "test", Preflight: true})
 		return err
 	}))
@@ -232,7 +234,7 @@ func TestRescindFromADraft(t *testing.T) {
 	}
 	people := func() int {
 		t.Helper()
-		known, err := invitation.NewReader(b.pool).Preview(t.Context(), draft)
+		known, err := batch.Preview(t.Context(), b.pool, draft)
 		must.OK(t, err)
 		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
 		s, err := SendingOf(t.Context(), b.pool, b.instance.ID, true)
@@ -253,7 +255,7 @@ func TestRescindFromADraft(t *testing.T) {
 func (b *bundle) stop(sweep int64) {
 	b.t.Helper()
 	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
-		return b.store.StopSweep(b.t.Context(), tx, sweep, "maria")
+		return revocation.StopSweep(b.t.Context(), tx, sweep, "maria")
 	}))
 }
 
@@ -266,7 +268,7 @@ func TestStopRevokesNothingMore(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	w := b.worker(Config{Bulk: ratelimit.Limit{Off: true}})
 	tickets := b.claims(w, 2)
-	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 	_, err := Rescind(t.Context(), b.pool, sw, persons(0))
 	must.OK(t, err)
 	for _, ticket := range tickets {
@@ -278,7 +280,7 @@ func TestStopRevokesNothingMore(t *testing.T) {
 	b.is("true", `select finished_at is not null from sweeps where id = $1`, sw.ID)
 	must.OK(t, follow(t.Context(), b.pool, b.instance.ID))
 	done := b.finish(sw.ID)
-	if done.Stale != 1 || done.Skipped[invitation.SkipStopped] != 1 || done.Revoked != 0 {
+	if done.Stale != 1 || done.Skipped[revocation.SkipStopped] != 1 || done.Revoked != 0 {
 		t.Errorf("%+v, want the invitation skipped", done)
 	}
 	if pending := b.pendingAtClerk(); !pending[person(0)] || !pending[person(1)] {
@@ -295,7 +297,7 @@ func TestStopTriesNothingAgain(t *testing.T) {
 		{Call: "revoke", Kind: sandbox.FaultCutBefore, Address: person(1), First: 1}}})
 	batch := b.batch(2, person)
 	b.run(b.worker(quick), batch)
-	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 	_, err := Rescind(t.Context(), b.pool, sw, persons(0, 1))
 	must.OK(t, err)
 	cfg := sweeper
@@ -307,7 +309,7 @@ func TestStopTriesNothingAgain(t *testing.T) {
 	b.stop(sw.ID)
 	b.exec(`update attempts set read_after = clock_timestamp() where resolved_at is null`)
 	done := b.finish(sw.ID)
-	if done.Revoked != 1 || done.Skipped[invitation.SkipStopped] != 1 {
+	if done.Revoked != 1 || done.Skipped[revocation.SkipStopped] != 1 {
 		t.Errorf("%+v, want one revoked and one skipped", done)
 	}
 	b.counts(2, "requests to revoke", `select count(*) from attempts where call = 'revoke'`)
@@ -321,8 +323,8 @@ func TestStopTriesNothingAgain(t *testing.T) {
 // not exist. A rescind revokes what the request made or met, an undo only what it made.
 func TestWithdrawnByTwoSweeps(t *testing.T) {
 	t.Parallel()
-	const rescind, undo = invitation.KindRescind, invitation.KindUndo
-	for _, kinds := range [][2]invitation.SweepKind{{rescind, rescind}, {rescind, undo}, {undo, rescind}} {
+	const rescind, undo = revocation.KindRescind, revocation.KindUndo
+	for _, kinds := range [][2]revocation.SweepKind{{rescind, rescind}, {rescind, undo}, {undo, rescind}} {
 		for _, end := range []string{"made", "met", "nothing"} {
 			t.Run(fmt.Sprint(kinds[0], " ", kinds[1], " ", end), func(t *testing.T) {
 				t.Parallel()
@@ -339,7 +341,7 @@ func TestWithdrawnByTwoSweeps(t *testing.T) {
 }
 
 // withdrawTwice is one case of TestWithdrawnByTwoSweeps, for person i.
-func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]invitation.SweepKind, end string, stopped [2]bool) {
+func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]revocation.SweepKind, end string, stopped [2]bool) {
 	b.t.Helper()
 	ctx := b.t.Context()
 	batch := b.batch(1, func(int) string { return person(i) })
@@ -347,13 +349,13 @@ func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]invitation.SweepKind, 
 	ticket := b.claimsOne(w, 1, "create", batch)
 	var sweeps [2]int64
 	for n, kind := range kinds {
-		if kind == invitation.KindUndo {
+		if kind == revocation.KindUndo {
 			sw, err := Undo(ctx, b.pool, b.read(batch), "maria")
 			must.OK(b.t, err)
 			sweeps[n] = sw.ID
 			continue
 		}
-		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true}
+		sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true}
 		_, err := Rescind(ctx, b.pool, sw, persons(i))
 		must.OK(b.t, err)
 		sweeps[n] = sw.ID
@@ -364,7 +366,7 @@ func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]invitation.SweepKind, 
 		}
 	}
 	must.OK(b.t, follow(ctx, b.pool, b.instance.ID))
-	must.OK(b.t, b.store.FinishSweeps(ctx, b.instance.ID))
+	must.OK(b.t, revocation.FinishSweeps(ctx, b.pool, b.instance.ID))
 	for n, stop := range stopped {
 		b.is(fmt.Sprint(stop), `select finished_at is not null from sweeps where id = $1`, sweeps[n])
 	}
@@ -386,15 +388,15 @@ func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]invitation.SweepKind, 
 	wanted, revokes := false, false
 	for n, kind := range kinds {
 		wanted = wanted || !stopped[n]
-		revokes = revokes || !stopped[n] && (kind == invitation.KindRescind || end != "met")
-		sw, err := b.store.Sweep(ctx, sweeps[n])
+		revokes = revokes || !stopped[n] && (kind == revocation.KindRescind || end != "met")
+		sw, err := revocation.ReadSweep(ctx, b.pool, sweeps[n])
 		must.OK(b.t, err)
 		b.sums(sw)
 		if want := end == "nothing" && !stopped[n]; (sw.Cancelled == 1) != want {
 			b.t.Errorf("stopped %v: the %s cancelled %d rows, want %v", stopped, kind, sw.Cancelled, want)
 		}
 	}
-	undone := kinds[0] == invitation.KindUndo || kinds[1] == invitation.KindUndo // the batch stays cancelled
+	undone := kinds[0] == revocation.KindUndo || kinds[1] == revocation.KindUndo // the batch stays cancelled
 	pending := !revokes
 	if end == "nothing" {
 		pending = !wanted && !undone

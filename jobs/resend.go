@@ -9,7 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/erased"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -66,18 +70,18 @@ func (t *ticket) owed() bool { return len(t.People) == 1 && t.cases[t.People[0].
 // transaction inserts a job for the row's create.
 func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer) (owed bool, err error) {
 	p, said := t.People[0], judgeRevoke(a)
-	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent,
-		Read: said.close == "", People: map[string]invitation.Said{}}
+	reply := ledger.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent,
+		Read: said.close == "", People: map[string]ledger.Said{}}
 	if said.answer != invitation.NoAnswer {
-		reply.People[p.Key] = invitation.Said{Answer: said.answer, Code: a.Code, InvitationID: p.InvitationID}
+		reply.People[p.Key] = ledger.Said{Answer: said.answer, Code: a.Code, InvitationID: p.InvitationID}
 	}
 	if said.answer == invitation.NoAnswer || said.answer == invitation.AnswerRefused {
 		reply.Backoff = w.cfg.backoff(t.tries())
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		owed = false
-		open, err := w.store.Note(ctx, tx, w.cfg.Settle,
-			invitation.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: reply})
+		open, err := ledger.Note(ctx, tx, w.cfg.Settle,
+			ledger.Noted{Attempt: t.AttemptID, Started: t.StartedAt, Reply: reply})
 		if err != nil || !open[t.AttemptID] || said.close == "" {
 			return err
 		}
@@ -87,7 +91,7 @@ func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer)
 		case clerk.AlreadyRevoked:
 			// Somebody else revoked it, unless an earlier revoke of this row did. If it was
 			// somebody else, Next decides again whether the row invites the person.
-			if owed, err = w.store.RevokedBefore(ctx, tx, p.RowID, t.AttemptID); err != nil {
+			if owed, err = ledger.RevokedBefore(ctx, tx, p.RowID, t.AttemptID); err != nil {
 				return err
 			}
 		}
@@ -97,9 +101,9 @@ func (w *Worker) recordOwnRevoke(ctx context.Context, t *ticket, a clerk.Answer)
 }
 
 // closeOwnRevoke closes a row's own revoke and inserts jobs for the rows that can be claimed again.
-func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person,
+func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p ledger.Person,
 	status invitation.Status, how string, done bool) error {
-	freed, err := w.store.CloseOwnRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how, done)
+	freed, err := ledger.CloseOwnRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how, done)
 	if err != nil {
 		return err
 	}
@@ -110,18 +114,18 @@ func (w *Worker) closeOwnRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p
 // rows and jobs. It returns the batch's number and its number of rows. It locks the create and bulk
 // buckets, as all transactions that revoke a batch's invitations do. So of two such transactions
 // the second sees what the first has done.
-func InsertResend(ctx context.Context, tx pgx.Tx, store *invitation.Store, b invitation.Batch, of *invitation.Batch, pendingFor time.Duration) (int64, int, error) {
+func InsertResend(ctx context.Context, tx pgx.Tx, b invitation.Batch, of *invitation.Batch, pendingFor time.Duration) (int64, int, error) {
 	if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 		return 0, 0, err
 	}
-	id, rows, err := store.CreateResend(ctx, tx, b, of, pendingFor)
+	id, rows, err := batch.CreateResend(ctx, tx, b, of, pendingFor)
 	if err != nil {
 		return 0, 0, err
 	}
 	if err := InsertInvites(ctx, tx, of.InstanceID, b.Priority, id, rows); err != nil {
 		return 0, 0, fmt.Errorf("resend batch %d: %w", of.ID, err)
 	}
-	return id, len(rows), store.StartBatch(ctx, tx, id, b.Actor, len(rows), 0)
+	return id, len(rows), batch.StartBatch(ctx, tx, id, b.Actor, len(rows), 0)
 }
 
 // Correction is the result of correcting a row.
@@ -132,21 +136,20 @@ type Correction struct {
 
 // Correct replaces the address of a row of a batch. In one transaction it cancels the row if it is
 // undecided, begins a sweep that revokes the pending invitations that any batch made for it, and
-// starts a batch of one row with the right address. It fails with [invitation.ErrUnderWay] while a
-// request for the row is open; see [invitation.Store.CreateCorrection] for its other errors.
+// starts a batch of one row with the right address. It fails with [batch.ErrUnderWay] while a
+// request for the row is open; see [batch.CreateCorrection] for its other errors.
 func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row int, email, key, actor string) (*Correction, error) {
-	store := invitation.NewStore(pool)
 	var c Correction
 	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// Take this lock first, so that no claim waits for the buckets while this waits for an
 		// erasure.
-		if err := invitation.ShareErasures(ctx, tx); err != nil {
+		if err := erased.ShareErasures(ctx, tx); err != nil {
 			return err
 		}
 		if err := ratelimit.Lock(ctx, tx, of.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
-		id, targets, err := store.CreateCorrection(ctx, tx, of, row, email, key, actor)
+		id, targets, err := batch.CreateCorrection(ctx, tx, of, row, email, key, actor)
 		if err != nil {
 			return err
 		}
@@ -154,12 +157,12 @@ func Correct(ctx context.Context, pool *pgxpool.Pool, of *invitation.Batch, row 
 		if err := InsertInvites(ctx, tx, of.InstanceID, of.Priority, id, []int{1}); err != nil {
 			return err
 		}
-		if err := store.StartBatch(ctx, tx, id, actor, 1, 0); err != nil || len(targets) == 0 {
+		if err := batch.StartBatch(ctx, tx, id, actor, 1, 0); err != nil || len(targets) == 0 {
 			return err
 		}
-		sw := &invitation.Sweep{InstanceID: of.InstanceID, Kind: invitation.KindCorrect, Batch: of.ID, StartedBy: actor,
+		sw := &revocation.Sweep{InstanceID: of.InstanceID, Kind: revocation.KindCorrect, Batch: of.ID, StartedBy: actor,
 			Apply: true, Allow: true, Scanned: len(targets)}
-		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
+		if err := BeginSweep(ctx, tx, sw, targets); err != nil {
 			return err
 		}
 		c.Sweep = sw.ID

@@ -10,8 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/ratelimit"
 )
 
@@ -31,7 +32,7 @@ func (b *bundle) resend(of *invitation.Batch, change ...func(*invitation.Batch))
 		f(&batch)
 	}
 	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		id, rows, err = InsertResend(b.t.Context(), tx, b.store, batch, of, 0)
+		id, rows, err = InsertResend(b.t.Context(), tx, batch, of, 0)
 		return err
 	}))
 	return id, rows
@@ -296,12 +297,12 @@ func TestOwedRowsGoFirst(t *testing.T) {
 	b.exec(`update results set not_before = null`)
 	urgent := b.batch(5, func(i int) string { return "urgent" + person(i) })
 	b.exec(`update batches set priority = 1 where id = $1`, urgent)
-	ids, err := invitation.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, true)
+	ids, err := ledger.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, true)
 	must.OK(t, err)
 	if len(ids) != 3 || ids[0].Batch != second || ids[1].Batch != urgent {
 		t.Errorf("first in line are %v, want the row of batch %d, then batch %d", ids, second, urgent)
 	}
-	if ids, err = invitation.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, false); err != nil || ids[0].Batch != urgent {
+	if ids, err = ledger.NewPicker(b.pool, 0).Peek(t.Context(), b.instance.ID, 3, false); err != nil || ids[0].Batch != urgent {
 		t.Errorf("without a single left: %v, %v", ids, err)
 	}
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // whileResending makes a resend of a batch, and calls do before it commits. It
@@ -19,7 +20,7 @@ func (b *bundle) whileResending(of *invitation.Batch, do func() error) {
 	over := false
 	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
 		batch := invitation.Batch{Actor: "test", Priority: invitation.DefaultPriority}
-		if _, _, err := InsertResend(b.t.Context(), tx, b.store, batch, of, 0); err != nil {
+		if _, _, err := InsertResend(b.t.Context(), tx, batch, of, 0); err != nil {
 			return err
 		}
 		go func() { ended <- do() }()
@@ -82,7 +83,7 @@ func TestResendWhileABatchIsTakenBack(t *testing.T) {
 		b := setup(t, sandbox.Config{})
 		of := b.sent(3)
 		b.whileResending(of, func() error {
-			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+			sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 			_, err := Rescind(t.Context(), b.pool, sw, persons(1))
 			return err
 		})

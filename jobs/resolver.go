@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // idlePoll returns how often a process looks for open attempts of other processes. It is well below
@@ -51,7 +52,7 @@ func (w *Worker) settleLoop(ctx context.Context) {
 // settleDue makes one shared read for all attempts that are due and resolves them. It returns when
 // the next attempt is due.
 func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
-	due, next, err := w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle)
+	due, next, err := ledger.Due(ctx, w.pool, w.cfg.Instance.ID, w.cfg.Settle)
 	if err != nil || len(due) == 0 {
 		return next, err
 	}
@@ -62,7 +63,7 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 	defer func() { err = held.Explain(err); held.Release() }()
 	ctx = held.Context()
 	// Another process may have resolved them before this one took the lease.
-	if due, next, err = w.store.Due(ctx, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
+	if due, next, err = ledger.Due(ctx, w.pool, w.cfg.Instance.ID, w.cfg.Settle); err != nil || len(due) == 0 {
 		return next, err
 	}
 	ctx, span := tracer.Start(ctx, "settle")
@@ -91,7 +92,7 @@ func (w *Worker) settleDue(ctx context.Context) (next time.Time, err error) {
 // invitation exists, which may be of any age, it reads all pending invitations before. If a refusal
 // named nobody, it first reads which of its people are users. unread has the attempts for which
 // that failed.
-func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c invitation.Coverage, unread map[int64]bool, err error) {
+func (w *Worker) readBack(ctx context.Context, due []ledger.OpenAttempt) (c invitation.Coverage, unread map[int64]bool, err error) {
 	earliest := due[0].Started
 	exists := false
 	unread = map[int64]bool{}
@@ -112,15 +113,15 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 	}
 	back := earliest.Add(-w.rules().Slack - 10*time.Second)
 	if exists {
-		if _, err := w.pass(ctx, invitation.ReadPending, time.Time{}); err != nil {
+		if _, err := w.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
 			return c, unread, err
 		}
 	}
-	first, err := w.pass(ctx, invitation.ReadAll, back)
+	first, err := w.pass(ctx, ledger.ReadAll, back)
 	if err != nil {
 		return c, unread, err
 	}
-	if _, err := w.pass(ctx, invitation.ReadRevoked, back); err != nil {
+	if _, err := w.pass(ctx, ledger.ReadRevoked, back); err != nil {
 		return c, unread, err
 	}
 	c.Settled, c.SettledRead = first.Begun, first.ID
@@ -130,7 +131,7 @@ func (w *Worker) readBack(ctx context.Context, due []invitation.OpenAttempt) (c 
 // readUnnamed reads which people of a refused call are users, because the refusal did not name the
 // person that caused it. If Clerk does not say it for a person, the answer to their next request
 // will.
-func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) error {
+func (w *Worker) readUnnamed(ctx context.Context, a ledger.OpenAttempt) error {
 	people, err := w.people(ctx, a.ID)
 	if err != nil {
 		return err
@@ -146,14 +147,14 @@ func (w *Worker) readUnnamed(ctx context.Context, a invitation.OpenAttempt) erro
 // people returns the rows of an attempt's people that are still open.
 func (w *Worker) people(ctx context.Context, attempt int64) (ids []invitation.RowID, err error) {
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		people, err := w.store.LockAttempt(ctx, tx, attempt)
+		people, err := ledger.LockAttempt(ctx, tx, attempt)
 		ids = rowsOf(people)
 		return err
 	})
 	return ids, err
 }
 
-func rowsOf(people []invitation.Person) []invitation.RowID {
+func rowsOf(people []ledger.Person) []invitation.RowID {
 	var ids []invitation.RowID
 	for _, p := range people {
 		if p.Row != 0 {
@@ -166,33 +167,33 @@ func rowsOf(people []invitation.Person) []invitation.RowID {
 // settle closes what the reads decide about one attempt. It runs twice. The people that the reads
 // decide come first, because how the other people of a refused call continue depends on whether
 // anybody was found.
-func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled invitation.Coverage) error {
-	if a.Call == invitation.CallRevoke {
+func (w *Worker) settle(ctx context.Context, a ledger.OpenAttempt, settled invitation.Coverage) error {
+	if a.Call == ledger.CallRevoke {
 		return w.settleRevoke(ctx, a)
 	}
-	var settledNow []invitation.Verdict
+	var settledNow []ledger.Verdict
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		again := time.Time{}
 		for _, only := range []invitation.ActionKind{invitation.Decide, invitation.Claim} {
-			people, err := w.store.LockAttempt(ctx, tx, a.ID)
+			people, err := ledger.LockAttempt(ctx, tx, a.ID)
 			if err != nil || len(people) == 0 {
 				return err
 			}
-			cases, err := w.store.Load(ctx, tx, w.cfg.Instance.ID, rowsOf(people), w.rules(), settled)
+			cases, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, rowsOf(people), w.rules(), settled)
 			if err != nil {
 				return err
 			}
-			var verdicts []invitation.Verdict
+			var verdicts []ledger.Verdict
 			for _, c := range cases {
 				act := c.Next()
 				if act.Kind == only && act.Close != "" {
-					verdicts = append(verdicts, invitation.Verdict{RowID: c.RowID, Key: c.Key, Action: act})
+					verdicts = append(verdicts, ledger.Verdict{RowID: c.RowID, Key: c.Key, Action: act})
 				}
 				if act.Kind == invitation.Read && (again.IsZero() || act.At.Before(again)) {
 					again = act.At
 				}
 			}
-			freed, err := w.store.Settle(ctx, tx, w.cfg.Instance.ID, verdicts)
+			freed, err := ledger.Settle(ctx, tx, w.cfg.Instance.ID, verdicts)
 			if err != nil {
 				return err
 			}
@@ -204,7 +205,7 @@ func (w *Worker) settle(ctx context.Context, a invitation.OpenAttempt, settled i
 		if again.IsZero() {
 			return nil
 		}
-		return w.store.ReadAgain(ctx, tx, a.ID, again)
+		return ledger.ReadAgain(ctx, tx, a.ID, again)
 	})
 	if err != nil {
 		return err

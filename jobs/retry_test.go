@@ -4,7 +4,8 @@ import (
 	"testing"
 
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -25,12 +26,12 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			w := b.worker(Config{Bulk: ratelimit.Limit{Off: true}})
 			tickets := b.claims(w, 2)
 
-			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true}
+			sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
 			if _, err := Rescind(t.Context(), b.pool, sw, persons(0)); err != nil {
 				t.Fatal(err)
 			}
 			if c.twice {
-				again := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "olga", Apply: true}
+				again := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "olga", Apply: true}
 				if _, err := Rescind(t.Context(), b.pool, again, persons(0)); err != nil {
 					t.Fatal(err)
 				}
@@ -44,10 +45,10 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			if c.stopped {
 				b.stop(sw.ID)
 			}
-			if err := b.store.FinishSweeps(t.Context(), b.instance.ID); err != nil {
+			if err := revocation.FinishSweeps(t.Context(), b.pool, b.instance.ID); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := b.store.Finish(t.Context(), b.instance.ID); err != nil {
+			if _, err := batch.Finish(t.Context(), b.pool, b.instance.ID); err != nil {
 				t.Fatal(err)
 			}
 

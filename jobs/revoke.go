@@ -13,7 +13,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -22,33 +24,33 @@ const revokers = 8
 
 // RevokeArgs wakes a worker for a revocation. It carries ids only.
 type RevokeArgs struct {
-	invitation.RevocationID
+	revocation.RevocationID
 }
 
 // Kind returns River's name of the job, "revoke".
 func (RevokeArgs) Kind() string { return "revoke" }
 
 // BeginSweep records a sweep and its targets, and inserts a job for each target, in one
-// transaction; see [invitation.Store.BeginSweep]. A held sweep and a dry run have no jobs. Any
+// transaction; see [revocation.BeginSweep]. A held sweep and a dry run have no jobs. Any
 // worker of the instance works the jobs. [Worker.Finish] does so and waits for the end.
-func BeginSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, targets []invitation.Target) error {
-	if err := store.BeginSweep(ctx, tx, sw, targets); err != nil {
+func BeginSweep(ctx context.Context, tx pgx.Tx, sw *revocation.Sweep, targets []ledger.Target) error {
+	if err := revocation.BeginSweep(ctx, tx, sw, targets); err != nil {
 		return err
 	}
 	if !sw.Apply || sw.Held {
 		return nil
 	}
-	ids := make([]invitation.RevocationID, len(targets))
+	ids := make([]revocation.RevocationID, len(targets))
 	for i, t := range targets {
-		ids[i] = invitation.RevocationID{Sweep: sw.ID, Invitation: t.InvitationID}
+		ids[i] = revocation.RevocationID{Sweep: sw.ID, Invitation: t.InvitationID}
 	}
 	return InsertRevokes(ctx, tx, sw.InstanceID, ids)
 }
 
 // AllowSweep allows a held sweep to exceed its threshold and inserts its jobs. It does nothing to a
 // sweep that is not held.
-func AllowSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *invitation.Sweep, actor string) error {
-	ids, err := store.AllowSweep(ctx, tx, sw.ID, actor)
+func AllowSweep(ctx context.Context, tx pgx.Tx, sw *revocation.Sweep, actor string) error {
+	ids, err := revocation.AllowSweep(ctx, tx, sw.ID, actor)
 	if err != nil {
 		return err
 	}
@@ -56,7 +58,7 @@ func AllowSweep(ctx context.Context, tx pgx.Tx, store *invitation.Store, sw *inv
 }
 
 // InsertRevokes inserts a job for each revocation. Call it in the transaction that records them.
-func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitation.RevocationID) error {
+func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []revocation.RevocationID) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -74,15 +76,15 @@ func InsertRevokes(ctx context.Context, tx pgx.Tx, instance int64, ids []invitat
 // Finish works on revocations until a sweep has ended, no matter who began it, and returns the
 // sweep. It sends no invitations if [Config.OnlyRevokes] is set. If ctx ends first, the returned
 // sweep has not ended, and any worker continues it.
-func (w *Worker) Finish(ctx context.Context, sweep int64) (*invitation.Sweep, error) {
+func (w *Worker) Finish(ctx context.Context, sweep int64) (*revocation.Sweep, error) {
 	err := w.Run(ctx, func(ctx context.Context) (bool, error) {
-		sw, err := w.store.Sweep(ctx, sweep)
+		sw, err := revocation.ReadSweep(ctx, w.pool, sweep)
 		return err == nil && (sw.Held || !sw.FinishedAt.IsZero()), err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return w.store.Sweep(context.WithoutCancel(ctx), sweep)
+	return revocation.ReadSweep(context.WithoutCancel(ctx), w.pool, sweep)
 }
 
 type revokeWorker struct {
@@ -133,8 +135,8 @@ func (w *Worker) untilStop(ctx context.Context) (context.Context, context.Cancel
 
 // revoke revokes one invitation. It returns 0 if nothing is left to do for this job, or how long to
 // wait before the next try.
-func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.Duration, error) {
-	now, err := w.store.Revocation(ctx, id)
+func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.Duration, error) {
+	now, err := revocation.ReadRevocation(ctx, w.pool, id)
 	if err != nil {
 		return 0, err
 	}
@@ -158,7 +160,7 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 	began := time.Now()
 	claimed, wait, err := w.claimRevoke(ctx, id)
 	attempt := claimed.AttemptID
-	if errors.Is(err, invitation.ErrDeclaredDead) {
+	if errors.Is(err, ledger.ErrDeclaredDead) {
 		return time.Millisecond, w.register(ctx)
 	}
 	if err != nil || attempt == 0 {
@@ -198,24 +200,24 @@ func (w *Worker) revoke(ctx context.Context, id invitation.RevocationID) (time.D
 // claimRevoke opens an attempt for a revoke and claims its person, unless it is known by now that
 // nothing must be sent. If it returns no attempt, the revocation is decided, or must be tried again
 // after wait.
-func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (claimed invitation.Claimed, wait time.Duration, err error) {
+func (w *Worker) claimRevoke(ctx context.Context, id revocation.RevocationID) (claimed ledger.Claimed, wait time.Duration, err error) {
 	claiming, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = pgx.BeginFunc(claiming, w.pool, func(tx pgx.Tx) error {
-		claimed, wait = invitation.Claimed{}, 0
-		if err := invitation.Alive(claiming, tx, w.id); err != nil {
+		claimed, wait = ledger.Claimed{}, 0
+		if err := ledger.Alive(claiming, tx, w.id); err != nil {
 			return err
 		}
-		r, err := w.store.LockRevocation(claiming, tx, id)
+		r, err := revocation.LockRevocation(claiming, tx, id)
 		if err != nil || !r.Waits() {
 			return err
 		}
 		if r.Dropped != "" {
-			end := invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: r.Dropped}
-			return w.store.EndRevocation(claiming, tx, id, end)
+			end := revocation.RevocationEnd{Outcome: revocation.RevokeSkipped, Reason: r.Dropped}
+			return revocation.EndRevocation(claiming, tx, id, end)
 		}
-		open, err := w.store.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
-			[]invitation.Request{{Call: invitation.CallRevoke, Bucket: ratelimit.GeneralCall, People: []invitation.Person{r.Person}, Sweep: id.Sweep}})
+		open, err := ledger.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
+			[]ledger.Request{{Call: ledger.CallRevoke, Bucket: ratelimit.GeneralCall, People: []ledger.Person{r.Person}, Sweep: id.Sweep}})
 		if err != nil {
 			return err
 		}
@@ -232,10 +234,10 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 			claimed = open[0]
 			return nil
 		}
-		if _, err := w.store.Withdraw(claiming, tx, open, func(invitation.Person) bool { return true }); err != nil {
+		if _, err := ledger.Withdraw(claiming, tx, open, func(ledger.Person) bool { return true }); err != nil {
 			return err
 		}
-		return w.store.EndRevocation(claiming, tx, id, end)
+		return revocation.EndRevocation(claiming, tx, id, end)
 	})
 	if err == nil && claimed.AttemptID == 0 && wait == 0 {
 		poke(w.active)
@@ -247,40 +249,40 @@ func (w *Worker) claimRevoke(ctx context.Context, id invitation.RevocationID) (c
 // because a later sweep finds the invitation again. Other sweeps wait, and so does a sweep whose own
 // open request is for another invitation of the same person. If the open request is this revoke,
 // resolving it decides the revocation or inserts a job.
-func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (time.Duration, error) {
-	mine, err := w.store.Revoking(ctx, tx, w.cfg.Instance.ID, r)
+func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (time.Duration, error) {
+	mine, err := revocation.UnderWay(ctx, tx, w.cfg.Instance.ID, r)
 	if err != nil || mine == r.Invitation {
 		return 0, err
 	}
-	if r.Kind == invitation.KindSweep && mine == "" {
-		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeSkipped, Reason: invitation.SkipOpenAttempt})
+	if r.Kind == revocation.KindSweep && mine == "" {
+		return 0, revocation.EndRevocation(ctx, tx, r.RevocationID, revocation.RevocationEnd{Outcome: revocation.RevokeSkipped, Reason: revocation.SkipOpenAttempt})
 	}
 	again := w.cfg.paced(2 * time.Second)
-	_, err = w.store.PutOffRevocation(ctx, tx, r.RevocationID, again, "")
+	_, err = revocation.PutOffRevocation(ctx, tx, r.RevocationID, again, "")
 	return again, err
 }
 
 // foregone decides a revocation if it is known that there is nothing to revoke. The end has no
 // outcome if that is not known.
-func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *invitation.Revocation) (e invitation.RevocationEnd, err error) {
-	status, waits, err := w.store.Known(ctx, tx, w.cfg.Instance.ID, r)
+func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (e revocation.RevocationEnd, err error) {
+	status, waits, err := revocation.Known(ctx, tx, w.cfg.Instance.ID, r)
 	switch {
 	case err != nil:
 	case status == invitation.Revoked:
-		e.Outcome = invitation.RevokeBefore
+		e.Outcome = revocation.RevokeBefore
 	case status == invitation.Accepted:
-		e.Outcome = invitation.RevokeAccepted
+		e.Outcome = revocation.RevokeAccepted
 	case status == invitation.Expired, !r.ExpiresAt.IsZero() && !r.ExpiresAt.After(r.Now):
-		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
-	case waits && r.Kind == invitation.KindSweep: // the row decides whether to revoke it
-		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipWaitingRow
+		e.Outcome, e.Reason = revocation.RevokeSkipped, revocation.SkipExpired
+	case waits && r.Kind == revocation.KindSweep: // the row decides whether to revoke it
+		e.Outcome, e.Reason = revocation.RevokeSkipped, revocation.SkipWaitingRow
 	}
 	return e, err
 }
 
 // revoked is the meaning of an answer to a revoke.
 type revoked struct {
-	end    invitation.RevocationEnd // no outcome: try again, or read
+	end    revocation.RevocationEnd // no outcome: try again, or read
 	status invitation.Status        // of the invitation; empty: unknown
 	answer invitation.Answer
 	close  string // the attempt's resolution; empty: only a read can resolve it
@@ -289,16 +291,16 @@ type revoked struct {
 
 // judgeRevoke returns the meaning of an answer to a revoke.
 func judgeRevoke(a clerk.Answer) revoked {
-	failed := invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: a.Code}
+	failed := revocation.RevocationEnd{Outcome: revocation.RevokeFailed, Reason: a.Code}
 	switch a.Class {
 	case clerk.Success:
-		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeDone}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeDone}, status: invitation.Revoked, answer: revocation.AnswerRevoked, close: invitation.ClosedAnswered}
 	case clerk.AlreadyRevoked:
-		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeBefore}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeBefore}, status: invitation.Revoked, answer: revocation.AnswerRevoked, close: invitation.ClosedAnswered}
 	case clerk.AlreadyAccepted:
-		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeAccepted}, status: invitation.Accepted, answer: invitation.AnswerAccepted, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeAccepted}, status: invitation.Accepted, answer: revocation.AnswerAccepted, close: invitation.ClosedAnswered}
 	case clerk.Gone:
-		return revoked{end: invitation.RevocationEnd{Outcome: invitation.RevokeGone}, answer: invitation.AnswerGone, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeGone}, answer: revocation.AnswerGone, close: invitation.ClosedAnswered}
 	case clerk.NotSent:
 		return revoked{answer: invitation.AnswerRefused, close: invitation.ClosedNotSent, wait: true}
 	case clerk.Throttled, clerk.Unauthorized:
@@ -311,15 +313,15 @@ func judgeRevoke(a clerk.Answer) revoked {
 
 // recordRevoke writes an answer, and what follows from it, into the ledger. It returns how long to
 // wait before the next try. 0 means that the revocation is decided or that a read will decide it.
-func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r *invitation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
+func (w *Worker) recordRevoke(ctx context.Context, claimed ledger.Claimed, r *revocation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
 	attempt, said := claimed.AttemptID, judgeRevoke(a)
-	reply := invitation.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]invitation.Said{}, Read: said.close == ""}
+	reply := ledger.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]ledger.Said{}, Read: said.close == ""}
 	if said.answer != invitation.NoAnswer {
-		reply.People[r.Key] = invitation.Said{Answer: said.answer, Code: a.Code, InvitationID: r.Invitation}
+		reply.People[r.Key] = ledger.Said{Answer: said.answer, Code: a.Code, InvitationID: r.Invitation}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
 		wait = 0
-		open, err := w.store.Note(ctx, tx, w.cfg.Settle, invitation.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
+		open, err := ledger.Note(ctx, tx, w.cfg.Settle, ledger.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
 		if err != nil || !open[attempt] {
 			return err // a read has resolved it meanwhile and decided the revocation
 		}
@@ -337,29 +339,29 @@ func (w *Worker) recordRevoke(ctx context.Context, claimed invitation.Claimed, r
 }
 
 // endOrWait decides a revocation as the answer says, or makes it back off.
-func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *invitation.Revocation, said revoked, code string) (time.Duration, error) {
-	if said.end.Outcome == invitation.RevokeGone && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(r.Now.Add(time.Minute)) {
-		said.end.Outcome, said.end.Reason = invitation.RevokeSkipped, invitation.SkipExpired // its clock is ahead
+func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *revocation.Revocation, said revoked, code string) (time.Duration, error) {
+	if said.end.Outcome == revocation.RevokeGone && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(r.Now.Add(time.Minute)) {
+		said.end.Outcome, said.end.Reason = revocation.RevokeSkipped, revocation.SkipExpired // its clock is ahead
 	}
 	if said.end.Outcome != "" {
 		said.end.Attempt = attempt
-		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, said.end)
+		return 0, revocation.EndRevocation(ctx, tx, r.RevocationID, said.end)
 	}
 	if !said.wait {
 		return time.Millisecond, nil
 	}
 	if said.close != "" && r.Now.Sub(r.Begun) > giveUp {
-		return 0, w.store.EndRevocation(ctx, tx, r.RevocationID, invitation.RevocationEnd{Outcome: invitation.RevokeFailed, Reason: code, Attempt: attempt})
+		return 0, revocation.EndRevocation(ctx, tx, r.RevocationID, revocation.RevocationEnd{Outcome: revocation.RevokeFailed, Reason: code, Attempt: attempt})
 	}
 	wait := w.cfg.backoff(r.Tries)
-	_, err := w.store.PutOffRevocation(ctx, tx, r.RevocationID, wait, code)
+	_, err := revocation.PutOffRevocation(ctx, tx, r.RevocationID, wait, code)
 	return wait, err
 }
 
 // closeRevoke closes a person's part of an attempt to revoke, and inserts jobs for the rows that
 // can be claimed again.
-func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p invitation.Person, status invitation.Status, how string) error {
-	freed, err := w.store.CloseRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how)
+func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p ledger.Person, status invitation.Status, how string) error {
+	freed, err := ledger.CloseRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how)
 	if err != nil {
 		return err
 	}
@@ -367,19 +369,19 @@ func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p in
 }
 
 // settleRevoke resolves a revoke without a usable answer by the status that the lists show now.
-func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) error {
+func (w *Worker) settleRevoke(ctx context.Context, a ledger.OpenAttempt) error {
 	var told []func()
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		people, err := w.store.LockAttempt(ctx, tx, a.ID)
+		people, err := ledger.LockAttempt(ctx, tx, a.ID)
 		if err != nil {
 			return err
 		}
 		for _, p := range people {
-			status, read, err := w.store.LastStatus(ctx, tx, w.cfg.Instance.ID, p.InvitationID, a.Due)
+			status, read, err := ledger.LastStatus(ctx, tx, w.cfg.Instance.ID, p.InvitationID, a.Due)
 			if err != nil {
 				return err
 			}
-			how := invitation.ClosedRead
+			how := revocation.ClosedRead
 			if status == invitation.Pending || status == "" && a.Sweep != 0 {
 				how = invitation.ClosedNotThere
 			}
@@ -387,7 +389,7 @@ func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) err
 				done := status != invitation.Pending && status != invitation.Accepted
 				err = w.closeOwnRevoke(ctx, tx, a.ID, p, status, how, done)
 			} else if err = w.closeRevoke(ctx, tx, a.ID, p, status, how); err == nil {
-				id := invitation.RevocationID{Sweep: a.Sweep, Invitation: p.InvitationID}
+				id := revocation.RevocationID{Sweep: a.Sweep, Invitation: p.InvitationID}
 				err = w.decideRead(ctx, tx, id, a.ID, status, read)
 			}
 			if err != nil {
@@ -410,26 +412,26 @@ func (w *Worker) settleRevoke(ctx context.Context, a invitation.OpenAttempt) err
 
 // decideRead decides a revocation by what a read showed. If the read shows that nothing was done,
 // the revoke is tried again, for [giveUp] at most.
-func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id invitation.RevocationID, attempt int64, status invitation.Status, read int64) error {
-	e := invitation.RevocationEnd{Attempt: attempt, Read: read}
+func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id revocation.RevocationID, attempt int64, status invitation.Status, read int64) error {
+	e := revocation.RevocationEnd{Attempt: attempt, Read: read}
 	switch status {
 	case invitation.Revoked:
-		e.Outcome = invitation.RevokeDone
+		e.Outcome = revocation.RevokeDone
 	case invitation.Accepted:
-		e.Outcome = invitation.RevokeAccepted
+		e.Outcome = revocation.RevokeAccepted
 	case invitation.Expired:
-		e.Outcome, e.Reason = invitation.RevokeSkipped, invitation.SkipExpired
+		e.Outcome, e.Reason = revocation.RevokeSkipped, revocation.SkipExpired
 	default:
-		r, err := w.store.LockRevocation(ctx, tx, id)
+		r, err := revocation.LockRevocation(ctx, tx, id)
 		if err != nil || r.Outcome != "" {
 			return err
 		}
 		if r.Now.Sub(r.Begun) <= giveUp {
-			return InsertRevokes(ctx, tx, w.cfg.Instance.ID, []invitation.RevocationID{id})
+			return InsertRevokes(ctx, tx, w.cfg.Instance.ID, []revocation.RevocationID{id})
 		}
-		e.Outcome, e.Reason = invitation.RevokeFailed, "not_done"
+		e.Outcome, e.Reason = revocation.RevokeFailed, "not_done"
 	}
-	return w.store.EndRevocation(ctx, tx, id, e)
+	return revocation.EndRevocation(ctx, tx, id, e)
 }
 
 // repairRevokes inserts jobs for all waiting revocations if the queue has none that could wake a
@@ -447,7 +449,7 @@ func (w *Worker) repairRevokes(ctx context.Context) error {
 	if woken {
 		return nil
 	}
-	ids, err := w.store.LostRevocations(ctx, w.cfg.Instance.ID, 100_000)
+	ids, err := revocation.LostRevocations(ctx, w.pool, w.cfg.Instance.ID, 100_000)
 	if err != nil || len(ids) == 0 {
 		return err
 	}

@@ -11,8 +11,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 )
 
 // stopWithin returns how long a stop waits until requests under way are recorded: 30 s, or 10 s
@@ -95,7 +100,7 @@ func (w *Worker) watch(ctx context.Context, idle func(context.Context) (bool, er
 // tidy does the housekeeping of batches and sweeps: it pauses batches that must be paused, finishes
 // those whose rows are all decided, and completes cancels and sweeps.
 func (w *Worker) tidy(ctx context.Context) error {
-	chores, err := w.store.Chores(ctx, w.cfg.Instance.ID)
+	chores, err := report.ReadChores(ctx, w.pool, w.cfg.Instance.ID)
 	if err != nil {
 		return err
 	}
@@ -106,12 +111,12 @@ func (w *Worker) tidy(ctx context.Context) error {
 		}
 	}
 	if chores.Zone {
-		if err := w.pauseThose(ctx, "whose time zone is not known", w.store.PauseZoneless); err != nil {
+		if err := w.pauseThose(ctx, "whose time zone is not known", batch.PauseZoneless); err != nil {
 			return err
 		}
 	}
 	if chores.Cancel {
-		if _, err := w.store.CancelRows(ctx, w.cfg.Instance.ID); err != nil {
+		if _, err := ledger.CancelRows(ctx, w.pool, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 	}
@@ -121,18 +126,18 @@ func (w *Worker) tidy(ctx context.Context) error {
 		}
 	}
 	if chores.Sweep {
-		if err := w.store.FinishSweeps(ctx, w.cfg.Instance.ID); err != nil {
+		if err := revocation.FinishSweeps(ctx, w.pool, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 	}
 	finished := 0
 	if chores.Finish {
-		if finished, err = w.store.Finish(ctx, w.cfg.Instance.ID); err != nil {
+		if finished, err = batch.Finish(ctx, w.pool, w.cfg.Instance.ID); err != nil {
 			return err
 		}
 	}
 	if chores.Certify || chores.Cancel || finished > 0 {
-		_, err = w.store.Certify(ctx, w.cfg.Instance.ID)
+		_, err = proof.Certify(ctx, w.pool, w.cfg.Instance.ID)
 	}
 	return err
 }
@@ -157,12 +162,12 @@ func (w *Worker) shutDown(loops *sync.WaitGroup) error {
 func (w *Worker) claimsOver() <-chan struct{} { return w.over }
 
 // info describes this process for the workers table.
-func (w *Worker) info() invitation.WorkerInfo {
+func (w *Worker) info() ledger.WorkerInfo {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return invitation.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
+	return ledger.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
 		Version: w.cfg.Version, Lives: w.cfg.RecoverAfter,
 		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
 }
@@ -172,13 +177,13 @@ func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
 	if err := w.register(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := w.store.Reap(ctx, w.cfg.Instance.ID, w.cfg.RecoverAfter); err != nil {
+	if _, err := ledger.Reap(ctx, w.pool, w.cfg.Instance.ID, w.cfg.RecoverAfter); err != nil {
 		return nil, err
 	}
 	return func() {
 		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := w.store.Leave(within, w.id); err != nil {
+		if err := ledger.Leave(within, w.pool, w.id); err != nil {
 			w.log.Warn("sign off", "error", err)
 		}
 	}, nil
@@ -186,7 +191,7 @@ func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
 
 // register records a heartbeat. It registers the process again if it was declared dead.
 func (w *Worker) register(ctx context.Context) error {
-	since, err := w.store.Beat(ctx, w.info())
+	since, err := ledger.Beat(ctx, w.pool, w.info())
 	if err == nil {
 		w.heard.CompareAndSwap(nil, &since)
 	}
@@ -219,7 +224,7 @@ func (w *Worker) housekeep(ctx context.Context) error {
 	if err := w.register(ctx); err != nil {
 		return err
 	}
-	dead, err := w.store.Reap(ctx, w.cfg.Instance.ID, w.cfg.RecoverAfter)
+	dead, err := ledger.Reap(ctx, w.pool, w.cfg.Instance.ID, w.cfg.RecoverAfter)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // ParseSchedule reads a cron expression of five fields. zone is an IANA time zone, or empty for the
@@ -100,7 +100,7 @@ func (w *Worker) nights(ctx context.Context) {
 // that process dies, this one takes over soon.
 func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
 	now := w.now()
-	since, err := w.store.Swept(ctx, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
+	since, err := revocation.Swept(ctx, w.pool, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
 	if err != nil {
 		return false, err
 	}
@@ -115,7 +115,7 @@ func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
 	defer func() { err = held.Explain(err); held.Release() }()
 	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true,
 		Actor: "nightly sweep", night: due.UTC(), held: held})
-	if errors.Is(err, invitation.ErrSwept) { // another process began it meanwhile
+	if errors.Is(err, revocation.ErrSwept) { // another process began it meanwhile
 		return false, nil
 	}
 	return false, err

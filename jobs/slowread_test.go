@@ -8,8 +8,9 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 )
 
 // TestListsSlowerThanFresh reads lists for longer than a read stays fresh. Each
@@ -48,8 +49,8 @@ func TestReadDuringImport(t *testing.T) {
 	must.OK(t, w.register(t.Context()))
 	batch := b.batchWhile(2, person, func() {
 		back := time.Now().Add(-time.Hour)
-		for _, err := range []error{b.passed(w, invitation.ReadPending, time.Time{}),
-			b.passed(w, invitation.ReadAll, back), b.passed(w, invitation.ReadRevoked, back)} {
+		for _, err := range []error{b.passed(w, ledger.ReadPending, time.Time{}),
+			b.passed(w, ledger.ReadAll, back), b.passed(w, ledger.ReadRevoked, back)} {
 			must.OK(t, err)
 		}
 	})

@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // BenchmarkSpansOff is what a claimed request costs where nothing is traced.
 func BenchmarkSpansOff(b *testing.B) {
 	t := &ticket{}
-	t.AttemptID, t.People = 1, make([]invitation.Person, bulkSize)
+	t.AttemptID, t.People = 1, make([]ledger.Person, bulkSize)
 	b.ReportAllocs()
 	for b.Loop() {
 		ctx, span := beginInvite(b.Context(), t, time.Time{})

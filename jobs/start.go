@@ -6,7 +6,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 )
 
@@ -20,11 +22,11 @@ type StartTerms struct {
 // StartDraft starts a draft if terms allow what it sends at that moment. It checks the draft under
 // its lock, so changes that others make meanwhile to its options or its file count. Commands, the
 // page and the API all use it. It fails with [invitation.ConsentError],
-// [invitation.UndeliveredError], [invitation.ZoneError], [invitation.StateError], or the error of
+// [invitation.UndeliveredError], [invitation.ZoneError], [batch.StateError], or the error of
 // terms.Change.
 func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, terms StartTerms) error {
 	if b.State != invitation.Draft {
-		return &invitation.StateError{Batch: b.ID, State: b.State, Action: "start"}
+		return &batch.StateError{Batch: b.ID, State: b.State, Action: "start"}
 	}
 	if terms.Change == nil {
 		terms.Change = func(*invitation.Batch) error { return nil }
@@ -34,7 +36,7 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 		return err
 	}
 	if !then.Hours.IsZero() {
-		known, err := invitation.NewStore(pool).KnowsZone(ctx, then.Hours.TZ)
+		known, err := batch.KnowsZone(ctx, pool, then.Hours.TZ)
 		if err != nil {
 			return err
 		}
@@ -56,20 +58,19 @@ func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, ac
 		}
 		return would.Of(b, p, waiting).Check(terms.Consent)
 	}
-	store := invitation.NewStore(pool)
 	return retryDeadlock(ctx, pool, func(tx pgx.Tx) error {
-		if err := store.HoldDraft(ctx, tx, b, actor, agreed); err != nil {
+		if err := batch.HoldDraft(ctx, tx, b, actor, agreed); err != nil {
 			return err
 		}
-		return Start(ctx, tx, store, b, actor)
+		return Start(ctx, tx, b, actor)
 	})
 }
 
 // Start sets a draft to running that the transaction has made or locked. It inserts the jobs of its
 // rows first and locks the create and bulk buckets last: a million jobs take a minute, and claims
 // wait for the buckets.
-func Start(ctx context.Context, tx pgx.Tx, store *invitation.Store, b *invitation.Batch, actor string) error {
-	rows, err := store.UndecidedRows(ctx, tx, b.ID)
+func Start(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) error {
+	rows, err := batch.UndecidedRows(ctx, tx, b.ID)
 	if err != nil {
 		return err
 	}
@@ -79,17 +80,16 @@ func Start(ctx context.Context, tx pgx.Tx, store *invitation.Store, b *invitatio
 	if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 		return err
 	}
-	return store.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
+	return batch.StartBatch(ctx, tx, b.ID, actor, b.Rows, b.Blank)
 }
 
 // SendingOf returns what inviting people of an instance does, without the fields that depend on the
 // batch; see [invitation.Sending.Of]. isReal says that mails reach people.
 func SendingOf(ctx context.Context, pool *pgxpool.Pool, instance int64, isReal bool) (invitation.Sending, error) {
-	reader := invitation.NewReader(pool)
-	in, _, err := reader.Fleet(ctx, instance)
+	in, _, err := report.Fleet(ctx, pool, instance)
 	s := invitation.Sending{Environment: in.Environment, Real: isReal}
 	if err == nil && s.Environment == "development" {
-		s.Mailed, err = reader.MailedThisMonth(ctx, instance)
+		s.Mailed, err = report.MailedThisMonth(ctx, pool, instance)
 	}
 	return s, err
 }

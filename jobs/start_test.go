@@ -10,8 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -39,7 +41,7 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 		},
 		func() { discarded = Discard(t.Context(), b.pool, draft, "olga") },
 		func() {
-			sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: invitation.KindRescind, StartedBy: "olga",
+			sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "olga",
 				Apply: true, Allow: true}
 			_, rescinded = Rescind(t.Context(), b.pool, sw, []string{person(0)})
 		},
@@ -58,7 +60,7 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 	}
 	must.OK(t, slow.Commit(t.Context()))
 	all.Wait()
-	var state *invitation.StateError
+	var state *batch.StateError
 	if started != nil || !errors.As(discarded, &state) || rescinded != nil {
 		t.Errorf("start: %v, discard: %v, rescind: %v", started, discarded, rescinded)
 	}

@@ -7,8 +7,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/revocation"
 )
 
 // ScopeAll is the scope of a sweep that also revokes invitations that no row made.
@@ -33,7 +35,7 @@ type SweepOptions struct {
 
 // Sweep revokes stale invitations. It returns when the last of them is decided, or when the sweep
 // is held. Use it with a worker that does not run yet.
-func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, error) {
+func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*revocation.Sweep, error) {
 	sw, err := w.BeginSweep(ctx, o)
 	if err != nil || !sw.Apply || sw.Held {
 		return sw, err
@@ -43,13 +45,13 @@ func (w *Worker) Sweep(ctx context.Context, o SweepOptions) (*invitation.Sweep, 
 
 // BeginSweep records a sweep of stale invitations. If the sweep is applied and not held, it also
 // inserts its jobs.
-func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation.Sweep, err error) {
+func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *revocation.Sweep, err error) {
 	ctx, span := tracer.Start(ctx, "sweep")
 	defer func() { endSpan(span, err) }()
-	sw = &invitation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: invitation.KindSweep, StartedBy: o.Actor, Scope: o.Scope,
+	sw = &revocation.Sweep{InstanceID: w.cfg.Instance.ID, Kind: revocation.KindSweep, StartedBy: o.Actor, Scope: o.Scope,
 		OlderThan: o.OlderThan, Apply: o.Apply, Allow: o.Allow, Night: o.night}
 	orDefault(&sw.OlderThan, w.cfg.SweepOlderThan)
-	policy := invitation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
+	policy := revocation.Policy{OlderThan: sw.OlderThan, Today: w.today()}
 	if o.Scope == ScopeAll {
 		reading := ctx
 		if o.held != nil {
@@ -65,8 +67,8 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 		}
 	}
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		var targets []invitation.Target
-		if targets, sw.Scanned, sw.Skipped, err = w.store.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
+		var targets []ledger.Target
+		if targets, sw.Scanned, sw.Skipped, err = revocation.Stale(ctx, tx, sw.InstanceID, policy); err != nil {
 			return err
 		}
 		if o.held != nil { // after the choice, which may take longer than a lease lasts
@@ -74,7 +76,7 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 				return err
 			}
 		}
-		return BeginSweep(ctx, tx, w.store, sw, targets)
+		return BeginSweep(ctx, tx, sw, targets)
 	})
 	if err != nil {
 		return nil, err
@@ -91,30 +93,30 @@ func (w *Worker) BeginSweep(ctx context.Context, o SweepOptions) (sw *invitation
 
 // confirmSweep asks for confirmation of what a sweep would revoke now. It holds no transaction
 // while a person is asked.
-func (w *Worker) confirmSweep(ctx context.Context, sw *invitation.Sweep, policy invitation.Policy,
+func (w *Worker) confirmSweep(ctx context.Context, sw *revocation.Sweep, policy revocation.Policy,
 	confirm func(ctx context.Context, revoke int) error) error {
-	var targets []invitation.Target
+	var targets []ledger.Target
 	var scanned int
 	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		targets, scanned, _, err = w.store.Stale(ctx, tx, sw.InstanceID, policy)
+		targets, scanned, _, err = revocation.Stale(ctx, tx, sw.InstanceID, policy)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if !sw.Allow && len(targets) > invitation.Threshold(scanned) {
+	if !sw.Allow && len(targets) > revocation.Threshold(scanned) {
 		return nil // the sweep will be held: it revokes nothing
 	}
 	return confirm(ctx, len(targets))
 }
 
 // pending reads what Clerk lists as pending, each invitation once.
-func (w *Worker) pending(ctx context.Context) (all []invitation.Seen, err error) {
+func (w *Worker) pending(ctx context.Context) (all []ledger.Seen, err error) {
 	met := map[string]bool{}
-	_, err = w.walk(ctx, list{call: invitation.ReadPending, status: invitation.Pending, sight: true,
-		take: func(ctx context.Context, _ invitation.GET, page []clerk.Invitation) error {
+	_, err = w.walk(ctx, list{call: ledger.ReadPending, status: invitation.Pending, sight: true,
+		take: func(ctx context.Context, _ ledger.GET, page []clerk.Invitation) error {
 			shown := seen(page)
-			if err := w.store.Veil(ctx, w.cfg.Instance.ID, shown); err != nil {
+			if err := ledger.Veil(ctx, w.pool, w.cfg.Instance.ID, shown); err != nil {
 				return err
 			}
 			for _, one := range shown {

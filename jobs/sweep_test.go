@@ -13,8 +13,9 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // sweeper is how a worker is configured that only takes back.
@@ -34,7 +35,7 @@ func (b *bundle) aged(n int) int64 {
 }
 
 // sums fails unless a sweep that has ended adds up.
-func (b *bundle) sums(sw *invitation.Sweep) {
+func (b *bundle) sums(sw *revocation.Sweep) {
 	b.t.Helper()
 	n := sw.Revoked + sw.Failed
 	for _, skipped := range sw.Skipped {
@@ -46,19 +47,19 @@ func (b *bundle) sums(sw *invitation.Sweep) {
 }
 
 // takeBack begins to take back all that a batch has sent.
-func (b *bundle) takeBack(kind invitation.SweepKind, batch int64) int64 {
+func (b *bundle) takeBack(kind revocation.SweepKind, batch int64) int64 {
 	b.t.Helper()
-	sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, Batch: batch, StartedBy: "maria", Apply: true, Allow: true}
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: kind, Batch: batch, StartedBy: "maria", Apply: true, Allow: true}
 	must.OK(b.t, pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(b.t.Context(), `select row_number, key, clerk_invitation_id from results where batch_id = $1 and outcome = 'invited' and status = 'pending'`, batch)
-		targets, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t invitation.Target, err error) {
+		targets, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (t ledger.Target, err error) {
 			t.Batch = batch
 			return t, row.Scan(&t.Row, &t.Key, &t.InvitationID)
 		})
 		if err != nil {
 			return err
 		}
-		return BeginSweep(b.t.Context(), tx, b.store, sw, targets)
+		return BeginSweep(b.t.Context(), tx, sw, targets)
 	}))
 	return sw.ID
 }
@@ -73,16 +74,16 @@ func TestSweepLeavesWhoWaits(t *testing.T) {
 	must.OK(t, err)
 	again := b.batch(1, person)
 	b.exec(`update batches set state = 'paused' where id = $1`, again)
-	for _, sweep := range []func() (*invitation.Sweep, error){
-		func() (*invitation.Sweep, error) { return b.worker(sweeper).Finish(t.Context(), before.ID) },
-		func() (*invitation.Sweep, error) {
+	for _, sweep := range []func() (*revocation.Sweep, error){
+		func() (*revocation.Sweep, error) { return b.worker(sweeper).Finish(t.Context(), before.ID) },
+		func() (*revocation.Sweep, error) {
 			return b.worker(sweeper).Sweep(t.Context(), SweepOptions{Apply: true, Actor: "maria"})
 		},
 	} {
 		sw, err := sweep()
 		must.OK(t, err)
 		b.sums(sw)
-		if sw.Skipped[invitation.SkipWaitingRow] != 1 {
+		if sw.Skipped[revocation.SkipWaitingRow] != 1 {
 			t.Errorf("sweep %+v, want the person who waits left alone", *sw)
 		}
 	}
@@ -102,11 +103,11 @@ func TestHeldSweep(t *testing.T) {
 	if !second.Held || second.Threshold != 20 || second.Stale != 30 {
 		t.Errorf("sweep %+v, want it held at 20", *second)
 	}
-	if first, err = b.store.Sweep(t.Context(), first.ID); err != nil {
+	if first, err = revocation.ReadSweep(t.Context(), b.pool, first.ID); err != nil {
 		t.Fatal(err)
 	}
 	b.sums(first)
-	if first.Held || first.Skipped[invitation.SkipSuperseded] != 30 {
+	if first.Held || first.Skipped[revocation.SkipSuperseded] != 30 {
 		t.Errorf("the older sweep is %+v, want it superseded", *first)
 	}
 	idle, err := Idle(t.Context(), b.pool, b.instance.ID)
@@ -115,7 +116,7 @@ func TestHeldSweep(t *testing.T) {
 		t.Errorf("%d requests of a held sweep, idle %v; want none, and true", n, idle)
 	}
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
-		func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, b.store, second, "tom") }))
+		func(tx pgx.Tx) error { return AllowSweep(t.Context(), tx, second, "tom") }))
 	done, err := b.worker(sweeper).Finish(t.Context(), second.ID)
 	must.OK(t, err)
 	b.sums(done)
@@ -150,15 +151,15 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 		Faults: []sandbox.Fault{{Call: "revoke", Kind: sandbox.FaultCutAfter, Address: "theirs@example.com", First: 1}}})
 	b.aged(2)
 	w := b.worker(sweeper)
-	begin := func(kind invitation.SweepKind, targets ...invitation.Target) *invitation.Sweep {
-		sw := &invitation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true, Scanned: 3}
+	begin := func(kind revocation.SweepKind, targets ...ledger.Target) *revocation.Sweep {
+		sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: kind, StartedBy: "maria", Apply: true, Scanned: 3}
 		must.OK(t, pgx.BeginFunc(t.Context(), b.pool,
-			func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, b.store, sw, targets) }))
+			func(tx pgx.Tx) error { return BeginSweep(t.Context(), tx, sw, targets) }))
 		return sw
 	}
-	var targets []invitation.Target
+	var targets []ledger.Target
 	err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		targets, _, _, err = b.store.Stale(t.Context(), tx, b.instance.ID, invitation.Policy{OlderThan: time.Hour, Today: time.Now()})
+		targets, _, _, err = revocation.Stale(t.Context(), tx, b.instance.ID, revocation.Policy{OlderThan: time.Hour, Today: time.Now()})
 		return err
 	})
 	if err != nil || len(targets) != 2 {
@@ -167,7 +168,7 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	theirs := w.api.Invitations(t.Context(), clerk.ListQuery{Status: "pending", Limit: clerk.MaxPage})
 	for _, one := range theirs.Invitations {
 		if one.Email == "theirs@example.com" {
-			targets = append(targets, invitation.Target{Person: invitation.Person{Key: one.Email, InvitationID: one.ID}, InvitedAt: one.CreatedAt})
+			targets = append(targets, ledger.Target{Person: ledger.Person{Key: one.Email, InvitationID: one.ID}, InvitedAt: one.CreatedAt})
 		}
 	}
 	// Somebody's request for both of our people is open.
@@ -175,12 +176,12 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	b.exec(`with a as (insert into attempts (instance_id, worker_id, call, bucket, deadline) select $1, 'other', 'create', 'create', clock_timestamp() + interval '1 s' from generate_series(1, 2) returning id)
 		insert into attempt_people (attempt_id, instance_id, key, batch_id, row_number)
 		select a.id, $1, r.key, r.batch_id, r.row_number from (select id, row_number() over () as n from a) a join results r on r.row_number = a.n`, b.instance.ID)
-	sweep := begin(invitation.KindSweep, targets[0])
-	rescind := begin(invitation.KindRescind, targets[1:]...)
+	sweep := begin(revocation.KindSweep, targets[0])
+	rescind := begin(revocation.KindRescind, targets[1:]...)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	err = w.Run(ctx, func(ctx context.Context) (bool, error) { // what waits has been put off, and is not decided
-		one, err := b.store.Sweep(ctx, sweep.ID)
+		one, err := revocation.ReadSweep(ctx, b.pool, sweep.ID)
 		return err == nil && !one.FinishedAt.IsZero() && b.count(`select count(*) from revocations where not_before is not null`) == 1, err
 	})
 	must.OK(t, err)
@@ -192,11 +193,11 @@ func TestRevokeBesideAnOpenAttempt(t *testing.T) {
 	if done.Revoked != 2 {
 		t.Errorf("rescind %+v, want both revoked", *done)
 	}
-	if done, err = b.store.Sweep(t.Context(), sweep.ID); err != nil {
+	if done, err = revocation.ReadSweep(t.Context(), b.pool, sweep.ID); err != nil {
 		t.Fatal(err)
 	}
 	b.sums(done)
-	if !maps.Equal(done.Skipped, map[string]int{invitation.SkipOpenAttempt: 1}) {
+	if !maps.Equal(done.Skipped, map[string]int{revocation.SkipOpenAttempt: 1}) {
 		t.Errorf("sweep %+v, want the one with an open attempt left alone", *done)
 	}
 	b.counts(1, "lost revokes of somebody without a row were settled by reading",
@@ -221,7 +222,7 @@ func TestOneSweepANight(t *testing.T) {
 		switch err := <-errs; {
 		case err == nil:
 			began++
-		case !errors.Is(err, invitation.ErrSwept):
+		case !errors.Is(err, revocation.ErrSwept):
 			t.Error(err)
 		}
 	}
@@ -331,7 +332,7 @@ func TestNightIsHeld(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	must.OK(t, b.worker(cfg).Run(ctx, func(context.Context) (bool, error) { return b.count(`select count(*) from sweeps`) > 0, nil }))
-	held, err := invitation.NewReader(b.pool).Sweeps(t.Context(), invitation.SweepFilter{Instance: b.instance.ID, Held: true})
+	held, err := revocation.Sweeps(t.Context(), b.pool, revocation.SweepFilter{Instance: b.instance.ID, Held: true})
 	must.OK(t, err)
 	if len(held) != 1 || held[0].Night.IsZero() || held[0].Undecided != 30 || b.count(`select count(*) from attempts where call = 'revoke'`) != 0 || b.count(`select count(*) from river_job where kind = 'revoke'`) != 0 {
 		t.Errorf("held %+v, want the night, with no job and no request", held)
@@ -356,7 +357,7 @@ func TestStale(t *testing.T) {
 	stale := func(older time.Duration) (rows []int, pending int, skipped map[string]int) {
 		t.Helper()
 		must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
-			targets, n, why, err := b.store.Stale(t.Context(), tx, b.instance.ID, invitation.Policy{OlderThan: older, Today: today})
+			targets, n, why, err := revocation.Stale(t.Context(), tx, b.instance.ID, revocation.Policy{OlderThan: older, Today: today})
 			for _, one := range targets {
 				rows = append(rows, one.Row)
 			}

@@ -8,7 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -18,27 +21,26 @@ import (
 // Invitations that other batches made for the same people stay. Undo returns the sweep, which ends
 // when all of this is done, by any process; see [Worker.Finish]. If the batch is being undone
 // already, Undo returns that sweep.
-func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) (*invitation.Sweep, error) {
-	store := invitation.NewStore(pool)
-	var sw *invitation.Sweep
+func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) (*revocation.Sweep, error) {
+	var sw *revocation.Sweep
 	begin := func(tx pgx.Tx) (err error) {
-		if err := invitation.LockSweeps(ctx, tx, b.InstanceID); err != nil {
+		if err := revocation.LockSweeps(ctx, tx, b.InstanceID); err != nil {
 			return err
 		}
 		if err := ratelimit.Lock(ctx, tx, b.InstanceID, ratelimit.Create, ratelimit.Bulk); err != nil {
 			return err
 		}
-		if sw, err = store.Undoing(ctx, tx, b.ID); err != nil || sw != nil {
+		if sw, err = revocation.Undoing(ctx, pool, tx, b.ID); err != nil || sw != nil {
 			return err
 		}
-		batches, err := invitation.FollowUps(ctx, tx, b.ID)
+		batches, err := revocation.FollowUps(ctx, tx, b.ID)
 		if err != nil {
 			return err
 		}
 		batches = append(batches, b.ID)
 		for _, id := range batches {
-			err := store.CancelBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: b.InstanceID}, actor)
-			var state *invitation.StateError
+			err := batch.CancelBatch(ctx, tx, &invitation.Batch{ID: id, InstanceID: b.InstanceID}, actor)
+			var state *batch.StateError
 			over := errors.As(err, &state) && state.State.Over()
 			if err != nil && !over {
 				return err
@@ -47,20 +49,20 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 		if err := forget(ctx, tx, b.InstanceID, batches...); err != nil {
 			return err
 		}
-		waiting, err := store.LockUndecided(ctx, tx, batches)
+		waiting, err := revocation.LockUndecided(ctx, tx, batches)
 		if err != nil {
 			return err
 		}
 		// This is a new statement: it sees what the transactions that it waited for have recorded.
-		targets, err := store.Sent(ctx, tx, batches)
+		targets, err := revocation.Sent(ctx, tx, batches)
 		if err != nil {
 			return err
 		}
-		sw = &invitation.Sweep{InstanceID: b.InstanceID, Kind: invitation.KindUndo, Batch: b.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: len(targets)}
-		if err := BeginSweep(ctx, tx, store, sw, targets); err != nil {
+		sw = &revocation.Sweep{InstanceID: b.InstanceID, Kind: revocation.KindUndo, Batch: b.ID, StartedBy: actor, Apply: true, Allow: true, Scanned: len(targets)}
+		if err := BeginSweep(ctx, tx, sw, targets); err != nil {
 			return err
 		}
-		return store.TakeAway(ctx, tx, sw.ID, waiting)
+		return revocation.TakeAway(ctx, tx, sw.ID, waiting)
 	}
 	if err := retryDeadlock(ctx, pool, begin); err != nil {
 		return nil, fmt.Errorf("undo batch %d (nothing was done): %w", b.ID, err)
@@ -69,6 +71,6 @@ func Undo(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor st
 	if err := follow(ctx, pool, b.InstanceID); err != nil {
 		return nil, err
 	}
-	_, err := store.CancelRows(ctx, b.InstanceID)
+	_, err := ledger.CancelRows(ctx, pool, b.InstanceID)
 	return sw, err
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"bulkinvite/clerk"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // Config says which instance is shown, and its limits.

@@ -13,8 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
@@ -30,7 +31,7 @@ const filled = `
 func instance(t *testing.T) (*pgxpool.Pool, invitation.Instance) {
 	t.Helper()
 	pool := postgrestest.New(t)
-	in, err := invitation.NewStore(pool).EnsureInstance(t.Context(), "ins_planted", "development")
+	in, err := batch.EnsureInstance(t.Context(), pool, "ins_planted", "development")
 	must.OK(t, err)
 	for _, sql := range []string{
 		filled,

@@ -9,7 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/ratelimit"
 )
@@ -129,7 +130,7 @@ func (s *state) read(ctx context.Context) ([]prometheus.Metric, error) {
 }
 
 func (s *state) health(ctx context.Context) ([]prometheus.Metric, error) {
-	h, err := invitation.NewReader(s.pool).Health(ctx, s.cfg.Instance.ID)
+	h, err := report.ReadHealth(ctx, s.pool, s.cfg.Instance.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -161,8 +162,7 @@ func seconds(t time.Time) float64 {
 // outcomes counts the rows of all batches. It counts the rows of an ended batch once, since they
 // don't change, and those of other batches with an index.
 func (s *state) outcomes(ctx context.Context) ([]prometheus.Metric, error) {
-	reader := invitation.NewReader(s.pool)
-	ends, err := reader.Ends(ctx, s.cfg.Instance.ID)
+	ends, err := report.Ends(ctx, s.pool, s.cfg.Instance.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func (s *state) outcomes(ctx context.Context) ([]prometheus.Metric, error) {
 	for _, b := range ends {
 		counts, known := s.over[b.ID]
 		if b.FinishedAt == nil || !known || !counts.finished.Equal(*b.FinishedAt) {
-			tally, err := reader.Tally(ctx, b.ID)
+			tally, err := report.Tally(ctx, s.pool, b.ID)
 			if err != nil {
 				return nil, err
 			}

@@ -18,7 +18,7 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/web/openidtest"
 )
 
@@ -349,7 +349,7 @@ func TestOddFiles(t *testing.T) {
 		if a.bearable(); a.status != http.StatusCreated {
 			continue // it is refused, in words: see bearable
 		}
-		id := into[invitation.Document](a).Batch
+		id := into[report.Document](a).Batch
 		for _, path := range []string{"", "/rows/1", "/rows/2", "/problems"} {
 			a := w.get(fmt.Sprintf("/batches/%d%s", id, path)).want(http.StatusOK)
 			a.bearable()

@@ -14,7 +14,9 @@ import (
 	"strings"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // refusal is an answer that is no success, in words for whoever asked.
@@ -43,7 +45,7 @@ var (
 // nothing is told but that.
 func asRefusal(err error) *refusal {
 	var said *refusal
-	var state *invitation.StateError
+	var state *batch.StateError
 	var file *importer.FileError
 	var large *http.MaxBytesError
 	switch {
@@ -51,7 +53,7 @@ func asRefusal(err error) *refusal {
 		return said
 	case errors.Is(err, invitation.ErrNoBatch):
 		return &refusal{http.StatusNotFound, "There is no batch of that number.", "The list of batches has those that there are."}
-	case errors.Is(err, invitation.ErrNoSweep):
+	case errors.Is(err, revocation.ErrNoSweep):
 		return &refusal{http.StatusNotFound, "There is no sweep of that number.", "The list of sweeps has those that there are."}
 	case errors.As(err, &state):
 		return &refusal{http.StatusConflict, upperFirst(state.Error()) + ".", "Somebody may have been faster: look at the batch as it is now."}

@@ -11,7 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // api is what the page does, for scripts: JSON under /api/v1.
@@ -109,7 +111,7 @@ func ofBatch[I interface{ batch() int64 }, T any](
 	a *api, h func(ctx context.Context, b *invitation.Batch, in I) (T, error),
 ) func(context.Context, *I) (T, error) {
 	return func(ctx context.Context, in *I) (found T, err error) {
-		b, err := a.store.Batch(ctx, (*in).batch())
+		b, err := batch.Batch(ctx, a.pool, (*in).batch())
 		if err != nil {
 			return found, err
 		}
@@ -152,9 +154,9 @@ type BatchPath struct {
 func (p BatchPath) batch() int64 { return p.Batch }
 
 // changed is where a batch stands after something was done to it, unless that failed.
-func (a *api) changed(ctx context.Context, batch int64, failed error) (d *invitation.Document, err error) {
+func (a *api) changed(ctx context.Context, batch int64, failed error) (d *report.Document, err error) {
 	if failed == nil {
-		d, _, err = a.reader.Document(ctx, batch, a.cfg.Limits)
+		d, _, err = report.ReadDocument(ctx, a.pool, batch, a.cfg.Limits)
 	}
 	return d, errors.Join(failed, err)
 }

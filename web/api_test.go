@@ -21,8 +21,10 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"bulkinvite/importer"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 )
 
 // script asks the API with a token, and holds every answer against the API's own
@@ -174,7 +176,7 @@ func TestAPILargeBatch(t *testing.T) {
 	stands := func(state invitation.State, undecided, cancelled int) {
 		t.Helper()
 		a := s.get("/batches/1").want(http.StatusOK)
-		d := into[invitation.Document](a)
+		d := into[report.Document](a)
 		if d.State != state || d.Undecided != undecided || d.Outcomes[invitation.Cancelled] != cancelled || a.header.Get("Age") != "0" {
 			t.Errorf("%s, %d undecided, %v, %s s ago; want %s, %d", d.State, d.Undecided, d.Outcomes, a.header.Get("Age"), state, undecided)
 		}
@@ -201,7 +203,7 @@ func TestAPIWay(t *testing.T) {
 	if up.header.Get("Location") != apiRoot+"/batches/1" {
 		t.Errorf("the draft is at %s", up.header.Get("Location"))
 	}
-	d := into[invitation.Document](up)
+	d := into[report.Document](up)
 	if d.Batch != 1 || d.State != invitation.Draft || d.Rows != 4 || d.FileName != "hires.csv" || d.Undecided != 2 || d.Outcomes[invitation.Invalid] != 1 || d.Outcomes[invitation.DuplicateRow] != 1 {
 		t.Errorf("%s", up.body)
 	}
@@ -209,14 +211,14 @@ func TestAPIWay(t *testing.T) {
 		t.Errorf("a draft has %d jobs", n)
 	}
 	s.csv("", messy).refused(http.StatusConflict, `"batch":1`, "batch 1 already")
-	moved := into[invitation.Document](s.ask(http.MethodPut, "/batches/1/columns", jsonType, `{"map":{"email":"Zweite"}}`).want(http.StatusOK))
+	moved := into[report.Document](s.ask(http.MethodPut, "/batches/1/columns", jsonType, `{"map":{"email":"Zweite"}}`).want(http.StatusOK))
 	if moved.Batch != 1 || moved.Undecided != 2 || moved.Outcomes[invitation.Invalid] != 2 {
 		t.Errorf("read by another column: %+v", moved.Report)
 	}
 	s.ask(http.MethodPut, "/batches/1/columns", jsonType, `{"map":{"email":"No such"}}`).refused(http.StatusUnprocessableEntity)
 	s.ask(http.MethodPut, "/batches/1/columns", jsonType, `{"map":{"email":"E-Mail-Adresse"}}`).want(http.StatusOK)
 	s.ask(http.MethodPatch, "/batches/1/options", jsonType, `{"expires_in_days":14,"canary":1}`).want(http.StatusOK)
-	batch, err := b.server.store.Batch(t.Context(), 1)
+	batch, err := batch.Batch(t.Context(), b.server.pool, 1)
 	if err != nil || batch.Options != (invitation.Options{RedirectURL: "https://app.example.com/in", ExpiresInDays: 14}) || batch.Priority != 1 || batch.Canary != 1 {
 		t.Errorf("%+v, %v", batch, err)
 	}
@@ -229,7 +231,7 @@ func TestAPIWay(t *testing.T) {
 		t.Errorf("draft: %+v", draft)
 	}
 	s.post("/batches/1/start", `{"people":3}`).refused(http.StatusConflict, "not the number of people: 2")
-	if d := into[invitation.Document](s.post("/batches/1/start", `{"people":2}`).want(http.StatusOK)); d.State != invitation.Running || d.Plan == nil || d.ETA == nil {
+	if d := into[report.Document](s.post("/batches/1/start", `{"people":2}`).want(http.StatusOK)); d.State != invitation.Running || d.Plan == nil || d.ETA == nil {
 		t.Errorf("started: %+v", d)
 	}
 	s.post("/batches/1/start", "").refused(http.StatusConflict, "is running")
@@ -240,7 +242,7 @@ func TestAPIWay(t *testing.T) {
 		action string
 		state  invitation.State
 	}{{"pause", invitation.Paused}, {"resume", invitation.Running}, {"cancel", invitation.StateCancelled}} {
-		if d := into[invitation.Document](s.post("/batches/1/"+step.action, "").want(http.StatusOK)); d.State != step.state {
+		if d := into[report.Document](s.post("/batches/1/"+step.action, "").want(http.StatusOK)); d.State != step.state {
 			t.Errorf("%s: %s", step.action, d.State)
 		}
 		s.post("/batches/1/"+step.action, "").refused(http.StatusConflict)
@@ -248,7 +250,7 @@ func TestAPIWay(t *testing.T) {
 	if n := b.count(`select count(*) from events where batch_id = 1 and actor <> 'token:hr-operator' and action in ('imported', 'set', 'started', 'paused', 'resumed', 'cancelled')`); n != 0 {
 		t.Errorf("%d events stand under another name", n)
 	}
-	if lines := into[[]invitation.BatchLine](s.get("/batches").want(http.StatusOK)); len(lines) != 1 || lines[0].Actor != "token:hr-operator" {
+	if lines := into[[]report.BatchLine](s.get("/batches").want(http.StatusOK)); len(lines) != 1 || lines[0].Actor != "token:hr-operator" {
 		t.Errorf("batches: %+v", lines)
 	}
 	s.get("/batches/1").want(http.StatusOK).says(`"cancelled":2`)
@@ -319,7 +321,7 @@ func TestAPIPages(t *testing.T) {
 			t.Errorf("%s has %d, want %d", first, len(seen), want)
 		}
 	}
-	if people := into[[]invitation.PersonLine](s.get("/people?q=A@EX").want(http.StatusOK)); len(people) != 1 || people[0].Key != "a@example.com" {
+	if people := into[[]report.PersonLine](s.get("/people?q=A@EX").want(http.StatusOK)); len(people) != 1 || people[0].Key != "a@example.com" {
 		t.Errorf("%+v", people)
 	}
 }
@@ -580,14 +582,14 @@ func TestAPILive(t *testing.T) {
 	if kind := response.Header.Get("Content-Type"); kind != "text/event-stream" {
 		t.Errorf("it is %s", kind)
 	}
-	events := make(chan invitation.Document)
+	events := make(chan report.Document)
 	go func() {
 		defer close(events)
-		var d invitation.Document
+		var d report.Document
 		stream := json.NewDecoder(&dataOf{r: response.Body})
 		for stream.Decode(&d) == nil {
 			events <- d
-			d = invitation.Document{}
+			d = report.Document{}
 		}
 	}()
 	if d := <-events; d.Report == nil || d.State != invitation.Running || d.Plan == nil {

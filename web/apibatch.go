@@ -7,7 +7,9 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 )
 
 // deeds are what can be done to a batch, in the words of the API's document.
@@ -26,9 +28,9 @@ func (a *api) batchOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-batches", Method: http.MethodGet, Path: "/batches", Tags: []string{"Batches"},
 		Summary: "List the batches, the newest first", Description: "The same as `bulkinvite batches --json`, in pages. The counts of a large batch that runs may be some seconds old: the Age of GET /batches/{batch} says how old its own are."},
-		func(ctx context.Context, in *batchesInput) (*many[invitation.BatchLine], error) {
+		func(ctx context.Context, in *batchesInput) (*many[report.BatchLine], error) {
 			found, err := a.batchLines(ctx, in.After, in.Limit+1)
-			return list(ctx, found, in.Limit, func(last invitation.BatchLine) any { return last.Batch }), err
+			return list(ctx, found, in.Limit, func(last report.BatchLine) any { return last.Batch }), err
 		})
 	register(a, Auditor, huma.Operation{OperationID: "get-batch", Method: http.MethodGet, Path: "/batches/{batch}", Tags: []string{"Batches"},
 		Summary: "See where a batch stands", Description: "The same as `bulkinvite status BATCH --json`. Every row is counted: `rows` is the sum of `outcomes` and `undecided`. The rows of a batch of 5,000 and more are not counted each time: `Age` says how many seconds ago they were. Its state is always that of now."},
@@ -39,7 +41,7 @@ func (a *api) batchOperations() {
 	for _, d := range deeds {
 		reply(a, Operator, huma.Operation{OperationID: d.action + "-batch", Method: http.MethodPost, Path: "/batches/{batch}/" + d.action, Tags: []string{"Batches"},
 			Summary: d.summary, Description: d.description},
-			func(ctx context.Context, in *BatchPath) (*invitation.Document, error) {
+			func(ctx context.Context, in *BatchPath) (*report.Document, error) {
 				return a.changed(ctx, in.Batch, a.do(ctx, in.Batch, d.action, exchangeOf(ctx).who))
 			})
 	}
@@ -49,7 +51,7 @@ func (a *api) batchOperations() {
 	}
 	reply(a, Operator, huma.Operation{OperationID: "retry-batch", Method: http.MethodPost, Path: "/batches/{batch}/retry", Tags: []string{"Batches"},
 		Summary: "Take up the failed rows of a batch", Description: "What a row had until then stays on record."},
-		func(ctx context.Context, in *retryInput) (*invitation.Document, error) {
+		func(ctx context.Context, in *retryInput) (*report.Document, error) {
 			action := "retry"
 			if in.Rejected {
 				action = "retry-rejected"
@@ -62,17 +64,17 @@ func (a *api) batchOperations() {
 	}
 	reply(a, Operator, huma.Operation{OperationID: "undo-batch", Method: http.MethodPost, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "Take a batch back", Description: "Cancels what is left of it, and revokes each invitation that it sent and nobody has accepted. Resends of the batch and corrections of its rows are undone with it; invitations that other files or programs made for the same people stay. Workers do that; the answer is the sweep to watch, as `bulkinvite undo BATCH --json` prints it."},
-		func(ctx context.Context, in *undoInput) (*invitation.Sweep, error) {
+		func(ctx context.Context, in *undoInput) (*revocation.Sweep, error) {
 			return a.undoBatch(ctx, in.Batch, &in.Body.Invitations, exchangeOf(ctx).who)
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-undo", Method: http.MethodGet, Path: "/batches/{batch}/undo", Tags: []string{"Batches"},
 		Summary: "See what taking a batch back means, or how far that is"},
 		ofBatch(a, func(ctx context.Context, b *invitation.Batch, _ BatchPath) (*undoState, error) {
-			t, err := a.reader.Tally(ctx, b.ID)
+			t, err := report.Tally(ctx, a.pool, b.ID)
 			if err != nil {
 				return nil, err
 			}
-			if t.Statuses, err = a.reader.CountSent(ctx, b.ID); err != nil {
+			if t.Statuses, err = revocation.CountSent(ctx, a.pool, b.ID); err != nil {
 				return nil, err
 			}
 			return a.undoing(ctx, b, t)
@@ -84,11 +86,11 @@ func (a *api) batchOperations() {
 			if err != nil {
 				return nil, err
 			}
-			d := &course{Steps: []invitation.Step{}}
+			d := &course{Steps: []report.Step{}}
 			if !c.From.IsZero() {
 				d.From, d.To, d.Steps = &c.From, &c.To, c.Steps
 			}
-			d.LastHour, err = a.reader.InvitedLately(ctx, b, time.Hour)
+			d.LastHour, err = report.InvitedLately(ctx, a.pool, b, time.Hour)
 			return d, err
 		}))
 	register(a, Auditor, huma.Operation{OperationID: "watch-batch", Method: http.MethodGet, Path: "/batches/{batch}/live", Tags: []string{"Batches"},
@@ -103,7 +105,7 @@ func (a *api) batchOperations() {
 // agedDocument is where a batch stands, as it was counted a while ago.
 type agedDocument struct {
 	Age  int `header:"Age" doc:"How many seconds ago the rows were counted (RFC 9111)."`
-	Body invitation.Document
+	Body report.Document
 }
 
 // undoBody confirms an undo.
@@ -113,10 +115,10 @@ type undoBody struct {
 
 // course is how a batch went.
 type course struct {
-	From     *time.Time        `json:"from" doc:"The first invitation; null: nobody was invited."`
-	To       *time.Time        `json:"to"`
-	Steps    []invitation.Step `json:"steps" doc:"What there was in all at the end of each part of that time; the parts are of one length. An acceptance counts from when it was read."`
-	LastHour int               `json:"last_hour" doc:"People invited in the last hour."`
+	From     *time.Time    `json:"from" doc:"The first invitation; null: nobody was invited."`
+	To       *time.Time    `json:"to"`
+	Steps    []report.Step `json:"steps" doc:"What there was in all at the end of each part of that time; the parts are of one length. An acceptance counts from when it was read."`
+	LastHour int           `json:"last_hour" doc:"People invited in the last hour."`
 }
 
 // streamed answers with what send writes.

@@ -16,7 +16,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/words"
 )
 
@@ -29,13 +32,13 @@ const (
 // schemaNames are those of types whose own names say something else. The others are
 // called as their types.
 var schemaNames = map[reflect.Type]string{
-	reflect.TypeFor[invitation.Document]():       "Batch",
-	reflect.TypeFor[invitation.Result]():         "Row",
-	reflect.TypeFor[invitation.SweepDocument]():  "Sweep",
-	reflect.TypeFor[invitation.PersonLine]():     "Person",
+	reflect.TypeFor[report.Document]():           "Batch",
+	reflect.TypeFor[report.Result]():             "Row",
+	reflect.TypeFor[revocation.SweepDocument]():  "Sweep",
+	reflect.TypeFor[report.PersonLine]():         "Person",
 	reflect.TypeFor[uploadDocument]():            "Upload",
 	reflect.TypeFor[importer.Problem]():          "FileProblem",
-	reflect.TypeFor[invitation.RevocationLine](): "Revocation",
+	reflect.TypeFor[revocation.RevocationLine](): "Revocation",
 	reflect.TypeFor[columnsBody]():               "SetColumns",
 	reflect.TypeFor[optionsBody]():               "SetOptions",
 	reflect.TypeFor[startBody]():                 "Start",
@@ -58,10 +61,10 @@ var enums = map[reflect.Type][]any{
 	reflect.TypeFor[invitation.Status]():     anys(invitation.Statuses...),
 	reflect.TypeFor[invitation.State]():      anys(invitation.Draft, invitation.Running, invitation.Paused, invitation.StateCancelled, invitation.Done),
 	reflect.TypeFor[invitation.Pauser]():     anys(invitation.ByPerson, invitation.ByCanary, invitation.ByBreaker, invitation.ByClerk, invitation.ByZone),
-	reflect.TypeFor[invitation.SweepKind]():  anys(invitation.KindSweep, invitation.KindRescind, invitation.KindUndo, invitation.KindCorrect),
-	reflect.TypeFor[invitation.SweepState](): anys(invitation.SweepDry, invitation.SweepHeld, invitation.SweepRunning, invitation.SweepDone),
-	reflect.TypeFor[invitation.Revoking]():   anys(invitation.RevokeDone, invitation.RevokeBefore, invitation.RevokeAccepted, invitation.RevokeGone, invitation.RevokeFailed, invitation.RevokeSkipped),
-	reflect.TypeFor[invitation.DriftKind]():  anys(invitation.Unexplained, invitation.Gone, invitation.PendingAgain),
+	reflect.TypeFor[revocation.SweepKind]():  anys(revocation.KindSweep, revocation.KindRescind, revocation.KindUndo, revocation.KindCorrect),
+	reflect.TypeFor[revocation.SweepState](): anys(revocation.SweepDry, revocation.SweepHeld, revocation.SweepRunning, revocation.SweepDone),
+	reflect.TypeFor[revocation.Revoking]():   anys(revocation.RevokeDone, revocation.RevokeBefore, revocation.RevokeAccepted, revocation.RevokeGone, revocation.RevokeFailed, revocation.RevokeSkipped),
+	reflect.TypeFor[ledger.DriftKind]():      anys(ledger.Unexplained, ledger.Gone, ledger.PendingAgain),
 }
 
 func anys[T ~string](all ...T) []any {
@@ -89,7 +92,7 @@ func apiConfig() huma.Config {
 		return huma.DefaultSchemaNamer(t, hint)
 	})
 	registry.RegisterTypeAlias(reflect.TypeFor[invitation.Counts](), outcomeCounts)
-	registry.RegisterTypeAlias(reflect.TypeFor[invitation.Sweep](), reflect.TypeFor[invitation.SweepDocument]())
+	registry.RegisterTypeAlias(reflect.TypeFor[revocation.Sweep](), reflect.TypeFor[revocation.SweepDocument]())
 	c.Components.Schemas = registry
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":   {Type: "http", Scheme: "bearer", Description: "A token of `bulkinvite token create NAME`, for scripts."},

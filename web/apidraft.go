@@ -17,7 +17,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // fileTypes are what a file may be sent as; what it is, is found out by reading.
@@ -137,7 +138,7 @@ func (a *api) draftOperations() {
 		Description:   "The file is checked whole and becomes a draft: nothing is sent before it is started. The answer is the draft, or 202 where the check takes long: look at Location then. The same file again is refused with its batch.",
 		DefaultStatus: http.StatusCreated,
 		Responses: map[string]*huma.Response{
-			"201": answer("The draft.", schemaOf[invitation.Document](a.huma)),
+			"201": answer("The draft.", schemaOf[report.Document](a.huma)),
 			"202": answer("It is being checked.", schemaOf[uploadDocument](a.huma)),
 		}}, a.uploadBatch)
 	a.huma.OpenAPI().Paths[apiRoot+"/batches"].Post.RequestBody = body // now: the library would read a body that it knows of whole
@@ -171,7 +172,7 @@ func (a *api) draftOperations() {
 	}
 	reply(a, Operator, huma.Operation{OperationID: "set-options", Method: http.MethodPatch, Path: "/batches/{batch}/options", Tags: []string{"Drafts"},
 		Summary: "Change options of a draft", Description: "Those that are not named stay."},
-		func(ctx context.Context, in *optionsInput) (*invitation.Document, error) {
+		func(ctx context.Context, in *optionsInput) (*report.Document, error) {
 			form := in.Body.form()
 			if err := areText(form); err != nil {
 				return nil, err
@@ -185,7 +186,7 @@ func (a *api) draftOperations() {
 	}
 	reply(a, Operator, huma.Operation{OperationID: "start-batch", Method: http.MethodPost, Path: "/batches/{batch}/start", Tags: []string{"Drafts"},
 		Summary: "Start a draft", Description: "Workers send it. With a live key it takes the number of people, as somebody would type it: with another number than the draft has nothing happens. What import --draft has had confirmed needs none, unless the draft was changed since. Of two starts one wins."},
-		func(ctx context.Context, in *startInput) (*invitation.Document, error) {
+		func(ctx context.Context, in *startInput) (*report.Document, error) {
 			consent := invitation.Consent{Yes: true}
 			if in.Body != nil {
 				consent.Number, consent.Undelivered = in.Body.People, in.Body.AllowUndelivered
@@ -211,7 +212,7 @@ func (a *api) draftDocument(ctx context.Context, b *invitation.Batch, _ BatchPat
 	if b.State != invitation.Draft {
 		return nil, refuse(http.StatusConflict, fmt.Sprintf("GET %s/batches/%d says where it stands.", apiRoot, b.ID), "Batch %d is %s: it is no draft any more.", b.ID, b.State)
 	}
-	tally, err := a.reader.Tally(ctx, b.ID)
+	tally, err := report.Tally(ctx, a.pool, b.ID)
 	if err != nil {
 		return nil, err
 	}

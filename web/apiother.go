@@ -9,7 +9,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
 
@@ -18,22 +20,22 @@ func (a *api) otherOperations() {
 	a.peopleOperations()
 	a.sweepOperations()
 	type driftInput struct {
-		Kind invitation.DriftKind `query:"kind" enum:"unexplained,gone,pending_again" doc:"Only drift of this kind."`
+		Kind ledger.DriftKind `query:"kind" enum:"unexplained,gone,pending_again" doc:"Only drift of this kind."`
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-drift", Method: http.MethodGet, Path: "/drift", Tags: []string{"Clerk"},
 		Summary: "List where Clerk and our rows tell different stories", Description: "The same as `bulkinvite drift --json`, as the last reconciling found it, the newest first, streamed. A user may have 4 downloads at a time.",
-		Responses: streams(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[invitation.Drift](a.huma)})},
+		Responses: streams(jsonType, "The drift that stands.", &huma.Schema{Type: huma.TypeArray, Items: schemaOf[report.Drift](a.huma)})},
 		func(ctx context.Context, in *driftInput) (*huma.StreamResponse, error) {
 			return streamed(a.download(exchangeOf(ctx), jsonType, func(out io.Writer) error {
-				return invitation.JSONArray(out, func(add func(any) error) error {
-					return a.reader.Drift(ctx, invitation.DriftFilter{Kind: in.Kind}, func(d *invitation.Drift) error { return add(d) })
+				return report.JSONArray(out, func(add func(any) error) error {
+					return report.EachDrift(ctx, a.pool, report.DriftFilter{Kind: in.Kind}, func(d *report.Drift) error { return add(d) })
 				})
 			}))
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-reconcile", Method: http.MethodGet, Path: "/reconcile", Tags: []string{"Clerk"},
 		Summary: "See when Clerk was last held against our rows", Description: "Of the instance that the server speaks for; 404 where it never was."},
 		func(ctx context.Context, _ *struct{}) (*reconcile, error) {
-			last, err := a.reader.LastReconcile(ctx, a.cfg.Instance.ID)
+			last, err := report.LastReconcile(ctx, a.pool, a.cfg.Instance.ID)
 			if err != nil {
 				return nil, err
 			}
@@ -52,9 +54,9 @@ func (a *api) otherOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-events", Method: http.MethodGet, Path: "/events", Tags: []string{"Events"},
 		Summary: "List who did what, the newest first"},
-		func(ctx context.Context, in *eventsInput) (*many[invitation.Event], error) {
-			found, err := a.reader.Events(ctx, in.Batch, in.After, in.Limit+1)
-			return list(ctx, found, in.Limit, func(last invitation.Event) any { return last.ID }), err
+		func(ctx context.Context, in *eventsInput) (*many[report.Event], error) {
+			found, err := report.Events(ctx, a.pool, in.Batch, in.After, in.Limit+1)
+			return list(ctx, found, in.Limit, func(last report.Event) any { return last.ID }), err
 		})
 }
 
@@ -66,9 +68,9 @@ func (a *api) peopleOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "find-people", Method: http.MethodGet, Path: "/people", Tags: []string{"People"},
 		Summary: "Find people in all batches", Description: "One line a person, by address, with the last row that names them."},
-		func(ctx context.Context, in *peopleInput) (*many[invitation.PersonLine], error) {
-			found, err := a.reader.People(ctx, in.Search, in.After, in.Limit+1)
-			return list(ctx, found, in.Limit, func(last invitation.PersonLine) any { return last.Key }), err
+		func(ctx context.Context, in *peopleInput) (*many[report.PersonLine], error) {
+			found, err := report.People(ctx, a.pool, in.Search, in.After, in.Limit+1)
+			return list(ctx, found, in.Limit, func(last report.PersonLine) any { return last.Key }), err
 		})
 	type personPath struct {
 		Email string `path:"email" maxLength:"320" doc:"The address, in any spelling."`
@@ -76,18 +78,18 @@ func (a *api) peopleOperations() {
 	reply(a, Auditor, huma.Operation{OperationID: "get-person", Method: http.MethodGet, Path: "/people/{email}", Tags: []string{"People"},
 		Summary:     "Read one person's whole story",
 		Description: "The same as `bulkinvite why EMAIL --json`: every row, attempt, answer, read and event, with ids."},
-		func(ctx context.Context, in *personPath) (*invitation.Story, error) {
+		func(ctx context.Context, in *personPath) (*report.Story, error) {
 			return a.storyOf(ctx, in.Email)
 		})
 }
 
 // storyOf tells the story of the person with an address.
-func (a *api) storyOf(ctx context.Context, address string) (*invitation.Story, error) {
+func (a *api) storyOf(ctx context.Context, address string) (*report.Story, error) {
 	key, problem := importer.Person(address)
 	if problem != "" {
 		return nil, refuse(http.StatusUnprocessableEntity, "Write it as name@example.com.", "What is given as an address is none (%s).", problem)
 	}
-	story, err := a.reader.Why(ctx, key)
+	story, err := report.Why(ctx, a.pool, key)
 	if err != nil {
 		return nil, err
 	}
@@ -111,14 +113,14 @@ func (a *api) sweepOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-sweeps", Method: http.MethodGet, Path: "/sweeps", Tags: []string{"Sweeps"},
 		Summary: "List the sweeps, the newest first", Description: "The same as `bulkinvite sweep --list --json`, in pages."},
-		func(ctx context.Context, in *sweepsInput) (*many[*invitation.Sweep], error) {
-			found, err := a.reader.Sweeps(ctx, invitation.SweepFilter{Batch: in.Batch, Held: in.Held, Before: in.After, Limit: in.Limit + 1})
-			return list(ctx, found, in.Limit, func(last *invitation.Sweep) any { return last.ID }), err
+		func(ctx context.Context, in *sweepsInput) (*many[*revocation.Sweep], error) {
+			found, err := revocation.Sweeps(ctx, a.pool, revocation.SweepFilter{Batch: in.Batch, Held: in.Held, Before: in.After, Limit: in.Limit + 1})
+			return list(ctx, found, in.Limit, func(last *revocation.Sweep) any { return last.ID }), err
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "get-sweep", Method: http.MethodGet, Path: "/sweeps/{sweep}", Tags: []string{"Sweeps"},
 		Summary: "See what a sweep has done"},
-		func(ctx context.Context, in *SweepPath) (*invitation.Sweep, error) {
-			return a.store.Sweep(ctx, in.Sweep)
+		func(ctx context.Context, in *SweepPath) (*revocation.Sweep, error) {
+			return revocation.ReadSweep(ctx, a.pool, in.Sweep)
 		})
 	type revocationsInput struct {
 		SweepPath
@@ -127,12 +129,12 @@ func (a *api) sweepOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-revocations", Method: http.MethodGet, Path: "/sweeps/{sweep}/revocations", Tags: []string{"Sweeps"},
 		Summary: "List the invitations of a sweep, and what came of each", Description: "By Clerk's ids. A dry run has none."},
-		func(ctx context.Context, in *revocationsInput) (*many[invitation.RevocationLine], error) {
-			if _, err := a.store.Sweep(ctx, in.Sweep); err != nil {
+		func(ctx context.Context, in *revocationsInput) (*many[revocation.RevocationLine], error) {
+			if _, err := revocation.ReadSweep(ctx, a.pool, in.Sweep); err != nil {
 				return nil, err
 			}
-			found, err := a.reader.Revocations(ctx, in.Sweep, in.After, in.Limit+1)
-			return list(ctx, found, in.Limit, func(last invitation.RevocationLine) any { return last.ClerkInvitationID }), err
+			found, err := revocation.Revocations(ctx, a.pool, in.Sweep, in.After, in.Limit+1)
+			return list(ctx, found, in.Limit, func(last revocation.RevocationLine) any { return last.ClerkInvitationID }), err
 		})
 	reply(a, Auditor, huma.Operation{OperationID: "list-schedules", Method: http.MethodGet, Path: "/schedules", Tags: []string{"Sweeps"},
 		Summary: "See when workers sweep next", Description: "By each schedule that workers were started with."},
@@ -142,7 +144,7 @@ func (a *api) sweepOperations() {
 		{"stop", "End a sweep that is held or goes on; what is not revoked stays"},
 	} {
 		reply(a, Operator, huma.Operation{OperationID: d.action + "-sweep", Method: http.MethodPost, Path: "/sweeps/{sweep}/" + d.action, Tags: []string{"Sweeps"}, Summary: d.summary},
-			func(ctx context.Context, in *SweepPath) (*invitation.Sweep, error) {
+			func(ctx context.Context, in *SweepPath) (*revocation.Sweep, error) {
 				return a.changeSweep(ctx, in.Sweep, d.action, exchangeOf(ctx).who)
 			})
 	}
@@ -155,7 +157,7 @@ type budget struct {
 	Workers     int           `json:"workers" doc:"Processes that work for the instance now; with none nothing is sent."`
 	Limits      []limitBudget `json:"limits"`
 
-	Differing []invitation.WorkerLimits `json:"differing_limits" doc:"The live workers, if their limits differ."`
+	Differing []report.WorkerLimits `json:"differing_limits" doc:"The live workers, if their limits differ."`
 }
 
 // limitBudget is one limit. What it does not have is null.
@@ -180,7 +182,7 @@ type returns struct {
 // reconcile is the last reconciling, as `bulkinvite reconcile --json` prints
 // it, and when that was.
 type reconcile struct {
-	*invitation.Reconcile
+	*ledger.Reconcile
 	StartedBy string    `json:"started_by"`
 	StartedAt time.Time `json:"started_at"`
 	Error     string    `json:"error" doc:"Why it did not read everything."`

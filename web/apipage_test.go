@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/words"
 )
 
@@ -199,13 +201,13 @@ func TestAPIRevocations(t *testing.T) {
 	sw := b.sweep(60)
 	at := fmt.Sprintf("/sweeps/%d", sw.ID)
 	b.exec(`update revocations set outcome = 'skipped', reason = 'stopped', decided_at = now() where clerk_invitation_id = 'inv_000'`)
-	if lines := into[[]invitation.RevocationLine](s.get(at+"/revocations?limit=2").want(http.StatusOK).says(`"outcome":"skipped","reason":"stopped"`, `"batch_id":null`)); len(lines) != 2 || lines[1].Outcome != nil || lines[1].Key != "p1@example.com" {
+	if lines := into[[]revocation.RevocationLine](s.get(at+"/revocations?limit=2").want(http.StatusOK).says(`"outcome":"skipped","reason":"stopped"`, `"batch_id":null`)); len(lines) != 2 || lines[1].Outcome != nil || lines[1].Key != "p1@example.com" {
 		t.Errorf("%+v", lines)
 	}
 	seen := 0
 	for next := at + "/revocations?limit=7"; next != ""; {
 		a := s.get(next).want(http.StatusOK)
-		seen += len(into[[]invitation.RevocationLine](a))
+		seen += len(into[[]revocation.RevocationLine](a))
 		link, _, _ := strings.Cut(a.header.Get("Link"), ">")
 		next = strings.TrimPrefix(link, "<"+apiRoot)
 	}
@@ -214,7 +216,7 @@ func TestAPIRevocations(t *testing.T) {
 	}
 	s.get("/sweeps/9/revocations").refused(http.StatusNotFound)
 	s.get(at + "/revocations?after=" + strings.Repeat("x", 201)).refused(http.StatusUnprocessableEntity)
-	if held := into[[]invitation.SweepDocument](s.get("/sweeps?held=true").want(http.StatusOK)); len(held) != 1 || held[0].Sweep != sw.ID {
+	if held := into[[]revocation.SweepDocument](s.get("/sweeps?held=true").want(http.StatusOK)); len(held) != 1 || held[0].Sweep != sw.ID {
 		t.Errorf("held: %+v", held)
 	}
 	s.post(at+"/stop", "").want(http.StatusOK)
@@ -242,7 +244,7 @@ func TestAPIRest(t *testing.T) {
 	}
 	s.post("/batches/1/undo", `{"invitations":1}`).want(http.StatusOK)
 	s.get("/batches/1/undo").want(http.StatusOK).says(`"waiting":0`, `"kind":"undo"`)
-	if of := into[[]invitation.SweepDocument](s.get("/sweeps?batch=1").want(http.StatusOK)); len(of) != 1 || of[0].Kind != invitation.KindUndo {
+	if of := into[[]revocation.SweepDocument](s.get("/sweeps?batch=1").want(http.StatusOK)); len(of) != 1 || of[0].Kind != revocation.KindUndo {
 		t.Errorf("%+v", of)
 	}
 	for _, path := range []string{"/batches/9/undo", "/batches/9/course"} {
@@ -260,7 +262,7 @@ func TestAPIRest(t *testing.T) {
 	for _, kind := range []string{"gone", "unexplained"} {
 		b.exec(`insert into drift (instance_id, kind, clerk_invitation_id, key, status, first_seen, last_seen) values ($1, $2, 'inv_' || $2, 'a@example.com', 'pending', now(), now())`, id, kind)
 	}
-	if d := into[[]invitation.Drift](s.get("/drift?kind=gone").want(http.StatusOK)); len(d) != 1 || d[0].Kind != invitation.Gone {
+	if d := into[[]report.Drift](s.get("/drift?kind=gone").want(http.StatusOK)); len(d) != 1 || d[0].Kind != ledger.Gone {
 		t.Errorf("%+v", d)
 	}
 	s.get("/drift?kind=odd").refused(http.StatusUnprocessableEntity, "query.kind")

@@ -7,7 +7,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // rowOperations are those on the rows of a batch.
@@ -22,13 +23,13 @@ func (a *api) rowOperations() {
 	}
 	register(a, Auditor, huma.Operation{OperationID: "list-rows", Method: http.MethodGet, Path: "/batches/{batch}/rows", Tags: []string{"Rows"},
 		Summary: "List the rows of a batch", Description: "In the file's order, with the columns of the table `results`."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowsInput) (*many[invitation.Result], error) {
-			f := invitation.RowFilter{Outcome: in.Outcome, Status: in.Status, Search: in.Search, After: in.After, Limit: in.Limit + 1}
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowsInput) (*many[report.Result], error) {
+			f := report.RowFilter{Outcome: in.Outcome, Status: in.Status, Search: in.Search, After: in.After, Limit: in.Limit + 1}
 			if err := checkFilter(f); err != nil {
 				return nil, err
 			}
-			found, err := a.reader.Page(ctx, b.ID, f)
-			return list(ctx, found.Rows, in.Limit, func(last invitation.Result) any { return last.RowNumber }), err
+			found, err := report.ReadPage(ctx, a.pool, b.ID, f)
+			return list(ctx, found.Rows, in.Limit, func(last report.Result) any { return last.RowNumber }), err
 		}))
 	type rowPath struct {
 		BatchPath
@@ -43,7 +44,7 @@ func (a *api) rowOperations() {
 		}))
 	reply(a, Auditor, huma.Operation{OperationID: "get-row-story", Method: http.MethodGet, Path: "/batches/{batch}/rows/{row}/story", Tags: []string{"Rows"},
 		Summary: "Read the story of a row's person", Description: "The same as GET /people/{email}."},
-		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowPath) (*invitation.Story, error) {
+		ofBatch(a, func(ctx context.Context, b *invitation.Batch, in rowPath) (*report.Story, error) {
 			row, err := a.row(ctx, b, in.Row)
 			if err != nil {
 				return nil, err
@@ -69,10 +70,10 @@ func (a *api) rowOperations() {
 		register(a, Auditor, huma.Operation{OperationID: r.id, Method: http.MethodGet, Path: "/batches/{batch}" + r.path, Tags: []string{"Rows"},
 			Summary: r.summary, Description: r.description, Responses: streams(r.sheet.contentType, "The rows, in the file's order.", r.schema)},
 			ofBatch(a, func(ctx context.Context, b *invitation.Batch, in resultsInput) (*huma.StreamResponse, error) {
-				if err := checkFilter(invitation.RowFilter{Outcome: in.Outcome}); err != nil {
+				if err := checkFilter(report.RowFilter{Outcome: in.Outcome}); err != nil {
 					return nil, err
 				}
-				if in.Outcome == invitation.Undecided {
+				if in.Outcome == report.Undecided {
 					return nil, refuse(http.StatusUnprocessableEntity, fmt.Sprintf("GET %s/batches/%d/rows lists them.", apiRoot, b.ID), "Undecided rows have no results.")
 				}
 				return streamed(a.sheet(exchangeOf(ctx), b, r.sheet, in.Outcome))
@@ -111,6 +112,6 @@ func (a *api) problemOperations() {
 
 // rowWithCells is a row with its cells.
 type rowWithCells struct {
-	invitation.Result
+	report.Result
 	Cells []cell `json:"cells"` // as the file has them
 }

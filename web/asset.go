@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/words"
 )
 
@@ -124,7 +126,7 @@ var functions = template.FuncMap{
 		return invitation.Statuses
 	},
 	"status":       words.Status,
-	"sweepState":   func(sw *invitation.Sweep) string { return words.SweepStates[sw.State()] },
+	"sweepState":   func(sw *revocation.Sweep) string { return words.SweepStates[sw.State()] },
 	"sweepReason":  func(code *string) string { return words.Plain(words.SweepReason(*code)) },
 	"sweepReasons": func() [][2]string { return words.SweepReasons },
 	"sum": func(of map[string]int) (n int) {
@@ -134,9 +136,9 @@ var functions = template.FuncMap{
 		return n
 	},
 	"span":      words.Span,
-	"driftKind": func(k invitation.DriftKind) string { return words.DriftKinds[k] },
-	"driftKinds": func() []invitation.DriftKind {
-		return []invitation.DriftKind{invitation.Unexplained, invitation.Gone, invitation.PendingAgain}
+	"driftKind": func(k ledger.DriftKind) string { return words.DriftKinds[k] },
+	"driftKinds": func() []ledger.DriftKind {
+		return []ledger.DriftKind{ledger.Unexplained, ledger.Gone, ledger.PendingAgain}
 	},
 	"trouble":    func() []string { return []string{"failed", "rejected", "invalid"} },
 	"priorities": func() []int { return []int{1, 2, 3, 4} },
@@ -168,7 +170,7 @@ func shownText(v any) string {
 		return ""
 	}
 	text := fmt.Sprint(at)
-	if _, ok := v.(*invitation.Revoking); ok {
+	if _, ok := v.(*revocation.Revoking); ok {
 		text = strings.ReplaceAll(text, "_", " ")
 	}
 	return words.Plain(text)

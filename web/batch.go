@@ -13,7 +13,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 	"bulkinvite/words"
 )
@@ -39,8 +42,8 @@ func (s *Server) batchList(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // batchLines lists batches with their counts; those of large ones may be some
 // seconds old.
-func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]invitation.BatchLine, error) {
-	lines, err := s.reader.BatchLines(ctx, before, limit)
+func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]report.BatchLine, error) {
+	lines, err := report.BatchLines(ctx, s.pool, before, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +53,7 @@ func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]inv
 			small = append(small, l.Batch)
 		}
 	}
-	tallies, err := s.reader.Tallies(ctx, small)
+	tallies, err := report.Tallies(ctx, s.pool, small)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,7 @@ func (s *Server) batchLines(ctx context.Context, before int64, limit int) ([]inv
 
 // listView is a page of the list of batches.
 type listView struct {
-	Lines  []invitation.BatchLine
+	Lines  []report.BatchLine
 	Before int64 // where the next page begins; 0: there is none
 	Newer  bool  // there are pages before
 	Most   int64 // bytes of a file
@@ -92,12 +95,12 @@ type undoState struct {
 	Cancel    int               `json:"waiting" doc:"People who would not be invited any more."`
 	FollowUps []int64           `json:"follow_ups" doc:"Batches undone with it: its resends, corrections of its rows."`
 	Replaces  bool              `json:"-"`     // it revoked pending invitations to make its own: those stay revoked
-	Sweep     *invitation.Sweep `json:"sweep"` // the last that undid the batch, or does so; nil: none
+	Sweep     *revocation.Sweep `json:"sweep"` // the last that undid the batch, or does so; nil: none
 }
 
 // Offer reports whether there is anything to undo.
 func (v undoState) Offer() bool {
-	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == invitation.SweepDone)
+	return v.Revoke+v.Cancel > 0 && (v.Sweep == nil || v.Sweep.State() == revocation.SweepDone)
 }
 
 // batchHandler answers a page about a batch.
@@ -110,7 +113,7 @@ func (s *Server) ofBatch(h batchHandler) handler {
 		if err != nil {
 			return err
 		}
-		b, err := s.store.Batch(r.Context(), id)
+		b, err := batch.Batch(r.Context(), s.pool, id)
 		if err != nil {
 			return err
 		}
@@ -148,14 +151,14 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 	v := &undoState{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
 	var err error
 	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
-		if v.FollowUps, err = invitation.FollowUps(ctx, s.pool, b.ID); err != nil {
+		if v.FollowUps, err = revocation.FollowUps(ctx, s.pool, b.ID); err != nil {
 			return v, err
 		}
-		sent, err := s.reader.CountSent(ctx, v.FollowUps...)
+		sent, err := revocation.CountSent(ctx, s.pool, v.FollowUps...)
 		if err != nil {
 			return v, err
 		}
-		if v.Cancel, _, err = s.store.Undecided(ctx, v.FollowUps...); err != nil {
+		if v.Cancel, _, err = revocation.Undecided(ctx, s.pool, v.FollowUps...); err != nil {
 			return v, err
 		}
 		v.Revoke = t.Statuses[invitation.Pending] + sent[invitation.Pending]
@@ -163,9 +166,9 @@ func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.
 			v.Cancel += t.Undecided
 		}
 	}
-	id, err := s.reader.LastUndo(ctx, b.ID)
+	id, err := revocation.LastUndo(ctx, s.pool, b.ID)
 	if err == nil && id > 0 {
-		v.Sweep, err = s.store.Sweep(ctx, id)
+		v.Sweep, err = revocation.ReadSweep(ctx, s.pool, id)
 	}
 	return v, err
 }
@@ -199,8 +202,8 @@ func (s *Server) undo(r *http.Request, id int64, who *visitor) (notice string, e
 // undoBatch takes a batch back, with its resends and the corrections of its rows.
 // invitations is how many somebody typed: it must be as many as are to be revoked now.
 // The sweep that it returns ends when all of them are.
-func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who *visitor) (*invitation.Sweep, error) {
-	b, err := s.store.Batch(ctx, id)
+func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who *visitor) (*revocation.Sweep, error) {
+	b, err := batch.Batch(ctx, s.pool, id)
 	if err != nil {
 		return nil, err
 	}
@@ -208,13 +211,13 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who 
 	case b.InstanceID != s.cfg.Instance.ID:
 		return nil, refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
 	case b.State == invitation.Draft:
-		return nil, &invitation.StateError{Batch: id, State: b.State, Action: "undo"}
+		return nil, &batch.StateError{Batch: id, State: b.State, Action: "undo"}
 	}
-	followUps, err := invitation.FollowUps(ctx, s.pool, id)
+	followUps, err := revocation.FollowUps(ctx, s.pool, id)
 	if err != nil {
 		return nil, err
 	}
-	sent, err := s.reader.CountSent(ctx, append(followUps, id)...)
+	sent, err := revocation.CountSent(ctx, s.pool, append(followUps, id)...)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +229,7 @@ func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who 
 		return nil, err
 	}
 	s.log.Info("batch changed", "batch", id, "action", "undo")
-	return s.store.Sweep(ctx, sw.ID)
+	return revocation.ReadSweep(ctx, s.pool, sw.ID)
 }
 
 // typedNumber reads a number of a form as people type it. It returns nil if the field is empty,
@@ -250,10 +253,10 @@ type standing struct {
 	Plan        *invitation.Plan // of what is left; nil: nothing is sent
 	Done        time.Time        // when the last goes out, by the plan
 	Gauges      []usage
-	Frozen      []invitation.Freeze
-	Differing   []invitation.WorkerLimits // the live workers where they have different limits
-	Workers     int                       // processes that work for the instance
-	Lately      int                       // people invited in the last hour
+	Frozen      []report.Freeze
+	Differing   []report.WorkerLimits // the live workers where they have different limits
+	Workers     int                   // processes that work for the instance
+	Lately      int                   // people invited in the last hour
 }
 
 func perWindow(d time.Duration) string {
@@ -264,10 +267,10 @@ func perWindow(d time.Duration) string {
 }
 
 // budgetOf reads where the limits of an instance stand, and what it is.
-func (s *Server) budgetOf(ctx context.Context, instance int64) (environment string, b invitation.Budget, err error) {
-	in, _, err := s.reader.Fleet(ctx, instance)
+func (s *Server) budgetOf(ctx context.Context, instance int64) (environment string, b report.Budget, err error) {
+	in, _, err := report.Fleet(ctx, s.pool, instance)
 	if err == nil {
-		b, err = s.reader.Budget(ctx, instance, s.cfg.Limits(in.Environment))
+		b, err = report.ReadBudget(ctx, s.pool, instance, s.cfg.Limits(in.Environment))
 	}
 	return in.Environment, b, err
 }
@@ -279,7 +282,7 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	if st.Tally, err = s.tally(ctx, b.ID, b.State, &b.FinishedAt); err != nil {
 		return st, err
 	}
-	var budget invitation.Budget
+	var budget report.Budget
 	if st.Environment, budget, err = s.budgetOf(ctx, b.InstanceID); err != nil {
 		return st, err
 	}
@@ -291,8 +294,8 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	if err != nil {
 		return st, err
 	}
-	plan := invitation.PlanLeft(b.ID, loads, budget)
-	if st.Lately, err = s.reader.InvitedLately(ctx, b, time.Hour); err != nil {
+	plan := report.PlanLeft(b.ID, loads, budget)
+	if st.Lately, err = report.InvitedLately(ctx, s.pool, b, time.Hour); err != nil {
 		return st, err
 	}
 	st.Plan, st.Done = &plan, budget.Now.Add(plan.Lasts())
@@ -318,7 +321,7 @@ func (s *Server) act(action string) func(*http.Request, int64, *visitor) (string
 
 // do does something to a batch in somebody's name.
 func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) error {
-	b, err := s.store.Batch(ctx, id)
+	b, err := batch.Batch(ctx, s.pool, id)
 	if err != nil {
 		return err
 	}
@@ -335,7 +338,7 @@ func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, 
 	form := r.PostForm
 	consent := invitation.Consent{Yes: true, Number: typedNumber(form, "people"), Undelivered: form.Get("undelivered") != ""}
 	err = s.startDraft(r.Context(), id, consent, form, who)
-	var state *invitation.StateError
+	var state *batch.StateError
 	if errors.As(err, &state) && state.State != invitation.StateCancelled {
 		err = nil // the form was sent twice, or somebody else was faster: it was started
 	}
@@ -351,12 +354,12 @@ const elsewhere = "Do it at a server that has that instance's key, or with the c
 func (s *Server) startDraft(
 	ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor,
 ) error {
-	b, err := s.store.Batch(ctx, id)
+	b, err := batch.Batch(ctx, s.pool, id)
 	if err != nil {
 		return err
 	}
 	if b.State != invitation.Draft {
-		return &invitation.StateError{Batch: id, State: b.State, Action: "start"}
+		return &batch.StateError{Batch: id, State: b.State, Action: "start"}
 	}
 	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
 		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)

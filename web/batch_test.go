@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 )
 
 // sent is a batch of four rows, as if a worker had been at it: one invited, one

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 	"bulkinvite/words"
 )
@@ -14,7 +14,7 @@ import (
 // budgetView is what the limits on our calls have left.
 type budgetView struct {
 	Strips    []strip
-	Differing []invitation.WorkerLimits // the live workers where they have different limits
+	Differing []report.WorkerLimits // the live workers where they have different limits
 }
 
 // strip is one call's limit over its window: where each request that weighs on
@@ -36,8 +36,8 @@ type tick struct{ X, Y, H int } // of a thousand by a hundred
 const parts = 12
 
 // allUsages reads the limits of the server's instance: bulk, create and general.
-func (s *Server) allUsages(ctx context.Context) (b invitation.Budget, all []usage, err error) {
-	b, err = s.reader.Budget(ctx, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
+func (s *Server) allUsages(ctx context.Context) (b report.Budget, all []usage, err error) {
+	b, err = report.ReadBudget(ctx, s.pool, s.cfg.Instance.ID, s.cfg.Limits(s.cfg.Instance.Environment))
 	if err != nil {
 		return b, nil, err
 	}

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // courseView is the picture of how a batch went: people invited and accepted, as
@@ -23,9 +24,9 @@ type courseView struct {
 const courseSteps = 100
 
 // courseOf counts how a batch went, or gives a count of that which is not old.
-func (s *Server) courseOf(ctx context.Context, b *invitation.Batch) (invitation.Course, error) {
-	return s.courses.get(ctx, s, b.ID, string(b.State), func(ctx context.Context) (invitation.Course, int, error) {
-		c, err := s.reader.Course(ctx, b.ID, courseSteps)
+func (s *Server) courseOf(ctx context.Context, b *invitation.Batch) (report.Course, error) {
+	return s.courses.get(ctx, s, b.ID, string(b.State), func(ctx context.Context) (report.Course, int, error) {
+		c, err := report.ReadCourse(ctx, s.pool, b.ID, courseSteps)
 		if err != nil || c.From.IsZero() {
 			return c, 0, err
 		}
@@ -43,16 +44,16 @@ func (s *Server) coursePage(w http.ResponseWriter, r *http.Request, who *visitor
 	if !c.From.IsZero() {
 		last := c.Steps[len(c.Steps)-1]
 		view.Course = &courseView{From: c.From, To: c.To, Invited: last.Invited, Accepted: last.Accepted}
-		view.Course.InvitedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Invited })
+		view.Course.InvitedLine = polyline(c.Steps, last.Invited, func(s report.Step) int { return s.Invited })
 		if last.Accepted > 0 {
-			view.Course.AcceptedLine = polyline(c.Steps, last.Invited, func(s invitation.Step) int { return s.Accepted })
+			view.Course.AcceptedLine = polyline(c.Steps, last.Invited, func(s report.Step) int { return s.Accepted })
 		}
 	}
 	return s.render(w, r, who, http.StatusOK, "course", fmt.Sprintf("Batch %d over time", b.ID), view)
 }
 
 // polyline draws counts from left to right, of most.
-func polyline(steps []invitation.Step, most int, of func(invitation.Step) int) string {
+func polyline(steps []report.Step, most int, of func(report.Step) int) string {
 	points := []string{"0,100"}
 	for i, step := range steps {
 		points = append(points, fmt.Sprintf("%g,%g", float64(600*(i+1))/float64(len(steps)), 100-100*float64(of(step))/float64(max(most, 1))))

@@ -14,7 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // soon is how long an upload waits for its check before it shows how far that is.
@@ -282,7 +283,7 @@ func (s *Server) draft(r *http.Request, b *invitation.Batch, waiting int) (*draf
 			}
 		}
 	}
-	first, err := s.reader.Page(r.Context(), b.ID, invitation.RowFilter{Limit: shownFirst})
+	first, err := report.ReadPage(r.Context(), s.pool, b.ID, report.RowFilter{Limit: shownFirst})
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +327,7 @@ func (s *Server) encodings(
 
 // firstCells are the cells of a row with what is wrong with them. What no single
 // cell is at fault for, all are, and the first says it.
-func firstCells(row invitation.Result, columns []string, problems *problemsView) []firstCell {
+func firstCells(row report.Result, columns []string, problems *problemsView) []firstCell {
 	cells := make([]firstCell, len(row.Original))
 	for i, text := range row.Original {
 		cells[i].Text = text

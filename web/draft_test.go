@@ -11,8 +11,9 @@ import (
 	"sync"
 	"testing"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 )
 
 const messy = "Name;E-Mail-Adresse;Zweite\n" +
@@ -43,7 +44,7 @@ func TestUploadToStart(t *testing.T) {
 	if jobs, started := b.count(`select count(*) from river_job`), b.count(`select count(*) from events where action = 'started' and actor = 'olga'`); jobs != 2 || started != 1 {
 		t.Errorf("%d jobs, %d starts", jobs, started)
 	}
-	batch, err := b.server.store.Batch(t.Context(), 1)
+	batch, err := batch.Batch(t.Context(), b.server.pool, 1)
 	if err != nil || batch.State != invitation.Running || batch.Options != (invitation.Options{RedirectURL: "https://app.example.com/in", ExpiresInDays: 14}) || batch.Priority != 1 || batch.Canary != 1 {
 		t.Errorf("%+v, %v", batch, err)
 	}

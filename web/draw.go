@@ -3,7 +3,8 @@ package web
 import (
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 	"bulkinvite/words"
 )
@@ -62,7 +63,7 @@ type usage struct {
 	Why        string
 }
 
-func usageOf(b invitation.Budget, name, word string, limit ratelimit.Limit, weighing []ratelimit.Lease) usage {
+func usageOf(b report.Budget, name, word string, limit ratelimit.Limit, weighing []ratelimit.Lease) usage {
 	u := usage{Name: name, Word: word, Limit: limit, Weighing: weighing, Free: limit.N}
 	for i, w := range weighing {
 		at := b.Now.Add(w.Weighs)
@@ -86,7 +87,7 @@ func usageOf(b invitation.Budget, name, word string, limit ratelimit.Limit, weig
 func (u usage) X() int { return 100 * u.Free / max(1, u.Limit.N) }
 
 // usages are those of the limits on what invites.
-func usages(b invitation.Budget) []usage {
+func usages(b report.Budget) []usage {
 	var all []usage
 	for _, u := range []usage{
 		usageOf(b, ratelimit.Bulk, "Bulk requests, of ten people", b.Limits.Bulk, singles(b.Bulk.Busy)),

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // A batch that is watched is looked at once a second, or less often where a look
@@ -92,14 +94,14 @@ func (s *Server) look(id watched, w *watch) (text []byte, at, next time.Time) {
 // livePart is what changes of a batch: a part of its page, or its document.
 func (s *Server) livePart(ctx context.Context, id watched) ([]byte, invitation.State, error) {
 	if id.api {
-		d, _, err := s.reader.Document(ctx, id.batch, s.cfg.Limits)
+		d, _, err := report.ReadDocument(ctx, s.pool, id.batch, s.cfg.Limits)
 		if err != nil {
 			return nil, "", err
 		}
 		text, err := json.Marshal(d)
 		return text, d.State, err
 	}
-	b, err := s.store.Batch(ctx, id.batch)
+	b, err := batch.Batch(ctx, s.pool, id.batch)
 	if err != nil {
 		return nil, "", err
 	}

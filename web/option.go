@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 )
 
 // options sets what goes with a draft, and shows what sending it takes then.
@@ -37,7 +38,7 @@ func (s *Server) setOptions(ctx context.Context, id int64, form url.Values, who 
 	if err := s.knowsZone(ctx, form); err != nil {
 		return nil, err
 	}
-	return s.store.SetOptions(ctx, id, who.Name, func(b *invitation.Batch) error { return s.readOptions(b, form) })
+	return batch.SetOptions(ctx, s.pool, id, who.Name, func(b *invitation.Batch) error { return s.readOptions(b, form) })
 }
 
 // field is an option of a draft: what its form calls it, what people do, and how
@@ -123,7 +124,7 @@ func (s *Server) knowsZone(ctx context.Context, form url.Values) error {
 	if _, err := invitation.LoadZone(tz); err != nil {
 		return nil //nolint:nilerr // readOptions says what is wrong with it
 	}
-	known, err := s.store.KnowsZone(ctx, tz)
+	known, err := batch.KnowsZone(ctx, s.pool, tz)
 	if err == nil && !known {
 		err = refuse(http.StatusUnprocessableEntity, "Take one that it knows, such as Europe/Berlin.", "Time zone: PostgreSQL does not know %s.", tz)
 	}

@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 )
 
 // TestOptions sets each option of a draft, and sees the plan follow.
@@ -24,7 +25,7 @@ func TestOptions(t *testing.T) {
 	if a := w.post("/batches/1/options", form).want(http.StatusSeeOther); a.location != "/batches/1?done=options" {
 		t.Errorf("it leads to %s", a.location)
 	}
-	got, err := b.server.store.Batch(t.Context(), 1)
+	got, err := batch.Batch(t.Context(), b.server.pool, 1)
 	want := time.Date(2036, 11, 24, 7, 0, 0, 0, time.UTC)
 	if err != nil || got.State != invitation.Draft || got.Options != (invitation.Options{RedirectURL: "https://app.example.com/in", ExpiresInDays: 14}) || got.Priority != 1 || got.Canary != 1 ||
 		got.Duplicates != invitation.Resend || got.RevokeAfter != 7*24*time.Hour || !got.StartAt.Equal(want) || got.Hours != (invitation.Hours{From: 8, To: 18, TZ: "Europe/Berlin"}) {
@@ -38,7 +39,7 @@ func TestOptions(t *testing.T) {
 	// What a form lacks stays; what is empty goes back to the default.
 	w.post("/batches/1/options", url.Values{"canary": {""}, "start_at": {""}, "hours": {""}, "tz": {""}}).want(http.StatusSeeOther)
 	w.post("/batches/1/start", nil).want(http.StatusSeeOther)
-	if got, err = b.server.store.Batch(t.Context(), 1); err != nil || got.Canary != 0 || !got.StartAt.IsZero() || !got.Hours.IsZero() || got.Priority != 1 || got.Duplicates != invitation.Resend {
+	if got, err = batch.Batch(t.Context(), b.server.pool, 1); err != nil || got.Canary != 0 || !got.StartAt.IsZero() || !got.Hours.IsZero() || got.Priority != 1 || got.Duplicates != invitation.Resend {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.post("/batches/1/options", form).want(http.StatusConflict)

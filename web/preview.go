@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 )
 
@@ -15,7 +17,7 @@ import (
 // lately or is being done, and returns what is known of them so far. It does not
 // wait: a list of Clerk's may be long, and its budget spent.
 func (s *Server) lookUp(ctx context.Context, b *invitation.Batch) (*invitation.Preview, error) {
-	begun, ok, err := s.store.BeginPreview(ctx, b.ID)
+	begun, ok, err := batch.BeginPreview(ctx, s.pool, b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +32,7 @@ func (s *Server) lookUp(ctx context.Context, b *invitation.Batch) (*invitation.P
 			}
 		})
 	}
-	return s.reader.Preview(ctx, b.ID)
+	return batch.Preview(ctx, s.pool, b.ID)
 }
 
 // warned is how many warnings a draft's card shows one by one.
@@ -68,7 +70,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 	}
 	own := invitation.Load{Batch: b.ID, Priority: b.Priority, People: v.ToInvite, StartAt: b.StartAt, Hours: b.Hours}
 	if !b.Hours.IsZero() {
-		if own.Zone, err = s.reader.Zone(ctx, b.Hours.TZ); err != nil {
+		if own.Zone, err = batch.Zone(ctx, s.pool, b.Hours.TZ); err != nil {
 			return nil, err
 		}
 	}
@@ -105,7 +107,7 @@ func (s *Server) warn(ctx context.Context, batch int64, u *upload, v *previewVie
 		}
 	}
 	v.More = len(u.Summary.Warnings) + u.Summary.MoreWarnings - len(v.Warnings)
-	v.Emails, err = s.reader.Emails(ctx, batch, rows)
+	v.Emails, err = report.Emails(ctx, s.pool, batch, rows)
 	return err
 }
 

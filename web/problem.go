@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -67,7 +68,7 @@ func (s *Server) problems(ctx context.Context, batch int64, code string, after i
 
 // kinds counts the rows of a batch that can't be sent by what is wrong with them.
 func (s *Server) kinds(ctx context.Context, batch int64) ([]problemKind, error) {
-	counts, err := s.reader.Problems(ctx, batch)
+	counts, err := report.Problems(ctx, s.pool, batch)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (s *Server) problemRows(ctx context.Context, batch int64, code string, afte
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.reader.Page(ctx, batch, invitation.RowFilter{Outcome: invitation.Invalid, Reason: code, After: after, Limit: limit})
+	page, err := report.ReadPage(ctx, s.pool, batch, report.RowFilter{Outcome: invitation.Invalid, Reason: code, After: after, Limit: limit})
 	if err != nil {
 		return nil, err
 	}

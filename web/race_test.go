@@ -9,8 +9,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -52,7 +54,7 @@ func TestStartTakesLastOptions(t *testing.T) {
 	b.whileHeld(1, change(1), func() { s.post("/batches/1/start", "").want(http.StatusOK) })
 	b.whileHeld(2, change(2), func() { w.post("/batches/2/start", url.Values{"canary": {""}}).want(http.StatusSeeOther) })
 	for id, canary := range map[int64]int{1: 1, 2: 0} {
-		batch, err := b.server.store.Batch(t.Context(), id)
+		batch, err := batch.Batch(t.Context(), b.server.pool, id)
 		if err != nil || batch.State != invitation.Running || batch.Canary != canary || batch.Priority != 3 || batch.Options.RedirectURL != "https://app.example.com/late" {
 			t.Errorf("%+v, %v", batch, err)
 		}
@@ -75,7 +77,7 @@ func TestOptionsAreNotLost(t *testing.T) {
 		func() {
 			s.ask(http.MethodPatch, "/batches/1/options", jsonType, `{"expires_in_days":9}`).want(http.StatusOK)
 		})
-	batch, err := b.server.store.Batch(t.Context(), 1)
+	batch, err := batch.Batch(t.Context(), b.server.pool, 1)
 	if err != nil || batch.Canary != 1 || batch.Priority != 4 || batch.Options.ExpiresInDays != 9 {
 		t.Errorf("%+v, %v", batch, err)
 	}
@@ -93,10 +95,10 @@ func TestStartCountsLastRows(t *testing.T) {
 	s.csv("", messy).want(http.StatusCreated)
 	reread := func(tx pgx.Tx) error {
 		b2 := &invitation.Batch{ID: 1, Encoding: "UTF-8", Delimiter: ";", Columns: []string{"E-Mail-Adresse"}, Rows: 1, Blank: 3}
-		if err := b.server.store.EmptyDraft(t.Context(), tx, 1); err != nil {
+		if err := batch.EmptyDraft(t.Context(), tx, 1); err != nil {
 			return err
 		}
-		if err := b.server.store.DescribeDraft(t.Context(), tx, b2); err != nil {
+		if err := batch.DescribeDraft(t.Context(), tx, b2); err != nil {
 			return err
 		}
 		_, err := tx.Exec(t.Context(), `insert into results (batch_id, instance_id, row_number, line, original, email, key) values (1, $1, 1, 2, '{jane2@example.com}', 'jane2@example.com', 'jane2@example.com')`, b.server.cfg.Instance.ID)
@@ -110,7 +112,7 @@ func TestStartCountsLastRows(t *testing.T) {
 			w.post("/batches/1/start", url.Values{"people": {"2"}}).want(http.StatusConflict).says("not the number of people: 1")
 		})
 	s.post("/batches/1/start", `{"people":1}`).want(http.StatusOK)
-	if batch, err := b.server.store.Batch(t.Context(), 1); err != nil || batch.Rows != 1 || batch.Blank != 3 {
+	if batch, err := batch.Batch(t.Context(), b.server.pool, 1); err != nil || batch.Rows != 1 || batch.Blank != 3 {
 		t.Errorf("%+v, %v", batch, err)
 	}
 }
@@ -124,7 +126,7 @@ func TestRescindWaitsForReading(t *testing.T) {
 	s.csv("", messy).want(http.StatusCreated)
 	instance := b.server.cfg.Instance.ID
 	reread := func(tx pgx.Tx) error {
-		if err := b.server.store.EmptyDraft(t.Context(), tx, 1); err != nil {
+		if err := batch.EmptyDraft(t.Context(), tx, 1); err != nil {
 			return err
 		}
 		_, err := tx.Exec(t.Context(), `insert into results (batch_id, instance_id, row_number, line, original, email, key)
@@ -132,7 +134,7 @@ func TestRescindWaitsForReading(t *testing.T) {
 		return err
 	}
 	b.whileHeld(1, reread, func() {
-		sw := &invitation.Sweep{InstanceID: instance, Kind: invitation.KindRescind, StartedBy: "olga", Apply: true,
+		sw := &revocation.Sweep{InstanceID: instance, Kind: revocation.KindRescind, StartedBy: "olga", Apply: true,
 			Allow: true}
 		w, err := jobs.Rescind(t.Context(), b.server.pool, sw, []string{"jane@example.com"})
 		if err != nil || len(w.Waiting) != 1 {

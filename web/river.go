@@ -14,7 +14,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"riverqueue.com/riverui"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/event"
 )
 
 // riverPrefix is where River's own page of jobs and queues stands.
@@ -81,6 +81,6 @@ func (s *Server) recordRiver(r *http.Request, body []byte, who *visitor) error {
 		details["jobs"] = asked.IDs
 	}
 	return pgx.BeginFunc(r.Context(), s.pool, func(tx pgx.Tx) error {
-		return invitation.Record(r.Context(), tx, who.Name, action, details)
+		return event.RecordGeneral(r.Context(), tx, who.Name, action, details)
 	})
 }

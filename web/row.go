@@ -12,7 +12,8 @@ import (
 	"strings"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -21,9 +22,9 @@ const pageRows = 50
 
 // tableView is a page of a batch's rows.
 type tableView struct {
-	invitation.Page
+	report.Page
 	Batch  int64
-	Filter invitation.RowFilter
+	Filter report.RowFilter
 }
 
 // Older and Newer lead to the neighbouring pages. A page without rows, which
@@ -66,8 +67,8 @@ func (t tableView) link(where string, row int) string {
 }
 
 // checkFilter refuses words that no row can have.
-func checkFilter(f invitation.RowFilter) error {
-	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != invitation.Undecided && !known {
+func checkFilter(f report.RowFilter) error {
+	if _, known := words.Outcomes[f.Outcome]; f.Outcome != "" && f.Outcome != report.Undecided && !known {
 		return refuse(http.StatusUnprocessableEntity, "Take undecided, invited, already_invited, already_registered, invalid, rejected, duplicate_row, failed or cancelled.", "There is no outcome %q.", f.Outcome)
 	}
 	if f.Status != "" && !slices.Contains(invitation.Statuses, f.Status) {
@@ -82,7 +83,7 @@ func checkFilter(f invitation.RowFilter) error {
 // table reads the page of rows that a request asks for.
 func (s *Server) table(r *http.Request, b *invitation.Batch) (t tableView, err error) {
 	q := r.URL.Query()
-	f := invitation.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")),
+	f := report.RowFilter{Outcome: invitation.Outcome(q.Get("outcome")), Status: invitation.Status(q.Get("status")),
 		Search: strings.TrimSpace(q.Get("q")), Limit: pageRows}
 	if err := checkFilter(f); err != nil {
 		return t, err
@@ -95,7 +96,7 @@ func (s *Server) table(r *http.Request, b *invitation.Batch) (t tableView, err e
 		}
 		*to = int(n)
 	}
-	page, err := s.reader.Page(r.Context(), b.ID, f)
+	page, err := report.ReadPage(r.Context(), s.pool, b.ID, f)
 	return tableView{Page: page, Batch: b.ID, Filter: f}, err
 }
 
@@ -112,7 +113,7 @@ func (s *Server) rowsPage(w http.ResponseWriter, r *http.Request, who *visitor, 
 // rowView is a row and the story of its person.
 type rowView struct {
 	Batch   *invitation.Batch
-	Row     invitation.Result
+	Row     report.Result
 	Cells   []cell
 	Story   []words.Chapter
 	Summary []string
@@ -124,7 +125,7 @@ type cell struct {
 	Value string `json:"value"`
 }
 
-func cellsOf(b *invitation.Batch, row *invitation.Result) []cell {
+func cellsOf(b *invitation.Batch, row *report.Result) []cell {
 	cells := make([]cell, 0, len(row.Original))
 	for i, value := range row.Original {
 		name := fmt.Sprintf("column %d", i+1)
@@ -156,8 +157,8 @@ func (s *Server) rowPage(w http.ResponseWriter, r *http.Request, who *visitor, b
 }
 
 // row reads a row of a batch.
-func (s *Server) row(ctx context.Context, b *invitation.Batch, row int) (found invitation.Result, err error) {
-	page, err := s.reader.Page(ctx, b.ID, invitation.RowFilter{After: row - 1, Limit: 1})
+func (s *Server) row(ctx context.Context, b *invitation.Batch, row int) (found report.Result, err error) {
+	page, err := report.ReadPage(ctx, s.pool, b.ID, report.RowFilter{After: row - 1, Limit: 1})
 	if err == nil && (len(page.Rows) == 0 || page.Rows[0].RowNumber != row) {
 		err = refuse(http.StatusNotFound, "", "Batch %d has no row %d.", b.ID, row)
 	}
@@ -173,7 +174,7 @@ func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string
 	if err != nil {
 		return nil, nil, nil //nolint:nilerr // what is no address has no story
 	}
-	story, err := s.reader.Why(r.Context(), key)
+	story, err := report.Why(r.Context(), s.pool, key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -187,7 +188,7 @@ func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string
 // peopleView is what was found of people.
 type peopleView struct {
 	Search  string
-	People  []invitation.PersonLine
+	People  []report.PersonLine
 	More    string // the key after which the next ones are; empty: there are none
 	Story   []words.Chapter
 	Summary []string
@@ -218,7 +219,7 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 		}
 	}
 	if view.Search != "" {
-		view.People, err = s.reader.People(r.Context(), view.Search, q.Get("after"), pageRows+1)
+		view.People, err = report.People(r.Context(), s.pool, view.Search, q.Get("after"), pageRows+1)
 		if err != nil {
 			return err
 		}
@@ -232,7 +233,7 @@ func (s *Server) peoplePage(w http.ResponseWriter, r *http.Request, who *visitor
 
 // eventsView is who did what.
 type eventsView struct {
-	Events []invitation.Event
+	Events []report.Event
 	Batch  int64
 	More   string
 }
@@ -247,7 +248,7 @@ func (s *Server) eventsPage(w http.ResponseWriter, r *http.Request, who *visitor
 	if err != nil {
 		return err
 	}
-	events, err := s.reader.Events(r.Context(), batch, before, pageRows+1)
+	events, err := report.Events(r.Context(), s.pool, batch, before, pageRows+1)
 	if err != nil {
 		return err
 	}

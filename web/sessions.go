@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/event"
 )
 
 // Session is somebody's sign-in to the page, as the database keeps it.
@@ -61,7 +61,7 @@ func EndSessions(ctx context.Context, db *pgxpool.Pool, which Ending, by string)
 		if len(ended) == 0 {
 			return nil
 		}
-		return invitation.Record(ctx, tx, by, "sessions_ended", map[string]any{"sessions": ended})
+		return event.RecordGeneral(ctx, tx, by, "sessions_ended", map[string]any{"sessions": ended})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("end sessions: %w", err)

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // shelf keeps what is dear to count. What is small is counted each time that
@@ -105,28 +107,28 @@ func (s *Server) warm() {
 func (s *Server) tally(ctx context.Context, id int64, state invitation.State, finished *time.Time) (invitation.Tally, error) {
 	stamp := fmt.Sprint(state, finished != nil && !finished.IsZero())
 	return s.tallies.get(ctx, s, id, stamp, func(ctx context.Context) (invitation.Tally, int, error) {
-		t, err := s.reader.Tally(ctx, id)
+		t, err := report.Tally(ctx, s.pool, id)
 		return t, t.Rows(), err
 	})
 }
 
 // keptDocument is a document of a batch, and when its rows were counted.
 type keptDocument struct {
-	invitation.Document
+	report.Document
 	at time.Time
 }
 
 // document says where a batch stands, with a count of its rows that is not old. Its
 // state is always that of now.
 func (s *Server) document(ctx context.Context, id int64) (keptDocument, error) {
-	b, err := s.store.Batch(ctx, id)
+	b, err := batch.Batch(ctx, s.pool, id)
 	if err != nil {
 		return keptDocument{}, err
 	}
 	stamp := fmt.Sprint(b.State, b.Reason, b.PausedBy, b.FinishedAt)
 	return s.documents.get(ctx, s, id, stamp, func(ctx context.Context) (keptDocument, int, error) {
 		at := s.now()
-		d, _, err := s.reader.Document(ctx, id, s.cfg.Limits)
+		d, _, err := report.ReadDocument(ctx, s.pool, id, s.cfg.Limits)
 		if err != nil {
 			return keptDocument{}, 0, err
 		}
@@ -136,12 +138,12 @@ func (s *Server) document(ctx context.Context, id int64) (keptDocument, error) {
 
 // loads counts who waits in the running batches of an instance, in the same way.
 func (s *Server) loads(ctx context.Context, instance int64) ([]invitation.Load, error) {
-	running, err := s.reader.RunningBatches(ctx, instance)
+	running, err := report.RunningBatches(ctx, s.pool, instance)
 	if err != nil {
 		return nil, err
 	}
 	count := func(ctx context.Context) (all []invitation.Load, people int, err error) {
-		all, err = s.reader.Loads(ctx, instance)
+		all, err = report.Loads(ctx, s.pool, instance)
 		for _, l := range all {
 			people += l.People
 		}

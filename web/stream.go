@@ -10,7 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -82,28 +83,28 @@ func (p patient) Write(b []byte) (int, error) {
 type sheet struct {
 	name, contentType string
 	only              invitation.Outcome // the rows that ended so; empty: those that are asked for
-	write             func(io.Writer, []string, func(func(*invitation.Result) error) error) error
+	write             func(io.Writer, []string, func(func(*report.Result) error) error) error
 }
 
 const csvType = "text/csv; charset=utf-8"
 
 var (
-	resultsJSON = sheet{"results", jsonType, "", invitation.ResultsJSON}
-	resultsCSV  = sheet{"results", csvType, "", invitation.ResultsCSV}
-	problemsCSV = sheet{"problems", csvType, invitation.Invalid, invitation.ProblemsCSV}
+	resultsJSON = sheet{"results", jsonType, "", report.ResultsJSON}
+	resultsCSV  = sheet{"results", csvType, "", report.ResultsCSV}
+	problemsCSV = sheet{"problems", csvType, invitation.Invalid, report.ProblemsCSV}
 )
 
 // sheet is the download of the rows of a batch that ended so, or of all.
 func (s *Server) sheet(e *exchange, b *invitation.Batch, f sheet, only invitation.Outcome) (send func(), err error) {
 	columns := b.Columns // the header's: a ragged row stays ragged when it is uploaded again
 	if f.only == "" {
-		if columns, err = s.reader.Columns(e.r.Context(), b.ID); err != nil {
+		if columns, err = report.Columns(e.r.Context(), s.pool, b.ID); err != nil {
 			return nil, err
 		}
 	}
 	return s.download(e, f.contentType, func(out io.Writer) error {
-		return f.write(out, columns, func(yield func(*invitation.Result) error) error {
-			return s.reader.Results(e.r.Context(), b.ID, cmp.Or(f.only, only), yield)
+		return f.write(out, columns, func(yield func(*report.Result) error) error {
+			return report.Results(e.r.Context(), s.pool, b.ID, cmp.Or(f.only, only), yield)
 		})
 	})
 }

@@ -10,23 +10,25 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 	"bulkinvite/words"
 )
 
 // sweepsView is what was taken back, and what waits for a person.
 type sweepsView struct {
-	Held   []*invitation.Sweep
-	Last   *invitation.Sweep // of last night; nil: none
+	Held   []*revocation.Sweep
+	Last   *revocation.Sweep // of last night; nil: none
 	Nights []schedule
-	Sweeps []*invitation.Sweep
+	Sweeps []*revocation.Sweep
 	More   string // where earlier ones are; empty: there are none
 }
 
 // schedule is when workers sweep next.
 type schedule struct {
-	invitation.Schedule
+	revocation.Schedule
 	Next time.Time `json:"next_at"`
 }
 
@@ -37,16 +39,16 @@ func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor
 		return err
 	}
 	var view sweepsView
-	if view.Held, err = s.reader.Sweeps(r.Context(), invitation.SweepFilter{Held: true}); err != nil {
+	if view.Held, err = revocation.Sweeps(r.Context(), s.pool, revocation.SweepFilter{Held: true}); err != nil {
 		return err
 	}
-	if view.Last, err = s.reader.LastNight(r.Context()); err != nil {
+	if view.Last, err = revocation.LastNight(r.Context(), s.pool); err != nil {
 		return err
 	}
 	if view.Nights, err = s.nights(r.Context()); err != nil {
 		return err
 	}
-	if view.Sweeps, err = s.reader.Sweeps(r.Context(), invitation.SweepFilter{Before: before, Limit: pageRows + 1}); err != nil {
+	if view.Sweeps, err = revocation.Sweeps(r.Context(), s.pool, revocation.SweepFilter{Before: before, Limit: pageRows + 1}); err != nil {
 		return err
 	}
 	if len(view.Sweeps) > pageRows {
@@ -58,7 +60,7 @@ func (s *Server) sweepsPage(w http.ResponseWriter, r *http.Request, who *visitor
 
 // nights tells when workers sweep next, by each of their schedules.
 func (s *Server) nights(ctx context.Context) ([]schedule, error) {
-	schedules, err := s.reader.Schedules(ctx)
+	schedules, err := revocation.Schedules(ctx, s.pool)
 	if err != nil {
 		return nil, err
 	}
@@ -75,10 +77,10 @@ func (s *Server) nights(ctx context.Context) ([]schedule, error) {
 
 // sweepView is a sweep and each invitation of it.
 type sweepView struct {
-	*invitation.Sweep
+	*revocation.Sweep
 	Self        string // the address of this page of it
 	Workers     int
-	Revocations []invitation.RevocationLine
+	Revocations []revocation.RevocationLine
 	More        string
 }
 
@@ -88,19 +90,19 @@ func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	if err != nil {
 		return err
 	}
-	sw, err := s.store.Sweep(r.Context(), id)
+	sw, err := revocation.ReadSweep(r.Context(), s.pool, id)
 	if err != nil {
 		return err
 	}
 	view := sweepView{Sweep: sw, Self: r.URL.RequestURI()}
-	if _, view.Workers, err = s.reader.Fleet(r.Context(), sw.InstanceID); err != nil {
+	if _, view.Workers, err = report.Fleet(r.Context(), s.pool, sw.InstanceID); err != nil {
 		return err
 	}
 	after := r.URL.Query().Get("after")
 	if len(after) > 200 {
 		return refuse(http.StatusUnprocessableEntity, "", "after must be the id of an invitation.")
 	}
-	if view.Revocations, err = s.reader.Revocations(r.Context(), sw.ID, after, pageRows+1); err != nil {
+	if view.Revocations, err = revocation.Revocations(r.Context(), s.pool, sw.ID, after, pageRows+1); err != nil {
 		return err
 	}
 	if len(view.Revocations) > pageRows {
@@ -112,29 +114,29 @@ func (s *Server) sweepPage(w http.ResponseWriter, r *http.Request, who *visitor)
 
 // changeSweep allows a sweep that is held, or stops one that is held or goes on, in
 // somebody's name, and returns it as it is then.
-func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *visitor) (*invitation.Sweep, error) {
-	sw, err := s.store.Sweep(ctx, id)
+func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *visitor) (*revocation.Sweep, error) {
+	sw, err := revocation.ReadSweep(ctx, s.pool, id)
 	if err != nil {
 		return nil, err
 	}
 	allow := action == "allow"
 	switch state := sw.State(); {
-	case state != invitation.SweepHeld && (allow || state != invitation.SweepRunning):
+	case state != revocation.SweepHeld && (allow || state != revocation.SweepRunning):
 		return nil, refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[state])
 	case allow && sw.InstanceID != s.cfg.Instance.ID:
 		return nil, refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if allow {
-			return jobs.AllowSweep(ctx, tx, s.store, sw, who.Name)
+			return jobs.AllowSweep(ctx, tx, sw, who.Name)
 		}
-		return s.store.StopSweep(ctx, tx, sw.ID, who.Name)
+		return revocation.StopSweep(ctx, tx, sw.ID, who.Name)
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.log.Info("sweep changed", "sweep", id, "action", action)
-	return s.store.Sweep(ctx, id)
+	return revocation.ReadSweep(ctx, s.pool, id)
 }
 
 // actOnSweep does something to a sweep.
@@ -147,16 +149,16 @@ func (s *Server) actOnSweep(action string) func(*http.Request, int64, *visitor) 
 
 // driftView is where Clerk and our rows tell different stories.
 type driftView struct {
-	Last  *invitation.Reconcile // nil: there was none
-	Kind  invitation.DriftKind  // the only kind that is shown; empty: all are
-	Drift []invitation.Drift
+	Last  *ledger.Reconcile // nil: there was none
+	Kind  ledger.DriftKind  // the only kind that is shown; empty: all are
+	Drift []report.Drift
 	More  string
 }
 
 // driftPage shows what the last reconciling found.
 func (s *Server) driftPage(w http.ResponseWriter, r *http.Request, who *visitor) error {
 	q := r.URL.Query()
-	view := driftView{Kind: invitation.DriftKind(q.Get("kind"))}
+	view := driftView{Kind: ledger.DriftKind(q.Get("kind"))}
 	if _, known := words.DriftKinds[view.Kind]; view.Kind != "" && !known {
 		return refuse(http.StatusUnprocessableEntity, "", "There is no drift %q.", view.Kind)
 	}
@@ -164,10 +166,10 @@ func (s *Server) driftPage(w http.ResponseWriter, r *http.Request, who *visitor)
 	if err != nil {
 		return err
 	}
-	if view.Last, err = s.reader.LastReconcile(r.Context(), s.cfg.Instance.ID); err != nil {
+	if view.Last, err = report.LastReconcile(r.Context(), s.pool, s.cfg.Instance.ID); err != nil {
 		return err
 	}
-	err = s.reader.Drift(r.Context(), invitation.DriftFilter{Kind: view.Kind, After: after, Limit: pageRows + 1}, func(d *invitation.Drift) error {
+	err = report.EachDrift(r.Context(), s.pool, report.DriftFilter{Kind: view.Kind, After: after, Limit: pageRows + 1}, func(d *report.Drift) error {
 		view.Drift = append(view.Drift, *d)
 		return nil
 	})
@@ -188,7 +190,7 @@ func (s *Server) driftPage(w http.ResponseWriter, r *http.Request, who *visitor)
 }
 
 // driftAfter reads where a page of drift begins; nil: at the newest.
-func driftAfter(q url.Values) (*invitation.Drift, error) {
+func driftAfter(q url.Values) (*report.Drift, error) {
 	if q.Get("after") == "" {
 		return nil, nil
 	}
@@ -197,5 +199,5 @@ func driftAfter(q url.Values) (*invitation.Drift, error) {
 	if err != nil || also != nil || instance < 1 || len(q.Get("after")) > 200 {
 		return nil, refuse(http.StatusUnprocessableEntity, "Begin at the first page.", "This is no page of the drift.")
 	}
-	return &invitation.Drift{FirstSeen: seen, ClerkInvitationID: q.Get("after"), Kind: invitation.DriftKind(q.Get("after_kind")), InstanceID: instance}, nil
+	return &report.Drift{FirstSeen: seen, ClerkInvitationID: q.Get("after"), Kind: ledger.DriftKind(q.Get("after_kind")), InstanceID: instance}, nil
 }

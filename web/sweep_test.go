@@ -10,22 +10,23 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 	"bulkinvite/ratelimit"
 )
 
 // sweep begins a sweep of so many invitations out of a hundred; more than
 // thirty are held.
-func (b *bench) sweep(targets int) *invitation.Sweep {
+func (b *bench) sweep(targets int) *revocation.Sweep {
 	b.t.Helper()
-	sw := &invitation.Sweep{InstanceID: b.server.cfg.Instance.ID, Kind: invitation.KindRescind, StartedBy: "maria", Apply: true, Scanned: 100}
-	var all []invitation.Target
+	sw := &revocation.Sweep{InstanceID: b.server.cfg.Instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true, Scanned: 100}
+	var all []ledger.Target
 	for i := range targets {
-		all = append(all, invitation.Target{Person: invitation.Person{Key: fmt.Sprintf("p%d@example.com", i), InvitationID: fmt.Sprintf("inv_%03d", i)}})
+		all = append(all, ledger.Target{Person: ledger.Person{Key: fmt.Sprintf("p%d@example.com", i), InvitationID: fmt.Sprintf("inv_%03d", i)}})
 	}
-	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error { return jobs.BeginSweep(b.t.Context(), tx, b.server.store, sw, all) })
+	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error { return jobs.BeginSweep(b.t.Context(), tx, sw, all) })
 	must.OK(b.t, err)
 	return sw
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/event"
 )
 
 // tokenPrefix begins every token, so that people and scanners for leaked secrets
@@ -88,7 +88,7 @@ func CreateToken(ctx context.Context, db *pgxpool.Pool, name string, role Role, 
 		if err != nil {
 			return err
 		}
-		return invitation.Record(ctx, tx, createdBy, "token_created", map[string]any{"token": id})
+		return event.RecordGeneral(ctx, tx, createdBy, "token_created", map[string]any{"token": id})
 	})
 	if err != nil {
 		return "", fmt.Errorf("make a token: %w", err)
@@ -121,7 +121,7 @@ func RevokeToken(ctx context.Context, db *pgxpool.Pool, id int64, by string) err
 		case err != nil || before != nil:
 			return err
 		}
-		return invitation.Record(ctx, tx, by, "token_revoked", map[string]any{"token": id})
+		return event.RecordGeneral(ctx, tx, by, "token_revoked", map[string]any{"token": id})
 	})
 	if err != nil {
 		return fmt.Errorf("revoke token %d: %w", id, err)

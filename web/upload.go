@@ -20,7 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/words"
 )
 
@@ -442,7 +443,7 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 	if u.Batch != nil {
 		d.ID = *u.Batch
 	}
-	found, err := importer.CreateDraft(ctx, tx, s.store, &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}, d)
+	found, err := importer.CreateDraft(ctx, tx, &chunks{ctx: ctx, pool: s.pool, id: u.ID, done: &c.done}, d)
 	if err != nil {
 		return draftFailure(d.ID, err)
 	}
@@ -461,13 +462,13 @@ func (s *Server) importUpload(ctx context.Context, tx pgx.Tx, u *upload, c *chec
 // draftFailure puts an error of a check into a [failure], where it says what is wrong with
 // the file or the draft.
 func draftFailure(id int64, err error) error {
-	var state *invitation.StateError
-	var same *invitation.SameFileError
+	var state *batch.StateError
+	var same *batch.SameFileError
 	var fault *importer.FileError
 	switch {
 	case errors.As(err, &state):
 		return &failure{What: upperFirst(state.Error()) + ".", Batch: id}
-	case errors.Is(err, invitation.ErrCorrectedDraft):
+	case errors.Is(err, batch.ErrCorrectedDraft):
 		return &failure{
 			What:   fmt.Sprintf("The file of batch %d can't be read in another way: a row of it was corrected.", id),
 			Remedy: "The draft is as it was: start it so. To change its columns, discard it and upload the file again.",

@@ -28,7 +28,8 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 )
 
@@ -59,8 +60,6 @@ type Config struct {
 // Server is the page and the API. See [New].
 type Server struct {
 	pool      *pgxpool.Pool
-	store     *invitation.Store
-	reader    *invitation.Reader
 	general   *ratelimit.General // the right to read at Clerk; nil: nobody reads
 	cfg       Config
 	log       *slog.Logger
@@ -80,7 +79,7 @@ type Server struct {
 	tallies   shelf[invitation.Tally]
 	documents shelf[keptDocument]
 	waiting   shelf[[]invitation.Load]
-	courses   shelf[invitation.Course]
+	courses   shelf[report.Course]
 	life      context.Context // ends when the server stops: what outlives a request ends with it
 	end       context.CancelFunc
 	work      sync.WaitGroup
@@ -101,7 +100,7 @@ func New(pool *pgxpool.Pool, cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{pool: pool, store: invitation.NewStore(pool), reader: invitation.NewReader(pool), cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
+	s := &Server{pool: pool, cfg: cfg, log: cfg.Log, now: cfg.Now, door: newDoor(cfg.Users), link: &link{},
 		downloads: streamLimit{most: maxDownloads, open: map[string]int{},
 			remedy: "Wait until one of them ends, or stop one.", says: "You have %d downloads under way, which is the most at a time."},
 		lives: streamLimit{most: maxLive, open: map[string]int{}, remedy: "Close some of them.",

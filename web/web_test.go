@@ -16,8 +16,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
@@ -52,7 +53,7 @@ type bench struct {
 func setup(t *testing.T, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, pool: postgrestest.New(t), now: time.Now()}
-	instance, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "ins_test", "production")
+	instance, err := batch.EnsureInstance(t.Context(), b.pool, "ins_test", "production")
 	must.OK(t, err)
 	cfg := Config{
 		Instance: instance, Users: users, Now: func() time.Time { return b.now },
@@ -492,7 +493,7 @@ func TestAnotherInstance(t *testing.T) {
 	w := b.as("olga")
 	page := w.draft("hires.csv", "email\na@example.com\n").want(http.StatusOK).says("/start")
 	sw := b.sweep(60)
-	rehearsal, err := invitation.NewStore(b.pool).EnsureInstance(t.Context(), "sandbox", "sandbox")
+	rehearsal, err := batch.EnsureInstance(t.Context(), b.pool, "sandbox", "sandbox")
 	must.OK(t, err)
 	b.server.cfg.Instance = rehearsal
 	if a := w.get(page.location).want(http.StatusOK).says("a@example.com", "another instance"); strings.Contains(a.body, "/start\"") {

@@ -7,7 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 // Chapter is something that happened to a person at a time. Its texts hold no
@@ -20,7 +21,7 @@ type Chapter struct {
 }
 
 // Story tells a person's story, in the order of events.
-func Story(s *invitation.Story) []Chapter {
+func Story(s *report.Story) []Chapter {
 	var all []Chapter
 	for i := range s.Rows {
 		all = append(all, rowChapters(s, &s.Rows[i])...)
@@ -48,7 +49,7 @@ var toldElsewhere = []string{"imported", "started", "done", "certified", "correc
 
 // rowChapters tell where a row came from and, unless an attempt or a sighting
 // tells it, how it ended.
-func rowChapters(s *invitation.Story, r *invitation.StoryRow) []Chapter {
+func rowChapters(s *report.Story, r *report.StoryRow) []Chapter {
 	where := ""
 	if r.Environment == sandbox {
 		where = ", in the sandbox"
@@ -92,7 +93,7 @@ func Status(s invitation.Status) string {
 
 // statusChapter tells where the invitation stands since, unless that came with
 // the outcome or an attempt tells it.
-func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
+func statusChapter(r *report.StoryRow) (Chapter, bool) {
 	if r.Status == nil || r.StatusAt == nil {
 		return Chapter{}, false
 	}
@@ -112,23 +113,23 @@ func statusChapter(r *invitation.StoryRow) (Chapter, bool) {
 
 // provedBy reports whether a chapter about an attempt or a sighting says how
 // the row ended.
-func provedBy(s *invitation.Story, r *invitation.StoryRow) bool {
-	return slices.ContainsFunc(s.Attempts, func(a invitation.StoryAttempt) bool { return proves(&a, r) }) ||
-		slices.ContainsFunc(s.Sightings, func(g invitation.StorySighting) bool { return shows(&g, r) })
+func provedBy(s *report.Story, r *report.StoryRow) bool {
+	return slices.ContainsFunc(s.Attempts, func(a report.StoryAttempt) bool { return proves(&a, r) }) ||
+		slices.ContainsFunc(s.Sightings, func(g report.StorySighting) bool { return shows(&g, r) })
 }
 
 // proves reports whether the answer to an attempt decided the row.
-func proves(a *invitation.StoryAttempt, r *invitation.StoryRow) bool {
+func proves(a *report.StoryAttempt, r *report.StoryRow) bool {
 	return r.Outcome != nil && r.ReadID == nil && r.AttemptID != nil && *r.AttemptID == a.AttemptID
 }
 
 // shows reports whether a sighting is what the row's deciding read showed.
-func shows(g *invitation.StorySighting, r *invitation.StoryRow) bool {
+func shows(g *report.StorySighting, r *report.StoryRow) bool {
 	return r.Outcome != nil && r.ReadID != nil && (g.ClerkID == or(r.ClerkInvitationID) || g.ClerkID == or(r.ClerkUserID))
 }
 
 // ending says how a row ended and what proves it.
-func ending(s *invitation.Story, r *invitation.StoryRow) string {
+func ending(s *report.Story, r *report.StoryRow) string {
 	text := Outcomes[*r.Outcome]
 	if len(s.Rows) > 1 {
 		text = fmt.Sprintf("row %d of batch %d: %s", r.RowNumber, r.BatchID, text)
@@ -140,7 +141,7 @@ func ending(s *invitation.Story, r *invitation.StoryRow) string {
 }
 
 // endText says what proves a row's outcome.
-func endText(r *invitation.StoryRow) string {
+func endText(r *report.StoryRow) string {
 	var parts []string
 	if r.DuplicateOf != nil {
 		parts = append(parts, fmt.Sprintf("row %d has the same address", *r.DuplicateOf))
@@ -216,7 +217,7 @@ var clerkSays = map[string]string{
 // attemptChapters tell what Clerk was asked, how that was resolved, and of the read
 // that resolved it where it showed nothing: a read that showed something has a
 // chapter of its own.
-func attemptChapters(s *invitation.Story, a *invitation.StoryAttempt) []Chapter {
+func attemptChapters(s *report.Story, a *report.StoryAttempt) []Chapter {
 	call := map[string]string{"create": "single request", "bulk": "bulk request", "revoke": "revocation"}[a.Call]
 	asked := "asked Clerk"
 	if again(s, a) {
@@ -258,14 +259,14 @@ func attemptChapters(s *invitation.Story, a *invitation.StoryAttempt) []Chapter 
 }
 
 // again reports whether Clerk was asked to invite the person before, for the same row.
-func again(s *invitation.Story, a *invitation.StoryAttempt) bool {
-	return a.Call != "revoke" && a.BatchID != nil && slices.ContainsFunc(s.Attempts, func(b invitation.StoryAttempt) bool {
+func again(s *report.Story, a *report.StoryAttempt) bool {
+	return a.Call != "revoke" && a.BatchID != nil && slices.ContainsFunc(s.Attempts, func(b report.StoryAttempt) bool {
 		return b.AttemptID < a.AttemptID && b.Call != "revoke" && b.BatchID != nil && *b.BatchID == *a.BatchID && *b.RowNumber == *a.RowNumber
 	})
 }
 
 // answerText says what Clerk's answer was.
-func answerText(a *invitation.StoryAttempt) string {
+func answerText(a *report.StoryAttempt) string {
 	switch {
 	case a.Resolution != nil && *a.Resolution == "not_sent":
 		return "it was never sent"
@@ -291,7 +292,7 @@ func statusText(code *int, errorCode *string) string {
 }
 
 // resolutionWords say how an attempt was closed for the person.
-func resolutionWords(a *invitation.StoryAttempt) string {
+func resolutionWords(a *report.StoryAttempt) string {
 	invitationID := ""
 	if a.ClerkInvitationID != nil {
 		invitationID = " " + *a.ClerkInvitationID
@@ -316,7 +317,7 @@ func resolutionWords(a *invitation.StoryAttempt) string {
 }
 
 // sightingChapter tells what a read of Clerk showed.
-func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
+func sightingChapter(s *report.Story, g *report.StorySighting) Chapter {
 	c := Chapter{At: g.FirstSeen, Text: "read Clerk: "}
 	if g.Kind == "user" {
 		c.Text += "user " + g.ClerkID
@@ -337,14 +338,14 @@ func sightingChapter(s *invitation.Story, g *invitation.StorySighting) Chapter {
 	return c
 }
 
-func ours(s *invitation.Story, g *invitation.StorySighting) bool {
-	return slices.ContainsFunc(s.Summary, func(sum invitation.StorySum) bool {
+func ours(s *report.Story, g *report.StorySighting) bool {
+	return slices.ContainsFunc(s.Summary, func(sum report.StorySum) bool {
 		return sum.InstanceID == g.InstanceID && slices.Contains(sum.Sent, g.ClerkID)
 	})
 }
 
 // Summary says how many invitations are proven, and what is not known.
-func Summary(sum invitation.StorySum) string {
+func Summary(sum report.StorySum) string {
 	var text string
 	n := len(sum.Sent)
 	switch {

@@ -3,12 +3,12 @@ package words
 import (
 	"fmt"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 )
 
 // Unknown says, in sentences of their own, what is not known of a batch, what that
 // means, and what will change it. It returns nothing where all is known.
-func Unknown(u *invitation.Unknown) []string {
+func Unknown(u *report.Unknown) []string {
 	if u == nil {
 		return nil
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/dustin/go-humanize/english"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 )
 
@@ -130,5 +131,5 @@ func or[T any](p *T) string {
 	if p == nil {
 		return ""
 	}
-	return invitation.CellText(*p)
+	return report.CellText(*p)
 }

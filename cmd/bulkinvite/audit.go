@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 type auditCmd struct {
@@ -43,7 +44,7 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 	if err := c.apply(); err != nil {
 		return err
 	}
-	filter := invitation.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome), Status: invitation.Status(c.Status), Actor: c.Actor, Trace: c.Trace}
+	filter := report.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome), Status: invitation.Status(c.Status), Actor: c.Actor, Trace: c.Trace}
 	var err error
 	if filter.Since, err = parseMoment("since", c.Since); err != nil {
 		return err
@@ -58,18 +59,18 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 		}
 		filter.Key = key
 	}
-	reader, err := p.reader(ctx)
+	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	each := func(yield func(*invitation.AuditRow) error) error { return reader.Audit(ctx, filter, yield) }
+	each := func(yield func(*report.AuditRow) error) error { return report.Audit(ctx, pool, filter, yield) }
 	return p.stream(func(w io.Writer) error {
 		switch c.format(p) {
 		case "csv":
 			return auditCSV(w, each)
 		case "json":
-			return invitation.JSONArray(w, func(add func(any) error) error {
-				return each(func(r *invitation.AuditRow) error { return add(r) })
+			return report.JSONArray(w, func(add func(any) error) error {
+				return each(func(r *report.AuditRow) error { return add(r) })
 			})
 		}
 		return auditTable(w, p.outDisplay(), each)
@@ -101,30 +102,30 @@ func personKey(address string) (string, error) {
 // auditFields are the columns of an audit in CSV.
 var auditFields = []struct {
 	name  string
-	value func(*invitation.AuditRow) string
+	value func(*report.AuditRow) string
 }{
-	{"batch_id", func(r *invitation.AuditRow) string { return cellText(r.BatchID) }},
-	{"row_number", func(r *invitation.AuditRow) string { return cellText(r.RowNumber) }},
-	{"email", func(r *invitation.AuditRow) string { return or(r.Email) }},
-	{"outcome", func(r *invitation.AuditRow) string { return or(r.Outcome) }},
-	{"reason", func(r *invitation.AuditRow) string { return or(r.Reason) }},
-	{"status", func(r *invitation.AuditRow) string { return or(r.Status) }},
-	{"clerk_invitation_id", func(r *invitation.AuditRow) string { return or(r.ClerkInvitationID) }},
-	{"decided_at", func(r *invitation.AuditRow) string { return or(r.DecidedAt) }},
-	{"actor", func(r *invitation.AuditRow) string { return r.Actor }},
-	{"file_name", func(r *invitation.AuditRow) string { return r.FileName }},
-	{"environment", func(r *invitation.AuditRow) string { return r.Environment }},
-	{"line", func(r *invitation.AuditRow) string { return cellText(r.Line) }},
-	{"duplicate_of", func(r *invitation.AuditRow) string { return or(r.DuplicateOf) }},
-	{"clerk_user_id", func(r *invitation.AuditRow) string { return or(r.ClerkUserID) }},
-	{"status_at", func(r *invitation.AuditRow) string { return or(r.StatusAt) }},
-	{"invited_at", func(r *invitation.AuditRow) string { return or(r.InvitedAt) }},
-	{"expires_at", func(r *invitation.AuditRow) string { return or(r.ExpiresAt) }},
-	{"attempt_id", func(r *invitation.AuditRow) string { return or(r.AttemptID) }},
-	{"read_id", func(r *invitation.AuditRow) string { return or(r.ReadID) }},
+	{"batch_id", func(r *report.AuditRow) string { return cellText(r.BatchID) }},
+	{"row_number", func(r *report.AuditRow) string { return cellText(r.RowNumber) }},
+	{"email", func(r *report.AuditRow) string { return or(r.Email) }},
+	{"outcome", func(r *report.AuditRow) string { return or(r.Outcome) }},
+	{"reason", func(r *report.AuditRow) string { return or(r.Reason) }},
+	{"status", func(r *report.AuditRow) string { return or(r.Status) }},
+	{"clerk_invitation_id", func(r *report.AuditRow) string { return or(r.ClerkInvitationID) }},
+	{"decided_at", func(r *report.AuditRow) string { return or(r.DecidedAt) }},
+	{"actor", func(r *report.AuditRow) string { return r.Actor }},
+	{"file_name", func(r *report.AuditRow) string { return r.FileName }},
+	{"environment", func(r *report.AuditRow) string { return r.Environment }},
+	{"line", func(r *report.AuditRow) string { return cellText(r.Line) }},
+	{"duplicate_of", func(r *report.AuditRow) string { return or(r.DuplicateOf) }},
+	{"clerk_user_id", func(r *report.AuditRow) string { return or(r.ClerkUserID) }},
+	{"status_at", func(r *report.AuditRow) string { return or(r.StatusAt) }},
+	{"invited_at", func(r *report.AuditRow) string { return or(r.InvitedAt) }},
+	{"expires_at", func(r *report.AuditRow) string { return or(r.ExpiresAt) }},
+	{"attempt_id", func(r *report.AuditRow) string { return or(r.AttemptID) }},
+	{"read_id", func(r *report.AuditRow) string { return or(r.ReadID) }},
 }
 
-func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) error {
+func auditCSV(out io.Writer, each func(func(*report.AuditRow) error) error) error {
 	w := csv.NewWriter(out)
 	w.UseCRLF = true // RFC 4180
 	record := make([]string, 0, len(auditFields))
@@ -134,7 +135,7 @@ func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) 
 	if err := w.Write(record); err != nil {
 		return fmt.Errorf("write to standard output: %w", err)
 	}
-	err := each(func(r *invitation.AuditRow) error {
+	err := each(func(r *report.AuditRow) error {
 		record = record[:0]
 		for _, f := range auditFields {
 			record = append(record, spreadsheetSafe(f.value(r)))
@@ -148,9 +149,9 @@ func auditCSV(out io.Writer, each func(func(*invitation.AuditRow) error) error) 
 	return err
 }
 
-func auditTable(w io.Writer, s display, each func(func(*invitation.AuditRow) error) error) error {
+func auditTable(w io.Writer, s display, each func(func(*report.AuditRow) error) error) error {
 	t := newStreamTable(w, s, "Batch", "Row", "By", "File")
-	err := each(func(r *invitation.AuditRow) error {
+	err := each(func(r *report.AuditRow) error {
 		numbers := []string{strconv.FormatInt(r.BatchID, 10), strconv.Itoa(r.RowNumber)}
 		return t.add(slices.Concat(numbers, resultCells(&r.Result), []string{r.Actor, r.FileName})...)
 	})

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"strconv"
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 )
 
 type batchesCmd struct{}
@@ -19,15 +22,15 @@ func (batchesCmd) Help() string {
 }
 
 // Run lists the batches, the newest first.
-func (batchesCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
-	lines, err := reader.Batches(ctx)
+func (batchesCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	lines, err := report.Batches(ctx, pool)
 	if err != nil {
 		return err
 	}
 	if len(lines) == 0 {
 		return p.show(lines, "No batches yet. bulkinvite send FILE makes the first.\n")
 	}
-	held, err := heldSweeps(ctx, reader, 0)
+	held, err := heldSweeps(ctx, pool, 0)
 	if err != nil {
 		return err
 	}

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/migrations"
 )
@@ -66,7 +68,7 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 		from.Clerk = jobs.NewPreflight(to.api, jobs.NewPacer(p.limits(environment).General), p.settings.RequestTimeout)
 	}
 	var err error
-	if from.Reader, from.Instance, err = p.askedDatabase(ctx, to); err != nil {
+	if from.Pool, from.Instance, err = p.askedDatabase(ctx, to); err != nil {
 		return err
 	}
 	var silent *jobs.UnansweredError
@@ -75,13 +77,13 @@ func (c *checkCmd) plan(ctx context.Context, p *program, pl *plan) error {
 	} else if err != nil {
 		return fmt.Errorf("%s: look for people who need no invitation: %w", plain(pl.input.name), err)
 	}
-	return pl.forecast(ctx, from.Reader, from.Instance, p.limits(environment), c.Priority)
+	return pl.forecast(ctx, from.Pool, from.Instance, p.limits(environment), c.Priority)
 }
 
 // askedDatabase finds a database that may be asked, and the number of the
 // instance there; nil if there is none. One whose schema is not this program's is not asked: check
 // writes nothing, and so brings none up to date.
-func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Reader, int64, error) {
+func (p *program) askedDatabase(ctx context.Context, to *target) (*pgxpool.Pool, int64, error) {
 	pool, err := p.runningDatabase(ctx)
 	if err != nil || pool == nil {
 		return nil, 0, err
@@ -90,24 +92,23 @@ func (p *program) askedDatabase(ctx context.Context, to *target) (*invitation.Re
 	if err != nil || slices.ContainsFunc(found, func(m migrations.Migration) bool { return !m.Applied }) {
 		return nil, 0, err
 	}
-	reader := invitation.NewReader(pool)
-	instance, ok, err := p.checkInstance(ctx, reader, to)
+	instance, ok, err := p.checkInstance(ctx, pool, to)
 	if err != nil || !ok {
 		return nil, 0, err
 	}
-	return reader, instance, nil
+	return pool, instance, nil
 }
 
 // checkInstance finds the instance that check speaks of: that of the key where
 // there was need of one, the sandbox if asked for, else the only one that the
 // database has met but the sandbox.
-func (p *program) checkInstance(ctx context.Context, reader *invitation.Reader, to *target) (int64, bool, error) {
+func (p *program) checkInstance(ctx context.Context, pool *pgxpool.Pool, to *target) (int64, bool, error) {
 	switch {
 	case to != nil:
-		id, _, err := to.find(ctx, reader)
+		id, _, err := to.find(ctx, pool)
 		return id, id != 0, err
 	case p.settings.Sandbox:
-		return reader.InstanceByClerkID(ctx, sandboxInstance)
+		return report.InstanceByClerkID(ctx, pool, sandboxInstance)
 	}
-	return reader.OnlyInstance(ctx)
+	return report.OnlyInstance(ctx, pool)
 }

@@ -19,7 +19,9 @@ import (
 
 	"bulkinvite/clerk"
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
@@ -88,13 +90,13 @@ func (p *program) connect(ctx context.Context) (*target, error) {
 
 // ensure returns the target's row in instances. It makes one the first time, and takes over the
 // row that an earlier version made under the key's fingerprint.
-func (t *target) ensure(ctx context.Context, store *invitation.Store) (invitation.Instance, error) {
+func (t *target) ensure(ctx context.Context, pool *pgxpool.Pool) (invitation.Instance, error) {
 	if t.formerID != "" {
-		if err := store.AdoptInstance(ctx, t.clerkID, t.formerID); err != nil {
+		if err := batch.AdoptInstance(ctx, pool, t.clerkID, t.formerID); err != nil {
 			return invitation.Instance{}, twoInstances(err)
 		}
 	}
-	return store.EnsureInstance(ctx, t.clerkID, t.environment)
+	return batch.EnsureInstance(ctx, pool, t.clerkID, t.environment)
 }
 
 // connection is an instance of Clerk, and the database that knows it.
@@ -102,8 +104,6 @@ type connection struct {
 	*program
 	target   *target
 	pool     *pgxpool.Pool
-	store    *invitation.Store
-	reader   *invitation.Reader
 	instance invitation.Instance // its row
 	limits   invitation.Limits   // its own
 }
@@ -119,15 +119,14 @@ func (p *program) connection(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{program: p, target: t, pool: pool, limits: p.limits(t.environment),
-		store: invitation.NewStore(pool), reader: invitation.NewReader(pool)}
-	c.instance, err = t.ensure(ctx, c.store)
+	c := &connection{program: p, target: t, pool: pool, limits: p.limits(t.environment)}
+	c.instance, err = t.ensure(ctx, c.pool)
 	return c, err
 }
 
 // batchOf finds a batch of the instance.
 func (c *connection) batchOf(ctx context.Context, number int64) (*invitation.Batch, error) {
-	b, err := c.store.Batch(ctx, number)
+	b, err := batch.Batch(ctx, c.pool, number)
 	if err != nil {
 		return nil, noBatch(err)
 	}
@@ -149,12 +148,12 @@ func keyRefused(err error, remedy, what string) error {
 
 // find returns the number of the target's row in instances, 0 where there is none. It changes
 // nothing: former says that the row still has the key's fingerprint for its id.
-func (t *target) find(ctx context.Context, reader *invitation.Reader) (id int64, former bool, err error) {
-	before, err := reader.FormerInstance(ctx, t.clerkID, t.formerID)
+func (t *target) find(ctx context.Context, pool *pgxpool.Pool) (id int64, former bool, err error) {
+	before, err := batch.FormerInstance(ctx, pool, t.clerkID, t.formerID)
 	if err != nil {
 		return 0, false, twoInstances(err)
 	}
-	id, known, err := reader.InstanceByClerkID(ctx, t.clerkID)
+	id, known, err := report.InstanceByClerkID(ctx, pool, t.clerkID)
 	if err == nil && !known && before != 0 {
 		return before, true, nil
 	}

@@ -7,7 +7,7 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 )
 
 // answers types answers to questions, in their order.
@@ -111,7 +111,7 @@ func TestTakingBackAsks(t *testing.T) {
 			}
 
 			sweeps := func() int {
-				return len(decode[[]invitation.Sweep](t, b.run("sweep", "--list", "--json").want(t, exitOK)))
+				return len(decode[[]revocation.Sweep](t, b.run("sweep", "--list", "--json").want(t, exitOK)))
 			}
 			before := sweeps()
 			question := strings.Replace(c.question, "2", "5", 1)
@@ -144,7 +144,7 @@ func TestAllowingASweepAsks(t *testing.T) {
 	if exit, text := b.sit(answers(question, "24"), "sweep", "1", "--allow"); exit != exitHeld {
 		t.Errorf("%d\n%s", exit, text)
 	}
-	if o := decode[invitation.Sweep](t, b.run("sweep", "1", "--json").want(t, exitOK)); !o.Held || len(s.openTo(t)) != 25 {
+	if o := decode[revocation.Sweep](t, b.run("sweep", "1", "--json").want(t, exitOK)); !o.Held || len(s.openTo(t)) != 25 {
 		t.Errorf("after a wrong number: %+v, %d open", o, len(s.openTo(t)))
 	}
 	if exit, text := b.sit(answers(question, "25"), "sweep", "1", "--allow"); exit != exitOK {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // asked is how a person is asked to confirm that people are invited.

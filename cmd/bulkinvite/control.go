@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 )
 
@@ -81,12 +83,12 @@ func (c *cancelCmd) Run(ctx context.Context, p *program) error {
 
 // confirmCancel has a person confirm that the rest of a batch is given up.
 func (p *program) confirmCancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch) error {
-	report, err := invitation.NewReader(pool).Report(ctx, b.ID)
+	report, err := report.ReadReport(ctx, pool, b.ID)
 	if err != nil {
 		return err
 	}
 	if !slices.Contains([]invitation.State{invitation.Draft, invitation.Running, invitation.Paused}, report.State) {
-		return &invitation.StateError{Batch: b.ID, State: report.State, Action: "cancel"}
+		return &batch.StateError{Batch: b.ID, State: report.State, Action: "cancel"}
 	}
 	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is cancelled; %s", b.ID, decidedOf(report))
 	question := fmt.Sprintf("Cancel batch %d for good? %s. [y/N] ", b.ID, counted(report.Undecided, "person is then not invited", "people are then not invited"))
@@ -112,9 +114,8 @@ Takes up the rows that ended as failed; with --rejected also those that Clerk re
 // Run takes up the failed rows of a batch, and the rejected ones.
 func (c *retryCmd) Run(ctx context.Context, p *program) error {
 	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		reader := invitation.NewReader(pool)
-		ended := func(r *invitation.Report) int { return r.Outcomes[invitation.Failed] + r.Outcomes[invitation.Rejected] }
-		before, err := reader.Report(ctx, b.ID)
+		ended := func(r *report.Report) int { return r.Outcomes[invitation.Failed] + r.Outcomes[invitation.Rejected] }
+		before, err := report.ReadReport(ctx, pool, b.ID)
 		if err != nil {
 			return err
 		}
@@ -125,7 +126,7 @@ func (c *retryCmd) Run(ctx context.Context, p *program) error {
 		if err := retry(ctx, pool, b, actor); err != nil {
 			return err
 		}
-		after, err := reader.Report(ctx, b.ID)
+		after, err := report.ReadReport(ctx, pool, b.ID)
 		if err != nil {
 			return err
 		}
@@ -140,20 +141,20 @@ func (p *program) changeBatch(ctx context.Context, c batchFlags, do func(context
 	if err != nil {
 		return err
 	}
-	b, err := invitation.NewStore(pool).Batch(ctx, c.Batch)
+	b, err := batch.Batch(ctx, pool, c.Batch)
 	if err != nil {
 		return noBatch(err)
 	}
 	if err := do(ctx, pool, b, c.Actor.name()); err != nil {
 		return wrongState(err)
 	}
-	return p.printStatus(ctx, invitation.NewReader(pool), b.ID)
+	return p.printStatus(ctx, pool, b.ID)
 }
 
 // wrongState says what to do about a batch whose state does not allow what was
 // asked.
 func wrongState(err error) error {
-	var now *invitation.StateError
+	var now *batch.StateError
 	if !errors.As(err, &now) {
 		return err
 	}

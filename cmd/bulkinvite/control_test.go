@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -126,7 +127,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			// Paused from here: a program would take seconds to start on a busy machine, and the answer be known by then.
 			pool := open(t, b.url)
 			awaitMails(t, s, 1)
-			one, err := invitation.NewStore(pool).Batch(t.Context(), 1)
+			one, err := batch.Batch(t.Context(), pool, 1)
 			if err == nil {
 				err = jobs.Pause(t.Context(), pool, one, "maria")
 			}
@@ -139,7 +140,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 				values (1, 'w', 'users', clock_timestamp(), clock_timestamp(), 'canceled')`)
 			o := b.run("status", "1", "--json").want(t, exitOK)
 			d := decode[document](t, o)
-			unknown := decode[struct{ Unknown *invitation.Unknown }](t, o).Unknown
+			unknown := decode[struct{ Unknown *report.Unknown }](t, o).Unknown
 			if readable {
 				if d.Outcomes["invited"] != 1 || unknown != nil || strings.Contains(held.Error.Message, "not known") {
 					t.Errorf("%+v, not known: %+v; %s", d, unknown, held.Error.Message)

@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -47,7 +49,7 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 			"import that, and discard this draft: bulkinvite cancel %d", of.ID, of.ID),
 			"batch %d is a draft: nothing of it was sent, and a correction would send", of.ID)
 	}
-	row, err := u.reader.Correctable(ctx, of.ID, c.Row)
+	row, err := batch.Correctable(ctx, u.pool, of.ID, c.Row)
 	if err != nil {
 		return fail(exitUsage, "no_row", fmt.Sprintf("bulkinvite results %d lists its rows", of.ID), "%w", err)
 	}
@@ -68,7 +70,7 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 			return err
 		}
 		made, err = jobs.Correct(ctx, u.pool, of, c.Row, email, key, u.actor)
-		if errors.Is(err, invitation.ErrUnderWay) {
+		if errors.Is(err, batch.ErrUnderWay) {
 			return fail(exitHeld, "under_way", "try again in a minute", "%w", err)
 		}
 		if err != nil {
@@ -81,7 +83,7 @@ func (c *correctCmd) Run(ctx context.Context, p *program) error {
 }
 
 // consent says what is about to happen and has a person confirm it.
-func (c *correctCmd) consent(ctx context.Context, u *upload, row *invitation.CorrectableRow) error {
+func (c *correctCmd) consent(ctx context.Context, u *upload, row *batch.CorrectableRow) error {
 	what := "no invitation that was made for it is pending, so that none is revoked"
 	switch {
 	case row.Accepted:
@@ -111,15 +113,15 @@ func (c *correctCmd) work(ctx context.Context, u *upload, made *jobs.Correction)
 	if err != nil {
 		return err
 	}
-	var sw *invitation.Sweep
+	var sw *revocation.Sweep
 	err = worker.Run(ctx, func(ctx context.Context) (bool, error) {
 		if made.Sweep != 0 {
 			var err error
-			if sw, err = u.store.Sweep(ctx, made.Sweep); err != nil || sw.State() != invitation.SweepDone {
+			if sw, err = revocation.ReadSweep(ctx, u.pool, made.Sweep); err != nil || sw.State() != revocation.SweepDone {
 				return false, err
 			}
 		}
-		b, err := u.store.Batch(ctx, made.Batch)
+		b, err := batch.Batch(ctx, u.pool, made.Batch)
 		return err == nil && b.State != invitation.Running, err
 	})
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
 	"bulkinvite/migrations"
 	"bulkinvite/postgres"
 )
@@ -28,15 +27,6 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	return pool, nil
-}
-
-// reader opens the database for a command that only reads.
-func (p *program) reader(ctx context.Context) (*invitation.Reader, error) {
-	pool, err := p.database(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return invitation.NewReader(pool), nil
 }
 
 // migrate brings the database's schema up to date. A person at a terminal is

@@ -14,7 +14,7 @@ import (
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 )
 
 // colours are the sequences that change a terminal's colours.
@@ -43,7 +43,7 @@ func tables(t *testing.T) (b *bench, commands [][]string) {
 	file := b.file("everybody-of-the-new-subsidiary-in-november.csv", crowd())
 	b.run("send", "--yes", "--actor", "maria.of.human.resources", file).want(t, exitRows)
 	o := b.run("import", "--json", "--yes", "--start-at", "2036-11-24T08:00:00+01:00", b.file("later.csv", listOf(20, 32)))
-	later := fmt.Sprint(decode[invitation.Report](t, o.want(t, exitOK)).Batch)
+	later := fmt.Sprint(decode[report.Report](t, o.want(t, exitOK)).Batch)
 	b.run("pause", later).want(t, exitOK)
 	s.Tell("invitations", `[{"email":"someone.else.entirely@subsidiary.example.com"}]`)
 	b.run("reconcile").want(t, exitOK)

@@ -12,8 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/loopback"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/migrations"
 )
@@ -224,8 +226,7 @@ func (p *program) examineClerk(ctx context.Context, d *diagnosis) *target {
 
 // examineInstance looks at what the database says of the instance of the key.
 func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
-	reader := invitation.NewReader(pool)
-	instance, former, err := t.find(ctx, reader)
+	instance, former, err := t.find(ctx, pool)
 	switch {
 	case err != nil:
 		return err
@@ -237,11 +238,11 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 		d.add("instance", verdictOK, "", "this database has not met it: nothing was imported for it yet")
 		return nil
 	}
-	h, err := reader.Health(ctx, instance)
+	h, err := report.ReadHealth(ctx, pool, instance)
 	if err != nil {
 		return err
 	}
-	budget, err := reader.Budget(ctx, instance, p.limits(t.environment))
+	budget, err := report.ReadBudget(ctx, pool, instance, p.limits(t.environment))
 	if err != nil {
 		return err
 	}
@@ -251,7 +252,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	d.limitsOfWorkers(budget)
 	d.lists(h)
 	d.waitForPeople(h)
-	zoneless, err := reader.Zoneless(ctx, instance)
+	zoneless, err := batch.ReadZoneless(ctx, pool, instance)
 	if err != nil {
 		return err
 	}
@@ -259,7 +260,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	if t.environment != "development" {
 		return nil
 	}
-	mailed, err := reader.MailedThisMonth(ctx, instance)
+	mailed, err := report.MailedThisMonth(ctx, pool, instance)
 	if err != nil {
 		return err
 	}
@@ -271,7 +272,7 @@ func (p *program) examineInstance(ctx context.Context, d *diagnosis, pool *pgxpo
 	return nil
 }
 
-func (d *diagnosis) workers(h invitation.Health) {
+func (d *diagnosis) workers(h report.Health) {
 	switch {
 	case h.Waiting == 0:
 		d.add("workers", verdictOK, "", "%s; no row waits", counted(h.Workers, "process works", "processes work"))
@@ -286,7 +287,7 @@ func (d *diagnosis) workers(h invitation.Health) {
 // defaults it is settled within a minute.
 const unknownFor = 10 * time.Minute
 
-func (d *diagnosis) answers(h invitation.Health) {
+func (d *diagnosis) answers(h report.Health) {
 	switch {
 	case h.Unknown == 0:
 		d.add("answers", verdictOK, "", "of every request it is known what it did at Clerk")
@@ -298,7 +299,7 @@ func (d *diagnosis) answers(h invitation.Health) {
 	}
 }
 
-func (d *diagnosis) limits(b invitation.Budget) {
+func (d *diagnosis) limits(b report.Budget) {
 	for _, f := range b.Frozen {
 		remedy := fmt.Sprintf("another program may use the same instance: leave room for it with --limit-%s. "+
 			"bulkinvite limits thaw %[1]s tries one request now", f.Bucket)
@@ -311,7 +312,7 @@ func (d *diagnosis) limits(b invitation.Budget) {
 
 // zones names the batches that can't be sent, since PostgreSQL does not know in
 // which hours.
-func (d *diagnosis) zones(zoneless []invitation.Zoneless) {
+func (d *diagnosis) zones(zoneless []batch.Zoneless) {
 	if len(zoneless) == 0 {
 		d.add("time zones", verdictOK, "", "PostgreSQL knows those of all batches")
 		return
@@ -326,7 +327,7 @@ func (d *diagnosis) zones(zoneless []invitation.Zoneless) {
 
 // limitsOfWorkers names the workers that were given different limits, and those that don't state
 // theirs.
-func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
+func (d *diagnosis) limitsOfWorkers(b report.Budget) {
 	const check = "limits of workers"
 	differing := b.Differing()
 	for _, w := range differing {
@@ -348,7 +349,7 @@ func (d *diagnosis) limitsOfWorkers(b invitation.Budget) {
 }
 
 // lists warns where reading Clerk's lists takes so long that it holds up invitations.
-func (d *diagnosis) lists(h invitation.Health) {
+func (d *diagnosis) lists(h report.Health) {
 	if h.Lists > jobs.SlowLists {
 		d.add("reads", verdictWarning, "revoke pending invitations that nobody needs any more: bulkinvite sweep --scope all shows them; "+
 			"--no-preflight sends without reading",
@@ -357,7 +358,7 @@ func (d *diagnosis) lists(h invitation.Health) {
 }
 
 // waitForPeople names what goes on only when a person says so.
-func (d *diagnosis) waitForPeople(h invitation.Health) {
+func (d *diagnosis) waitForPeople(h report.Health) {
 	if n := h.Batches[invitation.Paused]; n > 0 {
 		d.add("batches", verdictWarning,
 			"bulkinvite batches lists them, bulkinvite status BATCH says why, and bulkinvite resume BATCH goes on", "%s paused", counted(n, "batch is", "batches are"))
@@ -376,7 +377,7 @@ func (d *diagnosis) waitForPeople(h invitation.Health) {
 
 // examineRestored reads everything at Clerk and says what this database lacks.
 func (p *program) examineRestored(ctx context.Context, d *diagnosis, pool *pgxpool.Pool, t *target) error {
-	instance, err := t.ensure(ctx, invitation.NewStore(pool))
+	instance, err := t.ensure(ctx, pool)
 	if err != nil {
 		return err
 	}

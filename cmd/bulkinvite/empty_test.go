@@ -15,8 +15,9 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 )
 
 // A file with a header and no rows is an empty export: it ends well each night, makes no
@@ -133,7 +134,7 @@ func TestNobodyToInvite(t *testing.T) {
 	b := newBench(t)
 	o := b.run("send", "--sandbox", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitHeld)
 	expect.NoText(t, decode[errorDocument](t, o).Error.Message, "0 people")
-	d := decode[invitation.Report](t, b.run("send", "--sandbox", "--yes", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitRows))
+	d := decode[report.Report](t, b.run("send", "--sandbox", "--yes", "--json", b.file("bad.csv", "email\nbad\n")).want(t, exitRows))
 	if d.Outcomes[invitation.Invalid] != 1 {
 		t.Errorf("%+v", d)
 	}

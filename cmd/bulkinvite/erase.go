@@ -7,7 +7,12 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/erased"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -30,7 +35,7 @@ Removes the person's address, name and original rows for good, in every batch, w
 
 // erasureDocument is what erase --json prints.
 type erasureDocument struct {
-	*invitation.Erasure
+	*proof.Erasure
 	Pending int `json:"pending"` // invitations that are left pending at Clerk
 	Revoked int `json:"revoked"`
 }
@@ -45,12 +50,11 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	reader := invitation.NewReader(pool)
-	story, err := reader.Why(ctx, key)
+	story, err := report.Why(ctx, pool, key)
 	if err != nil {
 		return err
 	}
-	kept, err := reader.Withheld(ctx, story.Keys)
+	kept, err := erased.Withheld(ctx, pool, story.Keys)
 	if err != nil {
 		return err
 	}
@@ -70,7 +74,7 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 	until := time.Now().Add(c.Wait)
 	for told := false; ; told = true {
 		doc.Erasure, err = jobs.Erase(ctx, pool, story.Keys, c.Actor.name())
-		if !errors.Is(err, invitation.ErrUnderWay) {
+		if !errors.Is(err, batch.ErrUnderWay) {
 			break
 		}
 		if time.Now().After(until) {
@@ -92,7 +96,7 @@ func (c *eraseCmd) Run(ctx context.Context, p *program) error {
 }
 
 // pendingOf counts the invitations of a person that stand open, as far as is known.
-func pendingOf(s *invitation.Story) int {
+func pendingOf(s *report.Story) int {
 	open := map[string]bool{}
 	for _, r := range s.Rows {
 		if r.Status != nil && *r.Status == invitation.Pending && r.ClerkInvitationID != nil {
@@ -104,7 +108,7 @@ func pendingOf(s *invitation.Story) int {
 
 // confirm asks whether pending invitations are revoked first, unless --revoke says so, and then
 // whether the person is erased. The last answer decides: without a yes nothing is done at all.
-func (c *eraseCmd) confirm(ctx context.Context, p *program, story *invitation.Story, pending int) error {
+func (c *eraseCmd) confirm(ctx context.Context, p *program, story *report.Story, pending int) error {
 	refused := fail(exitHeld, "not_confirmed", "Give the command on a terminal and answer y, or use --yes.",
 		"not confirmed: nothing was erased and nothing was revoked")
 	if pending > 0 && !c.Revoke && !p.settings.Yes && p.canAsk() {
@@ -134,7 +138,7 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int
 	if err != nil {
 		return 0, err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, StartedBy: c.Actor.name(),
+	sw := &revocation.Sweep{InstanceID: t.instance.ID, Kind: revocation.KindRescind, StartedBy: c.Actor.name(),
 		Apply: true, Allow: true}
 	if _, err := jobs.Rescind(ctx, t.pool, sw, keys); err != nil {
 		return 0, err
@@ -142,7 +146,7 @@ func (c *eraseCmd) takeBack(ctx context.Context, p *program, keys []string) (int
 	if sw, err = t.finish(ctx, sw.ID); err != nil {
 		return 0, sweepFailure(err)
 	}
-	if sw.Failed > 0 || sw.State() != invitation.SweepDone {
+	if sw.Failed > 0 || sw.State() != revocation.SweepDone {
 		return 0, fail(exitHeld, "not_revoked", fmt.Sprintf("bulkinvite sweep %d says why; without --revoke the invitation stays", sw.ID), "nothing was erased: not every pending invitation could be revoked")
 	}
 	return sw.Revoked, nil
@@ -201,7 +205,7 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	batches, err := invitation.NewReader(pool).Purgeable(ctx, time.Duration(c.OlderThan))
+	batches, err := proof.Purgeable(ctx, pool, time.Duration(c.OlderThan))
 	if err != nil {
 		return err
 	}
@@ -213,7 +217,7 @@ func (c *purgeCmd) Run(ctx context.Context, p *program) error {
 			return err
 		}
 	}
-	e, err := invitation.NewStore(pool).Purge(ctx, time.Duration(c.OlderThan), c.Actor.name(), nil)
+	e, err := proof.Purge(ctx, pool, time.Duration(c.OlderThan), c.Actor.name(), nil)
 	if err != nil {
 		return err
 	}

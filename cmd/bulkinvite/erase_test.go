@@ -10,16 +10,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/erased"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
 	"bulkinvite/postgres/postgrestest"
 )
 
 func TestEraseCommand(t *testing.T) {
 	t.Parallel()
 	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_erase", "BULKINVITE_SETTLE=1ms")
-	batch := decode[invitation.Report](t, b.run("send", "--yes", "--json", b.file("all.csv", listOf(0, 4))).want(t, exitOK))
+	batch := decode[report.Report](t, b.run("send", "--yes", "--json", b.file("all.csv", listOf(0, 4))).want(t, exitOK))
 	if batch.Certificate == nil {
 		t.Fatal("the batch has ended without a certificate")
 	}
@@ -45,7 +47,7 @@ func TestEraseCommand(t *testing.T) {
 
 	// A later file does not invite them, and what it says of them is not kept, unless it is sent so.
 	later := b.file("later.csv", listOf(1, 2)+"new@example.com\n")
-	again := decode[invitation.Report](t, b.run("send", "--yes", "--json", later).want(t, exitOK))
+	again := decode[report.Report](t, b.run("send", "--yes", "--json", later).want(t, exitOK))
 	if again.Outcomes["cancelled"] != 1 || again.Outcomes["invited"] != 1 {
 		t.Errorf("%+v", again.Outcomes)
 	}
@@ -53,7 +55,7 @@ func TestEraseCommand(t *testing.T) {
 	if len(rows) != 1 || rows[0]["reason"] != "erased" || rows[0]["email"] != nil {
 		t.Errorf("%v", rows)
 	}
-	back := decode[invitation.Report](t, b.run("send", "--yes", "--json", "--again", "--include-erased", later).want(t, exitOK))
+	back := decode[report.Report](t, b.run("send", "--yes", "--json", "--again", "--include-erased", later).want(t, exitOK))
 	if back.Outcomes["invited"] != 1 || back.Outcomes["already_invited"] != 1 {
 		t.Errorf("%+v", back.Outcomes)
 	}
@@ -230,11 +232,11 @@ func TestClaimsGoOnWhileErasuresWait(t *testing.T) {
 		command []string
 	}{
 		"erase": {func(t *testing.T, tx pgx.Tx) error {
-			_, err := invitation.LoadErased(t.Context(), tx) // as an import does
+			_, err := erased.LoadErased(t.Context(), tx) // as an import does
 			return err
 		}, []string{"erase", "p000@example.com", "--yes"}},
 		"correct": {func(t *testing.T, tx pgx.Tx) error {
-			_, err := invitation.NewStore(nil).Erase(t.Context(), tx, []string{"p001@example.com"}, "maria")
+			_, err := proof.Erase(t.Context(), tx, []string{"p001@example.com"}, "maria")
 			return err
 		}, []string{"correct", "1", "1", "--email", "right@example.com", "--yes"}},
 	} {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/mattn/go-runewidth"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -21,8 +21,8 @@ var (
 	shownOrder    = words.Order
 	callWords     = words.Calls
 
-	spreadsheetSafe = invitation.SpreadsheetSafe
-	cellText        = invitation.CellText
+	spreadsheetSafe = report.SpreadsheetSafe
+	cellText        = report.CellText
 )
 
 // plain takes out of other people's text what would move a terminal's cursor or change its colours.

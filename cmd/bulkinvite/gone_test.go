@@ -8,7 +8,8 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
 )
 
 // TestDeletedAtClerk deletes an invitation at Clerk. Rows, stories and the page say
@@ -32,7 +33,7 @@ func TestDeletedAtClerk(t *testing.T) {
 	if s.Handler().ServeHTTP(w, r); w.Code != http.StatusOK {
 		t.Fatalf("delete: %d %s", w.Code, w.Body)
 	}
-	again := decode[invitation.Reconcile](t, b.run("reconcile", "--json").want(t, exitOK))
+	again := decode[ledger.Reconcile](t, b.run("reconcile", "--json").want(t, exitOK))
 	if again.Deleted != 1 || again.Drift.Gone != 1 || again.Requests != 4 {
 		t.Errorf("%+v", again)
 	}
@@ -55,12 +56,12 @@ func TestDeletedAtClerk(t *testing.T) {
 		}
 	}
 
-	later := decode[invitation.Report](t, b.run("send", "--yes", "--json", b.file("later.csv", people(4))).want(t, exitOK))
+	later := decode[report.Report](t, b.run("send", "--yes", "--json", b.file("later.csv", people(4))).want(t, exitOK))
 	if later.Outcomes["invited"] != 2 || later.Outcomes["already_invited"] != 2 {
 		t.Errorf("a later file: %+v", later.Outcomes)
 	}
 	o := b.run("send", "--yes", "--json", "--again", b.file("later.csv", people(4))).want(t, exitOK)
-	last := decode[invitation.Report](t, o)
+	last := decode[report.Report](t, o)
 	if last.Outcomes["already_invited"] != 4 {
 		t.Errorf("once more: %+v", last.Outcomes)
 	}

@@ -41,5 +41,5 @@ func (c *importCmd) Run(ctx context.Context, p *program) error {
 	if err := u.begin(ctx); err != nil {
 		return err
 	}
-	return troubled(p.printStatus(ctx, u.reader, u.batch), u.plan.summary.Invalid > 0)
+	return troubled(p.printStatus(ctx, u.pool, u.batch), u.plan.summary.Invalid > 0)
 }

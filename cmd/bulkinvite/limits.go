@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 	"bulkinvite/words"
 )
@@ -34,8 +34,8 @@ type limitsShowCmd struct{}
 func (limitsShowCmd) Help() string { return limitsCmd{}.Help() }
 
 // Run shows where the limits stand.
-func (limitsShowCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
-	all, err := reader.LimitsOfAll(ctx, p.limits, p.settings.RequestTimeout)
+func (limitsShowCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	all, err := report.LimitsOfAll(ctx, pool, p.limits, p.settings.RequestTimeout)
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (limitsShowCmd) Run(ctx context.Context, p *program, reader *invitation.Rea
 }
 
 // limitsText is where the limits of an instance stand, as a person reads it.
-func limitsText(in invitation.InstanceLimits) string {
+func limitsText(in report.InstanceLimits) string {
 	t := table{}
 	for _, l := range in.Limits {
 		t.add("  "+l.Bucket, l.Limit.String(), limitText(l))
@@ -64,7 +64,7 @@ func limitsText(in invitation.InstanceLimits) string {
 }
 
 // limitText says what a limit has left.
-func limitText(l invitation.LimitState) string {
+func limitText(l report.LimitState) string {
 	var parts []string
 	switch {
 	case l.Limit.Off:
@@ -86,7 +86,7 @@ func limitText(l invitation.LimitState) string {
 }
 
 // differingText names the workers that were given different limits, if there are any.
-func differingText(differing []invitation.WorkerLimits) string {
+func differingText(differing []report.WorkerLimits) string {
 	if len(differing) == 0 {
 		return ""
 	}
@@ -119,7 +119,7 @@ func (c *limitsThawCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool)
 	if c.Bucket == "all" {
 		buckets = []string{ratelimit.Create, ratelimit.Bulk, ratelimit.GeneralCall}
 	}
-	thawed, err := invitation.NewStore(pool).ThawLimits(ctx, buckets, c.Actor.name())
+	thawed, err := report.ThawLimits(ctx, pool, buckets, c.Actor.name())
 	if err != nil {
 		return err
 	}

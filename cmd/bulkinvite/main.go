@@ -19,8 +19,6 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/term"
-
-	"bulkinvite/invitation"
 )
 
 // cli is the whole command line.
@@ -118,7 +116,6 @@ func (p *program) dispatch(ctx context.Context, args []string) error {
 	command.BindTo(ctx, (*context.Context)(nil))
 	if err := errors.Join(
 		command.BindToProvider(func() (*pgxpool.Pool, error) { return p.database(ctx) }),
-		command.BindToProvider(func() (*invitation.Reader, error) { return p.reader(ctx) }),
 		command.BindToProvider(func() (*takingBack, error) { return p.openTakingBack(ctx) }),
 	); err != nil {
 		return err

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/erased"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -30,11 +31,11 @@ func (c *whyCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	reader, err := p.reader(ctx)
+	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	story, err := reader.Why(ctx, key)
+	story, err := report.Why(ctx, pool, key)
 	if err != nil {
 		return err
 	}
@@ -46,11 +47,11 @@ func (c *whyCmd) Run(ctx context.Context, p *program) error {
 
 // storyText is the story as a person reads it, in the order of events. zone names
 // the zone of its times.
-func storyText(s *invitation.Story, zone string) string {
+func storyText(s *report.Story, zone string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (times: %s)\n\n", plain(s.Key), plain(zone))
 	indent := strings.Repeat(" ", len("  Mon _2 Jan 15:04:05  "))
-	if slices.ContainsFunc(s.Keys, invitation.Removed) {
+	if slices.ContainsFunc(s.Keys, erased.Removed) {
 		b.WriteString("  A purge removed the addresses and cells of some rows. " +
 			"Their outcomes, requests and Clerk's ids are left.\n\n")
 	}

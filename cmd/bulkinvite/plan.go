@@ -10,8 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/words"
 )
@@ -110,7 +113,7 @@ type plan struct {
 	canary   int    // how many people go first; 0: all at once
 	resend   bool   // who has a pending invitation is invited again
 	clerk    string // whom check asked; empty: nobody
-	budget   invitation.Budget
+	budget   report.Budget
 	invitation.Plan
 }
 
@@ -185,13 +188,13 @@ func (pl *plan) everybody(ctx context.Context, p *program) jobs.People {
 
 // forecast works out the requests and the time, given what the database says of an instance; with a nil reader it
 // says nothing.
-func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instance int64, limits invitation.Limits,
+func (pl *plan) forecast(ctx context.Context, pool *pgxpool.Pool, instance int64, limits invitation.Limits,
 	priority int) error {
-	budget := invitation.Budget{Limits: limits}
+	budget := report.Budget{Limits: limits}
 	var others []invitation.Load
-	if reader != nil {
+	if pool != nil {
 		var err error
-		if budget, others, err = waiting(ctx, reader, instance, limits); err != nil {
+		if budget, others, err = waiting(ctx, pool, instance, limits); err != nil {
 			return err
 		}
 	}
@@ -200,19 +203,19 @@ func (pl *plan) forecast(ctx context.Context, reader *invitation.Reader, instanc
 }
 
 // waiting is what an instance's limits have left, and what waits for them.
-func waiting(ctx context.Context, reader *invitation.Reader, instance int64,
-	limits invitation.Limits) (invitation.Budget, []invitation.Load, error) {
-	budget, err := reader.Budget(ctx, instance, limits)
+func waiting(ctx context.Context, pool *pgxpool.Pool, instance int64,
+	limits invitation.Limits) (report.Budget, []invitation.Load, error) {
+	budget, err := report.ReadBudget(ctx, pool, instance, limits)
 	if err != nil {
 		return budget, nil, err
 	}
-	loads, err := reader.Loads(ctx, instance)
+	loads, err := report.Loads(ctx, pool, instance)
 	return budget, loads, err
 }
 
 // work works out the requests and the time, given the limits, what the budget
 // has spent, and which batches wait already.
-func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget invitation.Budget) {
+func (pl *plan) work(now time.Time, priority int, others []invitation.Load, budget report.Budget) {
 	skip := invitation.Skip
 	if pl.resend {
 		skip = invitation.Resend

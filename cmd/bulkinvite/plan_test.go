@@ -10,8 +10,8 @@ import (
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
 	"bulkinvite/jobs"
 )
 

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"sync"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/metrics"
 	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"

@@ -13,7 +13,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 	"bulkinvite/words"
 )
@@ -50,7 +51,7 @@ type view struct {
 }
 
 func (u *upload) newProgress(ctx context.Context) (*progress, error) {
-	state, err := u.reader.Progress(ctx, u.batch)
+	state, err := report.ReadProgress(ctx, u.pool, u.batch)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (pr *progress) stop() {
 // update looks how far the batch is, shows it, and reports whether it is over:
 // decided, or no longer running.
 func (pr *progress) update(ctx context.Context) (bool, error) {
-	state, err := pr.reader.Progress(ctx, pr.batch)
+	state, err := report.ReadProgress(ctx, pr.pool, pr.batch)
 	if err != nil {
 		return false, err
 	}
@@ -111,7 +112,7 @@ func (pr *progress) due(decided int, now time.Time) bool {
 // settled reports whether nothing that a paused batch has sent is still to be
 // known. An answer takes the request timeout at most, the read that stands in for
 // a lost one a settle time and as long again: it waits no longer.
-func (pr *progress) settled(state invitation.Progress) bool {
+func (pr *progress) settled(state report.Progress) bool {
 	now := time.Now()
 	switch {
 	case state.Open == 0:
@@ -132,7 +133,7 @@ func (pr *progress) settled(state invitation.Progress) bool {
 }
 
 // say writes a line of progress to the log.
-func (pr *progress) say(ctx context.Context, state invitation.Progress) error {
+func (pr *progress) say(ctx context.Context, state report.Progress) error {
 	plan, budget, err := pr.left(ctx)
 	if err != nil {
 		return err
@@ -173,9 +174,9 @@ func (pr *progress) draw(ctx context.Context, decided, undecided int) error {
 }
 
 // left plans what is left to do.
-func (pr *progress) left(ctx context.Context) (invitation.Plan, invitation.Budget, error) {
-	budget, loads, err := waiting(ctx, pr.reader, pr.instance.ID, pr.limits)
-	return invitation.PlanLeft(pr.batch, loads, budget), budget, err
+func (pr *progress) left(ctx context.Context) (invitation.Plan, report.Budget, error) {
+	budget, loads, err := waiting(ctx, pr.pool, pr.instance.ID, pr.limits)
+	return report.PlanLeft(pr.batch, loads, budget), budget, err
 }
 
 func perHour(n float64) string {
@@ -186,7 +187,7 @@ func perHour(n float64) string {
 }
 
 // budgetText says what is left of the limits.
-func budgetText(b invitation.Budget) string {
+func budgetText(b report.Budget) string {
 	var parts []string
 	for _, f := range b.Frozen {
 		parts = append(parts, fmt.Sprintf("Clerk said to slow down: %s wait until %s", callWords[f.Bucket], f.Until.Local().Format("15:04:05")))

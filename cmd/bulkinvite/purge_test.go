@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"bulkinvite/internal/expect"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/report"
 )
 
 // People whose addresses a purge removed are found by what stands for them: an
@@ -33,7 +33,7 @@ func TestPurgedPeople(t *testing.T) {
 	}
 
 	// What is still known of them.
-	story := decode[invitation.Story](t, b.run("why", "Person0@example.com", "--json").want(t, exitOK))
+	story := decode[report.Story](t, b.run("why", "Person0@example.com", "--json").want(t, exitOK))
 	if len(story.Rows) != 1 || story.Rows[0].Email != nil || len(story.Attempts) != 1 ||
 		len(story.Summary) != 1 || len(story.Summary[0].Sent) != 1 {
 		t.Errorf("%+v", story)

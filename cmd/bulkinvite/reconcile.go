@@ -5,7 +5,10 @@ import (
 	"strconv"
 	"strings"
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -33,7 +36,7 @@ func (c *reconcileCmd) Run(ctx context.Context, p *program, t *takingBack) error
 	return p.show(r, reconcileText(r))
 }
 
-func reconcileText(r *invitation.Reconcile) string {
+func reconcileText(r *ledger.Reconcile) string {
 	t := table{right: []bool{true}}
 	t.add("  "+thousands(r.Scanned), "invitations at Clerk, read with "+counted(r.Requests, "request", "requests"))
 	t.add("  "+thousands(r.Accepted), "rows turned out to be accepted")
@@ -45,9 +48,9 @@ func reconcileText(r *invitation.Reconcile) string {
 		return text + "\nNo drift: each invitation has its row, and each row its invitation.\n"
 	}
 	t = table{right: []bool{true}}
-	t.count(r.Drift.Unexplained, words.DriftKinds[invitation.Unexplained])
-	t.count(r.Drift.Gone, words.DriftKinds[invitation.Gone])
-	t.count(r.Drift.PendingAgain, words.DriftKinds[invitation.PendingAgain])
+	t.count(r.Drift.Unexplained, words.DriftKinds[ledger.Unexplained])
+	t.count(r.Drift.Gone, words.DriftKinds[ledger.Gone])
+	t.count(r.Drift.PendingAgain, words.DriftKinds[ledger.PendingAgain])
 	return text + "\nDrift\n\n" + t.String() + "\nbulkinvite drift lists it\n"
 }
 
@@ -65,9 +68,9 @@ Shows what the last reconciling found: invitations at Clerk that no row explains
 }
 
 // Run lists the drift.
-func (driftCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
-	all := []invitation.Drift{}
-	err := reader.Drift(ctx, invitation.DriftFilter{}, func(d *invitation.Drift) error {
+func (driftCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	all := []report.Drift{}
+	err := report.EachDrift(ctx, pool, report.DriftFilter{}, func(d *report.Drift) error {
 		all = append(all, *d)
 		return nil
 	})
@@ -87,7 +90,7 @@ func (driftCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) 
 	}
 	text := t.on(p.outDisplay())
 	if len(all) == 0 {
-		compared, err := reader.Reconciled(ctx)
+		compared, err := report.Reconciled(ctx, pool)
 		if err != nil {
 			return err
 		}

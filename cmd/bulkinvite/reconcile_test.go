@@ -6,7 +6,8 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/expect"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/ledger"
+	"bulkinvite/internal/report"
 )
 
 func TestReconcileAndDrift(t *testing.T) {
@@ -19,11 +20,11 @@ func TestReconcileAndDrift(t *testing.T) {
 	expect.Text(t, b.run("reconcile").want(t, exitOK).out, "3  invitations at Clerk, read with 2 requests", "No drift")
 	s.Tell("accept", `{"addresses":["person1@example.com"]}`)
 	s.Tell("invitations", `["stray@example.org"]`)
-	r := decode[invitation.Reconcile](t, b.run("reconcile", "--json", "--actor", "maria").want(t, exitOK))
-	if !r.Complete || r.Scanned != 4 || r.Accepted != 1 || r.Drift != (invitation.DriftCounts{Unexplained: 1}) {
+	r := decode[ledger.Reconcile](t, b.run("reconcile", "--json", "--actor", "maria").want(t, exitOK))
+	if !r.Complete || r.Scanned != 4 || r.Accepted != 1 || r.Drift != (ledger.DriftCounts{Unexplained: 1}) {
 		t.Errorf("%+v", r)
 	}
-	if all := decode[[]invitation.Drift](t, b.run("drift", "--json").want(t, exitOK)); len(all) != 1 || all[0].Email != "stray@example.org" || all[0].Kind != invitation.Unexplained {
+	if all := decode[[]report.Drift](t, b.run("drift", "--json").want(t, exitOK)); len(all) != 1 || all[0].Email != "stray@example.org" || all[0].Kind != ledger.Unexplained {
 		t.Errorf("%+v", all)
 	}
 	expect.Text(t, b.run("drift").want(t, exitOK).out, "unexplained  stray@example.org  inv_")

@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/erased"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -102,7 +104,7 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 	if err := t.refresh(ctx, c.Actor.name()); err != nil {
 		return err
 	}
-	sw := &invitation.Sweep{InstanceID: t.instance.ID, Kind: invitation.KindRescind, Batch: c.Batch,
+	sw := &revocation.Sweep{InstanceID: t.instance.ID, Kind: revocation.KindRescind, Batch: c.Batch,
 		StartedBy: c.Actor.name(), Apply: c.Apply, Allow: c.Allow}
 	if err := t.confirmRescind(ctx, sw, keys); err != nil {
 		return err
@@ -120,7 +122,7 @@ func (c *rescindCmd) Run(ctx context.Context, p *program) error {
 }
 
 // confirmRescind shows what an applied rescind would do and asks for a confirmation, on a terminal.
-func (t *takingBack) confirmRescind(ctx context.Context, sw *invitation.Sweep, keys []string) error {
+func (t *takingBack) confirmRescind(ctx context.Context, sw *revocation.Sweep, keys []string) error {
 	if !sw.Apply || t.settings.Yes || !t.canAsk() {
 		return nil
 	}
@@ -133,9 +135,9 @@ func (t *takingBack) confirmRescind(ctx context.Context, sw *invitation.Sweep, k
 }
 
 // withdrawal is what taking people back would come to.
-func (t *takingBack) withdrawal(ctx context.Context, keys []string) (w *invitation.Withdrawal, err error) {
+func (t *takingBack) withdrawal(ctx context.Context, keys []string) (w *revocation.Withdrawal, err error) {
 	err = pgx.BeginFunc(ctx, t.pool, func(tx pgx.Tx) error {
-		w, err = t.store.Withdrawing(ctx, tx, t.instance.ID, keys, false)
+		w, err = revocation.Withdrawing(ctx, tx, t.instance.ID, keys, false)
 		return err
 	})
 	return w, err
@@ -202,18 +204,18 @@ func (t *takingBack) compare(ctx context.Context, l *roster, id int64) (*rosterP
 		return nil, fail(exitHeld, "unreadable_rows", "fix the file: bulkinvite check --problems bad.csv "+shellWord(l.path)+" writes its bad rows to bad.csv",
 			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
 	}
-	b, err := t.store.Batch(ctx, id)
+	b, err := batch.Batch(ctx, t.pool, id)
 	if err != nil {
 		return nil, noBatch(err)
 	}
 	if b.InstanceID != t.instance.ID {
 		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", id)
 	}
-	before, err := t.reader.Roster(ctx, id)
+	before, err := revocation.Roster(ctx, t.pool, id)
 	if err != nil {
 		return nil, err
 	}
-	former, err := invitation.Former(ctx, t.pool, l.keys())
+	former, err := erased.Former(ctx, t.pool, l.keys())
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +245,7 @@ func (t *takingBack) refresh(ctx context.Context, actor string) error {
 	return nil
 }
 
-func (p *program) printRescind(sw *invitation.Sweep, w *invitation.Withdrawal) error {
+func (p *program) printRescind(sw *revocation.Sweep, w *revocation.Withdrawal) error {
 	doc := rescindDocument{Sweep: sw.ID, Apply: sw.Apply, People: w.People, Pending: len(w.Targets), Waiting: len(w.Waiting), Joined: w.Joined, Unknown: w.Unknown,
 		Revoked: sw.Revoked, Stopped: sw.Cancelled, Skipped: sw.Skipped, Failed: sw.Failed, Held: sw.Held}
 	if doc.Joined == nil {
@@ -262,7 +264,7 @@ func (p *program) printRescind(sw *invitation.Sweep, w *invitation.Withdrawal) e
 const shownJoined = 20
 
 // withdrawalTable counts what taking people back comes to.
-func withdrawalTable(w *invitation.Withdrawal) *table {
+func withdrawalTable(w *revocation.Withdrawal) *table {
 	t := &table{right: []bool{true}}
 	add := func(n int, one, many string) { t.count(n, english.PluralWord(n, one, many)) }
 	t.add("  "+thousands(w.People), english.PluralWord(w.People, "person", "people"))
@@ -272,7 +274,7 @@ func withdrawalTable(w *invitation.Withdrawal) *table {
 	return t
 }
 
-func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
+func rescindText(d *rescindDocument, w *revocation.Withdrawal) string {
 	t := withdrawalTable(w)
 	done := d.Apply && !d.Held
 	if done {
@@ -294,7 +296,7 @@ func rescindText(d *rescindDocument, w *invitation.Withdrawal) string {
 	}
 	switch {
 	case d.Held:
-		fmt.Fprintf(&b, "\nNothing was done: more than %s at a time ask for a person. --allow lets it\n", thousands(invitation.Threshold(w.Open)))
+		fmt.Fprintf(&b, "\nNothing was done: more than %s at a time ask for a person. --allow lets it\n", thousands(revocation.Threshold(w.Open)))
 	case !done:
 		b.WriteString("\nNothing was done. --apply does it\n")
 	case d.Sweep != 0:

@@ -7,7 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/jobs"
 	"bulkinvite/ratelimit"
 )
@@ -37,7 +38,7 @@ func (c *resendCmd) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	under, err := invitation.ResendUnderWay(ctx, u.pool, of.ID)
+	under, err := batch.ResendUnderWay(ctx, u.pool, of.ID)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func openBatch(ctx context.Context, p *program, batch int64, by actor) (*upload,
 // begin shows whom it would invite again, and makes the batch once that is
 // confirmed. nobody is for when there is nobody.
 func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) (nobody bool, err error) {
-	again, err := u.reader.CountAgain(ctx, of.ID, time.Duration(c.PendingFor), time.Duration(c.Cooldown))
+	again, err := batch.CountAgain(ctx, u.pool, of.ID, time.Duration(c.PendingFor), time.Duration(c.Cooldown))
 	if err != nil {
 		return false, err
 	}
@@ -91,10 +92,10 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 	}
 	return false, pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
 		// Two who ask at the same moment make one batch.
-		if err := invitation.LockResend(ctx, tx, of); err != nil {
+		if err := batch.LockResend(ctx, tx, of); err != nil {
 			return err
 		}
-		under, err := invitation.ResendUnderWay(ctx, tx, of.ID)
+		under, err := batch.ResendUnderWay(ctx, tx, of.ID)
 		if err != nil {
 			return err
 		}
@@ -103,14 +104,14 @@ func (c *resendCmd) begin(ctx context.Context, u *upload, of *invitation.Batch) 
 			return nil
 		}
 		b := invitation.Batch{Actor: u.actor, Priority: of.Priority, Cooldown: time.Duration(c.Cooldown)}
-		u.batch, _, err = jobs.InsertResend(ctx, tx, u.store, b, of, time.Duration(c.PendingFor))
+		u.batch, _, err = jobs.InsertResend(ctx, tx, b, of, time.Duration(c.PendingFor))
 		return err
 	})
 }
 
 // plan is what it takes: single requests only.
-func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, again invitation.Again) (invitation.Plan, error) {
-	budget, others, err := waiting(ctx, u.reader, u.instance.ID, u.limits)
+func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, again batch.Again) (invitation.Plan, error) {
+	budget, others, err := waiting(ctx, u.pool, u.instance.ID, u.limits)
 	if err != nil {
 		return invitation.Plan{}, err
 	}
@@ -141,7 +142,7 @@ func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch
 }
 
 // againText says whom a resend would invite again, and whom not.
-func againText(clerk string, of *invitation.Batch, a invitation.Again, plan invitation.Plan, pendingFor time.Duration, now time.Time) string {
+func againText(clerk string, of *invitation.Batch, a batch.Again, plan invitation.Plan, pendingFor time.Duration, now time.Time) string {
 	t := table{right: []bool{true}}
 	t.add("  "+thousands(a.People), "to invite again", "their invitations are revoked")
 	t.count(a.Expired, "of them", "whose invitations have expired")

@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strconv"
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -42,20 +45,20 @@ Rows come in the file's order. CSV and JSON have the file's own columns and then
 }
 
 // Run prints the rows of a batch.
-func (c *resultsCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
-	columns, err := reader.Columns(ctx, c.Batch)
+func (c *resultsCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	columns, err := report.Columns(ctx, pool, c.Batch)
 	if err != nil {
 		return noBatch(err)
 	}
-	each := func(yield func(*invitation.Result) error) error {
-		return reader.Results(ctx, c.Batch, invitation.Outcome(c.Outcome), yield)
+	each := func(yield func(*report.Result) error) error {
+		return report.Results(ctx, pool, c.Batch, invitation.Outcome(c.Outcome), yield)
 	}
 	return p.stream(func(w io.Writer) error {
 		switch c.format(p) {
 		case "csv":
-			return invitation.ResultsCSV(w, columns, each)
+			return report.ResultsCSV(w, columns, each)
 		case "json":
-			return invitation.ResultsJSON(w, columns, each)
+			return report.ResultsJSON(w, columns, each)
 		}
 		return resultsTable(w, p.outDisplay(), each)
 	})
@@ -112,7 +115,7 @@ func newStreamTable(w io.Writer, s display, first, second string, more ...string
 }
 
 // resultCells say whose a row is and what became of it.
-func resultCells(r *invitation.Result) []string {
+func resultCells(r *report.Result) []string {
 	outcome, reason, stands, decided := "undecided", or(r.Reason), "", ""
 	if r.Outcome != nil {
 		outcome = string(*r.Outcome)
@@ -129,9 +132,9 @@ func resultCells(r *invitation.Result) []string {
 	return []string{or(r.Email), outcome, reason, stands, or(r.ClerkInvitationID), decided}
 }
 
-func resultsTable(w io.Writer, s display, each func(func(*invitation.Result) error) error) error {
+func resultsTable(w io.Writer, s display, each func(func(*report.Result) error) error) error {
 	t := newStreamTable(w, s, "Row", "Line")
-	err := each(func(r *invitation.Result) error {
+	err := each(func(r *report.Result) error {
 		return t.add(slices.Concat([]string{strconv.Itoa(r.RowNumber), strconv.Itoa(r.Line)}, resultCells(r))...)
 	})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -15,7 +15,7 @@ type rosterPlan struct {
 	unchanged  int      // people who are in both
 	missing    int      // people who are in the batch only
 	gone       []string // their keys: of who was corrected, all
-	withdrawal *invitation.Withdrawal
+	withdrawal *revocation.Withdrawal
 }
 
 // then says what becomes of those who are gone.
@@ -71,7 +71,7 @@ func (u *upload) tooMany() error {
 	r := u.plan.roster
 	return fail(exitHeld, "threshold", "see that the file is whole; --allow lets it",
 		"%s: %s of batch %d are not in it, and taking them back is more than %s at a time; nothing was done", plain(u.plan.input.name),
-		counted(r.missing, "person", "people"), r.of, thousands(invitation.Threshold(r.withdrawal.Open)))
+		counted(r.missing, "person", "people"), r.of, thousands(revocation.Threshold(r.withdrawal.Open)))
 }
 
 // takeBack begins to take back who is gone, before anybody is invited: should
@@ -81,7 +81,7 @@ func (u *upload) takeBack(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
-	sw := &invitation.Sweep{InstanceID: u.instance.ID, Kind: invitation.KindRescind, Batch: r.of, StartedBy: u.actor, Apply: true, Allow: u.flags.Allow}
+	sw := &revocation.Sweep{InstanceID: u.instance.ID, Kind: revocation.KindRescind, Batch: r.of, StartedBy: u.actor, Apply: true, Allow: u.flags.Allow}
 	if _, err := jobs.Rescind(ctx, u.pool, sw, r.gone); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (u *upload) goOnRoster(ctx context.Context, batch int64) error {
 		return nil
 	}
 	var err error
-	if u.sweep, err = u.reader.LastRescind(ctx, u.instance.ID, u.flags.Roster); err != nil {
+	if u.sweep, err = revocation.LastRescind(ctx, u.pool, u.instance.ID, u.flags.Roster); err != nil {
 		return err
 	}
 	if u.sweep == 0 {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 )
 
@@ -97,7 +99,7 @@ func (u *upload) takeUp(ctx context.Context, b *invitation.Batch, more string) e
 	if b.State != invitation.Paused {
 		return nil
 	}
-	report, err := u.reader.Report(ctx, b.ID)
+	report, err := report.ReadReport(ctx, u.pool, b.ID)
 	if err != nil {
 		return err
 	}
@@ -110,14 +112,14 @@ func (u *upload) afterCanary(ctx context.Context) (bool, error) {
 	if ctx.Err() != nil {
 		return false, nil
 	}
-	report, err := u.reader.Report(ctx, u.batch)
+	report, err := report.ReadReport(ctx, u.pool, u.batch)
 	if err != nil {
 		return false, err
 	}
 	if report.State != invitation.Paused || by(report) != invitation.ByCanary {
 		return false, nil
 	}
-	b, err := u.store.Batch(ctx, u.batch)
+	b, err := batch.Batch(ctx, u.pool, u.batch)
 	if err != nil {
 		return false, err
 	}
@@ -125,7 +127,7 @@ func (u *upload) afterCanary(ctx context.Context) (bool, error) {
 }
 
 // by is who or what paused a batch.
-func by(r *invitation.Report) invitation.Pauser {
+func by(r *report.Report) invitation.Pauser {
 	if r.PausedBy == nil {
 		return invitation.ByPerson
 	}
@@ -134,7 +136,7 @@ func by(r *invitation.Report) invitation.Pauser {
 
 // resume has a person confirm that a paused batch goes on, and lets it. Only the command resume
 // overrules a person, and a canary that met trouble is not waved through.
-func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *invitation.Report) error {
+func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *report.Report) error {
 	held := u.paused(r, exitHeld)
 	canary := by(r) == invitation.ByCanary
 	switch {
@@ -153,7 +155,7 @@ func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *invitation.
 }
 
 // paused says why a batch stands still, and how to go on.
-func (u *upload) paused(r *invitation.Report, exit int) error {
+func (u *upload) paused(r *report.Report, exit int) error {
 	remedy := fmt.Sprintf("bulkinvite results %d shows the rows; run bulkinvite resume %d, then the same command, to go on", r.Batch, r.Batch)
 	switch by(r) {
 	case invitation.ByClerk:
@@ -168,7 +170,7 @@ func (u *upload) paused(r *invitation.Report, exit int) error {
 	return fail(exit, "paused", remedy, "batch %d is paused, %s%s: %s", r.Batch, decidedOf(r), unknown, pauseReason(r))
 }
 
-func decidedOf(r *invitation.Report) string {
+func decidedOf(r *report.Report) string {
 	return fmt.Sprintf("%s of %s rows decided", thousands(r.Outcomes.Sum()), thousands(r.Rows))
 }
 
@@ -241,18 +243,18 @@ func (u *upload) finish(ctx context.Context) error {
 	interrupted := ctx.Err() != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportWithin)
 	defer cancel()
-	report, err := u.reader.Report(ctx, u.batch)
+	report, err := report.ReadReport(ctx, u.pool, u.batch)
 	if err != nil {
 		return err
 	}
 	if err := u.unfinished(report, interrupted); err != nil {
 		return err
 	}
-	return troubled(u.printStatus(ctx, u.reader, u.batch), report.Outcomes.Trouble() > 0)
+	return troubled(u.printStatus(ctx, u.pool, u.batch), report.Outcomes.Trouble() > 0)
 }
 
 // unfinished says why a batch still has undecided rows.
-func (u *upload) unfinished(r *invitation.Report, interrupted bool) error {
+func (u *upload) unfinished(r *report.Report, interrupted bool) error {
 	if r.Undecided == 0 {
 		return nil
 	}

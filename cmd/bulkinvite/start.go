@@ -10,7 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 )
 
@@ -35,7 +37,7 @@ Exit status: 0; 4 if it was not confirmed, a development instance would not deli
 func (c *startCmd) Run(ctx context.Context, p *program) error {
 	start := func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
 		if b.State != invitation.Draft {
-			return &invitation.StateError{Batch: b.ID, State: b.State, Action: "start"}
+			return &batch.StateError{Batch: b.ID, State: b.State, Action: "start"}
 		}
 		d, err := p.openDraft(ctx, pool, b)
 		if err != nil {
@@ -68,25 +70,24 @@ type draft struct {
 // openDraft works out what starting a draft takes, as the page shows it: with what
 // was found of its people, or else what earlier batches tell of them.
 func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch) (*draft, error) {
-	reader, store := invitation.NewReader(pool), invitation.NewStore(pool)
 	d := &draft{Batch: b}
 	var err error
-	if d.instance, _, err = reader.Fleet(ctx, b.InstanceID); err != nil {
+	if d.instance, _, err = report.Fleet(ctx, pool, b.InstanceID); err != nil {
 		return nil, err
 	}
-	known, err := reader.Preview(ctx, b.ID)
+	known, err := batch.Preview(ctx, pool, b.ID)
 	if err == nil && known == nil && !b.Confirmed {
-		begun, ok, beginErr := store.BeginPreview(ctx, b.ID)
+		begun, ok, beginErr := batch.BeginPreview(ctx, pool, b.ID)
 		if err = beginErr; ok {
 			if err = jobs.LookUp(ctx, pool, b, begun, nil); err == nil {
-				known, err = reader.Preview(ctx, b.ID)
+				known, err = batch.Preview(ctx, pool, b.ID)
 			}
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	tally, err := reader.Tally(ctx, b.ID)
+	tally, err := report.Tally(ctx, pool, b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -105,12 +106,12 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 		pl.known = known.Known
 	}
 	if !b.Hours.IsZero() {
-		if pl.when.zone, err = reader.Zone(ctx, b.Hours.TZ); err != nil {
+		if pl.when.zone, err = batch.Zone(ctx, pool, b.Hours.TZ); err != nil {
 			return nil, err
 		}
 	}
 	d.plan = pl
-	return d, pl.forecast(ctx, reader, b.InstanceID, p.limits(d.instance.Environment), b.Priority)
+	return d, pl.forecast(ctx, pool, b.InstanceID, p.limits(d.instance.Environment), b.Priority)
 }
 
 // asked is how a person is asked for a draft.

@@ -7,7 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/words"
 )
 
@@ -32,16 +35,16 @@ func (c *statusCmd) Run(ctx context.Context, p *program) error {
 	if err := c.apply(); err != nil {
 		return err
 	}
-	reader, err := p.reader(ctx)
+	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	return p.printStatus(ctx, reader, c.Batch)
+	return p.printStatus(ctx, pool, c.Batch)
 }
 
 // printStatus prints where a batch stands, and what it waits for.
-func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, batch int64) error {
-	d, budget, err := reader.Document(ctx, batch, p.limits)
+func (p *program) printStatus(ctx context.Context, pool *pgxpool.Pool, batch int64) error {
+	d, budget, err := report.ReadDocument(ctx, pool, batch, p.limits)
 	if err != nil {
 		return noBatch(err)
 	}
@@ -58,7 +61,7 @@ func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, ba
 	for _, line := range budgetLines(budget) {
 		text += "\n" + line + "\n"
 	}
-	held, err := heldSweeps(ctx, reader, d.InstanceID)
+	held, err := heldSweeps(ctx, pool, d.InstanceID)
 	if err != nil {
 		return err
 	}
@@ -66,7 +69,7 @@ func (p *program) printStatus(ctx context.Context, reader *invitation.Reader, ba
 }
 
 // leftText says what is left to do of a batch.
-func leftText(r *invitation.Report, plan invitation.Plan) string {
+func leftText(r *report.Report, plan invitation.Plan) string {
 	if plan.ToSend == 0 {
 		return "\nThe last answers are awaited\n"
 	}
@@ -79,7 +82,7 @@ func leftText(r *invitation.Report, plan invitation.Plan) string {
 }
 
 // budgetLines says which limits are not what was set, and until when.
-func budgetLines(b invitation.Budget) []string {
+func budgetLines(b report.Budget) []string {
 	var lines []string
 	for _, f := range b.Frozen {
 		lines = append(lines, fmt.Sprintf("Clerk said to slow down: no %s until %s (%s)", callWords[f.Bucket], momentSeconds(f.Until), f.Reason))
@@ -104,7 +107,7 @@ var outcomeColours = map[invitation.Outcome]colour{
 }
 
 // reportText is the report as a person reads it.
-func reportText(r *invitation.Report, s display) string {
+func reportText(r *report.Report, s display) string {
 	var b strings.Builder
 	took := time.Duration(r.Seconds * float64(time.Second))
 	fmt.Fprintf(&b, "Batch %d %s: %s", r.Batch, stateWords(r.State), counted(r.Rows, "row", "rows"))
@@ -161,7 +164,7 @@ func stateWords(s invitation.State) string {
 }
 
 // pauseReason says why a batch is paused.
-func pauseReason(r *invitation.Report) string {
+func pauseReason(r *report.Report) string {
 	if r.StateReason != nil {
 		return *r.StateReason
 	}

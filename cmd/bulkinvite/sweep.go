@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 	"bulkinvite/words"
 )
@@ -108,9 +110,8 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	store := invitation.NewStore(pool)
-	sw, err := store.Sweep(ctx, c.Sweep)
-	if errors.Is(err, invitation.ErrNoSweep) {
+	sw, err := revocation.ReadSweep(ctx, pool, c.Sweep)
+	if errors.Is(err, revocation.ErrNoSweep) {
 		return fail(exitUsage, "no_sweep", "bulkinvite sweep --list lists them", "%w", err)
 	}
 	if err != nil {
@@ -118,15 +119,15 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 	}
 	state := sw.State()
 	switch {
-	case c.Stop && state != invitation.SweepHeld && state != invitation.SweepRunning, (c.Apply || c.Allow) && state == invitation.SweepDry:
+	case c.Stop && state != revocation.SweepHeld && state != revocation.SweepRunning, (c.Apply || c.Allow) && state == revocation.SweepDry:
 		return fail(exitHeld, "sweep_ended", fmt.Sprintf("bulkinvite sweep %d shows it; bulkinvite sweep --apply begins another", sw.ID), "sweep %d is %s", sw.ID, words.SweepStates[state])
 	case c.Stop:
-		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return store.StopSweep(ctx, tx, sw.ID, c.Actor.name()) })
-	case c.Allow || c.Apply && state == invitation.SweepRunning:
+		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return revocation.StopSweep(ctx, tx, sw.ID, c.Actor.name()) })
+	case c.Allow || c.Apply && state == revocation.SweepRunning:
 		return c.goOn(ctx, p, sw)
 	}
 	if err == nil {
-		sw, err = store.Sweep(ctx, c.Sweep)
+		sw, err = revocation.ReadSweep(ctx, pool, c.Sweep)
 	}
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func (c *sweepCmd) existing(ctx context.Context, p *program) error {
 }
 
 // goOn allows a sweep if it is held, and works until it has ended.
-func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) error {
+func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *revocation.Sweep) error {
 	t, err := p.openTakingBack(ctx)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *invitation.Sweep) e
 		return err
 	}
 	if c.Allow {
-		allow := func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, t.store, sw, c.Actor.name()) }
+		allow := func(tx pgx.Tx) error { return jobs.AllowSweep(ctx, tx, sw, c.Actor.name()) }
 		if err := pgx.BeginFunc(ctx, t.pool, allow); err != nil {
 			return err
 		}
@@ -207,18 +208,18 @@ func (t *takingBack) confirm(ctx context.Context, revoke, cancel int) error {
 
 // finish works until a sweep has ended, whoever began it, and tells on a
 // terminal how far it is.
-func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep, error) {
-	var sw *invitation.Sweep
+func (t *takingBack) finish(ctx context.Context, sweep int64) (*revocation.Sweep, error) {
+	var sw *revocation.Sweep
 	told := false
 	err := t.worker.Run(ctx, func(ctx context.Context) (_ bool, err error) {
-		if sw, err = t.store.Sweep(ctx, sweep); err != nil {
+		if sw, err = revocation.ReadSweep(ctx, t.pool, sweep); err != nil {
 			return false, err
 		}
 		if t.tellsSteps() {
 			told = true
 			t.tellSweep(sw)
 		}
-		return sw.State() == invitation.SweepDone, nil
+		return sw.State() == revocation.SweepDone, nil
 	})
 	if told {
 		t.note("")
@@ -226,12 +227,12 @@ func (t *takingBack) finish(ctx context.Context, sweep int64) (*invitation.Sweep
 	if err != nil {
 		return nil, err
 	}
-	return t.store.Sweep(context.WithoutCancel(ctx), sweep)
+	return revocation.ReadSweep(context.WithoutCancel(ctx), t.pool, sweep)
 }
 
 // tellSweep writes how far a sweep is over the line before. A longer line than the terminal's
 // would leave its first part standing each time.
-func (p *program) tellSweep(sw *invitation.Sweep) {
+func (p *program) tellSweep(sw *revocation.Sweep) {
 	text := fmt.Sprintf("Sweep %d  %s of %s   Ctrl-C leaves it to go on later", sw.ID,
 		thousands(sw.Stale-sw.Undecided), thousands(sw.Stale))
 	if columns := p.errDisplay().columns; columns > 0 {
@@ -247,7 +248,7 @@ func sweepFailure(err error) error {
 
 // printSweep prints a sweep that this run began or went on with, and gives the
 // exit status that it ends with.
-func (p *program) printSweep(sw *invitation.Sweep) error {
+func (p *program) printSweep(sw *revocation.Sweep) error {
 	if err := p.show(sw, sweepText(sw)); err != nil {
 		return err
 	}
@@ -255,11 +256,11 @@ func (p *program) printSweep(sw *invitation.Sweep) error {
 }
 
 // sweepStatus is the exit status that a sweep ends with.
-func sweepStatus(sw *invitation.Sweep) error {
+func sweepStatus(sw *revocation.Sweep) error {
 	switch {
-	case sw.State() == invitation.SweepHeld:
+	case sw.State() == revocation.SweepHeld:
 		return status(exitHeld)
-	case sw.State() == invitation.SweepRunning:
+	case sw.State() == revocation.SweepRunning:
 		return status(exitInterrupted)
 	case sw.Failed > 0:
 		return status(exitRows)
@@ -274,7 +275,7 @@ func (t *table) leftAlone(skipped map[string]int) {
 	}
 }
 
-func sweepText(sw *invitation.Sweep) string {
+func sweepText(sw *revocation.Sweep) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Sweep %d is %s\n\n", sw.ID, words.SweepStates[sw.State()])
 	t := table{right: []bool{true}}
@@ -284,7 +285,7 @@ func sweepText(sw *invitation.Sweep) string {
 		stale = "stale: older than " + span(sw.OlderThan) + ", or as their batch says"
 	}
 	t.add("  "+thousands(sw.Stale), stale)
-	if sw.State() == invitation.SweepRunning || sw.State() == invitation.SweepDone {
+	if sw.State() == revocation.SweepRunning || sw.State() == revocation.SweepDone {
 		t.add("  "+thousands(sw.Revoked), "revoked")
 	}
 	t.leftAlone(sw.Skipped)
@@ -292,11 +293,11 @@ func sweepText(sw *invitation.Sweep) string {
 	t.count(sw.Undecided, "not decided yet")
 	b.WriteString(t.String())
 	switch sw.State() {
-	case invitation.SweepHeld:
+	case revocation.SweepHeld:
 		fmt.Fprintf(&b, "\nMore than %s revocations at a time ask for a person: bulkinvite sweep %d --allow lets it go on\n", thousands(sw.Threshold), sw.ID)
-	case invitation.SweepRunning:
+	case revocation.SweepRunning:
 		fmt.Fprintf(&b, "\nWorkers go on with it, or bulkinvite sweep %d --apply does\n", sw.ID)
-	case invitation.SweepDry:
+	case revocation.SweepDry:
 		b.WriteString("\n--apply revokes them\n")
 	}
 	return b.String()
@@ -306,11 +307,11 @@ func sweepText(sw *invitation.Sweep) string {
 const listed = 50
 
 func (p *program) listSweeps(ctx context.Context) error {
-	reader, err := p.reader(ctx)
+	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	sweeps, err := reader.Sweeps(ctx, invitation.SweepFilter{Limit: listed})
+	sweeps, err := revocation.Sweeps(ctx, pool, revocation.SweepFilter{Limit: listed})
 	if err != nil {
 		return err
 	}
@@ -327,8 +328,8 @@ func (p *program) listSweeps(ctx context.Context) error {
 
 // heldSweeps says in a line each which sweeps wait for a person; of one
 // instance, or of all (0).
-func heldSweeps(ctx context.Context, reader *invitation.Reader, instance int64) (string, error) {
-	sweeps, err := reader.Sweeps(ctx, invitation.SweepFilter{Instance: instance, Held: true})
+func heldSweeps(ctx context.Context, pool *pgxpool.Pool, instance int64) (string, error) {
+	sweeps, err := revocation.Sweeps(ctx, pool, revocation.SweepFilter{Instance: instance, Held: true})
 	if err != nil {
 		return "", err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -136,7 +136,7 @@ func TestTakingBackFollowsRow(t *testing.T) {
 			}
 			pool := open(t, b.url)
 			for batch := range must.Read[int64](t, pool, `select count(*) from batches`) {
-				if v, err := invitation.NewReader(pool).Verify(t.Context(), batch+1, nil); err != nil || !v.Holds {
+				if v, err := proof.Verify(t.Context(), pool, batch+1, nil); err != nil || !v.Holds {
 					t.Errorf("batch %d does not hold: %+v, %v", batch+1, v, err)
 				}
 			}

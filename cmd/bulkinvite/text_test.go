@@ -7,7 +7,8 @@ import (
 
 	"bulkinvite/importer"
 	"bulkinvite/internal/expect"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/report"
 	"bulkinvite/ratelimit"
 )
 
@@ -33,22 +34,22 @@ func TestPlanText(t *testing.T) {
 		known:    invitation.Known{Invited: 22, Lapsed: 3},
 	}
 	limits := invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk}
-	pl.work(at("20:39:00"), 2, nil, invitation.Budget{Limits: limits})
+	pl.work(at("20:39:00"), 2, nil, report.Budget{Limits: limits})
 	golden(t, "plan-terminal", pl.text("production instance ins_7f3a (live key)", at("20:39:00"), display{}))
 }
 
 func TestReportText(t *testing.T) {
 	t.Parallel()
-	golden(t, "report-done", reportText(&invitation.Report{
+	golden(t, "report-done", reportText(&report.Report{
 		Batch: 12, State: invitation.Done, Rows: 4912, FinishedAt: ptr(at("20:11:00")), Seconds: 46980, Environment: "production",
 		Outcomes: invitation.Counts{invitation.Invited: 4803, invitation.AlreadyInvited: 22, invitation.AlreadyRegistered: 63, invitation.DuplicateRow: 9, invitation.Invalid: 8, invitation.Rejected: 7},
-		Requests: invitation.Requests{Bulk: 350, Create: 1312, Read: 812},
+		Requests: report.Requests{Bulk: 350, Create: 1312, Read: 812},
 	}, display{}))
-	golden(t, "report-paused", reportText(&invitation.Report{
+	golden(t, "report-paused", reportText(&report.Report{
 		Batch: 13, State: invitation.Paused, Rows: 5, Undecided: 3, Environment: "development", StateReason: ptr("user_quota_exceeded"),
-		Outcomes: invitation.Counts{invitation.Invited: 2}, Requests: invitation.Requests{Create: 2, Read: 1, Revoke: 1}, RateLimited: 1,
+		Outcomes: invitation.Counts{invitation.Invited: 2}, Requests: report.Requests{Create: 2, Read: 1, Revoke: 1}, RateLimited: 1,
 	}, display{}))
-	golden(t, "report-running", reportText(&invitation.Report{
+	golden(t, "report-running", reportText(&report.Report{
 		Batch: 14, State: invitation.Running, Rows: 3, Undecided: 3, Environment: "sandbox", ETA: ptr(at("21:00:00")), Outcomes: invitation.Counts{},
 	}, display{}))
 }
@@ -57,21 +58,21 @@ func TestReportText(t *testing.T) {
 // nothing is known yet.
 func TestStoryText(t *testing.T) {
 	t.Parallel()
-	row := invitation.StoryRow{ImportedAt: at("20:11:02")}
+	row := report.StoryRow{ImportedAt: at("20:11:02")}
 	row.BatchID, row.RowNumber, row.FileName, row.Actor, row.Environment = 12, 212, "hires.csv", "maria", "production"
-	lost := invitation.StoryAttempt{AttemptID: 481, InstanceID: 1, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), ErrorCode: ptr("connection_closed")}
-	open := &invitation.Story{Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
-		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
+	lost := report.StoryAttempt{AttemptID: 481, InstanceID: 1, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), ErrorCode: ptr("connection_closed")}
+	open := &report.Story{Key: "jane@example.com", Rows: []report.StoryRow{row}, Attempts: []report.StoryAttempt{lost},
+		Summary: []report.StorySum{{InstanceID: 1, Environment: "production", Open: 1, AttemptIDs: []int64{481}}}}
 	open.Attempts[0].Open = true
 	golden(t, "why-open", storyText(open, "Europe/Berlin"))
 
 	row.Outcome, row.DecidedAt, row.ReadID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:11:57")), ptr(int64(7)), ptr("inv_2xYz")
 	row.Status, row.StatusAt = ptr(invitation.Accepted), ptr(at("21:30:12"))
 	lost.AnsweredAt, lost.Resolution = ptr(at("20:11:41")), ptr("ours")
-	golden(t, "why-lost", storyText(&invitation.Story{
-		Key: "jane@example.com", Rows: []invitation.StoryRow{row}, Attempts: []invitation.StoryAttempt{lost},
-		Sightings: []invitation.StorySighting{{InstanceID: 1, Kind: "invitation", ClerkID: "inv_2xYz", Status: ptr("pending"), CreatedAt: ptr(at("20:11:40")), FirstSeen: at("20:11:56"), LastRead: 7}},
-		Summary:   []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481}}},
+	golden(t, "why-lost", storyText(&report.Story{
+		Key: "jane@example.com", Rows: []report.StoryRow{row}, Attempts: []report.StoryAttempt{lost},
+		Sightings: []report.StorySighting{{InstanceID: 1, Kind: "invitation", ClerkID: "inv_2xYz", Status: ptr("pending"), CreatedAt: ptr(at("20:11:40")), FirstSeen: at("20:11:56"), LastRead: 7}},
+		Summary:   []report.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481}}},
 	}, "Europe/Berlin"))
 }
 
@@ -79,26 +80,26 @@ func TestStoryText(t *testing.T) {
 // lost, read, not there, asked again.
 func TestStoryOfUnknown(t *testing.T) {
 	t.Parallel()
-	row := invitation.StoryRow{ImportedAt: at("20:11:02")}
+	row := report.StoryRow{ImportedAt: at("20:11:02")}
 	row.BatchID, row.RowNumber, row.FileName, row.Actor, row.Environment = 12, 212, "hires.csv", "maria", "production"
 	row.Outcome, row.DecidedAt, row.AttemptID, row.ClerkInvitationID = ptr(invitation.Invited), ptr(at("20:13:01")), ptr(int64(490)), ptr("inv_2xYz")
-	attempt := func(a invitation.StoryAttempt) invitation.StoryAttempt {
+	attempt := func(a report.StoryAttempt) report.StoryAttempt {
 		a.InstanceID, a.BatchID, a.RowNumber = 1, ptr(int64(12)), ptr(212)
 		return a
 	}
-	golden(t, "why-unknown", storyText(&invitation.Story{
-		Key: "jane@example.com", Rows: []invitation.StoryRow{row},
-		Attempts: []invitation.StoryAttempt{
-			attempt(invitation.StoryAttempt{AttemptID: 481, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), AnsweredAt: ptr(at("20:11:41")), ErrorCode: ptr("connection_closed"),
+	golden(t, "why-unknown", storyText(&report.Story{
+		Key: "jane@example.com", Rows: []report.StoryRow{row},
+		Attempts: []report.StoryAttempt{
+			attempt(report.StoryAttempt{AttemptID: 481, Call: "bulk", Others: 9, StartedAt: at("20:11:40"), AnsweredAt: ptr(at("20:11:41")), ErrorCode: ptr("connection_closed"),
 				ClosedAt: ptr(at("20:11:57")), Resolution: ptr("not_there"), SettledBy: ptr(int64(77))}),
-			attempt(invitation.StoryAttempt{AttemptID: 485, Call: "bulk", Others: 9, StartedAt: at("20:11:58"), Deadline: at("20:12:18"),
+			attempt(report.StoryAttempt{AttemptID: 485, Call: "bulk", Others: 9, StartedAt: at("20:11:58"), Deadline: at("20:12:18"),
 				ClosedAt: ptr(at("20:12:34")), Resolution: ptr("not_there"), SettledBy: ptr(int64(79))}),
-			attempt(invitation.StoryAttempt{AttemptID: 488, Call: "create", StartedAt: at("20:12:36"), AnsweredAt: ptr(at("20:12:37")), HTTPStatus: ptr(500), ErrorCode: ptr("internal_clerk_error"),
+			attempt(report.StoryAttempt{AttemptID: 488, Call: "create", StartedAt: at("20:12:36"), AnsweredAt: ptr(at("20:12:37")), HTTPStatus: ptr(500), ErrorCode: ptr("internal_clerk_error"),
 				ClosedAt: ptr(at("20:12:53")), Resolution: ptr("not_there"), SettledBy: ptr(int64(81))}),
-			attempt(invitation.StoryAttempt{AttemptID: 490, Call: "create", StartedAt: at("20:13:00"), AnsweredAt: ptr(at("20:13:01")), HTTPStatus: ptr(200),
+			attempt(report.StoryAttempt{AttemptID: 490, Call: "create", StartedAt: at("20:13:00"), AnsweredAt: ptr(at("20:13:01")), HTTPStatus: ptr(200),
 				ClosedAt: ptr(at("20:13:01")), Resolution: ptr("answered"), Answer: ptr("created"), ClerkInvitationID: ptr("inv_2xYz")}),
 		},
-		Summary: []invitation.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
+		Summary: []report.StorySum{{InstanceID: 1, Environment: "production", Sent: []string{"inv_2xYz"}, AttemptIDs: []int64{481, 485, 488, 490}}},
 	}, "Europe/Berlin"))
 }
 
@@ -106,12 +107,12 @@ func TestStoryOfUnknown(t *testing.T) {
 func TestReportOfUnknown(t *testing.T) {
 	t.Parallel()
 	text := ""
-	for _, u := range []*invitation.Unknown{
-		{Rows: 3, Since: at("20:11:40"), Workers: 1, LastRead: &invitation.FailedRead{At: at("20:31:02"), HTTPStatus: ptr(503), ErrorCode: ptr("internal_clerk_error")}},
+	for _, u := range []*report.Unknown{
+		{Rows: 3, Since: at("20:11:40"), Workers: 1, LastRead: &report.FailedRead{At: at("20:31:02"), HTTPStatus: ptr(503), ErrorCode: ptr("internal_clerk_error")}},
 		{Rows: 1, Since: at("20:11:40")},
 		{Rows: 1, Since: at("20:11:40"), Workers: 2},
 	} {
-		text += reportText(&invitation.Report{Batch: 15, State: invitation.Running, Rows: 4, Undecided: 4, Environment: "production", Outcomes: invitation.Counts{}, Unknown: u}, display{}) + "\n"
+		text += reportText(&report.Report{Batch: 15, State: invitation.Running, Rows: 4, Undecided: 4, Environment: "production", Outcomes: invitation.Counts{}, Unknown: u}, display{}) + "\n"
 	}
 	golden(t, "report-unknown", text)
 }

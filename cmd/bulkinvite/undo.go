@@ -6,7 +6,8 @@ import (
 	"strconv"
 	"strings"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -52,7 +53,7 @@ func numbers(batches []int64) string {
 
 // confirm shows what is taken back and has a person confirm it.
 func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batch) error {
-	plan, err := t.reader.UndoPlan(ctx, b.ID)
+	plan, err := revocation.PlanUndo(ctx, t.pool, b.ID)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
 	"bulkinvite/ratelimit"
 )
@@ -121,10 +124,10 @@ func openUpload(ctx context.Context, p *program, flags *uploadFlags) (u *upload,
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := knowsZone(ctx, c.store, pl.when.hours); err != nil {
+	if err := knowsZone(ctx, c.pool, pl.when.hours); err != nil {
 		return nil, nil, err
 	}
-	earlier, err = invitation.BatchByFile(ctx, c.pool, c.instance.ID, pl.summary.SHA256, 0, flags.Again)
+	earlier, err = batch.BatchByFile(ctx, c.pool, c.instance.ID, pl.summary.SHA256, 0, flags.Again)
 	return &upload{connection: c, flags: flags, plan: pl, actor: actor}, earlier, err
 }
 
@@ -164,7 +167,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 	if err := u.planRoster(ctx); err != nil {
 		return err
 	}
-	from := jobs.Lookup{Reader: u.reader, Instance: u.instance.ID}
+	from := jobs.Lookup{Pool: u.pool, Instance: u.instance.ID}
 	if u.flags.Preflight {
 		budget := ratelimit.NewGeneral(u.pool, u.instance.ID, fmt.Sprintf("plan_%d", os.Getpid()), u.limits.General, u.settings.RequestTimeout, u.log)
 		from.Clerk = jobs.NewPreflight(u.target.api, budget, u.settings.RequestTimeout)
@@ -177,7 +180,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 		u.log.Warn("who needs no invitation is found out later", "error", silent)
 	}
 	u.plan.known = known
-	return u.plan.forecast(ctx, u.reader, u.instance.ID, u.limits, u.flags.Priority)
+	return u.plan.forecast(ctx, u.pool, u.instance.ID, u.limits, u.flags.Priority)
 }
 
 // consent shows the plan and has a person confirm it.
@@ -211,10 +214,10 @@ func noRows(file string, batch int64) error {
 // printEmpty reports on a file without rows, such as the export of a night without new people. It
 // makes no batch, so that the same file tomorrow is no file sent twice.
 func (u *upload) printEmpty() error {
-	return u.show(&invitation.Document{
-		Report: &invitation.Report{State: invitation.Done, Outcomes: invitation.Counts{}, FileName: u.plan.input.name,
+	return u.show(&report.Document{
+		Report: &report.Report{State: invitation.Done, Outcomes: invitation.Counts{}, FileName: u.plan.input.name,
 			Environment: u.target.environment},
-		Frozen: []invitation.Freeze{}, Ceilings: []invitation.Ceiling{}, Differing: []invitation.WorkerLimits{},
+		Frozen: []report.Freeze{}, Ceilings: []report.Ceiling{}, Differing: []report.WorkerLimits{},
 	}, fmt.Sprintf("%s has no rows. Nobody was invited, and no batch was made.\n", plain(u.plan.input.name)))
 }
 
@@ -234,12 +237,12 @@ func (u *upload) importFile(ctx context.Context) error {
 	d.FileName, d.FileSHA256 = u.plan.input.name, u.plan.summary.SHA256
 	d.StartAt, d.Hours = u.plan.when.startAt, u.plan.when.hours
 	err = pgx.BeginFunc(ctx, u.pool, func(tx pgx.Tx) error {
-		if _, err := importer.CreateDraft(ctx, tx, u.store, r, d); err != nil || u.draft {
+		if _, err := importer.CreateDraft(ctx, tx, r, d); err != nil || u.draft {
 			return err
 		}
-		return jobs.Start(ctx, tx, u.store, &d.Batch, u.actor)
+		return jobs.Start(ctx, tx, &d.Batch, u.actor)
 	})
-	var same *invitation.SameFileError
+	var same *batch.SameFileError
 	if errors.As(err, &same) { // somebody else sent it meanwhile
 		err = u.sentAlready(same.Batch)
 	}
@@ -248,7 +251,7 @@ func (u *upload) importFile(ctx context.Context) error {
 	}
 	u.batch = d.ID
 	u.log.Info("imported", "batch", u.batch, "rows", d.Rows)
-	_, err = u.store.CertifyBatch(ctx, u.batch) // where there was nothing to send it has ended
+	_, err = proof.CertifyBatch(ctx, u.pool, u.batch) // where there was nothing to send it has ended
 	return err
 }
 

@@ -78,7 +78,7 @@ func checkedPackage(t *testing.T) *readsOf {
 	}
 	program := pkg.Scope().Lookup("program").Type()
 	opens := map[string]string{ // what dispatch binds
-		"*pgxpool.Pool": "database", "*invitation.Reader": "reader", "*main.takingBack": "openTakingBack",
+		"*pgxpool.Pool": "database", "*main.takingBack": "openTakingBack",
 	}
 	r := &readsOf{map[*types.Func][]*types.Func{}, map[*types.Func][]string{}, map[string]*types.Func{}}
 	for _, file := range files {

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/proof"
 )
 
 type verifyCmd struct {
@@ -25,10 +28,10 @@ Works the batch's hash chain out again, over its file's hash, its rows, the atte
 }
 
 // Run verifies a batch.
-func (c *verifyCmd) Run(ctx context.Context, p *program, reader *invitation.Reader) error {
-	v, err := reader.Verify(ctx, c.Batch, c.Head)
+func (c *verifyCmd) Run(ctx context.Context, p *program, pool *pgxpool.Pool) error {
+	v, err := proof.Verify(ctx, pool, c.Batch, c.Head)
 	switch {
-	case errors.Is(err, invitation.ErrNoCertificate):
+	case errors.Is(err, proof.ErrNoCertificate):
 		return &failure{exit: exitHeld, code: "no_certificate", err: err,
 			remedy: fmt.Sprintf("it is made when the last row is decided, by a worker (bulkinvite work); bulkinvite status %d says where it stands", c.Batch)}
 	case err != nil:
@@ -37,7 +40,7 @@ func (c *verifyCmd) Run(ctx context.Context, p *program, reader *invitation.Read
 	return troubled(p.show(v, verificationText(v)), !v.Holds)
 }
 
-func verificationText(v *invitation.Verification) string {
+func verificationText(v *proof.Verification) string {
 	var b strings.Builder
 	c := v.Certificate
 	is := "is not"
@@ -61,19 +64,19 @@ func verificationText(v *invitation.Verification) string {
 	return b.String()
 }
 
-func differenceText(d invitation.Difference) string {
+func differenceText(d proof.Difference) string {
 	switch d.What {
-	case invitation.DiffersHead:
+	case proof.DiffersHead:
 		return "no certificate of the batch has the head that was given: the chain was made anew, or the head is another batch's"
-	case invitation.DiffersRows:
+	case proof.DiffersRows:
 		return fmt.Sprintf("among rows %d to %d, one or more were changed, removed or added", d.From, d.To)
-	case invitation.DiffersAttempts:
+	case proof.DiffersAttempts:
 		return "one or more attempts were changed, removed or added"
-	case invitation.DiffersReads:
+	case proof.DiffersReads:
 		return "one or more reads of Clerk that prove outcomes were changed, removed or added"
-	case invitation.DiffersSightings:
+	case proof.DiffersSightings:
 		return "what reads of Clerk showed of people whose outcomes they prove was changed, removed or added"
-	case invitation.DiffersAdded:
+	case proof.DiffersAdded:
 		return fmt.Sprintf("attempts %d to %d were added after the batch had ended", d.From, d.To)
 	}
 	return "the batch itself (its file's hash and size, its rows, who sent it), or the certificate, was changed"

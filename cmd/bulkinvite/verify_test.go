@@ -6,7 +6,8 @@ import (
 
 	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/must"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
+	"bulkinvite/internal/report"
 	"bulkinvite/postgres/postgrestest"
 )
 
@@ -22,7 +23,7 @@ func TestVerifyReads(t *testing.T) {
 	b.run("send", "--yes", all).want(t, exitOK)
 	pool := open(t, b.url)
 	plant := func(sql string) { t.Helper(); postgrestest.Plant(t, pool, sql) }
-	hash := decode[invitation.Report](t, b.run("status", "1", "--json").want(t, exitOK)).Certificate.Head
+	hash := decode[report.Report](t, b.run("status", "1", "--json").want(t, exitOK)).Certificate.Head
 	head := hash.String()
 	b.run("verify", "1", "--head", head).want(t, exitOK)
 
@@ -51,9 +52,9 @@ func TestVerifyReads(t *testing.T) {
 	for _, table := range []string{"reads", "sightings", "certified_sightings"} {
 		plant(`create table kept_` + table + ` as table ` + table)
 	}
-	verified := func() *invitation.Verification {
+	verified := func() *proof.Verification {
 		t.Helper()
-		v, err := invitation.NewReader(pool).Verify(t.Context(), 1, &hash)
+		v, err := proof.Verify(t.Context(), pool, 1, &hash)
 		must.OK(t, err)
 		return v
 	}
@@ -77,7 +78,7 @@ func TestVerifyReads(t *testing.T) {
 	} {
 		plant(one.sql)
 		v := verified()
-		if !slices.ContainsFunc(v.Differences, func(d invitation.Difference) bool { return d.What == one.what }) {
+		if !slices.ContainsFunc(v.Differences, func(d proof.Difference) bool { return d.What == one.what }) {
 			t.Errorf("%s: found %+v", one.name, v.Differences)
 		}
 		for _, table := range []string{"reads", "sightings", "certified_sightings"} {

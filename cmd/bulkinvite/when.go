@@ -10,7 +10,10 @@ import (
 	"time"
 	_ "time/tzdata" // zones by name, also where the system has none
 
-	"bulkinvite/invitation"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/words"
 )
 
@@ -119,11 +122,11 @@ func shownZone() string {
 }
 
 // knowsZone sees that PostgreSQL knows the zone too.
-func knowsZone(ctx context.Context, store *invitation.Store, h invitation.Hours) error {
+func knowsZone(ctx context.Context, pool *pgxpool.Pool, h invitation.Hours) error {
 	if h.IsZero() {
 		return nil
 	}
-	known, err := store.KnowsZone(ctx, h.TZ)
+	known, err := batch.KnowsZone(ctx, pool, h.TZ)
 	if err == nil && !known {
 		err = fail(exitUsage, "usage", "take one that it knows, such as Europe/Berlin", "--tz: PostgreSQL does not know the time zone %s", h.TZ)
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/rig"
-	"bulkinvite/invitation"
 )
 
 // verdict is the result of a run.

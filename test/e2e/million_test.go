@@ -17,8 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/report"
 	"bulkinvite/internal/rig"
-	"bulkinvite/invitation"
 )
 
 const million = 1_000_000
@@ -264,13 +264,12 @@ func TestAuditMillion(t *testing.T) {
 	fill := fmt.Sprintf(fillAudit, auditRows, auditActors, auditMonths, auditBatches)
 	s.exec(fill, pgx.QueryExecModeSimpleProtocol)
 	s.exec(`vacuum analyze`)
-	r := invitation.NewReader(s.Pool)
 	key := func(i int) string {
 		return fmt.Sprintf("p%d-%d@example.com", 1+i*7%auditBatches, 1+i*7919%auditRows)
 	}
 	batch := func(i int) int64 { return int64(1 + i*7%auditBatches) }
-	count := func(f invitation.AuditFilter) (n int, err error) {
-		err = r.Audit(s.ctx, f, func(*invitation.AuditRow) error { n++; return nil })
+	count := func(f report.AuditFilter) (n int, err error) {
+		err = report.Audit(s.ctx, s.Pool, f, func(*report.AuditRow) error { n++; return nil })
 		return n, err
 	}
 	const times = 25 // of another person or batch each time
@@ -281,30 +280,30 @@ func TestAuditMillion(t *testing.T) {
 		ask  func(i int) (int, error)
 	}{
 		{"why EMAIL", 1, 50 * time.Millisecond, func(i int) (int, error) {
-			story, err := r.Why(s.ctx, key(i))
+			story, err := report.Why(s.ctx, s.Pool, key(i))
 			if err != nil {
 				return 0, err
 			}
 			return len(story.Rows), nil
 		}},
 		{"audit --email", 1, 50 * time.Millisecond, func(i int) (int, error) {
-			return count(invitation.AuditFilter{Key: key(i)})
+			return count(report.AuditFilter{Key: key(i)})
 		}},
 		{"audit --trace", 1, 50 * time.Millisecond, func(i int) (int, error) {
-			return count(invitation.AuditFilter{Trace: fmt.Sprintf("trace_%d", 1+i*104729%million)})
+			return count(report.AuditFilter{Trace: fmt.Sprintf("trace_%d", 1+i*104729%million)})
 		}},
 		{"a batch's counts", auditRows, 50 * time.Millisecond, func(i int) (int, error) {
-			t, err := r.Tally(s.ctx, batch(i))
+			t, err := report.Tally(s.ctx, s.Pool, batch(i))
 			return t.Rows(), err
 		}},
 		{"a page of its rows", 50, 50 * time.Millisecond, func(i int) (int, error) {
-			p, err := r.Page(s.ctx, batch(i), invitation.RowFilter{After: auditRows * i / (2 * times), Limit: 50})
+			p, err := report.ReadPage(s.ctx, s.Pool, batch(i), report.RowFilter{After: auditRows * i / (2 * times), Limit: 50})
 			return len(p.Rows), err
 		}},
 		{"an actor's month", auditRows * auditBatches / auditMonths / auditActors, time.Second, func(i int) (int, error) {
 			month := time.Date(2025, time.January+time.Month(i%auditMonths), 1, 0, 0, 0, 0, time.UTC)
 			actor := fmt.Sprintf("actor%d", i%auditActors)
-			return count(invitation.AuditFilter{Actor: actor, Since: month, Until: month.AddDate(0, 1, 0)})
+			return count(report.AuditFilter{Actor: actor, Since: month, Until: month.AddDate(0, 1, 0)})
 		}},
 	} {
 		var slowest time.Duration

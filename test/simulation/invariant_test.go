@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/proof"
 )
 
 // invariants must hold in the tables once nothing is left to do. Each query lists what breaks the
@@ -175,7 +175,7 @@ func (r *run) judgeCertificates() {
 		return
 	}
 	for _, id := range ids {
-		v, err := invitation.NewReader(r.pool).Verify(r.ctx, id, nil)
+		v, err := proof.Verify(r.ctx, r.pool, id, nil)
 		if err != nil {
 			r.wrong("verify batch %d: %v", id, err)
 		} else if !v.Holds {

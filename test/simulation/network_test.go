@@ -18,7 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 )
 
 // toClerk is the worker's end of an in-memory connection to the sandbox. A worker that stands still

@@ -9,7 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
@@ -21,10 +23,10 @@ func (r *run) send(n int) {
 		Actor: "operator", Priority: invitation.DefaultPriority, Preflight: f.preflight, Duplicates: f.duplicates,
 		Cooldown: second / 10, Canary: f.canary, Confirmed: true}}
 	err := pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := importer.CreateDraft(r.ctx, tx, r.store, strings.NewReader(text), d); err != nil {
+		if _, err := importer.CreateDraft(r.ctx, tx, strings.NewReader(text), d); err != nil {
 			return err
 		}
-		return jobs.Start(r.ctx, tx, r.store, &d.Batch, "operator")
+		return jobs.Start(r.ctx, tx, &d.Batch, "operator")
 	})
 	if err != nil {
 		r.wrong("import file %d: %v", n, err)
@@ -84,8 +86,8 @@ func (r *run) act0() bool {
 
 // refused reports whether an error means that the program can't do something at the moment.
 func refused(err error) bool {
-	var state *invitation.StateError
-	return errors.As(err, &state) || errors.Is(err, invitation.ErrUnderWay)
+	var state *batch.StateError
+	return errors.As(err, &state) || errors.Is(err, batch.ErrUnderWay)
 }
 
 // do does one action of the operator.
@@ -120,7 +122,7 @@ func (r *run) batch(a action) (*invitation.Batch, error) {
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	return r.store.Batch(r.ctx, ids[a.dice.IntN(len(ids))])
+	return batch.Batch(r.ctx, r.pool, ids[a.dice.IntN(len(ids))])
 }
 
 func (r *run) change(a action, b *invitation.Batch) error {
@@ -137,26 +139,26 @@ func (r *run) change(a action, b *invitation.Batch) error {
 	case "retry":
 		return jobs.RetryRejected(r.ctx, r.pool, b, "operator")
 	case "resend":
-		again, err := invitation.NewReader(r.pool).CountAgain(r.ctx, b.ID, 0, second/10)
+		again, err := batch.CountAgain(r.ctx, r.pool, b.ID, 0, second/10)
 		if err != nil || again.People == 0 {
 			return err
 		}
 		return pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
-			if err := invitation.LockResend(r.ctx, tx, b); err != nil {
+			if err := batch.LockResend(r.ctx, tx, b); err != nil {
 				return err
 			}
-			under, err := invitation.ResendUnderWay(r.ctx, tx, b.ID)
+			under, err := batch.ResendUnderWay(r.ctx, tx, b.ID)
 			if err != nil || under != nil {
 				return err
 			}
-			id, n, err := jobs.InsertResend(r.ctx, tx, r.store, invitation.Batch{Actor: "operator",
+			id, n, err := jobs.InsertResend(r.ctx, tx, invitation.Batch{Actor: "operator",
 				Cooldown: second / 10, Confirmed: true}, b, 0)
 			r.note(nil, "resends batch %d as batch %d, with %d rows", b.ID, id, n)
 			return err
 		})
 	case "rescind":
 		keys := []string{person(a.dice.IntN(25)), person(a.dice.IntN(25)), person(a.dice.IntN(25))}
-		sw := &invitation.Sweep{InstanceID: r.instance.ID, Kind: invitation.KindRescind, StartedBy: "operator",
+		sw := &revocation.Sweep{InstanceID: r.instance.ID, Kind: revocation.KindRescind, StartedBy: "operator",
 			Apply: true, Allow: true}
 		w, err := jobs.Rescind(r.ctx, r.pool, sw, keys)
 		if err == nil {
@@ -196,16 +198,16 @@ func (r *run) correct(a action, b *invitation.Batch) error {
 // sweep revokes invitations that have been pending for ten simulated seconds.
 func (r *run) sweep() error {
 	return pgx.BeginFunc(r.ctx, r.pool, func(tx pgx.Tx) error {
-		sw := &invitation.Sweep{InstanceID: r.instance.ID, Kind: invitation.KindSweep, StartedBy: "operator",
+		sw := &revocation.Sweep{InstanceID: r.instance.ID, Kind: revocation.KindSweep, StartedBy: "operator",
 			Scope:     "ours",
 			OlderThan: 10 * second, Apply: true, Allow: true}
-		targets, scanned, skipped, err := r.store.Stale(r.ctx, tx, r.instance.ID,
-			invitation.Policy{OlderThan: sw.OlderThan})
+		targets, scanned, skipped, err := revocation.Stale(r.ctx, tx, r.instance.ID,
+			revocation.Policy{OlderThan: sw.OlderThan})
 		if err != nil {
 			return err
 		}
 		sw.Scanned, sw.Skipped = scanned, skipped
-		return jobs.BeginSweep(r.ctx, tx, r.store, sw, targets)
+		return jobs.BeginSweep(r.ctx, tx, sw, targets)
 	})
 }
 

@@ -17,7 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/batch"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/postgres"
 	"bulkinvite/postgres/postgrestest"
 )
@@ -73,7 +74,6 @@ type run struct {
 	fate    *fate
 	world   *world
 	pool    *pgxpool.Pool // has no faults; for the operator and the checks
-	store   *invitation.Store
 	sandbox *sandbox.Server
 	rare    *rare
 
@@ -147,7 +147,7 @@ func (r *run) open() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.pool, r.store = pool, invitation.NewStore(pool)
+	r.pool = pool
 	r.t.Cleanup(pool.Close)
 	w := r.world
 	r.sandbox, err = sandbox.New(sandbox.Config{WindowMode: w.windows, Switches: w.switches, Users: w.users,
@@ -159,7 +159,7 @@ func (r *run) open() {
 	for _, email := range w.pending {
 		r.control("POST", "/sandbox/invitations", fmt.Sprintf(`[{"email":%q,"age":"48h"}]`, email), nil)
 	}
-	if r.instance, err = r.store.EnsureInstance(r.ctx, "ins_sandbox", "production"); err != nil {
+	if r.instance, err = batch.EnsureInstance(r.ctx, r.pool, "ins_sandbox", "production"); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"bulkinvite/internal/batch"
 )
 
 // flying counts a node's requests in flight that change something.
@@ -71,7 +73,7 @@ func (r *run) idle() bool {
 	if len(paused) == 0 {
 		return true
 	}
-	b, err := r.store.Batch(r.ctx, paused[0])
+	b, err := batch.Batch(r.ctx, r.pool, paused[0])
 	if err == nil {
 		r.note(nil, "resumes batch %d (%s)", b.ID, b.PausedBy)
 		err = r.resume(b)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"bulkinvite/clerk/sandbox"
-	"bulkinvite/invitation"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/ratelimit"
 )
 

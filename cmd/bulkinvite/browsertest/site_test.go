@@ -20,10 +20,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/crypto/bcrypt"
 
+	"bulkinvite/internal/batch"
 	"bulkinvite/internal/expect"
+	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/rig"
-	"bulkinvite/invitation"
 	"bulkinvite/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 	"bulkinvite/web"
@@ -184,7 +185,7 @@ func within(t *testing.T, change func(*web.Config)) *site {
 	cfg := web.Config{URL: &url.URL{Scheme: "http", Host: listener.Addr().String()}, Limits: func(string) invitation.Limits {
 		return invitation.Limits{Create: ratelimit.DefaultCreate, Bulk: ratelimit.DefaultBulk, General: ratelimit.DefaultProduction}
 	}}
-	if cfg.Instance, err = invitation.NewStore(pool).EnsureInstance(t.Context(), "ins_within", "production"); err != nil {
+	if cfg.Instance, err = batch.EnsureInstance(t.Context(), pool, "ins_within", "production"); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Users, err = web.ParseUsers(strings.NewReader(users())); err != nil {
