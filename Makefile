@@ -40,10 +40,10 @@ imports:
 chromium:
 	@.ci/chromium
 
-# The tests start their own PostgreSQL, so no server has to run. importer and invitation start no
-# goroutine, which TestNoGoroutines checks. The race detector would find nothing there and take three
-# minutes on two cores.
-SEQUENTIAL = bulkinvite/importer bulkinvite/invitation
+# The tests start their own PostgreSQL, so no server has to run. These packages start no goroutine,
+# which TestNoGoroutines checks. The race detector would find nothing there and take three minutes on
+# two cores.
+SEQUENTIAL = bulkinvite/importer bulkinvite/internal/batch bulkinvite/internal/invitation bulkinvite/internal/ledger bulkinvite/internal/proof bulkinvite/internal/report
 .PHONY: race
 race:
 	@echo "== go test, with -race where anything runs at the same time"

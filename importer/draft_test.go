@@ -10,7 +10,7 @@ import (
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // TestCreateDraft: a draft holds what was found of its file. Of one that is refused nothing stays: a file that is

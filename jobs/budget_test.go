@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"

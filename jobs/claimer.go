@@ -11,7 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v6"
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/db"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"

@@ -5,7 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // TestRetryDeadlock: a transaction that PostgreSQL ends because of a deadlock is made again, five times at most; one that

@@ -10,7 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v6"
 	"github.com/riverqueue/river"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/ratelimit"
 )
 

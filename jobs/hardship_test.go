@@ -15,9 +15,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/revocation"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/riverqueue/river"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
 	"bulkinvite/internal/ledger"

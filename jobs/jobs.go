@@ -40,7 +40,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/robfig/cron/v3"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"

@@ -13,14 +13,14 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/ratelimit"
 )
 

@@ -16,8 +16,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"

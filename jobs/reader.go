@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
 	"bulkinvite/internal/ledger"

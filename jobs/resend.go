@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/clerk"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/erased"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"

@@ -3,8 +3,8 @@ package jobs
 import (
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/riverqueue/river"
 	"go.opentelemetry.io/otel/trace"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/revocation"
@@ -294,13 +294,13 @@ func judgeRevoke(a clerk.Answer) revoked {
 	failed := revocation.RevocationEnd{Outcome: revocation.RevokeFailed, Reason: a.Code}
 	switch a.Class {
 	case clerk.Success:
-		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeDone}, status: invitation.Revoked, answer: revocation.AnswerRevoked, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeDone}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
 	case clerk.AlreadyRevoked:
-		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeBefore}, status: invitation.Revoked, answer: revocation.AnswerRevoked, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeBefore}, status: invitation.Revoked, answer: invitation.AnswerRevoked, close: invitation.ClosedAnswered}
 	case clerk.AlreadyAccepted:
-		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeAccepted}, status: invitation.Accepted, answer: revocation.AnswerAccepted, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeAccepted}, status: invitation.Accepted, answer: invitation.AnswerAccepted, close: invitation.ClosedAnswered}
 	case clerk.Gone:
-		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeGone}, answer: revocation.AnswerGone, close: invitation.ClosedAnswered}
+		return revoked{end: revocation.RevocationEnd{Outcome: revocation.RevokeGone}, answer: invitation.AnswerGone, close: invitation.ClosedAnswered}
 	case clerk.NotSent:
 		return revoked{answer: invitation.AnswerRefused, close: invitation.ClosedNotSent, wait: true}
 	case clerk.Throttled, clerk.Unauthorized:
@@ -381,7 +381,7 @@ func (w *Worker) settleRevoke(ctx context.Context, a ledger.OpenAttempt) error {
 			if err != nil {
 				return err
 			}
-			how := revocation.ClosedRead
+			how := invitation.ClosedRead
 			if status == invitation.Pending || status == "" && a.Sweep != 0 {
 				how = invitation.ClosedNotThere
 			}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"

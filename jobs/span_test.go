@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/ledger"
 )
 

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/ratelimit"

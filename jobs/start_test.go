@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/revocation"

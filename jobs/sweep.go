@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
 	"bulkinvite/internal/ledger"

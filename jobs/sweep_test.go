@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/revocation"

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // TestCountReadsOneWindow checks that counting a bucket reads the attempts of one window, and not

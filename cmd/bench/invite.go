@@ -15,9 +15,9 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/rig"
 	"bulkinvite/jobs"
-	"bulkinvite/postgres"
 )
 
 // Flags of import and work that allow only one kind of call, without a limit.

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"bulkinvite/internal/rig"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 // figure is a measured value, compared with a limit or a peer if it has one.

@@ -5,7 +5,7 @@ package main
 import (
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 )
 
 // TestCanary sends a few first. Off a terminal it then waits for a word, unless

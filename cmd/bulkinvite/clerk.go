@@ -17,13 +17,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
-	"bulkinvite/postgres"
 	"bulkinvite/ratelimit"
 )
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/revocation"
 )

@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
 	"bulkinvite/jobs"
-	"bulkinvite/postgres/postgrestest"
 )
 
 // TestControl takes a batch through its states with the commands, and asks in

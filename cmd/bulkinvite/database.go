@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/migrations"
-	"bulkinvite/postgres"
 )
 
 // database opens the database, starting the private one where no other is

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/clerk"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/loopback"
 	"bulkinvite/internal/report"

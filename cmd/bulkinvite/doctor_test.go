@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // has fails the test unless a diagnosis has a finding with this verdict, whose

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"bulkinvite/internal/expect"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // Somebody who was rescinded from a draft stays out of it, however often its file is

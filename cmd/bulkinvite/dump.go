@@ -11,8 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/migrations"
-	"bulkinvite/postgres"
 )
 
 type dumpCmd struct {

@@ -9,13 +9,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/erased"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/proof"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres/postgrestest"
 )
 
 func TestEraseCommand(t *testing.T) {

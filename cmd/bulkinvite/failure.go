@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"bulkinvite/importer"
-	"bulkinvite/postgres"
+	"bulkinvite/internal/postgres"
 )
 
 // The exit statuses that scripts may rely on.

@@ -24,7 +24,7 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // bare puts the bench on a machine that has no PostgreSQL, and returns where what

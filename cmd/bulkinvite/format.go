@@ -7,7 +7,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"bulkinvite/internal/report"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 // The words that the command line shares with the page, by short names.

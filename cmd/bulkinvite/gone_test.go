@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/report"

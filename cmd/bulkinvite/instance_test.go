@@ -9,11 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"bulkinvite/clerk"
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // TestForeignInstanceAnswer points the program at servers that are not Clerk, or

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/must"
 )
 

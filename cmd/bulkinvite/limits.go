@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/internal/report"
+	"bulkinvite/internal/words"
 	"bulkinvite/ratelimit"
-	"bulkinvite/words"
 )
 
 type limitsCmd struct {

@@ -16,12 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
-	"bulkinvite/words"
+	"bulkinvite/internal/postgres/postgrestest"
+	"bulkinvite/internal/words"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")

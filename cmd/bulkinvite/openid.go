@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"bulkinvite/internal/loopback"
-	"bulkinvite/web"
+	"bulkinvite/internal/web"
 )
 
 // openIDFlags say how people sign in at an identity provider.

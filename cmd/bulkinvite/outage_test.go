@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres"
+	"bulkinvite/internal/postgres"
 )
 
 // ownServer is a PostgreSQL of a test's own, which the program under test knows by

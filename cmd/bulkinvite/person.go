@@ -8,7 +8,7 @@ import (
 
 	"bulkinvite/internal/erased"
 	"bulkinvite/internal/report"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 type whyCmd struct {

@@ -15,8 +15,8 @@ import (
 	"bulkinvite/importer"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
+	"bulkinvite/internal/words"
 	"bulkinvite/jobs"
-	"bulkinvite/words"
 )
 
 // fileFlags say how to read a file; every command that takes one has them.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/text/encoding/charmap"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/importer"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 )

@@ -13,8 +13,8 @@ import (
 	"sync"
 
 	"bulkinvite/internal/invitation"
-	"bulkinvite/metrics"
-	"bulkinvite/postgres"
+	"bulkinvite/internal/metrics"
+	"bulkinvite/internal/postgres"
 	"bulkinvite/ratelimit"
 )
 

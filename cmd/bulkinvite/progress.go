@@ -15,8 +15,8 @@ import (
 
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
+	"bulkinvite/internal/words"
 	"bulkinvite/ratelimit"
-	"bulkinvite/words"
 )
 
 // logEvery is the least time between two lines of progress in a log.

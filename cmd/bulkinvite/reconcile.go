@@ -9,7 +9,7 @@ import (
 
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/report"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 type reconcileCmd struct {

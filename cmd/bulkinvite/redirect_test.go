@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 )
 
 // TestRedirectURLs gives each way in an address, an app's link and a path, and

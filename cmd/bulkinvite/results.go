@@ -12,7 +12,7 @@ import (
 
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 // outFlags say how rows are printed.

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 const oddFile = "Name,email,Note,\n" +

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 )
 
 // TestRetryRejected takes up a row that Clerk rejected once Clerk takes it, on the record: the certificate of the first

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 )
 
 type sandboxCmd struct {

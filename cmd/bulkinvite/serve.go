@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bulkinvite/internal/loopback"
+	"bulkinvite/internal/web"
 	"bulkinvite/jobs"
-	"bulkinvite/web"
 )
 
 type serveCmd struct {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/web"
+	"bulkinvite/internal/web"
 )
 
 type sessionsCmd struct {

@@ -11,7 +11,7 @@ import (
 
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 type statusCmd struct {

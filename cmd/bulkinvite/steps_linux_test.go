@@ -12,7 +12,7 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // A database of another server is not started, but its tables are made. A script

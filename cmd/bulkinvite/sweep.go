@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/revocation"
+	"bulkinvite/internal/words"
 	"bulkinvite/jobs"
-	"bulkinvite/words"
 )
 
 type sweepCmd struct {

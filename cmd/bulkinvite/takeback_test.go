@@ -9,8 +9,8 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/proof"
-	"bulkinvite/postgres/postgrestest"
 )
 
 // An undo takes back only what its batch made. Here somebody invites the person in

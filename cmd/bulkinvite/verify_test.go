@@ -4,11 +4,11 @@ import (
 	"slices"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/proof"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres/postgrestest"
 )
 
 // TestVerifyReads changes the reads, and what they showed, that prove the outcomes

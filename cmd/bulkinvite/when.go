@@ -14,7 +14,7 @@ import (
 
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/words"
+	"bulkinvite/internal/words"
 )
 
 // whenFlags say when a batch goes out, and before which others.

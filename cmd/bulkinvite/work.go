@@ -8,8 +8,8 @@ import (
 	"os"
 	"time"
 
+	"bulkinvite/internal/metrics"
 	"bulkinvite/jobs"
-	"bulkinvite/metrics"
 )
 
 // workerFlags are what processes have in common that stay workers.

@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // TestUnknownZone: a batch whose time zone PostgreSQL does not know, as after an

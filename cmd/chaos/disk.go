@@ -11,8 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres"
 )
 
 // diskSize is the size of a run's disk in bytes: enough for a server with one database, a little

@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres"
 )
 
 // strike records that the harm begins now.

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres"
 )
 
 // Time limits of a run. The machine may be busy, so a run fails only if it makes no progress.

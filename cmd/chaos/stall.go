@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"bulkinvite/internal/postgres"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres"
 )
 
 const (

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/revocation"
 )
 
 // judge judges a history by all invariants. It returns the first that is broken,
@@ -43,7 +42,7 @@ var (
 		fact{kind: rowAdded, row: 2, resend: true}, fact{kind: batchStarted, row: 2},
 		fact{kind: attemptOpened, row: 2, attempt: 2, invitation: 1},
 		fact{kind: invitationRevoked, row: 2, attempt: 2, invitation: 1},
-		fact{kind: answerRecorded, row: 2, attempt: 2, answer: revocation.AnswerRevoked},
+		fact{kind: answerRecorded, row: 2, attempt: 2, answer: invitation.AnswerRevoked},
 		fact{kind: sightingRecorded, invitation: 1, status: invitation.Revoked},
 		fact{kind: attemptClosed, row: 2, attempt: 2})
 	// resent has the new invitation.

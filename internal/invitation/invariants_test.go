@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/revocation"
 )
 
 // The invariants of inviting: what must hold of every run, however the program
@@ -185,8 +184,8 @@ func (p *past) attempt(number int16) *pastAttempt {
 
 var answerBits = []invitation.Answer{
 	invitation.NoAnswer, invitation.AnswerCreated, invitation.AnswerExists, invitation.AnswerUser,
-	invitation.AnswerRejected, invitation.AnswerRefused, revocation.AnswerRevoked,
-	revocation.AnswerAccepted, revocation.AnswerGone,
+	invitation.AnswerRejected, invitation.AnswerRefused, invitation.AnswerRevoked,
+	invitation.AnswerAccepted, invitation.AnswerGone,
 }
 
 func answerBit(a invitation.Answer) uint16 { return 1 << number(answerBits, a) }
@@ -386,7 +385,7 @@ func (p *past) unproven(f *fact) string {
 		switch {
 		case !p.isUser:
 			return "the person is not a user"
-		case !p.user && !r.got(invitation.AnswerUser, revocation.AnswerAccepted):
+		case !p.user && !r.got(invitation.AnswerUser, invitation.AnswerAccepted):
 			return "neither an answer nor a read showed it"
 		}
 	case invitation.Rejected:

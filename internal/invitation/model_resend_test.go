@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/revocation"
 )
 
 // A model of a resend around the real [Next]: a person with one
@@ -424,11 +423,11 @@ func (m *resendModel) recordRevoke(r *modelRow, i int, reply string) {
 	}
 	switch reply {
 	case "answered", "revoked before":
-		answer(revocation.AnswerRevoked)
+		answer(invitation.AnswerRevoked)
 		m.stand(v.id, invitation.Revoked)
 		m.closeRevoke(r, i, false, reply == "answered" || before)
 	case "accepted":
-		answer(revocation.AnswerAccepted)
+		answer(invitation.AnswerAccepted)
 		m.stand(v.id, invitation.Accepted)
 		m.closeRevoke(r, i, false, false)
 	case "lost":

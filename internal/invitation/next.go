@@ -18,6 +18,13 @@ const (
 	AnswerRefused  Answer = "refused"  // refused for a reason that has nothing to do with the person; nothing was done
 )
 
+// The answers to a revoke.
+const (
+	AnswerRevoked  Answer = "revoked"  // the invitation is revoked, by this request or earlier
+	AnswerAccepted Answer = "accepted" // the person had accepted it
+	AnswerGone     Answer = "gone"     // Clerk does not know it
+)
+
 // How an attempt was closed for a person, as attempt_people.resolution stores it.
 const (
 	ClosedAnswered = "answered"  // the answer decided
@@ -27,6 +34,7 @@ const (
 	ClosedNotThere = "not_there" // a read that began late enough did not show one
 	ClosedExists   = "exists"    // a read showed another invitation
 	ClosedUser     = "user"      // a read showed that the person is a user
+	ClosedRead     = "read"      // a read showed what a revoke did
 )
 
 // Attempt is one request, as far as it concerns the person of one row.

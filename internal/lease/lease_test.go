@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/internal/lease"
-	"bulkinvite/postgres"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // holdIn makes the test binary take a lease in the database of this URL, say so, and hold it.

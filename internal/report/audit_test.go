@@ -9,9 +9,9 @@ import (
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres"
-	"bulkinvite/postgres/postgrestest"
 )
 
 func TestAudit(t *testing.T) {

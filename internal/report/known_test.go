@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres/postgrestest"
 )
 
 func TestKnown(t *testing.T) {

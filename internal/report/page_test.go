@@ -10,8 +10,8 @@ import (
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres/postgrestest"
 )
 
 // TestPage goes through a batch in pages, there and back, under each filter: no

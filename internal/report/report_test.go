@@ -9,8 +9,8 @@ import (
 
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres/postgrestest"
 )
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }

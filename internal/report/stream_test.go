@@ -12,9 +12,9 @@ import (
 
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres"
-	"bulkinvite/postgres/postgrestest"
 )
 
 // oneConnection is a pool of one connection, and a context that ends where somebody

@@ -9,9 +9,9 @@ import (
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/ledger/ledgertest"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/postgres"
-	"bulkinvite/postgres/postgrestest"
 )
 
 func TestWhy(t *testing.T) {

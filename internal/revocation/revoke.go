@@ -14,16 +14,6 @@ import (
 	"bulkinvite/internal/ledger"
 )
 
-// The answers to a revoke, as attempt_people.answer stores them.
-const (
-	AnswerRevoked  invitation.Answer = "revoked"  // the invitation is revoked, by this request or earlier
-	AnswerAccepted invitation.Answer = "accepted" // the person had accepted it
-	AnswerGone     invitation.Answer = "gone"     // Clerk does not know it
-)
-
-// ClosedRead is the resolution of a revoke that a read resolved.
-const ClosedRead = "read"
-
 // Revoking says how a revocation ended. revocations.outcome stores it. The empty Revoking means
 // undecided.
 type Revoking string

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/web"
+	"bulkinvite/internal/web"
 )
 
 // Page is a running `bulkinvite serve` with operators signed in.

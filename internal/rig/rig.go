@@ -18,7 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/postgres"
+	"bulkinvite/internal/postgres"
 )
 
 // Config has the settings of a rig.

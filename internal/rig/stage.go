@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/postgres"
+	"bulkinvite/internal/postgres"
 )
 
 // Clerk's limits on creates, per instance and hour, from the documentation of its Backend API.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 var _ = promised("sweep: revokes what is stale", []string{

@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // Shapes of the documents of the section JSON, with all their keys.

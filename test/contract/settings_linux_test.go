@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 // A setting is a row of the contract's table of settings.

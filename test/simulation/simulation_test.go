@@ -16,11 +16,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"bulkinvite/clerk/sandbox"
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/postgres"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/postgres"
+	"bulkinvite/internal/postgres/postgrestest"
 )
 
 var (

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"bulkinvite/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/ratelimit"
 )

@@ -10,7 +10,7 @@ import (
 
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
-	"bulkinvite/web"
+	"bulkinvite/internal/web"
 )
 
 // TestBadFiles: a file that is too large, of another kind, cut off, or empty is

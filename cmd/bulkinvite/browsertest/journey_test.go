@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/text/encoding/charmap"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/must"
 )
 

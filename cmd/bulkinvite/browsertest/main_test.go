@@ -20,8 +20,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres/postgrestest"
 )
 
 var update = flag.Bool("update", false, "take the pictures in docs/pages anew")

@@ -12,8 +12,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/must"
 )
 

@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 )
 
 // TestRiver: an operator looks at River's page, where no arguments are shown, and

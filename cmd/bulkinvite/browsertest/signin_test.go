@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"bulkinvite/internal/expect"
-	"bulkinvite/web"
-	"bulkinvite/web/openidtest"
+	"bulkinvite/internal/web"
+	"bulkinvite/internal/web/openidtest"
 )
 
 // TestOpenID signs in with an identity provider of another site: whoever asks for

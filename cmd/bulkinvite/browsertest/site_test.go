@@ -24,10 +24,10 @@ import (
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/rig"
-	"bulkinvite/postgres/postgrestest"
+	"bulkinvite/internal/web"
 	"bulkinvite/ratelimit"
-	"bulkinvite/web"
 )
 
 const password = "correct horse"

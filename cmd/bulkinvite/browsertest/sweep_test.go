@@ -5,8 +5,8 @@ import (
 	"os/exec"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 	"bulkinvite/internal/rig"
 )
 

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 )
 
 // TestTrouble goes through what keeps a batch from its end: Clerk refuses every

@@ -5,8 +5,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"bulkinvite/clerk/sandbox"
-	"bulkinvite/clerk/sandbox/sandboxtest"
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/clerk/sandbox/sandboxtest"
 )
 
 // TestTwice does things twice at the same moment: a file is sent and started, and
