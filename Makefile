@@ -32,7 +32,7 @@ staticcheck:
 .PHONY: imports
 imports:
 	@echo "== imports go one way"
-	@go test -run '^TestImport' .
+	@go test -run '^TestImport' ./test/repository
 
 # The pages are tested in Chromium. This installs it on Debian, as root or with a sudo that needs no
 # password. Elsewhere the tests say what is missing.

@@ -87,7 +87,7 @@ func TestTableOn(t *testing.T) {
 // whole.
 func TestTextIsASCII(t *testing.T) {
 	t.Parallel()
-	for _, dir := range []string{".", filepath.Join("..", "..", "words")} {
+	for _, dir := range []string{".", filepath.Join("..", "..", "internal", "words")} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatal(err)

@@ -307,7 +307,7 @@ func (p *private) serve() {
 func routes(t *testing.T, spec string) []string {
 	t.Helper()
 	var list []string
-	for _, m := range regexp.MustCompile(`"((?:(?:GET|POST) )?/[^"]*)"(?::|, s\.|, assets|, func)`).FindAllStringSubmatch(readFile(t, "../../web/web.go"), -1) {
+	for _, m := range regexp.MustCompile(`"((?:(?:GET|POST) )?/[^"]*)"(?::|, s\.|, assets|, func)`).FindAllStringSubmatch(readFile(t, "../../internal/web/web.go"), -1) {
 		list = append(list, m[1])
 	}
 	var described struct {

@@ -651,7 +651,7 @@ func TestOpenAPI(t *testing.T) {
 	want, err := os.ReadFile(golden)
 	must.OK(t, err)
 	if yaml != string(want) {
-		t.Error("the API is another than docs/openapi.yaml says. If that is meant: go test ./web -run TestOpenAPI -update")
+		t.Error("the API is another than docs/openapi.yaml says. If that is meant: go test ./internal/web -run TestOpenAPI -update")
 	}
 	w.get(apiRoot + "/openapi.json").want(http.StatusOK).says(`"openapi": "3.1.0"`)
 	page := w.get(apiRoot+"/docs").want(http.StatusOK).says("<code>POST /api/v1/batches</code>", "Idempotency-Key", "list of BatchLine")
