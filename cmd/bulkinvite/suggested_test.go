@@ -137,7 +137,8 @@ func TestSuggestedCommandsParse(t *testing.T) {
 		}
 	}
 	for _, dir := range []string{
-		"cmd/bulkinvite", "web", "words", "jobs", "invitation", "importer", "postgres", "migrations", "ratelimit", "clerk",
+		"cmd/bulkinvite", "importer", "jobs", "migrations", "ratelimit", "internal/batch", "internal/clerk", "internal/invitation",
+		"internal/ledger", "internal/postgres", "internal/proof", "internal/report", "internal/revocation", "internal/web", "internal/words",
 	} {
 		files, err := filepath.Glob(filepath.Join(top, dir, "*.go"))
 		if err != nil || len(files) == 0 {
@@ -163,7 +164,7 @@ func TestSuggestedCommandsParse(t *testing.T) {
 			}
 		}
 	}
-	for _, pattern := range []string{"README.md", "CHANGELOG.md", "docs/*", "web/templates/*.html",
+	for _, pattern := range []string{"README.md", "CHANGELOG.md", "docs/*", "internal/web/templates/*.html",
 		"cmd/bulkinvite/testdata/*.golden", "deploy/*/*", "examples/*"} {
 		files, err := filepath.Glob(filepath.Join(top, pattern))
 		if err != nil || len(files) == 0 {
@@ -189,7 +190,7 @@ func TestSuggestedCommandsParse(t *testing.T) {
 		}
 	}
 	for dir, least := range map[string]int{
-		"/cmd/bulkinvite": 150, "/web": 8, "/docs": 50, "/web/templates": 3, "/words": 1, "": 10,
+		"/cmd/bulkinvite": 150, "/internal/web": 8, "/docs": 50, "/internal/web/templates": 3, "/internal/words": 1, "": 10,
 	} {
 		if found[dir] < least {
 			t.Errorf("only %d commands are found in %q", found[dir], dir)
