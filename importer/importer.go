@@ -5,6 +5,9 @@
 //
 // Every record of a file but its header and its blank ones is one row: valid,
 // invalid, or a duplicate. None is cut, padded, shifted or dropped.
+//
+// It may import batch, erased and invitation, and not jobs. Start reading at [Read] in read.go;
+// import.go writes the rows.
 package importer
 
 import (

@@ -21,6 +21,9 @@
 //     which the database itself inserts; see [Webhook].
 //   - The resolver resolves open attempts by reading.
 //   - The keeper sends heartbeats, declares other processes dead, and repairs lost jobs.
+//
+// The package may import report, revocation, proof and the packages below them, and clerk. Start
+// reading at [Worker.Run] in run.go, then invite.go and claimer.go.
 package jobs
 
 import (

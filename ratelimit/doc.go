@@ -1,4 +1,6 @@
-// Package ratelimit keeps a fleet of processes under Clerk's limits without wasting any of them.
+// Package ratelimit keeps a fleet of processes under Clerk's limits without wasting any of them. It owns
+// the tables buckets and leases, and imports nothing of the program. Start reading at [Reserve] in
+// bucket.go; general.go has the limit of all requests.
 //
 // # Why not a token bucket
 //

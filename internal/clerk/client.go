@@ -6,6 +6,9 @@
 // sends nothing after it. The kernel discards what was written and not delivered by the deadline.
 // (If the process can't close its connection any more, this holds on Linux only.) If the context
 // has no deadline, the call gets 20 s.
+//
+// It may import loopback only, so it knows nothing of batches and rows. Start reading at [Client]
+// here and at classify in class.go.
 package clerk
 
 import (

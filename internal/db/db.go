@@ -1,5 +1,6 @@
 // Package db has what packages with SQL share: a snapshot, what a pool and a transaction have in
-// common, and times that may be NULL. It imports nothing of the program.
+// common, and times that may be NULL. It imports nothing of the program. Start reading at
+// [Queryer].
 package db
 
 import (

@@ -1,3 +1,8 @@
+// Package erased knows who was erased: it finds these people in new files and in what Clerk shows, and
+// computes the keyed hash that replaces a key. Package proof erases.
+//
+// It may import db and invitation. It is below ledger, because a read replaces the keys of erased people
+// before it stores what it saw. Start reading at [LoadErased] and [Hasher].
 package erased
 
 import (

@@ -1,3 +1,5 @@
+// Package event records who did what, in the table events. Batches, runs that revoke, erasures and the
+// page all record events, so it imports nothing of the program. Start reading at [Record].
 package event
 
 import (

@@ -1,4 +1,5 @@
-// Package files has file operations that the standard library lacks.
+// Package files has file operations that the standard library lacks. It imports nothing
+// of the program.
 package files
 
 import (

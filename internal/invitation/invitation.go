@@ -6,7 +6,9 @@
 // both are believed. Only [Next] turns what is known into what is done next. It is a pure function,
 // and workers, recovery and the plan all use it.
 //
-// The [report.Store] contains the SQL. It makes no decisions of its own.
+// The package contains no SQL and may import only ratelimit. Packages ledger, batch, revocation, proof
+// and report have the SQL. Start reading at [Next] in next.go; plan.go forecasts, option.go validates
+// the options of a batch.
 package invitation
 
 import (

@@ -7,6 +7,8 @@
 // Each takeover increments the term. A holder that was stopped does not know that it lost the
 // lease. So a transaction whose writes only the holder may make calls [Lease.Guard]. The guard
 // fails if the term has changed, and keeps the term from changing until the transaction ends.
+//
+// It imports nothing of the program. Start reading at [Lease].
 package lease
 
 import (

@@ -1,3 +1,8 @@
+// Package ledger holds what is known about requests to Clerk: attempts, reads, sightings, answers and
+// drift. It opens attempts before they are sent, and settles rows as [invitation.Next] decides.
+//
+// It may import erased, invitation, lease, db and ratelimit. Start reading at [Picker.Pick] and [Open]
+// here, then [Load] in evidence.go and [Settle] in settle.go.
 package ledger
 
 import (

@@ -1,4 +1,5 @@
-// Package loopback recognizes this machine's own addresses.
+// Package loopback recognizes this machine's own addresses. It imports nothing of the
+// program.
 package loopback
 
 import (

@@ -3,6 +3,9 @@
 // What all processes share comes from the database, so any process shows the same. Each process
 // counts its own requests to Clerk. Labels are the program's own terms and never contain an id,
 // address or name.
+//
+// It may import jobs, report, clerk, invitation and ratelimit. Start reading at [New]; state.go reads
+// the database.
 package metrics
 
 import (

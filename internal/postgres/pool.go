@@ -1,5 +1,8 @@
 // Package postgres opens a pool of connections to PostgreSQL, with the settings that the program's
-// promises depend on. If no database is given, it starts a private server.
+// promises depend on. If no database is given, it starts a private server. It also dumps and loads.
+//
+// It may import files only, and knows no table except those that a dump must treat apart. Start
+// reading at [Open]; server.go has the private server, dump.go the dumps.
 package postgres
 
 import (

@@ -1,3 +1,8 @@
+// Package proof makes what an auditor checks: certificates over finished batches and their verification.
+// It also erases and purges people, because a certificate must still verify afterwards.
+//
+// It may import batch, erased, event, lease, db and invitation. Start reading at [Certify]; verify.go
+// and erase.go have the rest.
 package proof
 
 import (

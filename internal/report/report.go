@@ -1,3 +1,8 @@
+// Package report reads for people and auditors: the state of batches, pages of rows, exports, audit,
+// the story of a person, limits and health. It changes nothing, except that [ThawLimits] ends a freeze.
+//
+// It may import revocation, proof and the packages below them. Start reading at [ReadReport]; results.go
+// and sheet.go export rows.
 package report
 
 import (

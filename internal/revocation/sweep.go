@@ -1,3 +1,8 @@
+// Package revocation has the runs that revoke invitations: sweep, rescind, undo, correct and the revokes
+// of a resend. It owns sweeps, revocations and schedules. Package jobs sends the requests.
+//
+// It may import ledger and the packages below it, and event. Start reading at [BeginSweep]; revoke.go
+// has one revocation, withdraw.go the rows of people who are withdrawn.
 package revocation
 
 import (

@@ -1,11 +1,11 @@
-// Package web is the page that people upload their files to and watch batches
-// on, and the JSON API that scripts use. Both do what the commands do, through
-// the same functions; what they show is what the database says, whichever
-// process works.
+// Package web has the page, where people upload files and watch batches, and the JSON API for scripts.
+// Both do what the commands do, through the same functions, and show what the database says.
 //
-// A [Server] keeps nothing that it could lose: sessions, uploads and tokens are
-// in the database, so that any number of servers may stand beside each other,
-// and one that is restarted goes on.
+// A [Server] keeps nothing that it could lose: sessions, uploads and tokens are in the database. So
+// any number of servers can run, and a server can restart at any time.
+//
+// It may import importer, jobs, report and the packages below them, and words. Start reading at [New]
+// here; api.go has the API, upload.go the uploads, session.go the sign-in.
 package web
 
 import (

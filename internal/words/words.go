@@ -1,5 +1,6 @@
-// Package words holds the words that the program speaks to people in, so that
-// they are the same on the command line and on the page.
+// Package words has the texts for people that the command line and the page share, so that both say
+// the same. Only cmd and web import it. It may import importer, report and the packages below them.
+// Start reading at [Outcomes].
 package words
 
 import (

@@ -24,6 +24,9 @@
 // Invitations, users, mails and the times of requests are state: with a StateFile they survive a
 // SIGKILL at any time. Limits, switches and faults are settings: each process starts with those of
 // its Config.
+//
+// It may import loopback only, and shares no other code with package clerk. Start reading at [New];
+// call.go answers Clerk's calls.
 package sandbox
 
 import (
