@@ -324,9 +324,9 @@ func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
 // If the bucket has no more than these, and none of these rows can use it now, withhold treats the
 // bucket as empty. Otherwise other requests would use it, and a person would be without an
 // invitation for a whole window.
-func (w *Worker) withhold(ctx context.Context, db db.Queryer,
+func (w *Worker) withhold(ctx context.Context, q db.Queryer,
 	create, bulk *ratelimit.Bucket) (promised int, err error) {
-	promised, ready, err := w.picker.Promised(ctx, db, w.cfg.Instance.ID)
+	promised, ready, err := w.picker.Promised(ctx, q, w.cfg.Instance.ID)
 	if b := w.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
 		b.Free, b.Opens = 0, b.Now.Add(w.cfg.paced(2*time.Second))
 	}

@@ -26,7 +26,7 @@ import (
 const batchColumns = `id, instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, options,
 	priority, preflight, on_duplicate, cooldown, coalesce(resend_of, 0), coalesce(corrects, 0), coalesce(corrects_row, 0), coalesce(links_file, ''), state, coalesce(state_reason, ''), coalesce(paused_by, ''), start_at, ` + HoursColumns + `, coalesce(revoke_after, '0'), coalesce(canary, 0), rows, blank, confirmed_at is not null, created_at, started_at, finished_at`
 
-// hoursColumns are the From and To of a batch's hours, null for all hours, and the time zone.
+// HoursColumns are the From and To of a batch's hours, null for all hours, and the time zone.
 const HoursColumns = `(select lower(h) from unnest(hours) h order by h desc limit 1), (select upper(h) from unnest(hours) h order by h limit 1), coalesce(tz, '')`
 
 func scanBatch(row pgx.Row) (*invitation.Batch, error) {
@@ -72,9 +72,9 @@ func (e *SameFileError) Error() string {
 // SHA-256, or nil: the newest that runs or is paused, else the newest draft, else, without again,
 // the newest that is over. It ignores a draft that was cancelled, because nothing was sent for it.
 // except is a batch to leave out, or 0.
-func BatchByFile(ctx context.Context, db db.Queryer, instance int64, sha [32]byte, except int64,
+func BatchByFile(ctx context.Context, q db.Queryer, instance int64, sha [32]byte, except int64,
 	again bool) (*invitation.Batch, error) {
-	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
+	b, err := scanBatch(q.QueryRow(ctx, `select `+batchColumns+` from batches
 		where instance_id = $1 and file_sha256 = $2 and id <> $3
 		  and not (state = 'cancelled' and started_at is null)
 		order by state in ('running', 'paused') desc, state = 'draft' desc, id desc limit 1`,

@@ -168,7 +168,7 @@ func RetryBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor strin
 	return numbers, nil
 }
 
-// Terms check and may change the options of a draft that is about to start. The store calls them
+// Terms check and may change the options of a draft that is about to start. [HoldDraft] calls them
 // while it holds the draft's lock, with the draft's preview (nil if there is none) and its number
 // of undecided rows. An error refuses the start.
 type Terms func(b *invitation.Batch, p *invitation.Preview, waiting int) error

@@ -93,8 +93,8 @@ func CreateResend(ctx context.Context, tx pgx.Tx, b invitation.Batch, of *invita
 }
 
 // ResendUnderWay returns the running or paused resend of a batch, or nil.
-func ResendUnderWay(ctx context.Context, db db.Queryer, batch int64) (*invitation.Batch, error) {
-	b, err := scanBatch(db.QueryRow(ctx, `select `+batchColumns+` from batches
+func ResendUnderWay(ctx context.Context, q db.Queryer, batch int64) (*invitation.Batch, error) {
+	b, err := scanBatch(q.QueryRow(ctx, `select `+batchColumns+` from batches
 		where resend_of = $1 and state in ('running', 'paused') order by id desc limit 1`, batch))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil

@@ -26,7 +26,7 @@ var ErrErased = errors.New("the person was erased")
 // person's own key.
 func Removed(key string) bool { return strings.HasPrefix(key, "erased:") }
 
-// person returns the replacement of a key: "erased:" and the keyed hash of the key. The same person
+// Person returns the replacement of a key: "erased:" and the keyed hash of the key. The same person
 // always has the same replacement, so what remains still tells people apart. The replacement of a
 // replacement is itself.
 func (h *Hasher) Person(key string) string {
@@ -58,7 +58,7 @@ func Former(ctx context.Context, q db.Queryer, keys []string) (map[string]string
 	return of, nil
 }
 
-// purgedAs returns the replacement of a key if a purge has emptied rows of the person. It returns
+// PurgedAs returns the replacement of a key if a purge has emptied rows of the person. It returns
 // "" if there are no such rows, or if the person was erased: then nothing is reported about them.
 func PurgedAs(ctx context.Context, q db.Queryer, key string) (string, error) {
 	of, err := Former(ctx, q, []string{key})
@@ -78,7 +78,7 @@ func PurgedAs(ctx context.Context, q db.Queryer, key string) (string, error) {
 	return "", nil
 }
 
-// purged says that r.key is the replacement of a person in rows that a purge emptied, and that the
+// Purged says that r.key is the replacement of a person in rows that a purge emptied, and that the
 // person was never erased.
 const Purged = `(exists (
 		select from results p join erasures e on e.id = p.erased_by and e.kind = 'purge' where p.key = r.key)

@@ -11,7 +11,7 @@ import (
 	"bulkinvite/internal/invitation"
 )
 
-// hasher computes the hashes that docs/audit.md specifies: hashes of records, and keyed hashes of
+// Hasher computes the hashes that docs/audit.md specifies: hashes of records, and keyed hashes of
 // private data. It is not safe for concurrent use.
 type Hasher struct {
 	key  []byte // hash_key.value
@@ -41,7 +41,7 @@ func (h *Hasher) record(fields []*string) []byte {
 	return h.text
 }
 
-// next returns the chain after one more record.
+// Next returns the chain after one more record.
 func (h *Hasher) Next(chain invitation.Hash, fields []*string) invitation.Hash {
 	sum := sha256.New()
 	sum.Write(chain[:])
@@ -49,7 +49,7 @@ func (h *Hasher) Next(chain invitation.Hash, fields []*string) invitation.Hash {
 	return invitation.Hash(sum.Sum(nil))
 }
 
-// private returns the keyed hash of a row's private cells.
+// Private returns the keyed hash of a row's private cells.
 func (h *Hasher) Private(cells []*string) invitation.Hash {
 	mac := hmac.New(sha256.New, h.key)
 	mac.Write(h.record(cells))
@@ -64,5 +64,5 @@ func Pointers(texts []string) []*string {
 	return list
 }
 
-// privateCells are the cells of row r that an erasure removes.
+// PrivateCells are the cells of row r that an erasure removes.
 const PrivateCells = `array[r.email, r.key, r.redirect_url, r.public_metadata::text, cardinality(r.notes)::text] || r.notes || array[cardinality(r.original)::text] || r.original`

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// event adds an event to the log of who did what.
+// Record adds an event to the log of who did what.
 func Record(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action string, details map[string]any) error {
 	if details == nil {
 		details = map[string]any{}

@@ -152,7 +152,7 @@ type Hours struct {
 // IsZero reports whether h means all hours.
 func (h Hours) IsZero() bool { return h == Hours{} }
 
-// multirange returns the hours in PostgreSQL's form, or NULL for all hours.
+// Multirange returns the hours in PostgreSQL's form, or NULL for all hours.
 func (h Hours) Multirange() *string {
 	s := fmt.Sprintf("{[%d,%d)}", h.From, h.To)
 	if h.From > h.To {

@@ -337,7 +337,7 @@ func (m *model) happen(w *world, e event) {
 		w.faults--
 		w.invs[a].status = isRevoked
 		m.tell(w, fact{kind: invitationRevoked, invitation: e.a + 1})
-	case evSweep: // see Store.CloseRevoke
+	case evSweep: // see ledger.CloseRevoke
 		w.invs[a].status, w.rows[w.invs[a].by-1].status = isRevoked, isRevoked
 		if !w.seen[a].last.zero() {
 			w.seen[a].status = isRevoked
@@ -364,7 +364,7 @@ func (m *model) happen(w *world, e event) {
 	case evCancelRow:
 		w.rows[a] = entry{state: isCancelled, started: w.rows[a].started, outcome: number(modelOutcomes, invitation.Cancelled)}
 		m.tell(w, fact{kind: outcomeRecorded, row: e.a + 1, outcome: invitation.Cancelled})
-	case evRetry: // see Store.RetryBatch
+	case evRetry: // see batch.RetryBatch
 		failed := w.rows[a]
 		w.rows[a] = entry{state: isRunning, started: failed.started, alone: failed.alone, users: failed.users}
 		m.tell(w, fact{kind: rowReopened, row: e.a + 1})

@@ -171,7 +171,7 @@ func (m *resendModel) claimed() bool {
 	return slices.ContainsFunc(m.rows, func(r *modelRow) bool { return r.open() >= 0 || r.revoking() >= 0 })
 }
 
-// evidence is what Store.Load puts together.
+// evidence is what ledger.Load puts together.
 func (m *resendModel) evidence(r *modelRow, settled time.Time) (invitation.Row, invitation.Evidence) {
 	row := r.Row
 	row.Outcome = r.outcome
@@ -243,7 +243,7 @@ func (m *resendModel) read() time.Time {
 	return begun
 }
 
-// stand records where an invitation stands, as Store.standing does.
+// stand records where an invitation stands, as standing in package ledger does.
 func (m *resendModel) stand(id string, s invitation.Status) {
 	m.status[id] = s
 	if g, ok := m.seen[id]; ok {
@@ -256,7 +256,7 @@ func (m *resendModel) stand(id string, s invitation.Status) {
 	}
 }
 
-// settle is Store.Settle of an action on a row.
+// settle is ledger.Settle of an action on a row.
 func (m *resendModel) settle(r *modelRow, act invitation.Action) {
 	if i := r.open(); i >= 0 && act.Close != "" {
 		r.attempts[i].Open, r.attempts[i].Resolution = false, act.Close
@@ -281,7 +281,7 @@ func (m *resendModel) decide(r *modelRow, outcome invitation.Outcome, reason, id
 	m.tell(fact{kind: outcomeRecorded, row: r.number, outcome: outcome, invitation: m.doorNumber(id)})
 }
 
-// closeRevoke is Store.CloseOwnRevoke. A person who has just lost an invitation can
+// closeRevoke is ledger.CloseOwnRevoke. A person who has just lost an invitation can
 // be given another at once, unless Clerk has closed the bucket meanwhile.
 func (m *resendModel) closeRevoke(r *modelRow, i int, nothing, done bool) {
 	r.revokes[i].open, r.revokes[i].nothing = false, nothing
@@ -307,7 +307,7 @@ func (m *resendModel) free() int {
 	return free
 }
 
-// promised is how many creates revokes and owed rows weigh: see Store.Promised.
+// promised is how many creates revokes and owed rows weigh: see ledger.Picker.Promised.
 func (m *resendModel) promised() (n int) {
 	for _, r := range m.rows {
 		if r.outcome == "" && r.Owed && r.open() < 0 {
@@ -616,7 +616,7 @@ func (m *resendModel) happen() {
 	}
 }
 
-// cancelRows is Store.CancelRows.
+// cancelRows is ledger.CancelRows.
 func (m *resendModel) cancelRows(r *modelRow) {
 	if r.BatchState == invitation.StateCancelled && r.outcome == "" && r.open() < 0 && r.revoking() < 0 && !r.Owed {
 		m.decide(r, invitation.Cancelled, "", "")

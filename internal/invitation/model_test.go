@@ -10,7 +10,7 @@ import (
 
 // A model of Clerk, of the ledger and of the processes around [Next].
 // Everything that happens is an event of a world; what the program decides, the
-// real Next decides, from evidence that is put together as Store.Load does it.
+// real Next decides, from evidence that is put together as ledger.Load does it.
 // model_search_test.go tries the events in every order; model_truth_test.go
 // knows what the program can't, and says when a promise is broken.
 //
@@ -118,7 +118,7 @@ type try struct {
 	inv               int8 // from 1
 	resolution        int8
 	refusal           int8 // replyUnnamed or replyUnfound
-	again             bool // a read came too early: see Store.ReadAgain
+	again             bool // a read came too early: see ledger.ReadAgain
 	name              int8 // in the history; unlike the place it stays the same
 }
 
@@ -344,7 +344,7 @@ const (
 	listRead   = 100 // and the number of the invitation
 )
 
-// evidence puts together what Store.Load does.
+// evidence puts together what ledger.Load does.
 func (m *model) evidence(w *world, row int, settled moment) (invitation.Row, invitation.Evidence) {
 	e := &w.rows[row]
 	r := invitation.Row{
@@ -401,13 +401,13 @@ func (m *model) ask(w *world, row int, settled moment) invitation.Action {
 	return act
 }
 
-// waits says whether a claim may pick a row: see Store.Pick.
+// waits says whether a claim may pick a row: see ledger.Picker.Pick.
 func (w *world) waits(row int) bool {
 	e := &w.rows[row]
 	return e.state == isRunning && e.outcome == 0 && !w.now.before(e.notBefore) && !w.anyOpen()
 }
 
-// settle is Store.Settle of one verdict.
+// settle is ledger.Settle of one verdict.
 func (m *model) settle(w *world, row int, act invitation.Action, settled moment) {
 	e := &w.rows[row]
 	k := w.openTry(row)
@@ -589,7 +589,7 @@ func (m *model) endPass(w *world, p *pass, fails bool) {
 }
 
 // older says whether what a read showed is no news beside what is known: see
-// Store.EndRead. Accepted and revoked are for ever.
+// ledger.EndRead. Accepted and revoked are for ever.
 func older(s sight, status int8, begun moment) bool {
 	was, is := s.status == isAccepted || s.status == isRevoked, status == isAccepted || status == isRevoked
 	return was && !is || was == is && begun.before(s.last)

@@ -85,7 +85,7 @@ func (p *Picker) mine() string {
 	return fmt.Sprintf(`b.id = %d`, p.links)
 }
 
-// isOpen says that batch b may send now. It is false if PostgreSQL does not know the batch's time
+// IsOpen says that batch b may send now. It is false if PostgreSQL does not know the batch's time
 // zone: see [batch.PauseZoneless].
 const IsOpen = `b.state = 'running' and (b.start_at is null or b.start_at <= clock_timestamp())
 	and (b.hours is null or b.hours @> extract(hour from wall_clock(b.tz))::int)`
@@ -105,7 +105,7 @@ const waiting = `r.outcome is null and r.withdrawn_by is null and (r.not_before 
 // first, whatever its batch's state and hours are.
 const owed = `r.revoke_sent is not null and r.outcome is null`
 
-// ownRevoke says that attempt a revokes an invitation for a row, which then makes another.
+// OwnRevoke says that attempt a revokes an invitation for a row, which then makes another.
 const OwnRevoke = `a.call = 'revoke' and a.sweep_id is null`
 
 func (p *Picker) pick(ctx context.Context, tx pgx.Tx, instance int64, n int, alone bool, lock string) ([]invitation.RowID, error) {

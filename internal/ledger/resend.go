@@ -66,7 +66,7 @@ func scanResent(rows pgx.Rows, byKey map[string][]*Case) error {
 	return rows.Err()
 }
 
-// undone says that a row's own revoke p is proven to have done nothing.
+// Undone says that a row's own revoke p is proven to have done nothing.
 const Undone = `coalesce(p.resolution, '') in ('not_sent', 'refused', 'not_there')`
 
 // MarkRevoking marks rows for which an invitation is being revoked. Until the result is known their
@@ -110,8 +110,8 @@ const promiseFor = 10 * time.Minute
 // one, for [promiseFor] after the revoke. Each of them needs a create. Rows whose create is under
 // way do not count, because that attempt uses budget already. ready counts the rows whose create
 // can be claimed now.
-func (p *Picker) Promised(ctx context.Context, db db.Queryer, instance int64) (promised, ready int, err error) {
-	err = db.QueryRow(ctx, `
+func (p *Picker) Promised(ctx context.Context, q db.Queryer, instance int64) (promised, ready int, err error) {
+	err = q.QueryRow(ctx, `
 		select count(*) filter (where r.revoke_sent > clock_timestamp() - $2::interval),
 		       count(*) filter (where `+owed+` and `+waiting+`
 		           and exists (select from batches b where b.id = r.batch_id and `+p.mine()+`))

@@ -15,11 +15,11 @@ type Target struct {
 	ExpiresAt time.Time
 }
 
-// targetColumns are the columns of a row r that [ScanTarget] reads.
+// TargetColumns are the columns of a row r that [ScanTarget] reads.
 const TargetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id,
 	coalesce(r.invited_at, r.decided_at), r.expires_at`
 
-// sentPending says that row r made an invitation that may still be pending.
+// SentPending says that row r made an invitation that may still be pending.
 const SentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending'
 	and r.clerk_invitation_id is not null`
 

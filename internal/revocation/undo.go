@@ -62,7 +62,7 @@ func CountSent(ctx context.Context, pool *pgxpool.Pool, batches ...int64) (map[i
 
 // UndoPlan says what undoing a batch would do.
 type UndoPlan struct {
-	FollowUps []int64 // see [Reader.FollowUps]; their invitations are revoked too
+	FollowUps []int64 // see [FollowUps]; their invitations are revoked too
 	Revoke    int     // pending invitations of the batch and its follow-ups
 	Cancel    int     // undecided rows of the batch and its follow-ups
 	Accepted  int     // people who accepted their last invitation of these batches: it stays

@@ -151,12 +151,12 @@ func giveBack(ctx context.Context, tx pgx.Tx, sweep int64) error {
 	return err
 }
 
-// taken lists the rows that sweep s has taken away. More than one sweep may have taken a row. Each of
+// Taken lists the rows that sweep s has taken away. More than one sweep may have taken a row. Each of
 // them follows it by itself, as if there were no other.
 const Taken = `(select * from results where withdrawn_by = s.id
 	union all select * from results where also_withdrawn_by @> array[s.id])`
 
-// unfollowed says that row r, which sweep s has taken away, needs work: it is undecided without an
+// Unfollowed says that row r, which sweep s has taken away, needs work: it is undecided without an
 // open request, or it carries a pending invitation that has no revocation yet. An undo revokes only
 // what its batch made. All other sweeps name people, so they also revoke an invitation that the
 // row's request met, no matter who made it.

@@ -35,7 +35,7 @@ func Zone(ctx context.Context, pool *pgxpool.Pool, name string) (*time.Location,
 	return time.FixedZone(name, seconds), nil
 }
 
-// zoneless says that batch b has hours whose time zone PostgreSQL does not know.
+// HasUnknownZone says that batch b has hours whose time zone PostgreSQL does not know.
 const HasUnknownZone = `b.hours is not null and wall_clock(b.tz) is null`
 
 // Zoneless is a batch whose time zone PostgreSQL does not know.
