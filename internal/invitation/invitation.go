@@ -170,7 +170,7 @@ type RowID struct {
 	Row   int   `json:"row"`
 }
 
-// Row is what [Next] must know about a row. The store loads it.
+// Row is what [Next] must know about a row. Package ledger loads it.
 type Row struct {
 	RowID
 	Key          string
