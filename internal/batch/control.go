@@ -10,6 +10,7 @@ import (
 
 	"bulkinvite/internal/event"
 	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // StateError says that a batch's state does not allow an action.
@@ -119,30 +120,15 @@ func ResumeBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor stri
 }
 
 // RetryBatch opens the rows again that ended as failed, and those with the outcomes in also. Only
-// Rejected may be in also. It leaves out rows that were corrected, in this batch or in the batch
-// that this one resends, rows that a sweep has withdrawn (unless each such sweep was stopped),
-// because no worker claims them, and rows of erased people, because their address is gone. It
-// returns the numbers of the rows, which need jobs. If there are none, the batch stays as it is.
-func RetryBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string, also ...invitation.Outcome) ([]int, error) {
-	// The database opens only rows that are recorded in retries. The batch is locked first, because
-	// its certificate may be in the making.
+// Rejected may be in also. [ledger.Reopen] says which rows it leaves out. It returns the numbers of
+// the rows, which need jobs. If there are none, the batch stays as it is.
+func RetryBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string,
+	also ...invitation.Outcome) ([]int, error) {
+	// The batch is locked first, because its certificate may be in the making.
 	if _, err := tx.Exec(ctx, `select from batches where id = $1 for update`, b.ID); err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
-	rows, _ := tx.Query(ctx, `
-		insert into retries (batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at)
-		select batch_id, row_number, outcome, reason, attempt_id, read_id, decided_at from results
-		where batch_id = $1 and outcome = any($2) and erased_by is null and not exists (
-			select from unnest(array_prepend(withdrawn_by, also_withdrawn_by)) as w (sweep)
-			where w.sweep is not null and not exists (
-				select from events where action = 'sweep_stopped' and (details->>'sweep')::bigint = w.sweep))
-		  and not exists (
-			select from batches c join results o on o.batch_id = c.corrects and o.row_number = c.corrects_row
-			where c.corrects in ($1, (select resend_of from batches where id = $1)) and c.state <> 'cancelled'
-			  and o.key = results.key)
-		order by row_number for update
-		returning row_number`, b.ID, append([]invitation.Outcome{invitation.Failed}, also...))
-	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	numbers, err := ledger.Reopen(ctx, tx, b.ID, also...)
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
@@ -152,14 +138,6 @@ func RetryBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor strin
 	}
 	if err := move(ctx, tx, b, actor, retried); err != nil {
 		return nil, err
-	}
-	_, err = tx.Exec(ctx, `
-		update results set outcome = null, decided_at = null, reason = null, attempt_id = null, read_id = null,
-		       tries = 0, transient_since = null, not_before = null,
-		       withdrawn_by = null, also_withdrawn_by = null
-		where batch_id = $1 and row_number = any($2)`, b.ID, numbers)
-	if err != nil {
-		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
 	_, err = tx.Exec(ctx, `update batches set finished_at = null, certificate = null, judged_from = clock_timestamp() where id = $1`, b.ID)
 	if err != nil {

@@ -142,10 +142,14 @@ func CreateCorrection(ctx context.Context, tx pgx.Tx, of *invitation.Batch, row 
 	if err != nil {
 		return fault(err)
 	}
-	_, err = tx.Exec(ctx, rowLine+`
-		update results r set outcome = 'cancelled', reason = 'corrected', decided_at = clock_timestamp(), not_before = null
-		from line where r.batch_id = line.batch_id and r.row_number = line.row_number and r.outcome is null`, of.ID, row)
+	listed, _ := tx.Query(ctx, rowLine+`
+		select r.batch_id, r.row_number from line join results r using (batch_id, row_number)
+		where r.outcome is null order by r.batch_id, r.row_number`, of.ID, row)
+	waiting, err := pgx.CollectRows(listed, pgx.RowToStructByPos[invitation.RowID])
 	if err != nil {
+		return fault(err)
+	}
+	if _, err := ledger.CancelListed(ctx, tx, waiting, "corrected"); err != nil {
 		return fault(err)
 	}
 	b := invitation.Batch{InstanceID: of.InstanceID, FileName: of.FileName, Encoding: of.Encoding, Delimiter: of.Delimiter, Columns: of.Columns, Actor: actor,

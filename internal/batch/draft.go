@@ -12,6 +12,7 @@ import (
 	"bulkinvite/internal/db"
 	"bulkinvite/internal/event"
 	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/ledger"
 )
 
 // ErrCorrectedDraft says that a draft's file cannot be read again, because other batches correct
@@ -61,15 +62,7 @@ func DescribeDraft(ctx context.Context, tx pgx.Tx, b *invitation.Batch) error {
 	if err != nil {
 		return fmt.Errorf("describe draft %d: %w", b.ID, err)
 	}
-	_, err = tx.Exec(ctx, `
-		update results r
-		set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
-		from draft_withdrawals d
-		where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, b.ID)
-	if err != nil {
-		return fmt.Errorf("keep who was rescinded out of draft %d: %w", b.ID, err)
-	}
-	return nil
+	return ledger.CancelRescinded(ctx, tx, b.ID)
 }
 
 // AwaitDrafts waits until no draft of an instance is being started and no file of a draft is being

@@ -14,6 +14,7 @@ import (
 	"bulkinvite/internal/event"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/lease"
+	"bulkinvite/internal/ledger"
 )
 
 // Erasure says what an erasure or a purge removed.
@@ -56,11 +57,18 @@ func Erase(ctx context.Context, tx pgx.Tx, keys []string, actor string) (*Erasur
 	if err := tx.QueryRow(ctx, `insert into erasures (kind, actor) values ('erase', $1) returning id`, actor).Scan(&e.ID); err != nil {
 		return fault(err)
 	}
-	tag, err := tx.Exec(ctx, `update results set outcome = 'cancelled', reason = 'erased', decided_at = clock_timestamp(), not_before = null where key = any($1) and outcome is null`, keys)
+	listed, _ := tx.Query(ctx, `
+		select batch_id, row_number from results where key = any($1) and outcome is null
+		order by batch_id, row_number`, keys)
+	waiting, err := pgx.CollectRows(listed, pgx.RowToStructByPos[invitation.RowID])
 	if err != nil {
 		return fault(err)
 	}
-	e.Cancelled = int(tag.RowsAffected())
+	cancelled, err := ledger.CancelListed(ctx, tx, waiting, "erased")
+	if err != nil {
+		return fault(err)
+	}
+	e.Cancelled = int(cancelled)
 	h, err := erased.NewHasher(ctx, tx)
 	if err != nil {
 		return fault(err)

@@ -247,7 +247,7 @@ func StopSweep(ctx context.Context, tx pgx.Tx, sweep int64, actor string) error 
 	if err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
-	if err := giveBack(ctx, tx, sweep); err != nil {
+	if err := ledger.UnmarkWithdrawn(ctx, tx, sweep); err != nil {
 		return fmt.Errorf("stop sweep %d: %w", sweep, err)
 	}
 	// What its other rows made is counted as skipped, and nothing is left to follow. This is a new

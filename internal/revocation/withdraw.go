@@ -114,41 +114,18 @@ func withdrawing(ctx context.Context, tx pgx.Tx, instance int64, keys []string, 
 	return err
 }
 
-// TakeAway marks undecided rows as withdrawn by a sweep, so that no worker claims them. It keeps the
-// marks of other sweeps. The caller must hold the instance's create and bulk buckets, so that no
-// claim slips in between. [FollowWithdrawn] does the rest.
+// TakeAway marks undecided rows as withdrawn by a sweep; see [ledger.MarkWithdrawn]. The caller must
+// hold the instance's create and bulk buckets. [FollowWithdrawn] does the rest.
 func TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []invitation.RowID) error {
-	batches, numbers := invitation.Split(rows)
-	_, err := tx.Exec(ctx, `
-		update results r set withdrawn_by = coalesce(o.id, $1),
-		       also_withdrawn_by = case when o.id is not null then array_append(r.also_withdrawn_by, $1) end
-		from unnest($2::bigint[], $3::int[]) as w (batch, number)
-		join results h on h.batch_id = w.batch and h.row_number = w.number
-		left join sweeps o on o.id = h.withdrawn_by and o.finished_at is null
-		where r.batch_id = w.batch and r.row_number = w.number and r.outcome is null`, sweep, batches, numbers)
-	if err != nil {
-		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
+	if err := ledger.MarkWithdrawn(ctx, tx, sweep, rows); err != nil {
+		return err
 	}
 	// The preview of a draft counts the withdrawn people.
+	batches, _ := invitation.Split(rows)
 	if _, err := tx.Exec(ctx, `delete from previews where batch_id = any($1)`, batches); err != nil {
 		return fmt.Errorf("withdraw %d rows: %w", len(rows), err)
 	}
 	return nil
-}
-
-// giveBack removes a sweep's marks from undecided rows. A row that no other sweep has withdrawn
-// continues with its batch, also if a request for it is under way.
-func giveBack(ctx context.Context, tx pgx.Tx, sweep int64) error {
-	_, err := tx.Exec(ctx, `
-		with marks as (
-			select r.batch_id, r.row_number,
-			       array_remove(array_prepend(r.withdrawn_by, r.also_withdrawn_by), $1::bigint) as rest
-			from results r
-			where (r.withdrawn_by = $1 or r.also_withdrawn_by @> array[$1::bigint]) and r.outcome is null
-			order by r.batch_id, r.row_number for no key update of r)
-		update results r set withdrawn_by = m.rest[1], also_withdrawn_by = nullif(m.rest[2:], '{}')
-		from marks m where r.batch_id = m.batch_id and r.row_number = m.row_number`, sweep)
-	return err
 }
 
 // Taken lists the rows that sweep s has taken away. More than one sweep may have taken a row. Each of
@@ -169,23 +146,16 @@ const Unfollowed = `(r.outcome is null and not exists (
 // following says that sweep s has rows that need work or are undecided.
 const following = `exists (select from ` + Taken + ` r where r.outcome is null or ` + Unfollowed + `)`
 
-// FollowWithdrawn follows the rows that sweeps of an instance have taken away. It cancels undecided
-// rows without an open request. It records revocations for rows whose request made an invitation
+// FollowWithdrawn follows the rows that sweeps of an instance have taken away. It cancels them as
+// [ledger.CancelWithdrawn] says. It records revocations for rows whose request made an invitation
 // or, except for an undo, met one. It returns these revocations, which need jobs.
 func FollowWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) ([]RevocationID, error) {
 	_, err := tx.Exec(ctx, `select from sweeps s where s.instance_id = $1 and s.apply and s.finished_at is null order by s.id for update`, instance)
 	if err != nil {
 		return nil, fmt.Errorf("lock the sweeps of instance %d: %w", instance, err)
 	}
-	_, err = tx.Exec(ctx, `
-		with taken as (
-			select r.batch_id, r.row_number from results r join sweeps s on s.id = r.withdrawn_by
-			where s.instance_id = $1 and s.apply and s.finished_at is null and r.outcome is null and `+Unfollowed+`
-			order by r.batch_id, r.row_number for no key update of r)
-		update results r set outcome = 'cancelled', reason = 'withdrawn', decided_at = clock_timestamp(), not_before = null
-		from taken t where r.batch_id = t.batch_id and r.row_number = t.row_number`, instance)
-	if err != nil {
-		return nil, fmt.Errorf("cancel withdrawn rows of instance %d: %w", instance, err)
+	if err := ledger.CancelWithdrawn(ctx, tx, instance); err != nil {
+		return nil, err
 	}
 	ids, err := insertFollowed(ctx, tx, `s.instance_id = $1`, instance)
 	if err != nil {

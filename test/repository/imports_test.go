@@ -38,7 +38,8 @@ var mayImport = map[string][]string{
 
 	"internal/report": {"ratelimit", "internal/batch", "internal/db", "internal/erased", "internal/event", "internal/invitation",
 		"internal/ledger", "internal/proof", "internal/revocation"},
-	"internal/proof":      {"internal/batch", "internal/db", "internal/erased", "internal/event", "internal/invitation", "internal/lease"},
+	"internal/proof": {"internal/batch", "internal/db", "internal/erased", "internal/event", "internal/invitation",
+		"internal/lease", "internal/ledger"},
 	"internal/revocation": {"internal/db", "internal/erased", "internal/event", "internal/invitation", "internal/lease", "internal/ledger"},
 	"internal/batch":      {"internal/db", "internal/erased", "internal/event", "internal/invitation", "internal/lease", "internal/ledger"},
 	"internal/ledger":     {"ratelimit", "internal/db", "internal/erased", "internal/invitation", "internal/lease"},
