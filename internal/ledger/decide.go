@@ -141,7 +141,8 @@ func CancelWithdrawn(ctx context.Context, tx pgx.Tx, instance int64) error {
 func CancelRescinded(ctx context.Context, tx pgx.Tx, draft int64) error {
 	_, err := tx.Exec(ctx, `
 		update results r
-		set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp()
+		set outcome = 'cancelled', reason = 'withdrawn', withdrawn_by = d.sweep_id, decided_at = clock_timestamp(),
+		    not_before = null
 		from draft_withdrawals d
 		where d.batch_id = $1 and r.batch_id = d.batch_id and r.key = d.key and r.outcome is null`, draft)
 	if err != nil {
