@@ -165,7 +165,7 @@ func (c *claimer) pause(ctx context.Context, d time.Duration) {
 // stop between a revoke and the create that its row is owed. So leave serves owed rows and turns
 // the others away.
 func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
-	ctx, cancel := context.WithTimeout(ctx, c.w.stopWithin())
+	ctx, cancel := context.WithTimeout(ctx, c.w.cfg.stopWithin())
 	defer cancel()
 	c.leaving = true
 	for _, r := range waiting {
@@ -175,7 +175,7 @@ func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
 		select {
 		case r := <-c.asks:
 			r <- c.lastOwed(ctx)
-		case <-c.w.claimsOver():
+		case <-c.w.over:
 			return
 		}
 	}
@@ -260,7 +260,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		r.opens = opening(create, bulk, c.w.cfg)
 		return r, errNothing
 	}
-	lone := c.w.lone(&create, &bulk)
+	lone := c.w.cfg.lone(&create, &bulk)
 	b := budget{spare: lone.Free - promised, probe: lone.Probe,
 		single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)),
 		bulk:   min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
@@ -311,23 +311,14 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	return r, err
 }
 
-// lone returns the bucket of requests for one person. Rows that must go alone use it, and so do all
-// owed rows.
-func (w *Worker) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
-	if w.cfg.Create.Off {
-		return bulk
-	}
-	return create
-}
-
 // withhold counts the creates that are promised to rows whose invitation was or is being revoked.
 // If the bucket has no more than these, and none of these rows can use it now, withhold treats the
 // bucket as empty. Otherwise other requests would use it, and a person would be without an
 // invitation for a whole window.
 func (w *Worker) withhold(ctx context.Context, q db.Queryer,
 	create, bulk *ratelimit.Bucket) (promised int, err error) {
-	promised, ready, err := w.picker.Promised(ctx, q, w.cfg.Instance.ID)
-	if b := w.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
+	promised, ready, err := w.picker.Promised(ctx, db, w.cfg.Instance.ID)
+	if b := w.cfg.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
 		b.Free, b.Opens = 0, b.Now.Add(w.cfg.paced(2*time.Second))
 	}
 	return promised, err

@@ -29,7 +29,7 @@ func (w *Worker) dismiss(ctx context.Context, tx pgx.Tx, tickets []*ticket) erro
 			order by priority, scheduled_at, id limit 2 * cardinality($2::bigint[]))
 		delete from river_job j using first f, unnest($2::bigint[], $3::int[]) r (batch, number)
 		where (f.args->>'batch')::bigint = r.batch and (f.args->>'row')::int = r.number
-		and j.id = f.id and j.state = 'available'`, w.queue(), batches, numbers)
+		and j.id = f.id and j.state = 'available'`, w.cfg.queue(), batches, numbers)
 	if err != nil {
 		return fmt.Errorf("delete the jobs of %d rows: %w", len(batches), err)
 	}

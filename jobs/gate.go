@@ -100,7 +100,7 @@ func (g *gate) fine() {
 
 // run takes the process off the queue and puts it back, until ctx is done.
 func (g *gate) run(ctx context.Context) {
-	queue := g.w.queue()
+	queue := g.w.cfg.queue()
 	g.kick(ctx)
 	for {
 		g.enter(ctx, queue)

@@ -135,7 +135,7 @@ func (w *Worker) reclaim(ctx context.Context) error {
 			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
 			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
 			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
-		[]string{w.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, w.cfg.paced(fetchLimit))
+		[]string{w.cfg.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, w.cfg.paced(fetchLimit))
 	if err != nil {
 		return fmt.Errorf("take back jobs that nobody works on: %w", err)
 	}
@@ -154,7 +154,7 @@ func (w *Worker) repair(ctx context.Context) error {
 		return nil
 	}
 	var lost bool
-	queue := w.queue()
+	queue := w.cfg.queue()
 	err := w.pool.QueryRow(ctx, `
 		select (exists (select from batches b where b.instance_id = $2 and b.state = 'running'
 		                and exists (select from results r where r.batch_id = b.id and r.outcome is null))

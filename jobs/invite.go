@@ -2,14 +2,12 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/riverqueue/river"
 
 	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/lease"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
@@ -115,29 +113,6 @@ func invite(c *ledger.Case) clerk.Invite {
 		i.Notify = new(bool) // false: nobody is mailed
 	}
 	return i
-}
-
-// persist repeats a write until it succeeds, because PostgreSQL may be away for minutes. If the
-// process ends before, the attempt stays open and is resolved by reading. persist logs the first
-// failure.
-func (w *Worker) persist(ctx context.Context, write func(context.Context) error) {
-	waits := w.cfg.doubling(100*time.Millisecond, 5*time.Second)
-	for first := true; ; first = false {
-		within, cancel := context.WithTimeout(ctx, 30*time.Second)
-		err := write(within)
-		cancel()
-		if err == nil || errors.Is(err, lease.ErrLost) { // another process must record it
-			return
-		}
-		if first {
-			w.log.Warn("the ledger can't be written; it is tried until it can", "error", err)
-		}
-		select {
-		case <-time.After(waits.NextBackOff()):
-		case <-w.over:
-			return
-		}
-	}
 }
 
 // reply converts an answer to what the ledger keeps.

@@ -152,6 +152,38 @@ const (
 	limitedWorkers = 4 * inFlight
 )
 
+// queue returns the queue with this process's jobs.
+func (c Config) queue() string {
+	if c.Links != nil {
+		return linksQueue(c.Links.Batch)
+	}
+	return inviteQueue(c.Instance.ID)
+}
+
+// stopWithin returns how long a stop waits until requests under way are recorded: 30 s, or 10 s
+// more than a request may take if that is longer.
+func (c Config) stopWithin() time.Duration {
+	return max(c.paced(30*time.Second), c.RequestTimeout+c.paced(10*time.Second))
+}
+
+// heartbeat returns the time between two heartbeats.
+func (c Config) heartbeat() time.Duration { return min(5*time.Second, c.RecoverAfter/4) }
+
+// idlePoll returns how often a process looks for open attempts of other processes. It is well below
+// the settle time, which the attempts must wait anyway.
+func (c Config) idlePoll() time.Duration {
+	return min(max(c.Settle/3, c.paced(250*time.Millisecond)), c.paced(5*time.Second))
+}
+
+// lone returns the bucket of requests for one person. Rows that must go alone use it, and so do all
+// owed rows.
+func (c Config) lone(create, bulk *ratelimit.Bucket) *ratelimit.Bucket {
+	if c.Create.Off {
+		return bulk
+	}
+	return create
+}
+
 // workers returns how many jobs of the invite queue this process works at a time.
 func (c Config) workers() int {
 	if c.Create.None || c.Bulk.None {
@@ -162,12 +194,7 @@ func (c Config) workers() int {
 
 // Worker is a process of the fleet for one instance.
 type Worker struct {
-	pool     *pgxpool.Pool
-	picker   *ledger.Picker
-	api      *clerk.Client
-	cfg      Config
-	log      *slog.Logger
-	id       string
+	*process
 	river    *river.Client[pgx.Tx]
 	general  *ratelimit.General
 	claimer  *claimer
@@ -181,11 +208,6 @@ type Worker struct {
 	now      func() time.Time // for the schedule
 	pruned   time.Time        // when the keeper last deleted old leases and notices
 	suspect  atomic.Bool      // a row was rejected or failed: the breaker must check
-	resolve  chan struct{}    // wakes the resolver
-	active   chan struct{}    // wakes the goroutine that watches progress
-	fatal    chan error       // ends Run
-	stopping chan struct{}    // closed when the run ends
-	over     chan struct{}    // closed when no job runs any more
 }
 
 // New returns a worker that does nothing yet; see [Worker.Run]. It fails if both kinds of create
@@ -195,17 +217,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	if cfg.Create.Off && cfg.Bulk.Off {
 		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
 	}
-	w := &Worker{
-		pool: pool, api: api, cfg: cfg, now: time.Now,
-		id:      processID(),
-		resolve: make(chan struct{}, 1), active: make(chan struct{}, 1), fatal: make(chan error, 1), stopping: make(chan struct{}), over: make(chan struct{}),
-	}
-	var links int64
-	if cfg.Links != nil {
-		links = cfg.Links.Batch
-	}
-	w.picker = ledger.NewPicker(pool, links)
-	w.log = cfg.Log.With("worker", w.id)
+	w := &Worker{process: newProcess(pool, api, cfg), now: time.Now}
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.claimer = newClaimer(w)
@@ -245,14 +257,6 @@ func queueOf(instance, batch int64, links bool) string {
 		return linksQueue(batch)
 	}
 	return inviteQueue(instance)
-}
-
-// queue returns the queue with this process's jobs.
-func (w *Worker) queue() string {
-	if w.cfg.Links != nil {
-		return linksQueue(w.cfg.Links.Batch)
-	}
-	return inviteQueue(w.cfg.Instance.ID)
 }
 
 // revokeQueue returns the queue of the instance's revocations. It also keeps River's client from
@@ -321,20 +325,4 @@ func (w *Worker) rules() ledger.Rules {
 		r.Heard = *heard
 	}
 	return r
-}
-
-// stop ends Run with an error. Only the first error counts.
-func (w *Worker) stop(err error) {
-	select {
-	case w.fatal <- err:
-	default:
-	}
-}
-
-// poke wakes the receiver of c once, no matter how often it is called meanwhile.
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -13,19 +13,13 @@ import (
 	"bulkinvite/internal/ledger"
 )
 
-// idlePoll returns how often a process looks for open attempts of other processes. It is well below
-// the settle time, which the attempts must wait anyway.
-func (w *Worker) idlePoll() time.Duration {
-	return min(max(w.cfg.Settle/3, w.cfg.paced(250*time.Millisecond)), w.cfg.paced(5*time.Second))
-}
-
 // settleLoop resolves open attempts by reading Clerk, until ctx is done. It does not matter which
 // process sent them and whether that process lives.
 func (w *Worker) settleLoop(ctx context.Context) {
 	failing := w.cfg.afterFailures()
 	for ctx.Err() == nil {
 		next, err := w.settleDue(ctx)
-		wait := w.idlePoll()
+		wait := w.cfg.idlePoll()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			wait = failing.NextBackOff()
@@ -36,7 +30,7 @@ func (w *Worker) settleLoop(ctx context.Context) {
 		case err == nil:
 			failing.Reset()
 			if !next.IsZero() {
-				wait = min(max(time.Until(next), w.cfg.paced(100*time.Millisecond)), w.idlePoll())
+				wait = min(max(time.Until(next), w.cfg.paced(100*time.Millisecond)), w.cfg.idlePoll())
 			}
 		}
 		t := time.NewTimer(wait)

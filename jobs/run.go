@@ -13,18 +13,11 @@ import (
 
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/lease"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/proof"
 	"bulkinvite/internal/report"
 	"bulkinvite/internal/revocation"
 )
-
-// stopWithin returns how long a stop waits until requests under way are recorded: 30 s, or 10 s
-// more than a request may take if that is longer.
-func (w *Worker) stopWithin() time.Duration {
-	return max(w.cfg.paced(30*time.Second), w.cfg.RequestTimeout+w.cfg.paced(10*time.Second))
-}
 
 // Run works until ctx is done. Then it lets requests under way end and be recorded, for 30 s at
 // most, or for 10 s more than a request may take if that is longer. It also ends when idle returns
@@ -143,7 +136,7 @@ func (w *Worker) tidy(ctx context.Context) error {
 }
 
 func (w *Worker) shutDown(loops *sync.WaitGroup) error {
-	ctx, cancel := context.WithTimeout(context.Background(), w.stopWithin())
+	ctx, cancel := context.WithTimeout(context.Background(), w.cfg.stopWithin())
 	defer cancel()
 	err := w.river.Stop(ctx)
 	if err != nil {
@@ -158,8 +151,6 @@ func (w *Worker) shutDown(loops *sync.WaitGroup) error {
 	}
 	return nil
 }
-
-func (w *Worker) claimsOver() <-chan struct{} { return w.over }
 
 // info describes this process for the workers table.
 func (w *Worker) info() ledger.WorkerInfo {
@@ -198,22 +189,9 @@ func (w *Worker) register(ctx context.Context) error {
 	return err
 }
 
-// take takes the lease of a task that one process of the instance does at a time. It returns nil
-// while another process has it.
-func (w *Worker) take(ctx context.Context, task string) (*lease.Lease, error) {
-	held, err := lease.TakeFor(ctx, w.cfg.paced(lease.TTL), w.pool, w.cfg.Instance.ID, task, w.id)
-	if held != nil {
-		failpoint("hold_" + task)
-	}
-	return held, err
-}
-
-// heartbeat returns the time between two heartbeats.
-func (w *Worker) heartbeat() time.Duration { return min(5*time.Second, w.cfg.RecoverAfter/4) }
-
 // keep sends heartbeats and does the fleet's housekeeping, until ctx is done.
 func (w *Worker) keep(ctx context.Context) {
-	for sleep(ctx, w.heartbeat()) == nil {
+	for sleep(ctx, w.cfg.heartbeat()) == nil {
 		if err := w.housekeep(ctx); err != nil && ctx.Err() == nil {
 			w.log.Warn("housekeeping", "error", err)
 		}
