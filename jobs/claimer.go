@@ -229,7 +229,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	case errors.Is(err, errRead):
 		return round{again: true}, c.read(ctx, r.alone)
 	case errors.Is(err, ledger.ErrDeclaredDead):
-		return round{again: true}, c.w.register(claiming)
+		return round{again: true}, c.w.presence.register(claiming)
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
 	}
@@ -406,7 +406,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	if err != nil || len(ids) == 0 {
 		return p, err
 	}
-	cases, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	cases, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.measured.rules(c.w.cfg), invitation.Coverage{})
 	if err != nil {
 		return p, err
 	}
@@ -473,7 +473,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []ledger.Request
 			ids = append(ids, p.RowID)
 		}
 	}
-	again, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.rules(), invitation.Coverage{})
+	again, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.measured.rules(c.w.cfg), invitation.Coverage{})
 	if err != nil {
 		return nil, err
 	}

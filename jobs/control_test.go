@@ -136,7 +136,7 @@ func TestCancelRacesClaim(t *testing.T) {
 	cfg := quick
 	cfg.Bulk, cfg.RequestTimeout = ratelimit.Limit{Off: true}, 20*time.Second
 	w := b.worker(cfg)
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	cancelled := make(chan error, 1)
 	var r round
 	began := time.Now()
@@ -217,7 +217,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 	cfg := quick
 	cfg.Create = ratelimit.Limit{Off: true}
 	w := b.worker(cfg)
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	r, err := w.claimer.round(t.Context(), 1)
 	if err != nil || len(r.tickets) != 1 {
 		t.Fatalf("%d requests, %v", len(r.tickets), err)

@@ -112,7 +112,7 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	b := setup(t, sandbox.Config{})
 	b.batch(11, person)
 	w := b.worker(quick)
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	_, err := b.pool.Exec(t.Context(), `
 		update river_job set state = 'scheduled', scheduled_at = now() + case when (args->>'row')::int = 9 then interval '1 hour' else interval '-1 second' end
 		where (args->>'row')::int between 7 and 9`)

@@ -45,7 +45,6 @@ import (
 
 	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -200,10 +199,10 @@ type Worker struct {
 	claimer  *claimer
 	answers  recorder
 	gate     *gate
-	working  sync.Map                  // ids of the jobs that this process is working
-	skew     skew                      // between PostgreSQL's clock and Clerk's
-	heard    atomic.Pointer[time.Time] // when it first registered; see [ledger.Rules]
-	schedule cron.Schedule             // of the nightly sweep; nil: none
+	working  sync.Map // ids of the jobs that this process is working
+	measured *measured
+	presence *presence
+	schedule cron.Schedule // of the nightly sweep; nil: none
 	revoking *patience
 	now      func() time.Time // for the schedule
 	pruned   time.Time        // when the keeper last deleted old leases and notices
@@ -218,6 +217,8 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
 	}
 	w := &Worker{process: newProcess(pool, api, cfg), now: time.Now}
+	w.measured = &measured{}
+	w.presence = &presence{process: w.process, measured: w.measured}
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.claimer = newClaimer(w)
@@ -316,13 +317,3 @@ func (q quiet) Enabled(ctx context.Context, l slog.Level) bool {
 
 func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
 func (q quiet) WithGroup(n string) slog.Handler      { return quiet{q.Handler.WithGroup(n)} }
-
-// rules returns the parameters of decisions.
-func (w *Worker) rules() ledger.Rules {
-	least, most := w.skew.bounds()
-	r := ledger.Rules{Settle: w.cfg.Settle, GiveUp: giveUp, Fresh: w.cfg.fresh, Slack: most, Least: least, NamesNobody: clerk.NamesNobody}
-	if heard := w.heard.Load(); heard != nil {
-		r.Heard = *heard
-	}
-	return r
-}

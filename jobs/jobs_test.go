@@ -289,7 +289,7 @@ func TestJobEndsWhenAllIsRecorded(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	none := ratelimit.Limit{None: true}
 	w := b.worker(Config{Create: none, Bulk: ratelimit.Limit{Off: true}, General: none})
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	go w.claimer.run(ctx)

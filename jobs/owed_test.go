@@ -20,7 +20,7 @@ import (
 // claims lets a worker claim up to n requests, and returns them.
 func (b *bundle) claims(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	must.OK(b.t, w.register(b.t.Context()))
+	must.OK(b.t, w.presence.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
 	must.OK(b.t, err)
 	for _, t := range r.tickets { // nothing holds them here
@@ -274,7 +274,7 @@ func TestRowsBetweenHalvesOfTheVersionBefore(t *testing.T) {
 			first := b.sent(1)
 			second := b.unread(first, 2)
 			w := b.worker(quick)
-			must.OK(t, w.register(t.Context()))
+			must.OK(t, w.presence.register(t.Context()))
 			id := must.Read[string](t, b.pool, `select clerk_invitation_id from results where batch_id = $1`, first.ID)
 			b.exec(`
 				with first as (

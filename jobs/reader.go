@@ -57,7 +57,7 @@ func (w *Worker) get(ctx context.Context, call string, first *ledger.GET, send f
 		return g, a, err
 	}
 	if !a.Date.IsZero() {
-		w.skew.read(a.Date, ended, time.Since(began), time.Now())
+		w.measured.skew.read(a.Date, ended, time.Since(began), time.Now())
 	}
 	if a.Class != clerk.Success {
 		return g, a, answerError(a)
@@ -407,7 +407,7 @@ func (w *Worker) lists(ctx context.Context, also time.Time) error {
 	if err != nil || start.IsZero() {
 		return err
 	}
-	back := start.Add(-w.rules().Slack - 10*time.Second)
+	back := start.Add(-w.measured.rules(w.cfg).Slack - 10*time.Second)
 	if _, err := w.pass(ctx, ledger.ReadAll, back); err != nil {
 		return err
 	}
@@ -444,7 +444,7 @@ func (w *Worker) survey(ctx context.Context) error {
 
 func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*ledger.Case, err error) {
 	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		cases, err = ledger.Load(ctx, tx, w.cfg.Instance.ID, ids, w.rules(), invitation.Coverage{})
+		cases, err = ledger.Load(ctx, tx, w.cfg.Instance.ID, ids, w.measured.rules(w.cfg), invitation.Coverage{})
 		return err
 	})
 	return cases, err

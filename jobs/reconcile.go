@@ -20,7 +20,7 @@ import (
 // process that does. Use it with a worker that does not run. A running worker reconciles on its
 // own, every [Config.ReconcileEvery].
 func (w *Worker) Reconcile(ctx context.Context, actor string) (*ledger.Reconcile, error) {
-	leave, err := w.attend(ctx)
+	leave, err := w.presence.attend(ctx)
 	if err != nil {
 		return nil, err
 	}

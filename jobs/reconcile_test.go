@@ -282,7 +282,7 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 	if _, err := w.Reconcile(t.Context(), "maria"); err != nil {
 		t.Fatal(err)
 	}
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	if _, err := w.pass(t.Context(), ledger.ReadPending, time.Time{}); err != nil {
 		t.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 		cases, unclear = append(cases, made...), append(unclear, rest...)
 	}
 	if len(unclear) > 0 {
-		more, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.rules(), invitation.Coverage{})
+		more, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.measured.rules(w.cfg), invitation.Coverage{})
 		if err != nil {
 			return nil, err
 		}

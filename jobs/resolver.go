@@ -105,7 +105,7 @@ func (w *Worker) readBack(ctx context.Context, due []ledger.OpenAttempt) (c invi
 			}
 		}
 	}
-	back := earliest.Add(-w.rules().Slack - 10*time.Second)
+	back := earliest.Add(-w.measured.rules(w.cfg).Slack - 10*time.Second)
 	if exists {
 		if _, err := w.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
 			return c, unread, err
@@ -173,7 +173,7 @@ func (w *Worker) settle(ctx context.Context, a ledger.OpenAttempt, settled invit
 			if err != nil || len(people) == 0 {
 				return err
 			}
-			cases, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, rowsOf(people), w.rules(), settled)
+			cases, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, rowsOf(people), w.measured.rules(w.cfg), settled)
 			if err != nil {
 				return err
 			}

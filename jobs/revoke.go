@@ -161,7 +161,7 @@ func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.D
 	claimed, wait, err := w.claimRevoke(ctx, id)
 	attempt := claimed.AttemptID
 	if errors.Is(err, ledger.ErrDeclaredDead) {
-		return time.Millisecond, w.register(ctx)
+		return time.Millisecond, w.presence.register(ctx)
 	}
 	if err != nil || attempt == 0 {
 		return wait, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/internal/batch"
-	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/internal/proof"
 	"bulkinvite/internal/report"
@@ -26,7 +24,7 @@ import (
 // rows stay undecided. It returns [ErrLinksHeld] if another process has taken over the file of
 // links.
 func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, error)) error {
-	leave, err := w.attend(ctx)
+	leave, err := w.presence.attend(ctx)
 	if err != nil {
 		return err
 	}
@@ -152,43 +150,6 @@ func (w *Worker) shutDown(loops *sync.WaitGroup) error {
 	return nil
 }
 
-// info describes this process for the workers table.
-func (w *Worker) info() ledger.WorkerInfo {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return ledger.WorkerInfo{ID: w.id, InstanceID: w.cfg.Instance.ID, Host: host, PID: os.Getpid(),
-		Version: w.cfg.Version, Lives: w.cfg.RecoverAfter,
-		Limits: invitation.Limits{Create: w.cfg.Create, Bulk: w.cfg.Bulk, General: w.cfg.General}}
-}
-
-// attend registers this process as alive, so that it may claim, until leave is called.
-func (w *Worker) attend(ctx context.Context) (leave func(), err error) {
-	if err := w.register(ctx); err != nil {
-		return nil, err
-	}
-	if _, err := ledger.Reap(ctx, w.pool, w.cfg.Instance.ID, w.cfg.RecoverAfter); err != nil {
-		return nil, err
-	}
-	return func() {
-		within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := ledger.Leave(within, w.pool, w.id); err != nil {
-			w.log.Warn("sign off", "error", err)
-		}
-	}, nil
-}
-
-// register records a heartbeat. It registers the process again if it was declared dead.
-func (w *Worker) register(ctx context.Context) error {
-	since, err := ledger.Beat(ctx, w.pool, w.info())
-	if err == nil {
-		w.heard.CompareAndSwap(nil, &since)
-	}
-	return err
-}
-
 // keep sends heartbeats and does the fleet's housekeeping, until ctx is done.
 func (w *Worker) keep(ctx context.Context) {
 	for sleep(ctx, w.cfg.heartbeat()) == nil {
@@ -199,7 +160,7 @@ func (w *Worker) keep(ctx context.Context) {
 }
 
 func (w *Worker) housekeep(ctx context.Context) error {
-	if err := w.register(ctx); err != nil {
+	if err := w.presence.register(ctx); err != nil {
 		return err
 	}
 	dead, err := ledger.Reap(ctx, w.pool, w.cfg.Instance.ID, w.cfg.RecoverAfter)

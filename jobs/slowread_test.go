@@ -46,7 +46,7 @@ func TestReadDuringImport(t *testing.T) {
 	b := setup(t, sandbox.Config{Limits: unlimited})
 	b.plant(sandbox.Seed{Email: person(0), Age: sandbox.Duration(time.Hour)})
 	w := b.worker(quick)
-	must.OK(t, w.register(t.Context()))
+	must.OK(t, w.presence.register(t.Context()))
 	batch := b.batchWhile(2, person, func() {
 		back := time.Now().Add(-time.Hour)
 		for _, err := range []error{b.passed(w, ledger.ReadPending, time.Time{}),

@@ -28,7 +28,7 @@ func (b *bundle) notThere(batch int64, key string) {
 // claim has a worker that does not run claim so many requests.
 func (b *bundle) claim(w *Worker, n int) []*ticket {
 	b.t.Helper()
-	must.OK(b.t, w.register(b.t.Context()))
+	must.OK(b.t, w.presence.register(b.t.Context()))
 	r, err := w.claimer.round(b.t.Context(), n)
 	if err != nil || len(r.tickets) != n {
 		b.t.Fatalf("%d requests, want %d: %v", len(r.tickets), n, err)
