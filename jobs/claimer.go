@@ -334,7 +334,7 @@ func untilSingle(create ratelimit.Bucket) time.Duration {
 // are read already, and the read is tried again after a wait: one second at first, doubled with
 // each failure, at most one minute. alone says whether the claim picked rows that must go alone.
 func (c *claimer) read(ctx context.Context, alone bool) error {
-	err := c.w.preflight(ctx, alone, false)
+	err := c.w.preflighter.read(ctx, alone, false)
 	if err == nil {
 		c.failing.Reset()
 		return nil
@@ -350,6 +350,33 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	c.readAgain = time.Now().Add(wait)
 	c.w.log.Warn("reading Clerk fails", "error", err, "again_in", wait)
 	return nil
+}
+
+// survey decides rows that need no budget while there is none. If few rows are left, people that
+// Clerk knows already should not wait an hour for that result.
+func (c *claimer) survey(ctx context.Context) error {
+	undecided, telling, err := c.w.picker.Telling(ctx, c.w.cfg.Instance.ID, surveyLimit+1)
+	if err != nil || telling == 0 || undecided > surveyLimit {
+		return err
+	}
+	if err := c.w.preflighter.read(ctx, true, true); err != nil {
+		return err
+	}
+	for { // each round decides one row of a person
+		var p picked
+		err = pgx.BeginFunc(ctx, c.w.pool, func(tx pgx.Tx) (err error) {
+			if _, _, err = c.reserve(ctx, tx); err != nil {
+				return err
+			}
+			p, err = c.pick(ctx, tx, surveyLimit, true, true)
+			return err
+		})
+		if err != nil || p.decided == 0 {
+			return err
+		}
+		c.tell(p.verdicts)
+		poke(c.w.active)
+	}
 }
 
 // errNothing rolls back a claim that has nothing to commit.

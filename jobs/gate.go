@@ -112,7 +112,7 @@ func (g *gate) run(ctx context.Context) {
 		g.leave(ctx, queue)
 		until, _ := g.closed()
 		ahead, cancel := context.WithDeadline(ctx, until) // the survey must end before the window opens
-		if err := g.w.survey(ahead); err != nil && ahead.Err() == nil {
+		if err := g.w.claimer.survey(ahead); err != nil && ahead.Err() == nil {
 			g.w.log.Warn("read ahead", "error", err)
 		}
 		cancel()

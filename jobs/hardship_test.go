@@ -293,7 +293,7 @@ func TestReadsOfTheDeadGuardNothing(t *testing.T) {
 	w := b.worker(quick)
 	leave, err := w.presence.attend(t.Context())
 	must.OK(t, err)
-	must.OK(t, w.preflight(t.Context(), true, false))
+	must.OK(t, w.preflighter.read(t.Context(), true, false))
 	leave()
 	// The backup was taken here. Then the process invited, and somebody revoked.
 	b.exec(`insert into workers (id, instance_id, host, pid, version, lives_until) values ($1, $2, 'host', 1, '', now() + interval '1 min')`, w.id, b.instance.ID)
@@ -389,7 +389,7 @@ func TestSweptPersonIsInvitedDespiteOldSighting(t *testing.T) {
 	w := b.worker(quick)
 	leave, err := w.presence.attend(t.Context())
 	must.OK(t, err)
-	must.OK(t, w.lists(t.Context(), time.Time{}))
+	must.OK(t, w.preflighter.lists(t.Context(), time.Time{}))
 	leave()
 	sw, err := b.worker(sweeper).Finish(t.Context(), b.takeBack(revocation.KindUndo, first))
 	must.OK(t, err)

@@ -194,19 +194,21 @@ func (c Config) workers() int {
 // Worker is a process of the fleet for one instance.
 type Worker struct {
 	*process
-	river    *river.Client[pgx.Tx]
-	general  *ratelimit.General
-	claimer  *claimer
-	answers  recorder
-	gate     *gate
-	working  sync.Map // ids of the jobs that this process is working
-	measured *measured
-	presence *presence
-	schedule cron.Schedule // of the nightly sweep; nil: none
-	revoking *patience
-	now      func() time.Time // for the schedule
-	pruned   time.Time        // when the keeper last deleted old leases and notices
-	suspect  atomic.Bool      // a row was rejected or failed: the breaker must check
+	river       *river.Client[pgx.Tx]
+	general     *ratelimit.General
+	reader      *reader
+	preflighter *preflighter
+	claimer     *claimer
+	answers     recorder
+	gate        *gate
+	working     sync.Map // ids of the jobs that this process is working
+	measured    *measured
+	presence    *presence
+	schedule    cron.Schedule // of the nightly sweep; nil: none
+	revoking    *patience
+	now         func() time.Time // for the schedule
+	pruned      time.Time        // when the keeper last deleted old leases and notices
+	suspect     atomic.Bool      // a row was rejected or failed: the breaker must check
 }
 
 // New returns a worker that does nothing yet; see [Worker.Run]. It fails if both kinds of create
@@ -220,6 +222,8 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.measured = &measured{}
 	w.presence = &presence{process: w.process, measured: w.measured}
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
+	w.reader = &reader{process: w.process, general: w.general, measured: w.measured}
+	w.preflighter = &preflighter{process: w.process, reader: w.reader}
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.claimer = newClaimer(w)
 	w.answers.write = w.record

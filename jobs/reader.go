@@ -1,18 +1,13 @@
 package jobs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
@@ -20,29 +15,31 @@ import (
 	"bulkinvite/ratelimit"
 )
 
-// readAhead is how many rows a process reads ahead of its claims: enough for two windows of Clerk's
-// default limits. readers is the number of parallel requests, few enough to be polite.
-const (
-	readAhead   = 800
-	readers     = 4
-	pageTries   = 2 // how often a page of a list is read again after a failure
-	surveyLimit = 1000
-)
+// pageTries is how often a page of a list is read again after a failure.
+const pageTries = 2
+
+// reader reads Clerk, and records each GET in the ledger.
+type reader struct {
+	*process
+	general  *ratelimit.General
+	measured *measured
+}
 
 // get sends one GET under the general limit and records it in the ledger.
-func (w *Worker) get(ctx context.Context, call string, first *ledger.GET, send func(context.Context) clerk.Answer, end func(clerk.Answer, *ledger.ReadEnd)) (ledger.GET, clerk.Answer, error) {
-	release, err := w.general.Acquire(ctx)
+func (r *reader) get(ctx context.Context, call string, first *ledger.GET, send func(context.Context) clerk.Answer,
+	end func(clerk.Answer, *ledger.ReadEnd)) (ledger.GET, clerk.Answer, error) {
+	release, err := r.general.Acquire(ctx)
 	if err != nil {
 		return ledger.GET{}, clerk.Answer{}, err
 	}
 	var throttled *ratelimit.Throttled
 	defer func() { release(throttled) }()
 	began := time.Now()
-	g, err := ledger.BeginRead(ctx, w.pool, w.cfg.Instance.ID, w.id, call, first)
+	g, err := ledger.BeginRead(ctx, r.pool, r.cfg.Instance.ID, r.id, call, first)
 	if err != nil {
 		return g, clerk.Answer{}, err
 	}
-	calling, cancel := context.WithTimeout(clerk.About(ctx, "read", g.ID), w.cfg.RequestTimeout)
+	calling, cancel := context.WithTimeout(clerk.About(ctx, "read", g.ID), r.cfg.RequestTimeout)
 	a := send(calling)
 	cancel()
 	if a.Class == clerk.Throttled {
@@ -52,12 +49,12 @@ func (w *Worker) get(ctx context.Context, call string, first *ledger.GET, send f
 	if a.Class == clerk.Success {
 		end(a, &e)
 	}
-	ended, err := ledger.EndRead(context.WithoutCancel(ctx), w.pool, w.cfg.Instance.ID, g, e)
+	ended, err := ledger.EndRead(context.WithoutCancel(ctx), r.pool, r.cfg.Instance.ID, g, e)
 	if err != nil {
 		return g, a, err
 	}
 	if !a.Date.IsZero() {
-		w.measured.skew.read(a.Date, ended, time.Since(began), time.Now())
+		r.measured.skew.read(a.Date, ended, time.Since(began), time.Now())
 	}
 	if a.Class != clerk.Success {
 		return g, a, answerError(a)
@@ -68,9 +65,9 @@ func (w *Worker) get(ctx context.Context, call string, first *ledger.GET, send f
 // pass reads one of the lists of invitations in pages, newest first, back to a time by PostgreSQL's
 // clock. The zero time means to the end. It keeps what the list shows of people in rows, and
 // returns its first GET.
-func (w *Worker) pass(ctx context.Context, call string, back time.Time) (ledger.GET, error) {
+func (r *reader) pass(ctx context.Context, call string, back time.Time) (ledger.GET, error) {
 	status := map[string]invitation.Status{ledger.ReadPending: invitation.Pending, ledger.ReadRevoked: invitation.Revoked}[call]
-	return w.walk(ctx, list{call: call, status: status, back: back, sight: true})
+	return r.walk(ctx, list{call: call, status: status, back: back, sight: true})
 }
 
 // list is one of Clerk's lists of invitations, and how far to read it.
@@ -89,7 +86,7 @@ type list struct {
 // A list shifts while it is read. A new invitation moves everything down, so some items come twice.
 // An invitation that is revoked or accepted leaves the list and moves everything up, which would
 // hide items. So pages overlap by one, and if the overlap is missing, walk steps back.
-func (w *Worker) walk(ctx context.Context, l list) (ledger.GET, error) {
+func (r *reader) walk(ctx context.Context, l list) (ledger.GET, error) {
 	var first *ledger.GET
 	var before []string // ids of the page before
 	offset, tries := 0, 0
@@ -97,11 +94,11 @@ func (w *Worker) walk(ctx context.Context, l list) (ledger.GET, error) {
 		var page []string
 		var shows []clerk.Invitation
 		var done, gap bool
-		g, a, err := w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+		g, a, err := r.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
 			if l.asked != nil {
 				*l.asked++
 			}
-			a := w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Offset: offset, Limit: clerk.MaxPage})
+			a := r.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Offset: offset, Limit: clerk.MaxPage})
 			page, shows = ids(a.Invitations), a.Invitations
 			gap = len(before) > 0 && !overlap(before, page)
 			end := a.Total >= 0 && offset+len(page) >= a.Total || len(page) == 0 || slices.Equal(page, last(before))
@@ -122,7 +119,7 @@ func (w *Worker) walk(ctx context.Context, l list) (ledger.GET, error) {
 		if err != nil && tries < pageTries && a.Class != clerk.Unauthorized && ctx.Err() == nil {
 			// Do not restart a long walk because of one page.
 			tries++
-			_ = sleep(ctx, w.cfg.paced(time.Duration(tries)*time.Second))
+			_ = sleep(ctx, r.cfg.paced(time.Duration(tries)*time.Second))
 			continue
 		}
 		if err != nil {
@@ -194,13 +191,13 @@ type unanswered struct {
 // cause. It returns the people that still get no answer when they are asked for alone. An address
 // that Clerk refuses as a parameter counts as read. If Clerk answers for none of the people, that
 // is an outage, and users returns an error.
-func (w *Worker) users(ctx context.Context, people []*ledger.Case) ([]unanswered, error) {
-	return w.usersAmong(ctx, people, false)
+func (r *reader) users(ctx context.Context, people []*ledger.Case) ([]unanswered, error) {
+	return r.usersAmong(ctx, people, false)
 }
 
 // usersAmong is users with what is known before: answers says that Clerk answers for other people.
-func (w *Worker) usersAmong(ctx context.Context, people []*ledger.Case, answers bool) ([]unanswered, error) {
-	a, err := w.usersOnce(ctx, people)
+func (r *reader) usersAmong(ctx context.Context, people []*ledger.Case, answers bool) ([]unanswered, error) {
+	a, err := r.usersOnce(ctx, people)
 	switch {
 	case err == nil, !aboutThem(a), ctx.Err() != nil:
 		return nil, err
@@ -208,29 +205,29 @@ func (w *Worker) usersAmong(ctx context.Context, people []*ledger.Case, answers 
 		return []unanswered{{people[0].RowID, people[0].Key, a.Code}}, nil
 	}
 	half := len(people) / 2
-	_, first := w.usersOnce(ctx, people[:half])
-	_, second := w.usersOnce(ctx, people[half:])
-	answers = answers || first == nil || second == nil || a.Class == clerk.Rejected || w.answersFew(ctx, people[:half])
+	_, first := r.usersOnce(ctx, people[:half])
+	_, second := r.usersOnce(ctx, people[half:])
+	answers = answers || first == nil || second == nil || a.Class == clerk.Rejected || r.answersFew(ctx, people[:half])
 	if !answers && len(people) > fewUnanswered && slices.ContainsFunc(people, func(c *ledger.Case) bool { return c.Tries == 0 }) {
 		return nil, first
 	}
 	var left []unanswered
 	if first != nil {
-		left, first = w.usersAmong(ctx, people[:half], answers)
+		left, first = r.usersAmong(ctx, people[:half], answers)
 	}
 	if second != nil {
 		var more []unanswered
-		more, second = w.usersAmong(ctx, people[half:], answers)
+		more, second = r.usersAmong(ctx, people[half:], answers)
 		left = append(left, more...)
 	}
 	return left, errors.Join(first, second)
 }
 
 // answersFew reports whether Clerk answers for a smaller part of the people, down to one.
-func (w *Worker) answersFew(ctx context.Context, people []*ledger.Case) bool {
+func (r *reader) answersFew(ctx context.Context, people []*ledger.Case) bool {
 	for len(people) > 1 {
 		people = people[:len(people)/2]
-		if a, err := w.usersOnce(ctx, people); err == nil || !aboutThem(a) || ctx.Err() != nil {
+		if a, err := r.usersOnce(ctx, people); err == nil || !aboutThem(a) || ctx.Err() != nil {
 			return err == nil
 		}
 	}
@@ -255,7 +252,7 @@ func aboutThem(a clerk.Answer) bool {
 // usersOnce sends one request. If it is for one person and Clerk refuses the address, that is an
 // answer, and the read keeps it. The person counts as read, and the answer to the invitation will
 // say the same.
-func (w *Worker) usersOnce(ctx context.Context, people []*ledger.Case) (clerk.Answer, error) {
+func (r *reader) usersOnce(ctx context.Context, people []*ledger.Case) (clerk.Answer, error) {
 	emails := make([]string, len(people))
 	rows := make([]invitation.RowID, len(people))
 	keys := make(map[string]bool, len(people))
@@ -263,8 +260,8 @@ func (w *Worker) usersOnce(ctx context.Context, people []*ledger.Case) (clerk.An
 		emails[i], rows[i], keys[c.Key] = c.Email, c.RowID, true
 	}
 	var found []clerk.User
-	_, a, err := w.get(ctx, ledger.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
-		a := w.api.Users(ctx, spellings(emails))
+	_, a, err := r.get(ctx, ledger.ReadUsers, nil, func(ctx context.Context) clerk.Answer {
+		a := r.api.Users(ctx, spellings(emails))
 		found = a.Users
 		if a.Class == clerk.Rejected && len(people) == 1 {
 			a.Class = clerk.Success
@@ -286,165 +283,9 @@ func (w *Worker) usersOnce(ctx context.Context, people []*ledger.Case) (clerk.An
 	return a, nil
 }
 
-// putOff makes the rows of people back off, as after a transient answer to an invitation, because
-// Clerk does not say whether they are users.
-func (w *Worker) putOff(ctx context.Context, people []unanswered) error {
-	if len(people) == 0 {
-		return nil
-	}
-	// Lock rows in their order, as other transactions that lock several rows do.
-	slices.SortFunc(people, func(a, b unanswered) int {
-		return cmp.Or(cmp.Compare(a.Batch, b.Batch), cmp.Compare(a.Row, b.Row))
-	})
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		for _, p := range people {
-			freed, err := ledger.PutOff(ctx, tx, w.cfg.Instance.ID, p.RowID, p.key, p.code, w.cfg.backoff)
-			if err != nil {
-				return err
-			}
-			if err := free(ctx, tx, w.cfg.Instance.ID, freed); err != nil {
-				return err
-			}
-			w.log.Warn("Clerk does not say whether somebody is a user", "batch", p.Batch, "row", p.Row, "code", p.code)
-		}
-		return nil
-	})
-}
-
-// preflight makes the reads that the next claims rely on: all pending invitations, the invitations
-// of any status made since the batches began, and which of the people next in line are users. With
-// alone it includes people who must go alone. ever is for a survey, for which any read since the
-// batch began is recent enough.
-func (w *Worker) preflight(ctx context.Context, alone, ever bool) (err error) {
-	held, err := w.take(ctx, "preflight")
-	if err != nil {
-		return err
-	}
-	if held == nil { // another process reads, and its reads count here too
-		return sleep(ctx, w.cfg.paced(50*time.Millisecond))
-	}
-	defer func() { err = held.Explain(err); held.Release() }()
-	ctx = held.Context()
-	ctx, span := tracer.Start(ctx, "preflight")
-	defer func() { endSpan(span, err) }()
-	n := readAhead
-	if ever {
-		n = surveyLimit
-	}
-	if err := ledger.SeeBatches(ctx, w.pool, w.cfg.Instance.ID); err != nil {
-		return err
-	}
-	ids, err := w.picker.Peek(ctx, w.cfg.Instance.ID, n, alone)
-	if err != nil {
-		return err
-	}
-	cases, err := w.load(ctx, ids)
-	if err != nil {
-		return err
-	}
-	var unread []*ledger.Case
-	lists := false
-	var also time.Time // start of the earliest batch without preflight that needs the lists
-	for _, c := range cases {
-		wanted := c.Next().Lists
-		if ever { // any read since the batch began is recent enough
-			c.Fresh = math.MaxInt64
-		}
-		noUsers, noLists := c.Missing(c.Row)
-		if lists = lists || wanted; !c.Preflight {
-			if wanted && (also.IsZero() || c.BatchStarted.Before(also)) {
-				also = c.BatchStarted
-			}
-			continue
-		}
-		lists = lists || noLists
-		if noUsers {
-			unread = append(unread, c)
-		}
-	}
-	if lists {
-		if err := w.lists(ctx, also); err != nil {
-			return err
-		}
-	}
-	span.SetAttributes(spanPeople.Int(len(unread)))
-	// Shuffle, so that a person who blocks the others of a chunk is with different people next
-	// time.
-	rand.Shuffle(len(unread), func(i, j int) { unread[i], unread[j] = unread[j], unread[i] })
-	var mu sync.Mutex
-	var left []unanswered
-	group, reading := errgroup.WithContext(ctx)
-	group.SetLimit(readers)
-	for chunk := range questions(unread, func(c *ledger.Case) string { return c.Email }) {
-		group.Go(func() error {
-			more, err := w.users(reading, chunk)
-			mu.Lock()
-			defer mu.Unlock()
-			left = append(left, more...)
-			return err
-		})
-	}
-	err = group.Wait()
-	return errors.Join(err, w.putOff(ctx, left))
-}
-
-// lists makes the three passes that guard claims. They go back to the start of the earliest batch
-// with preflight, or to also if that is earlier. A zero also is ignored.
-func (w *Worker) lists(ctx context.Context, also time.Time) error {
-	defer func(began time.Time) {
-		if took := time.Since(began); took > w.cfg.fresh/2 && ctx.Err() == nil {
-			w.log.Warn("reading the lists of invitations is slow, and nobody is invited meanwhile",
-				"took", took.Round(time.Millisecond))
-		}
-	}(time.Now())
-	if _, err := w.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
-		return err
-	}
-	start, err := ledger.Starts(ctx, w.pool, w.cfg.Instance.ID)
-	if err == nil && !also.IsZero() && (start.IsZero() || also.Before(start)) {
-		start = also
-	}
-	if err != nil || start.IsZero() {
-		return err
-	}
-	back := start.Add(-w.measured.rules(w.cfg).Slack - 10*time.Second)
-	if _, err := w.pass(ctx, ledger.ReadAll, back); err != nil {
-		return err
-	}
-	_, err = w.pass(ctx, ledger.ReadRevoked, back)
-	return err
-}
-
-// survey decides rows that need no budget while there is none. If few rows are left, people that
-// Clerk knows already should not wait an hour for that result.
-func (w *Worker) survey(ctx context.Context) error {
-	undecided, telling, err := w.picker.Telling(ctx, w.cfg.Instance.ID, surveyLimit+1)
-	if err != nil || telling == 0 || undecided > surveyLimit {
-		return err
-	}
-	if err := w.preflight(ctx, true, true); err != nil {
-		return err
-	}
-	for { // each round decides one row of a person
-		var p picked
-		err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-			if _, _, err = w.claimer.reserve(ctx, tx); err != nil {
-				return err
-			}
-			p, err = w.claimer.pick(ctx, tx, surveyLimit, true, true)
-			return err
-		})
-		if err != nil || p.decided == 0 {
-			return err
-		}
-		w.claimer.tell(p.verdicts)
-		poke(w.active)
-	}
-}
-
-func (w *Worker) load(ctx context.Context, ids []invitation.RowID) (cases []*ledger.Case, err error) {
-	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		cases, err = ledger.Load(ctx, tx, w.cfg.Instance.ID, ids, w.measured.rules(w.cfg), invitation.Coverage{})
+func (r *reader) load(ctx context.Context, ids []invitation.RowID) (cases []*ledger.Case, err error) {
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		cases, err = ledger.Load(ctx, tx, r.cfg.Instance.ID, ids, r.measured.rules(r.cfg), invitation.Coverage{})
 		return err
 	})
 	return cases, err

@@ -126,7 +126,7 @@ func (p *pass) read(ctx context.Context) error {
 		{call: ledger.ReadReconcile, take: p.take, asked: &p.r.Requests},
 		{call: ledger.ReadReconcileRevoked, status: invitation.Revoked, take: p.take, asked: &p.r.Requests},
 	} {
-		if _, err := p.w.walk(ctx, l); err != nil {
+		if _, err := p.w.reader.walk(ctx, l); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last ledger.GET
 	for _, l := range []list{{call: ledger.ReadByID}, {call: ledger.ReadByIDRevoked, status: invitation.Revoked}} {
 		var page []clerk.Invitation
 		var others int
-		last, _, err = p.w.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+		last, _, err = p.w.reader.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
 			p.r.Requests++
 			a := p.w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
 			shown := len(a.Invitations)

@@ -283,11 +283,11 @@ func TestReconcileGuardsNoClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	must.OK(t, w.presence.register(t.Context()))
-	if _, err := w.pass(t.Context(), ledger.ReadPending, time.Time{}); err != nil {
+	if _, err := w.reader.pass(t.Context(), ledger.ReadPending, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(`update reads set worker_id = $1`, w.id)
-	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
+	cases, err := w.reader.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
 	if err != nil || !cases[0].Coverage.Invitations.IsZero() {
 		t.Errorf("%v: %+v", err, cases[0].Coverage)
 	}

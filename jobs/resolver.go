@@ -107,15 +107,15 @@ func (w *Worker) readBack(ctx context.Context, due []ledger.OpenAttempt) (c invi
 	}
 	back := earliest.Add(-w.measured.rules(w.cfg).Slack - 10*time.Second)
 	if exists {
-		if _, err := w.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
+		if _, err := w.reader.pass(ctx, ledger.ReadPending, time.Time{}); err != nil {
 			return c, unread, err
 		}
 	}
-	first, err := w.pass(ctx, ledger.ReadAll, back)
+	first, err := w.reader.pass(ctx, ledger.ReadAll, back)
 	if err != nil {
 		return c, unread, err
 	}
-	if _, err := w.pass(ctx, ledger.ReadRevoked, back); err != nil {
+	if _, err := w.reader.pass(ctx, ledger.ReadRevoked, back); err != nil {
 		return c, unread, err
 	}
 	c.Settled, c.SettledRead = first.Begun, first.ID
@@ -130,11 +130,11 @@ func (w *Worker) readUnnamed(ctx context.Context, a ledger.OpenAttempt) error {
 	if err != nil {
 		return err
 	}
-	cases, err := w.load(ctx, people)
+	cases, err := w.reader.load(ctx, people)
 	if err != nil || len(cases) == 0 {
 		return err
 	}
-	_, err = w.users(ctx, cases)
+	_, err = w.reader.users(ctx, cases)
 	return err
 }
 

@@ -54,7 +54,7 @@ func TestReadDuringImport(t *testing.T) {
 			must.OK(t, err)
 		}
 	})
-	cases, err := w.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
+	cases, err := w.reader.load(t.Context(), []invitation.RowID{{Batch: batch, Row: 1}})
 	if err != nil || !cases[0].Coverage.Invitations.IsZero() {
 		t.Errorf("%v: reads from before the commit guard the batch: %+v", err, cases[0].Coverage)
 	}
@@ -65,6 +65,6 @@ func TestReadDuringImport(t *testing.T) {
 }
 
 func (b *bundle) passed(w *Worker, call string, back time.Time) error {
-	_, err := w.pass(b.t.Context(), call, back)
+	_, err := w.reader.pass(b.t.Context(), call, back)
 	return err
 }

@@ -113,7 +113,7 @@ func (w *Worker) confirmSweep(ctx context.Context, sw *revocation.Sweep, policy 
 // pending reads what Clerk lists as pending, each invitation once.
 func (w *Worker) pending(ctx context.Context) (all []ledger.Seen, err error) {
 	met := map[string]bool{}
-	_, err = w.walk(ctx, list{call: ledger.ReadPending, status: invitation.Pending, sight: true,
+	_, err = w.reader.walk(ctx, list{call: ledger.ReadPending, status: invitation.Pending, sight: true,
 		take: func(ctx context.Context, _ ledger.GET, page []clerk.Invitation) error {
 			shown := seen(page)
 			if err := ledger.Veil(ctx, w.pool, w.cfg.Instance.ID, shown); err != nil {
