@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/clerk"
-	"bulkinvite/internal/db"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
@@ -252,7 +251,7 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	if err != nil {
 		return r, err
 	}
-	promised, err := c.w.withhold(ctx, tx, &create, &bulk)
+	promised, err := c.w.gate.withhold(ctx, tx, &create, &bulk)
 	if err != nil {
 		return r, err
 	}
@@ -309,19 +308,6 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 		r.opens = c.w.cfg.paced(200 * time.Millisecond)
 	}
 	return r, err
-}
-
-// withhold counts the creates that are promised to rows whose invitation was or is being revoked.
-// If the bucket has no more than these, and none of these rows can use it now, withhold treats the
-// bucket as empty. Otherwise other requests would use it, and a person would be without an
-// invitation for a whole window.
-func (w *Worker) withhold(ctx context.Context, q db.Queryer,
-	create, bulk *ratelimit.Bucket) (promised int, err error) {
-	promised, ready, err := w.picker.Promised(ctx, db, w.cfg.Instance.ID)
-	if b := w.cfg.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
-		b.Free, b.Opens = 0, b.Now.Add(w.cfg.paced(2*time.Second))
-	}
-	return promised, err
 }
 
 // untilSingle returns how long rows that must go alone wait before the claimer checks again whether

@@ -8,9 +8,12 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v6"
+	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
 	"bulkinvite/internal/clerk"
+	"bulkinvite/internal/db"
+	"bulkinvite/internal/ledger"
 	"bulkinvite/ratelimit"
 )
 
@@ -18,8 +21,9 @@ import (
 // can. Jobs that were fetched before the gate closed snooze until then. All others stay in the
 // queue, so waiting costs neither statements nor tries of jobs.
 type gate struct {
-	w    *Worker
-	shut chan struct{}
+	*process
+	queues *river.QueueBundle // of the process's own client
+	shut   chan struct{}
 
 	mu      sync.Mutex
 	until   time.Time // zero: open
@@ -28,8 +32,8 @@ type gate struct {
 	left    chan struct{}               // closed once River was told to fetch no more
 }
 
-func newGate(w *Worker) *gate {
-	return &gate{w: w, shut: make(chan struct{}, 1), failing: w.cfg.afterFailures(), left: make(chan struct{})}
+func newGate(p *process) *gate {
+	return &gate{process: p, shut: make(chan struct{}, 1), failing: p.cfg.afterFailures(), left: make(chan struct{})}
 }
 
 // hold delays the end of a job that cannot continue until River was told to fetch no more.
@@ -41,8 +45,8 @@ func (g *gate) hold(ctx context.Context) {
 	select {
 	case <-left:
 	case <-ctx.Done():
-	case <-g.w.stopping:
-	case <-time.After(g.w.cfg.paced(5 * time.Second)):
+	case <-g.stopping:
+	case <-time.After(g.cfg.paced(5 * time.Second)):
 	}
 }
 
@@ -76,7 +80,7 @@ func (g *gate) close(until time.Time, why string) {
 // failure, at most one minute. trouble returns when the gate opens.
 func (g *gate) trouble(err error) time.Time {
 	if errors.Is(err, ErrUnauthorized) {
-		g.w.stop(err)
+		g.stop(err)
 	}
 	g.mu.Lock()
 	if !g.until.IsZero() { // simultaneous failures count once
@@ -85,7 +89,7 @@ func (g *gate) trouble(err error) time.Time {
 	}
 	wait := g.failing.NextBackOff()
 	g.mu.Unlock()
-	g.w.log.Warn("waiting after a failure", "error", err, "wait", wait)
+	g.log.Warn("waiting after a failure", "error", err, "wait", wait)
 	until := time.Now().Add(wait)
 	g.close(until, err.Error())
 	return until
@@ -98,10 +102,11 @@ func (g *gate) fine() {
 	g.failing.Reset()
 }
 
-// run takes the process off the queue and puts it back, until ctx is done.
-func (g *gate) run(ctx context.Context) {
-	queue := g.w.cfg.queue()
-	g.kick(ctx)
+// run takes the process off the queue and puts it back, until ctx is done. It calls survey while
+// there is no budget, to decide the rows that need none.
+func (g *gate) run(ctx context.Context, survey func(context.Context) error) {
+	queue := g.cfg.queue()
+	g.wake(ctx)
 	for {
 		g.enter(ctx, queue)
 		select {
@@ -112,28 +117,28 @@ func (g *gate) run(ctx context.Context) {
 		g.leave(ctx, queue)
 		until, _ := g.closed()
 		ahead, cancel := context.WithDeadline(ctx, until) // the survey must end before the window opens
-		if err := g.w.claimer.survey(ahead); err != nil && ahead.Err() == nil {
-			g.w.log.Warn("read ahead", "error", err)
+		if err := survey(ahead); err != nil && ahead.Err() == nil {
+			g.log.Warn("read ahead", "error", err)
 		}
 		cancel()
 		g.wait(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		g.kick(ctx)
+		g.wake(ctx)
 	}
 }
 
 // enter puts the process on the queue. That needs the database.
 func (g *gate) enter(ctx context.Context, queue string) {
 	for ctx.Err() == nil {
-		err := g.w.river.Queues().Add(queue, g.w.cfg.inviteQueueConfig())
+		err := g.queues.Add(queue, g.cfg.inviteQueueConfig())
 		if err == nil {
 			return
 		}
-		g.w.log.Warn("go on the queue", "error", err)
+		g.log.Warn("go on the queue", "error", err)
 		g.remove(ctx, queue)
-		_ = sleep(ctx, g.w.cfg.paced(time.Second))
+		_ = sleep(ctx, g.cfg.paced(time.Second))
 	}
 }
 
@@ -158,13 +163,13 @@ func (g *gate) leave(ctx context.Context, queue string) {
 func (g *gate) remove(ctx context.Context, queue string) {
 	for ctx.Err() == nil {
 		within, cancel := context.WithTimeout(ctx, 10*time.Second)
-		err := g.w.river.Queues().Remove(within, queue)
+		err := g.queues.Remove(within, queue)
 		cancel()
 		var missing *river.QueueNotFoundError
 		if err == nil || errors.As(err, &missing) {
 			return
 		}
-		g.w.log.Debug("leaving the queue takes its time", "error", err)
+		g.log.Debug("leaving the queue takes its time", "error", err)
 	}
 }
 
@@ -174,7 +179,7 @@ func (g *gate) wait(ctx context.Context) {
 		g.mu.Lock()
 		wait := time.Until(g.until)
 		if g.why == noBudget {
-			wait = min(wait, g.w.cfg.paced(lookAgain))
+			wait = min(wait, g.cfg.paced(lookAgain))
 		}
 		g.mu.Unlock()
 		t := time.NewTimer(wait)
@@ -187,9 +192,9 @@ func (g *gate) wait(ctx context.Context) {
 		next, err := g.opening(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				g.w.log.Warn("look at the budget", "error", err)
+				g.log.Warn("look at the budget", "error", err)
 			}
-			next = g.w.cfg.paced(time.Second)
+			next = g.cfg.paced(time.Second)
 		}
 		g.mu.Lock()
 		if next == 0 {
@@ -204,24 +209,24 @@ func (g *gate) wait(ctx context.Context) {
 
 // opening returns how long it takes until there is budget. 0 means now.
 func (g *gate) opening(ctx context.Context) (time.Duration, error) {
-	cfg := g.w.cfg
-	create, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Create, cfg.Create)
+	cfg := g.cfg
+	create, err := ratelimit.Count(ctx, g.pool, cfg.Instance.ID, ratelimit.Create, cfg.Create)
 	if err != nil {
 		return 0, err
 	}
-	bulk, err := ratelimit.Count(ctx, g.w.pool, cfg.Instance.ID, ratelimit.Bulk, cfg.Bulk)
+	bulk, err := ratelimit.Count(ctx, g.pool, cfg.Instance.ID, ratelimit.Bulk, cfg.Bulk)
 	if err != nil {
 		return 0, err
 	}
-	if _, err := g.w.withhold(ctx, g.w.pool, &create, &bulk); err != nil {
+	if _, err := g.withhold(ctx, g.pool, &create, &bulk); err != nil {
 		return 0, err
 	}
 	if create.Free == 0 && bulk.Free > 0 && !cfg.Create.Off {
-		crowd, err := g.w.picker.Peek(ctx, cfg.Instance.ID, 1, false)
+		crowd, err := g.picker.Peek(ctx, cfg.Instance.ID, 1, false)
 		if err != nil {
 			return 0, err
 		}
-		lone, err := g.w.picker.Peek(ctx, cfg.Instance.ID, 1, true)
+		lone, err := g.picker.Peek(ctx, cfg.Instance.ID, 1, true)
 		if err != nil {
 			return 0, err
 		}
@@ -237,11 +242,38 @@ func (g *gate) opening(ctx context.Context) (time.Duration, error) {
 	return min(max(d, 5*time.Millisecond), time.Minute), nil
 }
 
-// kick inserts jobs for waiting rows, because River may take seconds to wake jobs that snoozed.
-func (g *gate) kick(ctx context.Context) {
-	if err := g.w.kick(ctx); err != nil && ctx.Err() == nil {
-		g.w.log.Warn("wake the queue", "error", err)
+// wake inserts jobs for waiting rows, because River may take seconds to wake jobs that snoozed.
+func (g *gate) wake(ctx context.Context) {
+	if err := g.kick(ctx); err != nil && ctx.Err() == nil {
+		g.log.Warn("wake the queue", "error", err)
 	}
+}
+
+// kick inserts a few jobs for the rows that are last in line. Each of them works until its own row
+// does not wait any more, and so until all rows before it are done.
+func (g *gate) kick(ctx context.Context) error {
+	rows, err := g.picker.LastWaiting(ctx, g.cfg.Instance.ID, 3*inFlight)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	freed := make([]ledger.Freed, len(rows))
+	for i, id := range rows {
+		freed[i] = ledger.Freed{RowID: id, Priority: 1, Links: g.cfg.Links != nil}
+	}
+	return pgx.BeginFunc(ctx, g.pool, func(tx pgx.Tx) error { return free(ctx, tx, g.cfg.Instance.ID, freed) })
+}
+
+// withhold counts the creates that are promised to rows whose invitation was or is being revoked.
+// If the bucket has no more than these, and none of these rows can use it now, withhold treats the
+// bucket as empty. Otherwise other requests would use it, and a person would be without an
+// invitation for a whole window.
+func (g *gate) withhold(ctx context.Context, db db.Queryer,
+	create, bulk *ratelimit.Bucket) (promised int, err error) {
+	promised, ready, err := g.picker.Promised(ctx, db, g.cfg.Instance.ID)
+	if b := g.cfg.lone(create, bulk); err == nil && ready == 0 && b.Free > 0 && b.Free <= promised {
+		b.Free, b.Opens = 0, b.Now.Add(g.cfg.paced(2*time.Second))
+	}
+	return promised, err
 }
 
 // ErrUnauthorized says that Clerk refused the key.

@@ -101,20 +101,6 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []ledger.Freed) 
 	return nil
 }
 
-// kick inserts a few jobs for the rows that are last in line. Each of them works until its own row
-// does not wait any more, and so until all rows before it are done.
-func (w *Worker) kick(ctx context.Context) error {
-	rows, err := w.picker.LastWaiting(ctx, w.cfg.Instance.ID, 3*inFlight)
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	freed := make([]ledger.Freed, len(rows))
-	for i, id := range rows {
-		freed[i] = ledger.Freed{RowID: id, Priority: 1, Links: w.cfg.Links != nil}
-	}
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return free(ctx, tx, w.cfg.Instance.ID, freed) })
-}
-
 // fetchLimit is longer than River allows for a fetch of jobs, which is 10 s.
 const fetchLimit = 15 * time.Second
 

@@ -227,7 +227,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.claimer = newClaimer(w)
 	w.answers.write = w.record
-	w.gate = newGate(w)
+	w.gate = newGate(w.process)
 	var err error
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
@@ -237,6 +237,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	if w.river, err = w.client(); err != nil {
 		return nil, err
 	}
+	w.gate.queues = w.river.Queues()
 	return w, nil
 }
 

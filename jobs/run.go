@@ -39,7 +39,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 	var loops sync.WaitGroup
 	begun := []func(context.Context){w.settleLoop, w.keep, w.nights, w.reconcileLoop, w.purgeLoop}
 	if !w.cfg.OnlyRevokes {
-		begun = append(begun, w.claimer.run, w.gate.run)
+		begun = append(begun, w.claimer.run, func(ctx context.Context) { w.gate.run(ctx, w.claimer.survey) })
 	}
 	for _, loop := range begun {
 		loops.Go(func() { loop(working) })
@@ -169,7 +169,7 @@ func (w *Worker) housekeep(ctx context.Context) error {
 	}
 	if dead > 0 {
 		w.log.Warn("processes died", "number", dead)
-		if err := w.kick(ctx); err != nil {
+		if err := w.gate.kick(ctx); err != nil {
 			return err
 		}
 	}
