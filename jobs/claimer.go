@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v6"
@@ -37,7 +38,15 @@ type granted struct {
 // claimer hands requests to the jobs that ask for them. One goroutine opens attempts for all
 // waiting jobs in one transaction, so the bucket's lock is taken once for many requests.
 type claimer struct {
-	w    *Worker
+	*process
+	measured    *measured
+	presence    *presence
+	preflighter *preflighter
+	gate        *gate
+	suspect     *atomic.Bool // see [Worker]
+	// pauseFor pauses the instance's batches because of an answer; see [Worker.pauseFor].
+	pauseFor func(ctx context.Context, what string, a clerk.Answer, only ...int64)
+
 	asks chan chan granted
 	done chan string // a request of this bucket was answered
 
@@ -49,8 +58,14 @@ type claimer struct {
 	out map[string]int // requests under way, by bucket
 }
 
+// newClaimer returns the claimer of a worker whose other parts exist.
 func newClaimer(w *Worker) *claimer {
-	return &claimer{w: w, asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{}, failing: w.cfg.afterFailures()}
+	return &claimer{
+		process: w.process, measured: w.measured, presence: w.presence, preflighter: w.preflighter, gate: w.gate,
+		suspect: &w.suspect, pauseFor: w.pauseFor,
+		asks: make(chan chan granted), done: make(chan string, maxWorkers), out: map[string]int{},
+		failing: w.cfg.afterFailures(),
+	}
 }
 
 // claim waits for a request to send.
@@ -83,7 +98,7 @@ func (c *claimer) room(bucket string, limit ratelimit.Limit) int {
 	defer c.mu.Unlock()
 	most := inFlight
 	if limit.None {
-		most = c.w.cfg.workers()
+		most = c.cfg.workers()
 	}
 	return max(0, most-c.out[bucket]-c.out[ratelimit.GeneralCall])
 }
@@ -117,14 +132,14 @@ func (c *claimer) run(ctx context.Context) {
 				more = false
 			}
 		}
-		if until, closed := c.w.gate.closed(); closed {
+		if until, closed := c.gate.closed(); closed {
 			answerAll(granted{closed: until})
 			continue
 		}
 		r, err := c.round(ctx, len(waiting))
 		switch {
 		case err != nil:
-			answerAll(granted{closed: c.w.gate.trouble(err)})
+			answerAll(granted{closed: c.gate.trouble(err)})
 		case len(r.tickets) > 0:
 			for i, t := range r.tickets {
 				waiting[i] <- granted{ticket: t}
@@ -132,16 +147,16 @@ func (c *claimer) run(ctx context.Context) {
 			waiting = append(waiting[:0], waiting[len(r.tickets):]...)
 		case r.again:
 		case r.full:
-			c.pause(ctx, c.w.cfg.RequestTimeout)
+			c.pause(ctx, c.cfg.RequestTimeout)
 		case r.unread > 0:
 			until := time.Now().Add(r.unread)
-			c.w.gate.close(until, "reading Clerk fails")
+			c.gate.close(until, "reading Clerk fails")
 			answerAll(granted{closed: until})
 		case r.opens > 0 && r.opens < time.Second:
 			c.pause(ctx, r.opens)
 		case r.opens > 0:
 			until := time.Now().Add(r.opens)
-			c.w.gate.close(until, noBudget)
+			c.gate.close(until, noBudget)
 			answerAll(granted{closed: until})
 		default:
 			answerAll(granted{})
@@ -164,7 +179,7 @@ func (c *claimer) pause(ctx context.Context, d time.Duration) {
 // stop between a revoke and the create that its row is owed. So leave serves owed rows and turns
 // the others away.
 func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
-	ctx, cancel := context.WithTimeout(ctx, c.w.cfg.stopWithin())
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.stopWithin())
 	defer cancel()
 	c.leaving = true
 	for _, r := range waiting {
@@ -174,7 +189,7 @@ func (c *claimer) leave(ctx context.Context, waiting []chan granted) {
 		select {
 		case r := <-c.asks:
 			r <- c.lastOwed(ctx)
-		case <-c.w.over:
+		case <-c.over:
 			return
 		}
 	}
@@ -218,7 +233,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	var r round
 	failpoint("before_reserve")
 	began := time.Now()
-	err := pgx.BeginFunc(claiming, c.w.pool, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginFunc(claiming, c.pool, func(tx pgx.Tx) (err error) {
 		r, err = c.claimIn(claiming, tx, want)
 		return err
 	})
@@ -228,7 +243,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	case errors.Is(err, errRead):
 		return round{again: true}, c.read(ctx, r.alone)
 	case errors.Is(err, ledger.ErrDeclaredDead):
-		return round{again: true}, c.w.presence.register(claiming)
+		return round{again: true}, c.presence.register(claiming)
 	case err != nil:
 		return round{}, fmt.Errorf("claim: %w", err)
 	}
@@ -239,7 +254,7 @@ func (c *claimer) round(ctx context.Context, want int) (round, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range r.tickets {
-		t.deadline = began.Add(c.w.cfg.RequestTimeout)
+		t.deadline = began.Add(c.cfg.RequestTimeout)
 		c.out[t.Bucket]++
 	}
 	return r, nil
@@ -251,24 +266,24 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	if err != nil {
 		return r, err
 	}
-	promised, err := c.w.gate.withhold(ctx, tx, &create, &bulk)
+	promised, err := c.gate.withhold(ctx, tx, &create, &bulk)
 	if err != nil {
 		return r, err
 	}
 	if create.Free == 0 && bulk.Free == 0 {
-		r.opens = opening(create, bulk, c.w.cfg)
+		r.opens = opening(create, bulk, c.cfg)
 		return r, errNothing
 	}
-	lone := c.w.cfg.lone(&create, &bulk)
+	lone := c.cfg.lone(&create, &bulk)
 	b := budget{spare: lone.Free - promised, probe: lone.Probe,
-		single: min(create.Free, c.room(ratelimit.Create, c.w.cfg.Create)),
-		bulk:   min(bulk.Free, c.room(ratelimit.Bulk, c.w.cfg.Bulk))}
+		single: min(create.Free, c.room(ratelimit.Create, c.cfg.Create)),
+		bulk:   min(bulk.Free, c.room(ratelimit.Bulk, c.cfg.Bulk))}
 	if b.single == 0 && b.bulk == 0 {
 		r.full = true
 		return r, errNothing
 	}
 	// Rows that must go alone wait for a single. Meanwhile they let the others pass.
-	r.alone = b.single > 0 || c.w.cfg.Create.Off
+	r.alone = b.single > 0 || c.cfg.Create.Off
 	each := 1
 	if b.bulk > 0 {
 		each = bulkSize
@@ -289,23 +304,23 @@ func (c *claimer) claimIn(ctx context.Context, tx pgx.Tx, want int) (r round, er
 	if c.leaving {
 		p.ready = slices.DeleteFunc(p.ready, func(c candidate) bool { return !c.Owed })
 	}
-	requests := pack(p.ready, b, want, c.w.cfg.Create.Off)
+	requests := pack(p.ready, b, want, c.cfg.Create.Off)
 	switch {
 	case len(requests) > 0:
 		if r.tickets, err = c.open(ctx, tx, requests, create.Probe, bulk.Probe); err == nil {
-			err = c.w.dismiss(ctx, tx, r.tickets)
+			err = c.dismiss(ctx, tx, r.tickets)
 		}
 	case p.unread:
 		r.unread = max(time.Until(c.readAgain), time.Millisecond)
 	case !r.alone:
 		// If no row waits, the budget of bulk calls is left for rows to come.
 		var left []invitation.RowID
-		if left, err = c.w.picker.Pick(ctx, tx, c.w.cfg.Instance.ID, 1, true); len(left) > 0 {
+		if left, err = c.picker.Pick(ctx, tx, c.cfg.Instance.ID, 1, true); len(left) > 0 {
 			r.full = create.Free > 0
 			r.opens = untilSingle(create)
 		}
 	case len(p.ready) > 0: // what is left is promised to owed rows
-		r.opens = c.w.cfg.paced(200 * time.Millisecond)
+		r.opens = c.cfg.paced(200 * time.Millisecond)
 	}
 	return r, err
 }
@@ -320,7 +335,7 @@ func untilSingle(create ratelimit.Bucket) time.Duration {
 // are read already, and the read is tried again after a wait: one second at first, doubled with
 // each failure, at most one minute. alone says whether the claim picked rows that must go alone.
 func (c *claimer) read(ctx context.Context, alone bool) error {
-	err := c.w.preflighter.read(ctx, alone, false)
+	err := c.preflighter.read(ctx, alone, false)
 	if err == nil {
 		c.failing.Reset()
 		return nil
@@ -330,27 +345,27 @@ func (c *claimer) read(ctx context.Context, alone bool) error {
 	}
 	var refused *refusedError
 	if errors.As(err, &refused) {
-		c.w.pauseFor(ctx, "Clerk refuses to be read", refused.answer)
+		c.pauseFor(ctx, "Clerk refuses to be read", refused.answer)
 	}
 	wait := c.failing.NextBackOff()
 	c.readAgain = time.Now().Add(wait)
-	c.w.log.Warn("reading Clerk fails", "error", err, "again_in", wait)
+	c.log.Warn("reading Clerk fails", "error", err, "again_in", wait)
 	return nil
 }
 
 // survey decides rows that need no budget while there is none. If few rows are left, people that
 // Clerk knows already should not wait an hour for that result.
 func (c *claimer) survey(ctx context.Context) error {
-	undecided, telling, err := c.w.picker.Telling(ctx, c.w.cfg.Instance.ID, surveyLimit+1)
+	undecided, telling, err := c.picker.Telling(ctx, c.cfg.Instance.ID, surveyLimit+1)
 	if err != nil || telling == 0 || undecided > surveyLimit {
 		return err
 	}
-	if err := c.w.preflighter.read(ctx, true, true); err != nil {
+	if err := c.preflighter.read(ctx, true, true); err != nil {
 		return err
 	}
 	for { // each round decides one row of a person
 		var p picked
-		err = pgx.BeginFunc(ctx, c.w.pool, func(tx pgx.Tx) (err error) {
+		err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) (err error) {
 			if _, _, err = c.reserve(ctx, tx); err != nil {
 				return err
 			}
@@ -361,7 +376,7 @@ func (c *claimer) survey(ctx context.Context) error {
 			return err
 		}
 		c.tell(p.verdicts)
-		poke(c.w.active)
+		poke(c.active)
 	}
 }
 
@@ -371,16 +386,16 @@ var errNothing = errors.New("nothing to claim")
 // reserve begins each claim. It checks that the process lives and that it holds the file of links,
 // if there is one. Then it locks the buckets, create before bulk.
 func (c *claimer) reserve(ctx context.Context, tx pgx.Tx) (create, bulk ratelimit.Bucket, err error) {
-	if _, err = c.w.cfg.Links.guard(ctx, tx); err != nil {
+	if _, err = c.cfg.Links.guard(ctx, tx); err != nil {
 		return create, bulk, err
 	}
-	if err = ledger.Alive(ctx, tx, c.w.id); err != nil {
+	if err = ledger.Alive(ctx, tx, c.id); err != nil {
 		return create, bulk, err
 	}
-	if create, err = ratelimit.Reserve(ctx, tx, c.w.cfg.Instance.ID, ratelimit.Create, c.w.cfg.Create); err != nil {
+	if create, err = ratelimit.Reserve(ctx, tx, c.cfg.Instance.ID, ratelimit.Create, c.cfg.Create); err != nil {
 		return create, bulk, err
 	}
-	bulk, err = ratelimit.Reserve(ctx, tx, c.w.cfg.Instance.ID, ratelimit.Bulk, c.w.cfg.Bulk)
+	bulk, err = ratelimit.Reserve(ctx, tx, c.cfg.Instance.ID, ratelimit.Bulk, c.cfg.Bulk)
 	return create, bulk, err
 }
 
@@ -415,11 +430,11 @@ type picked struct {
 // pick locks waiting rows and decides those that enough is known of. With survey it only decides
 // rows and requests no reads: there is no budget, or the process stops.
 func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool) (p picked, err error) {
-	ids, err := c.w.picker.Pick(ctx, tx, c.w.cfg.Instance.ID, n, alone)
+	ids, err := c.picker.Pick(ctx, tx, c.cfg.Instance.ID, n, alone)
 	if err != nil || len(ids) == 0 {
 		return p, err
 	}
-	cases, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.measured.rules(c.w.cfg), invitation.Coverage{})
+	cases, err := ledger.Load(ctx, tx, c.cfg.Instance.ID, ids, c.measured.rules(c.cfg), invitation.Coverage{})
 	if err != nil {
 		return p, err
 	}
@@ -453,7 +468,7 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 	for i := range verdicts {
 		verdicts[i].Close = "" // none of their attempts is open
 	}
-	if _, err := ledger.Settle(ctx, tx, c.w.cfg.Instance.ID, verdicts); err != nil {
+	if _, err := ledger.Settle(ctx, tx, c.cfg.Instance.ID, verdicts); err != nil {
 		return p, err
 	}
 	if err := ledger.SetAlone(ctx, tx, lone); err != nil {
@@ -466,15 +481,15 @@ func (c *claimer) pick(ctx context.Context, tx pgx.Tx, n int, alone, survey bool
 // tell logs what was decided without a request.
 func (c *claimer) tell(verdicts []ledger.Verdict) {
 	for _, v := range verdicts {
-		c.w.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
-		c.w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
+		c.suspect.CompareAndSwap(false, v.Outcome == invitation.Failed)
+		c.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason)
 	}
 }
 
 // open opens attempts for the requests and claims their people. Then it loads their evidence again,
 // because an answer may have been recorded between pick and the claim.
 func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []ledger.Request, probeCreate, probeBulk bool) ([]*ticket, error) {
-	claimed, err := ledger.Open(ctx, tx, c.w.cfg.Instance.ID, c.w.id, c.w.cfg.RequestTimeout, requests)
+	claimed, err := ledger.Open(ctx, tx, c.cfg.Instance.ID, c.id, c.cfg.RequestTimeout, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -486,7 +501,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []ledger.Request
 			ids = append(ids, p.RowID)
 		}
 	}
-	again, err := ledger.Load(ctx, tx, c.w.cfg.Instance.ID, ids, c.w.measured.rules(c.w.cfg), invitation.Coverage{})
+	again, err := ledger.Load(ctx, tx, c.cfg.Instance.ID, ids, c.measured.rules(c.cfg), invitation.Coverage{})
 	if err != nil {
 		return nil, err
 	}
@@ -514,7 +529,7 @@ func (c *claimer) open(ctx context.Context, tx pgx.Tx, requests []ledger.Request
 		}
 		t.probe = cl.Bucket == ratelimit.Create && probeCreate || cl.Bucket == ratelimit.Bulk && probeBulk
 		if t.probe {
-			if err := ratelimit.Probing(ctx, tx, c.w.cfg.Instance.ID, cl.Bucket, cl.AttemptID); err != nil {
+			if err := ratelimit.Probing(ctx, tx, c.cfg.Instance.ID, cl.Bucket, cl.AttemptID); err != nil {
 				return nil, err
 			}
 		}

@@ -30,7 +30,7 @@ func TestDismiss(t *testing.T) {
 	go func() {
 		ctx := context.WithoutCancel(t.Context())
 		dismissed <- pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
-			return b.worker(Config{}).dismiss(ctx, tx, []*ticket{{Claimed: ledger.Claimed{Request: claimed}}})
+			return b.worker(Config{}).claimer.dismiss(ctx, tx, []*ticket{{Claimed: ledger.Claimed{Request: claimed}}})
 		})
 	}()
 	b.await("the deletion waits for the fetch", func() bool {
