@@ -59,6 +59,6 @@ func TestClaimDismissesJobs(t *testing.T) {
 	for _, p := range ticket.People {
 		a.said.People[p.Key] = ledger.Said{Answer: invitation.AnswerRefused}
 	}
-	w.recordAnswer(t.Context(), a)
+	w.answers.add(t.Context(), a)
 	b.wantJobs(batch, 12)
 }

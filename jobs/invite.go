@@ -78,7 +78,7 @@ func (w *Worker) send(ctx context.Context, t *ticket) (owed bool) {
 	}
 	a := w.ask(ctx, t)
 	failpoint("before_outcome")
-	w.recordAnswer(ctx, answered{ticket: t, answer: a, said: w.cfg.reply(t, a)})
+	w.answers.add(ctx, answered{ticket: t, answer: a, said: w.cfg.reply(t, a)})
 	failpoint("after_outcome")
 	w.react(ctx, t, a)
 	return false

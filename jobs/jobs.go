@@ -199,7 +199,7 @@ type Worker struct {
 	reader      *reader
 	preflighter *preflighter
 	claimer     *claimer
-	answers     recorder
+	answers     *answers
 	gate        *gate
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
@@ -225,9 +225,9 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.reader = &reader{process: w.process, general: w.general, measured: w.measured}
 	w.preflighter = &preflighter{process: w.process, reader: w.reader}
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
+	w.answers = newAnswers(w.process, w.measured, &w.suspect)
 	w.gate = newGate(w.process)
 	w.claimer = newClaimer(w)
-	w.answers.write = w.record
 	var err error
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {

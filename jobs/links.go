@@ -142,10 +142,10 @@ func (l *Links) taken() <-chan struct{} {
 // recorded again.
 var errLinksLate = errors.New("write links: the process stood still; it is tried again")
 
-// keepLinks writes the links of an answer that is about to be recorded. It writes them once, and
-// not after until.
-func (w *Worker) keepLinks(t *ticket, said ledger.Reply, until time.Time) error {
-	if w.cfg.Links == nil || t.linked {
+// keep writes the links of an answer that is about to be recorded. It writes them once, and not
+// after until. Without a file of links it does nothing.
+func (l *Links) keep(t *ticket, said ledger.Reply, until time.Time) error {
+	if l == nil || t.linked {
 		return nil
 	}
 	var lines [][]string
@@ -160,7 +160,7 @@ func (w *Worker) keepLinks(t *ticket, said ledger.Reply, until time.Time) error 
 	if !time.Now().Before(until) {
 		return errLinksLate
 	}
-	if err := w.cfg.Links.write(lines); err != nil {
+	if err := l.write(lines); err != nil {
 		return err
 	}
 	t.linked = true

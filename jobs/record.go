@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,67 +67,82 @@ func (r *recorder) run(ctx context.Context) {
 	}
 }
 
-// recordAnswer returns when an answer is in the ledger. If the process ends before, the attempt
+// answers records the answers to requests for invitations.
+type answers struct {
+	*process
+	measured *measured
+	suspect  *atomic.Bool // see [Worker]
+	shared   recorder
+}
+
+func newAnswers(p *process, m *measured, suspect *atomic.Bool) *answers {
+	a := &answers{process: p, measured: m, suspect: suspect}
+	a.shared.write = a.record
+	return a
+}
+
+// add returns when an answer is in the ledger. If the process ends before, the attempt
 // stays open and is resolved by reading.
-func (w *Worker) recordAnswer(ctx context.Context, a answered) {
-	if err := w.answers.add(ctx, a); err != nil {
+func (r *answers) add(ctx context.Context, a answered) {
+	if err := r.shared.add(ctx, a); err != nil {
 		// Record it alone, so that another answer cannot prevent it.
-		w.log.Debug("answers are recorded one by one", "error", err)
-		w.persist(ctx, func(ctx context.Context) error { return w.record(ctx, []answered{a}) })
+		r.log.Debug("answers are recorded one by one", "error", err)
+		r.persist(ctx, func(ctx context.Context) error { return r.record(ctx, []answered{a}) })
 	}
 }
 
 // record writes answers, and everything that follows from them, in one transaction. The transaction
 // changes only rows of these attempts.
-func (w *Worker) record(ctx context.Context, all []answered) error {
+func (r *answers) record(ctx context.Context, all []answered) error {
 	// Every transaction that writes several attempts uses this order.
 	slices.SortFunc(all, func(a, b answered) int { return cmp.Compare(a.AttemptID, b.AttemptID) })
 	var verdicts map[int64][]ledger.Verdict // by attempt
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) (err error) {
-		until, err := w.cfg.Links.guard(ctx, tx)
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
+		until, err := r.cfg.Links.guard(ctx, tx)
 		if err != nil {
 			return err
 		}
 		var freed []ledger.Freed
-		if verdicts, freed, err = w.note(ctx, tx, all, until); err != nil {
+		if verdicts, freed, err = r.note(ctx, tx, all, until); err != nil {
 			return err
 		}
-		return free(ctx, tx, w.cfg.Instance.ID, freed)
+		return free(ctx, tx, r.cfg.Instance.ID, freed)
 	})
 	if err != nil {
 		return err
 	}
 	for _, a := range all {
-		w.tell(a, verdicts[a.AttemptID])
+		r.tell(a, verdicts[a.AttemptID])
 	}
 	return nil
 }
 
 // note records answers. It returns the decisions that follow, by attempt, and the rows that can be
 // claimed again. It writes links only before until.
-func (w *Worker) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (map[int64][]ledger.Verdict, []ledger.Freed, error) {
+func (r *answers) note(ctx context.Context, tx pgx.Tx, all []answered, until time.Time) (
+	map[int64][]ledger.Verdict, []ledger.Freed, error) {
 	notes := make([]ledger.Noted, len(all))
 	for i, a := range all {
 		notes[i] = ledger.Noted{Attempt: a.AttemptID, Started: a.StartedAt, Reply: a.said}
 	}
-	open, err := ledger.Note(ctx, tx, w.cfg.Settle, notes...)
+	open, err := ledger.Note(ctx, tx, r.cfg.Settle, notes...)
 	if err != nil {
 		return nil, nil, err
 	}
-	verdicts, err := w.verdicts(ctx, tx, all, open)
+	verdicts, err := r.verdicts(ctx, tx, all, open)
 	if err != nil {
 		return nil, nil, err
 	}
 	var every []ledger.Verdict
 	for _, a := range all {
 		if open[a.AttemptID] {
-			if err := w.keepLinks(a.ticket, a.said, until); err != nil {
+			if err := r.cfg.Links.keep(a.ticket, a.said, until); err != nil {
 				return nil, nil, err
 			}
 		}
 		every = append(every, verdicts[a.AttemptID]...)
 	}
-	freed, err := ledger.Settle(ctx, tx, w.cfg.Instance.ID, every)
+	freed, err := ledger.Settle(ctx, tx, r.cfg.Instance.ID, every)
 	return verdicts, freed, err
 }
 
@@ -145,7 +161,8 @@ func (a answered) verdict(c *ledger.Case) ledger.Verdict {
 
 // verdicts returns the decisions that follow from answers, by attempt, for the people of attempts
 // that were open. The other people of these attempts must be read first.
-func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (map[int64][]ledger.Verdict, error) {
+func (r *answers) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open map[int64]bool) (
+	map[int64][]ledger.Verdict, error) {
 	of := map[invitation.RowID]answered{}
 	var cases []*ledger.Case
 	var unclear []invitation.RowID
@@ -160,7 +177,7 @@ func (w *Worker) verdicts(ctx context.Context, tx pgx.Tx, all []answered, open m
 		cases, unclear = append(cases, made...), append(unclear, rest...)
 	}
 	if len(unclear) > 0 {
-		more, err := ledger.Load(ctx, tx, w.cfg.Instance.ID, unclear, w.measured.rules(w.cfg), invitation.Coverage{})
+		more, err := ledger.Load(ctx, tx, r.cfg.Instance.ID, unclear, r.measured.rules(r.cfg), invitation.Coverage{})
 		if err != nil {
 			return nil, err
 		}
@@ -195,16 +212,18 @@ func (a answered) created() (cases []*ledger.Case, rest []invitation.RowID) {
 }
 
 // tell logs what was recorded for an answer.
-func (w *Worker) tell(a answered, verdicts []ledger.Verdict) {
+func (r *answers) tell(a answered, verdicts []ledger.Verdict) {
 	for _, v := range verdicts {
 		if v.Kind != invitation.Decide {
 			continue
 		}
-		w.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
-		w.log.Debug("row decided", "batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", a.AttemptID)
+		r.suspect.CompareAndSwap(false, v.Outcome == invitation.Rejected || v.Outcome == invitation.Failed)
+		r.log.Debug("row decided",
+			"batch", v.Batch, "row", v.Row, "outcome", v.Outcome, "reason", v.Reason, "attempt", a.AttemptID)
 	}
 	if len(verdicts) < len(a.People) {
-		w.log.Warn("attempt must be read", "attempt", a.AttemptID, "class", a.answer.Class.String(), "code", a.answer.Code, "people", len(a.People)-len(verdicts))
-		poke(w.resolve)
+		r.log.Warn("attempt must be read", "attempt", a.AttemptID, "class", a.answer.Class.String(),
+			"code", a.answer.Code, "people", len(a.People)-len(verdicts))
+		poke(r.resolve)
 	}
 }

@@ -116,7 +116,8 @@ func TestRecordedTwice(t *testing.T) {
 	ticket := b.claim(w, 1)[0]
 	answer := w.ask(t.Context(), ticket)
 	for range 2 {
-		must.OK(t, w.record(t.Context(), []answered{{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}}))
+		a := answered{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}
+		must.OK(t, w.answers.record(t.Context(), []answered{a}))
 	}
 	if n := b.count(`select count(*) from late_answers`); n != 0 || b.outcomes(batch)["invited"] != 10 {
 		t.Errorf("%d late answers, outcomes %v", n, b.outcomes(batch))
