@@ -155,7 +155,7 @@ func TestCancelRacesClaim(t *testing.T) {
 		t.Fatalf("outcomes %v and %d requests, want the claimed one undecided and the others cancelled", got, len(r.tickets))
 	}
 	r.tickets[0].deadline = began.Add(cfg.RequestTimeout)
-	w.send(t.Context(), r.tickets[0])
+	w.sender.send(t.Context(), r.tickets[0])
 	b.want(batch, tally{"invited": 1, "cancelled": 2})
 	b.proven(batch)
 }
@@ -233,7 +233,7 @@ func TestPauseRacesAnswer(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), `select pg_advisory_xact_lock(4711)`); err != nil {
 			return err
 		}
-		go func() { w.send(t.Context(), r.tickets[0]); close(sent) }()
+		go func() { w.sender.send(t.Context(), r.tickets[0]); close(sent) }()
 		b.await("the answer is all but recorded", func() bool { return waiting() == 1 })
 		go func() { paused <- Pause(t.Context(), b.pool, one, "maria") }()
 		b.await("the pause waits, or has not waited", func() bool { return waiting() == 2 || len(paused) == 1 })

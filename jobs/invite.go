@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
@@ -15,23 +16,24 @@ import (
 // inviteWorker works the invite jobs.
 type inviteWorker struct {
 	river.WorkerDefaults[InviteArgs]
-	w *Worker
+	sender  *sender
+	working *sync.Map // see [Worker]
 }
 
 // Work sends requests for the rows that are first in line, until the job's own row does not wait
 // any more or there is no budget. A job whose row does not wait when it is fetched ends at once:
 // another job's request has decided the row, or its batch was stopped.
 func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) error {
-	w, row := i.w, invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
-	w.working.Store(job.ID, nil)
-	defer w.working.Delete(job.ID)
+	s, row := i.sender, invitation.RowID{Batch: job.Args.Batch, Row: job.Args.Row}
+	i.working.Store(job.ID, nil)
+	defer i.working.Delete(job.ID)
 	handOver := time.Now().Add(jobLimit / 2)
 	for owed := false; time.Now().Before(handOver); {
 		// After a revoke the job continues with the create, even if the process stops or its own
 		// row does not wait any more.
 		waits, err := owed, error(nil)
 		if !owed {
-			waits, err = w.picker.Waits(ctx, row)
+			waits, err = s.picker.Waits(ctx, row)
 		}
 		owed = false
 		if err == nil && !waits {
@@ -40,19 +42,19 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		}
 		var g granted
 		if err != nil {
-			g.closed = w.gate.trouble(err)
+			g.closed = s.gate.trouble(err)
 		} else {
-			g = w.claimer.claim(ctx)
+			g = s.claimer.claim(ctx)
 		}
 		if g.ticket != nil {
-			owed = w.send(ctx, g.ticket)
+			owed = s.send(ctx, g.ticket)
 			continue
 		}
 		if !g.closed.IsZero() {
-			w.gate.hold(ctx)
+			s.gate.hold(ctx)
 		}
 		// A pause or a cancel may have come meanwhile. It must leave no job behind.
-		if waits, err := w.picker.Waits(ctx, row); err == nil && !waits {
+		if waits, err := s.picker.Waits(ctx, row); err == nil && !waits {
 			return nil
 		}
 		switch {
@@ -61,32 +63,45 @@ func (i *inviteWorker) Work(ctx context.Context, job *river.Job[InviteArgs]) err
 		case !g.closed.IsZero():
 			return river.JobSnooze(max(0, time.Until(g.closed)))
 		default: // another process's claim has locked its row, or another answer decides about it
-			return river.JobSnooze(w.cfg.paced(time.Second))
+			return river.JobSnooze(s.cfg.paced(time.Second))
 		}
 	}
 	return river.JobSnooze(0)
 }
 
+// sender sends claimed requests.
+type sender struct {
+	*process
+	claimer *claimer
+	gate    *gate
+	answers *answers
+
+	// What these do is the worker's; see the methods of the same name.
+	revokeOwn        func(context.Context, *ticket) (owed bool)
+	pauseFor         func(ctx context.Context, what string, a clerk.Answer, only ...int64)
+	pauseUnexplained func(context.Context, *ticket, clerk.Answer)
+}
+
 // send sends a claimed request and records the answer. It completes even if the job is cancelled.
 // It reports whether a row is owed an invitation now.
-func (w *Worker) send(ctx context.Context, t *ticket) (owed bool) {
-	ctx, span := beginInvite(context.WithoutCancel(ctx), t, t.deadline.Add(-w.cfg.RequestTimeout))
+func (s *sender) send(ctx context.Context, t *ticket) (owed bool) {
+	ctx, span := beginInvite(context.WithoutCancel(ctx), t, t.deadline.Add(-s.cfg.RequestTimeout))
 	defer span.End()
-	defer poke(w.active)
+	defer poke(s.active)
 	if t.Call == ledger.CallRevoke {
-		return w.revokeOwn(ctx, t)
+		return s.revokeOwn(ctx, t)
 	}
-	a := w.ask(ctx, t)
+	a := s.ask(ctx, t)
 	failpoint("before_outcome")
-	w.answers.add(ctx, answered{ticket: t, answer: a, said: w.cfg.reply(t, a)})
+	s.answers.add(ctx, answered{ticket: t, answer: a, said: s.cfg.reply(t, a)})
 	failpoint("after_outcome")
-	w.react(ctx, t, a)
+	s.react(ctx, t, a)
 	return false
 }
 
 // ask sends a claimed request for invitations.
-func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer) {
-	defer w.claimer.ended(t.Bucket)
+func (s *sender) ask(ctx context.Context, t *ticket) (a clerk.Answer) {
+	defer s.claimer.ended(t.Bucket)
 	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", t.AttemptID), t.deadline)
 	defer cancel()
 	invites := make([]clerk.Invite, len(t.People))
@@ -95,13 +110,13 @@ func (w *Worker) ask(ctx context.Context, t *ticket) (a clerk.Answer) {
 	}
 	failpoint("before_send")
 	if t.Call == ratelimit.Bulk {
-		a = w.api.Bulk(calling, invites)
+		a = s.api.Bulk(calling, invites)
 	} else {
-		a = w.api.Create(calling, invites[0])
+		a = s.api.Create(calling, invites[0])
 	}
 	failpoint("after_send")
 	if a.Class == clerk.Throttled {
-		w.freeze(ctx, t, a) // before the answer is recorded: until then a probe counts as under way
+		s.freeze(ctx, t, a) // before the answer is recorded: until then a probe counts as under way
 	}
 	return a
 }
@@ -212,39 +227,40 @@ func (t *ticket) tries() int {
 }
 
 // react does what an answer requires for the whole process or fleet.
-func (w *Worker) react(ctx context.Context, t *ticket, a clerk.Answer) {
+func (s *sender) react(ctx context.Context, t *ticket, a clerk.Answer) {
 	switch a.Class {
 	case clerk.Throttled:
 		return
 	case clerk.Unauthorized:
-		w.stop(unauthorized(a))
+		s.stop(unauthorized(a))
 	case clerk.Stopped:
-		w.pauseFor(ctx, "Clerk refuses every invitation", a)
+		s.pauseFor(ctx, "Clerk refuses every invitation", a)
 	case clerk.Unexplained:
-		w.pauseUnexplained(ctx, t, a)
+		s.pauseUnexplained(ctx, t, a)
 	case clerk.NotSent:
-		w.gate.trouble(a.Err)
+		s.gate.trouble(a.Err)
 	case clerk.Lost, clerk.Transient: // each row backs off on its own
 	default:
-		w.gate.fine()
+		s.gate.fine()
 	}
 	if t.probe && a.Class != clerk.NotSent {
-		w.persist(ctx, func(ctx context.Context) error {
-			return ratelimit.Thaw(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, t.AttemptID)
+		s.persist(ctx, func(ctx context.Context) error {
+			return ratelimit.Thaw(ctx, s.pool, s.cfg.Instance.ID, t.Bucket, t.AttemptID)
 		})
 	}
 }
 
 // freeze freezes the request's bucket for the fleet.
-func (w *Worker) freeze(ctx context.Context, t *ticket, a clerk.Answer) {
-	limit := w.cfg.Create
+func (s *sender) freeze(ctx context.Context, t *ticket, a clerk.Answer) {
+	limit := s.cfg.Create
 	if t.Bucket == ratelimit.Bulk {
-		limit = w.cfg.Bulk
+		limit = s.cfg.Bulk
 	}
-	w.persist(ctx, func(ctx context.Context) error {
-		until, err := ratelimit.Freeze(ctx, w.pool, w.cfg.Instance.ID, t.Bucket, limit, t.AttemptID, a.RetryAfter, a.HasRetryAfter)
+	s.persist(ctx, func(ctx context.Context) error {
+		until, err := ratelimit.Freeze(ctx, s.pool, s.cfg.Instance.ID, t.Bucket, limit, t.AttemptID,
+			a.RetryAfter, a.HasRetryAfter)
 		if err == nil {
-			w.log.Warn("Clerk answered 429", "bucket", t.Bucket, "attempt", t.AttemptID, "frozen_until", until)
+			s.log.Warn("Clerk answered 429", "bucket", t.Bucket, "attempt", t.AttemptID, "frozen_until", until)
 		}
 		return err
 	})

@@ -201,6 +201,7 @@ type Worker struct {
 	claimer     *claimer
 	answers     *answers
 	gate        *gate
+	sender      *sender
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
@@ -228,6 +229,8 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.answers = newAnswers(w.process, w.measured, &w.suspect)
 	w.gate = newGate(w.process)
 	w.claimer = newClaimer(w)
+	w.sender = &sender{process: w.process, claimer: w.claimer, gate: w.gate, answers: w.answers,
+		revokeOwn: w.revokeOwn, pauseFor: w.pauseFor, pauseUnexplained: w.pauseUnexplained}
 	var err error
 	if cfg.SweepAt != "" {
 		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
@@ -271,7 +274,7 @@ func revokeQueue(instance int64) string { return fmt.Sprintf("revoke_%d", instan
 
 func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &inviteWorker{w: w})
+	river.AddWorker(workers, &inviteWorker{sender: w.sender, working: &w.working})
 	river.AddWorker(workers, &revokeWorker{w: w})
 	cfg := &river.Config{
 		ID:      w.id,

@@ -296,7 +296,7 @@ func TestJobEndsWhenAllIsRecorded(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		job := &river.Job[InviteArgs]{JobRow: &rivertype.JobRow{ID: 1}, Args: InviteArgs{Batch: batch, Row: 1}}
-		ended <- (&inviteWorker{w: w}).Work(ctx, job)
+		ended <- (&inviteWorker{sender: w.sender, working: &w.working}).Work(ctx, job)
 	}()
 	b.await("the request is under way", func() bool { return b.count(`select count(*) from attempts`) == 1 })
 	must.OK(t, pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {

@@ -71,7 +71,7 @@ func TestOwedRowsWeighOnTheBudget(t *testing.T) {
 	if got := b.claims(w, 5); len(got) > 0 {
 		t.Errorf("the create of a row whose revoke is under way is taken by %v", claimed(got))
 	}
-	if !w.send(t.Context(), revoke) {
+	if !w.sender.send(t.Context(), revoke) {
 		t.Fatal("the row is owed nothing")
 	}
 	if closed, err := w.gate.opening(t.Context()); err != nil || closed != 0 {
@@ -85,7 +85,7 @@ func TestOwedRowsWeighOnTheBudget(t *testing.T) {
 		t.Errorf("the gate opens in %s: %v", closed, err)
 	}
 	b.exec(`update results set not_before = null where batch_id = $1`, second)
-	w.send(t.Context(), b.claimsOne(w, 5, ratelimit.Create, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 5, ratelimit.Create, second))
 	b.want(second, tally{"invited": 1})
 }
 
@@ -115,10 +115,10 @@ func TestNoRevokeWhileFrozen(t *testing.T) {
 	if got := b.claims(w, 3); len(got) > 0 {
 		t.Fatalf("claimed while a request probes: %v", claimed(got))
 	}
-	w.send(t.Context(), probe)
+	w.sender.send(t.Context(), probe)
 	revoke := b.claimsOne(w, 3, ledger.CallRevoke, second)
 	freeze(time.Hour)
-	if !w.send(t.Context(), revoke) {
+	if !w.sender.send(t.Context(), revoke) {
 		t.Fatal("the row is owed nothing")
 	}
 	if got := b.claims(w, 3); len(got) > 0 {
@@ -126,11 +126,11 @@ func TestNoRevokeWhileFrozen(t *testing.T) {
 	}
 	// With nobody else in line an owed row probes, and without one a revoke goes.
 	b.exec(`update buckets set frozen_until = clock_timestamp() - interval '1 s' where name = 'create'`)
-	w.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
 	freeze(time.Hour)
 	b.exec(`update buckets set frozen_until = clock_timestamp() - interval '1 s' where name = 'create'`)
-	w.send(t.Context(), b.claimsOne(w, 3, ledger.CallRevoke, second))
-	w.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 3, ledger.CallRevoke, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 3, ratelimit.Create, second))
 	b.sentAgain(first.ID, second)
 }
 
@@ -228,10 +228,10 @@ func TestRevokedByOurOwnLostRequest(t *testing.T) {
 	if a := w.api.Revoke(t.Context(), p.InvitationID); a.Class != clerk.Success {
 		t.Fatal(a)
 	}
-	if !w.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second)) {
+	if !w.sender.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second)) {
 		t.Error("the row is owed nothing")
 	}
-	w.send(t.Context(), b.claimsOne(w, 1, ratelimit.Create, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 1, ratelimit.Create, second))
 	b.sentAgain(first.ID, second)
 }
 
@@ -243,7 +243,7 @@ func TestAnotherRowInvitesWhoIsOwed(t *testing.T) {
 	first := b.sent(1)
 	second := b.unread(first, 2)
 	w := b.worker(quick)
-	w.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second))
+	w.sender.send(t.Context(), b.claimsOne(w, 1, ledger.CallRevoke, second))
 	b.exec(`update results set not_before = clock_timestamp() + interval '1 hour' where batch_id = $1`, second)
 	b.run(b.worker(quick), b.batch(1, person))
 	b.exec(`update results set not_before = null where batch_id = $1`, second)
@@ -352,7 +352,7 @@ func TestOwedRowGetsItsJob(t *testing.T) {
 	revoke := b.claimsOne(w, 1, ledger.CallRevoke, second)
 	must.OK(t, Pause(t.Context(), b.pool, b.read(second), "test"))
 	b.exec(`delete from river_job`)
-	w.send(t.Context(), revoke)
+	w.sender.send(t.Context(), revoke)
 	b.wantJobs(second, 1)
 	b.claimsOne(w, 3, ratelimit.Create, second)
 }

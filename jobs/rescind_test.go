@@ -272,7 +272,7 @@ func TestStopRevokesNothingMore(t *testing.T) {
 	_, err := Rescind(t.Context(), b.pool, sw, persons(0))
 	must.OK(t, err)
 	for _, ticket := range tickets {
-		w.send(t.Context(), ticket)
+		w.sender.send(t.Context(), ticket)
 	}
 	b.want(batch, tally{"invited": 2})
 
@@ -376,7 +376,7 @@ func (b *bundle) withdrawTwice(w *Worker, i int, kinds [2]revocation.SweepKind, 
 	case "nothing":
 		b.sandbox.Tell("faults", `[{"call":"create","kind":"cut_before","first":1}]`)
 	}
-	w.send(ctx, ticket)
+	w.sender.send(ctx, ticket)
 	worker := b.worker(quick)
 	err := worker.Run(ctx, func(context.Context) (bool, error) {
 		return b.count(`select count(*) from results where outcome is null`)+

@@ -37,7 +37,7 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 				}
 			}
 			for _, ticket := range tickets {
-				w.send(t.Context(), ticket)
+				w.sender.send(t.Context(), ticket)
 			}
 			if got := b.outcomes(id)["rejected"]; got != 2 {
 				t.Fatalf("%d rows were rejected, want 2: %v", got, b.outcomes(id))

@@ -114,7 +114,7 @@ func TestRecordedTwice(t *testing.T) {
 	b.exec(`update batches set preflight = false where id = $1`, batch)
 	w := b.worker(quick)
 	ticket := b.claim(w, 1)[0]
-	answer := w.ask(t.Context(), ticket)
+	answer := w.sender.ask(t.Context(), ticket)
 	for range 2 {
 		a := answered{ticket: ticket, answer: answer, said: w.cfg.reply(ticket, answer)}
 		must.OK(t, w.answers.record(t.Context(), []answered{a}))
@@ -171,7 +171,7 @@ func TestAnswerAfterOneWasSettled(t *testing.T) {
 	w := b.worker(Config{Create: ratelimit.Limit{Off: true}, Bulk: ratelimit.Limit{None: true}})
 	ticket := b.claim(w, 1)[0]
 	b.exec(`update attempt_people set open = false, closed_at = clock_timestamp(), resolution = 'not_there' where row_number = 1`)
-	w.send(t.Context(), ticket)
+	w.sender.send(t.Context(), ticket)
 	b.want(batch, tally{"invited": 2})
 	b.counts(0, "attempts are open", `select count(*) from attempts where resolved_at is null`)
 	b.counts(0, "people are claimed", `select count(*) from attempt_people where open`)
