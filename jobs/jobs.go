@@ -202,6 +202,7 @@ type Worker struct {
 	answers     *answers
 	gate        *gate
 	sender      *sender
+	resolver    *resolver
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
@@ -224,11 +225,13 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.presence = &presence{process: w.process, measured: w.measured}
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.reader = &reader{process: w.process, general: w.general, measured: w.measured}
-	w.preflighter = &preflighter{process: w.process, reader: w.reader}
+	w.preflighter = &preflighter{process: w.process, reader: w.reader, measured: w.measured}
 	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
 	w.answers = newAnswers(w.process, w.measured, &w.suspect)
 	w.gate = newGate(w.process)
 	w.claimer = newClaimer(w)
+	w.resolver = &resolver{process: w.process, reader: w.reader, measured: w.measured,
+		closeOwnRevoke: w.closeOwnRevoke}
 	w.sender = &sender{process: w.process, claimer: w.claimer, gate: w.gate, answers: w.answers,
 		revokeOwn: w.revokeOwn, pauseFor: w.pauseFor, pauseUnexplained: w.pauseUnexplained}
 	var err error

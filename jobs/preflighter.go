@@ -27,7 +27,8 @@ const (
 // preflighter makes the reads that guard claims.
 type preflighter struct {
 	*process
-	reader *reader
+	reader   *reader
+	measured *measured
 }
 
 // putOff makes the rows of people back off, as after a transient answer to an invitation, because
@@ -152,7 +153,7 @@ func (p *preflighter) lists(ctx context.Context, also time.Time) error {
 	if err != nil || start.IsZero() {
 		return err
 	}
-	back := start.Add(-p.reader.measured.rules(p.cfg).Slack - 10*time.Second)
+	back := start.Add(-p.measured.rules(p.cfg).Slack - 10*time.Second)
 	if _, err := p.reader.pass(ctx, ledger.ReadAll, back); err != nil {
 		return err
 	}

@@ -328,7 +328,7 @@ func (w *Worker) recordRevoke(ctx context.Context, claimed ledger.Claimed, r *re
 		if wait, err = w.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {
 			return err
 		}
-		return w.closeRevoke(ctx, tx, attempt, r.Person, said.status, said.close)
+		return closeRevoke(ctx, tx, w.cfg.Instance.ID, attempt, r.Person, said.status, said.close)
 	})
 	if said.close == "" && err == nil {
 		w.log.Warn("revoke must be read", "attempt", attempt, "sweep", r.Sweep, "class", a.Class.String(), "code", a.Code)
@@ -360,78 +360,13 @@ func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *rev
 
 // closeRevoke closes a person's part of an attempt to revoke, and inserts jobs for the rows that
 // can be claimed again.
-func (w *Worker) closeRevoke(ctx context.Context, tx pgx.Tx, attempt int64, p ledger.Person, status invitation.Status, how string) error {
-	freed, err := ledger.CloseRevoke(ctx, tx, w.cfg.Instance.ID, attempt, p, status, how)
+func closeRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p ledger.Person,
+	status invitation.Status, how string) error {
+	freed, err := ledger.CloseRevoke(ctx, tx, instance, attempt, p, status, how)
 	if err != nil {
 		return err
 	}
-	return free(ctx, tx, w.cfg.Instance.ID, freed)
-}
-
-// settleRevoke resolves a revoke without a usable answer by the status that the lists show now.
-func (w *Worker) settleRevoke(ctx context.Context, a ledger.OpenAttempt) error {
-	var told []func()
-	err := pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		people, err := ledger.LockAttempt(ctx, tx, a.ID)
-		if err != nil {
-			return err
-		}
-		for _, p := range people {
-			status, read, err := ledger.LastStatus(ctx, tx, w.cfg.Instance.ID, p.InvitationID, a.Due)
-			if err != nil {
-				return err
-			}
-			how := invitation.ClosedRead
-			if status == invitation.Pending || status == "" && a.Sweep != 0 {
-				how = invitation.ClosedNotThere
-			}
-			if a.Sweep == 0 {
-				done := status != invitation.Pending && status != invitation.Accepted
-				err = w.closeOwnRevoke(ctx, tx, a.ID, p, status, how, done)
-			} else if err = w.closeRevoke(ctx, tx, a.ID, p, status, how); err == nil {
-				id := revocation.RevocationID{Sweep: a.Sweep, Invitation: p.InvitationID}
-				err = w.decideRead(ctx, tx, id, a.ID, status, read)
-			}
-			if err != nil {
-				return err
-			}
-			told = append(told, func() {
-				w.log.Info("revoke settled by reading", "attempt", a.ID, "batch", p.Batch, "row", p.Row, "status", status)
-			})
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, tell := range told {
-		tell()
-	}
-	return nil
-}
-
-// decideRead decides a revocation by what a read showed. If the read shows that nothing was done,
-// the revoke is tried again, for [giveUp] at most.
-func (w *Worker) decideRead(ctx context.Context, tx pgx.Tx, id revocation.RevocationID, attempt int64, status invitation.Status, read int64) error {
-	e := revocation.RevocationEnd{Attempt: attempt, Read: read}
-	switch status {
-	case invitation.Revoked:
-		e.Outcome = revocation.RevokeDone
-	case invitation.Accepted:
-		e.Outcome = revocation.RevokeAccepted
-	case invitation.Expired:
-		e.Outcome, e.Reason = revocation.RevokeSkipped, revocation.SkipExpired
-	default:
-		r, err := revocation.LockRevocation(ctx, tx, id)
-		if err != nil || r.Outcome != "" {
-			return err
-		}
-		if r.Now.Sub(r.Begun) <= giveUp {
-			return InsertRevokes(ctx, tx, w.cfg.Instance.ID, []revocation.RevocationID{id})
-		}
-		e.Outcome, e.Reason = revocation.RevokeFailed, "not_done"
-	}
-	return revocation.EndRevocation(ctx, tx, id, e)
+	return free(ctx, tx, instance, freed)
 }
 
 // repairRevokes inserts jobs for all waiting revocations if the queue has none that could wake a
