@@ -203,11 +203,11 @@ type Worker struct {
 	gate        *gate
 	sender      *sender
 	resolver    *resolver
+	revoker     *revoker
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
-	schedule    cron.Schedule // of the nightly sweep; nil: none
-	revoking    *patience
+	schedule    cron.Schedule    // of the nightly sweep; nil: none
 	now         func() time.Time // for the schedule
 	pruned      time.Time        // when the keeper last deleted old leases and notices
 	suspect     atomic.Bool      // a row was rejected or failed: the breaker must check
@@ -226,7 +226,8 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.reader = &reader{process: w.process, general: w.general, measured: w.measured}
 	w.preflighter = &preflighter{process: w.process, reader: w.reader, measured: w.measured}
-	w.revoking = &patience{paced: cfg.paced, failing: cfg.afterFailures()}
+	w.revoker = &revoker{process: w.process, general: w.general, presence: w.presence,
+		patience: &patience{paced: cfg.paced, failing: cfg.afterFailures()}}
 	w.answers = newAnswers(w.process, w.measured, &w.suspect)
 	w.gate = newGate(w.process)
 	w.claimer = newClaimer(w)
@@ -278,7 +279,7 @@ func revokeQueue(instance int64) string { return fmt.Sprintf("revoke_%d", instan
 func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &inviteWorker{sender: w.sender, working: &w.working})
-	river.AddWorker(workers, &revokeWorker{w: w})
+	river.AddWorker(workers, &revokeWorker{revoker: w.revoker, working: &w.working})
 	cfg := &river.Config{
 		ID:      w.id,
 		Logger:  slog.New(quiet{w.log.Handler()}),

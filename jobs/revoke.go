@@ -87,20 +87,30 @@ func (w *Worker) Finish(ctx context.Context, sweep int64) (*revocation.Sweep, er
 	return revocation.ReadSweep(context.WithoutCancel(ctx), w.pool, sweep)
 }
 
+// revoker revokes invitations for sweeps.
+type revoker struct {
+	*process
+	general  *ratelimit.General
+	presence *presence
+	patience *patience
+}
+
+// revokeWorker works the revoke jobs.
 type revokeWorker struct {
 	river.WorkerDefaults[RevokeArgs]
-	w *Worker
+	revoker *revoker
+	working *sync.Map // see [Worker]
 }
 
 // Work revokes one invitation, or snoozes until it can be tried again.
 func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) error {
-	w := r.w
-	w.working.Store(job.ID, nil)
-	defer w.working.Delete(job.ID)
-	ctx, cancel := w.untilStop(ctx)
+	v := r.revoker
+	r.working.Store(job.ID, nil)
+	defer r.working.Delete(job.ID)
+	ctx, cancel := v.untilStop(ctx)
 	defer cancel()
 	for {
-		wait, err := w.revoke(ctx, job.Args.RevocationID)
+		wait, err := v.revoke(ctx, job.Args.RevocationID)
 		switch {
 		case err == nil && wait == 0:
 			failpoint("before_completion")
@@ -108,10 +118,10 @@ func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) err
 		case ctx.Err() != nil: // the worker stops: the job returns to the queue at once
 			return river.JobSnooze(0)
 		case err != nil:
-			w.log.Warn("revoke", "sweep", job.Args.Sweep, "invitation", job.Args.Invitation, "error", err)
-			w.revoking.lose()
-			return river.JobSnooze(w.revoking.left())
-		case wait > w.cfg.paced(time.Second):
+			v.log.Warn("revoke", "sweep", job.Args.Sweep, "invitation", job.Args.Invitation, "error", err)
+			v.patience.lose()
+			return river.JobSnooze(v.patience.left())
+		case wait > v.cfg.paced(time.Second):
 			return river.JobSnooze(wait)
 		}
 		if sleep(ctx, wait) != nil {
@@ -121,11 +131,11 @@ func (r *revokeWorker) Work(ctx context.Context, job *river.Job[RevokeArgs]) err
 }
 
 // untilStop returns a context that also ends when the worker stops.
-func (w *Worker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+func (v *revoker) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		select {
-		case <-w.stopping:
+		case <-v.stopping:
 			cancel()
 		case <-ctx.Done():
 		}
@@ -135,8 +145,8 @@ func (w *Worker) untilStop(ctx context.Context) (context.Context, context.Cancel
 
 // revoke revokes one invitation. It returns 0 if nothing is left to do for this job, or how long to
 // wait before the next try.
-func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.Duration, error) {
-	now, err := revocation.ReadRevocation(ctx, w.pool, id)
+func (v *revoker) revoke(ctx context.Context, id revocation.RevocationID) (time.Duration, error) {
+	now, err := revocation.ReadRevocation(ctx, v.pool, id)
 	if err != nil {
 		return 0, err
 	}
@@ -146,10 +156,10 @@ func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.D
 	if !now.Waits() {
 		return max(now.NotBefore.Sub(now.Now), time.Millisecond), nil
 	}
-	if err := w.revoking.wait(ctx); err != nil {
+	if err := v.patience.wait(ctx); err != nil {
 		return 0, err
 	}
-	release, err := w.general.Acquire(ctx)
+	release, err := v.general.Acquire(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -158,10 +168,10 @@ func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.D
 	ctx = context.WithoutCancel(ctx) // what is committed below must be sent and recorded
 	failpoint("before_reserve")
 	began := time.Now()
-	claimed, wait, err := w.claimRevoke(ctx, id)
+	claimed, wait, err := v.claimRevoke(ctx, id)
 	attempt := claimed.AttemptID
 	if errors.Is(err, ledger.ErrDeclaredDead) {
-		return time.Millisecond, w.presence.register(ctx)
+		return time.Millisecond, v.presence.register(ctx)
 	}
 	if err != nil || attempt == 0 {
 		return wait, err
@@ -170,42 +180,43 @@ func (w *Worker) revoke(ctx context.Context, id revocation.RevocationID) (time.D
 	ctx, span := tracer.Start(ctx, "revoke", trace.WithTimestamp(began))
 	defer span.End()
 	span.SetAttributes(spanAttempt.Int64(attempt), spanSweep.Int64(id.Sweep), spanPeople.Int(1))
-	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", attempt), began.Add(w.cfg.RequestTimeout))
+	calling, cancel := context.WithDeadline(clerk.About(ctx, "attempt", attempt), began.Add(v.cfg.RequestTimeout))
 	failpoint("before_send")
-	a := w.api.Revoke(calling, id.Invitation)
+	a := v.api.Revoke(calling, id.Invitation)
 	cancel()
 	failpoint("after_send")
 	if a.Class == clerk.Throttled {
 		throttled = &ratelimit.Throttled{Wait: a.RetryAfter, Told: a.HasRetryAfter}
 	}
 	failpoint("before_outcome")
-	w.persist(ctx, func(ctx context.Context) (err error) {
-		wait, err = w.recordRevoke(ctx, claimed, now, a)
+	v.persist(ctx, func(ctx context.Context) (err error) {
+		wait, err = v.recordRevoke(ctx, claimed, now, a)
 		return err
 	})
 	failpoint("after_outcome")
 	switch a.Class {
 	case clerk.Unauthorized:
-		w.stop(unauthorized(a))
-		w.revoking.lose()
+		v.stop(unauthorized(a))
+		v.patience.lose()
 	case clerk.NotSent, clerk.Lost, clerk.Transient:
-		w.revoking.lose()
+		v.patience.lose()
 	default:
-		w.revoking.fine()
+		v.patience.fine()
 	}
-	poke(w.active)
+	poke(v.active)
 	return wait, nil
 }
 
 // claimRevoke opens an attempt for a revoke and claims its person, unless it is known by now that
 // nothing must be sent. If it returns no attempt, the revocation is decided, or must be tried again
 // after wait.
-func (w *Worker) claimRevoke(ctx context.Context, id revocation.RevocationID) (claimed ledger.Claimed, wait time.Duration, err error) {
+func (v *revoker) claimRevoke(ctx context.Context, id revocation.RevocationID) (
+	claimed ledger.Claimed, wait time.Duration, err error) {
 	claiming, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err = pgx.BeginFunc(claiming, w.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(claiming, v.pool, func(tx pgx.Tx) error {
 		claimed, wait = ledger.Claimed{}, 0
-		if err := ledger.Alive(claiming, tx, w.id); err != nil {
+		if err := ledger.Alive(claiming, tx, v.id); err != nil {
 			return err
 		}
 		r, err := revocation.LockRevocation(claiming, tx, id)
@@ -216,17 +227,17 @@ func (w *Worker) claimRevoke(ctx context.Context, id revocation.RevocationID) (c
 			end := revocation.RevocationEnd{Outcome: revocation.RevokeSkipped, Reason: r.Dropped}
 			return revocation.EndRevocation(claiming, tx, id, end)
 		}
-		open, err := ledger.Open(claiming, tx, w.cfg.Instance.ID, w.id, w.cfg.RequestTimeout,
+		open, err := ledger.Open(claiming, tx, v.cfg.Instance.ID, v.id, v.cfg.RequestTimeout,
 			[]ledger.Request{{Call: ledger.CallRevoke, Bucket: ratelimit.GeneralCall, People: []ledger.Person{r.Person}, Sweep: id.Sweep}})
 		if err != nil {
 			return err
 		}
 		if len(open) == 0 {
-			wait, err = w.leaveAlone(claiming, tx, r)
+			wait, err = v.leaveAlone(claiming, tx, r)
 			return err
 		}
 		// This is a new statement: it sees what was recorded before this claim.
-		end, err := w.foregone(claiming, tx, r)
+		end, err := v.foregone(claiming, tx, r)
 		if err != nil {
 			return err
 		}
@@ -240,7 +251,7 @@ func (w *Worker) claimRevoke(ctx context.Context, id revocation.RevocationID) (c
 		return revocation.EndRevocation(claiming, tx, id, end)
 	})
 	if err == nil && claimed.AttemptID == 0 && wait == 0 {
-		poke(w.active)
+		poke(v.active)
 	}
 	return claimed, wait, err
 }
@@ -249,23 +260,24 @@ func (w *Worker) claimRevoke(ctx context.Context, id revocation.RevocationID) (c
 // because a later sweep finds the invitation again. Other sweeps wait, and so does a sweep whose own
 // open request is for another invitation of the same person. If the open request is this revoke,
 // resolving it decides the revocation or inserts a job.
-func (w *Worker) leaveAlone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (time.Duration, error) {
-	mine, err := revocation.UnderWay(ctx, tx, w.cfg.Instance.ID, r)
+func (v *revoker) leaveAlone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (time.Duration, error) {
+	mine, err := revocation.UnderWay(ctx, tx, v.cfg.Instance.ID, r)
 	if err != nil || mine == r.Invitation {
 		return 0, err
 	}
 	if r.Kind == revocation.KindSweep && mine == "" {
 		return 0, revocation.EndRevocation(ctx, tx, r.RevocationID, revocation.RevocationEnd{Outcome: revocation.RevokeSkipped, Reason: revocation.SkipOpenAttempt})
 	}
-	again := w.cfg.paced(2 * time.Second)
+	again := v.cfg.paced(2 * time.Second)
 	_, err = revocation.PutOffRevocation(ctx, tx, r.RevocationID, again, "")
 	return again, err
 }
 
 // foregone decides a revocation if it is known that there is nothing to revoke. The end has no
 // outcome if that is not known.
-func (w *Worker) foregone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (e revocation.RevocationEnd, err error) {
-	status, waits, err := revocation.Known(ctx, tx, w.cfg.Instance.ID, r)
+func (v *revoker) foregone(ctx context.Context, tx pgx.Tx, r *revocation.Revocation) (
+	e revocation.RevocationEnd, err error) {
+	status, waits, err := revocation.Known(ctx, tx, v.cfg.Instance.ID, r)
 	switch {
 	case err != nil:
 	case status == invitation.Revoked:
@@ -313,33 +325,37 @@ func judgeRevoke(a clerk.Answer) revoked {
 
 // recordRevoke writes an answer, and what follows from it, into the ledger. It returns how long to
 // wait before the next try. 0 means that the revocation is decided or that a read will decide it.
-func (w *Worker) recordRevoke(ctx context.Context, claimed ledger.Claimed, r *revocation.Revocation, a clerk.Answer) (wait time.Duration, err error) {
+func (v *revoker) recordRevoke(ctx context.Context, claimed ledger.Claimed, r *revocation.Revocation,
+	a clerk.Answer) (wait time.Duration, err error) {
 	attempt, said := claimed.AttemptID, judgeRevoke(a)
 	reply := ledger.Reply{Status: a.Status, Code: a.Code, TraceID: a.TraceID, NotSent: a.Class == clerk.NotSent, People: map[string]ledger.Said{}, Read: said.close == ""}
 	if said.answer != invitation.NoAnswer {
 		reply.People[r.Key] = ledger.Said{Answer: said.answer, Code: a.Code, InvitationID: r.Invitation}
 	}
-	err = pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, v.pool, func(tx pgx.Tx) error {
 		wait = 0
-		open, err := ledger.Note(ctx, tx, w.cfg.Settle, ledger.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
+		open, err := ledger.Note(ctx, tx, v.cfg.Settle,
+			ledger.Noted{Attempt: attempt, Started: claimed.StartedAt, Reply: reply})
 		if err != nil || !open[attempt] {
 			return err // a read has resolved it meanwhile and decided the revocation
 		}
-		if wait, err = w.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {
+		if wait, err = v.endOrWait(ctx, tx, attempt, r, said, a.Code); err != nil || said.close == "" {
 			return err
 		}
-		return closeRevoke(ctx, tx, w.cfg.Instance.ID, attempt, r.Person, said.status, said.close)
+		return closeRevoke(ctx, tx, v.cfg.Instance.ID, attempt, r.Person, said.status, said.close)
 	})
 	if said.close == "" && err == nil {
-		w.log.Warn("revoke must be read", "attempt", attempt, "sweep", r.Sweep, "class", a.Class.String(), "code", a.Code)
-		poke(w.resolve)
+		v.log.Warn("revoke must be read",
+			"attempt", attempt, "sweep", r.Sweep, "class", a.Class.String(), "code", a.Code)
+		poke(v.resolve)
 		return 0, nil // the read inserts a job if a further try is needed
 	}
 	return wait, err
 }
 
 // endOrWait decides a revocation as the answer says, or makes it back off.
-func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *revocation.Revocation, said revoked, code string) (time.Duration, error) {
+func (v *revoker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *revocation.Revocation, said revoked,
+	code string) (time.Duration, error) {
 	if said.end.Outcome == revocation.RevokeGone && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(r.Now.Add(time.Minute)) {
 		said.end.Outcome, said.end.Reason = revocation.RevokeSkipped, revocation.SkipExpired // its clock is ahead
 	}
@@ -353,7 +369,7 @@ func (w *Worker) endOrWait(ctx context.Context, tx pgx.Tx, attempt int64, r *rev
 	if said.close != "" && r.Now.Sub(r.Begun) > giveUp {
 		return 0, revocation.EndRevocation(ctx, tx, r.RevocationID, revocation.RevocationEnd{Outcome: revocation.RevokeFailed, Reason: code, Attempt: attempt})
 	}
-	wait := w.cfg.backoff(r.Tries)
+	wait := v.cfg.backoff(r.Tries)
 	_, err := revocation.PutOffRevocation(ctx, tx, r.RevocationID, wait, code)
 	return wait, err
 }
