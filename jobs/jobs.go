@@ -204,6 +204,7 @@ type Worker struct {
 	sender      *sender
 	resolver    *resolver
 	revoker     *revoker
+	reconciler  *reconciler
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
@@ -226,6 +227,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
 	w.reader = &reader{process: w.process, general: w.general, measured: w.measured}
 	w.preflighter = &preflighter{process: w.process, reader: w.reader, measured: w.measured}
+	w.reconciler = &reconciler{process: w.process, reader: w.reader}
 	w.revoker = &revoker{process: w.process, general: w.general, presence: w.presence,
 		patience: &patience{paced: cfg.paced, failing: cfg.afterFailures()}}
 	w.answers = newAnswers(w.process, w.measured, &w.suspect)

@@ -26,7 +26,7 @@ func (w *Worker) Reconcile(ctx context.Context, actor string) (*ledger.Reconcile
 	}
 	defer leave()
 	for {
-		r, err := w.reconcile(ctx, actor, 0)
+		r, err := w.reconciler.reconcile(ctx, actor, 0)
 		if r != nil || err != nil {
 			return r, err
 		}
@@ -36,80 +36,90 @@ func (w *Worker) Reconcile(ctx context.Context, actor string) (*ledger.Reconcile
 	}
 }
 
-// reconcileLoop reconciles whenever that is due, until ctx is done. The reconciles table says when
+// reconciler compares everything at Clerk with the results.
+type reconciler struct {
+	*process
+	reader *reader
+}
+
+// run reconciles whenever that is due, until ctx is done. The reconciles table says when
 // it is due, so restarts and several workers do not change how often it is done.
-func (w *Worker) reconcileLoop(ctx context.Context) {
-	every := w.cfg.ReconcileEvery
+func (c *reconciler) run(ctx context.Context) {
+	every := c.cfg.ReconcileEvery
 	if every <= 0 {
 		return
 	}
 	for ctx.Err() == nil {
-		wait, err := ledger.ReconcileDue(ctx, w.pool, w.cfg.Instance.ID, every)
+		wait, err := ledger.ReconcileDue(ctx, c.pool, c.cfg.Instance.ID, every)
 		if err == nil && wait <= 0 {
-			_, err = w.reconcile(ctx, "every "+ratelimit.Interval(every), every)
+			_, err = c.reconcile(ctx, "every "+ratelimit.Interval(every), every)
 			wait = 0 // check again at once
 		}
 		if errors.Is(err, ErrUnauthorized) {
-			w.stop(err)
+			c.stop(err)
 			return
 		}
 		if err != nil && ctx.Err() == nil {
-			w.log.Warn("reconcile", "error", err)
+			c.log.Warn("reconcile", "error", err)
 		}
-		_ = sleep(ctx, min(max(wait, min(w.cfg.paced(time.Second), every)), time.Minute))
+		_ = sleep(ctx, min(max(wait, min(c.cfg.paced(time.Second), every)), time.Minute))
 	}
 }
 
 // reconcile reads everything once. It returns nil if another process is reconciling or, with every,
 // has done it meanwhile.
-func (w *Worker) reconcile(ctx context.Context, actor string, every time.Duration) (r *ledger.Reconcile, err error) {
-	held, err := w.take(ctx, "reconcile")
+func (c *reconciler) reconcile(ctx context.Context, actor string, every time.Duration) (
+	r *ledger.Reconcile, err error) {
+	held, err := c.take(ctx, "reconcile")
 	if err != nil || held == nil {
 		return nil, err
 	}
 	defer func() { err = held.Explain(err); held.Release() }()
 	ctx = held.Context()
 	if every > 0 {
-		if due, err := ledger.ReconcileDue(ctx, w.pool, w.cfg.Instance.ID, every); err != nil || due > 0 {
+		if due, err := ledger.ReconcileDue(ctx, c.pool, c.cfg.Instance.ID, every); err != nil || due > 0 {
 			return nil, err
 		}
 	}
 	ctx, span := tracer.Start(ctx, "reconcile")
 	defer func() { endSpan(span, err) }()
 	r = &ledger.Reconcile{StartedBy: actor}
-	if err := ledger.BeginReconcile(ctx, w.pool, w.cfg.Instance.ID, w.id, r); err != nil {
+	if err := ledger.BeginReconcile(ctx, c.pool, c.cfg.Instance.ID, c.id, r); err != nil {
 		return nil, err
 	}
-	p := &pass{w: w, r: r, guard: held.Guard, seed: maphash.MakeSeed(), passes: []int64{}, told: []int64{}}
+	p := &pass{process: c.process, reader: c.reader, r: r, guard: held.Guard, seed: maphash.MakeSeed(),
+		passes: []int64{}, told: []int64{}}
 	var unlisted []ledger.Unlisted
 	listed := p.read(ctx)
 	if listed == nil {
-		unlisted, listed = ledger.Missing(ctx, w.pool, w.cfg.Instance.ID, r, w.cfg.Settle, p.shown, held.Guard)
+		unlisted, listed = ledger.Missing(ctx, c.pool, c.cfg.Instance.ID, r, c.cfg.Settle, p.shown, held.Guard)
 	}
 	err = errors.Join(listed, p.byID(ctx, unlisted))
 	end := func() error {
 		if r.Complete = listed == nil; listed != nil {
 			r.Error = held.Explain(listed).Error()
 		}
-		return ledger.EndReconcile(context.WithoutCancel(ctx), w.pool, w.cfg.Instance.ID, r, p.passes, p.told, held.Guard)
+		return ledger.EndReconcile(context.WithoutCancel(ctx), c.pool, c.cfg.Instance.ID, r,
+			p.passes, p.told, held.Guard)
 	}
 	endErr := end()
 	if listed == nil && errors.Is(endErr, lease.ErrLost) { // another process now decides what is there
 		listed, err = endErr, errors.Join(err, endErr)
 		endErr = end()
 	}
-	w.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
+	c.log.Info("reconciled", "reconcile", r.ID, "complete", r.Complete, "requests", r.Requests, "scanned", r.Scanned,
 		"accepted", r.Accepted, "expired", r.Expired, "revoked", r.Revoked, "deleted", r.Deleted,
 		"unexplained", r.Drift.Unexplained, "gone", r.Drift.Gone, "pending_again", r.Drift.PendingAgain)
 	span.SetAttributes(spanPass.Int64(r.ID), spanScanned.Int(r.Scanned), spanComplete.Bool(r.Complete))
-	poke(w.active)
+	poke(c.active)
 	return r, errors.Join(err, endErr)
 }
 
 // pass reads both of Clerk's lists once. It keeps eight bytes for each invitation that it read, and
 // nothing else.
 type pass struct {
-	w      *Worker
+	*process
+	reader *reader
 	r      *ledger.Reconcile
 	guard  lease.Guard
 	seed   maphash.Seed
@@ -123,25 +133,25 @@ type pass struct {
 func (p *pass) read(ctx context.Context) error {
 	defer p.sum()
 	for _, l := range []list{
-		{call: ledger.ReadReconcile, take: p.take, asked: &p.r.Requests},
-		{call: ledger.ReadReconcileRevoked, status: invitation.Revoked, take: p.take, asked: &p.r.Requests},
+		{call: ledger.ReadReconcile, take: p.learn, asked: &p.r.Requests},
+		{call: ledger.ReadReconcileRevoked, status: invitation.Revoked, take: p.learn, asked: &p.r.Requests},
 	} {
-		if _, err := p.w.reader.walk(ctx, l); err != nil {
+		if _, err := p.reader.walk(ctx, l); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take learns from a page.
-func (p *pass) take(ctx context.Context, g ledger.GET, page []clerk.Invitation) error {
+// learn learns from a page of a list.
+func (p *pass) learn(ctx context.Context, g ledger.GET, page []clerk.Invitation) error {
 	if g.Pass == g.ID {
 		p.passes = append(p.passes, g.ID)
 	}
 	for _, one := range page {
 		p.hashes = append(p.hashes, maphash.String(p.seed, one.ID))
 	}
-	told, err := ledger.Learn(ctx, p.w.pool, p.w.cfg.Instance.ID, p.r, g.ID, seen(page), p.w.cfg.Settle, p.guard)
+	told, err := ledger.Learn(ctx, p.pool, p.cfg.Instance.ID, p.r, g.ID, seen(page), p.cfg.Settle, p.guard)
 	if told || err != nil { // an error may be a commit that is done, and whose answer was lost
 		p.told = append(p.told, g.ID)
 	}
@@ -158,7 +168,7 @@ func (p *pass) byID(ctx context.Context, unlisted []ledger.Unlisted) error {
 	if len(unlisted) == 0 {
 		return nil
 	}
-	if err := sleep(ctx, p.w.cfg.Settle); err != nil {
+	if err := sleep(ctx, p.cfg.Settle); err != nil {
 		return err
 	}
 	for _, u := range unlisted[:min(len(unlisted), mostByID)] {
@@ -169,7 +179,7 @@ func (p *pass) byID(ctx context.Context, unlisted []ledger.Unlisted) error {
 		if found {
 			continue
 		}
-		gone, err := ledger.MarkDeleted(ctx, p.w.pool, p.w.cfg.Instance.ID, u, last, p.guard)
+		gone, err := ledger.MarkDeleted(ctx, p.pool, p.cfg.Instance.ID, u, last, p.guard)
 		if err != nil {
 			return err
 		}
@@ -187,9 +197,9 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last ledger.GET
 	for _, l := range []list{{call: ledger.ReadByID}, {call: ledger.ReadByIDRevoked, status: invitation.Revoked}} {
 		var page []clerk.Invitation
 		var others int
-		last, _, err = p.w.reader.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
+		last, _, err = p.reader.get(ctx, l.call, first, func(ctx context.Context) clerk.Answer {
 			p.r.Requests++
-			a := p.w.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
+			a := p.api.Invitations(ctx, clerk.ListQuery{Status: string(l.status), Query: id})
 			shown := len(a.Invitations)
 			page = slices.DeleteFunc(a.Invitations, func(i clerk.Invitation) bool { return i.ID != id })
 			others = shown - len(page)
@@ -204,7 +214,7 @@ func (p *pass) find(ctx context.Context, id string) (found bool, last ledger.GET
 			return false, last, fmt.Errorf("clerk answered a query for one invitation with %d others", others)
 		}
 		if len(page) > 0 {
-			_, err = ledger.Learn(ctx, p.w.pool, p.w.cfg.Instance.ID, p.r, last.ID, seen(page), p.w.cfg.Settle, p.guard)
+			_, err = ledger.Learn(ctx, p.pool, p.cfg.Instance.ID, p.r, last.ID, seen(page), p.cfg.Settle, p.guard)
 			return true, last, err
 		}
 		first = &last

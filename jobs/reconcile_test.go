@@ -265,7 +265,7 @@ func TestReconcileByWorkers(t *testing.T) {
 	}
 	b.is("true", `select bool_and(gap is null or gap >= interval '500 ms') from (select started_at - lag(started_at) over (order by started_at) as gap from reconciles where complete) g`)
 	// One that waited for the lock while another was at it has nothing left to do.
-	if r, err := b.worker(cfg).reconcile(ctx, "late", time.Hour); r != nil || err != nil {
+	if r, err := b.worker(cfg).reconciler.reconcile(ctx, "late", time.Hour); r != nil || err != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 	b.is("true", `select min(r.started_at) >= min(i.created_at) + interval '500 ms' from reconciles r, instances i`)
