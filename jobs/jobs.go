@@ -41,7 +41,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/robfig/cron/v3"
 
 	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/invitation"
@@ -205,13 +204,12 @@ type Worker struct {
 	resolver    *resolver
 	revoker     *revoker
 	reconciler  *reconciler
+	sweeps      *sweepStarter
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
-	schedule    cron.Schedule    // of the nightly sweep; nil: none
-	now         func() time.Time // for the schedule
-	pruned      time.Time        // when the keeper last deleted old leases and notices
-	suspect     atomic.Bool      // a row was rejected or failed: the breaker must check
+	pruned      time.Time   // when the keeper last deleted old leases and notices
+	suspect     atomic.Bool // a row was rejected or failed: the breaker must check
 }
 
 // New returns a worker that does nothing yet; see [Worker.Run]. It fails if both kinds of create
@@ -221,7 +219,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	if cfg.Create.Off && cfg.Bulk.Off {
 		return nil, fmt.Errorf("both ways to invite are off: nothing could be sent")
 	}
-	w := &Worker{process: newProcess(pool, api, cfg), now: time.Now}
+	w := &Worker{process: newProcess(pool, api, cfg)}
 	w.measured = &measured{}
 	w.presence = &presence{process: w.process, measured: w.measured}
 	w.general = ratelimit.NewGeneral(pool, cfg.Instance.ID, w.id, cfg.General, cfg.RequestTimeout, w.log)
@@ -237,9 +235,10 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 		closeOwnRevoke: w.closeOwnRevoke}
 	w.sender = &sender{process: w.process, claimer: w.claimer, gate: w.gate, answers: w.answers,
 		revokeOwn: w.revokeOwn, pauseFor: w.pauseFor, pauseUnexplained: w.pauseUnexplained}
+	w.sweeps = &sweepStarter{process: w.process, reader: w.reader, now: time.Now}
 	var err error
 	if cfg.SweepAt != "" {
-		if w.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
+		if w.sweeps.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {
 			return nil, err
 		}
 	}

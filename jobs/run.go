@@ -37,7 +37,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	begun := []func(context.Context){w.resolver.run, w.keep, w.nights, w.reconciler.run, w.purgeLoop}
+	begun := []func(context.Context){w.resolver.run, w.keep, w.sweeps.run, w.reconciler.run, w.purgeLoop}
 	if !w.cfg.OnlyRevokes {
 		begun = append(begun, w.claimer.run, func(ctx context.Context) { w.gate.run(ctx, w.claimer.survey) })
 	}

@@ -1,15 +1,11 @@
 package jobs
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
-
-	"bulkinvite/internal/revocation"
 )
 
 // ParseSchedule reads a cron expression of five fields. zone is an IANA time zone, or empty for the
@@ -70,53 +66,4 @@ func latest(s cron.Schedule, after, until time.Time) (found time.Time) {
 		}
 	}
 	return found
-}
-
-// nights begins the sweep of each night when it is due, until ctx is done. The first process to
-// record it has the night. If all processes missed some nights, only the last of them is made up
-// for. A sweep that cannot begin is tried again.
-func (w *Worker) nights(ctx context.Context) {
-	if w.schedule == nil {
-		return
-	}
-	failed := false
-	for ctx.Err() == nil {
-		wait := 5 * time.Second
-		elsewhere, err := w.night(ctx)
-		if err == nil && !elsewhere {
-			// Wait at most one minute, because the clock may be set.
-			wait = min(max(w.schedule.Next(w.now()).Sub(w.now()), time.Millisecond), time.Minute)
-		} else if ctx.Err() == nil && !failed {
-			w.log.Warn("the nightly sweep can't begin; it is tried until it can", "error", err, "again_in", wait)
-		}
-		failed = err != nil
-		if sleep(ctx, wait) != nil {
-			return
-		}
-	}
-}
-
-// night begins a nightly sweep if one is due. elsewhere is true if another process is doing it. If
-// that process dies, this one takes over soon.
-func (w *Worker) night(ctx context.Context) (elsewhere bool, err error) {
-	now := w.now()
-	since, err := revocation.Swept(ctx, w.pool, w.cfg.Instance.ID, w.cfg.SweepAt, w.cfg.TZ)
-	if err != nil {
-		return false, err
-	}
-	due := latest(w.schedule, since, now)
-	if due.IsZero() {
-		return false, nil
-	}
-	held, err := w.take(ctx, "night")
-	if err != nil || held == nil {
-		return err == nil, err
-	}
-	defer func() { err = held.Explain(err); held.Release() }()
-	_, err = w.BeginSweep(ctx, SweepOptions{OlderThan: w.cfg.SweepOlderThan, Scope: w.cfg.SweepScope, Apply: true,
-		Actor: "nightly sweep", night: due.UTC(), held: held})
-	if errors.Is(err, revocation.ErrSwept) { // another process began it meanwhile
-		return false, nil
-	}
-	return false, err
 }

@@ -263,9 +263,9 @@ func TestNights(t *testing.T) {
 			for _, at := range c.awake {
 				errs := make(chan error)
 				for _, w := range []*Worker{one, other} {
-					w.now = func() time.Time { return at }
+					w.sweeps.now = func() time.Time { return at }
 					go func() {
-						_, err := w.night(t.Context())
+						_, err := w.sweeps.night(t.Context())
 						errs <- err
 					}()
 				}
@@ -303,18 +303,18 @@ func TestNightIsTriedAgain(t *testing.T) {
 	cfg := sweeper
 	cfg.SweepAt = "@every 1s"
 	w := b.worker(cfg)
-	if _, err := w.night(t.Context()); err != nil {
+	if _, err := w.sweeps.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.counts(0, "sweeps as the schedule is set", `select count(*) from sweeps`)
 	later := time.Now().Add(time.Minute)
-	w.now = func() time.Time { return later }
+	w.sweeps.now = func() time.Time { return later }
 	b.exec(`alter table revocations rename to away`)
-	if _, err := w.night(t.Context()); err == nil {
+	if _, err := w.sweeps.night(t.Context()); err == nil {
 		t.Error("a sweep without its table is no error")
 	}
 	b.exec(`alter table away rename to revocations`)
-	if _, err := w.night(t.Context()); err != nil {
+	if _, err := w.sweeps.night(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.counts(1, "nightly sweeps after the failure",
