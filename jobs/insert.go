@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
-	"bulkinvite/internal/batch"
 	"bulkinvite/internal/ledger"
 )
 
@@ -99,81 +97,4 @@ func free(ctx context.Context, tx pgx.Tx, instance int64, freed []ledger.Freed) 
 		return fmt.Errorf("insert %d jobs: %w", len(freed), err)
 	}
 	return nil
-}
-
-// fetchLimit is longer than River allows for a fetch of jobs, which is 10 s.
-const fetchLimit = 15 * time.Second
-
-// reclaim returns jobs to the queue that no process works on. These are jobs of a dead process, and
-// jobs of a fetch by this process whose result was lost; River would find both only after twice the
-// timeout of a job. They are also jobs that are due while River elects the process that wakes them,
-// which takes about 15 s. If a process was declared dead but lives, other processes do its jobs
-// too, which is harmless.
-func (w *Worker) reclaim(ctx context.Context) error {
-	ours := []int64{}
-	w.working.Range(func(id, _ any) bool {
-		ours = append(ours, id.(int64))
-		return true
-	})
-	_, err := w.pool.Exec(ctx, `
-		update river_job j set state = 'available', scheduled_at = clock_timestamp()
-		where j.queue = any($1) and j.kind in ('invite', 'revoke') and j.state in ('running', 'scheduled') and (
-			j.state = 'running' and not exists (select from workers w where w.id = j.attempted_by[array_upper(j.attempted_by, 1)])
-			or j.state = 'running' and j.attempted_by[array_upper(j.attempted_by, 1)] = $2 and j.id <> all($3) and j.attempted_at < clock_timestamp() - $4::interval
-			or j.state = 'scheduled' and j.scheduled_at < clock_timestamp())`,
-		[]string{w.cfg.queue(), revokeQueue(w.cfg.Instance.ID)}, w.id, ours, w.cfg.paced(fetchLimit))
-	if err != nil {
-		return fmt.Errorf("take back jobs that nobody works on: %w", err)
-	}
-	return nil
-}
-
-// soon is longer than River takes to wake a job that snoozed for a moment.
-const soon = 5 * time.Second
-
-// repair inserts jobs for all waiting rows if there is budget and the queue has no job that could
-// wake a worker soon. Somebody may have deleted or cancelled the jobs, they may have died with
-// their process, or a process whose clock is ahead may have postponed them. While the gate is
-// closed repair does nothing; when it opens, it inserts jobs itself.
-func (w *Worker) repair(ctx context.Context) error {
-	if _, closed := w.gate.closed(); closed {
-		return nil
-	}
-	var lost bool
-	queue := w.cfg.queue()
-	err := w.pool.QueryRow(ctx, `
-		select (exists (select from batches b where b.instance_id = $2 and b.state = 'running'
-		                and exists (select from results r where r.batch_id = b.id and r.outcome is null))
-		        or exists (select from results r where r.instance_id = $2 and r.revoke_sent is not null and r.outcome is null))
-		   and not exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable')
-		                   and scheduled_at < clock_timestamp() + $3::interval)
-		   and not exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		                   where j.queue = $1 and j.state = 'running')`, queue, w.cfg.Instance.ID, w.cfg.paced(soon)).Scan(&lost)
-	if err != nil || !lost {
-		return err
-	}
-	rows, err := w.picker.LastWaiting(ctx, w.cfg.Instance.ID, 100_000)
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	byBatch, priority := map[int64][]int{}, map[int64]int{}
-	for _, id := range rows {
-		if byBatch[id.Batch] = append(byBatch[id.Batch], id.Row); len(byBatch[id.Batch]) > 1 {
-			continue
-		}
-		b, err := batch.Batch(ctx, w.pool, id.Batch)
-		if err != nil {
-			return err
-		}
-		priority[id.Batch] = b.Priority
-	}
-	w.log.Warn("rows waited without jobs", "rows", len(rows), "batches", len(byBatch))
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		for id, numbers := range byBatch {
-			if err := InsertInvites(ctx, tx, w.cfg.Instance.ID, priority[id], id, numbers); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

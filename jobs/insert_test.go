@@ -124,7 +124,7 @@ func TestJobsThatNobodyWorksOnAreTakenBack(t *testing.T) {
 	must.OK(t, err)
 	atWork := must.Read[int64](t, b.pool, `select id from river_job where (args->>'row')::int = 11`)
 	w.working.Store(atWork, nil)
-	must.OK(t, w.housekeep(t.Context()))
+	must.OK(t, w.keeper.housekeep(t.Context()))
 	count := func(ctx context.Context, state string) (n int) {
 		must.OK(t, b.pool.QueryRow(ctx, `select count(*) from river_job where state = $1::river_job_state`, state).Scan(&n))
 		return n

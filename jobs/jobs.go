@@ -205,10 +205,10 @@ type Worker struct {
 	revoker     *revoker
 	reconciler  *reconciler
 	sweeps      *sweepStarter
+	keeper      *keeper
 	working     sync.Map // ids of the jobs that this process is working
 	measured    *measured
 	presence    *presence
-	pruned      time.Time   // when the keeper last deleted old leases and notices
 	suspect     atomic.Bool // a row was rejected or failed: the breaker must check
 }
 
@@ -236,6 +236,7 @@ func New(pool *pgxpool.Pool, api *clerk.Client, cfg Config) (*Worker, error) {
 	w.sender = &sender{process: w.process, claimer: w.claimer, gate: w.gate, answers: w.answers,
 		revokeOwn: w.revokeOwn, pauseFor: w.pauseFor, pauseUnexplained: w.pauseUnexplained}
 	w.sweeps = &sweepStarter{process: w.process, reader: w.reader, now: time.Now}
+	w.keeper = &keeper{process: w.process, general: w.general, presence: w.presence, gate: w.gate, working: &w.working}
 	var err error
 	if cfg.SweepAt != "" {
 		if w.sweeps.schedule, err = ParseSchedule(cfg.SweepAt, cfg.TZ); err != nil {

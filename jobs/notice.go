@@ -215,14 +215,3 @@ func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
 	}
 	return nil
 }
-
-// forgetNotices deletes notices that no process has tried for [noticesKept]. River discards a
-// notice that was tried after its last attempt.
-func (w *Worker) forgetNotices(ctx context.Context) error {
-	_, err := w.pool.Exec(ctx, `delete from river_job where queue = $1 and state = 'available' and attempt = 0 and created_at < clock_timestamp() - $2::interval`,
-		noticeQueue(w.cfg.Instance.ID), noticesKept)
-	if err != nil {
-		return fmt.Errorf("delete old notices: %w", err)
-	}
-	return nil
-}

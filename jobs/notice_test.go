@@ -189,7 +189,7 @@ func TestNoticesDontPileUp(t *testing.T) {
 	must.Exec(t, b.pool, `
 		insert into river_job (args, kind, max_attempts, queue, attempt, created_at)
 		select '{}', 'notice', 12, 'notice_' || $1::bigint, tried, now() - age::interval from (values (0, '71 hours'), (0, '73 hours'), (11, '73 hours')) v(tried, age)`, b.instance.ID)
-	must.OK(t, w.forgetNotices(t.Context()))
+	must.OK(t, w.keeper.forgetNotices(t.Context()))
 	if n := b.count(`select count(*) from river_job where kind = 'notice' and (attempt > 0 or created_at > now() - interval '72 hours')`); n != 2 || b.count(`select count(*) from river_job where kind = 'notice'`) != 2 {
 		t.Errorf("%d of those are left that should be, or another one", n)
 	}

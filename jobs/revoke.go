@@ -385,29 +385,6 @@ func closeRevoke(ctx context.Context, tx pgx.Tx, instance, attempt int64, p ledg
 	return free(ctx, tx, instance, freed)
 }
 
-// repairRevokes inserts jobs for all waiting revocations if the queue has none that could wake a
-// worker soon: somebody deleted the jobs, or they died with their process.
-func (w *Worker) repairRevokes(ctx context.Context) error {
-	var woken bool
-	err := w.pool.QueryRow(ctx, `
-		select exists (select from river_job where queue = $1 and state in ('available', 'scheduled', 'retryable')
-		               and scheduled_at < clock_timestamp() + $2::interval)
-		    or exists (select from river_job j join workers w on w.id = j.attempted_by[array_upper(j.attempted_by, 1)]
-		               where j.queue = $1 and j.state = 'running')`, revokeQueue(w.cfg.Instance.ID), w.cfg.paced(soon)).Scan(&woken)
-	if err != nil {
-		return fmt.Errorf("look for revocations that lost their jobs: %w", err)
-	}
-	if woken {
-		return nil
-	}
-	ids, err := revocation.LostRevocations(ctx, w.pool, w.cfg.Instance.ID, 100_000)
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	w.log.Warn("revocations waited without jobs", "revocations", len(ids))
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error { return InsertRevokes(ctx, tx, w.cfg.Instance.ID, ids) })
-}
-
 // patience delays a process's revokes after failures that have nothing to do with one invitation,
 // from one second to one minute.
 type patience struct {

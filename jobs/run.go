@@ -37,7 +37,7 @@ func (w *Worker) Run(ctx context.Context, idle func(context.Context) (bool, erro
 		return fmt.Errorf("start the queue: %w", err)
 	}
 	var loops sync.WaitGroup
-	begun := []func(context.Context){w.resolver.run, w.keep, w.sweeps.run, w.reconciler.run, w.purgeLoop}
+	begun := []func(context.Context){w.resolver.run, w.keeper.run, w.sweeps.run, w.reconciler.run, w.purgeLoop}
 	if !w.cfg.OnlyRevokes {
 		begun = append(begun, w.claimer.run, func(ctx context.Context) { w.gate.run(ctx, w.claimer.survey) })
 	}
@@ -148,44 +148,6 @@ func (w *Worker) shutDown(loops *sync.WaitGroup) error {
 		return fmt.Errorf("stop the worker: %w", err)
 	}
 	return nil
-}
-
-// keep sends heartbeats and does the fleet's housekeeping, until ctx is done.
-func (w *Worker) keep(ctx context.Context) {
-	for sleep(ctx, w.cfg.heartbeat()) == nil {
-		if err := w.housekeep(ctx); err != nil && ctx.Err() == nil {
-			w.log.Warn("housekeeping", "error", err)
-		}
-	}
-}
-
-func (w *Worker) housekeep(ctx context.Context) error {
-	if err := w.presence.register(ctx); err != nil {
-		return err
-	}
-	dead, err := ledger.Reap(ctx, w.pool, w.cfg.Instance.ID, w.cfg.RecoverAfter)
-	if err != nil {
-		return err
-	}
-	if dead > 0 {
-		w.log.Warn("processes died", "number", dead)
-		if err := w.gate.kick(ctx); err != nil {
-			return err
-		}
-	}
-	if err := w.reclaim(ctx); err != nil {
-		return err
-	}
-	if time.Since(w.pruned) > w.cfg.paced(time.Minute) {
-		w.pruned = time.Now()
-		if err := w.general.Prune(ctx); err != nil {
-			return err
-		}
-		if err := w.forgetNotices(ctx); err != nil {
-			return err
-		}
-	}
-	return errors.Join(w.repair(ctx), w.repairRevokes(ctx))
 }
 
 // Idle reports whether an instance has nothing left to do: no running batch, no running sweep, no
