@@ -297,7 +297,7 @@ func (w *Worker) client() (*river.Client[pgx.Tx], error) {
 		CompletedJobRetentionPeriod: time.Hour,
 	}
 	if w.cfg.Webhook != nil {
-		river.AddWorker(workers, &noticeWorker{w: w, retries: w.cfg.retries})
+		river.AddWorker(workers, &noticeWorker{process: w.process, retries: w.cfg.retries})
 		cfg.Queues[noticeQueue(w.cfg.Instance.ID)] = river.QueueConfig{MaxWorkers: 2, FetchPollInterval: 2 * time.Second}
 	}
 	client, err := river.NewClient(riverpgxv5.New(w.pool), cfg)

@@ -84,7 +84,7 @@ const noticesKept = 72 * time.Hour
 // noticeWorker delivers notices.
 type noticeWorker struct {
 	river.WorkerDefaults[NoticeArgs]
-	w       *Worker
+	*process
 	retries []time.Duration
 }
 
@@ -102,15 +102,17 @@ func (n *noticeWorker) Work(ctx context.Context, job *river.Job[NoticeArgs]) err
 	if err != nil {
 		return err
 	}
-	if err := n.w.cfg.Webhook.deliver(ctx, "msg_"+job.Args.ID, body); err != nil {
+	if err := n.cfg.Webhook.deliver(ctx, "msg_"+job.Args.ID, body); err != nil {
 		level := slog.LevelWarn
 		if job.Attempt >= job.MaxAttempts {
 			level = slog.LevelError // it will not be delivered
 		}
-		n.w.log.Log(ctx, level, "notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type, "try", job.Attempt, "tries", job.MaxAttempts, "error", err)
+		n.log.Log(ctx, level, "notice could not be delivered", "notice", job.Args.ID, "type", job.Args.Type,
+			"try", job.Attempt, "tries", job.MaxAttempts, "error", err)
 		return err
 	}
-	n.w.log.Info("notice delivered", "notice", job.Args.ID, "type", job.Args.Type, "batch", job.Args.Batch, "sweep", job.Args.Sweep)
+	n.log.Info("notice delivered", "notice", job.Args.ID, "type", job.Args.Type,
+		"batch", job.Args.Batch, "sweep", job.Args.Sweep)
 	return nil
 }
 
@@ -152,17 +154,17 @@ type sweepNotice struct {
 func (n *noticeWorker) body(ctx context.Context, args NoticeArgs) ([]byte, error) {
 	var data any
 	if args.Sweep != 0 {
-		sw, err := revocation.ReadSweep(ctx, n.w.pool, args.Sweep)
+		sw, err := revocation.ReadSweep(ctx, n.pool, args.Sweep)
 		if err != nil {
 			return nil, err
 		}
 		data = sweepNotice{sw.ID, sw.Kind, sw.Scanned, sw.Stale, sw.Threshold, sw.Held, sw.Environment}
 	} else {
-		r, err := report.ReadReport(ctx, n.w.pool, args.Batch)
+		r, err := report.ReadReport(ctx, n.pool, args.Batch)
 		if err != nil {
 			return nil, err
 		}
-		b, err := batch.Batch(ctx, n.w.pool, args.Batch)
+		b, err := batch.Batch(ctx, n.pool, args.Batch)
 		if err != nil {
 			return nil, err
 		}
