@@ -76,7 +76,7 @@ type sender struct {
 	gate    *gate
 	answers *answers
 
-	// What these do is the worker's; see the methods of the same name.
+	// The worker gives these; see its methods of the same name.
 	revokeOwn        func(context.Context, *ticket) (owed bool)
 	pauseFor         func(ctx context.Context, what string, a clerk.Answer, only ...int64)
 	pauseUnexplained func(context.Context, *ticket, clerk.Answer)

@@ -11,15 +11,22 @@
 //
 // # The parts
 //
-//   - The claimer, one goroutine for each process, reserves budget and claims people in one
-//     transaction for many waiting jobs.
+// [Worker] makes the parts and runs them. Each part owns its fields, and has process: the pool, the
+// configuration, the log and the channels between the parts.
+//
+//   - presence registers the process, which then may claim.
 //   - The reader reads Clerk: which people need no claim, and what requests did whose answers were
-//     lost.
+//     lost. The preflighter makes the reads that guard claims.
+//   - The claimer, one goroutine for each process, reserves budget and claims people in one
+//     transaction for many waiting jobs. The sender sends what was claimed, and answers records
+//     what Clerk replied.
 //   - The gate takes the process off the queue while no budget is left, and puts it back when the
 //     window opens.
-//   - Revocations are jobs of their own in a queue of their own; see [BeginSweep]. So are notices,
-//     which the database itself inserts; see [Webhook].
-//   - The resolver resolves open attempts by reading.
+//   - Revocations are jobs of their own in a queue of their own; see [BeginSweep]. The revoker works
+//     them, and sweepStarter begins the sweep of each night. Notices are such jobs too, which the
+//     database itself inserts; see [Webhook].
+//   - The resolver resolves open attempts by reading, and the reconciler compares everything at
+//     Clerk with the results.
 //   - The keeper sends heartbeats, declares other processes dead, and repairs lost jobs.
 //
 // The package may import report, revocation, proof and the packages below them, and clerk. Start
@@ -193,23 +200,25 @@ func (c Config) workers() int {
 // Worker is a process of the fleet for one instance.
 type Worker struct {
 	*process
-	river       *river.Client[pgx.Tx]
-	general     *ratelimit.General
-	reader      *reader
-	preflighter *preflighter
-	claimer     *claimer
-	answers     *answers
-	gate        *gate
-	sender      *sender
-	resolver    *resolver
-	revoker     *revoker
-	reconciler  *reconciler
-	sweeps      *sweepStarter
-	keeper      *keeper
-	working     sync.Map // ids of the jobs that this process is working
+	river   *river.Client[pgx.Tx]
+	general *ratelimit.General
+
 	measured    *measured
 	presence    *presence
-	suspect     atomic.Bool // a row was rejected or failed: the breaker must check
+	reader      *reader
+	preflighter *preflighter
+	gate        *gate
+	claimer     *claimer
+	sender      *sender
+	answers     *answers
+	revoker     *revoker
+	sweeps      *sweepStarter
+	resolver    *resolver
+	reconciler  *reconciler
+	keeper      *keeper
+
+	working sync.Map    // ids of the jobs that this process is working
+	suspect atomic.Bool // a row was rejected or failed: the breaker must check
 }
 
 // New returns a worker that does nothing yet; see [Worker.Run]. It fails if both kinds of create
