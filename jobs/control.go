@@ -101,22 +101,17 @@ func Resume(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor 
 	return release(ctx, pool, b, actor, batch.ResumeBatch)
 }
 
-// Retry opens the failed rows of a batch again. It fails with a [batch.StateError] if the
-// batch is neither running nor done.
-func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return retry(ctx, pool, b, actor)
-}
-
-// RetryRejected opens the failed and rejected rows of a batch again. It helps after an allow list
-// or a plan at Clerk has changed.
-func RetryRejected(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-	return retry(ctx, pool, b, actor, invitation.Rejected)
-}
-
-func retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, also ...invitation.Outcome) error {
-	return release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-		return batch.RetryBatch(ctx, tx, b, actor, also...)
+// Retry opens the failed rows of a batch again, and those with the outcomes in also, which may have
+// Rejected: that helps after an allow list or a plan at Clerk has changed. It returns how many rows
+// it opened. It fails with a [batch.StateError] if the batch is neither running nor done.
+func Retry(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, also ...invitation.Outcome) (int, error) {
+	var opened int
+	err := release(ctx, pool, b, actor, func(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
+		rows, err := batch.RetryBatch(ctx, tx, b, actor, also...)
+		opened = len(rows)
+		return rows, err
 	})
+	return opened, err
 }
 
 // release changes a batch so that some of its rows wait, and inserts a job for each of them.

@@ -261,7 +261,13 @@ func TestControlWhileThreeWork(t *testing.T) {
 		w := b.worker(quick)
 		go func() { ended <- w.Run(ctx, nil) }()
 	}
-	for step, do := range []func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{Pause, Resume, Retry, Pause, Resume, Cancel} {
+	again := func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
+		_, err := Retry(ctx, pool, b, actor)
+		return err
+	}
+	for step, do := range []func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
+		Pause, Resume, again, Pause, Resume, Cancel,
+	} {
 		before := b.outcomes(batch)["invited"]
 		if step != 1 && step != 4 { // a resume follows its pause
 			b.await("some more are invited", func() bool { return b.outcomes(batch)["invited"] >= before+30 })

@@ -109,7 +109,7 @@ func TestUnknownRefusalPausesThenFails(t *testing.T) {
 			b.proven(batch)
 			// Once the reason is gone a retry invites them.
 			b.sandbox.Tell("faults", "[]")
-			must.OK(t, Retry(t.Context(), b.pool, b.read(batch), "maria"))
+			b.retry(batch)
 			b.run(b.worker(cfg), batch)
 			b.want(batch, tally{"invited": 20})
 		})
@@ -251,7 +251,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.sandbox.Tell("config", `{"blocked":[]}`)
-	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(of.ID), "maria"))
+	b.retry(of.ID, invitation.Rejected)
 	b.run(b.worker(quick), of.ID)
 	if pending := b.pendingAtClerk(); pending[person(1)] || !pending[person(3)] {
 		t.Errorf("pending after the retry: %v, want all but %s", pending, person(1))
@@ -264,7 +264,7 @@ func TestRetryLeavesCorrectedRows(t *testing.T) {
 	if _, err := Correct(t.Context(), b.pool, b.read(of.ID), 3, other, other, "maria"); err != nil {
 		t.Fatal(err)
 	}
-	must.OK(t, RetryRejected(t.Context(), b.pool, b.read(again), "maria"))
+	b.retry(again, invitation.Rejected)
 	open := b.count(`select count(*) from results where batch_id = $1 and key = $2 and outcome is null`, again, person(2))
 	expect.Equal(t, "rows of a corrected row's resend that are taken up again", open, 0)
 }

@@ -5,6 +5,8 @@ import (
 
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/must"
 	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
@@ -53,9 +55,7 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			}
 
 			b.sandbox.Tell("config", `{"blocked":[]}`)
-			if err := RetryRejected(t.Context(), b.pool, b.read(id), "maria"); err != nil {
-				t.Fatal(err)
-			}
+			b.retry(id, invitation.Rejected)
 			b.run(b.worker(quick), id)
 			mails := b.mails()
 			if mails[person(0)] != c.mails || mails[person(1)] != 1 {
@@ -66,4 +66,11 @@ func TestRetryLeavesWithdrawnRows(t *testing.T) {
 			b.proven(id)
 		})
 	}
+}
+
+// retry opens the failed rows of a batch again, and those with the outcomes in also.
+func (b *bundle) retry(batch int64, also ...invitation.Outcome) {
+	b.t.Helper()
+	_, err := Retry(b.t.Context(), b.pool, b.read(batch), "maria", also...)
+	must.OK(b.t, err)
 }

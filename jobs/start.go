@@ -25,8 +25,8 @@ type StartTerms struct {
 // [invitation.UndeliveredError], [invitation.ZoneError], [batch.StateError], or the error of
 // terms.Change.
 func StartDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string, terms StartTerms) error {
-	if b.State != invitation.Draft {
-		return &batch.StateError{Batch: b.ID, State: b.State, Action: "start"}
+	if err := batch.Allow(b.ID, b.State, "start"); err != nil {
+		return err
 	}
 	if terms.Change == nil {
 		terms.Change = func(*invitation.Batch) error { return nil }

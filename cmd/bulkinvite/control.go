@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
-	"bulkinvite/jobs"
 )
 
 // batchFlags are what the commands that change a batch have in common.
@@ -38,7 +37,7 @@ Stops a running batch until it is resumed. What is under way at Clerk comes to i
 
 // Run pauses a batch.
 func (c *pauseCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, jobs.Pause)
+	return p.changeBatch(ctx, c.batchFlags, (*app.App).Pause)
 }
 
 type resumeCmd struct{ batchFlags }
@@ -56,7 +55,7 @@ Lets a paused batch go on, no matter who or what paused it. Workers (bulkinvite 
 
 // Run lets a paused batch run again.
 func (c *resumeCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, jobs.Resume)
+	return p.changeBatch(ctx, c.batchFlags, (*app.App).Resume)
 }
 
 type cancelCmd struct{ batchFlags }
@@ -73,25 +72,32 @@ Stops a batch for good: its undecided rows end as cancelled, those that are unde
 
 // Run cancels a batch.
 func (c *cancelCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		if err := p.confirmCancel(ctx, pool, b); err != nil {
+	cancel := func(a *app.App, ctx context.Context, id int64, actor string) error {
+		if err := p.confirmCancel(ctx, a.Pool, id); err != nil {
 			return err
 		}
-		return jobs.Cancel(ctx, pool, b, actor)
-	})
+		return a.Cancel(ctx, id, actor)
+	}
+	return p.changeBatch(ctx, c.batchFlags, cancel)
 }
 
 // confirmCancel has a person confirm that the rest of a batch is given up.
-func (p *program) confirmCancel(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch) error {
-	report, err := report.ReadReport(ctx, pool, b.ID)
+func (p *program) confirmCancel(ctx context.Context, pool *pgxpool.Pool, id int64) error {
+	b, err := batch.Batch(ctx, pool, id)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]invitation.State{invitation.Draft, invitation.Running, invitation.Paused}, report.State) {
-		return &batch.StateError{Batch: b.ID, State: report.State, Action: "cancel"}
+	if err := batch.Allow(id, b.State, "cancel"); err != nil {
+		return err
 	}
-	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is cancelled; %s", b.ID, decidedOf(report))
-	question := fmt.Sprintf("Cancel batch %d for good? %s. [y/N] ", b.ID, counted(report.Undecided, "person is then not invited", "people are then not invited"))
+	report, err := report.ReadReport(ctx, pool, id)
+	if err != nil {
+		return err
+	}
+	refused := fail(exitHeld, "not_confirmed", "--yes confirms it",
+		"batch %d: nobody confirmed that it is cancelled; %s", id, decidedOf(report))
+	question := fmt.Sprintf("Cancel batch %d for good? %s. [y/N] ", id,
+		counted(report.Undecided, "person is then not invited", "people are then not invited"))
 	return p.confirmed(ctx, refused, question, yes...)
 }
 
@@ -113,42 +119,30 @@ Takes up the rows that ended as failed; with --rejected also those that Clerk re
 
 // Run takes up the failed rows of a batch, and the rejected ones.
 func (c *retryCmd) Run(ctx context.Context, p *program) error {
-	return p.changeBatch(ctx, c.batchFlags, func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		ended := func(r *report.Report) int { return r.Outcomes[invitation.Failed] + r.Outcomes[invitation.Rejected] }
-		before, err := report.ReadReport(ctx, pool, b.ID)
+	retry := func(a *app.App, ctx context.Context, id int64, actor string) error {
+		rows, err := a.Retry(ctx, id, c.Rejected, actor)
 		if err != nil {
 			return err
 		}
-		retry := jobs.Retry
-		if c.Rejected {
-			retry = jobs.RetryRejected
-		}
-		if err := retry(ctx, pool, b, actor); err != nil {
-			return err
-		}
-		after, err := report.ReadReport(ctx, pool, b.ID)
-		if err != nil {
-			return err
-		}
-		p.note("batch %d: %s taken up again", b.ID, counted(max(0, ended(before)-ended(after)), "row is", "rows are"))
+		p.note("batch %d: %s taken up again", id, counted(rows, "row is", "rows are"))
 		return nil
-	})
+	}
+	return p.changeBatch(ctx, c.batchFlags, retry)
 }
 
+// useCase is a method of App that changes a batch.
+type useCase func(a *app.App, ctx context.Context, id int64, actor string) error
+
 // changeBatch changes a batch and says where it stands then.
-func (p *program) changeBatch(ctx context.Context, c batchFlags, do func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error) error {
+func (p *program) changeBatch(ctx context.Context, c batchFlags, do useCase) error {
 	pool, err := p.database(ctx)
 	if err != nil {
 		return err
 	}
-	b, err := batch.Batch(ctx, pool, c.Batch)
-	if err != nil {
-		return noBatch(err)
+	if err := do(&app.App{Pool: pool}, ctx, c.Batch, c.Actor.name()); err != nil {
+		return wrongState(noBatch(err))
 	}
-	if err := do(ctx, pool, b, c.Actor.name()); err != nil {
-		return wrongState(err)
-	}
-	return p.printStatus(ctx, pool, b.ID)
+	return p.printStatus(ctx, pool, c.Batch)
 }
 
 // wrongState says what to do about a batch whose state does not allow what was

@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/must"
 	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/report"
-	"bulkinvite/jobs"
 )
 
 // TestControl takes a batch through its states with the commands, and asks in
@@ -129,7 +129,7 @@ func TestPauseAwaitsAnswers(t *testing.T) {
 			awaitMails(t, s, 1)
 			one, err := batch.Batch(t.Context(), pool, 1)
 			if err == nil {
-				err = jobs.Pause(t.Context(), pool, one, "maria")
+				err = (&app.App{Pool: pool}).Pause(t.Context(), one.ID, "maria")
 			}
 			must.OK(t, err)
 			_ = c.Wait() // the exit status is looked at

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
@@ -151,7 +152,7 @@ func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *report.Repo
 	if err := u.confirmed(ctx, held, question, yes...); err != nil {
 		return err
 	}
-	return jobs.Resume(ctx, u.pool, b, u.actor)
+	return (&app.App{Pool: u.pool}).Resume(ctx, b.ID, u.actor)
 }
 
 // paused says why a batch stands still, and how to go on.

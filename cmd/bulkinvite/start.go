@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/importer"
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
@@ -35,16 +36,21 @@ Exit status: 0; 4 if it was not confirmed, a development instance would not deli
 
 // Run lets a draft run.
 func (c *startCmd) Run(ctx context.Context, p *program) error {
-	start := func(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch, actor string) error {
-		if b.State != invitation.Draft {
-			return &batch.StateError{Batch: b.ID, State: b.State, Action: "start"}
+	start := func(a *app.App, ctx context.Context, id int64, actor string) error {
+		pool := a.Pool
+		b, err := batch.Batch(ctx, pool, id)
+		if err != nil {
+			return err
+		}
+		if err := batch.Allow(b.ID, b.State, "start"); err != nil {
+			return err
 		}
 		d, err := p.openDraft(ctx, pool, b)
 		if err != nil {
 			return err
 		}
-		a := d.asked(p)
-		consent, err := p.agree(ctx, d.sending, c.AllowUndelivered, a)
+		ask := d.asked(p)
+		consent, err := p.agree(ctx, d.sending, c.AllowUndelivered, ask)
 		if err != nil {
 			return err
 		}
@@ -54,7 +60,7 @@ func (c *startCmd) Run(ctx context.Context, p *program) error {
 			remedy := "bring PostgreSQL's time zones up to date; or run bulkinvite cancel %d and send the file with another --tz"
 			return fail(exitHeld, "zone", fmt.Sprintf(remedy, b.ID), "%w", zone)
 		}
-		return consentFailure(err, a) // it may have been changed while somebody was asked
+		return consentFailure(err, ask) // it may have been changed while somebody was asked
 	}
 	return p.changeBatch(ctx, c.batchFlags, start)
 }

@@ -34,23 +34,43 @@ func (e *StateError) Error() string {
 // except for changed options, which are stored as "set".
 var pastOf = map[string]string{"read again": "read again", "set": "changed", "pause": "paused", "resume": "resumed", "cancel": "cancelled", "discard": "discarded", "start": "started", "retry": "retried", "undo": "undone", "correct": "corrected"}
 
+// allowedIn has the states in which each action is allowed.
+var allowedIn = map[string][]invitation.State{
+	"read again": {invitation.Draft},
+	"set":        {invitation.Draft},
+	"start":      {invitation.Draft},
+	"discard":    {invitation.Draft},
+	"pause":      {invitation.Running},
+	"resume":     {invitation.Paused},
+	"cancel":     {invitation.Draft, invitation.Running, invitation.Paused},
+	"retry":      {invitation.Running, invitation.Done},
+}
+
+// Allow returns a [StateError] if a state does not allow an action, which is a key of allowedIn. It
+// is for callers that ask a person first: the action itself checks the state again.
+func Allow(id int64, state invitation.State, action string) error {
+	if slices.Contains(allowedIn[action], state) {
+		return nil
+	}
+	return &StateError{Batch: id, State: state, Action: action}
+}
+
 // change is a change of a batch's state.
 type change struct {
 	action string // a key of pastOf
 	to     invitation.State
-	from   []invitation.State
 	by     invitation.Pauser    // for a pause
 	reason string               // for a pause; may be empty
 	rows   []int                // rows that are opened again; may be empty
 	also   []invitation.Outcome // outcomes that a retry opens in addition to failed
 }
 
-// move changes a batch's state from one of the allowed states and records who did it. For a change
+// move changes a batch's state if its present state allows the action, and records who did it. For a change
 // that stops or starts claims, the caller must hold the instance's create and bulk buckets. Claims
 // read the state after they hold the buckets, so no claim slips in between.
 func move(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string, c change) error {
 	err := tx.QueryRow(ctx, `update batches set state = $2, state_reason = nullif($3, ''), paused_by = nullif($4, '') where id = $1 and state = any($5) returning id`,
-		b.ID, c.to, c.reason, c.by, c.from).Scan(&b.ID)
+		b.ID, c.to, c.reason, c.by, allowedIn[c.action]).Scan(&b.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return allowed(ctx, tx, b, c)
 	}
@@ -79,7 +99,7 @@ func allowed(ctx context.Context, tx pgx.Tx, b *invitation.Batch, c change) erro
 	if err := tx.QueryRow(ctx, `select state, coalesce(state_reason, '') from batches where id = $1`, b.ID).Scan(&now.State, &now.Reason); err != nil {
 		return fmt.Errorf("%s batch %d: %w", c.action, b.ID, err)
 	}
-	if slices.Contains(c.from, now.State) {
+	if slices.Contains(allowedIn[c.action], now.State) {
 		return nil
 	}
 	return &now
@@ -88,25 +108,25 @@ func allowed(ctx context.Context, tx pgx.Tx, b *invitation.Batch, c change) erro
 // PauseBatch pauses a running batch because a person asked for it. reason may be empty. It fails
 // with a [StateError] if the batch is not running.
 func PauseBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor, reason string) error {
-	return move(ctx, tx, b, actor, change{action: "pause", to: invitation.Paused, from: []invitation.State{invitation.Running}, by: invitation.ByPerson, reason: reason})
+	return move(ctx, tx, b, actor, change{action: "pause", to: invitation.Paused, by: invitation.ByPerson, reason: reason})
 }
 
 // CancelBatch stops a batch for good. [ledger.CancelRows] decides its rows in a second transaction,
 // after this one has committed. CancelBatch fails with a [StateError] if the batch is over.
 func CancelBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) error {
-	return move(ctx, tx, b, actor, change{action: "cancel", to: invitation.StateCancelled, from: []invitation.State{invitation.Draft, invitation.Running, invitation.Paused}})
+	return move(ctx, tx, b, actor, change{action: "cancel", to: invitation.StateCancelled})
 }
 
 // DiscardDraft stops a draft for good, as [CancelBatch] does. It fails with a [StateError] if
 // somebody has started the batch meanwhile.
 func DiscardDraft(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) error {
-	return move(ctx, tx, b, actor, change{action: "discard", to: invitation.StateCancelled, from: []invitation.State{invitation.Draft}})
+	return move(ctx, tx, b, actor, change{action: "discard", to: invitation.StateCancelled})
 }
 
 // ResumeBatch sets a paused batch to running and returns the numbers of its undecided rows, which
 // need jobs. If the trial of the batch is decided, resuming confirms it.
 func ResumeBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor string) ([]int, error) {
-	if err := move(ctx, tx, b, actor, change{action: "resume", to: invitation.Running, from: []invitation.State{invitation.Paused}}); err != nil {
+	if err := move(ctx, tx, b, actor, change{action: "resume", to: invitation.Running}); err != nil {
 		return nil, err
 	}
 	_, err := tx.Exec(ctx, `
@@ -132,7 +152,7 @@ func RetryBatch(ctx context.Context, tx pgx.Tx, b *invitation.Batch, actor strin
 	if err != nil {
 		return nil, fmt.Errorf("retry batch %d: %w", b.ID, err)
 	}
-	retried := change{action: "retry", to: invitation.Running, from: []invitation.State{invitation.Done, invitation.Running}, rows: numbers, also: also}
+	retried := change{action: "retry", to: invitation.Running, rows: numbers, also: also}
 	if len(numbers) == 0 {
 		return nil, allowed(ctx, tx, b, retried)
 	}
@@ -216,7 +236,7 @@ func Judge(ctx context.Context, tx pgx.Tx, instance int64) (paused []*invitation
 			continue
 		}
 		b := &invitation.Batch{ID: v.Batch, InstanceID: instance, State: invitation.Paused, PausedBy: v.By, Reason: v.Reason}
-		if err := move(ctx, tx, b, "bulkinvite", change{action: "pause", to: invitation.Paused, from: []invitation.State{invitation.Running}, by: v.By, reason: v.Reason}); err != nil {
+		if err := move(ctx, tx, b, "bulkinvite", change{action: "pause", to: invitation.Paused, by: v.By, reason: v.Reason}); err != nil {
 			return nil, false, err
 		}
 		paused = append(paused, b)

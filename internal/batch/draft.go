@@ -124,8 +124,8 @@ func lockDraft(ctx context.Context, tx pgx.Tx, id int64, action string) (*invita
 	if err != nil {
 		return nil, fmt.Errorf("lock batch %d: %w", id, err)
 	}
-	if b.State != invitation.Draft {
-		return nil, &StateError{Batch: id, State: b.State, Action: action}
+	if err := Allow(id, b.State, action); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

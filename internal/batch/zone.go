@@ -70,7 +70,7 @@ func PauseZoneless(ctx context.Context, tx pgx.Tx, instance int64) ([]*invitatio
 	for _, z := range found {
 		b := &invitation.Batch{ID: z.Batch, InstanceID: instance, State: invitation.Paused, PausedBy: invitation.ByZone,
 			Reason: "PostgreSQL does not know the time zone " + z.TZ}
-		pause := change{action: "pause", to: invitation.Paused, from: []invitation.State{invitation.Running}, by: invitation.ByZone, reason: b.Reason}
+		pause := change{action: "pause", to: invitation.Paused, by: invitation.ByZone, reason: b.Reason}
 		if err := move(ctx, tx, b, "bulkinvite", pause); err != nil {
 			return nil, err
 		}

@@ -11,8 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
@@ -302,10 +301,20 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 	return st, nil
 }
 
-// actions are what can be done to a batch: the functions that the commands use.
-var actions = map[string]func(context.Context, *pgxpool.Pool, *invitation.Batch, string) error{
-	"pause": jobs.Pause, "resume": jobs.Resume, "cancel": jobs.Cancel, "discard": jobs.Discard,
-	"retry": jobs.Retry, "retry-rejected": jobs.RetryRejected,
+// app returns the use cases that the server shares with the commands.
+func (s *Server) app() *app.App { return &app.App{Pool: s.pool} }
+
+// actions are what can be done to a batch.
+var actions = map[string]func(a *app.App, ctx context.Context, id int64, actor string) error{
+	"pause": (*app.App).Pause, "resume": (*app.App).Resume, "cancel": (*app.App).Cancel, "discard": (*app.App).Discard,
+	"retry": retry(false), "retry-rejected": retry(true),
+}
+
+func retry(rejected bool) func(*app.App, context.Context, int64, string) error {
+	return func(a *app.App, ctx context.Context, id int64, actor string) error {
+		_, err := a.Retry(ctx, id, rejected, actor)
+		return err
+	}
 }
 
 // act does something to a batch.
@@ -321,11 +330,7 @@ func (s *Server) act(action string) func(*http.Request, int64, *visitor) (string
 
 // do does something to a batch in somebody's name.
 func (s *Server) do(ctx context.Context, id int64, action string, who *visitor) error {
-	b, err := batch.Batch(ctx, s.pool, id)
-	if err != nil {
-		return err
-	}
-	if err := actions[action](ctx, s.pool, b, who.Name); err != nil {
+	if err := actions[action](s.app(), ctx, id, who.Name); err != nil {
 		return err
 	}
 	s.log.Info("batch changed", "batch", id, "action", action)
@@ -358,8 +363,8 @@ func (s *Server) startDraft(
 	if err != nil {
 		return err
 	}
-	if b.State != invitation.Draft {
-		return &batch.StateError{Batch: id, State: b.State, Action: "start"}
+	if err := batch.Allow(id, b.State, "start"); err != nil {
+		return err
 	}
 	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
 		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)

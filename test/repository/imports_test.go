@@ -25,12 +25,14 @@ const (
 // mayImport has the packages of this module that each package may import. "cmd" is for all packages
 // in cmd. A package that is missing here fails the test.
 var mayImport = map[string][]string{
-	"cmd": {"importer", "jobs", "ratelimit", "migrations", "internal/batch", "internal/clerk", "internal/clerk/sandbox",
+	"cmd": {"importer", "jobs", "ratelimit", "migrations", "internal/app", "internal/batch", "internal/clerk", "internal/clerk/sandbox",
 		"internal/erased", "internal/invitation", "internal/ledger", "internal/loopback", "internal/metrics", "internal/postgres",
 		"internal/proof", "internal/report", "internal/revocation", "internal/rig", "internal/web", "internal/words"},
-	"internal/web": {"importer", "jobs", "ratelimit", "internal/batch", "internal/clerk", "internal/event", "internal/invitation",
-		"internal/ledger", "internal/report", "internal/revocation", "internal/words"},
-	"internal/words":   {"importer", "ratelimit", "internal/invitation", "internal/ledger", "internal/report", "internal/revocation"},
+	"internal/web": {"importer", "jobs", "ratelimit", "internal/app", "internal/batch", "internal/clerk", "internal/event",
+		"internal/invitation", "internal/ledger", "internal/report", "internal/revocation", "internal/words"},
+	"internal/words": {"importer", "ratelimit", "internal/invitation", "internal/ledger", "internal/report", "internal/revocation"},
+	"internal/app": {"importer", "jobs", "ratelimit", "internal/batch", "internal/clerk", "internal/invitation", "internal/ledger",
+		"internal/proof", "internal/report", "internal/revocation"},
 	"internal/metrics": {"jobs", "ratelimit", "internal/clerk", "internal/invitation", "internal/report"},
 	"importer":         {"internal/batch", "internal/erased", "internal/invitation"},
 	"jobs": {"ratelimit", "internal/batch", "internal/clerk", "internal/db", "internal/erased", "internal/files", "internal/invitation",
@@ -109,6 +111,7 @@ func TestImportRuleFindsPlantedImports(t *testing.T) {
 		{"jobs/a.go", `import "github.com/riverqueue/river"`, ""},
 		{"jobs/testdata/a.go", `import "bulkinvite/internal/web"`, ""},
 		{"jobs/a.go", `import "bulkinvite/importer"`, "jobs must not import importer: " + oneWay},
+		{"jobs/a.go", `import "bulkinvite/internal/app"`, "jobs must not import internal/app: " + oneWay},
 		{"internal/invitation/a.go", `import j "bulkinvite/internal/ledger"`, "internal/invitation must not import internal/ledger: " + oneWay},
 		{"ratelimit/a.go", `import "bulkinvite/internal/invitation"`, "ratelimit must not import internal/invitation"},
 		{"internal/clerk/a.go", `import "bulkinvite/internal/invitation"`, "internal/clerk must not import internal/invitation"},

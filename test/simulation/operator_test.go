@@ -137,7 +137,8 @@ func (r *run) change(a action, b *invitation.Batch) error {
 	case "cancel":
 		return jobs.Cancel(r.ctx, r.pool, b, "operator")
 	case "retry":
-		return jobs.RetryRejected(r.ctx, r.pool, b, "operator")
+		_, err := jobs.Retry(r.ctx, r.pool, b, "operator", invitation.Rejected)
+		return err
 	case "resend":
 		again, err := batch.CountAgain(r.ctx, r.pool, b.ID, 0, second/10)
 		if err != nil || again.People == 0 {

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"bulkinvite/internal/clerk/sandbox"
+	"bulkinvite/internal/expect"
+	"bulkinvite/internal/must"
+)
+
+// frontEnd is a front end that changes batches: the command, the page, or the API.
+type frontEnd struct {
+	name string
+	// do reports whether the front end did it. why is all that it said.
+	do func(action string, batch int) (ok bool, why string)
+}
+
+// frontEnds returns all three front ends. invitations is the number that confirms an undo.
+func frontEnds(t *testing.T, b *bench, serve *serving, invitations int) []frontEnd {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	must.OK(t, err)
+	browser := &http.Client{Jar: jar}
+	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	ask := func(answer *http.Response, err error) (int, string) {
+		t.Helper()
+		must.OK(t, err)
+		body, err := io.ReadAll(answer.Body)
+		must.OK(t, err)
+		must.OK(t, answer.Body.Close())
+		return answer.StatusCode, string(body)
+	}
+	ask(browser.Get(serve.link)) //nolint:noctx // the process is ended
+	number := strconv.Itoa(invitations)
+	return []frontEnd{
+		{"command", func(action string, batch int) (bool, string) {
+			if action == "discard" { // the command that cancels a batch also discards a draft
+				action = "cancel"
+			}
+			o := b.run(action, strconv.Itoa(batch), "--yes", "--json", "--actor", "olga")
+			if o.exit != exitOK && o.exit != exitHeld && o.exit != exitUsage {
+				t.Errorf("%s ended with %d: %s%s", action, o.exit, o.out, o.err)
+			}
+			return o.exit == exitOK, o.out
+		}},
+		{"page", func(action string, batch int) (bool, string) {
+			to := fmt.Sprintf("%s/batches/%d/%s", serve.base, batch, action)
+			//nolint:noctx // the process is ended
+			status, text := ask(browser.PostForm(to, url.Values{"invitations": {number}}))
+			if status != http.StatusSeeOther && status != http.StatusConflict && status != http.StatusNotFound {
+				t.Errorf("%s: the page answers %d: %s", action, status, text)
+			}
+			return status == http.StatusSeeOther, text
+		}},
+		{"API", func(action string, batch int) (bool, string) {
+			body := ""
+			if action == "undo" {
+				body = `{"invitations":` + number + `}`
+			}
+			path := fmt.Sprintf("/api/v1/batches/%d/%s", batch, action)
+			status, text := serve.ask(http.MethodPost, path, "application/json", body)
+			if status != http.StatusOK && status != http.StatusConflict && status != http.StatusNotFound {
+				t.Errorf("%s: the API answers %d: %s", action, status, text)
+			}
+			return status == http.StatusOK, text
+		}},
+	}
+}
+
+// plantBatch inserts a batch without rows.
+func plantBatch(t *testing.T, pool *pgxpool.Pool, state string) int {
+	t.Helper()
+	return must.Read[int](t, pool, `
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state,
+		                     state_reason, paused_by, started_at)
+		select min(id), 'planted.csv', '\x00', 1, 'UTF-8', ',', '{email}', 'maria', $1,
+		       case when $1 = 'paused' then 'asked to' end, case when $1 = 'paused' then 'person' end,
+		       case when $1 <> 'draft' then now() end
+		from instances returning id`, state)
+}
+
+// TestOneStateForAll: command, page and API allow the same actions in the same states, and say the
+// same of a state that does not allow one. All of them resume a batch that a person paused.
+func TestOneStateForAll(t *testing.T) {
+	t.Parallel()
+	b, _ := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_states")
+	serve := b.serve()
+	defer serve.stop()
+	pool := open(t, b.url)
+	all := frontEnds(t, b, serve, 0)
+	for _, c := range []struct {
+		action, past string
+		in           []string // the states that allow it
+		to           string   // the state after it; empty: the state stays
+	}{
+		{"pause", "paused", []string{"running"}, "paused"},
+		{"resume", "resumed", []string{"paused"}, "running"},
+		{"cancel", "cancelled", []string{"draft", "running", "paused"}, "cancelled"},
+		{"discard", "discarded", []string{"draft"}, "cancelled"},
+		{"retry", "retried", []string{"running", "done"}, ""},
+	} {
+		for _, state := range []string{"draft", "running", "paused", "cancelled", "done"} {
+			for _, w := range all {
+				if w.name == "command" && c.action == "discard" && state != "draft" {
+					continue // the command cancels instead
+				}
+				id := plantBatch(t, pool, state)
+				ok, why := w.do(c.action, id)
+				if want := slices.Contains(c.in, state); ok != want {
+					t.Errorf("%s: %s of a batch that is %s: %t, want %t: %s", w.name, c.action, state, ok, want, why)
+				}
+				wantState := state
+				if ok && c.to != "" {
+					wantState = c.to
+				}
+				what := fmt.Sprintf("%s: state after %s of a batch that was %s", w.name, c.action, state)
+				expect.Equal(t, what, must.Read[string](t, pool, `select state from batches where id = $1`, id), wantState)
+				if !ok {
+					expect.Text(t, strings.ReplaceAll(why, "&#39;", "'"),
+						fmt.Sprintf("atch %d is %s", id, state), "it can't be "+c.past)
+				}
+			}
+		}
+		for _, w := range all {
+			if ok, why := w.do(c.action, 9999); ok || !strings.Contains(why, "no") {
+				t.Errorf("%s: %s of no batch: %t, %s", w.name, c.action, ok, why)
+			}
+		}
+	}
+}
