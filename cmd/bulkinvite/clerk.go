@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/clerk/sandbox"
@@ -124,18 +125,32 @@ func (p *program) connection(ctx context.Context) (*connection, error) {
 	return c, err
 }
 
+// app returns the use cases that the page and the API share, for the key's instance.
+func (c *connection) app() *app.App { return &app.App{Pool: c.pool, Instance: c.instance} }
+
 // batchOf finds a batch of the instance.
 func (c *connection) batchOf(ctx context.Context, number int64) (*invitation.Batch, error) {
-	b, err := batch.Batch(ctx, c.pool, number)
-	if err != nil {
-		return nil, noBatch(err)
-	}
-	if b.InstanceID != c.instance.ID {
-		return nil, fail(exitUsage, "other_instance", "use the key that it was sent with, or --sandbox for a rehearsal",
-			"batch %d belongs to another instance of Clerk than the key", b.ID)
-	}
-	return b, nil
+	b, err := c.app().Batch(ctx, number)
+	return b, otherBatch(noBatch(err))
 }
+
+// otherBatch says what to do where a batch belongs to another instance than the key.
+func otherBatch(err error) error {
+	return otherInstance(err, "use the key that it was sent with, or --sandbox for a rehearsal")
+}
+
+// otherInstance says what to do where something belongs to another instance than the key. It
+// leaves other errors as they are.
+func otherInstance(err error, remedy string) error {
+	var other *app.OtherInstanceError
+	if !errors.As(err, &other) {
+		return err
+	}
+	return &failure{exit: exitUsage, code: "other_instance", err: err, remedy: remedy}
+}
+
+// useOwnKey is the remedy for what belongs to another instance.
+const useOwnKey = "use the key of the instance that it belongs to"
 
 // keyRefused says what to do where a worker's key is good no more. It leaves other errors as they
 // are. what begins the message.

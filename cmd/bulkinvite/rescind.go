@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/importer"
-	"bulkinvite/internal/batch"
 	"bulkinvite/internal/erased"
 	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
@@ -204,12 +203,8 @@ func (t *takingBack) compare(ctx context.Context, l *roster, id int64) (*rosterP
 		return nil, fail(exitHeld, "unreadable_rows", "fix the file: bulkinvite check --problems bad.csv "+shellWord(l.path)+" writes its bad rows to bad.csv",
 			"%s, line %d: no address that can be read (%s like that); whoever it is would be taken for gone", l.name, l.line, counted(l.unreadable, "row is", "rows are"))
 	}
-	b, err := batch.Batch(ctx, t.pool, id)
-	if err != nil {
-		return nil, noBatch(err)
-	}
-	if b.InstanceID != t.instance.ID {
-		return nil, fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "batch %d belongs to another instance of Clerk than the key", id)
+	if _, err := t.app().Batch(ctx, id); err != nil {
+		return nil, otherInstance(noBatch(err), useOwnKey)
 	}
 	before, err := revocation.Roster(ctx, t.pool, id)
 	if err != nil {

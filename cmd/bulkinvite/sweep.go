@@ -141,8 +141,8 @@ func (c *sweepCmd) goOn(ctx context.Context, p *program, sw *revocation.Sweep) e
 	if err != nil {
 		return err
 	}
-	if sw.InstanceID != t.instance.ID {
-		return fail(exitUsage, "other_instance", "use the key of the instance that it belongs to", "sweep %d belongs to another instance of Clerk than the key", sw.ID)
+	if err := t.app().CheckSweep(sw); err != nil {
+		return otherInstance(err, useOwnKey)
 	}
 	if err := t.confirm(ctx, sw.Undecided, 0); err != nil {
 		return err

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/invitation"
-	"bulkinvite/internal/revocation"
-	"bulkinvite/jobs"
 )
 
 type undoCmd struct{ batchFlags }
@@ -25,14 +25,19 @@ Cancels what is left of a batch, waits for what is under way at Clerk, and revok
 
 // Run takes a batch back.
 func (c *undoCmd) Run(ctx context.Context, p *program, t *takingBack) error {
-	b, err := t.batchOf(ctx, c.Batch)
+	plan, err := t.app().PlanUndo(ctx, c.Batch)
+	if err != nil {
+		return otherBatch(noBatch(err))
+	}
+	consent, err := t.confirmUndo(ctx, plan)
 	if err != nil {
 		return err
 	}
-	if err := c.confirm(ctx, t, b); err != nil {
-		return err
+	sw, err := t.app().Undo(ctx, plan, consent, c.Actor.name())
+	var unsaid *app.UndoConsentError
+	if errors.As(err, &unsaid) {
+		return &failure{exit: exitHeld, code: "not_confirmed", err: err, remedy: "--yes confirms it"}
 	}
-	sw, err := jobs.Undo(ctx, t.pool, b, c.Actor.name())
 	if err != nil {
 		return err
 	}
@@ -51,13 +56,10 @@ func numbers(batches []int64) string {
 	return strings.Join(texts, ", ")
 }
 
-// confirm shows what is taken back and has a person confirm it.
-func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batch) error {
-	plan, err := revocation.PlanUndo(ctx, t.pool, b.ID)
-	if err != nil {
-		return err
-	}
-	later := numbers(plan.FollowUps)
+// confirmUndo shows what is taken back and asks a person on the terminal for the number of
+// invitations.
+func (t *takingBack) confirmUndo(ctx context.Context, plan *app.UndoPlan) (invitation.Consent, error) {
+	b, later := plan.Batch, numbers(plan.FollowUps)
 	lines := table{right: []bool{true}}
 	lines.add("  "+thousands(plan.Revoke), "invitations to revoke")
 	lines.count(plan.Accepted, "accepted: they stay")
@@ -76,9 +78,13 @@ func (c *undoCmd) confirm(ctx context.Context, t *takingBack, b *invitation.Batc
 	t.tell(fmt.Sprintf("Undo of batch %d, %s\n\n%s", b.ID, plain(b.FileName), text),
 		"undo", "batch", b.ID, "later_batches", later, "revoke", plan.Revoke,
 		"accepted", plan.Accepted, "kept", plan.Kept, "cancel", plan.Cancel)
-	if plan.Revoke+plan.Cancel == 0 {
-		return nil
+	consent := invitation.Consent{All: t.settings.Yes, Yes: plan.Revoke+plan.Cancel == 0}
+	if consent.All || consent.Yes || !t.canAsk() {
+		return consent, nil
 	}
-	refused := fail(exitHeld, "not_confirmed", "--yes confirms it", "batch %d: nobody confirmed that it is undone; nothing was revoked", b.ID)
-	return t.confirmed(ctx, refused, "Type the number of invitations to revoke them: ", number(plan.Revoke)...)
+	typed, err := t.program.confirm(ctx, "Type the number of invitations to revoke them: ", number(plan.Revoke)...)
+	if typed {
+		consent.Number = &plan.Revoke
+	}
+	return consent, err
 }

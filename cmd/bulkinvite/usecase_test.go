@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -21,12 +23,13 @@ import (
 // frontEnd is a front end that changes batches: the command, the page, or the API.
 type frontEnd struct {
 	name string
-	// do reports whether the front end did it. why is all that it said.
-	do func(action string, batch int) (ok bool, why string)
+	// do reports whether the front end did it. why is all that it said. invitations is the number
+	// that confirms an undo on the page and in the API.
+	do func(action string, batch, invitations int) (ok bool, why string)
 }
 
-// frontEnds returns all three front ends. invitations is the number that confirms an undo.
-func frontEnds(t *testing.T, b *bench, serve *serving, invitations int) []frontEnd {
+// frontEnds returns all three front ends.
+func frontEnds(t *testing.T, b *bench, serve *serving) []frontEnd {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	must.OK(t, err)
@@ -41,9 +44,8 @@ func frontEnds(t *testing.T, b *bench, serve *serving, invitations int) []frontE
 		return answer.StatusCode, string(body)
 	}
 	ask(browser.Get(serve.link)) //nolint:noctx // the process is ended
-	number := strconv.Itoa(invitations)
 	return []frontEnd{
-		{"command", func(action string, batch int) (bool, string) {
+		{"command", func(action string, batch, _ int) (bool, string) {
 			if action == "discard" { // the command that cancels a batch also discards a draft
 				action = "cancel"
 			}
@@ -53,19 +55,19 @@ func frontEnds(t *testing.T, b *bench, serve *serving, invitations int) []frontE
 			}
 			return o.exit == exitOK, o.out
 		}},
-		{"page", func(action string, batch int) (bool, string) {
+		{"page", func(action string, batch, invitations int) (bool, string) {
 			to := fmt.Sprintf("%s/batches/%d/%s", serve.base, batch, action)
 			//nolint:noctx // the process is ended
-			status, text := ask(browser.PostForm(to, url.Values{"invitations": {number}}))
+			status, text := ask(browser.PostForm(to, url.Values{"invitations": {strconv.Itoa(invitations)}}))
 			if status != http.StatusSeeOther && status != http.StatusConflict && status != http.StatusNotFound {
 				t.Errorf("%s: the page answers %d: %s", action, status, text)
 			}
 			return status == http.StatusSeeOther, text
 		}},
-		{"API", func(action string, batch int) (bool, string) {
+		{"API", func(action string, batch, invitations int) (bool, string) {
 			body := ""
 			if action == "undo" {
-				body = `{"invitations":` + number + `}`
+				body = fmt.Sprintf(`{"invitations":%d}`, invitations)
 			}
 			path := fmt.Sprintf("/api/v1/batches/%d/%s", batch, action)
 			status, text := serve.ask(http.MethodPost, path, "application/json", body)
@@ -97,7 +99,7 @@ func TestOneStateForAll(t *testing.T) {
 	serve := b.serve()
 	defer serve.stop()
 	pool := open(t, b.url)
-	all := frontEnds(t, b, serve, 0)
+	all := frontEnds(t, b, serve)
 	for _, c := range []struct {
 		action, past string
 		in           []string // the states that allow it
@@ -115,7 +117,7 @@ func TestOneStateForAll(t *testing.T) {
 					continue // the command cancels instead
 				}
 				id := plantBatch(t, pool, state)
-				ok, why := w.do(c.action, id)
+				ok, why := w.do(c.action, id, 0)
 				if want := slices.Contains(c.in, state); ok != want {
 					t.Errorf("%s: %s of a batch that is %s: %t, want %t: %s", w.name, c.action, state, ok, want, why)
 				}
@@ -132,9 +134,76 @@ func TestOneStateForAll(t *testing.T) {
 			}
 		}
 		for _, w := range all {
-			if ok, why := w.do(c.action, 9999); ok || !strings.Contains(why, "no") {
+			if ok, why := w.do(c.action, 9999, 0); ok || !strings.Contains(why, "no") {
 				t.Errorf("%s: %s of no batch: %t, %s", w.name, c.action, ok, why)
 			}
+		}
+	}
+}
+
+// TestOneInstanceForAll: no front end undoes a batch of another instance than its key's.
+func TestOneInstanceForAll(t *testing.T) {
+	t.Parallel()
+	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_instances")
+	b.run("send", "--yes", b.file("two.csv", people(2))).want(t, exitOK)
+	serve := b.serve()
+	defer serve.stop()
+	pool := open(t, b.url)
+	must.Exec(t, pool, `insert into instances (clerk_id, environment) values ('ins_other', 'production')`)
+	other := must.Read[int](t, pool, `
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state,
+		                     started_at)
+		select id, 'other.csv', '\x01', 1, 'UTF-8', ',', '{email}', 'maria', 'running', now()
+		from instances where clerk_id = 'ins_other' returning id`)
+	for _, w := range frontEnds(t, b, serve) {
+		if ok, why := w.do("undo", other, 0); ok || !strings.Contains(why, fmt.Sprintf("atch %d", other)) ||
+			!strings.Contains(why, "another instance of Clerk") {
+			t.Errorf("%s: undo of another instance's batch: %t, %s", w.name, ok, why)
+		}
+	}
+	refuses(t, b.run("resend", strconv.Itoa(other), "--yes", "--json").want(t, exitUsage), "other_instance", "--sandbox")
+	correct := []string{"correct", strconv.Itoa(other), "1", "--email", "x@example.com", "--yes", "--json"}
+	refuses(t, b.run(correct...).want(t, exitUsage), "other_instance", "--sandbox")
+	missing := []string{"rescind", "--not-in", b.file("one.csv", people(1)), "--batch", strconv.Itoa(other), "--json"}
+	refuses(t, b.run(missing...).want(t, exitUsage), "other_instance", "use the key of the instance")
+	state := must.Read[string](t, pool, `select state from batches where id = $1`, other)
+	expect.Equal(t, "state of the other batch", state, "running")
+	expect.Equal(t, "sweeps", must.Read[int](t, pool, `select count(*) from sweeps where batch_id = $1`, other), 0)
+	s.mailed(t, 2)
+}
+
+// TestOneUndoForAll: every front end undoes a batch by the number of its invitations, and by no
+// other number.
+func TestOneUndoForAll(t *testing.T) {
+	t.Parallel()
+	b, _ := newPair(t, sandbox.Config{Limits: noLimits}, "CLERK_SECRET_KEY=sk_live_undo")
+	serve := b.serve()
+	defer serve.stop()
+	pool := open(t, b.url)
+	undone := func(id int64) int {
+		t.Helper()
+		return must.Read[int](t, pool, `select count(*) from sweeps where batch_id = $1 and kind = 'undo' and apply`, id)
+	}
+	for i, w := range frontEnds(t, b, serve) {
+		file := b.file(w.name+".csv", strings.ReplaceAll(people(2), "person", fmt.Sprintf("p%d-", i)))
+		id := decode[document](t, b.run("send", "--yes", "--json", file).want(t, exitOK)).Batch
+		for _, c := range []struct {
+			number int
+			want   bool
+		}{{3, false}, {2, true}} {
+			ok, why := false, ""
+			if w.name == "command" {
+				exit, text := b.sit(func(term *terminal) {
+					term.answer("Type the number of invitations to revoke them: ", strconv.Itoa(c.number))
+				}, "undo", strconv.FormatInt(id, 10))
+				ok, why = exit == exitOK, text
+			} else {
+				ok, why = w.do("undo", int(id), c.number)
+			}
+			if ok != c.want || !ok && w.name != "command" && !strings.Contains(why, "2") {
+				t.Errorf("%s: %d confirms an undo of 2 invitations: %t: %s", w.name, c.number, ok, why)
+			}
+			expect.Equal(t, w.name+": undos", undone(id), map[bool]int{true: 1}[c.want])
 		}
 	}
 }

@@ -5,17 +5,55 @@ package app
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
+	"bulkinvite/internal/revocation"
 	"bulkinvite/jobs"
 )
 
 // App runs use cases against a database.
 type App struct {
-	Pool *pgxpool.Pool
+	Pool     *pgxpool.Pool
+	Instance invitation.Instance // of the key; zero without a key: such a command may change a batch of any instance
+}
+
+// OtherInstanceError says that a batch or a sweep belongs to another instance of Clerk than the key.
+type OtherInstanceError struct {
+	What string // "batch" or "sweep"
+	ID   int64
+}
+
+// Error names the batch or sweep.
+func (e *OtherInstanceError) Error() string {
+	return fmt.Sprintf("%s %d belongs to another instance of Clerk than the key", e.What, e.ID)
+}
+
+// Owns reports whether the key is for an instance. Without a key it is true for all.
+func (a *App) Owns(instance int64) bool { return a.Instance.ID == 0 || a.Instance.ID == instance }
+
+// Batch returns a batch that the key may send, undo or correct. It fails with
+// [invitation.ErrNoBatch] or an [OtherInstanceError].
+func (a *App) Batch(ctx context.Context, id int64) (*invitation.Batch, error) {
+	b, err := batch.Batch(ctx, a.Pool, id)
+	if err != nil {
+		return nil, err
+	}
+	if !a.Owns(b.InstanceID) {
+		return nil, &OtherInstanceError{"batch", id}
+	}
+	return b, nil
+}
+
+// CheckSweep returns an [OtherInstanceError] if the key may not let a sweep revoke.
+func (a *App) CheckSweep(sw *revocation.Sweep) error {
+	if !a.Owns(sw.InstanceID) {
+		return &OtherInstanceError{"sweep", sw.ID}
+	}
+	return nil
 }
 
 // Pause stops a running batch until it is resumed. Requests that were claimed before are sent. Like

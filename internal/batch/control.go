@@ -44,6 +44,7 @@ var allowedIn = map[string][]invitation.State{
 	"resume":     {invitation.Paused},
 	"cancel":     {invitation.Draft, invitation.Running, invitation.Paused},
 	"retry":      {invitation.Running, invitation.Done},
+	"undo":       {invitation.Running, invitation.Paused, invitation.StateCancelled, invitation.Done},
 }
 
 // Allow returns a [StateError] if a state does not allow an action, which is a key of allowedIn. It

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"bulkinvite/importer"
+	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/revocation"
@@ -46,6 +47,7 @@ var (
 func asRefusal(err error) *refusal {
 	var said *refusal
 	var state *batch.StateError
+	var other *app.OtherInstanceError
 	var file *importer.FileError
 	var large *http.MaxBytesError
 	switch {
@@ -57,6 +59,11 @@ func asRefusal(err error) *refusal {
 		return &refusal{http.StatusNotFound, "There is no sweep of that number.", "The list of sweeps has those that there are."}
 	case errors.As(err, &state):
 		return &refusal{http.StatusConflict, upperFirst(state.Error()) + ".", "Somebody may have been faster: look at the batch as it is now."}
+	case errors.As(err, &other):
+		of := map[string]string{"batch": "for", "sweep": "of"}[other.What]
+		return &refusal{http.StatusConflict,
+			fmt.Sprintf("%s %d is %s another instance of Clerk than this server.", upperFirst(other.What), other.ID, of),
+			"Do it at a server that has that instance's key, or with the command line."}
 	case errors.As(err, &file):
 		return &refusal{http.StatusUnprocessableEntity, upperFirst(file.Error()) + ".", file.Remedy()}
 	case errors.As(err, &large):

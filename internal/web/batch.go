@@ -149,7 +149,7 @@ func (s *Server) batchPage(w http.ResponseWriter, r *http.Request, who *visitor,
 func (s *Server) undoing(ctx context.Context, b *invitation.Batch, t invitation.Tally) (*undoState, error) {
 	v := &undoState{FollowUps: []int64{}, Replaces: b.Duplicates == invitation.Resend}
 	var err error
-	if b.InstanceID == s.cfg.Instance.ID { // else nothing is offered
+	if s.app().Owns(b.InstanceID) { // else nothing is offered
 		if v.FollowUps, err = revocation.FollowUps(ctx, s.pool, b.ID); err != nil {
 			return v, err
 		}
@@ -202,28 +202,19 @@ func (s *Server) undo(r *http.Request, id int64, who *visitor) (notice string, e
 // invitations is how many somebody typed: it must be as many as are to be revoked now.
 // The sweep that it returns ends when all of them are.
 func (s *Server) undoBatch(ctx context.Context, id int64, invitations *int, who *visitor) (*revocation.Sweep, error) {
-	b, err := batch.Batch(ctx, s.pool, id)
+	plan, err := s.app().PlanUndo(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case b.InstanceID != s.cfg.Instance.ID:
-		return nil, refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
-	case b.State == invitation.Draft:
-		return nil, &batch.StateError{Batch: id, State: b.State, Action: "undo"}
-	}
-	followUps, err := revocation.FollowUps(ctx, s.pool, id)
-	if err != nil {
+	if err := batch.Allow(id, plan.Batch.State, "undo"); err != nil { // a draft is discarded
 		return nil, err
 	}
-	sent, err := revocation.CountSent(ctx, s.pool, append(followUps, id)...)
-	if err != nil {
-		return nil, err
+	sw, err := s.app().Undo(ctx, plan, invitation.Consent{Number: invitations}, who.Name)
+	var unsaid *app.UndoConsentError
+	if errors.As(err, &unsaid) {
+		return nil, refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", unsaid.Revoke),
+			"What was typed is not the number of invitations to revoke: %d.", unsaid.Revoke)
 	}
-	if n := sent[invitation.Pending]; invitations == nil || *invitations != n {
-		return nil, refuse(http.StatusConflict, fmt.Sprintf("Type %d if that is what you mean.", n), "What was typed is not the number of invitations to revoke: %d.", n)
-	}
-	sw, err := jobs.Undo(ctx, s.pool, b, who.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +293,7 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 }
 
 // app returns the use cases that the server shares with the commands.
-func (s *Server) app() *app.App { return &app.App{Pool: s.pool} }
+func (s *Server) app() *app.App { return &app.App{Pool: s.pool, Instance: s.cfg.Instance} }
 
 // actions are what can be done to a batch.
 var actions = map[string]func(a *app.App, ctx context.Context, id int64, actor string) error{
@@ -350,9 +341,6 @@ func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, 
 	return "start", err
 }
 
-// elsewhere is what to do about what belongs to another instance.
-const elsewhere = "Do it at a server that has that instance's key, or with the command line."
-
 // startDraft starts a draft, if it is then what somebody agreed to: what others
 // change meanwhile, its options or how its file is read, counts. options are those
 // that change, as the draft's form has them.
@@ -366,8 +354,8 @@ func (s *Server) startDraft(
 	if err := batch.Allow(id, b.State, "start"); err != nil {
 		return err
 	}
-	if b.InstanceID != s.cfg.Instance.ID { // what it takes to start it is asked by a server of that one
-		return refuse(http.StatusConflict, elsewhere, "Batch %d is for another instance of Clerk than this server.", id)
+	if _, err := s.app().Batch(ctx, id); err != nil { // what it takes to start it is asked by a server of that one
+		return err
 	}
 	if err := s.knowsZone(ctx, options); err != nil {
 		return err

@@ -352,7 +352,7 @@ func firstCells(row report.Result, columns []string, problems *problemsView) []f
 
 // draftCard reads what the card of a draft shows.
 func (s *Server) draftCard(ctx context.Context, b *invitation.Batch, waiting int) (*draftView, error) {
-	view := &draftView{Real: s.cfg.Real, Elsewhere: b.InstanceID != s.cfg.Instance.ID}
+	view := &draftView{Real: s.cfg.Real, Elsewhere: !s.app().Owns(b.InstanceID)}
 	var err error
 	if view.Upload, err = s.uploadOf(ctx, b.ID); err != nil {
 		return nil, err

@@ -123,8 +123,10 @@ func (s *Server) changeSweep(ctx context.Context, id int64, action string, who *
 	switch state := sw.State(); {
 	case state != revocation.SweepHeld && (allow || state != revocation.SweepRunning):
 		return nil, refuse(http.StatusConflict, "Look at it as it is now.", "Sweep %d is %s.", sw.ID, words.SweepStates[state])
-	case allow && sw.InstanceID != s.cfg.Instance.ID:
-		return nil, refuse(http.StatusConflict, elsewhere, "Sweep %d is of another instance of Clerk than this server.", sw.ID)
+	case allow:
+		if err := s.app().CheckSweep(sw); err != nil {
+			return nil, err
+		}
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if allow {
