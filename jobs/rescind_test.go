@@ -237,10 +237,7 @@ func TestRescindFromADraft(t *testing.T) {
 		known, err := batch.Preview(t.Context(), b.pool, draft)
 		must.OK(t, err)
 		waiting := b.count(`select count(*) from results where batch_id = $1 and outcome is null`, draft)
-		s, err := SendingOf(t.Context(), b.pool, b.instance.ID, true)
-		s = s.Of(b.read(draft), known, waiting)
-		must.OK(t, err)
-		return s.People
+		return invitation.Sending{}.Of(b.read(draft), known, waiting).People
 	}
 	b.exec(`insert into previews (batch_id, begun_at, looked_at, invited)
 		values ($1, clock_timestamp(), clock_timestamp(), 2)`, draft)

@@ -36,7 +36,7 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 	waiting := 0
 	for _, do := range []func(){
 		func() {
-			terms := StartTerms{Consent: invitation.Consent{All: true}}
+			terms := func(*invitation.Batch, *invitation.Preview, int) error { return nil }
 			started = StartDraft(t.Context(), b.pool, b.read(id), "olga", terms)
 		},
 		func() { discarded = Discard(t.Context(), b.pool, draft, "olga") },

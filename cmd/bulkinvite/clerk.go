@@ -126,7 +126,9 @@ func (p *program) connection(ctx context.Context) (*connection, error) {
 }
 
 // app returns the use cases that the page and the API share, for the key's instance.
-func (c *connection) app() *app.App { return &app.App{Pool: c.pool, Instance: c.instance} }
+func (c *connection) app() *app.App {
+	return &app.App{Pool: c.pool, Instance: c.instance, Real: c.target.real()}
+}
 
 // batchOf finds a batch of the instance.
 func (c *connection) batchOf(ctx context.Context, number int64) (*invitation.Batch, error) {

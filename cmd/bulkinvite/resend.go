@@ -124,7 +124,7 @@ func (c *resendCmd) plan(ctx context.Context, u *upload, of *invitation.Batch, a
 }
 
 func (c *resendCmd) consent(ctx context.Context, u *upload, of *invitation.Batch, people int, text string) error {
-	s, err := jobs.SendingOf(ctx, u.pool, u.instance.ID, u.target.real())
+	s, err := u.app().Sending(ctx, u.instance.ID)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/report"
@@ -152,7 +151,7 @@ func (u *upload) resume(ctx context.Context, b *invitation.Batch, r *report.Repo
 	if err := u.confirmed(ctx, held, question, yes...); err != nil {
 		return err
 	}
-	return (&app.App{Pool: u.pool}).Resume(ctx, b.ID, u.actor)
+	return u.app().Resume(ctx, b.ID, u.actor)
 }
 
 // paused says why a batch stands still, and how to go on.

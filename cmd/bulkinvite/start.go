@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"bulkinvite/importer"
 	"bulkinvite/internal/app"
 	"bulkinvite/internal/batch"
@@ -37,15 +35,14 @@ Exit status: 0; 4 if it was not confirmed, a development instance would not deli
 // Run lets a draft run.
 func (c *startCmd) Run(ctx context.Context, p *program) error {
 	start := func(a *app.App, ctx context.Context, id int64, actor string) error {
-		pool := a.Pool
-		b, err := batch.Batch(ctx, pool, id)
+		b, err := batch.Batch(ctx, a.Pool, id)
 		if err != nil {
 			return err
 		}
 		if err := batch.Allow(b.ID, b.State, "start"); err != nil {
 			return err
 		}
-		d, err := p.openDraft(ctx, pool, b)
+		d, err := p.openDraft(ctx, a, b)
 		if err != nil {
 			return err
 		}
@@ -54,7 +51,7 @@ func (c *startCmd) Run(ctx context.Context, p *program) error {
 		if err != nil {
 			return err
 		}
-		err = jobs.StartDraft(ctx, pool, b, actor, jobs.StartTerms{Consent: consent, Real: d.sending.Real})
+		err = a.Start(ctx, id, nil, consent, actor)
 		var zone *invitation.ZoneError
 		if errors.As(err, &zone) {
 			remedy := "bring PostgreSQL's time zones up to date; or run bulkinvite cancel %d and send the file with another --tz"
@@ -75,8 +72,8 @@ type draft struct {
 
 // openDraft works out what starting a draft takes, as the page shows it: with what
 // was found of its people, or else what earlier batches tell of them.
-func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitation.Batch) (*draft, error) {
-	d := &draft{Batch: b}
+func (p *program) openDraft(ctx context.Context, a *app.App, b *invitation.Batch) (*draft, error) {
+	pool, d := a.Pool, &draft{Batch: b}
 	var err error
 	if d.instance, _, err = report.Fleet(ctx, pool, b.InstanceID); err != nil {
 		return nil, err
@@ -97,7 +94,7 @@ func (p *program) openDraft(ctx context.Context, pool *pgxpool.Pool, b *invitati
 	if err != nil {
 		return nil, err
 	}
-	d.sending, err = jobs.SendingOf(ctx, pool, b.InstanceID, d.instance.Environment == "production")
+	d.sending, err = a.Sending(ctx, b.InstanceID)
 	if err != nil {
 		return nil, err
 	}

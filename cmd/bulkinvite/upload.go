@@ -185,7 +185,7 @@ func (u *upload) makePlan(ctx context.Context) error {
 
 // consent shows the plan and has a person confirm it.
 func (u *upload) consent(ctx context.Context) error {
-	s, err := jobs.SendingOf(ctx, u.pool, u.instance.ID, u.target.real())
+	s, err := u.app().Sending(ctx, u.instance.ID)
 	if err != nil {
 		return err
 	}

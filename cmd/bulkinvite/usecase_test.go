@@ -110,11 +110,15 @@ func TestOneStateForAll(t *testing.T) {
 		{"cancel", "cancelled", []string{"draft", "running", "paused"}, "cancelled"},
 		{"discard", "discarded", []string{"draft"}, "cancelled"},
 		{"retry", "retried", []string{"running", "done"}, ""},
+		{"start", "started", []string{"draft"}, "done"}, // it has no rows
 	} {
 		for _, state := range []string{"draft", "running", "paused", "cancelled", "done"} {
 			for _, w := range all {
 				if w.name == "command" && c.action == "discard" && state != "draft" {
 					continue // the command cancels instead
+				}
+				if w.name == "page" && c.action == "start" && state != "draft" && state != "cancelled" {
+					continue // somebody pressed the button twice: the page shows the batch
 				}
 				id := plantBatch(t, pool, state)
 				ok, why := w.do(c.action, id, 0)
@@ -141,7 +145,8 @@ func TestOneStateForAll(t *testing.T) {
 	}
 }
 
-// TestOneInstanceForAll: no front end undoes a batch of another instance than its key's.
+// TestOneInstanceForAll: no front end undoes a batch of another instance than its key's, and no
+// server starts one. The command needs no key to start; see TestStartNeedsNoKey.
 func TestOneInstanceForAll(t *testing.T) {
 	t.Parallel()
 	b, s := newPair(t, sandbox.Config{}, "CLERK_SECRET_KEY=sk_live_instances")
@@ -155,10 +160,20 @@ func TestOneInstanceForAll(t *testing.T) {
 		                     started_at)
 		select id, 'other.csv', '\x01', 1, 'UTF-8', ',', '{email}', 'maria', 'running', now()
 		from instances where clerk_id = 'ins_other' returning id`)
-	for _, w := range frontEnds(t, b, serve) {
+	all := frontEnds(t, b, serve)
+	for _, w := range all {
 		if ok, why := w.do("undo", other, 0); ok || !strings.Contains(why, fmt.Sprintf("atch %d", other)) ||
 			!strings.Contains(why, "another instance of Clerk") {
 			t.Errorf("%s: undo of another instance's batch: %t, %s", w.name, ok, why)
+		}
+	}
+	draft := must.Read[int](t, pool, `
+		insert into batches (instance_id, file_name, file_sha256, file_bytes, encoding, delimiter, columns, actor, state)
+		select id, 'draft.csv', '\x02', 1, 'UTF-8', ',', '{email}', 'maria', 'draft'
+		from instances where clerk_id = 'ins_other' returning id`)
+	for _, w := range all[1:] {
+		if ok, why := w.do("start", draft, 0); ok || !strings.Contains(why, "another instance of Clerk") {
+			t.Errorf("%s: start of another instance's draft: %t, %s", w.name, ok, why)
 		}
 	}
 	refuses(t, b.run("resend", strconv.Itoa(other), "--yes", "--json").want(t, exitUsage), "other_instance", "--sandbox")

@@ -19,6 +19,7 @@ import (
 type App struct {
 	Pool     *pgxpool.Pool
 	Instance invitation.Instance // of the key; zero without a key: such a command may change a batch of any instance
+	Real     bool                // mail reaches people: a production instance, or a live key
 }
 
 // OtherInstanceError says that a batch or a sweep belongs to another instance of Clerk than the key.
@@ -42,10 +43,14 @@ func (a *App) Batch(ctx context.Context, id int64) (*invitation.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	return b, a.checkBatch(b)
+}
+
+func (a *App) checkBatch(b *invitation.Batch) error {
 	if !a.Owns(b.InstanceID) {
-		return nil, &OtherInstanceError{"batch", id}
+		return &OtherInstanceError{"batch", b.ID}
 	}
-	return b, nil
+	return nil
 }
 
 // CheckSweep returns an [OtherInstanceError] if the key may not let a sweep revoke.

@@ -17,7 +17,6 @@ import (
 	"bulkinvite/internal/report"
 	"bulkinvite/internal/revocation"
 	"bulkinvite/internal/words"
-	"bulkinvite/jobs"
 )
 
 // batchList shows the batches, the newest first, and takes a new file.
@@ -293,7 +292,9 @@ func (s *Server) standing(ctx context.Context, b *invitation.Batch) (standing, e
 }
 
 // app returns the use cases that the server shares with the commands.
-func (s *Server) app() *app.App { return &app.App{Pool: s.pool, Instance: s.cfg.Instance} }
+func (s *Server) app() *app.App {
+	return &app.App{Pool: s.pool, Instance: s.cfg.Instance, Real: s.cfg.Real}
+}
 
 // actions are what can be done to a batch.
 var actions = map[string]func(a *app.App, ctx context.Context, id int64, actor string) error{
@@ -347,21 +348,11 @@ func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, 
 func (s *Server) startDraft(
 	ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor,
 ) error {
-	b, err := batch.Batch(ctx, s.pool, id)
-	if err != nil {
-		return err
-	}
-	if err := batch.Allow(id, b.State, "start"); err != nil {
-		return err
-	}
-	if _, err := s.app().Batch(ctx, id); err != nil { // what it takes to start it is asked by a server of that one
-		return err
-	}
 	if err := s.knowsZone(ctx, options); err != nil {
 		return err
 	}
-	err = jobs.StartDraft(ctx, s.pool, b, who.Name, jobs.StartTerms{Consent: consent, Real: s.cfg.Real,
-		Change: func(b *invitation.Batch) error { return s.readOptions(b, options) }})
+	change := func(b *invitation.Batch) error { return s.readOptions(b, options) }
+	err := s.app().Start(ctx, id, change, consent, who.Name)
 	var unsaid *invitation.ConsentError
 	var undelivered *invitation.UndeliveredError
 	var zone *invitation.ZoneError

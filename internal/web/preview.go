@@ -83,7 +83,7 @@ func (s *Server) preview(ctx context.Context, b *invitation.Batch, waiting int, 
 		v.Begins = budget.Now.Add(v.Plan.First)
 	}
 	v.Done = budget.Now.Add(time.Duration(v.Plan.Seconds * float64(time.Second)))
-	sending, err := jobs.SendingOf(ctx, s.pool, b.InstanceID, s.cfg.Real)
+	sending, err := s.app().Sending(ctx, b.InstanceID)
 	if err != nil {
 		return nil, err
 	}
