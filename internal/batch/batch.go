@@ -1,9 +1,5 @@
-// Package batch creates batches and changes their state: drafts and their options, previews, starts,
-// pauses, resends, corrections, the trial and the breaker. It owns instances, batches, previews and
-// draft_withdrawals, and inserts the rows of resends and corrections.
-//
-// It may import ledger and the packages below it, and event. Start reading at [CreateBatch] and
-// [StartBatch]; control.go has the changes of state.
+// Package batch stores batches, and what people do with them: drafts, starting, pausing, trials,
+// corrections and resends. It also stores the instances that batches belong to.
 package batch
 
 import (

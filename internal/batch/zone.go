@@ -44,7 +44,7 @@ type Zoneless struct {
 	TZ    string
 }
 
-// Zoneless lists the draft, running and paused batches of an instance whose time zone PostgreSQL
+// ReadZoneless lists the draft, running and paused batches of an instance whose time zone PostgreSQL
 // does not know.
 func ReadZoneless(ctx context.Context, pool *pgxpool.Pool, instance int64) ([]Zoneless, error) {
 	rows, _ := pool.Query(ctx, `select b.id, b.tz from batches b

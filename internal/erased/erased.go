@@ -1,8 +1,5 @@
-// Package erased knows who was erased: it finds these people in new files and in what Clerk shows, and
-// computes the keyed hash that replaces a key. Package proof erases.
-//
-// It may import db and invitation. It is below ledger, because a read replaces the keys of erased people
-// before it stores what it saw. Start reading at [LoadErased] and [Hasher].
+// Package erased says which people were erased. It computes the keyed hashes that stand in place of
+// their data, so that a person who was erased is recognized and not invited again.
 package erased
 
 import (

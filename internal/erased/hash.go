@@ -18,6 +18,7 @@ type Hasher struct {
 	text []byte
 }
 
+// NewHasher returns a hasher that uses the key in the database. Only the keyed hashes need it.
 func NewHasher(ctx context.Context, q db.Queryer) (*Hasher, error) {
 	h := &Hasher{}
 	if err := q.QueryRow(ctx, `select value from hash_key`).Scan(&h.key); err != nil {
@@ -56,6 +57,7 @@ func (h *Hasher) Private(cells []*string) invitation.Hash {
 	return invitation.Hash(mac.Sum(nil))
 }
 
+// Pointers returns texts in the form that records and private cells have. None of them is NULL.
 func Pointers(texts []string) []*string {
 	list := make([]*string, len(texts))
 	for i := range texts {

@@ -1,5 +1,4 @@
-// Package event records who did what, in the table events. Batches, runs that revoke, erasures and the
-// page all record events, so it imports nothing of the program. Start reading at [Record].
+// Package event records who did what, in the table events.
 package event
 
 import (
@@ -22,7 +21,7 @@ func Record(ctx context.Context, tx pgx.Tx, instance, batch int64, actor, action
 	return nil
 }
 
-// Record adds an event that concerns no batch and no instance. details may contain only ids and
+// RecordGeneral adds an event that concerns no batch and no instance. details may contain only ids and
 // numbers.
 func RecordGeneral(ctx context.Context, tx pgx.Tx, actor, action string, details map[string]any) error {
 	return Record(ctx, tx, 0, 0, actor, action, details)

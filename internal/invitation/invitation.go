@@ -197,6 +197,7 @@ type Row struct {
 	PublicMetadata json.RawMessage
 }
 
+// Split returns the batches and the row numbers of ids, as two arrays for unnest in SQL.
 func Split(ids []RowID) (batches []int64, numbers []int32) {
 	for _, id := range ids {
 		batches, numbers = append(batches, id.Batch), append(numbers, int32(id.Row))

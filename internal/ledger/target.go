@@ -23,6 +23,7 @@ const TargetColumns = `r.batch_id, r.row_number, r.key, r.clerk_invitation_id,
 const SentPending = `r.outcome = 'invited' and coalesce(r.status, 'pending') = 'pending'
 	and r.clerk_invitation_id is not null`
 
+// ScanTarget reads a row of [TargetColumns].
 func ScanTarget(row pgx.CollectableRow) (t Target, err error) {
 	var invited, expires *time.Time
 	err = row.Scan(&t.Batch, &t.Row, &t.Key, &t.InvitationID, &invited, &expires)

@@ -1,8 +1,5 @@
-// Package proof makes what an auditor checks: certificates over finished batches and their verification.
-// It also erases and purges people, because a certificate must still verify afterwards.
-//
-// It may import batch, erased, event, lease, db and invitation. Start reading at [Certify]; verify.go
-// and erase.go have the rest.
+// Package proof makes the certificates of ended batches and verifies them. It also erases and purges
+// personal data, in a way that leaves certificates valid.
 package proof
 
 import (
@@ -72,7 +69,7 @@ func (c *Certificate) afterRows() int {
 	return afterSightings + 1
 }
 
-// Certificate returns the certificate of a batch's last end. It returns nil if the batch has not
+// ReadCertificate returns the certificate of a batch's last end. It returns nil if the batch has not
 // ended, a retry opened it again, or its certificate is not made yet.
 func ReadCertificate(ctx context.Context, pool *pgxpool.Pool, batch int64) (*Certificate, error) {
 	var c *Certificate
@@ -83,6 +80,7 @@ func ReadCertificate(ctx context.Context, pool *pgxpool.Pool, batch int64) (*Cer
 	return c, err
 }
 
+// CertificateIn is [ReadCertificate] in a transaction.
 func CertificateIn(ctx context.Context, tx pgx.Tx, batch int64) (*Certificate, error) {
 	all, err := certificates(ctx, tx, `c.batch_id = $1 and c.number = (select certificate from batches where id = $1)`, batch)
 	if err != nil || len(all) == 0 {

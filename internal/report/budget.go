@@ -77,7 +77,7 @@ type Ceiling struct {
 	Limit   ratelimit.Limit `json:"limit"`   // the configured limit
 }
 
-// Budget returns the current state of an instance's limits. limits are the caller's own limits.
+// ReadBudget returns the current state of an instance's limits. limits are the caller's own limits.
 func ReadBudget(ctx context.Context, pool *pgxpool.Pool, instance int64, limits invitation.Limits) (Budget, error) {
 	b := Budget{Limits: limits, Frozen: []Freeze{}}
 	for _, one := range []struct {

@@ -23,7 +23,7 @@ type Step struct {
 	Accepted int `json:"accepted"` // as far as reads of Clerk have shown, at the time the program learned it
 }
 
-// Course returns the course of a batch in the given number of steps. It reads all rows of the
+// ReadCourse returns the course of a batch in the given number of steps. It reads all rows of the
 // batch: a few hundred milliseconds for a million rows.
 func ReadCourse(ctx context.Context, pool *pgxpool.Pool, batch int64, steps int) (Course, error) {
 	c := Course{Steps: make([]Step, steps)}

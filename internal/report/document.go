@@ -20,7 +20,7 @@ type Document struct {
 	Differing []WorkerLimits `json:"differing_limits"`
 }
 
-// Document returns the state of a batch and the budget of its instance. limits returns the caller's
+// ReadDocument returns the state of a batch and the budget of its instance. limits returns the caller's
 // limits for an environment. It fails with [invitation.ErrNoBatch] if the batch does not exist.
 func ReadDocument(ctx context.Context, pool *pgxpool.Pool, batch int64, limits func(environment string) invitation.Limits) (*Document, Budget, error) {
 	report, err := ReadReport(ctx, pool, batch)

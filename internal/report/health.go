@@ -33,7 +33,7 @@ type Health struct {
 	Now      time.Time     // the database's clock
 }
 
-// Health reads the health of an instance.
+// ReadHealth reads the health of an instance.
 func ReadHealth(ctx context.Context, pool *pgxpool.Pool, instance int64) (Health, error) {
 	h := Health{Batches: map[invitation.State]int{invitation.Running: 0, invitation.Paused: 0}, Taken: map[string]int{}}
 	err := db.Snapshot(ctx, pool, func(tx pgx.Tx) error {

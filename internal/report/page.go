@@ -37,7 +37,7 @@ type Page struct {
 	After  bool // there are rows after these
 }
 
-// Page returns a page of a batch's rows. Pages follow one another by row number, so the last page
+// ReadPage returns a page of a batch's rows. Pages follow one another by row number, so the last page
 // of a million rows takes as long as the first.
 func ReadPage(ctx context.Context, pool *pgxpool.Pool, batch int64, f RowFilter) (Page, error) {
 	where, args := f.where(batch)

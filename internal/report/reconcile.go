@@ -63,7 +63,7 @@ type DriftFilter struct {
 	Limit int              // 0: no limit
 }
 
-// Drift calls yield with the current drift of all instances, newest first. It reads in pages, so it
+// EachDrift calls yield with the current drift of all instances, newest first. It reads in pages, so it
 // holds no connection while yield runs. Drift that lasts for the whole call is returned once, in
 // order. Drift that begins or ends meanwhile may be missing. yield may keep the Drift. If yield
 // returns an error, Drift stops and returns that error.

@@ -1,8 +1,5 @@
-// Package report reads for people and auditors: the state of batches, pages of rows, exports, audit,
-// the story of a person, limits and health. It changes nothing, except that [ThawLimits] ends a freeze.
-//
-// It may import revocation, proof and the packages below them. Start reading at [ReadReport]; results.go
-// and sheet.go export rows.
+// Package report reads what people and auditors see: the progress of batches, pages of rows, the
+// audit, budgets and drift. It changes nothing.
 package report
 
 import (
@@ -70,7 +67,7 @@ type FailedRead struct {
 	ErrorCode  *string   `json:"error_code"`
 }
 
-// Report returns the state of a batch. It fails with [invitation.ErrNoBatch] if the batch does not exist.
+// ReadReport returns the state of a batch. It fails with [invitation.ErrNoBatch] if the batch does not exist.
 func ReadReport(ctx context.Context, pool *pgxpool.Pool, batch int64) (*Report, error) {
 	var report *Report
 	err := db.Snapshot(ctx, pool, func(tx pgx.Tx) (err error) {
@@ -163,7 +160,7 @@ type Progress struct {
 	Open      int // for a paused batch: undecided rows with an open attempt
 }
 
-// Progress returns the progress of a batch. It reads less than [ReadReport], so it can be called
+// ReadProgress returns the progress of a batch. It reads less than [ReadReport], so it can be called
 // once a second.
 func ReadProgress(ctx context.Context, pool *pgxpool.Pool, batch int64) (Progress, error) {
 	var p Progress

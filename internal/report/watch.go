@@ -22,7 +22,7 @@ type Chores struct {
 	Certify bool // a batch has ended and has no certificate
 }
 
-// Chores returns the housekeeping that an instance needs. It uses one statement, because each
+// ReadChores returns the housekeeping that an instance needs. It uses one statement, because each
 // process calls it every few seconds, even when nothing happens for an hour.
 func ReadChores(ctx context.Context, pool *pgxpool.Pool, instance int64) (Chores, error) {
 	var c Chores

@@ -1,3 +1,5 @@
+// Package revocation stores runs that revoke invitations: sweeps, rescinds, undos and corrections. It
+// stores one revocation for each invitation, and how the revocation ended.
 package revocation
 
 import (
@@ -82,7 +84,7 @@ func (r *Revocation) Waits() bool {
 	return !r.Held && r.Outcome == "" && !r.NotBefore.After(r.Now)
 }
 
-// Revocation returns a revocation. It fails if the revocation does not exist.
+// ReadRevocation returns a revocation. It fails if the revocation does not exist.
 func ReadRevocation(ctx context.Context, pool *pgxpool.Pool, id RevocationID) (*Revocation, error) {
 	r, err := scanRevocation(pool.QueryRow(ctx, `select `+revocationColumns+` from revocations v join sweeps s on s.id = v.sweep_id
 		where v.sweep_id = $1 and v.clerk_invitation_id = $2`, id.Sweep, id.Invitation))
@@ -122,7 +124,7 @@ func Known(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (statu
 	return status, waits, nil
 }
 
-// Revoking returns the invitation of the revocation's person for which the same sweep has an open
+// UnderWay returns the invitation of the revocation's person for which the same sweep has an open
 // revoke. It returns "" if there is none.
 func UnderWay(ctx context.Context, tx pgx.Tx, instance int64, r *Revocation) (invitation string, err error) {
 	err = tx.QueryRow(ctx, `select p.clerk_invitation_id from attempt_people p join attempts a on a.id = p.attempt_id

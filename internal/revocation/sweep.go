@@ -316,7 +316,7 @@ func scanSweep(row pgx.Row) (*Sweep, error) {
 	return &sw, nil
 }
 
-// Sweep returns a sweep. Its counts are final once it has ended; until then Undecided says how much
+// ReadSweep returns a sweep. Its counts are final once it has ended; until then Undecided says how much
 // is left. It fails with [ErrNoSweep] if the sweep does not exist.
 func ReadSweep(ctx context.Context, pool *pgxpool.Pool, id int64) (*Sweep, error) {
 	sw, err := scanSweep(pool.QueryRow(ctx, sweepQuery+` where s.id = $1`, id))

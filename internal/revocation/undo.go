@@ -72,7 +72,7 @@ type UndoPlan struct {
 	Kept      int     // of Revoked, Expired and Deleted: people with a pending invitation of another batch, which stays
 }
 
-// UndoPlan returns what undoing a batch would do.
+// PlanUndo returns what undoing a batch would do.
 func PlanUndo(ctx context.Context, pool *pgxpool.Pool, batch int64) (*UndoPlan, error) {
 	var p UndoPlan
 	err := db.Snapshot(ctx, pool, func(tx pgx.Tx) (err error) {

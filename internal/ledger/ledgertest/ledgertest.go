@@ -40,6 +40,7 @@ type Bundle struct {
 	Instance int64
 }
 
+// New returns a new database with one instance, ins_one, and a live worker, w.
 func New(t *testing.T) *Bundle {
 	t.Helper()
 	l := &Bundle{T: t, Pool: postgrestest.New(t)}
@@ -49,6 +50,7 @@ func New(t *testing.T) *Bundle {
 	return l
 }
 
+// NewInstance adds a production instance and returns its id.
 func (l *Bundle) NewInstance(name string) int64 {
 	l.Helper()
 	in, err := batch.EnsureInstance(l.Context(), l.Pool, name, "production")
@@ -56,6 +58,7 @@ func (l *Bundle) NewInstance(name string) int64 {
 	return in.ID
 }
 
+// Beat records a heartbeat of a worker.
 func (l *Bundle) Beat(worker string) (since time.Time) {
 	l.Helper()
 	since, err := ledger.Beat(l.Context(), l.Pool, ledger.WorkerInfo{ID: worker, InstanceID: l.Instance, Host: "host", PID: 1, Version: "v", Lives: 20 * time.Second})
@@ -63,17 +66,20 @@ func (l *Bundle) Beat(worker string) (since time.Time) {
 	return since
 }
 
+// Tx runs f in a transaction and commits it.
 func (l *Bundle) Tx(f func(context.Context, pgx.Tx) error) {
 	l.Helper()
 	ctx := l.Context()
 	must.OK(l, pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error { return f(ctx, tx) }))
 }
 
+// Exec changes the database directly, as no function of the program does.
 func (l *Bundle) Exec(sql string, args ...any) {
 	l.Helper()
 	postgrestest.Plant(l, l.Pool, sql, args...)
 }
 
+// Is fails the test if the value that sql reads, as text, is not want. NULL reads as null.
 func (l *Bundle) Is(want string, sql string, args ...any) {
 	l.Helper()
 	if got := must.Read[string](l, l.Pool, `select coalesce((`+sql+`)::text, 'null')`, args...); got != want {
@@ -87,6 +93,7 @@ func (l *Bundle) Batch(people ...string) int64 {
 	return l.BatchOf(invitation.Batch{Preflight: true}, people...)
 }
 
+// BatchOf is Batch with the options of b.
 func (l *Bundle) BatchOf(b invitation.Batch, people ...string) (id int64) {
 	l.Helper()
 	if b.InstanceID == 0 {
@@ -109,21 +116,28 @@ func (l *Bundle) BatchOf(b invitation.Batch, people ...string) (id int64) {
 	return id
 }
 
+// Address returns a person's address as a file has it.
 func Address(person string) string { return person + "@Example.com" }
-func Key(person string) string     { return person + "@example.com" }
 
+// Key returns a person's key.
+func Key(person string) string { return person + "@example.com" }
+
+// Row returns the id of a row.
 func Row(batch int64, number int) invitation.RowID {
 	return invitation.RowID{Batch: batch, Row: number}
 }
 
+// Person returns the person of a row, by name.
 func Person(batch int64, number int, name string) ledger.Person {
 	return ledger.Person{RowID: Row(batch, number), Key: Key(name)}
 }
 
+// Bulk returns a request that invites several people.
 func Bulk(people ...ledger.Person) ledger.Request {
 	return ledger.Request{Call: "bulk", Bucket: "bulk", People: people}
 }
 
+// Single returns a request that invites one person.
 func Single(p ledger.Person) ledger.Request {
 	return ledger.Request{Call: "create", Bucket: "create", People: []ledger.Person{p}}
 }
@@ -148,11 +162,13 @@ func (l *Bundle) Attempt(r ledger.Request) int64 {
 	return claimed[0].AttemptID
 }
 
+// Decide records an outcome without an attempt.
 func (l *Bundle) Decide(id invitation.RowID, outcome invitation.Outcome) {
 	l.Helper()
 	l.Exec(`update results set outcome = $3, decided_at = clock_timestamp() where batch_id = $1 and row_number = $2`, id.Batch, id.Row, outcome)
 }
 
+// SetState sets the state of a batch, whatever it is.
 func (l *Bundle) SetState(batch int64, s invitation.State) {
 	l.Helper()
 	l.Exec(`update batches set state = $2 where id = $1`, batch, string(s))
@@ -180,6 +196,7 @@ func (l *Bundle) Noted(attempt int64, r ledger.Reply) ledger.Noted {
 	return n
 }
 
+// Note records the reply to an attempt, and returns whether the attempt is still open.
 func (l *Bundle) Note(attempt int64, r ledger.Reply) (open bool) {
 	l.Helper()
 	l.Tx(func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -190,6 +207,7 @@ func (l *Bundle) Note(attempt int64, r ledger.Reply) (open bool) {
 	return open
 }
 
+// Settle records verdicts and returns the freed rows in the order of their ids.
 func (l *Bundle) Settle(verdicts ...ledger.Verdict) (freed []ledger.Freed) {
 	l.Helper()
 	l.Tx(func(ctx context.Context, tx pgx.Tx) (err error) {
