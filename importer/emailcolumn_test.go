@@ -184,7 +184,7 @@ func TestColumnByContent(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			if test.reads == "" {
-				refuse(t, test.text, Options{}, test.what, test.fix)
+				_ = refuse(t, test.text, Options{}, test.what, test.fix)
 				return
 			}
 			if _, s, err := read(t, test.text, Options{}); err != nil || s.Columns.Mapped["email"] != test.reads {
@@ -247,7 +247,7 @@ func TestColumnNumber(t *testing.T) {
 			o := Options{Map: map[string]string{"email": test.want}}
 			text := test.header + "\na@x.com,b@x.com,c@x.com\n"
 			if test.fault != "" {
-				refuse(t, text, o, test.fault, test.fix)
+				_ = refuse(t, text, o, test.fault, test.fix)
 				return
 			}
 			rows, _, err := read(t, text, o)
@@ -261,7 +261,7 @@ func TestColumnNumber(t *testing.T) {
 	if err != nil || string(rows[0].PublicMetadata) != `{"Site":"Oslo","team":"IT"}` || rows[0].RevokeOn.IsZero() {
 		t.Errorf("%+v, %v", s, err)
 	}
-	refuse(t, "email,\na@x.com,Oslo\n", Options{Metadata: []string{"#2"}}, "", "--map public_metadata.NAME=#2")
+	_ = refuse(t, "email,\na@x.com,Oslo\n", Options{Metadata: []string{"#2"}}, "", "--map public_metadata.NAME=#2")
 }
 
 // TestTablesAbove: titles and a small table over the header are no rows, and are told
@@ -300,7 +300,7 @@ func TestTablesAbove(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			if test.fault != "" {
-				refuse(t, test.text, Options{}, test.fault, "")
+				_ = refuse(t, test.text, Options{}, test.fault, "")
 				return
 			}
 			rows, s, err := read(t, test.text, Options{})

@@ -60,7 +60,7 @@ func TestReadWorkbookParts(t *testing.T) {
 		t.Errorf("texts without a relationship: %s %v", brief(rows), err)
 	}
 	gone := replaced(parts(sheet), map[string]string{rels: related([2]string{"sharedStrings", "gone.xml"})})
-	refuse(t, pack(t, gone), Options{}, "lacks its part xl/gone.xml", "")
+	_ = refuse(t, pack(t, gone), Options{}, "lacks its part xl/gone.xml", "")
 	// Number formats make a date of a number.
 	dated := rawSheet(rawRow(1, "email",
 		"Start") + `<row r="2"><c r="A2" t="inlineStr"><is><t>a@x.com</t></is></c><c r="B2" s="1"><v>46357</v></c></row>`)
@@ -132,7 +132,7 @@ func TestReadMarkup(t *testing.T) {
 		{"MIME-Version: 1.0\r\nContent-Type: multipart/related\r\n\r\n" + table, "MHTML"},
 		{"<?xml version=\"1.0\"?><people><email>a@x.com</email></people>", "an XML document"},
 	} {
-		refuse(t, test.text, Options{}, test.what, "Open it in Excel and save it as")
+		_ = refuse(t, test.text, Options{}, test.what, "Open it in Excel and save it as")
 	}
 	if rows, _,
 		err := read(t, "<email>,name\na@x.com,<b>\n", Options{}); err != nil || brief(rows) != "1@2 a@x.com\n" {

@@ -324,7 +324,7 @@ func TestReadDirectory(t *testing.T) {
 	t.Parallel()
 	dir, err := os.Open(t.TempDir())
 	must.OK(t, err)
-	defer dir.Close()
+	defer func() { _ = dir.Close() }() // it was only read
 	_, err = Read(context.Background(), dir, Options{}, func(*Row) error { return nil })
 	var fault *FileError
 	if !errors.As(err, &fault) || !strings.Contains(fault.Error(), "directory") || strings.Contains(fault.Error(), dir.Name()) {
@@ -461,7 +461,7 @@ func TestReadGzip(t *testing.T) {
 		{"in itself", gzipped(t, whole), "not a CSV file"},
 		{"endless", gzipped(t, "email\n"+strings.Repeat("a@x.com\n", 10_000)), "larger than 50000 bytes"},
 	} {
-		refuse(t, test.text, Options{Limits: Limits{FileBytes: 50_000}}, test.what, "")
+		_ = refuse(t, test.text, Options{Limits: Limits{FileBytes: 50_000}}, test.what, "")
 	}
 	pieces := gzipped(t, "email\na@x.com\n") + gzipped(t, "b@x.com\n")
 	rows, s, err := read(t, pieces, Options{})

@@ -147,7 +147,7 @@ func surveyWorkbook(ctx context.Context, name, clean string, limits Limits, allo
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer func() { _ = file.Close() }() // it was only read
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -445,7 +445,7 @@ func (v *survey) read(name string, use func(io.Reader) error) error {
 	if err != nil {
 		return damagedWorkbook(err)
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close() // it was only read
 	err = use(&called{v.ctx, r})
 	var fault *FileError
 	if err == nil || errors.As(err, &fault) || v.ctx.Err() != nil {

@@ -235,7 +235,7 @@ func TestReadWorkbookErrors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			refuse(t, test.text, test.o, test.what, test.fix)
+			_ = refuse(t, test.text, test.o, test.what, test.fix)
 		})
 	}
 }

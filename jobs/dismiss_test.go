@@ -20,7 +20,7 @@ func TestDismiss(t *testing.T) {
 	batch := b.batch(3, person)
 	fetch, err := b.pool.Begin(t.Context())
 	must.OK(t, err)
-	defer fetch.Rollback(context.Background()) //nolint:errcheck // it is committed
+	defer fetch.Rollback(context.Background()) // it is committed
 	_, err = fetch.Exec(t.Context(),
 		`update river_job set state = 'running', attempted_at = now() where (args->>'row')::int = 1`)
 	must.OK(t, err)

@@ -210,7 +210,7 @@ func (h *Webhook) deliver(ctx context.Context, id string, body []byte) error {
 		}
 		return fmt.Errorf("send a notice: %w", err)
 	}
-	defer answer.Body.Close()                                       //nolint:errcheck // nothing is read of it
+	defer answer.Body.Close()                                       // nothing is read of it
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10)) // so that the connection can be reused
 	if answer.StatusCode < 200 || answer.StatusCode > 299 {
 		return fmt.Errorf("send a notice: the receiver answered %d", answer.StatusCode)

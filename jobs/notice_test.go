@@ -63,8 +63,9 @@ func (r *receiver) got(t *testing.T, n int) (ids, bodies []string) {
 	for range 600 {
 		r.mu.Lock()
 		if len(r.ids) >= n {
-			defer r.mu.Unlock()
-			return slices.Clone(r.ids), slices.Clone(r.bodies)
+			ids, bodies = slices.Clone(r.ids), slices.Clone(r.bodies)
+			r.mu.Unlock()
+			return ids, bodies
 		}
 		r.mu.Unlock()
 		time.Sleep(50 * time.Millisecond)

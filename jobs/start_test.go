@@ -28,7 +28,7 @@ func TestClaimsGoOnWhileADraftStarts(t *testing.T) {
 	draft := b.read(id)
 	slow, err := b.pool.Begin(t.Context())
 	must.OK(t, err)
-	defer slow.Rollback(t.Context()) //nolint:errcheck // it is over where all went well
+	defer slow.Rollback(t.Context()) // it is over where all went well
 	// No job can be inserted.
 	must.Exec(t, slow, `lock table river_job in share mode`)
 	var all sync.WaitGroup

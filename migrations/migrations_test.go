@@ -184,7 +184,7 @@ func TestUpBesideWorkers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer tx.Rollback(context.Background()) //nolint:errcheck // it is committed
+			defer tx.Rollback(context.Background()) // it is committed
 			if _, err := tx.Exec(t.Context(), test.begins); err != nil {
 				t.Fatal(err)
 			}

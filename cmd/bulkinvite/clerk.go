@@ -260,7 +260,7 @@ func (p *program) clerkKey() (string, error) {
 	if err != nil {
 		return "", fail(exitFailed, "clerk_key", "see that the file is there and may be read", "read --clerk-key-file: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer func() { _ = f.Close() }() // it was only read
 	info, err := f.Stat()
 	if err != nil {
 		return "", fmt.Errorf("read --clerk-key-file: %w", err)

@@ -35,7 +35,7 @@ func dumped(t *testing.T, path string) map[string]string {
 	t.Helper()
 	file, err := zip.OpenReader(path)
 	must.OK(t, err)
-	defer file.Close() // only read
+	defer func() { _ = file.Close() }() // only read
 	all := map[string]string{}
 	for _, entry := range file.File {
 		r, err := entry.Open()

@@ -114,7 +114,7 @@ func (p *program) report(ctx context.Context, err error) int {
 	if remedy != "" {
 		text += strings.Repeat(" ", len(errorPrefix)) + p.complete(remedy) + "\n"
 	}
-	io.WriteString(p.errs, s.fit(text)) //nolint:errcheck // nobody is left to tell
+	_, _ = io.WriteString(p.errs, s.fit(text)) // nobody is left to tell
 	return f.exit
 }
 
@@ -134,7 +134,7 @@ func (p *program) reportJSON(f *failure) int {
 	}
 	doc := map[string]document{"error": {f.code, f.Error(), p.complete(f.remedy)}}
 	if err := json.NewEncoder(p.out).Encode(doc); err != nil {
-		fmt.Fprintf(p.errs, "bulkinvite: write the error as JSON: %v\n", err)
+		_, _ = fmt.Fprintf(p.errs, "bulkinvite: write the error as JSON: %v\n", err) // nobody is left to tell
 	}
 	return f.exit
 }

@@ -88,7 +88,7 @@ func (b *bench) dump(to io.Writer) {
 	b.t.Helper()
 	conn, err := pgx.Connect(b.t.Context(), b.url)
 	must.OK(b.t, err)
-	defer conn.Close(b.t.Context()) //nolint:errcheck // it was only read
+	defer conn.Close(b.t.Context()) // it was only read
 	rows, _ := conn.Query(b.t.Context(), `select table_name from information_schema.tables where table_schema = 'public' and table_type = 'BASE TABLE'`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must.OK(b.t, err)

@@ -134,9 +134,9 @@ func page(serve *serving) way {
 		}
 		return answer.StatusCode, answer.Request.URL.Path, string(body)
 	}
-	get := func(to string) (int, string, string) { return read(browser.Get(to)) } //nolint:noctx // the process is ended
+	get := func(to string) (int, string, string) { return read(browser.Get(to)) } // the process is ended
 	post := func(to string, form url.Values) (int, string, string) {
-		return read(browser.PostForm(serve.base+to, form)) //nolint:noctx // the process is ended
+		return read(browser.PostForm(serve.base+to, form)) // the process is ended
 	}
 	get(serve.link)
 	return way{"page", func(t *testing.T, _ *bench, g given) (bool, string) {
@@ -150,7 +150,7 @@ func page(serve *serving) way {
 			t.Fatal(err)
 		}
 		to, kind := serve.base+"/uploads", parts.FormDataContentType()
-		_, at, text := read(browser.Post(to, kind, &form)) //nolint:noctx // the process is ended
+		_, at, text := read(browser.Post(to, kind, &form)) // the process is ended
 		checked := func() {
 			for strings.Contains(text, `id="checking"`) {
 				time.Sleep(50 * time.Millisecond)

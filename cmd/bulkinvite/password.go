@@ -39,7 +39,7 @@ func (p *program) unseen(ctx context.Context, terminal *os.File, question string
 	if err != nil {
 		return "", fmt.Errorf("ask for the password: %w", err)
 	}
-	p.errs.WriteString(question) //nolint:errcheck // a terminal that can't be written to shows nothing either
+	_, _ = p.errs.WriteString(question) // a terminal that can't be written to shows nothing either
 	line, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(int(terminal.Fd())) })
 	if ctx.Err() != nil {
 		return "", errors.Join(context.Cause(ctx), term.Restore(int(terminal.Fd()), before))

@@ -46,7 +46,7 @@ func (pl *plan) writeProblems(ctx context.Context, path string) error {
 		again: len(names) > 0 && names[0] == importer.ProblemColumn}
 	w.csv = csv.NewWriter(w.out)
 	w.csv.Comma, w.csv.UseCRLF = rune(w.delimiter[0]), true
-	w.out.WriteString("\ufeff") //nolint:errcheck // Flush returns it
+	_, _ = w.out.WriteString("\ufeff") // Flush returns it
 	if err = w.cells(importer.ProblemColumn, names); err == nil {
 		_, err = importer.Read(ctx, r, pl.options, func(row *importer.Row) error {
 			if row.Problem == nil {

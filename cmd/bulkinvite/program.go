@@ -141,7 +141,7 @@ func (p *program) printAsIs(text string) error {
 // note tells a person something that is no result, on standard error.
 func (p *program) note(format string, args ...any) {
 	text := p.errDisplay().fit(p.complete(fmt.Sprintf(format+"\n", args...)))
-	io.WriteString(p.logTo, text) //nolint:errcheck // nobody is left to tell
+	_, _ = io.WriteString(p.logTo, text) // nobody is left to tell
 }
 
 // tell shows a person at a terminal a text that is no result. Elsewhere the log has a line of the same.

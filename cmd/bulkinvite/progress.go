@@ -125,7 +125,7 @@ func (pr *progress) settled(state report.Progress) bool {
 	pr.until = now.Add(most)
 	text := fmt.Sprintf("Batch %d is paused; waiting for what became of %s under way, %s at most", pr.batch, counted(state.Open, "person", "people"), span(most))
 	if pr.bar != nil {
-		fmt.Fprintln(pr.logTo, text) //nolint:errcheck // nobody is left to tell
+		_, _ = fmt.Fprintln(pr.logTo, text) // nobody is left to tell
 	} else {
 		pr.log.Info(text, "batch", pr.batch, "people", state.Open)
 	}

@@ -25,7 +25,7 @@ func TestImportShowsItsProgress(t *testing.T) {
 	must.OK(t, os.WriteFile(file, []byte(people(3)), 0o600))
 	conn, err := pgx.Connect(t.Context(), b.url)
 	must.OK(t, err)
-	defer conn.Close(t.Context()) //nolint:errcheck // the test is over
+	defer conn.Close(t.Context()) // the test is over
 	tx, err := conn.Begin(t.Context())
 	must.OK(t, err)
 	must.Exec(t, tx, `lock table results in exclusive mode`)
@@ -47,7 +47,7 @@ func TestPass(t *testing.T) {
 	must.OK(t, os.WriteFile(path, make([]byte, 2_000_000), 0o600))
 	file, err := os.Open(path)
 	must.OK(t, err)
-	defer file.Close() //nolint:errcheck // it was only read
+	defer func() { _ = file.Close() }() // it was only read
 	for _, atTerminal := range []bool{true, false} {
 		term, slave := newTerminal(t)
 		p := &program{errs: slave, errTTY: atTerminal, logTo: &divertible{w: slave}}

@@ -210,7 +210,10 @@ func (u *upload) work(ctx context.Context) error {
 	select {
 	case err = <-ran:
 		stop()
-		<-gone
+		// Both may have failed at once. The database's failure is then the cause, and has the remedy.
+		if lost := <-gone; err != nil && lost != nil {
+			return lost
+		}
 	case err = <-gone:
 		if err != nil { // nothing that the worker could still record would get anywhere
 			return err

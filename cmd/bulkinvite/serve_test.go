@@ -99,7 +99,7 @@ func (s *serving) ask(method, path, kind, body string) (int, string) {
 	r.Header.Set("Content-Type", kind)
 	answer, err := http.DefaultClient.Do(r)
 	must.OK(s.t, err)
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close() // it was only read
 	all := io.Reader(answer.Body)
 	if answer.Header.Get("Content-Type") == "text/event-stream" { // which does not end
 		all = io.LimitReader(all, 100)
@@ -163,7 +163,7 @@ func TestSessions(t *testing.T) {
 		r.Header.Set("Accept", "text/html")
 		answer, err := w.Do(r)
 		must.OK(t, err)
-		defer answer.Body.Close() //nolint:errcheck // nothing of it is read
+		defer answer.Body.Close() // nothing of it is read
 		if answer.StatusCode != http.StatusOK || answer.Request.URL.Path != want {
 			t.Fatalf("%d at %s, want %s", answer.StatusCode, answer.Request.URL.Path, want)
 		}

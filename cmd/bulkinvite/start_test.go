@@ -45,7 +45,7 @@ func fronts(t *testing.T, b *bench, serve *serving) []front {
 		}
 		return answer.StatusCode, string(body)
 	}
-	ask(browser.Get(serve.link)) //nolint:noctx // the process is ended
+	ask(browser.Get(serve.link)) // the process is ended
 	return []front{
 		{"command", func(draft int, s said) (bool, string) {
 			args := []string{"start", strconv.Itoa(draft)}
@@ -76,7 +76,7 @@ func fronts(t *testing.T, b *bench, serve *serving) []front {
 				form.Set("undelivered", "yes")
 			}
 			to := fmt.Sprintf("%s/batches/%d/start", serve.base, draft)
-			status, text := ask(browser.PostForm(to, form)) //nolint:noctx // the process is ended
+			status, text := ask(browser.PostForm(to, form)) // the process is ended
 			if status != http.StatusSeeOther && status != http.StatusConflict {
 				t.Errorf("the page answers %d: %s", status, text)
 			}

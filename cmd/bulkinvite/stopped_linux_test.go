@@ -85,7 +85,7 @@ func TestStoppedProcessHoldsNobodyUp(t *testing.T) {
 			first := b.start(args...)
 			happens(t, pool, time.Minute, "the first process is at "+c.task, c.at)
 			first.signal(t, syscall.SIGSTOP)
-			defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
+			defer func() { _ = first.Process.Kill() }() // it has ended, mostly
 			s.Tell("faults", `[]`)
 			second := b.start(args...)
 			happens(t, pool, goesOnWithin, "the second process has gone on with "+c.task, c.goesOn)
@@ -124,7 +124,7 @@ func TestStoppedPurgeHoldsNobodyUp(t *testing.T) {
 		first.signal(t, syscall.SIGSTOP)
 		return nil
 	}))
-	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
+	defer func() { _ = first.Process.Kill() }() // it has ended, mostly
 	second := b.start(args...)
 	happens(t, pool, goesOnWithin, "the second process has purged", `select purged_by is not null from batches`)
 	first.signal(t, syscall.SIGCONT)
@@ -148,7 +148,7 @@ func TestStoppedSendOfLinks(t *testing.T) {
 	first := b.start(args...)
 	eventually(t, "somebody is invited", func() bool { return len(s.doors(t)) > 0 })
 	first.signal(t, syscall.SIGSTOP)
-	defer first.Process.Kill() //nolint:errcheck // it has ended, mostly
+	defer func() { _ = first.Process.Kill() }() // it has ended, mostly
 	ctx, cancel := context.WithTimeout(t.Context(), 2*goesOnWithin)
 	defer cancel()
 	second := make(chan outcome, 1)

@@ -32,7 +32,7 @@ func TestStoryInOneZone(t *testing.T) {
 	browser := &http.Client{Jar: jar}
 	pages := []string{serve.link, serve.base + "/people?email=jane@example.com", serve.base + "/batches/1/rows/1"}
 	for _, path := range pages {
-		answer, err := browser.Get(path) //nolint:noctx // the process is ended below
+		answer, err := browser.Get(path) // the process is ended below
 		must.OK(t, err)
 		body, err := io.ReadAll(answer.Body)
 		if err != nil || answer.Body.Close() != nil || answer.StatusCode != http.StatusOK {

@@ -238,7 +238,7 @@ func (p *program) tellSweep(sw *revocation.Sweep) {
 	if columns := p.errDisplay().columns; columns > 0 {
 		text = cut(text, columns-1)
 	}
-	fmt.Fprint(p.errs, "\r"+text) //nolint:errcheck // nobody is left to tell
+	_, _ = fmt.Fprint(p.errs, "\r"+text) // nobody is left to tell
 }
 
 // sweepFailure says what the key has to do with a sweep that failed.

@@ -41,9 +41,9 @@ func TestWorkTellsMetrics(t *testing.T) {
 // fetch reads what a URL answers, which must be a 200.
 func fetch(t *testing.T, url string) string {
 	t.Helper()
-	answer, err := http.Get(url) //nolint:noctx // the test's programs end with it
+	answer, err := http.Get(url) // the test's programs end with it
 	must.OK(t, err)
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close() // it was only read
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatalf("%s: %s, %v", url, answer.Status, err)

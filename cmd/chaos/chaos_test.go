@@ -243,7 +243,7 @@ func echoed(t *testing.T) (*proxy, net.Conn) {
 			if err != nil {
 				return
 			}
-			go io.Copy(c, c) //nolint:errcheck // ends with the connection
+			go func() { _, _ = io.Copy(c, c) }() // ends with the connection
 		}
 	}()
 	p, err := openProxy("tcp", echo.Addr().String())

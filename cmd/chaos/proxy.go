@@ -56,7 +56,7 @@ func (p *proxy) accept() {
 
 // serve forwards one connection in both directions.
 func (p *proxy) serve(in net.Conn) {
-	defer in.Close() //nolint:errcheck // a broken connection is what this is for
+	defer in.Close() // a broken connection is what this is for
 	if !p.enter(in) {
 		return
 	}
@@ -65,7 +65,7 @@ func (p *proxy) serve(in net.Conn) {
 	if err != nil {
 		return
 	}
-	defer out.Close() //nolint:errcheck // likewise
+	defer out.Close() // likewise
 	if !p.enter(out) {
 		return
 	}

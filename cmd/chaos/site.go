@@ -121,7 +121,7 @@ func (one *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the server has it now
+	defer func() { _ = log.Close() }() // the server has it now
 	args := []string{"-D", one.data}
 	for _, s := range one.settings {
 		args = append(args, "-c", s)
@@ -191,7 +191,7 @@ func (one *server) exec(ctx context.Context, database string, statements ...stri
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it was only asked
+	defer conn.Close(ctx) // it was only asked
 	for _, s := range statements {
 		if _, err := conn.Exec(ctx, s); err != nil {
 			return fmt.Errorf("%s: %w", s, err)
@@ -252,7 +252,7 @@ func (r *run) attempts(one *server) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // it was only asked
+	defer conn.Close(ctx) // it was only asked
 	err = conn.QueryRow(ctx, `select count(*) from attempts`).Scan(&n)
 	return n, err
 }

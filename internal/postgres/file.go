@@ -30,7 +30,7 @@ func openFile(path string, flag int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close() //nolint:errcheck // it was only read
+	defer func() { _ = root.Close() }() // it was only read
 	return openBelow(root, filepath.Base(path), flag)
 }
 

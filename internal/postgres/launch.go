@@ -228,7 +228,7 @@ func (s *Server) spawn(ctx context.Context, bin binaries) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	defer log.Close() // the server has its own copy; nothing is written here
+	defer func() { _ = log.Close() }() // the server has its own copy; nothing is written here
 	info, err := log.Stat()
 	if err != nil {
 		return process{}, s.failed("look at its log", err)

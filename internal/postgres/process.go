@@ -59,7 +59,7 @@ func readPidFile(data string) (text []byte, info fs.FileInfo, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer root.Close() //nolint:errcheck // it was only read
+	defer func() { _ = root.Close() }() // it was only read
 	if info, err = root.Stat("."); err != nil {
 		return nil, nil, err
 	}

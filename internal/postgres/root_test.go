@@ -90,7 +90,7 @@ func copyFile(t *testing.T, from, to string) string {
 	t.Helper()
 	in, err := os.Open(from)
 	must.OK(t, err)
-	defer in.Close()
+	defer func() { _ = in.Close() }() // it was only read
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o755)
 	must.OK(t, err)
 	if _, err := io.Copy(out, in); err != nil {

@@ -83,7 +83,7 @@ func (p *Page) signIn(name, password string) (*http.Client, error) {
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client := &http.Client{Jar: jar, CheckRedirect: stay, Transport: &http.Transport{}}
 	form := url.Values{"name": {name}, "password": {password}}
-	answer, err := client.PostForm(p.URL+"/login", form) //nolint:noctx // ends with the server
+	answer, err := client.PostForm(p.URL+"/login", form) // ends with the server
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ func Launch(ctx context.Context, binary string, env []string, log string, stdout
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	defer file.Close() //nolint:errcheck // the program has it now
+	defer func() { _ = file.Close() }() // the program has it now
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, stdout, file
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -25,7 +25,7 @@ func OpenSandbox(ctx context.Context, binary string, env []string, log string, a
 	if err != nil {
 		return nil, fmt.Errorf("start the sandbox: %w", err)
 	}
-	defer out.Close() //nolint:errcheck // it is only read
+	defer func() { _ = out.Close() }() // it is only read
 	args = append([]string{"sandbox", "--listen=127.0.0.1:0", "--json"}, args...)
 	p, err := Launch(ctx, binary, env, log, in, args...)
 	if closing := in.Close(); err == nil {
@@ -66,7 +66,7 @@ func (s *Sandbox) do(ctx context.Context, method, path string, body io.Reader, i
 	if err != nil {
 		return fmt.Errorf("ask the sandbox: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close() // it was only read
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", resp.Status, text)
@@ -154,7 +154,7 @@ func (s *Sandbox) Create(ctx context.Context, key string, bulk bool, people []st
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was only read
+	defer resp.Body.Close() // it was only read
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return 0, err
 	}

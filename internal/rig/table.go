@@ -27,8 +27,8 @@ func WriteTable(w io.Writer, rows [][]string) {
 			default:
 				cell += strings.Repeat(" ", width[i]-len([]rune(cell)))
 			}
-			fmt.Fprintf(w, "| %s ", cell) //nolint:errcheck // a strings.Builder or standard output
+			_, _ = fmt.Fprintf(w, "| %s ", cell) // a strings.Builder or standard output
 		}
-		fmt.Fprintln(w, "|") //nolint:errcheck // likewise
+		_, _ = fmt.Fprintln(w, "|") // likewise
 	}
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -331,7 +332,9 @@ func TestHugeHeaders(t *testing.T) {
 		_ = conn.Close()
 	}
 	expect.OK(t, listener.Close())
-	<-served
+	if err := <-served; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the server ended: %v", err)
+	}
 }
 
 // TestOddFiles uploads files whose names and heads are made to harm whoever reads

@@ -225,7 +225,7 @@ func sendHTML(w http.ResponseWriter, r *http.Request, status int, text []byte) {
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		z := gzip.NewWriter(w)
-		defer z.Close() //nolint:errcheck // who asked may be gone
+		defer func() { _ = z.Close() }() // the client may be gone
 		out = z
 	} else {
 		h.Set("Content-Length", strconv.Itoa(len(text)))

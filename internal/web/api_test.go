@@ -578,7 +578,7 @@ func TestAPILive(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+s.token)
 	response, err := s.http.Do(r)
 	must.OK(t, err)
-	defer response.Body.Close() //nolint:errcheck // it is only read
+	defer response.Body.Close() // it is only read
 	if kind := response.Header.Get("Content-Type"); kind != "text/event-stream" {
 		t.Errorf("it is %s", kind)
 	}
@@ -606,7 +606,7 @@ func TestAPILive(t *testing.T) {
 		t.Errorf("the last event shows a batch that is %s", last)
 	}
 	b.server.end()
-	for range events { //nolint:revive // until the stream ends
+	for range events { // until the stream ends
 	}
 }
 

@@ -190,7 +190,7 @@ func (s *script) first(r *http.Request) {
 	s.t.Helper()
 	answer, err := s.http.Do(r)
 	must.OK(s.t, err)
-	defer answer.Body.Close() //nolint:errcheck // it is only read
+	defer answer.Body.Close() // it is only read
 	start := make([]byte, len("data: {"))
 	if _, err := io.ReadFull(answer.Body, start); err != nil || answer.StatusCode != http.StatusOK || string(start) != "data: {" {
 		s.t.Errorf("%s: %d, %v, %q", r.URL.Path, answer.StatusCode, err, start)

@@ -28,7 +28,7 @@ func TestLive(t *testing.T) {
 		response, err := w.http.Do(r)
 		must.OK(t, err)
 		go func() {
-			defer response.Body.Close() //nolint:errcheck // it was only read
+			defer response.Body.Close() // it was only read
 			last := ""
 			for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 				if _, state, ok := strings.Cut(lines.Text(), `data-state="`); ok {

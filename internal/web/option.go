@@ -122,7 +122,7 @@ func (s *Server) knowsZone(ctx context.Context, form url.Values) error {
 		return nil
 	}
 	if _, err := invitation.LoadZone(tz); err != nil {
-		return nil //nolint:nilerr // readOptions says what is wrong with it
+		return nil // readOptions says what is wrong with it
 	}
 	known, err := batch.KnowsZone(ctx, s.pool, tz)
 	if err == nil && !known {

@@ -22,7 +22,7 @@ func (b *bench) whileHeld(batch int64, first func(pgx.Tx) error, requests ...fun
 	b.t.Helper()
 	tx, err := b.pool.Begin(b.t.Context())
 	must.OK(b.t, err)
-	defer tx.Rollback(b.t.Context()) //nolint:errcheck // it is over where all went well
+	defer tx.Rollback(b.t.Context()) // it is over where all went well
 	must.Exec(b.t, tx, `select from batches where id = $1 for update`, batch)
 	var all sync.WaitGroup
 	for _, ask := range requests {

@@ -172,7 +172,7 @@ func (s *Server) row(ctx context.Context, b *invitation.Batch, row int) (found r
 func (s *Server) story(r *http.Request, email string) ([]words.Chapter, []string, error) {
 	key, err := invitation.Key(email)
 	if err != nil {
-		return nil, nil, nil //nolint:nilerr // what is no address has no story
+		return nil, nil, nil // what is no address has no story
 	}
 	story, err := report.Why(r.Context(), s.pool, key)
 	if err != nil {

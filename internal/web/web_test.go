@@ -133,7 +133,7 @@ func (w *browser) do(r *http.Request) answer {
 	w.t.Helper()
 	response, err := w.http.Do(r)
 	must.OK(w.t, err)
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close() // it was only read
 	body, err := io.ReadAll(response.Body)
 	must.OK(w.t, err)
 	return answer{w.t, r.Method + " " + r.URL.Path, response.StatusCode, response.Header, string(body), strings.TrimPrefix(response.Header.Get("Location"), w.url)}

@@ -677,7 +677,7 @@ func exchange(c *check, method, url string, header http.Header, body string) (in
 	if err != nil {
 		c.Fatal(err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close() // it was only read
 	var text []byte
 	if answer.Header.Get("Content-Type") == "text/event-stream" {
 		for lines := bufio.NewReader(answer.Body); err == nil && !bytes.HasSuffix(text, []byte("\n\n")); {

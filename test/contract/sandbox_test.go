@@ -185,7 +185,7 @@ func (k *clerk) raw(request string) string {
 	if err != nil {
 		k.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // it was only read
+	defer conn.Close() // it was only read
 	if _, err := conn.Write([]byte(request)); err != nil {
 		k.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func watchPage(ctx context.Context, page *rig.Page, operator int, text string) e
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close() // it was only read
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("watch: %s", answer.Status)
 	}

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -133,7 +134,9 @@ func simulate(t *testing.T, seed uint64) {
 	if err := server.Close(); err != nil {
 		t.Error(err)
 	}
-	<-served
+	if err := <-served; !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("the server ended: %v", err)
+	}
 	if err := r.sandbox.Close(); err != nil {
 		t.Error(err)
 	}

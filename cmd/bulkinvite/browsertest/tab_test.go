@@ -90,7 +90,10 @@ func (p *tab) note(event any) {
 		}
 	case *page.EventJavascriptDialogOpening:
 		fault = "a dialog: " + e.Message
-		go chromedp.Call(p.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true}) //nolint:errcheck // the fault is noted
+		go func() { // the fault is noted, whatever becomes of the dialog
+			accept := page.HandleJavaScriptDialogParams{Accept: true}
+			_, _ = chromedp.Call(p.ctx, page.HandleJavaScriptDialog, accept)
+		}()
 	}
 	if fault != "" {
 		p.mu.Lock()

@@ -139,7 +139,7 @@ func demoOutcomes(t *testing.T, example string) map[string]int {
 	t.Helper()
 	file, err := os.Open("../../../examples/" + example)
 	must.OK(t, err)
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	rows, err := csv.NewReader(file).ReadAll()
 	must.OK(t, err)
 	b := setup(t, Demo())

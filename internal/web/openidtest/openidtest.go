@@ -85,7 +85,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	case r.FormValue("code") != "good" || base64.RawURLEncoding.EncodeToString(sum[:]) != p.Asked.Get("code_challenge") || p.Asked.Get("code_challenge_method") != "S256" ||
 		id != ClientID || secret != ClientSecret || r.FormValue("redirect_uri") != p.Asked.Get("redirect_uri"):
 		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":"invalid_grant"}`) //nolint:errcheck // the client may be gone
+		_, _ = fmt.Fprint(w, `{"error":"invalid_grant"}`) // the client may be gone
 		return
 	}
 	claims := map[string]any{"iss": p.URL, "aud": ClientID, "sub": "u-1", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": p.Asked.Get("nonce")}
