@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
 .PHONY: test
-test: gofmt vet staticcheck imports chromium race
+test: gofmt vet staticcheck errcheck revive imports chromium race
 	@echo "== all passed"
 
 .PHONY: gofmt
@@ -28,6 +28,20 @@ vet:
 staticcheck:
 	@echo "== staticcheck"
 	@go tool staticcheck -tags e2e ./...
+
+# An error is handled, or ignored with _ = and a reason. .errcheck-excludes lists the functions whose
+# errors never matter.
+.PHONY: errcheck
+errcheck:
+	@echo "== errcheck"
+	@go tool errcheck -tags e2e -exclude .errcheck-excludes ./...
+
+# revive checks doc comments, and a few faults that vet and staticcheck do not find: .revive.toml. It
+# has no flag for build tags, so it gets the end-to-end tests by name.
+.PHONY: revive
+revive:
+	@echo "== revive"
+	@go tool revive -config .revive.toml -set_exit_status ./... test/e2e/*.go
 
 .PHONY: imports
 imports:
