@@ -128,21 +128,6 @@ func TakeAway(ctx context.Context, tx pgx.Tx, sweep int64, rows []invitation.Row
 	return nil
 }
 
-// giveBack removes a sweep's marks from undecided rows. A row that no other sweep has withdrawn
-// continues with its batch, also if a request for it is under way.
-func giveBack(ctx context.Context, tx pgx.Tx, sweep int64) error {
-	_, err := tx.Exec(ctx, `
-		with marks as (
-			select r.batch_id, r.row_number,
-			       array_remove(array_prepend(r.withdrawn_by, r.also_withdrawn_by), $1::bigint) as rest
-			from results r
-			where (r.withdrawn_by = $1 or r.also_withdrawn_by @> array[$1::bigint]) and r.outcome is null
-			order by r.batch_id, r.row_number for no key update of r)
-		update results r set withdrawn_by = m.rest[1], also_withdrawn_by = nullif(m.rest[2:], '{}')
-		from marks m where r.batch_id = m.batch_id and r.row_number = m.row_number`, sweep)
-	return err
-}
-
 // Taken lists the rows that sweep s has taken away. More than one sweep may have taken a row. Each of
 // them follows it by itself, as if there were no other.
 const Taken = `(select * from results where withdrawn_by = s.id
