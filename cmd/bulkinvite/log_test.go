@@ -49,7 +49,9 @@ func knownKeys(t *testing.T, lines []logLine) {
 	t.Helper()
 	for _, line := range lines {
 		for _, key := range slices.Sorted(maps.Keys(line)) {
-			if !slices.Contains(logKeys, key) {
+			// River's page counts jobs by a query without parameters, and says err if it fails, as on a busy machine.
+			ours := !strings.HasPrefix(fmt.Sprint(line["msg"]), "querycacher.") || key != "err"
+			if ours && !slices.Contains(logKeys, key) {
 				t.Errorf("%q says %s", line["msg"], key)
 			}
 		}
