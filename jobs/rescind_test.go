@@ -328,6 +328,9 @@ func TestWithdrawnByTwoSweeps(t *testing.T) {
 				b := setup(t, sandbox.Config{Limits: unlimited})
 				cfg := quick
 				cfg.Bulk = ratelimit.Limit{Off: true}
+				if end != "nothing" { // the request must be sent, however busy the machine is
+					cfg.RequestTimeout = time.Minute
+				}
 				w := b.worker(cfg)
 				for i, stopped := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
 					b.withdrawTwice(w, i, kinds, end, stopped)
