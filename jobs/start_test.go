@@ -13,6 +13,7 @@ import (
 	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/invitation"
 	"bulkinvite/internal/must"
+	"bulkinvite/internal/postgres/postgrestest"
 	"bulkinvite/internal/revocation"
 	"bulkinvite/ratelimit"
 )
@@ -75,4 +76,49 @@ func (b *bundle) lockBuckets() error {
 	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		return ratelimit.Lock(ctx, tx, b.instance.ID, ratelimit.Create, ratelimit.Bulk)
 	})
+}
+
+// BenchmarkStart starts a draft of a million rows, and reports how long the claims of another worker
+// waited for the buckets meanwhile at most: go test ./jobs -run '^$' -bench Start -benchtime 1x
+func BenchmarkStart(b *testing.B) {
+	pool := postgrestest.New(b)
+	in, err := batch.EnsureInstance(b.Context(), pool, "ins_test", "production")
+	must.OK(b, err)
+	for b.Loop() {
+		b.StopTimer()
+		draft := invitation.Batch{InstanceID: in.ID, FileName: "people.csv", Columns: []string{"email"},
+			Rows: 1_000_000, Actor: "test"}
+		must.OK(b, pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) (err error) {
+			draft.ID, err = batch.CreateBatch(b.Context(), tx, draft)
+			return err
+		}))
+		must.Exec(b, pool, `insert into results (batch_id, row_number, instance_id, line, original, email, key)
+			select $1, n, $2, n + 1, array[n || '@example.com'], n || '@example.com', n || '@example.com'
+			from generate_series(1, 1000000) n`, draft.ID, in.ID)
+		b.StartTimer()
+		done, longest := make(chan struct{}), make(chan time.Duration)
+		go func() {
+			var most time.Duration
+			for {
+				select {
+				case <-done:
+					longest <- most
+					return
+				case <-time.After(5 * time.Millisecond):
+				}
+				asked := time.Now()
+				err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error {
+					return ratelimit.Lock(b.Context(), tx, in.ID, ratelimit.Create, ratelimit.Bulk)
+				})
+				if err != nil {
+					b.Error(err)
+				}
+				most = max(most, time.Since(asked))
+			}
+		}()
+		err := pgx.BeginFunc(b.Context(), pool, func(tx pgx.Tx) error { return Start(b.Context(), tx, &draft, "test") })
+		close(done)
+		b.ReportMetric(float64((<-longest).Microseconds())/1000, "ms-wait")
+		must.OK(b, err)
+	}
 }
