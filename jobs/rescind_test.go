@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"bulkinvite/internal/batch"
+	"bulkinvite/internal/clerk"
 	"bulkinvite/internal/clerk/sandbox"
 	"bulkinvite/internal/expect"
 	"bulkinvite/internal/invitation"
@@ -312,6 +313,38 @@ func TestStopTriesNothingAgain(t *testing.T) {
 	b.counts(2, "requests to revoke", `select count(*) from attempts where call = 'revoke'`)
 	if pending := b.pendingAtClerk(); pending[person(0)] || !pending[person(1)] {
 		t.Errorf("pending at Clerk: %v, want the second person", pending)
+	}
+}
+
+// TestStopAwaitsADeadProcess stops a sweep whose revoke a process sent and did not record. The job of the revocation,
+// which another process has taken over, leaves the end to the read.
+func TestStopAwaitsADeadProcess(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Limits: unlimited})
+	batch := b.batch(1, person)
+	b.run(b.worker(quick), batch)
+	sw := &revocation.Sweep{InstanceID: b.instance.ID, Kind: revocation.KindRescind, StartedBy: "maria", Apply: true}
+	_, err := Rescind(t.Context(), b.pool, sw, persons(0))
+	must.OK(t, err)
+	id := revocation.RevocationID{Sweep: sw.ID,
+		Invitation: must.Read[string](t, b.pool, `select clerk_invitation_id from revocations`)}
+	dead := b.worker(sweeper)
+	must.OK(t, dead.presence.register(t.Context()))
+	claimed, _, err := dead.revoker.claimRevoke(t.Context(), id)
+	must.OK(t, err)
+	if claimed.AttemptID == 0 {
+		t.Fatal("the revocation was not claimed")
+	}
+	if answer := dead.api.Revoke(t.Context(), id.Invitation); answer.Class != clerk.Success {
+		t.Fatal(answer.Class)
+	}
+	b.stop(sw.ID)
+	_, _, err = dead.revoker.claimRevoke(t.Context(), id)
+	must.OK(t, err)
+	b.exec(`update attempts set read_after = clock_timestamp(), deadline = clock_timestamp() where resolved_at is null`)
+	done := b.finish(sw.ID)
+	if done.Revoked != 1 || done.Skipped[revocation.SkipStopped] != 0 {
+		t.Errorf("%+v, want one revoked", done)
 	}
 }
 

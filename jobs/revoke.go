@@ -224,6 +224,11 @@ func (v *revoker) claimRevoke(ctx context.Context, id revocation.RevocationID) (
 			return err
 		}
 		if r.Dropped != "" {
+			// An answer or a read decides a request that is under way, also that of a dead process.
+			under, err := revocation.UnderWay(claiming, tx, v.cfg.Instance.ID, r)
+			if err != nil || under == r.Invitation {
+				return err
+			}
 			end := revocation.RevocationEnd{Outcome: revocation.RevokeSkipped, Reason: r.Dropped}
 			return revocation.EndRevocation(claiming, tx, id, end)
 		}
