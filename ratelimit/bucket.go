@@ -99,7 +99,7 @@ const (
 			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
 			  and coalesce(answered_at, deadline) > (select at from since)
 			union all
-			select deadline, false
+			select deadline, resolved_at is null and deadline > clock_timestamp()
 			from attempts
 			where instance_id = $1 and bucket = $2 and resolution is distinct from 'not_sent'
 			  and answered_at <= (select at from since) and http_status is null

@@ -144,6 +144,16 @@ func TestCountWeighs(t *testing.T) {
 	}
 }
 
+// In a window that is shorter than the time of a request, a lost one may be under way after the window.
+func TestCountLostOfAShortWindow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.insert(attempt{started: "-6 s", answered: "-5 s", lost: true, deadline: "15 s"})
+	if got := b.count(Create, Limit{N: 10, Window: time.Second}); got.Weighs != 1 || got.Pending != 1 {
+		t.Errorf("%+v; want one to weigh, and to be under way", got)
+	}
+}
+
 func TestCountOpens(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
