@@ -27,7 +27,7 @@ type vigil struct {
 	over bool        // it watches no more
 }
 
-// complaint is a warning or an error of the worker's, and the handler that it is for.
+// complaint is a line of the worker's log about something that failed, and the handler that it is for.
 type complaint struct {
 	to     slog.Handler
 	record slog.Record
@@ -91,8 +91,9 @@ func (v *vigil) watch(ctx context.Context) error {
 	}
 }
 
-// listen returns the log for the worker. Its warnings and errors wait, 4 s at most, until the vigil
-// has looked, and are left out if the database was away meanwhile.
+// listen returns the log for the worker. Warnings that name an error wait, 4 s at most, until the vigil
+// has looked, and are left out if the database was away meanwhile: what failed then failed for that, and
+// is tried again. All other lines are written at once.
 func (v *vigil) listen() *slog.Logger { return slog.New(&ear{v.log.Handler(), v}) }
 
 // hold keeps a complaint until the next look. It reports false once the vigil watches no more.
@@ -128,7 +129,12 @@ type ear struct {
 
 // Handle takes a record.
 func (e *ear) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level >= slog.LevelWarn && e.v.hold(complaint{e.Handler, r.Clone()}) {
+	failed := false
+	r.Attrs(func(a slog.Attr) bool {
+		failed = a.Key == "error"
+		return !failed
+	})
+	if failed && r.Level >= slog.LevelWarn && e.v.hold(complaint{e.Handler, r.Clone()}) {
 		return nil
 	}
 	return e.Handler.Handle(ctx, r)

@@ -4,7 +4,7 @@
 // A [Server] keeps nothing that it could lose: sessions, uploads and tokens are in the database. So
 // any number of servers can run, and a server can restart at any time.
 //
-// It may import importer, jobs, report and the packages below them, and words. Start reading at [New]
+// It may import app, importer, jobs, report and the packages below them, and words. Start reading at [New]
 // here; api.go has the API, upload.go the uploads, session.go the sign-in.
 package web
 
