@@ -19,6 +19,6 @@ create or replace trigger results_outcome_stands after update on results for eac
 ) execute function refuse_change('an outcome and its proof are final');
 
 -- Processes of the version before know withdrawn_by alone. Their stop or retry of a row that two sweeps withdrew fails
--- here, instead of letting somebody be invited whom the second sweep withdrew. The column is new: nothing to validate.
-alter table results drop constraint if exists results_withdrawn;
-alter table results add constraint results_withdrawn check (also_withdrawn_by is null or withdrawn_by is not null) not valid;
+-- here, instead of inviting a person that the second sweep withdrew. The column is new: nothing to validate.
+alter table results drop constraint if exists results_withdrawn_first;
+alter table results add constraint results_withdrawn_first check (also_withdrawn_by is null or withdrawn_by is not null) not valid;

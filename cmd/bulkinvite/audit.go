@@ -44,7 +44,8 @@ func (c *auditCmd) Run(ctx context.Context, p *program) error {
 	if err := c.apply(); err != nil {
 		return err
 	}
-	filter := report.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome), Status: invitation.Status(c.Status), Actor: c.Actor, Trace: c.Trace}
+	filter := report.AuditFilter{Batch: c.Batch, Outcome: invitation.Outcome(c.Outcome),
+		Status: invitation.Status(c.Status), Actor: c.Actor, Trace: c.Trace}
 	var err error
 	if filter.Since, err = parseMoment("since", c.Since); err != nil {
 		return err

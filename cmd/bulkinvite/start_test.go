@@ -5,16 +5,13 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
 
 	"bulkinvite/internal/clerk/sandbox"
-	"bulkinvite/internal/must"
 )
 
 // said is what somebody says when they start a draft.
@@ -32,20 +29,7 @@ type front struct {
 // fronts are all three ways, at a server that goes on.
 func fronts(t *testing.T, b *bench, serve *serving) []front {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	must.OK(t, err)
-	browser := &http.Client{Jar: jar}
-	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	ask := func(answer *http.Response, err error) (int, string) {
-		t.Helper()
-		must.OK(t, err)
-		body, err := io.ReadAll(answer.Body)
-		if err != nil || answer.Body.Close() != nil {
-			t.Fatal(err)
-		}
-		return answer.StatusCode, string(body)
-	}
-	ask(browser.Get(serve.link)) // the process is ended
+	browser, ask := signIn(t, serve)
 	return []front{
 		{"command", func(draft int, s said) (bool, string) {
 			args := []string{"start", strconv.Itoa(draft)}

@@ -28,14 +28,14 @@ type frontEnd struct {
 	do func(action string, batch, invitations int) (ok bool, why string)
 }
 
-// frontEnds returns all three front ends.
-func frontEnds(t *testing.T, b *bench, serve *serving) []frontEnd {
+// signIn returns a browser that is signed in at a server, and a function that reads an answer.
+func signIn(t *testing.T, serve *serving) (browser *http.Client, ask func(*http.Response, error) (int, string)) {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	must.OK(t, err)
-	browser := &http.Client{Jar: jar}
+	browser = &http.Client{Jar: jar}
 	browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	ask := func(answer *http.Response, err error) (int, string) {
+	ask = func(answer *http.Response, err error) (int, string) {
 		t.Helper()
 		must.OK(t, err)
 		body, err := io.ReadAll(answer.Body)
@@ -43,7 +43,14 @@ func frontEnds(t *testing.T, b *bench, serve *serving) []frontEnd {
 		must.OK(t, answer.Body.Close())
 		return answer.StatusCode, string(body)
 	}
-	ask(browser.Get(serve.link)) //nolint:noctx // the process is ended
+	ask(browser.Get(serve.link))
+	return browser, ask
+}
+
+// frontEnds returns all three front ends.
+func frontEnds(t *testing.T, b *bench, serve *serving) []frontEnd {
+	t.Helper()
+	browser, ask := signIn(t, serve)
 	return []frontEnd{
 		{"command", func(action string, batch, _ int) (bool, string) {
 			if action == "discard" { // the command that cancels a batch also discards a draft
@@ -57,7 +64,6 @@ func frontEnds(t *testing.T, b *bench, serve *serving) []frontEnd {
 		}},
 		{"page", func(action string, batch, invitations int) (bool, string) {
 			to := fmt.Sprintf("%s/batches/%d/%s", serve.base, batch, action)
-			//nolint:noctx // the process is ended
 			status, text := ask(browser.PostForm(to, url.Values{"invitations": {strconv.Itoa(invitations)}}))
 			if status != http.StatusSeeOther && status != http.StatusConflict && status != http.StatusNotFound {
 				t.Errorf("%s: the page answers %d: %s", action, status, text)

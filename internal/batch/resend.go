@@ -65,7 +65,7 @@ func CountAgain(ctx context.Context, pool *pgxpool.Pool, batch int64, pendingFor
 		       (select count(*) from results r where r.batch_id = $1 and r.outcome = 'invited' and r.erased_by is not null and coalesce(r.status, 'pending') in ('pending', 'expired'))
 		from pending`, batch, pendingFor, cooldown).Scan(&a.People, &a.Expired, &a.Younger, &a.Cooling, &a.Accepted, &a.Revoked, &a.Erased)
 	if err != nil {
-		return a, fmt.Errorf("count whom of batch %d to invite again: %w", batch, err)
+		return a, fmt.Errorf("count the people of batch %d to invite again: %w", batch, err)
 	}
 	return a, nil
 }

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -324,5 +325,24 @@ func TestReopenedRowsStartAnew(t *testing.T) {
 		if a := l.Load(p.RowID).Next(); a.Kind != invitation.Read {
 			t.Errorf("a row that was opened again: %+v, want a read", a)
 		}
+	}
+}
+
+// TestMarksHaveAFirst checks that nothing can free a row of one sweep and leave the mark of another, as processes of
+// the version before would, which know only the first.
+func TestMarksHaveAFirst(t *testing.T) {
+	t.Parallel()
+	l := newBundle(t)
+	id := l.Batch("a")
+	l.Exec(`insert into sweeps (instance_id, kind, started_by, apply, threshold) values
+		($1, 'rescind', 'maria', true, 20), ($1, 'rescind', 'maria', true, 20)`, l.Instance)
+	rows := []invitation.RowID{ledgertest.Row(id, 1)}
+	for _, sweep := range []int64{1, 2} {
+		l.Tx(func(ctx context.Context, tx pgx.Tx) error { return ledger.MarkWithdrawn(ctx, tx, sweep, rows) })
+	}
+	l.Is("(1,{2})", `select (withdrawn_by, also_withdrawn_by) from results`)
+	_, err := l.Pool.Exec(t.Context(), `update results set withdrawn_by = null where withdrawn_by = 1 and outcome is null`)
+	if err == nil || !strings.Contains(err.Error(), "results_withdrawn_first") {
+		t.Errorf("the row is free, although another sweep withdrew it: %v", err)
 	}
 }

@@ -238,7 +238,7 @@ func TestLoadCoverage(t *testing.T) {
 		t.Errorf("after a read of users: %+v", got)
 	}
 	if got := l.Load(ledgertest.Row(batch, 2)).Coverage; !got.Users.IsZero() {
-		t.Errorf("a read of users covers whom it did not ask for: %+v", got)
+		t.Errorf("a read of users covers people that it did not ask for: %+v", got)
 	}
 
 	pending := l.Read("w", ledger.ReadPending, ledger.ReadEnd{})
@@ -297,12 +297,12 @@ func TestLoadAttempts(t *testing.T) {
 	}
 	l.Exec(`update attempt_people set open = false, resolution = 'user' where key = $1`, ledgertest.Key("b"))
 	if a = l.Load(ledgertest.Row(batch, 1)).Attempts; a[0].Refused {
-		t.Error("a read found for whom it was refused, and the others are still suspected")
+		t.Error("a read found the person that Clerk refused, and the others are still suspected")
 	}
 	l.Exec(`update attempt_people set open = false, resolution = 'not_there' where key = $1`, ledgertest.Key("a"))
 	l.Attempt(ledger.Request{Call: "revoke", Bucket: "general", People: []ledger.Person{ledgertest.Person(batch, 1, "a")}})
 	if a = l.Load(ledgertest.Row(batch, 1)).Attempts; len(a) != 1 || a[0].Open || a[0].Resolution != invitation.ClosedNotThere {
-		t.Errorf("a revoke is none of the attempts to invite: %+v", a)
+		t.Errorf("a revoke counts as an attempt to invite: %+v", a)
 	}
 	alone := l.Attempt(ledgertest.Bulk(ledgertest.Person(batch, 3, "c")))
 	if a = l.Load(ledgertest.Row(batch, 3)).Attempts; len(a) != 1 || a[0].ID != alone || !a[0].Alone {

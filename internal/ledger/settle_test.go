@@ -99,7 +99,7 @@ func TestNoteLate(t *testing.T) {
 	}
 }
 
-// A transient answer puts off those of whom it says nothing.
+// A transient answer puts off the people that it does not name.
 func TestNoteBacksOff(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)
@@ -167,7 +167,7 @@ func TestSettleDecides(t *testing.T) {
 	l.Is("read", `select resolution from attempts where resolved_at is not null`)
 }
 
-// A row is decided once: what comes later changes nothing, whoever says it.
+// A row is decided once: later decisions of any process change nothing.
 func TestSettleOnce(t *testing.T) {
 	t.Parallel()
 	l := newBundle(t)

@@ -220,7 +220,7 @@ func TestOddMethods(t *testing.T) {
 }
 
 // TestOtherOrigins asks every route that takes a POST from other sites, with the
-// cookie of somebody who may; and as an auditor, whom no page offers to start.
+// cookie of somebody who may; and as an auditor, who is offered no start on any page.
 func TestOtherOrigins(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)

@@ -348,9 +348,6 @@ func (s *Server) start(r *http.Request, id int64, who *visitor) (notice string, 
 func (s *Server) startDraft(
 	ctx context.Context, id int64, consent invitation.Consent, options url.Values, who *visitor,
 ) error {
-	if err := s.knowsZone(ctx, options); err != nil {
-		return err
-	}
 	change := func(b *invitation.Batch) error { return s.readOptions(b, options) }
 	err := s.app().Start(ctx, id, change, consent, who.Name)
 	var unsaid *invitation.ConsentError
@@ -367,6 +364,9 @@ func (s *Server) startDraft(
 	case errors.As(err, &undelivered):
 		return refuse(http.StatusConflict, "Use a production instance, or tick that undelivered mail is fine.", "%s.", upperFirst(undelivered.Error()))
 	case errors.As(err, &zone):
+		if err := s.knowsZone(ctx, options); err != nil { // the zone is the form's
+			return err
+		}
 		return refuse(http.StatusConflict, "Take another time zone, or bring PostgreSQL's time zones up to date.", "%s.", upperFirst(zone.Error()))
 	case err != nil:
 		return err

@@ -109,3 +109,19 @@ func TestRevokeOn(t *testing.T) {
 		t.Errorf("%d rows with the day", n)
 	}
 }
+
+// TestStartWithUnknownZone starts with a form whose time zone PostgreSQL does not know. What is wrong with the batch
+// comes first.
+func TestStartWithUnknownZone(t *testing.T) {
+	t.Parallel()
+	b := setup(t, nil)
+	w := b.as("olga")
+	w.draft("hires.csv", messy).want(http.StatusOK)
+	w.draft("others.csv", "email\nkai@example.com\n").want(http.StatusOK)
+	b.exec(`update batches set state = 'cancelled' where id = 2`)
+	b.exec(`create or replace function wall_clock(zone text) returns timestamp language sql as 'select null::timestamp'`)
+	form := url.Values{"hours": {"8-18"}, "tz": {"Europe/Berlin"}}
+	w.post("/batches/1/start", form).want(http.StatusUnprocessableEntity).says("PostgreSQL does not know Europe/Berlin")
+	w.post("/batches/2/start", form).want(http.StatusConflict)
+	w.post("/batches/9/start", form).want(http.StatusNotFound)
+}
